@@ -1,0 +1,23 @@
+.PHONY: check lint types contracts test sweep format
+
+check: lint types contracts test  ## what CI runs, without the sweep
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+contracts:
+	lint-imports
+
+test:
+	pytest
+
+sweep:  ## slow sweeps over many architectures
+	pytest -m slow --timeout 1200
+
+format:
+	ruff format .
+	ruff check --fix .

@@ -1,0 +1,115 @@
+"""Name or import path → object. Each family (losses, optimizers, schedules, formats …) keeps one table of `Component`s.
+
+    LOSSES = {"cross_entropy": Component("torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood")}
+    factory = resolve("cross_entropy", LOSSES, "loss")          # a name
+    factory = resolve("my_module:MyLoss", LOSSES, "loss")       # the user's own, by import path
+
+Listing a table reads strings and imports nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.errors import UsageError, nearest
+
+__all__ = ["Component", "check_params", "import_object", "resolve"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """`path` is "module:attribute"; `defaults` are parameters given unless the user gives others."""
+
+    path: str
+    description: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        return import_object(self.path)
+
+
+def import_object(path: str, kind: str = "object") -> Any:
+    """Import "module:attribute" (dots may nest on both sides). The current directory is searched, as for `python -m`.
+
+    Raises UsageError if the module or the attribute does not exist.
+    """
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise UsageError(f"{kind} {path!r} is not of the form module:attribute", "write for example my_module:MyThing")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        if e.name and (module_name == e.name or module_name.startswith(e.name + ".")):
+            raise UsageError(
+                f"{kind} {path!r}: no module named {e.name!r}",
+                "run from the folder that holds it, or install it",
+            ) from e
+        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "install what it imports") from e
+    except (ImportError, SyntaxError) as e:
+        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "mend the module") from e
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = nearest(part, [n for n in dir(found) if not n.startswith("_")])
+            raise UsageError(
+                f"{kind} {path!r}: {module_name} has no {part!r}",
+                f"did you mean {', '.join(close)}?" if close else f"look at dir({module_name})",
+            )
+        found = getattr(found, part)
+    return found
+
+
+def resolve(name: str, table: Mapping[str, Component], kind: str) -> Any:
+    """The object that `name` stands for: an entry of `table`, or an import path (it holds a colon).
+
+    Raises UsageError with the nearest names if there is none.
+    """
+    if ":" in name:
+        return import_object(name, kind)
+    entry = table.get(name)
+    if entry is None:
+        close = nearest(name, table)
+        raise UsageError(
+            f"no {kind} named {name!r}",
+            (f"did you mean {' or '.join(close)}? " if close else "")
+            + f"known: {', '.join(sorted(table))}; or your own as module:attribute",
+        )
+    return entry.load()
+
+
+def check_params(factory: Any, params: Mapping[str, Any], *, given: Iterable[str] = (), label: str) -> list[str]:
+    """Problems of calling `factory(**params)`: unknown names with the nearest known ones, and missing ones.
+
+    `given` names (or counts, as positional placeholders) what the caller supplies itself.
+    """
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # some C callables publish no signature
+        return []
+    given = tuple(given)
+    known = {
+        n: p
+        for n, p in signature.parameters.items()
+        if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    }
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    problems = []
+    for name in params:
+        if name in given:
+            problems.append(f"{label}.{name} is set by zoo itself")
+        elif name not in known and not takes_any:
+            close = nearest(name, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+            problems.append(f"{label}.{name} is unknown; {advice}")
+    for name, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and name not in params and name not in given:
+            problems.append(f"{label}.{name} is required")
+    return problems

@@ -1,0 +1,142 @@
+"""The error family: every failure that a user can cause or meet ends in one of these.
+
+    ZooError                  1    (a bug of ours, if raised bare)
+    ├── UsageError            2    a flag, a name or a recipe is wrong
+    │   └── RecipeError       2    one or more recipe fields are wrong, all listed
+    ├── DataError             3    images, folders, labels
+    ├── ModelError            4    architecture, groups, freezing plan
+    │   └── WeightsError      4    weights cannot be found, reached, trusted or fitted
+    ├── TrainingError         5    the run itself: NaN loss, disk full
+    └── ExportError           6    a finished run cannot be turned into the format
+    Interrupted             130    Ctrl-C or SIGTERM
+
+`zoo.cli` is the one place that catches them: it prints `error: MESSAGE` and `hint: HINT` on stderr and
+exits with the code.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+__all__ = [
+    "DataError",
+    "ExportError",
+    "Interrupted",
+    "ModelError",
+    "RecipeError",
+    "TrainingError",
+    "UsageError",
+    "WeightsError",
+    "ZooError",
+    "combine",
+    "nearest",
+    "no_space",
+    "writing",
+]
+
+
+class ZooError(Exception):
+    """What is wrong (`message`, one line that names the value) and what to try next (`hint`)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(ZooError):
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """`problems` holds every mistake found, so that one run reports all of them."""
+
+    def __init__(self, problems: Sequence[str], hint: str = "", *, where: str = "recipe") -> None:
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            message = f"{where}: {self.problems[0]}"
+        else:
+            listed = "".join(f"\n  - {p}" for p in self.problems)
+            message = f"{where}: {len(self.problems)} problems{listed}"
+        super().__init__(message, hint)
+
+
+class _Several(ZooError):
+    """Problems of several kinds, found together before the first step; the exit code is the first one's."""
+
+    def __init__(self, problems: Sequence[ZooError]) -> None:
+        lines = []
+        for problem in problems:
+            parts = problem.problems if isinstance(problem, RecipeError) else (problem.message,)
+            lines += [f"\n  - {part.replace(chr(10), chr(10) + '    ')}" for part in parts]
+        super().__init__(
+            f"{len(lines)} problems{''.join(lines)}", "; ".join(dict.fromkeys(p.hint for p in problems if p.hint))
+        )
+        self.exit_code = problems[0].exit_code
+
+
+def combine(problems: Sequence[ZooError]) -> ZooError:
+    """One error that says all of `problems`; the problem itself if it is alone."""
+    return problems[0] if len(problems) == 1 else _Several(problems)
+
+
+class DataError(ZooError):
+    exit_code = 3
+
+
+class ModelError(ZooError):
+    exit_code = 4
+
+
+class WeightsError(ModelError):
+    pass
+
+
+class TrainingError(ZooError):
+    exit_code = 5
+
+
+class ExportError(ZooError):
+    exit_code = 6
+
+
+class Interrupted(ZooError):
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
+    """The `n` names most like `name`, best first; those that contain it or start with it count as close."""
+    names = list(known)
+    close = get_close_matches(name.lower(), names, n=n, cutoff=cutoff)
+    inside = [k for k in names if len(name) >= 3 and name.lower() in k.lower() and k not in close]
+    return (close + sorted(inside, key=len))[:n]
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def no_space(error: OSError) -> bool:
+    """True if the system said that the disk, the quota or the largest file size is exhausted."""
+    return error.errno in _FULL
+
+
+@contextmanager
+def writing(path: Path, kind: type[ZooError] = TrainingError) -> Iterator[None]:
+    """Translate the system's refusal to write `path` into a `kind` of ours."""
+    try:
+        yield
+    except OSError as e:
+        if no_space(e):
+            raise kind(f"no space left to write {path}", "free some disk space or choose another --output-dir") from e
+        if isinstance(e, PermissionError) or e.errno == errno.EROFS:
+            raise kind(f"may not write {path}: permission denied", "choose another --output-dir") from e
+        raise kind(f"cannot write {path}: {e.strerror or e}", "choose another --output-dir") from e

@@ -1,0 +1,110 @@
+"""Live progress of a training on stderr: a bar on a terminal, a line an epoch in a pipe or a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from zoo.output import is_terminal, note
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["TrainingProgress", "duration"]
+
+_REFRESH_SECONDS = 0.25
+
+
+def duration(seconds: float) -> str:
+    """3.2s, 1m05s, 2h03m."""
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+class TrainingProgress:
+    """Context manager around the epochs. `batch` follows a pass over the data, `epoch` closes it with its line.
+
+    quiet: say nothing. first: epochs that were done before this process (on resume).
+    """
+
+    def __init__(self, epochs: int, *, first: int = 0, quiet: bool = False) -> None:
+        self.epochs = epochs
+        self.first = first
+        self.quiet = quiet
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._epoch = first
+        self._begun = time.perf_counter()
+        self._epoch_begun = self._begun
+        self._shown = 0.0
+
+    def __enter__(self) -> TrainingProgress:
+        if not self.quiet and is_terminal(sys.stderr):
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[status]}"),
+                console=Console(stderr=True, highlight=False),
+                transient=True,
+                refresh_per_second=4,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1, status="")
+        self._begun = self._epoch_begun = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def batch(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float]]) -> None:
+        """Matches `zoo.training.trainer.OnBatch`."""
+        now = time.perf_counter()
+        if self._bar is None or (now - self._shown < _REFRESH_SECONDS and batch < batches):
+            return
+        self._shown = now
+        loss, top1 = read()
+        rate = images / max(now - self._epoch_begun, 1e-9)
+        share = (self._epoch - self.first + batch / batches) / max(self.epochs - self.first, 1)
+        left = (now - self._begun) * (1 - share) / max(share, 1e-9)
+        self._bar.update(
+            self._task,
+            total=batches,
+            completed=batch,
+            description=f"epoch {self._epoch + 1}/{self.epochs}",
+            status=f"loss {loss:.4f}  top-1 {top1:.1%}  {rate:.0f} images/s  {duration(left)} left",
+        )
+
+    def epoch(self, row: dict[str, Any], *, best: bool) -> None:
+        """One line for a finished epoch; `row` is its line of metrics.jsonl."""
+        self._epoch += 1
+        now = time.perf_counter()
+        done = self._epoch - self.first
+        left = (now - self._begun) / done * (self.epochs - self._epoch)
+        self._epoch_begun = now
+        line = (
+            f"epoch {self._epoch}/{self.epochs}  loss {row['train_loss']:.4f}  top-1 {row['train_top1']:.1%}  "
+            f"val loss {row['val_loss']:.4f}  val top-1 {row['val_top1']:.2%}{' *' if best else '  '}  "
+            f"{row['images_per_second']:.0f} images/s  {duration(left)} left"
+        )
+        self.say(line)
+
+    def say(self, line: str) -> None:
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            note(line)

@@ -1,0 +1,287 @@
+"""The run directory: the only state of a fine-tuning, and nothing in it can execute.
+
+    recipe.yaml         fully resolved; `zoo finetune --recipe RUN` does the same again
+    run.json            status, versions, device, seed, weights with their hash, best epoch
+    metrics.jsonl       one line an epoch
+    model.safetensors   the best weights so far
+    model.json          architecture, classes, preprocessing: what rebuilds the model around the weights
+    checkpoint/last.safetensors   everything that resuming needs, in one file, so that one rename replaces it
+    curves.png, confusion.png     pictures
+
+Every file is written under a temporary name in the same folder, flushed and renamed: a crash leaves the old or the new.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, TrainingError, UsageError, ZooError, writing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Run", "atomic_write", "fresh_folder", "now", "read_json", "save_tensors", "uninterrupted", "write_json"]
+
+FORMAT = 1
+
+
+def atomic_write(path: Path, write: Callable[[Path], None], kind: type[ZooError] = TrainingError) -> None:
+    """Call `write(temporary path)`, flush it to the disk, rename it to `path`. A failure leaves the old file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path, kind):
+            write(temporary)
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, kind: type[ZooError] = TrainingError) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    atomic_write(path, lambda p: _write_text(p, text), kind)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Raises DataError if the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise DataError(f"{path} is missing", "give the directory of a run made by `zoo finetune`") from e
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} cannot be read: {e}", "the run is damaged; make it again from its recipe.yaml") from e
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], kind: type[ZooError] = TrainingError
+) -> None:
+    """Write `tensors` as safetensors, atomically. Shared storage is allowed: each name gets its own copy."""
+    from safetensors.torch import save
+
+    # One copy of the weights in memory, in exchange for the system's own error instead of safetensors' text of it.
+    data = save(_unshared(tensors), metadata)
+    atomic_write(path, lambda p: _write_bytes(p, data), kind)
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, contiguous, no two in one storage: safetensors refuses that, and CoaT uses modules twice."""
+    own, seen = {}, set()
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        if copy.untyped_storage().data_ptr() in seen:
+            copy = copy.clone()
+        seen.add(copy.untyped_storage().data_ptr())
+        own[name] = copy
+    return own
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+class Run:
+    """One run directory. `Run.create` makes a new one, `Run.open` reads one that is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file = path / "recipe.yaml"
+        self.info_file = path / "run.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.weights_file = path / "model.safetensors"
+        self.model_file = path / "model.json"
+        self.checkpoint_file = path / "checkpoint" / "last.safetensors"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Raises DataError if `path` is not a run directory."""
+        run = cls(Path(path))
+        if not run.path.exists():
+            raise DataError(
+                f"no such run: {run.path}", "give a directory made by `zoo finetune`; they lie in runs/ by default"
+            )
+        if not run.info_file.is_file():
+            raise DataError(f"{run.path} is not a run: it holds no run.json", "give a directory made by `zoo finetune`")
+        return run
+
+    @classmethod
+    def create(cls, path: Path | None, *, default_name: str) -> Run:
+        """A new, empty run directory: `path`, or runs/DEFAULT_NAME with the first free number behind it.
+
+        Raises UsageError if `path` is in use, TrainingError if it cannot be written.
+        """
+        if path is None:
+            return cls(fresh_folder(Path("runs"), default_name))
+        cls.check_free(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def check_free(cls, path: Path) -> None:
+        """Raises UsageError if `path` cannot become a new run: a file, a run, or a folder with something in it."""
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"output directory {path} is a file", "choose another --output-dir")
+        if (path / "run.json").is_file():
+            found = cls(path)
+            if found.is_alive():
+                raise UsageError(
+                    f"output directory {path} is in use by a running zoo (process {found.info().get('pid')})",
+                    "wait for it, or choose another --output-dir",
+                )
+            raise UsageError(
+                f"output directory {path} already holds a run ({found.status})",
+                f"continue it with `zoo finetune --resume {path}`, or choose another --output-dir",
+            )
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"output directory {path} is in use: it is not empty", "choose another --output-dir")
+
+    # --- run.json ---
+
+    def info(self) -> dict[str, Any]:
+        info = read_json(self.info_file)
+        if not isinstance(info, dict):
+            raise DataError(f"{self.info_file} is damaged", "make the run again from its recipe.yaml")
+        return info
+
+    def update(self, **changes: Any) -> None:
+        """Lay `changes` over run.json."""
+        info = self.info() if self.info_file.exists() else {"format": FORMAT}
+        write_json(self.info_file, info | changes)
+
+    @property
+    def status(self) -> str:
+        """ "running" | "finished" | "interrupted" | "failed" """
+        return str(self.info().get("status", "unknown"))
+
+    def is_alive(self) -> bool:
+        """True if the process that wrote the run on this machine still lives."""
+        info = self.info()
+        pid = info.get("pid")
+        if info.get("status") != "running" or not isinstance(pid, int) or info.get("host") != os.uname().nodename:
+            return False
+        if pid == os.getpid():
+            return True
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    # --- metrics.jsonl ---
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dictionary an epoch, in order; empty before the first epoch has ended."""
+        if not self.metrics_file.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        atomic_write(self.metrics_file, lambda p: _write_text(p, text))
+
+    # --- model.json, model.safetensors ---
+
+    def model_record(self) -> dict[str, Any]:
+        """model.json: {"format", "model", "classes", "preprocess", "data"}. Raises DataError if missing or damaged."""
+        record = read_json(self.model_file)
+        if not isinstance(record, dict) or not {"model", "classes", "preprocess"} <= set(record):
+            raise DataError(f"{self.model_file} is damaged", "make the run again from its recipe.yaml")
+        return record
+
+    def write_recipe(self, text: str) -> None:
+        atomic_write(self.recipe_file, lambda p: _write_text(p, text))
+
+    def write_model(self, record: dict[str, Any]) -> None:
+        write_json(self.model_file, record)
+
+    def save_weights(self, tensors: dict[str, torch.Tensor]) -> None:
+        save_tensors(self.weights_file, tensors, {"format": "pt"})
+
+    def save_checkpoint(self, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
+        with writing(self.checkpoint_file):
+            self.checkpoint_file.parent.mkdir(exist_ok=True)
+        save_tensors(self.checkpoint_file, tensors, values)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The best weights, on the CPU. Raises DataError if there are none yet or the file is damaged."""
+        return self._read(self.weights_file, "the run stopped before its first epoch ended; continue it with --resume")[
+            0
+        ]
+
+    def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Tensors and metadata of the last checkpoint."""
+        return self._read(self.checkpoint_file, "start the run again from its recipe.yaml")
+
+    def _read(self, path: Path, advice: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        from safetensors import SafetensorError, safe_open
+
+        if not path.is_file():
+            raise DataError(f"{path} is missing", advice)
+        try:
+            with safe_open(str(path), framework="pt") as f:
+                return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError) as e:
+            raise DataError(f"{path} is damaged: {e}", advice) from e
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C until the files that belong together are written; it is raised at the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Make parent/NAME, or NAME-2, NAME-3 …; the exclusive mkdir settles a race between two processes."""
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            with writing(path):
+                path.mkdir()
+            return path
+        except TrainingError as e:
+            if not isinstance(e.__cause__, FileExistsError):
+                raise
+            number += 1
+
+
+def now() -> str:
+    """The local time with its offset, to the second, as ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
