@@ -1,0 +1,55 @@
+"""`zoo list "*densenet*"` beside timm's one-liner for the same question, whole processes, one after the other in turn.
+
+    python benchmarks/list_speed.py [--rounds 7]
+
+Prints the median wall time of each and their ratio, and exits with 1 if zoo is not at least 15 times faster or does not
+list every name that timm lists. Both run with warm file caches (one unmeasured round) and their output in a pipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import statistics
+import subprocess
+import sys
+import time
+
+WANTED = 15.0
+PATTERN = "*densenet*"
+ZOO = [sys.executable, "-m", "zoo", "list", PATTERN]
+TIMM = [sys.executable, "-c", f"import timm; print(timm.list_models({PATTERN!r}))"]
+
+
+def timed(command: list[str]) -> tuple[float, str]:
+    """Seconds and standard output of one process."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stdout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds, at least 5 (default: %(default)s)")
+    rounds = max(5, parser.parse_args().rounds)
+
+    ours = [line.partition("\t")[0] for line in timed(ZOO)[1].splitlines()]
+    theirs = ast.literal_eval(timed(TIMM)[1])
+    missing = sorted(set(theirs) - set(ours))
+
+    zoo_times, timm_times = [], []
+    for _ in range(rounds):
+        zoo_times.append(timed(ZOO)[0])
+        timm_times.append(timed(TIMM)[0])
+    zoo, timm = statistics.median(zoo_times), statistics.median(timm_times)
+
+    print(f"zoo list    {zoo * 1000:7.0f} ms  (fastest {min(zoo_times) * 1000:.0f}), {len(ours)} names")
+    print(f"timm        {timm * 1000:7.0f} ms  (fastest {min(timm_times) * 1000:.0f}), {len(theirs)} names")
+    print(f"ratio       {timm / zoo:7.1f} x   wanted: {WANTED:.0f} x, median of {rounds} rounds")
+    if missing:
+        print(f"names that zoo does not list: {', '.join(missing)}")
+    return 0 if timm / zoo >= WANTED and not missing else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

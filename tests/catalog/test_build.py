@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from zoo.catalog import find, index_versions, search
+from zoo.catalog.build import count_costs, known_costs, render, write_index
+from zoo.catalog.index import FORMAT, Index
+from zoo.catalog.read_builtin import build_builtin, read_builtin
+from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
+from zoo.catalog.read_torchvision import build_torchvision, torchvision_entry
+from zoo.models.builtin import BUILTIN
+
+VERSIONS = {"timm": "1.0", "torch": "2.0", "torchvision": "0.20"}
+
+
+def same_version(package: str) -> None:
+    if version(package) != index_versions()[package]:
+        pytest.skip(f"the index was built from {package} {index_versions()[package]}")
+
+
+def without_costs(entries: list) -> list:
+    return [replace(e, params=None, macs=None) for e in entries]
+
+
+def test_the_index_is_what_the_installed_timm_says() -> None:
+    same_version("timm")
+    import timm
+
+    entries = {e.name: e for e in search("*", source="timm")}
+    assert set(entries) == set(timm.list_models())
+    assert without_costs([entries[e.name] for e in read_timm()]) == read_timm()
+    assert {f"{e.name}.{p.tag}" for e in entries.values() for p in e.pretrained} == set(timm.list_pretrained())
+    assert {e.name for e in search("*densenet*", source="timm")} == set(timm.list_models("*densenet*"))
+
+
+def test_names_that_timm_gave_up_lead_somewhere() -> None:
+    same_version("timm")
+    for old, new in renamed_in_timm().items():
+        assert find(old).name == new.partition(".")[0]
+
+
+def test_the_index_is_what_the_installed_torchvision_says() -> None:
+    same_version("torchvision")
+    from torchvision import models
+
+    entries = {e.architecture: e for e in search("*", source="torchvision")}
+    assert set(entries) == set(models.list_models(module=models))
+    # RegNets are built in real memory, up to 2.6 GB: one of them is enough here.
+    for name in ("regnet_x_400mf", *(n for n in entries if not n.startswith("regnet"))):
+        assert replace(entries[name], params=None, macs=None) == torchvision_entry(name)
+
+
+def test_the_index_is_what_the_built_in_table_says() -> None:
+    assert without_costs(search("*", source="builtin")) == read_builtin(BUILTIN)
+    for entry in search("*", source="builtin"):
+        assert count_costs(entry, build_builtin(BUILTIN[entry.name])) == (entry, "")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "pit_ti_224", "deit_tiny_distilled_patch16_224"])
+def test_costs_of_timm_models_can_be_counted_again(name: str) -> None:
+    same_version("timm")
+    entry = find(name)
+    assert count_costs(replace(entry, params=None, macs=None), build_timm(name)) == (entry, "")
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "regnet_x_400mf", "googlenet", "vit_h_14"])
+def test_costs_of_torchvision_models_can_be_counted_again(name: str) -> None:
+    same_version("torchvision")
+    entry = find(f"torchvision/{name}")
+    module = build_torchvision(name, entry.preprocess.height)
+    assert count_costs(replace(entry, params=None, macs=None), module) == (entry, "")
+
+
+def test_macs_are_those_of_a_convolution_worked_out_by_hand() -> None:
+    from torch import nn
+
+    from zoo.catalog.costs import count_macs, count_params
+
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 5))
+    assert count_params(module) == 3 * 8 * 9 + 8 + 128 * 5 + 5
+    assert count_macs(module, (3, 4, 4)) == 3 * 8 * 9 * 16 + 128 * 5
+
+
+def test_a_model_that_cannot_be_counted_keeps_its_parameters_and_a_reason() -> None:
+    from torch import nn
+
+    class Refuses(nn.Linear):
+        def forward(self, x: object) -> None:  # type: ignore[override]
+            raise RuntimeError("no meta kernel\nsecond line")
+
+    counted, reason = count_costs(find("resnet18"), Refuses(2, 3))
+    assert counted.params == 9
+    assert reason == "RuntimeError: no meta kernel"
+
+
+def test_the_text_does_not_depend_on_the_order_of_what_is_given() -> None:
+    entries = [find(n) for n in ("resnet101", "zoo_tiny", "torchvision/resnet18", "resnet18")]
+    text = render(entries, versions=VERSIONS, renamed={"b": "x.y", "a": "x.z"})
+    assert text == render(entries[::-1], versions=dict(reversed(VERSIONS.items())), renamed={"a": "x.z", "b": "x.y"})
+    assert json.loads(text)["format"] == FORMAT
+    assert list(Index(text)) == ["resnet18", "resnet101", "torchvision/resnet18", "zoo_tiny"]
+    assert [Index(text)[n] for n in Index(text)] == [find(n) for n in Index(text)]
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="resnet18"):
+        render([find("resnet18")] * 2, versions=VERSIONS, renamed={})
+
+
+def test_costs_are_kept_only_for_the_same_versions(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    assert known_costs(path, VERSIONS) == {}
+    entries = [find("resnet18"), find("torchvision/resnet18"), replace(find("resnet34"), macs=None)]
+    write_index(path, render(entries, versions=VERSIONS, renamed={}))
+    resnet18 = find("resnet18")
+    assert known_costs(path, VERSIONS)["resnet18"] == (resnet18.params, resnet18.macs)
+    assert set(known_costs(path, VERSIONS)) == {"resnet18", "torchvision/resnet18"}
+    assert set(known_costs(path, {**VERSIONS, "timm": "1.1"})) == {"torchvision/resnet18"}
+    assert known_costs(path, {**VERSIONS, "torch": "2.1"}) == {}
+
+
+def test_writing_replaces_the_index_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "index.json"
+    write_index(path, "one")
+    write_index(path, "two")
+    assert path.read_text() == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["index.json"]

@@ -1,0 +1,107 @@
+"""torchvision's classification models as catalog entries. Imports torchvision: for the builder only.
+
+Detection, segmentation, video and quantised models live in other modules of torchvision and are not listed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalog.entries import ModelEntry, Pretrained
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["build_torchvision", "read_torchvision", "torchvision_entry"]
+
+# torchvision states a licence only for these weights, as a link to a file that says CC BY-NC 4.0.
+_LICENSES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}
+
+# torchvision's classification preset, for an architecture without weights.
+_PRESET = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, interpolation="bilinear", crop_pct=224 / 256)
+
+
+def read_torchvision() -> list[ModelEntry]:
+    """Every classification model of the installed torchvision, without its costs."""
+    from torchvision import models
+
+    return [torchvision_entry(name) for name in models.list_models(module=models)]
+
+
+def build_torchvision(architecture: str, image_size: int) -> nn.Module:
+    """The model as it is in evaluation: without weights, and without the auxiliary heads that only training uses.
+
+    image_size: pixels a side; it matters to vision transformers only, whose position embeddings have one size.
+    """
+    import torch
+    from torchvision import models
+
+    options: dict[str, Any] = {"weights": None}
+    if architecture in ("googlenet", "inception_v3"):
+        # init_weights=False spares a slow initialisation and the warning that it is slow.
+        options |= {"aux_logits": False, "init_weights": False}
+    if architecture.startswith("vit_"):
+        options["image_size"] = image_size
+    # RegNet reads tensor values in its constructor, which the meta device does not have.
+    device = nullcontext() if architecture.startswith("regnet") else torch.device("meta")
+    with device:
+        module: nn.Module = models.get_model(architecture, **options)
+    return module
+
+
+def torchvision_entry(architecture: str) -> ModelEntry:
+    """One model, without its costs. Builds it, to see where its first convolution and its classifier are."""
+    from torch import nn
+    from torchvision import models
+
+    weights = models.get_model_weights(architecture)
+    # Of an enum's members the default is the one that torchvision itself loads for weights="DEFAULT".
+    members = sorted(weights, key=lambda w: (w is not weights.DEFAULT, w.name)) if len(weights) else []
+    pretrained = tuple(_pretrained(w) for w in members)
+    preprocess = pretrained[0].preprocess if pretrained else _PRESET
+    layers = [
+        (path, layer)
+        for path, layer in build_torchvision(architecture, preprocess.height).named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    return ModelEntry(
+        name=f"torchvision/{architecture}",
+        source="torchvision",
+        architecture=architecture,
+        family=inspect.unwrap(models.get_model_builder(architecture)).__module__.rpartition(".")[2],
+        params=None,
+        macs=None,
+        num_classes=layers[-1][1].out_channels if isinstance(layers[-1][1], nn.Conv2d) else layers[-1][1].out_features,
+        preprocess=preprocess,
+        pool_size=None,
+        first_conv=next(path for path, layer in layers if isinstance(layer, nn.Conv2d)),
+        # torchvision registers its modules in forward order: the last layer with weights is the classifier.
+        classifier=layers[-1][0],
+        pretrained=pretrained,
+    )
+
+
+def _pretrained(weights: Any) -> Pretrained:
+    """From a member of a torchvision weights enum."""
+    transform = weights.transforms()
+    crop, resize = transform.crop_size[0], transform.resize_size[0]
+    stated = weights.meta.get("license")
+    return Pretrained(
+        tag=weights.name,
+        hub_id=None,
+        url=weights.url,
+        license=_LICENSES.get(stated, stated),
+        # vgg16's IMAGENET1K_FEATURES has no categories: its file has no usable classifier.
+        num_classes=len(weights.meta["categories"] or ()),
+        preprocess=Preprocess(
+            input_size=(3, crop, crop),
+            mean=tuple(transform.mean),
+            std=tuple(transform.std),
+            interpolation=transform.interpolation.value,
+            crop_pct=crop / resize,
+        ),
+        pool_size=None,
+    )
