@@ -1,0 +1,265 @@
+"""The loop beside a plain one, written out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import TrainingError, UsageError
+from zoo.optim.schedules import make_schedule
+from zoo.preprocess import Preprocess
+from zoo.training.device import make_engine
+from zoo.training.inference import Normalize, forward_all
+from zoo.training.trainer import Trainer
+
+PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+
+
+class Fixed:
+    """The same images in an order that depends on the epoch."""
+
+    def __init__(self, images: Tensor, targets: Tensor, batch: int) -> None:
+        self.images, self.targets, self.batch, self.epoch = images, targets, batch, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(self.epoch))
+        for part in order.split(self.batch):
+            yield self.images[part], self.targets[part]
+
+
+def _data(n: int = 32) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 3, 8, 8), generator=g, dtype=torch.uint8), torch.randint(0, 4, (n,), generator=g)
+
+
+def _net(dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(288, 4))
+
+
+def _trainer(
+    net: nn.Module, batches: Fixed, *, epochs: int = 3, loss: Any = F.cross_entropy, lr: float = 0.05, **more: Any
+) -> Trainer:
+    optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": lr, "name": "all"}], lr=lr, momentum=0.9)
+    accumulation = more.get("grad_accum_steps", 1)
+    schedule = make_schedule("cosine", optimizer, {}, updates_per_epoch=-(-len(batches) // accumulation), epochs=epochs)
+    return Trainer(
+        engine=make_engine(torch.device("cpu"), more.get("amp_dtype")),
+        module=net,
+        optimizer=optimizer,
+        schedule=schedule,
+        loss=loss,
+        normalize=Normalize(PREPROCESS),
+        set_train_mode=lambda: net.train() and None,
+        seed=0,
+        **more,
+    )
+
+
+def _plain(net: nn.Module, batches: Fixed, *, epochs: int = 3, clip: float | None = None) -> None:
+    """Forty lines that anyone can check."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(batches))
+    mean, std = torch.tensor(PREPROCESS.mean).view(1, 3, 1, 1), torch.tensor(PREPROCESS.std).view(1, 3, 1, 1)
+    net.train()
+    for epoch in range(epochs):
+        batches.set_epoch(epoch)
+        for images, targets in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(net((images / 255 - mean) / std), targets).backward()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+            optimizer.step()
+            scheduler.step()
+
+
+def _close(a: nn.Module, b: nn.Module, tolerance: float = 1e-6) -> bool:
+    return all(
+        torch.allclose(p, q, atol=tolerance, rtol=1e-5) for p, q in zip(a.parameters(), b.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_same_weights_as_a_plain_loop(clip: float | None) -> None:
+    batches = Fixed(*_data(), batch=8)
+    ours, plain = _net(), _net()
+    trainer = _trainer(ours, batches, clip_grad=clip)
+    for epoch in range(3):
+        trainer.train_epoch(batches, epoch)
+    _plain(plain, batches, clip=clip)
+    assert _close(ours, plain)
+    assert not _close(ours, _net())
+
+
+@pytest.mark.parametrize(("n", "small", "steps"), [(64, 8, 4), (64, 4, 8)])
+def test_accumulation_equals_a_large_batch(n: int, small: int, steps: int) -> None:
+    a, b = _net(), _net()
+    many, one = Fixed(*_data(n), batch=small), Fixed(*_data(n), batch=small * steps)
+    first, second = _trainer(a, many, grad_accum_steps=steps), _trainer(b, one)
+    for epoch in range(3):
+        first.train_epoch(many, epoch)
+        second.train_epoch(one, epoch)
+    assert _close(a, b)
+
+
+def test_a_short_last_group_counts_as_its_own_mean() -> None:
+    """6 batches of 4 in groups of 4: the last step is the mean over 2 batches, not their sum over 4."""
+    images, targets = _data(24)
+    a, b = _net(), _net()
+    small = Fixed(images, targets, batch=4)
+    trainer = _trainer(a, small, epochs=1, grad_accum_steps=4)
+    trainer.train_epoch(small, 0)
+
+    class Uneven(Fixed):
+        def __len__(self) -> int:
+            return 2
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            order = torch.randperm(24, generator=torch.Generator().manual_seed(self.epoch))
+            for part in order.split([16, 8]):
+                yield self.images[part], self.targets[part]
+
+    uneven = Uneven(images, targets, batch=16)
+    _trainer(b, uneven, epochs=1).train_epoch(uneven, 0)
+    assert _close(a, b)
+
+
+def test_statistics_are_means_over_images() -> None:
+    images, targets = _data(20)
+    batches = Fixed(images, targets, batch=8)  # 8 + 8 + 4: a mean of batch means would be wrong
+    net = _net()
+    trainer = _trainer(net, batches, lr=1e-12)
+    stats = trainer.train_epoch(batches, 0)
+    logits, order = trainer.evaluate(Fixed(images, targets, batch=7))
+    assert stats.images == 20
+    assert stats.loss == pytest.approx(float(F.cross_entropy(logits, order)), rel=1e-5)
+    assert stats.top1 == pytest.approx(float((logits.argmax(1) == order).float().mean()))
+
+
+def test_dropout_is_a_function_of_seed_and_epoch() -> None:
+    batches = Fixed(*_data(), batch=8)
+    nets = [_net(0.5) for _ in range(2)]
+    for net in nets:
+        trainer = _trainer(net, batches)
+        torch.rand(17)  # whatever else the program draws
+        trainer.train_epoch(batches, 0)
+    assert all(torch.equal(p, q) for p, q in zip(*(n.parameters() for n in nets), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_state_goes_through_json_and_tensors(optimizer: str) -> None:
+    batches = Fixed(*_data(), batch=8)
+
+    def make() -> tuple[nn.Module, Trainer]:
+        net = _net(0.3)
+        trainer = _trainer(net, batches)
+        if optimizer == "adamw":
+            trainer = _with_adamw(net, batches)
+        return net, trainer
+
+    whole, trainer = make()
+    for epoch in range(3):
+        trainer.train_epoch(batches, epoch)
+        trainer.schedule.after_epoch(0.0)
+    _, first = make()
+    first.train_epoch(batches, 0)
+    first.schedule.after_epoch(0.0)
+    tensors = {k: v.clone() for k, v in first.tensors().items()}
+    values = json.loads(json.dumps(first.values()))
+    resumed, second = make()
+    second.load(tensors, values)
+    for epoch in (1, 2):
+        second.train_epoch(batches, epoch)
+        second.schedule.after_epoch(0.0)
+    assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def _with_adamw(net: nn.Module, batches: Fixed) -> Trainer:
+    optimizer = torch.optim.AdamW([{"params": list(net.parameters()), "lr": 0.01, "name": "all"}], lr=0.01)
+    return Trainer(
+        engine=make_engine(torch.device("cpu"), None), module=net, optimizer=optimizer,
+        schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=len(batches), epochs=3),
+        loss=F.cross_entropy, normalize=Normalize(PREPROCESS), set_train_mode=lambda: net.train() and None, seed=0,
+    )  # fmt: skip
+
+
+def test_bf16_learns_too_and_stays_near_fp32() -> None:
+    batches = Fixed(*_data(), batch=8)
+    a, b = _net(), _net()
+    half, full = _trainer(a, batches, amp_dtype=torch.bfloat16), _trainer(b, batches)
+    seen: list[torch.dtype] = []
+    a[0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    losses = [(half.train_epoch(batches, e).loss, full.train_epoch(batches, e).loss) for e in range(3)]
+    assert set(seen) == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in a.parameters())
+    assert losses[-1][0] == pytest.approx(losses[-1][1], rel=0.05)
+
+
+def test_a_loss_that_is_not_finite_stops_the_epoch_before_the_weights_move() -> None:
+    batches = Fixed(*_data(), batch=8)
+    net = _net()
+    calls = iter(range(100))
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target) * (float("nan") if next(calls) == 2 else 1.0)
+
+    trainer = _trainer(net, batches, loss=loss)
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 1, batch 3"):
+        trainer.train_epoch(batches, 0)
+    assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda o, t: F.cross_entropy(o, t, reduction="none"), "returned shape \\(8,\\), not a scalar"),
+        (lambda o, t: 1, "returned a int, not a tensor"),
+    ],
+)
+def test_a_user_s_loss_of_the_wrong_kind_is_named(loss: Callable[[Tensor, Tensor], Any], said: str) -> None:
+    batches = Fixed(*_data(), batch=8)
+    with pytest.raises(UsageError, match=f"<lambda> {said}"):
+        _trainer(_net(), batches, loss=loss).train_epoch(batches, 0)
+
+
+def test_progress_is_told_after_each_batch() -> None:
+    batches = Fixed(*_data(), batch=8)
+    told: list[tuple[int, int, int, float]] = []
+    trainer = _trainer(_net(), batches)
+    stats = trainer.train_epoch(
+        batches, 0, lambda batch, total, images, read: told.append((batch, total, images, read()[0]))
+    )
+    assert [t[:3] for t in told] == [(1, 4, 8), (2, 4, 16), (3, 4, 24), (4, 4, 32)]
+    assert told[-1][3] == pytest.approx(stats.loss)
+
+
+def test_normalize_is_the_textbook_formula() -> None:
+    images, _ = _data(4)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
+    assert torch.allclose(Normalize(PREPROCESS)(images), (images / 255 - mean) / std, atol=1e-6)
+
+
+def test_forward_all_keeps_order_and_mode() -> None:
+    images, targets = _data(10)
+    net = _net(0.5)
+    reference = copy.deepcopy(net).eval()
+    logits, seen = forward_all(
+        net, [(images[:6], targets[:6]), (images[6:], targets[6:])], Normalize(PREPROCESS), device=torch.device("cpu")
+    )
+    assert torch.equal(seen, targets)
+    assert torch.allclose(logits, reference(Normalize(PREPROCESS)(images)), atol=1e-6)
+    assert not net.training

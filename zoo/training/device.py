@@ -1,0 +1,49 @@
+"""Which device a run uses, and the engine that drives it."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+
+from zoo.errors import UsageError
+
+__all__ = ["make_engine", "pick_device"]
+
+_PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def pick_device(name: str) -> torch.device:
+    """auto (the first accelerator, else the CPU), cpu, cuda, cuda:N or mps. Raises UsageError if it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}", "known: auto, cpu, cuda, cuda:N, mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise UsageError(
+                f"device {name!r} is not there: torch sees {count} CUDA devices", "use --device cpu or auto"
+            )
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device 'mps' is not there", "use --device cpu or auto")
+    elif device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"no device {name!r}", "known: auto, cpu, cuda, cuda:N, mps")
+    return device
+
+
+def make_engine(device: torch.device, amp_dtype: torch.dtype | None) -> Accelerator:
+    """accelerate's engine on `device`: autocast, loss scaling for fp16, backward, clipping.
+
+    accelerate keeps its first precision and device for the whole process; a program that fine-tunes twice may want two.
+    """
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state()
+        PartialState._reset_state()
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(mixed_precision=_PRECISIONS[amp_dtype], cpu=device.type == "cpu")

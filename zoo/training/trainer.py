@@ -1,0 +1,196 @@
+"""One epoch of learning, one pass of validation: the loop, without files and without printing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from zoo.errors import TrainingError, UsageError
+from zoo.optim.schedules import Schedule
+from zoo.training.inference import Normalize, forward_all
+
+__all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "check_scalar"]
+
+
+class Batches(Protocol):
+    """(images (n, C, H, W) uint8, targets (n,) int64), reshuffled by the number of the epoch."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+class OnBatch(Protocol):
+    """Told after each batch: `read()` gives (mean loss, top-1) so far, and costs a wait for the device."""
+
+    def __call__(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float]]) -> None: ...
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """Means over the epoch's images, as the model was when it met each of them; seconds of wall time."""
+
+    loss: float
+    top1: float
+    images: int
+    seconds: float
+    skipped_updates: int = 0
+
+
+# How often an accelerator is asked whether the loss is still finite: each time it is asked it must catch up.
+_CHECK_EVERY = 50
+
+
+@dataclass
+class Trainer:
+    """Owns the module on its device, the optimizer and the schedule.
+
+    set_train_mode puts the module in training mode, all but its frozen part. With accumulation a step's gradient is the
+    mean over its batches, a last short group included.
+    """
+
+    engine: Accelerator
+    module: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Callable[[Tensor, Tensor], Tensor]
+    normalize: Normalize
+    set_train_mode: Callable[[], None]
+    seed: int
+    amp_dtype: torch.dtype | None = None
+    grad_accum_steps: int = 1
+    clip_grad: float | None = None
+    _model: nn.Module = field(init=False)
+    _stepper: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.normalize.to(self.engine.device)
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.engine.device)
+        self._model, self._stepper = self.engine.prepare(self.module, self.optimizer)
+
+    def train_epoch(self, batches: Batches, epoch: int, on_batch: OnBatch | None = None) -> EpochStats:
+        """Learn from every batch once. `epoch` counts from 0; with the seed it fixes order, augmentation and dropout.
+
+        Raises TrainingError if the loss is not finite, UsageError if a user's loss does not return a scalar tensor.
+        """
+        # Seeding each epoch makes dropout and drop-path a function of (seed, epoch): a resumed epoch repeats them.
+        torch.manual_seed(_mix(self.seed, epoch))
+        batches.set_epoch(epoch)
+        self.set_train_mode()
+        device = self.engine.device
+        total = len(batches)
+        loss_sum = torch.zeros((), device=device)
+        right = torch.zeros((), device=device)
+        seen = skipped = pending = 0
+        start = time.perf_counter()
+
+        def read() -> tuple[float, float]:
+            return float(loss_sum) / max(seen, 1), float(right) / max(seen, 1)
+
+        for number, (on_host, labels) in enumerate(batches):
+            images = on_host.to(device, non_blocking=True)
+            target = labels.to(device, non_blocking=True)
+            with self.engine.autocast():
+                output = self._model(self.normalize(images))
+                loss = self.loss(output, target)
+            check_scalar(loss, self.loss)
+            with torch.no_grad():
+                loss_sum += loss.detach().float() * len(images)
+                right += (output.argmax(1) == target).sum()
+            seen += len(images)
+            if device.type == "cpu" or number % _CHECK_EVERY == 0 or number + 1 == total:
+                self._check_finite(loss_sum, epoch, number)
+            # The last group may be short; a loader that leaves bad files out may end early: a smaller step.
+            in_group = min(self.grad_accum_steps, total - number // self.grad_accum_steps * self.grad_accum_steps)
+            self.engine.backward(loss / in_group)
+            pending += 1
+            if pending == in_group:
+                skipped += self._update()
+                pending = 0
+            if on_batch is not None:
+                on_batch(number + 1, total, seen, read)
+        if pending:
+            skipped += self._update()
+        if not seen:
+            raise TrainingError("an epoch without a single image", "check the data: every file proved unreadable")
+        mean_loss, top1 = read()
+        return EpochStats(mean_loss, top1, seen, time.perf_counter() - start, skipped)
+
+    def _update(self) -> bool:
+        """Clip, step, clear, schedule. True if the loss scaler left the step out (fp16 overflow)."""
+        if self.clip_grad is not None:
+            self.engine.clip_grad_norm_(self.module.parameters(), self.clip_grad)
+        self._stepper.step()
+        skipped = bool(self._stepper.step_was_skipped)
+        self._stepper.zero_grad(set_to_none=True)
+        self.schedule.after_update()
+        return skipped
+
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) float32 and targets (N,) on the CPU."""
+        return forward_all(self.module, batches, self.normalize, device=self.engine.device, amp_dtype=self.amp_dtype)
+
+    def _check_finite(self, loss_sum: Tensor, epoch: int, batch: int) -> None:
+        if not bool(torch.isfinite(loss_sum)):
+            rates = ", ".join(f"{lr:.2g}" for lr in sorted({g["lr"] for g in self.optimizer.param_groups}))
+            raise TrainingError(
+                f"the loss became {float(loss_sum)} in epoch {epoch + 1}, batch {batch + 1} (learning rate {rates})",
+                "the best weights so far are kept; try a lower --lr, --set train.clip_grad=1 or --no-amp",
+            )
+
+    # --- state for resuming ---
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Module and optimizer state, flat: "model.NAME" and "optimizer.INDEX.NAME"."""
+        found = {f"model.{k}": v for k, v in self.module.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            found.update({f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)})
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """The rest of the state, JSON-able."""
+        state = self.optimizer.state_dict()["state"]
+        scaler = self.engine.scaler.state_dict() if self.engine.scaler is not None else None
+        return {
+            "optimizer": {
+                str(i): {k: v for k, v in s.items() if not isinstance(v, Tensor)} for i, s in state.items() if s
+            },
+            "schedule": self.schedule.state_dict(),
+            "scaler": scaler,
+        }
+
+    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take back what `tensors()` and `values()` gave, into a trainer built from the same recipe."""
+        self.module.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        state: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in values["optimizer"].items()}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                state.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.schedule.load_state_dict(values["schedule"])
+        if values["scaler"] and self.engine.scaler is not None:
+            self.engine.scaler.load_state_dict(values["scaler"])
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """A seed of its own for each epoch: golden-ratio steps (Knuth, TAOCP 3, 6.4) keep neighbours apart."""
+    return (seed + (epoch + 1) * 0x9E3779B97F4A7C15) % 2**63
+
+
+def check_scalar(loss: Any, function: Any) -> None:
+    name = getattr(function, "__name__", type(function).__name__)
+    if not isinstance(loss, Tensor):
+        raise UsageError(f"the loss {name} returned a {type(loss).__name__}, not a tensor", "return a scalar tensor")
+    if loss.ndim:
+        raise UsageError(
+            f"the loss {name} returned shape {tuple(loss.shape)}, not a scalar", "reduce it, e.g. with .mean()"
+        )

@@ -1,0 +1,74 @@
+"""One step on a few images before anything is written: what would fail in the first minute fails here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ModelError, TrainingError, UsageError
+from zoo.training.inference import Normalize
+from zoo.training.trainer import check_scalar
+
+__all__ = ["try_step", "unchanged"]
+
+T = TypeVar("T")
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Buffers (batch-norm statistics), gradients and torch's CPU random state come out as they went in."""
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            module.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(kept[name])
+
+
+def try_step(
+    module: nn.Module,
+    normalize: Normalize,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    then: Callable[[Callable[[Tensor], Tensor]], T],
+) -> T:
+    """Forward and loss of `images` (n, C, H, W) uint8 with `targets` (n,), on the module's device; then `then(step)`.
+
+    `step(images) → scalar loss` is the same computation, for whoever wants to time it. The module is left unchanged.
+
+    Raises ModelError if the model cannot take images of this size, UsageError if the loss fails or gives no scalar,
+    TrainingError if the very first loss is not finite.
+    """
+    with unchanged(module):
+        try:
+            output = module(normalize(images))
+        except (RuntimeError, ValueError, AssertionError, IndexError) as e:
+            size = "x".join(map(str, images.shape[1:]))
+            raise ModelError(
+                f"the model cannot take {size} images: {str(e).strip().splitlines()[0]}",
+                "choose another --img-size (the model's own is shown by `zoo inspect`) or a smaller --batch-size",
+            ) from e
+        name = getattr(loss, "__name__", type(loss).__name__)
+        try:
+            first = loss(output, targets)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
+            raise UsageError(
+                f"the loss {name} failed on logits {tuple(output.shape)} and targets {tuple(targets.shape)}: {e}",
+                "a loss takes (output, target) and returns a scalar tensor",
+            ) from e
+        check_scalar(first, loss)
+        if not bool(torch.isfinite(first)):
+            raise TrainingError(
+                f"the loss {name} is {first.item()} before the first step",
+                "check the loss and its parameters, and the weights",
+            )
+        return then(lambda x: loss(module(normalize(x)), targets[: len(x)]))
