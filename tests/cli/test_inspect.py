@@ -1,0 +1,147 @@
+"""`zoo inspect` and `zoo.inspect`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import zoo as api
+from zoo.models import build
+from zoo.workflows.inspect import inspect
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Any attempt to reach a server is a failure."""
+    import socket
+
+    def refuse(*args, **_):
+        raise AssertionError(f"the network was asked for {args[:2]}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def facts(out):
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines() if not line.startswith("group\t")}
+
+
+def test_a_pipe_gets_keys_and_groups(zoo):
+    said = zoo("inspect", "resnet34", "--classes", "10", "--freeze", "backbone")
+    assert (said.code, said.err) == (0, "")
+    found = facts(said.out)
+    assert found["hub_id"] == ["timm/resnet34.a1_in1k"]
+    assert found["tags"][0].split(",")[0] == found["tag"][0] == "a1_in1k"
+    assert found["num_classes"] == ["1000"]
+    assert found["classes"] == ["10"]
+    assert found["input_size"] == ["3x224x224"]
+    assert found["pool_size"] == ["7x7"]
+    assert found["interpolation"] == ["bicubic"]
+    assert found["mean"] == ["0.485,0.456,0.406"]
+    assert found["first_conv"] == ["conv1"]
+    assert found["classifier"] == ["fc"]
+    assert found["license"] == ["apache-2.0"]
+    assert found["output_shape"] == ["1x10"]
+    assert found["learning"] == ["5130"]
+    groups = [line.split("\t")[1:] for line in said.out.splitlines() if line.startswith("group\t")]
+    assert [g[0] for g in groups] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert sum(int(g[1]) for g in groups) == int(found["params"][0])
+    assert [g[2] for g in groups] == ["0"] * 5 + ["5130"]
+
+
+def test_json_is_the_api(zoo):
+    said = json.loads(zoo("inspect", "torchvision/resnet18", "--in-chans", "1", "--json").out)
+    summary = api.inspect("torchvision/resnet18", in_chans=1)
+    assert said == json.loads(json.dumps(summary.to_dict()))
+    assert said["url"].startswith("https://download.pytorch.org/models/resnet18")
+    assert (said["input_size"], len(said["mean"]), said["output_shape"]) == ([1, 224, 224], 1, [1, 1000])
+    assert (said["params"], said["learning"]) == (11683240, 11683240)
+    assert said["gmacs"] == pytest.approx(1.814 - 112 * 112 * 49 * 64 * 2 / 1e9, abs=0.001)
+
+
+def test_a_terminal_gets_tables(zoo, monkeypatch):
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    said = zoo("inspect", "zoo_tiny", "--classes", "10", "--freeze", "stem")
+    assert "freezing plan: stem" in said.out
+    assert "\t" not in said.out
+    stem = next(line for line in said.out.splitlines() if line.lstrip().startswith("stem"))
+    assert " no " in stem
+
+
+def test_params_without_weights_says_that_they_are_random(zoo):
+    said = zoo("inspect", "test_resnet", "--params", "bn1")
+    assert "random" in said.err
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert [r[0] for r in rows] == [
+        "bn1.weight",
+        "bn1.bias",
+        "bn1.running_mean",
+        "bn1.running_var",
+        "bn1.num_batches_tracked",
+    ]
+    assert rows[0][1:] == ["32", "float32", "1.0", "0.0"]
+    assert rows[-1][1:3] == ["scalar", "int64"]
+
+
+def test_params_with_weights_are_those_of_the_file(zoo, tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    said = zoo("inspect", "test_resnet", "--weights", tmp_path / "w.safetensors", "--params", "conv1.0")
+    assert said.err == ""
+    name, shape, dtype, mean, std = said.out.strip().split("\t")
+    weight = state["conv1.0.weight"].double()
+    assert (name, shape, dtype) == ("conv1.0.weight", "16x3x3x3", "float32")
+    assert float(mean) == pytest.approx(float(weight.mean()))
+    assert float(std) == pytest.approx(float(weight.std(correction=0)))
+
+
+def test_loaded_weights_are_reported(zoo, tmp_path):
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
+    out = zoo(
+        "inspect", "test_resnet", "--classes", "3", "--in-chans", "1", "--weights", tmp_path / "w.safetensors"
+    ).out
+    found = facts(out)
+    assert found["weights"] == [str(tmp_path / "w.safetensors")]
+    assert len(found["sha256"][0]) == 64
+    assert "adapted\tconv1.0.weight: stem, (16, 3, 3, 3) -> (16, 1, 3, 3)" in out
+    assert "adapted\tfc.bias: new head, (1000,) -> (3,)" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("resnet999",), "no model named 'resnet999'"),
+        (("test_resnet", "--freeze", "layer9"), "'layer9' matches nothing"),
+        (("test_resnet", "--freeze", "head"), "leaves nothing to learn"),
+        (("test_resnet", "--params", "conv9"), "no module or tensor 'conv9'"),
+        (("test_resnet", "--params", "global_pool"), "has no tensors"),
+        (("test_resnet", "--classes", "0"), "0 classes"),
+        (("test_resnet", "--weights", "nope"), "neither a tag"),
+        (("test_resnet", "--weights", "absent.pth"), "no weights file absent.pth"),
+    ],
+)
+def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
+    result = zoo("inspect", *args)
+    assert result.code == 4
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert said in result.err
+    assert "hint: " in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_convnext", "test_byobnet", "test_mambaout", "zoo_tiny", "torchvision/squeezenet1_1"]
+)
+def test_the_shape_without_values_is_that_of_a_real_run(name):
+    summary = inspect(name, classes=5, in_chans=2)
+    module = build(name, classes=5, in_chans=2, weights="none").module.eval()
+    with torch.no_grad():
+        assert summary.output_shape == tuple(module(torch.randn(1, *summary.preprocess.input_size)).shape)
+    assert summary.params == sum(p.numel() for p in module.parameters())
+    assert summary.gmacs is not None

@@ -1,0 +1,58 @@
+"""The hub that the real clients talk to, and caches of their own."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+_LOOPBACK = runpy.run_path(str(Path(__file__).with_name("loopback.py")))
+
+
+@pytest.fixture
+def silent() -> int:
+    """The answer of a server that accepts and says nothing."""
+    return _LOOPBACK["SILENT"]
+
+
+@pytest.fixture
+def commit() -> str:
+    """The commit that the loopback hub claims for every repository."""
+    return _LOOPBACK["COMMIT"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hugging Face cache; the client read HF_HOME when it was imported."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    return tmp_path / "hf"
+
+
+@pytest.fixture
+def point_at(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Any:
+    """`point_at(url)`: what HF_ENDPOINT=url does before the client is imported."""
+
+    def point(url: str) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+    return point
+
+
+@pytest.fixture
+def hub(point_at: Any) -> Iterator[Any]:
+    with _LOOPBACK["LoopbackHub"]() as server:
+        point_at(server.url)
+        yield server
+
+
+@pytest.fixture
+def second_hub() -> Iterator[Any]:
+    """Another server, on another port."""
+    with _LOOPBACK["LoopbackHub"]() as server:
+        yield server

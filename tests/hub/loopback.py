@@ -1,0 +1,149 @@
+"""A hub on 127.0.0.1 for the real clients, that can fail in the ways that hubs do.
+
+    with LoopbackHub() as hub:
+        hub.add("owner/name", "model.safetensors", content)     # served as a large file: ETag is the sha256
+        hub.flips = 1                                           # one bit of the next download is wrong
+        hub.answer = 503                                        # to everything; SILENT accepts and says nothing
+
+huggingface_hub 2.4 asks with HEAD and GET for /{repo}/resolve/{revision}/{file}. Any other path serves what `add_plain`
+put there, for torchvision's URLs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SILENT = -1
+
+
+class LoopbackHub:
+    def __init__(self) -> None:
+        self.answer = 200  # an HTTP status for every request, or SILENT
+        self.flips = 0  # downloads still to be damaged by one bit
+        self.cuts = 0  # downloads still to be cut after half of the bytes
+        self.etag: str | None = None  # instead of the true one
+        self.elsewhere: LoopbackHub | None = None  # large files are redirected to this server
+        self.requests: list[tuple[str, str]] = []  # (method, path)
+        self.files: dict[tuple[str, str], bytes] = {}
+        self.regular: set[tuple[str, str]] = set()  # small files, named by git's sha1
+        self.plain: dict[str, bytes] = {}
+        self.closing = threading.Event()
+        hub = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.hub = hub
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> LoopbackHub:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add(self, repo: str, name: str, content: bytes, *, regular: bool = False) -> None:
+        self.files[repo, name] = content
+        if regular:
+            self.regular.add((repo, name))
+
+    def add_plain(self, path: str, content: bytes) -> str:
+        """Returns the URL."""
+        self.plain[path] = content
+        return self.url + path
+
+    def downloads(self) -> int:
+        return sum(method == "GET" for method, _ in self.requests)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: LoopbackHub
+
+    def do_HEAD(self) -> None:
+        self._serve(body=False)
+
+    def do_GET(self) -> None:
+        self._serve(body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _serve(self, *, body: bool) -> None:
+        hub = self.hub
+        hub.requests.append((self.command, self.path))
+        if hub.answer == SILENT:
+            hub.closing.wait(60)
+            self.close_connection = True
+            return
+        if hub.answer != 200:
+            self._empty(hub.answer)
+            return
+        asked = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path.partition("?")[0])
+        if asked is None:
+            self._plain(body)
+            return
+        repo, _, name = asked.groups()
+        if not any(known == repo for known, _ in hub.files):
+            self._empty(404, {"X-Error-Code": "RepoNotFound"})
+            return
+        content = hub.files.get((repo, name))
+        if content is None:
+            self._empty(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return
+        if (repo, name) in hub.regular:
+            etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        else:
+            etag = hashlib.sha256(content).hexdigest()
+        etag = hub.etag or etag
+        if hub.elsewhere is not None:
+            location = hub.elsewhere.add_plain(f"/cdn/{name}", content)
+            linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
+            self._empty(302, {"X-Repo-Commit": COMMIT, **linked, "Location": location})
+            return
+        self._content(content, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body)
+
+    def _plain(self, body: bool) -> None:
+        content = self.hub.plain.get(self.path.partition("?")[0])
+        if content is None:
+            self._empty(404)
+        else:
+            self._content(content, {}, body)
+
+    def _empty(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _content(self, content: bytes, headers: dict[str, str], body: bool) -> None:
+        start = 0
+        if ranged := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start = int(ranged[1])
+        self.send_response(206 if start else 200)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        if not body:
+            return
+        sent = bytearray(content[start:])
+        if self.hub.flips:
+            self.hub.flips -= 1
+            sent[len(sent) // 2] ^= 1
+        if self.hub.cuts:
+            self.hub.cuts -= 1
+            sent = sent[: len(sent) // 2]
+            self.close_connection = True
+        self.wfile.write(bytes(sent))

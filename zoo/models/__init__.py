@@ -1,0 +1,37 @@
+"""A name becomes a module that is ready for the task: source, weights, input stem, head and groups.
+
+    model = build("resnet34", classes=10, in_chans=1)     # pretrained, a new head, the first convolution adapted
+    model.groups                                          # stem, stage1 … stage4, head
+    again = rebuild(record(model))                        # the same structure from JSON, without weights
+
+Names are looked up on first use, so that importing `zoo.models.builtin` costs neither torch nor timm.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.models.factory import build, rebuild, record, skeleton
+    from zoo.models.fit import load_strict
+    from zoo.models.model import Group, Model, WeightsReport
+
+__all__ = ["Group", "Model", "WeightsReport", "build", "load_strict", "rebuild", "record", "skeleton"]
+
+_WHERE = {
+    "Group": "zoo.models.model",
+    "Model": "zoo.models.model",
+    "WeightsReport": "zoo.models.model",
+    "build": "zoo.models.factory",
+    "load_strict": "zoo.models.fit",
+    "rebuild": "zoo.models.factory",
+    "record": "zoo.models.factory",
+    "skeleton": "zoo.models.factory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -1,0 +1,258 @@
+"""The ordered partition stem → stage1 … stageK → head of any model's tensors.
+
+timm's models say themselves which tensor belongs to which stage (`group_matcher(coarse=True)`); torchvision's do not,
+so their rules stand here in the same notation; a model without a rule is split along its children. What no rule claims
+comes after the last stage in every library here: norms before the classifier join the last stage, anything with a
+matrix or a kernel (hidden layers, necks) becomes a stage of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from zoo.models.model import Group
+
+__all__ = ["partition"]
+
+# timm's notation: {key: regex | [(regex, ordinal suffix), …]}; keys in forward order, the numbers that a regex captures
+# order the stages inside a key, the suffix (99999,) means "with the previous stage".
+Matcher = dict[str, Any] | Callable[[str], Any]
+
+
+def _in_turn(*patterns: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(pattern, (i,)) for i, pattern in enumerate(patterns)]
+
+
+_WITH_PREVIOUS = 99999
+
+
+# By class name: timm's classes whose own rule does not follow the forward pass or that have none for stages.
+_TIMM: dict[str, Matcher] = {
+    # its own rule interleaves the class-attention blocks with the last blocks before them
+    "Cait": {
+        "stem": r"^cls_token|pos_embed|patch_embed",
+        "blocks": r"^blocks\.(\d+)",
+        "class_blocks": [(r"^blocks_token_only\.(\d+)", None), (r"^norm", (99999,))],
+    },
+    # a norm for each stage's own classifier
+    "EfficientViM": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
+    "EfficientViMDistilled": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
+    "RDNet": {"stem": r"^stem", "stages": r"^dense_stages\.(\d+)"},
+}
+
+_FEATURES: Matcher = {"stem": r"^features\.0\.", "stages": r"^features\.(\d+)\."}
+# A patch merging or downsampling layer opens the stage behind it.
+_PAIRED: Matcher = {
+    "stem": r"^features\.0\.",
+    "stages": _in_turn(r"^features\.1\.", r"^features\.[23]\.", r"^features\.[45]\.", r"^features\.[67]\."),
+}
+
+_TORCHVISION: dict[str, Matcher] = {
+    "AlexNet": _FEATURES,
+    "ConvNeXt": _PAIRED,
+    "DenseNet": {
+        "stem": r"^features\.(?:conv|norm)0",
+        "stages": r"^features\.(?:denseblock|transition)(\d+)",
+    },
+    "EfficientNet": _FEATURES,
+    "GoogLeNet": {
+        "stem": r"^conv1\.",
+        "stages": _in_turn(
+            r"^conv[23]\.", *(rf"^inception{n}\." for n in ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
+        ),
+    },
+    "Inception3": {
+        "stem": r"^Conv2d_[12]",
+        "stages": _in_turn(
+            r"^Conv2d_[34]",
+            *(rf"^Mixed_{n}\." for n in ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]),
+        ),
+    },
+    "MNASNet": {"stem": r"^layers\.[0-7]\.", "stages": r"^layers\.(\d+)\."},
+    "MaxVit": {"stem": r"^stem\.", "stages": r"^blocks\.(\d+)\."},
+    "MobileNetV2": _FEATURES,
+    "MobileNetV3": _FEATURES,
+    "RegNet": {"stem": r"^stem\.", "stages": r"^trunk_output\.block(\d+)\."},
+    "ResNet": {"stem": r"^conv1\.|bn1\.", "stages": r"^layer(\d+)\."},
+    "ShuffleNetV2": {"stem": r"^conv1\.", "stages": r"^stage(\d+)\."},
+    "SqueezeNet": _FEATURES,
+    "SwinTransformer": _PAIRED,
+    "VGG": _FEATURES,
+    "VisionTransformer": {
+        "stem": r"^class_token|conv_proj\.|encoder\.pos_embedding",
+        "stages": r"^encoder\.layers\.encoder_layer_(\d+)\.",
+    },
+}
+
+
+def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Group, ...]:
+    """The groups of `module`, whose classifier's module paths are `head`; `source` is "torchvision" or any of timm's.
+
+    The first group is always "stem", the last always "head" (empty for a model without a classifier).
+    """
+    tensors = dict(_tensors(module))
+    steps = _steps(module, list(tensors), head, source)
+    names = ["stem", *(f"stage{i}" for i in range(1, len(steps)))]
+    of_tensor = {tensor: name for name, step in zip(names, steps, strict=True) for tensor in step}
+    of_tensor |= {tensor: "head" for tensor in tensors if _under(tensor, head)}
+    modules = _modules(module, of_tensor)
+    parameters = {name for name, _ in module.named_parameters()}
+    return tuple(
+        Group(
+            name=name,
+            modules=tuple(path for path, group in modules.items() if group == name),
+            parameters=tuple(t for t in tensors if of_tensor[t] == name and t in parameters),
+            buffers=tuple(t for t in tensors if of_tensor[t] == name and t not in parameters),
+        )
+        for name in (*names, "head")
+    )
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers (all, not only persistent ones), module by module as defined; shared ones once."""
+    seen: set[int] = set()
+    for path, part in module.named_modules():
+        for tensors in (part.named_parameters(path, recurse=False), part.named_buffers(path, recurse=False)):
+            for name, tensor in tensors:
+                if id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    yield name, tensor
+
+
+def _under(name: str, paths: Sequence[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+def _steps(module: nn.Module, tensors: list[str], head: Sequence[str], source: str) -> list[list[str]]:
+    """The backbone's tensors, stem first, then stage by stage."""
+    backbone = [t for t in tensors if not _under(t, head)]
+    matcher = _matcher(module, source)
+    steps, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
+    if not steps:
+        return [rest]
+    shapes = {name: tensor.ndim for name, tensor in _tensors(module)}
+    merged = [steps[0]]
+    for step in [*steps[1:], rest]:
+        # A step of vectors only (a norm listed on its own) is the end of the step before it.
+        if any(shapes[t] > 1 for t in step):
+            merged.append(step)
+        else:
+            merged[-1] = merged[-1] + step
+    return merged
+
+
+def _matcher(module: nn.Module, source: str) -> Matcher | None:
+    name = type(module).__name__
+    if source == "torchvision":
+        return _TORCHVISION.get(name)
+    if name in _TIMM:
+        return _TIMM[name]
+    own = getattr(module, "group_matcher", None)
+    if own is None:
+        return None
+    try:
+        matcher: Matcher = own(coarse=True)
+    except (AssertionError, NotImplementedError):  # timm's way to say that a model has no rule for stages
+        return None
+    return matcher
+
+
+def _by_matcher(backbone: list[str], matcher: Matcher) -> tuple[list[list[str]], list[str]]:
+    """Steps in the matcher's order, and what it does not claim."""
+    # A name that no rule can claim shows what a matching function says of the unclaimed.
+    nobody = _ordinal("\0", matcher)
+    claimed: dict[tuple[float, ...], list[str]] = {}
+    rest: list[str] = []
+    for tensor in backbone:
+        ordinal = _ordinal(tensor, matcher)
+        if ordinal == nobody:
+            rest.append(tensor)
+        else:
+            claimed.setdefault(ordinal, []).append(tensor)
+    steps: list[list[str]] = []
+    for ordinal in sorted(claimed):
+        if steps and ordinal[-1] == _WITH_PREVIOUS:
+            steps[-1] += claimed[ordinal]
+        else:
+            steps.append(claimed[ordinal])
+    return steps, rest
+
+
+def _ordinal(name: str, matcher: Matcher) -> tuple[float, ...]:
+    """Where `name` stands by timm's rules (as in its `group_with_matcher`); infinity if nothing matches."""
+    if callable(matcher):
+        found = matcher(name)
+        return tuple(found) if isinstance(found, tuple | list) else (found,)
+    for key, rules in enumerate(matcher.values()):
+        for pattern, suffix in [(rules, None)] if isinstance(rules, str) else rules or ():
+            if match := re.match(pattern, name):
+                numbers = (float(n) for n in match.groups() if n is not None)
+                return (float(key), *numbers, *(suffix or ()))
+    return (float("inf"),)
+
+
+def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    """Stages are the children of the root's largest container; what is defined before it is the stem."""
+    containers = {
+        name: sum(p.numel() for p in child.parameters())
+        for name, child in module.named_children()
+        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1 and not _under(name, head)
+    }
+    largest = max(containers, key=lambda name: containers[name], default=None)
+    steps: list[list[str]] = [[]]
+    rest: list[str] = []
+    seen = ""
+    for tensor in backbone:
+        parts = tensor.split(".")
+        if largest is None:  # every child that has tensors is a step
+            unit = parts[0] if len(parts) > 1 else ""
+            if unit != seen and steps[-1]:
+                steps.append([])
+            seen = unit
+            steps[-1].append(tensor)
+        elif parts[0] == largest:
+            unit = parts[1]
+            if unit != seen:
+                steps.append([])
+            seen = unit
+            steps[-1].append(tensor)
+        elif seen:
+            rest.append(tensor)
+        else:
+            steps[0].append(tensor)
+    return [step for step in steps if step], rest
+
+
+def _modules(root: nn.Module, of_tensor: dict[str, str]) -> dict[str, str]:
+    """Path → group, of the largest modules that belong to one group; parents that span several are left out."""
+    # By identity, because a module that is shared (coat's position encodings) has its tensors under one name only.
+    group_of = {id(tensor): of_tensor[name] for name, tensor in _tensors(root)}
+    found: dict[str, str] = {}
+
+    def visit(path: str, module: nn.Module) -> None:
+        before: str | None = None
+        waiting: list[str] = []  # modules without tensors, between their neighbours
+        for name, child in module.named_children():
+            full = f"{path}.{name}" if path else name
+            groups = [group_of[id(tensor)] for _, tensor in _tensors(child)]
+            if not groups:
+                waiting.append(full)
+                continue
+            # Dropout or pooling continues what stands before it, but what leads into the classifier is the head's.
+            for quiet in waiting:
+                found[quiet] = groups[0] if before is None or groups[0] == "head" else before
+            waiting = []
+            if len(set(groups)) == 1:
+                found[full] = groups[0]
+            else:
+                visit(full, child)
+            before = groups[-1]
+        for quiet in waiting:
+            found[quiet] = before if before is not None else "head"
+
+    visit("", root)
+    return found

@@ -1,0 +1,261 @@
+"""Models of timm, and the built-in ones, which are timm architectures with arguments of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import timm
+from timm.models import _builder, load_pretrained
+from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
+
+from zoo.errors import ModelError, WeightsError
+from zoo.models.fit import Fit, is_under, load_fitting
+from zoo.models.stems import extend_statistics
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+__all__ = ["arguments", "create", "head_of", "preprocess_of", "published"]
+
+_lock = threading.Lock()
+
+
+def published(architecture: str, tag: str | None) -> dict[str, Any]:
+    """timm's description of a set of weights (of the default one, or of the bare architecture), JSON-able."""
+    described = f"{architecture}.{tag}" if tag else architecture
+    try:
+        cfg = timm.models.get_pretrained_cfg(described, allow_unregistered=False)
+    except RuntimeError:  # what timm raises for a tag that it does not know
+        cfg = None
+    if cfg is None:
+        raise ModelError(f"the installed timm {timm.__version__} does not know {described}", "install a newer timm")
+    plain: dict[str, Any] = cfg.to_dict()  # type: ignore[no-untyped-call]
+    return plain
+
+
+def arguments(
+    cfg: Mapping[str, Any],
+    *,
+    classes: int | None,
+    in_chans: int,
+    img_size: int | None,
+    drop: float | None,
+    drop_path: float | None,
+) -> dict[str, Any]:
+    """Keyword arguments of `timm.create_model` for a wish; what the architecture decides itself is left out."""
+    given = {
+        "num_classes": classes,
+        # Other architectures take images of any size, and would not know the argument.
+        "img_size": img_size if cfg.get("fixed_input_size") else None,
+        "drop_rate": drop,
+        "drop_path_rate": drop_path,
+    }
+    return {"in_chans": in_chans, **{k: v for k, v in given.items() if v is not None}}
+
+
+def create(
+    architecture: str,
+    cfg: Mapping[str, Any],
+    args: Mapping[str, Any],
+    *,
+    name: str,
+    state: Mapping[str, Tensor] | None = None,
+) -> tuple[nn.Module, Fit | None]:
+    """The module, and how `state` fitted if it was given. Made on torch's current default device.
+
+    timm itself adapts `state`: its filter for the architecture (other key names, positions resampled), the stem, the
+    head. Raises ModelError for an argument that the architecture does not take, WeightsError if `state` is another
+    model's.
+    """
+    if not timm.is_model(architecture):
+        raise ModelError(f"the installed timm {timm.__version__} has no model {architecture!r}", "install a newer timm")
+    fits: list[Fit] = []
+
+    def load(
+        model: nn.Module,
+        *,
+        pretrained_cfg: dict[str, Any],
+        num_classes: int,
+        in_chans: int,
+        filter_fn: Callable[..., dict[str, Tensor]] | None,
+        strict: bool,
+        cache_dir: str | None,
+    ) -> None:
+        assert state is not None
+        tensors = _filtered(model, dict(state), filter_fn, name)
+        notes = [
+            f"{k}: resampled, {tuple(state[k].shape)} -> {tuple(t.shape)}"
+            for k, t in tensors.items()
+            if k in state and state[k].shape != t.shape
+        ]
+        fits.append(_fit(model, tensors, dict(pretrained_cfg), wanted=(num_classes, in_chans), notes=notes, name=name))
+
+    with _quiet(), _loading_by(load if state is not None else None):
+        try:
+            module: nn.Module = timm.create_model(
+                architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
+            )
+        except TypeError as e:
+            flags = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path_rate": "--drop-path"}
+            unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
+            if unknown is None:
+                raise
+            raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
+        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as e:
+            raise ModelError(
+                f"{name} cannot be built with {_said(args)}: {_line(e)}",
+                "change or leave out what differs from its defaults",
+            ) from e
+    module.train()
+    return module, fits[0] if fits else None
+
+
+@contextmanager
+def _loading_by(load: Callable[..., None] | None) -> Iterator[None]:
+    """timm's models call this one function for their weights, with the filter that fits the architecture, which nothing
+    else tells; to take its place is the only way to learn what fitted (timm only logs it)."""
+    if load is None:
+        yield
+        return
+    with _lock:
+        theirs = _builder.load_pretrained
+        _builder.load_pretrained = load
+        try:
+            yield
+        finally:
+            _builder.load_pretrained = theirs
+
+
+def _fit(
+    model: nn.Module,
+    tensors: dict[str, Tensor],
+    cfg: dict[str, Any],
+    *,
+    wanted: tuple[int, int],
+    notes: list[str],
+    name: str,
+) -> Fit:
+    """Have timm adapt stem and head of `tensors` to the `wanted` (classes, channels), and load them."""
+    num_classes, in_chans = wanted
+    shapes = {k: tuple(t.shape) for k, t in tensors.items()}
+    head = head_of(model, cfg)
+    # What the file holds decides about stem and head, which may not be what the description says of the published
+    # weights.
+    stems = _listed(cfg.get("first_conv"))
+    cfg["input_size"] = (_channels_in(model, tensors, stems, in_chans), *cfg["input_size"][1:])
+    rows = next((shapes[f"{p}.weight"][0] for p in _listed(cfg.get("classifier")) if f"{p}.weight" in shapes), None)
+    if rows is not None and rows != cfg["num_classes"] + (cfg.get("label_offset") or 0):
+        cfg |= {"num_classes": rows, "label_offset": 0}
+    fits: list[Fit] = []
+
+    def take(adapted: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> _IncompatibleKeys:
+        del model.load_state_dict  # this stand-in, so that the class's own is there again
+        changed = [(k, tuple(t.shape)) for k, t in adapted.items() if tuple(t.shape) != shapes[k]]
+        what = {k: "head without background class" if is_under(k, head) else "stem" for k, _ in changed}
+        said = [f"{k}: {what[k]}, {shapes[k]} -> {shape}" for k, shape in changed]
+        fits.append(load_fitting(model, adapted, head, adapted=[*notes, *said], file_head=shapes, name=name))
+        return _IncompatibleKeys([], [])
+
+    model.load_state_dict = take  # type: ignore[method-assign, assignment]
+    try:
+        load_pretrained(model, {**cfg, "state_dict": tensors}, num_classes=num_classes, in_chans=in_chans, strict=False)
+    except (AssertionError, RuntimeError, ValueError, KeyError) as e:
+        raise WeightsError(
+            f"the weights do not fit {name}: {_line(e)}", "name the model that they were made for"
+        ) from e
+    finally:
+        model.__dict__.pop("load_state_dict", None)
+    return fits[0]
+
+
+def _filtered(
+    model: nn.Module, state: dict[str, Tensor], filter_fn: Callable[..., dict[str, Tensor]] | None, name: str
+) -> dict[str, Tensor]:
+    """`state` in the architecture's own names and shapes."""
+    if filter_fn is None:
+        return state
+    try:
+        # timm calls them with the model, or, where that is refused, without.
+        try:
+            return dict(filter_fn(state, model))
+        except TypeError:
+            return dict(filter_fn(state))
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise WeightsError(
+            f"the weights do not look like those of {name}: its filter fails ({type(e).__name__}: {_line(e)})",
+            "name the model that they were made for",
+        ) from e
+
+
+def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: tuple[str, ...], in_chans: int) -> int:
+    """Image channels that the file's stem was made for, by how the model's own stem relates to its images."""
+    for path in stems:
+        kernel = tensors.get(f"{path}.weight")
+        if kernel is None:
+            continue
+        module = model.get_submodule(path)
+        if isinstance(module, nn.Conv2d) and kernel.ndim == 4:
+            # A stem that folds pixels into channels sees several for each channel of the image.
+            return max(1, kernel.shape[1] * in_chans * module.groups // module.in_channels)
+    return in_chans
+
+
+def _listed(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples; timm compares some of these with them."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without timm's log lines about adapted weights, which the report states, and missing descriptions."""
+    logger = logging.getLogger("timm")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _said(args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in args.items())
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the classifier's modules: those that the model names, and those that its description adds (volo's)."""
+    get = getattr(module, "get_classifier", None)
+    named = get() if get is not None else None
+    wanted = tuple(named) if isinstance(named, tuple | list) and not isinstance(named, nn.Module) else (named,)
+    described = _listed(cfg.get("classifier"))
+    paths = [
+        path for path, part in module.named_modules() if path and (path in described or any(part is w for w in wanted))
+    ]
+    with_tensors = [p for p in paths if next(module.get_submodule(p).parameters(), None) is not None]
+    return tuple(p for p in with_tensors if not any(p.startswith(f"{q}.") for q in with_tensors))
+
+
+def preprocess_of(cfg: Mapping[str, Any], in_chans: int, img_size: int | None) -> Preprocess:
+    """How the described weights want their images, for `in_chans` channels and another size if one is given."""
+    _, height, width = cfg["input_size"]
+    interpolation = cfg.get("interpolation") or "bicubic"
+    return Preprocess(
+        input_size=(in_chans, img_size or int(height), img_size or int(width)),
+        mean=extend_statistics(tuple(cfg.get("mean") or IMAGENET_MEAN), in_chans),
+        std=extend_statistics(tuple(cfg.get("std") or IMAGENET_STD), in_chans),
+        interpolation="bilinear" if interpolation == "random" else interpolation,
+        crop_pct=float(cfg.get("crop_pct") or 0.875),
+        crop_mode=cfg.get("crop_mode") or "center",
+    )

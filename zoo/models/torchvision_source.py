@@ -1,0 +1,166 @@
+"""torchvision's classification models."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision import models
+
+from zoo.errors import ModelError
+from zoo.models.fit import Fit, is_under, load_fitting
+from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
+
+__all__ = ["arguments", "create", "head_of", "published"]
+
+# Constructors call the image's side by these names; other architectures take images of any size.
+_SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+
+
+def published(architecture: str, tag: str | None) -> dict[str, Any]:
+    """A description of a set of weights (the default one if `tag` is None) in the manner of timm's default_cfg."""
+    if architecture not in models.list_models(module=models):
+        raise ModelError(
+            f"the installed torchvision {torchvision.__version__} has no model {architecture!r}",
+            "install a newer torchvision",
+        )
+    enum = models.get_model_weights(architecture)
+    weights = enum[tag] if tag else getattr(enum, "DEFAULT", None)
+    cfg: dict[str, Any] = {"architecture": architecture, "num_classes": 1000, "pool_size": None}
+    size, resize, mean, std, interpolation = 224, 256, IMAGENET_MEAN, IMAGENET_STD, "bilinear"
+    if weights is not None:
+        transform = weights.transforms()
+        size, resize = transform.crop_size[0], transform.resize_size[0]
+        mean, std, interpolation = tuple(transform.mean), tuple(transform.std), transform.interpolation.value
+        cfg |= {"tag": weights.name, "url": weights.url, "num_classes": len(weights.meta["categories"])}
+    if _family(architecture) in ("googlenet", "inception"):
+        # With weights these two undo the normalisation and apply (x - 0.5) / 0.5 themselves; saying so here, and not
+        # letting them, gives the same logits for any number of channels.
+        mean = std = (0.5, 0.5, 0.5)
+    return cfg | {
+        "input_size": (3, size, size),
+        "fixed_input_size": _family(architecture) in _SIZE_ARGUMENT,
+        "crop_pct": size / resize,
+        "crop_mode": "center",
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _family(architecture: str) -> str:
+    module = inspect.getmodule(models.get_model_builder(architecture))
+    assert module is not None
+    return module.__name__.rpartition(".")[2]
+
+
+def arguments(
+    architecture: str,
+    cfg: Mapping[str, Any],
+    *,
+    classes: int | None,
+    img_size: int | None,
+    drop: float | None,
+    drop_path: float | None,
+) -> dict[str, Any]:
+    """Keyword arguments of torchvision's builder for a wish."""
+    family = _family(architecture)
+    args: dict[str, Any] = {"num_classes": cfg["num_classes"] if classes is None else classes}
+    if family in _SIZE_ARGUMENT:  # always said, because weights of one architecture differ in it
+        side = img_size or cfg["input_size"][-1]
+        args[_SIZE_ARGUMENT[family]] = [side, side] if family == "maxvit" else side
+    if drop is not None:
+        args["drop_rate" if family == "densenet" else "dropout"] = drop
+    if drop_path is not None:
+        args["stochastic_depth_prob"] = drop_path
+    if family in ("googlenet", "inception"):
+        args |= {"aux_logits": False, "init_weights": True}
+    return args
+
+
+def create(
+    architecture: str, args: Mapping[str, Any], in_chans: int, *, name: str, state: Mapping[str, Tensor] | None = None
+) -> tuple[nn.Module, Fit | None]:
+    """The module, and how `state` fitted if it was given. Made on torch's current default device.
+
+    Raises ModelError for an argument that the architecture does not take, WeightsError if `state` is another model's.
+    """
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
+    flags = {"dropout": "--drop", "drop_rate": "--drop", "stochastic_depth_prob": "--drop-path"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # googlenet's, about its random start, which is chosen here
+            module: nn.Module = models.get_model(architecture, weights=None, **given)
+    except TypeError as e:
+        unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
+        if unknown is None:
+            raise
+        raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
+    except (AssertionError, RuntimeError, ValueError) as e:
+        said = ", ".join(f"{k}={v}" for k, v in args.items())
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ModelError(f"{name} cannot be built with {said}: {reason}", "change or leave out what differs") from e
+    if in_chans != 3:
+        replace_first_convolution(module, in_chans)
+    module.train()
+    return module, None if state is None else _fit(module, dict(state), in_chans, name)
+
+
+def _fit(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str) -> Fit:
+    head = head_of(module)
+    own = module.state_dict()
+    state = {_todays_name(k): t for k, t in state.items()} if isinstance(module, models.DenseNet) else state
+    shapes = {k: tuple(t.shape) for k, t in state.items()}
+    notes = []
+    if extra := [k for k in state if is_under(k, _AUXILIARY) and k not in own]:
+        notes.append(f"{', '.join(sorted({k.partition('.')[0] for k in extra}))}: auxiliary heads left out")
+        state = {k: t for k, t in state.items() if k not in extra}
+    stem = f"{first_convolution(module)}.weight"
+    if stem in state and state[stem].ndim == 4 and state[stem].shape[1] != in_chans:
+        state[stem] = adapt_kernel(state[stem], in_chans)
+        notes.append(f"{stem}: stem, {shapes[stem]} -> {tuple(state[stem].shape)}")
+    positions = "encoder.pos_embedding"
+    if (
+        isinstance(module, models.VisionTransformer)
+        and positions in state
+        and shapes[positions] != own[positions].shape
+    ):
+        state[positions] = _resample(state[positions], own[positions])
+        notes.append(f"{positions}: resampled, {shapes[positions]} -> {tuple(state[positions].shape)}")
+    return load_fitting(module, state, head, adapted=notes, file_head=shapes, name=name)
+
+
+# torchvision's own weights of 2017 name the parts of a dense layer "norm.1", which attributes may not be called.
+_DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+
+
+def _todays_name(key: str) -> str:
+    match = _DENSE.match(key)
+    return match.group(1) + match.group(2) if match else key
+
+
+def _resample(positions: Tensor, like: Tensor) -> Tensor:
+    """(1, 1 + h·h, D) → the shape of `like`, bicubic, as in torchvision's `interpolate_embeddings`."""
+    if positions.ndim != 3 or positions.shape[-1] != like.shape[-1]:
+        return positions
+    token, grid = positions[:, :1], positions[:, 1:]
+    side, wanted = int(grid.shape[1] ** 0.5), int((like.shape[1] - 1) ** 0.5)
+    if side * side != grid.shape[1]:
+        return positions
+    square = grid.permute(0, 2, 1).reshape(1, -1, side, side)
+    square = torch.nn.functional.interpolate(square, size=wanted, mode="bicubic", align_corners=True)
+    return torch.cat([token, square.reshape(1, -1, wanted * wanted).permute(0, 2, 1)], dim=1)
+
+
+def head_of(module: nn.Module) -> tuple[str, ...]:
+    """Path of the classifier: in every classification model of torchvision the last linear layer or convolution."""
+    layers = [path for path, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    return (layers[-1],)

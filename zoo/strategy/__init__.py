@@ -1,0 +1,1 @@
+"""Model and data → which parts learn, from what start, how fast."""

@@ -1,0 +1,206 @@
+"""Freeze plans: one line of text → which tensors learn, as a value that can be printed before it is applied.
+
+    none                    everything learns
+    backbone                only the head learns
+    stem                    the stem is frozen
+    3                       the first three groups (stem, stage1, stage2)
+    50%                     the first half of the backbone's groups
+    stage2 | layer2.0       everything up to and including that group or module, in forward order
+    layer1.*,layer2.*       the parameters whose names match (* any text, ? one sign, [ab] one of these)
+    backbone,!*.bn*         items apply from left to right; ! opens again what it matches
+    norm                    the backbone without its norm layers: these and the head learn
+
+Frozen means: no gradient, norm layers in evaluation mode (their statistics do not move), dropout and drop-path off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from zoo.errors import ModelError, nearest
+from zoo.models.model import Group
+
+__all__ = ["FreezePlan", "GroupPlan", "resolve_plan", "set_train_mode"]
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """One line of the printed plan. parameters: numbers in the group; learning: how many of them get a gradient."""
+
+    name: str
+    modules: tuple[str, ...]
+    parameters: int
+    learning: int
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """text: as it was asked for. frozen: names of parameters. frozen_modules: paths of the largest modules that are
+    frozen as a whole; they stay in evaluation mode."""
+
+    text: str
+    groups: tuple[GroupPlan, ...]
+    frozen: frozenset[str]
+    frozen_modules: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(g.parameters for g in self.groups)
+
+    @property
+    def learning(self) -> int:
+        return sum(g.learning for g in self.groups)
+
+    def apply(self, module: nn.Module) -> None:
+        """Set `requires_grad` of every parameter. Gradients that frozen ones still hold are dropped."""
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name not in self.frozen)
+            if name in self.frozen:
+                parameter.grad = None
+
+
+def set_train_mode(module: nn.Module, plan: FreezePlan) -> None:
+    """Training mode, but evaluation mode for what `plan` froze. To be called at the start of every epoch."""
+    module.train()
+    for path in plan.frozen_modules:
+        module.get_submodule(path).eval()
+
+
+def resolve_plan(plan: str, groups: Sequence[Group], module: nn.Module) -> FreezePlan:
+    """What `plan` means for `module`, whose groups are `groups`; see the grammar above.
+
+    Raises ModelError, with the groups, if a part of the plan matches nothing or if nothing would be left to learn.
+    """
+    frozen = _frozen(plan, groups, module)
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    if len(frozen) == len(sizes):
+        raise ModelError(f"freezing plan {plan!r} leaves nothing to learn", _groups_are(groups))
+    return FreezePlan(
+        text=plan,
+        groups=tuple(
+            GroupPlan(
+                name=group.name,
+                modules=group.modules,
+                parameters=sum(sizes[p] for p in group.parameters),
+                learning=sum(sizes[p] for p in group.parameters if p not in frozen),
+            )
+            for group in groups
+        ),
+        frozen=frozen,
+        frozen_modules=_frozen_modules(module, groups, frozen),
+    )
+
+
+def _frozen(plan: str, groups: Sequence[Group], module: nn.Module) -> frozenset[str]:
+    frozen: set[str] = set()
+    items = [item.strip() for item in plan.split(",")]
+    for item in items:
+        if item.startswith("!"):
+            frozen -= _matching(item[1:].strip(), plan, groups, module)
+        elif item != "none":
+            frozen |= _matching(item, plan, groups, module)
+        elif len(items) > 1:
+            raise ModelError(f"freezing plan {plan!r}: none cannot be one of several", "leave it out")
+    return frozenset(frozen)
+
+
+def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) -> set[str]:
+    """Parameters that one item of the plan means. Raises ModelError if there are none."""
+    backbone = groups[:-1]
+    number = re.fullmatch(r"(\d+)(%?)", item)
+    if number:
+        found = _first_groups(int(number[1]), bool(number[2]), plan, groups)
+    elif item == "backbone":
+        found = _parameters(backbone)
+    elif item == "norm":
+        found = _parameters(backbone) - _norms(module)
+    elif item in (names := [g.name for g in groups]):
+        found = _parameters(groups[: names.index(item) + 1])
+    elif any(sign in item for sign in "*?["):
+        found = {p for g in groups for p in g.parameters if fnmatchcase(p, item)}
+    else:
+        found = _up_to(item, groups)
+    if not found:
+        close = nearest(item, _known_names(groups, module))
+        raise ModelError(
+            f"freezing plan {plan!r}: {item!r} matches nothing",
+            (f"did you mean {' or '.join(close)}? " if close else "") + _groups_are(groups),
+        )
+    return found
+
+
+def _first_groups(number: int, percent: bool, plan: str, groups: Sequence[Group]) -> set[str]:
+    backbone = len(groups) - 1
+    count = int(backbone * number / 100 + 0.5) if percent else number
+    if number == 0 or (percent and number > 100) or count > backbone:
+        most = "100%" if percent else str(backbone)
+        raise ModelError(
+            f"freezing plan {plan!r}: give 1 to {most}, or none",
+            f"there are {backbone} groups before the head: {', '.join(g.name for g in groups[:-1])}",
+        )
+    return _parameters(groups[:count])
+
+
+def _up_to(name: str, groups: Sequence[Group]) -> set[str]:
+    """Everything before the end of the module `name`; a parameter's full name means that parameter alone."""
+    ordered = [p for g in groups for p in g.parameters]
+    if name in ordered:
+        return {name}
+    inside = [i for i, p in enumerate(ordered) if p.startswith(f"{name}.")]
+    return set(ordered[: inside[-1] + 1]) if inside else set()
+
+
+def _parameters(groups: Sequence[Group]) -> set[str]:
+    return {p for g in groups for p in g.parameters}
+
+
+def _norms(module: nn.Module) -> set[str]:
+    """Parameters of normalisation layers, by class name: both libraries call theirs ...Norm..., ...BatchNorm... or
+    ...Rms...
+
+    There is no common base class: torch's, timm's (LayerNorm2d, BatchNormAct2d, GroupNormAct) and torchvision's differ.
+    """
+    return {
+        f"{path}.{name}"
+        for path, part in module.named_modules()
+        if re.search(r"norm|evonorm|frn", type(part).__name__, re.IGNORECASE)
+        for name, _ in part.named_parameters(recurse=False)
+    }
+
+
+def _frozen_modules(module: nn.Module, groups: Sequence[Group], frozen: frozenset[str]) -> tuple[str, ...]:
+    """The largest modules all of whose parameters are frozen; those without parameters go with their group."""
+    still = {path for g in groups if g.parameters and frozen.issuperset(g.parameters) for path in g.modules}
+    # By identity, because a shared module's parameters have one name only.
+    learning = {id(parameter) for name, parameter in module.named_parameters() if name not in frozen}
+    found: list[str] = []
+
+    def visit(path: str, part: nn.Module) -> None:
+        own = [id(parameter) for parameter in part.parameters()]
+        if path in still or (own and learning.isdisjoint(own)):
+            found.append(path)
+            return
+        for name, child in part.named_children():
+            visit(f"{path}.{name}" if path else name, child)
+
+    visit("", module)
+    return tuple(found)
+
+
+def _known_names(groups: Sequence[Group], module: nn.Module) -> list[str]:
+    return [
+        "none",
+        "backbone",
+        "norm",
+        *(g.name for g in groups),
+        *(path for path, _ in module.named_modules() if path),
+    ]
+
+
+def _groups_are(groups: Sequence[Group]) -> str:
+    return f"groups: {', '.join(g.name for g in groups)}; see zoo inspect MODEL"

@@ -1,0 +1,225 @@
+"""What a model is made of, before anything is trained: the Python side of `zoo inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.catalog import find_weights
+from zoo.catalog.costs import count_macs, count_params
+from zoo.errors import ModelError, nearest
+from zoo.models import Model, WeightsReport, build, skeleton
+from zoo.preprocess import Preprocess
+from zoo.strategy.freeze import GroupPlan, resolve_plan
+
+__all__ = ["ModelSummary", "TensorSummary", "inspect"]
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """mean and std (of the whole tensor, the population's) are None for an empty tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    mean: float | None
+    std: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model as it would be built for a task.
+
+    tags: of all weights published for the architecture, the default first. tag, hub_id, url, license, num_classes: of
+    the pretrained weights that its preprocessing comes from, loaded or not; None where there are none. classes: logits
+    of the model as built, 0 if it gives features. pool_size: (height, width) of the last feature map. params: numbers
+    that the model holds; gmacs: 1e9 multiply-accumulates for one image, None if they cannot be counted. groups: in
+    forward order, with what learns under the plan `freeze`. output_shape: for one random image, by running it. tensors:
+    of the module that was asked for; their values are random if `weights.source` is "none".
+    """
+
+    name: str
+    source: str
+    architecture: str
+    tags: tuple[str, ...]
+    tag: str | None
+    hub_id: str | None
+    url: str | None
+    license: str | None
+    num_classes: int
+    classes: int
+    preprocess: Preprocess
+    pool_size: tuple[int, ...] | None
+    first_conv: tuple[str, ...]
+    classifier: tuple[str, ...]
+    params: int
+    gmacs: float | None
+    freeze: str
+    groups: tuple[GroupPlan, ...]
+    output_shape: tuple[int, ...]
+    weights: WeightsReport
+    tensors: tuple[TensorSummary, ...] = ()
+
+    @property
+    def learning(self) -> int:
+        """Parameters that learn under the plan."""
+        return sum(g.learning for g in self.groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, every field present."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "architecture": self.architecture,
+            "tags": list(self.tags),
+            "tag": self.tag,
+            "hub_id": self.hub_id,
+            "url": self.url,
+            "license": self.license,
+            "num_classes": self.num_classes,
+            "classes": self.classes,
+            **self.preprocess.to_dict(),
+            "pool_size": None if self.pool_size is None else list(self.pool_size),
+            "first_conv": list(self.first_conv),
+            "classifier": list(self.classifier),
+            "params": self.params,
+            "learning": self.learning,
+            "gmacs": self.gmacs,
+            "output_shape": list(self.output_shape),
+            "freeze": self.freeze,
+            "groups": [
+                {"name": g.name, "modules": list(g.modules), "parameters": g.parameters, "learning": g.learning}
+                for g in self.groups
+            ],
+            "weights": self.weights.to_dict(),
+            "tensors": [t.to_dict() for t in self.tensors],
+        }
+
+
+def inspect(
+    name: str,
+    *,
+    classes: int | None = None,
+    in_chans: int = 3,
+    freeze: str = "none",
+    weights: str = "none",
+    params: str | None = None,
+) -> ModelSummary:
+    """Structure and costs of the model called `name`, and what would learn under the plan `freeze`.
+
+        zoo.inspect("resnet34", classes=10, freeze="backbone").learning     # 5130
+
+    classes: of a new head, None for the published one. in_chans: channels of the images. weights: "none" looks at the
+    structure alone and needs no network; "default", a tag or a file loads them and reports how they fit. params: path
+    of a module (or of one tensor) whose tensors are summarised.
+
+    Raises ModelError for an unknown model, plan or module; WeightsError if weights are asked for and cannot be had.
+    """
+    bare = skeleton(name, classes=classes, in_chans=in_chans)
+    plan = resolve_plan(freeze, bare.groups, bare.module)
+    if params is not None:
+        _tensors_of(bare.module, params)  # a wrong path is an error before anything is loaded
+    loaded = None
+    if weights != "none" or params is not None:
+        loaded = build(name, classes=classes, in_chans=in_chans, weights=weights)
+    model = loaded or bare
+    tensors = () if loaded is None or params is None else _summaries(loaded.module, params)
+    cfg = model.pretrained_cfg
+    entry, _ = find_weights(name)
+    published = entry.weights(cfg["tag"]) if cfg.get("tag") else None
+    gmacs, output_shape = _run(bare, name, classes, in_chans)
+    return ModelSummary(
+        name=model.name,
+        source=model.source,
+        architecture=model.architecture,
+        tags=entry.tags,
+        tag=cfg.get("tag"),
+        hub_id=published.hub_id if published else None,
+        url=published.url if published else None,
+        license=published.license if published else cfg.get("license"),
+        num_classes=int(cfg["num_classes"]),
+        classes=model.classes,
+        preprocess=model.preprocess,
+        pool_size=None if cfg.get("pool_size") is None else tuple(cfg["pool_size"]),
+        first_conv=_listed(cfg.get("first_conv")),
+        classifier=model.head,
+        params=count_params(model.module),
+        gmacs=gmacs,
+        freeze=plan.text,
+        groups=plan.groups,
+        output_shape=output_shape,
+        weights=model.weights,
+        tensors=tensors,
+    )
+
+
+def _run(bare: Model, name: str, classes: int | None, in_chans: int) -> tuple[float | None, tuple[int, ...]]:
+    """GMACs and the shape of the output, by one forward pass without values; with values where that cannot be."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note_shape(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        shapes.append(tuple(output.shape))
+
+    handle = bare.module.register_forward_hook(note_shape)
+    try:
+        return count_macs(bare.module, bare.preprocess.input_size) / 1e9, shapes[0]
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        # An operation that does not know the meta device: a random image through the model itself says the rest.
+        module = build(name, classes=classes, in_chans=in_chans, weights="none").module.eval()
+        with torch.no_grad():
+            return None, tuple(module(torch.randn(1, *bare.preprocess.input_size)).shape)
+    finally:
+        handle.remove()
+
+
+def _tensors_of(module: nn.Module, path: str) -> dict[str, Tensor]:
+    """Parameters and buffers of the module at `path`, or the one tensor of that name. Raises ModelError."""
+    every = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    found = {name: t for name, t in every.items() if name == path or name.startswith(f"{path}.")}
+    if found:
+        return found
+    paths = [p for p, _ in module.named_modules() if p]
+    if path in paths:
+        raise ModelError(f"module {path!r} has no tensors", f"those that have: {_some(every)}")
+    close = nearest(path, paths)
+    raise ModelError(
+        f"no module or tensor {path!r} in the model",
+        (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {_some(every)}",
+    )
+
+
+def _some(names: Sequence[str] | dict[str, Tensor]) -> str:
+    """The top-level parts that hold tensors."""
+    return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+
+
+def _summaries(module: nn.Module, path: str) -> tuple[TensorSummary, ...]:
+    return tuple(
+        TensorSummary(
+            name=name,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            mean=float(tensor.detach().double().mean()) if tensor.numel() else None,
+            std=float(tensor.detach().double().std(correction=0)) if tensor.numel() else None,
+        )
+        for name, tensor in _tensors_of(module, path).items()
+    )
+
+
+def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
