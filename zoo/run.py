@@ -228,9 +228,8 @@ class Run:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The best weights, on the CPU. Raises DataError if there are none yet or the file is damaged."""
-        return self._read(self.weights_file, "the run stopped before its first epoch ended; continue it with --resume")[
-            0
-        ]
+        unfinished = f"no epoch has ended yet: continue with `zoo finetune --resume {self.path}`"
+        return self._read(self.weights_file, unfinished)[0]
 
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the last checkpoint."""
@@ -245,7 +244,7 @@ class Run:
             with safe_open(str(path), framework="pt") as f:
                 return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as e:
-            raise DataError(f"{path} is damaged: {e}", advice) from e
+            raise DataError(f"{path} is damaged: {e}", "make the run again with --recipe RUN/recipe.yaml") from e
 
 
 @contextmanager

@@ -1,0 +1,144 @@
+"""Each metric beside scikit-learn's or a value worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from zoo.errors import DataError, UsageError
+from zoo.metrics import METRICS, better, compute, higher_is_better
+from zoo.metrics.classification import confusion_matrix
+from zoo.metrics.evaluation import report
+
+
+@pytest.fixture
+def scored() -> tuple[torch.Tensor, torch.Tensor]:
+    """300 images of 7 classes, right about half of the time."""
+    generator = torch.Generator().manual_seed(3)
+    targets = torch.randint(0, 7, (300,), generator=generator)
+    logits = torch.randn(300, 7, generator=generator)
+    logits[torch.arange(300), targets] += 1.2
+    return logits, targets
+
+
+def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, targets = scored
+    found = compute(METRICS, logits, targets)
+    true, predicted, probability = targets.numpy(), logits.argmax(1).numpy(), logits.double().softmax(1).numpy()
+    assert found["top1"] == pytest.approx(sk.accuracy_score(true, predicted))
+    assert found["top5"] == pytest.approx(sk.top_k_accuracy_score(true, probability, k=5))
+    assert found["loss"] == pytest.approx(sk.log_loss(true, probability), rel=1e-5)
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(true, predicted))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(true, predicted, average="macro"))
+    np.testing.assert_array_equal(confusion_matrix(logits, targets).numpy(), sk.confusion_matrix(true, predicted))
+
+
+def test_report_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, targets = scored
+    found = report(logits, targets, tuple("abcdefg"))
+    precision, recall, f1, support = sk.precision_recall_fscore_support(targets, logits.argmax(1))
+    assert [c.support for c in found.per_class] == support.tolist()
+    np.testing.assert_allclose([c.precision for c in found.per_class], precision)
+    np.testing.assert_allclose([c.recall for c in found.per_class], recall)
+    np.testing.assert_allclose([c.f1 for c in found.per_class], f1)
+    assert found.top1 == pytest.approx(compute(["top1"], logits, targets)["top1"])
+    assert (found.images, found.top5_k) == (300, 5)
+    assert json.loads(json.dumps(found.to_dict()))["confusion"] == [list(r) for r in found.confusion]
+
+
+def test_ece_by_hand() -> None:
+    """Two images at 0.8, one right: gap 0.3; two at 0.6, both right: gap 0.4; each bin holds half."""
+    probability = torch.tensor([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
+    targets = torch.tensor([0, 1, 0, 0])
+    assert compute(["ece"], probability.log(), targets)["ece"] == pytest.approx(0.35, abs=1e-6)
+
+
+def test_ece_of_certain_and_right_is_zero() -> None:
+    logits = torch.eye(3) * 1000
+    assert compute(["ece"], logits, torch.arange(3))["ece"] == 0
+
+
+def test_top5_with_few_classes_uses_all_of_them() -> None:
+    logits, targets = torch.randn(8, 3), torch.randint(0, 3, (8,))
+    assert compute(["top5"], logits, targets) == {"top5": 1.0}
+    assert report(logits, targets, "abc").top5_k == 3
+
+
+def test_class_without_images_is_null_and_left_out() -> None:
+    """Class c has no image but one was taken for it; class b is never predicted."""
+    predicted = torch.tensor([0, 0, 2, 0])
+    targets = torch.tensor([0, 0, 0, 1])
+    logits = torch.nn.functional.one_hot(predicted, 3).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = report(logits, targets, ("a", "b", "c"))
+    a, b, c = found.per_class
+    assert (a.precision, a.recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (b.precision, b.recall, b.f1, b.support) == (None, 0.0, 0.0, 1)
+    assert (c.precision, c.recall, c.f1, c.support) == (None, None, None, 0)
+    assert found.balanced_accuracy == pytest.approx((2 / 3 + 0) / 2)
+    assert found.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_not_a_number_stays_visible_and_becomes_null() -> None:
+    logits = torch.full((2, 3), float("nan"))
+    found = report(logits, torch.tensor([0, 1]), "abc")
+    assert math.isnan(found.loss)
+    assert math.isnan(found.ece)
+    assert found.to_dict()["loss"] is None
+
+
+def test_no_images_is_an_error() -> None:
+    with pytest.raises(DataError):
+        compute(["top1"], torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+    with pytest.raises(DataError):
+        report(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), "abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "old", "expected"),
+    [
+        ("top1", 0.9, 0.8, True),
+        ("top1", 0.8, 0.8, False),
+        ("loss", 0.2, 0.3, True),
+        ("loss", 0.3, 0.2, False),
+        ("ece", 0.1, 0.2, True),
+        ("top1", 0.0, None, True),
+        ("top1", float("nan"), 0.1, False),
+        ("loss", 9.0, float("nan"), True),
+    ],
+)
+def test_better(name: str, new: float, old: float | None, expected: bool) -> None:
+    assert better(name, new, old) is expected
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(UsageError) as e:
+        compute(["top_1"], torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+    assert "top1" in e.value.hint
+    with pytest.raises(UsageError):
+        higher_is_better("nothing")
+
+
+def test_own_metric_by_import_path(tmp_path, monkeypatch) -> None:
+    (tmp_path / "own_metric_for_test.py").write_text(
+        "def wrong(logits, targets):\n    return float((logits.argmax(1) != targets).float().mean())\n"
+        "wrong.higher_is_better = False\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "own_metric_for_test:wrong"
+    assert compute([name], torch.eye(2), torch.tensor([0, 0])) == {name: 0.5}
+    assert better(name, 0.1, 0.2)
+
+
+def test_the_table_imports_no_torch() -> None:
+    code = "import sys, zoo.metrics; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'sklearn')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,133 @@
+"""The pictures: their size, that nothing warns, and what is drawn where it can be read back."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo import reports
+from zoo.errors import TrainingError
+from zoo.reports.canvas import drawable, shorten
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def rows(epochs: int, groups: int = 1) -> list[dict[str, Any]]:
+    return [
+        {
+            "epoch": e,
+            "train_loss": 2 / e,
+            "train_top1": 1 - 1 / (e + 1),
+            "val_loss": 2.5 / e,
+            "val_top1": 1 - 1 / (e + 0.5),
+            "val_top5": 1.0,
+            "lr": [3e-4 / e * 0.5**g for g in reversed(range(groups))],
+            "lr_names": [f"stage{g}" for g in range(groups)],
+            "images_per_second": 100.0,
+            "seconds": 1.0,
+        }
+        for e in range(1, epochs + 1)
+    ]
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def close_to(image: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((np.abs(image - np.array(colour)).max(2) < 12).sum())
+
+
+BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
+
+
+@pytest.mark.parametrize(("epochs", "groups"), [(1, 1), (3, 2), (50, 14)])
+def test_curves_show_training_and_validation(tmp_path: Path, epochs: int, groups: int) -> None:
+    reports.curves(rows(epochs, groups), tmp_path / "curves.png")
+    image = pixels(tmp_path / "curves.png")
+    panel = image[:, : image.shape[1] // 3]
+    legend = 400  # pixels of one legend entry, and more
+    assert close_to(panel, BLUE) > 40
+    assert close_to(panel, ORANGE) > 40
+    if epochs > 1:
+        assert close_to(panel, BLUE) > legend
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_a_single_epoch_is_a_visible_point(tmp_path: Path) -> None:
+    """The last third holds one learning rate and no legend: what is blue there is the point."""
+    reports.curves(rows(1), tmp_path / "curves.png")
+    image = pixels(tmp_path / "curves.png")
+    assert close_to(image[:, 2 * image.shape[1] // 3 :], BLUE) > 40
+
+
+def test_gaps_and_no_rows_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    holes = rows(4)
+    holes[1]["train_loss"] = math.nan
+    for row in holes:
+        row["val_loss"] = row["val_top1"] = None
+        del row["lr"]
+    reports.curves(holes, tmp_path / "holes.png")
+    image = pixels(tmp_path / "holes.png")
+    assert close_to(image, BLUE) > 40
+    assert close_to(image, ORANGE) == 0
+    reports.curves([], tmp_path / "none.png")
+    assert pixels(tmp_path / "none.png").size
+
+
+@pytest.mark.parametrize("number", [2, 10, 100])
+def test_confusion_of_any_size(tmp_path: Path, number: int) -> None:
+    reports.confusion(
+        (np.eye(number, dtype=int) * 7).tolist(), [f"class {i}" for i in range(number)], tmp_path / "c.png"
+    )
+    image = pixels(tmp_path / "c.png")
+    assert max(image.shape) < 2500
+    full, none = (8, 48, 107), (247, 251, 255)  # the ends of the colour map
+    assert close_to(image, full) > number * 30
+    assert close_to(image, none) > close_to(image, full) * (0.5 if number == 2 else 2)
+
+
+def test_confusion_with_a_class_without_images(tmp_path: Path) -> None:
+    reports.confusion([[3, 1, 0], [0, 0, 0], [0, 12345, 99999]], ["a", "b", "c"], tmp_path / "c.png")
+    assert close_to(pixels(tmp_path / "c.png"), (238, 238, 238)) > 1000  # the row without images
+
+
+def test_any_name_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    names = ["$a_{$", "日本語", "کلاس", "tab\tname", "x" * 300, "🦓", "new\nline", "$"]
+    reports.confusion(np.eye(8, dtype=int).tolist(), names, tmp_path / "c.png")
+    assert max(pixels(tmp_path / "c.png").shape) < 2500
+
+
+def test_names_are_cut_in_the_middle_and_replaced_if_no_font_has_them() -> None:
+    assert shorten("n01440764_tench", 24) == "n01440764_tench"
+    assert shorten("a_very_long_name_of_a_class_1", 11) == "a_ver…ass_1"
+    assert drawable("été", 3) == "été"
+    assert drawable("\U0010fffd", 3) == "#3"
+
+
+def test_same_numbers_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        reports.curves(rows(3), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_refusing_disk_is_our_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        reports.curves(rows(1), tmp_path / "missing" / "curves.png")
+
+
+def test_pyplot_is_never_imported() -> None:
+    code = (
+        "import sys, zoo.reports; assert 'matplotlib' not in sys.modules; zoo.reports.curves, zoo.reports.confusion;"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

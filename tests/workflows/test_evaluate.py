@@ -1,0 +1,158 @@
+"""The numbers of an evaluation, which images they are of, and the files it writes."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo import run as run_module
+from zoo.data import make_loader, open_data
+from zoo.errors import DataError, TrainingError, UsageError
+from zoo.run import Run
+from zoo.training.inference import Normalize, forward_all
+from zoo.workflows.restore import restore
+
+MakeRun = Callable[..., Run]
+FILES = ["confusion.csv", "confusion.png", "evaluation.json", "per_class.csv"]
+
+
+def photo_run(make_run: MakeRun, folder: Path, classes: tuple[str, ...] = ("china", "flower"), **more: object) -> Run:
+    return make_run("test_vit", classes, img_size=32, data={"source": str(folder), **more})
+
+
+def test_own_validation_images_by_the_recorded_rule(make_run: MakeRun, photo_folder: Path) -> None:
+    run = photo_run(make_run, photo_folder, seed=7, val_fraction=0.25)
+    found = zoo.evaluate(run, batch_size=5, workers=0)
+    data = open_data(str(photo_folder), val_fraction=0.25, seed=7)
+    assert found.evaluation.images == len(data.val) == 6
+    restored = restore(run)
+    loader = make_loader(
+        data.val, preprocess=restored.preprocess, batch_size=9, train=False, augment=None, seed=0, workers=0
+    )
+    logits, targets = forward_all(
+        restored.model.module, loader, Normalize(restored.preprocess), device=torch.device("cpu")
+    )
+    assert found.evaluation.top1 == pytest.approx(float((logits.argmax(1) == targets).float().mean()))
+    assert found.evaluation.loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, targets)), rel=1e-5)
+    assert found.notes == ()
+    assert found.folder == run.path
+
+
+def test_files_agree_with_the_numbers(make_run: MakeRun, photo_folder: Path) -> None:
+    run = photo_run(make_run, photo_folder)
+    found = zoo.evaluate(run).evaluation
+    assert set(FILES) <= {p.name for p in run.path.iterdir()}
+    stored = json.loads((run.path / "evaluation.json").read_text())
+    assert stored["top1"] == found.top1
+    assert stored["confusion"] == [list(row) for row in found.confusion]
+    with (run.path / "per_class.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [r["class"] for r in rows] == ["china", "flower"]
+    assert [int(r["support"]) for r in rows] == [c.support for c in found.per_class]
+    with (run.path / "confusion.csv").open(newline="") as f:
+        matrix = list(csv.reader(f))
+    assert matrix[0][1:] == ["china", "flower"]
+    assert [[int(v) for v in row[1:]] for row in matrix[1:]] == stored["confusion"]
+    with Image.open(run.path / "confusion.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_other_data_matches_classes_by_name(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:
+    """The model knows a third class and another order; the folder has images of one class only."""
+    run = photo_run(make_run, photo_folder, ("zebra", "flower", "china"))
+    (tmp_path / "more").mkdir()
+    shutil.copytree(photo_folder / "china", tmp_path / "more" / "china")
+    found = zoo.evaluate(run, str(tmp_path / "more"))
+    assert [c.support for c in found.evaluation.per_class] == [0, 0, 12]
+    assert found.folder == run.path / "evaluation-more"
+    assert sorted(p.name for p in found.folder.iterdir()) == FILES
+    assert not (run.path / "evaluation.json").exists()
+
+
+def test_folders_of_one_name_do_not_overwrite_each_other(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:
+    run = photo_run(make_run, photo_folder)
+    for parent in ("a", "b"):
+        shutil.copytree(photo_folder, tmp_path / parent / "photos")
+    names = [zoo.evaluate(run, str(tmp_path / p / "photos")).folder.name for p in ("a", "b", "a")]
+    assert names == ["evaluation-photos", "evaluation-photos-2", "evaluation-photos"]
+
+
+def test_changed_images_and_training_images_are_pointed_out(
+    make_run: MakeRun, photo_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photo_folder, folder)
+    data = open_data(str(folder))
+    sizes = {"train_images": len(data.train), "val_images": len(data.val)}
+    run = photo_run(make_run, folder, fingerprint=data.fingerprint(), **sizes)
+    assert zoo.evaluate(run, save=False).notes == ()
+    (note,) = zoo.evaluate(run, str(folder), save=False).notes
+    assert "learned from" in note
+    (folder / "china" / "00.jpg").unlink()
+    (note,) = zoo.evaluate(run, save=False).notes
+    assert "have changed" in note
+
+
+def test_unreadable_files_follow_the_policy_of_the_run(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photo_folder, folder)
+    (folder / "china" / "zz.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"zz\.jpg"):
+        zoo.evaluate(photo_run(make_run, photo_folder), str(folder))
+    found = zoo.evaluate(
+        make_run("test_vit", ("china", "flower"), img_size=32, data={"unreadable": "skip"}, where="b"), str(folder)
+    )
+    assert found.evaluation.images == 24
+    assert [Path(b.path).name for b in found.left_out] == ["zz.jpg"]
+
+
+def test_unknown_classes_are_refused(make_run: MakeRun, photo_folder: Path) -> None:
+    with pytest.raises(DataError, match="flower"):
+        zoo.evaluate(photo_run(make_run, photo_folder, ("china", "zebra")), str(photo_folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"batch_size": 0}, "batch-size"), ({"workers": -1}, "workers"), ({"device": "tpu9"}, "tpu9")],
+)
+def test_bad_numbers(make_run: MakeRun, options: dict, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        zoo.evaluate(make_run(), **options)
+
+
+def test_a_full_disk_keeps_the_former_files(
+    make_run: MakeRun, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = photo_run(make_run, photo_folder)
+    (run.path / "evaluation.json").write_text("{}")
+
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_module.os, "replace", full)
+    with pytest.raises(TrainingError, match="no space left") as e:
+        zoo.evaluate(run)
+    assert "not saved" in e.value.hint
+    assert (run.path / "evaluation.json").read_text() == "{}"
+    assert not list(run.path.glob(".*tmp"))
+
+
+def test_one_grey_channel(make_run: MakeRun, tmp_path: Path) -> None:
+    for name in ("dark", "light"):
+        (tmp_path / "grey" / name).mkdir(parents=True)
+        for i in range(2):
+            level = np.full((20 + i, 30, 3), 200 if name == "light" else 20, np.uint8)
+            Image.fromarray(level).save(tmp_path / "grey" / name / f"{i}.png")
+    run = make_run("test_vit", ("dark", "light"), in_chans=1, img_size=32)
+    assert zoo.evaluate(run, str(tmp_path / "grey")).evaluation.images == 4

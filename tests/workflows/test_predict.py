@@ -1,0 +1,121 @@
+"""Predictions: the right numbers, in order, whatever the batches; bad files beside the good ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.data import fit, read_image
+from zoo.errors import DataError, UsageError
+from zoo.run import Run
+from zoo.training.inference import Normalize
+from zoo.workflows.restore import restore
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def run(make_run: MakeRun) -> Run:
+    return make_run("test_vit", ("cat", "dog", "owl"), img_size=32)
+
+
+def by_hand(run: Run, path: Path) -> torch.Tensor:
+    """(K,) probabilities of one image, step by step."""
+    restored = restore(run)
+    pixels = fit(read_image(str(path), 3), restored.preprocess)
+    images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        return restored.model.module(Normalize(restored.preprocess)(images)).softmax(1)[0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_in_order_with_the_models_own_probabilities(run: Run, photo_folder: Path, batch_size: int) -> None:
+    files = sorted(photo_folder.rglob("*.jpg"))
+    found = list(zoo.predict(run, photo_folder, top=2, batch_size=batch_size))
+    assert [p.path for p in found] == [str(f) for f in files]
+    for p in (found[0], found[13]):
+        values, indices = by_hand(run, Path(p.path)).topk(2)
+        assert [label for label, _ in p.top] == [("cat", "dog", "owl")[i] for i in indices]
+        assert [share for _, share in p.top] == pytest.approx(values.tolist(), abs=1e-5)
+        assert (p.label, p.probability) == p.top[0]
+
+
+def test_files_and_folders_in_the_order_given(run: Run, photo_folder: Path) -> None:
+    a, b = photo_folder / "flower" / "01.jpg", photo_folder / "china"
+    found = [p.path for p in zoo.predict(run, [a, b])]
+    assert found == [str(a), *(str(p) for p in sorted(b.iterdir()))]
+
+
+def test_top_is_cut_at_the_number_of_classes(run: Run, photo_folder: Path) -> None:
+    (p,) = zoo.predict(run, photo_folder / "china" / "00.jpg", top=50)
+    assert sorted(label for label, _ in p.top) == ["cat", "dog", "owl"]
+    assert sum(share for _, share in p.top) == pytest.approx(1, abs=1e-5)
+
+
+def test_bad_files_are_told_and_left_out(run: Run, photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    good = [photo_folder / "china" / f"0{i}.jpg" for i in range(3)]
+    paths = [good[0], tmp_path / "bad.jpg", good[1], tmp_path / "none.png", good[2]]
+    bad: list = []
+    found = list(zoo.predict(run, paths, batch_size=2, on_bad=bad.append))
+    assert [p.path for p in found] == [str(g) for g in good]
+    assert [Path(b.path).name for b in bad] == ["bad.jpg", "none.png"]
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        list(zoo.predict(run, paths))
+
+
+def test_streams_without_reading_everything(run: Run, photo_folder: Path) -> None:
+    """An endless list of paths still gives its first answers."""
+
+    def endless() -> Iterator[Path]:
+        while True:
+            yield photo_folder / "china" / "00.jpg"
+
+    stream = zoo.predict(run, endless(), batch_size=2)
+    assert [next(stream).label for _ in range(5)]
+
+
+def test_no_image_at_all(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image"):
+        list(zoo.predict(run, []))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        list(zoo.predict(run, tmp_path / "empty"))
+
+
+def test_arrays(run: Run, photo_folder: Path) -> None:
+    files = [photo_folder / "china" / f"0{i}.jpg" for i in range(5)]
+    arrays = []
+    for file in files:
+        with Image.open(file) as image:
+            arrays.append(np.asarray(image.convert("RGB")))
+    found = list(zoo.predict(run, iter(arrays), batch_size=2))
+    assert [p.path for p in found] == ["0", "1", "2", "3", "4"]
+    assert [p.probability for p in found] == pytest.approx([p.probability for p in zoo.predict(run, files)], abs=1e-6)
+    with pytest.raises(DataError, match=r"image 1 is float32 \(4, 4, 3\)"):
+        list(zoo.predict(run, [arrays[0], np.zeros((4, 4, 3), np.float32)]))
+
+
+def test_grey_model_takes_flat_arrays(make_run: MakeRun) -> None:
+    run = make_run("test_vit", ("a", "b"), in_chans=1, img_size=32)
+    (p,) = zoo.predict(run, [np.zeros((9, 7), np.uint8)])
+    assert p.label in "ab"
+
+
+@pytest.mark.parametrize("options", [{"top": 0}, {"batch_size": 0}, {"device": "abacus"}])
+def test_bad_numbers_are_refused_at_the_call(run: Run, options: dict) -> None:
+    with pytest.raises(UsageError):
+        zoo.predict(run, "x.jpg", **options)
+
+
+def test_an_unfinished_run_is_said(make_run: MakeRun, photo_folder: Path) -> None:
+    said: list[str] = []
+    run = make_run("test_vit", img_size=32, status="failed")
+    list(zoo.predict(run, photo_folder / "china" / "00.jpg", on_note=said.append))
+    assert ["was failed" in s or "failed" in s for s in said] == [True]

@@ -1,0 +1,51 @@
+"""`zoo export`: a run as files that work without zoo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo import output
+
+__all__ = ["export"]
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
+    *,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="safetensors: weights and config.json for timm")
+    ] = "safetensors",
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", metavar="DIR", help="where to; RUN/export/FORMAT if left out")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="what was written, as JSON")] = False,
+) -> None:
+    """Export the best weights of a run, with classes and preprocessing, and check that the files load and agree.
+
+    Prints the files with their sizes; in a pipe path and bytes, tab-separated. A former export in DIR is replaced.
+    """
+    from zoo.workflows.export import export as run_export
+
+    done = run_export(run, format, output_dir)
+    rows = [(done.folder / name, size) for name, size in done.files]
+    if as_json:
+        output.print_json(done.to_dict())
+    elif output.is_terminal(sys.stdout):
+        output.print_table(("file", "size"), [(path, _size(size)) for path, size in rows], right=(1,))
+    else:
+        output.print_tsv(rows)
+    output.note(f"checked: loaded from the files, it gives the run's logits\nnext: {done.command}")
+
+
+def _size(count: int) -> str:
+    """1.4 MB, powers of ten as disks are sold and ls -h --si shows."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

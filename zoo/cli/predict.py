@@ -1,0 +1,104 @@
+"""`zoo predict`: classes of images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import output
+from zoo.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from zoo.data import BadFile
+    from zoo.workflows.predict import Prediction
+
+__all__ = ["predict"]
+
+
+def predict(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="images, folders, or - for paths on stdin")],
+    *,
+    top: Annotated[int, typer.Option("--top", "-k", metavar="K", help="the K most probable classes of each image")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images at a time")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON array, written image by image")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated, with a header")] = False,
+) -> None:
+    """Predict the class of images with a finished run.
+
+    Prints a line for each image, in order: path, class, probability, tab-separated;
+    with --top K further pairs follow.
+
+    A file that cannot be read is reported on stderr and left out; the exit code is then 3.
+    """
+    from zoo.workflows.predict import predict as run_predict
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other", "choose one")
+    # File names are bytes: those that are no UTF-8 pass through from stdin to stdout as they are.
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+    bad: list[BadFile] = []
+
+    def report(problem: BadFile) -> None:
+        bad.append(problem)
+        output.note(f"skipped {_shown(str(problem))}")
+
+    found = run_predict(run, paths, top=top, batch_size=batch_size, device=device, on_bad=report, on_note=output.note)
+    show = _print_json if as_json else _print_csv if as_csv else _print_tsv
+    good = show(found)
+    if bad:
+        files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
+        raise DataError(f"{files} could not be read", f"named above; the other {good:,} were predicted" if good else "")
+
+
+def _print_tsv(found: Iterable[Prediction]) -> int:
+    done = 0
+    for p in found:
+        output.print_tsv([_cells(p, "{:.4f}")])
+        sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
+        done += 1
+    return done
+
+
+def _print_csv(found: Iterable[Prediction]) -> int:
+    """Quoted where needed, as RFC 4180 says; a header before the first image."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    done = 0
+    for p in found:
+        if not done:
+            more = [f"{name}_{k}" for k in range(2, len(p.top) + 1) for name in ("label", "probability")]
+            writer.writerow(["path", "label", "probability", *more])
+        writer.writerow(_cells(p, "{:.6g}"))
+        sys.stdout.flush()
+        done += 1
+    return done
+
+
+def _print_json(found: Iterable[Prediction]) -> int:
+    """A whole array for any JSON reader, yet each image is written as soon as it is known."""
+    done = 0
+    for p in found:
+        text = json.dumps({**p.to_dict(), "path": _shown(p.path)}, ensure_ascii=False)
+        sys.stdout.write((",\n  " if done else "[\n  ") + text)
+        sys.stdout.flush()
+        done += 1
+    output.print_lines(["\n]" if done else "[]"])
+    return done
+
+
+def _cells(p: Prediction, form: str) -> list[str]:
+    return [p.path, *(cell for label, share in p.top for cell in (label, form.format(share)))]
+
+
+def _shown(path: str) -> str:
+    """Fit for JSON and messages, which are UTF-8."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,66 @@
+"""The README.md of an export: what the model is, how to use it, under which licence."""
+
+from __future__ import annotations
+
+from zoo.formats.subject import Subject, Usage
+
+__all__ = ["card"]
+
+_FEW = 50
+
+
+def card(subject: Subject, usage: Usage) -> str:
+    """Markdown with the header that Hugging Face's hub reads. A licence that is not known is said to be "unknown"."""
+    model, preprocess = subject.model, subject.preprocess
+    licence = subject.licence or "unknown"
+    facts = {
+        "architecture": f"`{model.architecture}` ({usage.library})",
+        "parameters": f"{sum(p.numel() for p in model.module.parameters()):,}",
+        "input": f"{preprocess.channels} × {preprocess.height} × {preprocess.width} (channels × height × width)",
+        "started from": f"`{model.weights.source}`" if model.weights.source != "none" else "random weights",
+        **subject.facts,
+    }
+    names = ", ".join(f"`{_plain(c)}`" for c in subject.classes[:_FEW])
+    more = ", … (all in `labels.txt`)" if len(subject.classes) > _FEW else ""
+    return f"""---
+library_name: {usage.library}
+license: {licence.lower()}
+pipeline_tag: image-classification
+tags:
+- image-classification
+---
+# {_plain(subject.title)}
+
+An image classifier, fine-tuned with zoo.
+
+{"".join(f"- {label}: {text}{chr(10)}" for label, text in facts.items())}
+## Classes
+
+{len(subject.classes)}: {names}{more}
+
+## Use
+
+In this folder:
+
+```python
+{usage.code.strip()}
+```
+
+`preprocess.json` says how pixels become the model's input, `labels.txt` names the classes in the order of the logits.
+
+## Licence
+
+{_licence(subject)}
+"""
+
+
+def _licence(subject: Subject) -> str:
+    if subject.licence:
+        return f"The weights that it started from are under {subject.licence}; check what your images allow."
+    if subject.model.weights.source == "none":
+        return "Unknown: it was trained from random weights, so that only you and your images decide."
+    return f"Unknown: nothing is recorded of the licence of `{subject.model.weights.source}`."
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("`", "'").split())

@@ -1,0 +1,223 @@
+"""Weights as safetensors with a config.json: what plain timm loads, and torchvision with a few lines of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zoo.errors import ExportError
+from zoo.formats.subject import Subject, Usage, check_logits
+from zoo.run import save_tensors, write_json
+
+__all__ = ["write"]
+
+# Of the weights that the training started from, no longer true of what it made of them.
+_STALE = frozenset(
+    [
+        *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load", "architecture", "tag"),
+        *("origin_url", "paper_ids", "paper_name", "notes", "description"),
+        *("label_names", "label_descriptions", "label_offset", "test_input_size", "test_crop_pct", "test_pool_size"),
+    ]
+)
+
+
+def write(subject: Subject, folder: Path) -> Usage:
+    """Write model.safetensors and config.json into `folder` and load them again with the library alone.
+
+    Raises ExportError if the disk refuses or the loaded model does not give the same logits.
+    """
+    state = subject.model.module.state_dict()
+    save_tensors(folder / "model.safetensors", state, {"format": "pt"}, ExportError)
+    if subject.model.source == "torchvision":
+        write_json(folder / "config.json", _torchvision_config(subject), ExportError)
+        check_logits(subject, _load_torchvision(subject, folder), "the exported model, loaded with torchvision,")
+        return _torchvision_usage(subject)
+    write_json(folder / "config.json", _timm_config(subject), ExportError)
+    check_logits(subject, _load_timm(folder), "the exported model, loaded with timm,")
+    return _timm_usage(subject)
+
+
+# --- timm ------------------------------------------------------------------------------------------------------------
+
+
+def _timm_config(subject: Subject) -> dict[str, Any]:
+    """In the manner of `timm.models.save_for_hf`, whose keys these are."""
+    model = subject.model
+    args = {**model.args, "num_classes": model.classes, "in_chans": subject.preprocess.channels}
+    return {
+        "architecture": model.architecture,
+        "num_classes": model.classes,
+        "num_features": getattr(model.module, "num_features", None),
+        "label_names": list(subject.classes),
+        "model_args": args,
+        "pretrained_cfg": _pretrained_cfg(subject),
+    }
+
+
+def _pretrained_cfg(subject: Subject) -> dict[str, Any]:
+    from timm.models import PretrainedCfg
+
+    original, preprocess = subject.model.pretrained_cfg, subject.preprocess
+    known = {f.name for f in dataclasses.fields(PretrainedCfg)} - _STALE
+    cfg = {k: v for k, v in original.items() if k in known}
+    if cfg.get("min_input_size"):
+        cfg["min_input_size"] = [preprocess.channels, *cfg["min_input_size"][1:]]
+    if tuple(original.get("input_size") or ())[1:] != preprocess.input_size[1:]:
+        cfg["pool_size"] = None  # that of the size before
+    return cfg | preprocess.to_dict() | {"num_classes": subject.model.classes, "license": subject.licence or "unknown"}
+
+
+def _load_timm(folder: Path) -> nn.Module:
+    import timm
+
+    try:
+        module: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ExportError(f"timm cannot load the exported model: {said}", "the run is unharmed; report this") from e
+    return module.eval()
+
+
+def _timm_usage(subject: Subject) -> Usage:
+    mode = "L" if subject.preprocess.channels == 1 else "RGB"
+    code = f"""
+import timm
+import torch
+from PIL import Image, ImageOps
+
+model = timm.create_model("local-dir:.", pretrained=True).eval()
+config = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**config, is_training=False)
+
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
+with torch.inference_mode():
+    probabilities = model(transform(image).unsqueeze(0)).softmax(1)[0]
+number = int(probabilities.argmax())
+print(model.pretrained_cfg["label_names"][number], float(probabilities[number]))
+"""
+    return Usage("timm", code, 'import timm; timm.create_model("local-dir:" + folder, pretrained=True)')
+
+
+# --- torchvision -----------------------------------------------------------------------------------------------------
+
+
+def _torchvision_config(subject: Subject) -> dict[str, Any]:
+    model = subject.model
+    stem = _stem(subject)
+    return {
+        "library": "torchvision",
+        "architecture": model.architecture,
+        "model_args": {**model.args, "num_classes": model.classes},
+        "num_classes": model.classes,
+        "label_names": list(subject.classes),
+        "preprocess": subject.preprocess.to_dict(),
+        **({"first_conv": stem[0]} if stem else {}),
+        "license": subject.licence or "unknown",
+    }
+
+
+def _stem(subject: Subject) -> tuple[str, nn.Conv2d] | None:
+    """Path and module of the first convolution, if not 3 channels: torchvision's constructor makes no such one."""
+    if subject.preprocess.channels == 3:
+        return None
+    return next((path, part) for path, part in subject.model.module.named_modules() if isinstance(part, nn.Conv2d))
+
+
+def _load_torchvision(subject: Subject, folder: Path) -> nn.Module:
+    """The steps of the README, taken with what the files say."""
+    import torchvision
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    args = {k: tuple(v) if isinstance(v, list) else v for k, v in config["model_args"].items()}
+    module: nn.Module = torchvision.models.get_model(config["architecture"], weights=None, **args)
+    if stem := _stem(subject):
+        module.set_submodule(stem[0], nn.Conv2d(**_convolution(stem[1])))
+    state = load_file(folder / "model.safetensors")
+    if _asks_for_version(module):
+        own = module.state_dict()
+        own.update(state)
+        state = own
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as e:
+        said = str(e).strip().splitlines()[-1].strip()
+        raise ExportError(
+            f"torchvision cannot load the exported model: {said}", "the run is unharmed; report it"
+        ) from e
+    return module.eval()
+
+
+def _asks_for_version(module: nn.Module) -> bool:
+    """MNASNet alone refuses tensors that do not say, as pickled ones do, which version of it they are for."""
+    return type(module).__name__ == "MNASNet"
+
+
+def _load_lines(subject: Subject, file: str) -> list[str]:
+    if _asks_for_version(subject.model.module):
+        return ["state = model.state_dict()", f"state.update(load_file({file}))", "model.load_state_dict(state)"]
+    return [f"model.load_state_dict(load_file({file}))"]
+
+
+def _convolution(conv: nn.Conv2d) -> dict[str, Any]:
+    """Arguments that make the like of `conv`."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": tuple(conv.kernel_size),
+        "stride": tuple(conv.stride),
+        "padding": conv.padding if isinstance(conv.padding, str) else tuple(conv.padding),
+        "bias": conv.bias is not None,
+    }
+
+
+def _torchvision_usage(subject: Subject) -> Usage:
+    model, preprocess = subject.model, subject.preprocess
+    args = _torchvision_config(subject)["model_args"]
+    given = "".join(f", {k}={tuple(v) if isinstance(v, list) else v!r}" for k, v in args.items())
+    make = [f'model = torchvision.models.get_model("{model.architecture}", weights=None{given})']
+    if stem := _stem(subject):
+        values = ", ".join(f"{k}={v!r}" for k, v in _convolution(stem[1]).items())
+        make.append(f'model.set_submodule("{stem[0]}", torch.nn.Conv2d({values}))')
+    here, there = _load_lines(subject, '"model.safetensors"'), _load_lines(subject, 'folder + "/model.safetensors"')
+    build = "\n".join([*make, *here])
+    mode = "L" if preprocess.channels == 1 else "RGB"
+    code = f"""
+import torch
+import torchvision
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+from torchvision.transforms import v2
+
+{build}
+model.eval()
+transform = v2.Compose([
+    {_resize(subject)},
+    v2.CenterCrop(({preprocess.height}, {preprocess.width})),
+    v2.PILToTensor(),
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize({list(preprocess.mean)}, {list(preprocess.std)}),
+])
+
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
+with torch.inference_mode():
+    probabilities = model(transform(image).unsqueeze(0)).softmax(1)[0]
+number = int(probabilities.argmax())
+print(open("labels.txt", encoding="utf-8").read().splitlines()[number], float(probabilities[number]))
+"""
+    imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
+    return Usage("torchvision", code, "; ".join([*imports, *make, *there]))
+
+
+def _resize(subject: Subject) -> str:
+    """`zoo.augment.fit` in torchvision's words: the short side, or both sides if the aspect ratio is given up."""
+    p = subject.preprocess
+    height, width = math.floor(p.height / p.crop_pct), math.floor(p.width / p.crop_pct)
+    both = p.crop_mode == "squash" or height != width
+    size = f"({height}, {width})" if both else str(height)
+    return f"v2.Resize({size}, interpolation=v2.InterpolationMode.{p.interpolation.upper()})"

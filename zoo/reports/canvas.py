@@ -1,0 +1,90 @@
+"""What the pictures share: a figure without pyplot's global state, text that any class name survives, atomic saving."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+from zoo.run import atomic_write
+
+__all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten"]
+
+# Two colours of Okabe and Ito's palette ("Color Universal Design", 2008) that a colour-blind reader tells apart.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+INK = "#333333"
+GREY = "#8c8c8c"
+
+# matplotlib brings DejaVu Sans, which has no CJK glyphs; the first of these that the machine has is asked next.
+_CJK = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "IPAexGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure of width × height inches, laid out so that nothing overlaps."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, atomically. Raises TrainingError if the disk refuses."""
+    # Without a Software entry the same numbers give the same bytes with every matplotlib version.
+    plain = {"Software": None}
+    atomic_write(path, lambda p: figure.savefig(p, format="png", metadata=plain, bbox_inches="tight", pad_inches=0.15))
+
+
+@functools.cache
+def _families() -> tuple[str, ...]:
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *[name for name in _CJK if name in installed][:1])
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    """Code points that at least one of our fonts can draw."""
+    found: set[int] = set()
+    for family in _families():
+        found |= FT2Font(font_manager.findfont(family)).get_charmap().keys()
+    return frozenset(found)
+
+
+def drawable(name: str, index: int) -> str:
+    """`name` if this machine's fonts can draw it, else "#INDEX" (its place in the list), never a row of boxes."""
+    name = " ".join(name.split())
+    return name if all(ord(c) in _glyphs() for c in name) else f"#{index}"
+
+
+def shorten(name: str, length: int) -> str:
+    """At most `length` characters; the middle gives way, since names often differ at their ends only."""
+    if len(name) <= length:
+        return name
+    tail = (length - 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
+
+
+def set_names(texts: list[Text]) -> None:
+    """Draw class names as they are: `$` starts no formula, and the CJK font is asked for what DejaVu lacks."""
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_fontfamily(list(_families()))

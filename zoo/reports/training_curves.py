@@ -1,0 +1,181 @@
+"""Loss, accuracy and learning rate over the epochs of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names
+
+__all__ = ["curves"]
+
+# Rates whose largest values lie further apart than this are drawn on a logarithmic axis: a linear one would show the
+# smaller as zero.
+_LOG_SPREAD = 10.0
+_LEGEND_ROWS = 6
+
+
+def curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write a PNG with one panel each for loss, accuracy and learning rate.
+
+    rows: the lines of metrics.jsonl, in epoch order: epoch, train_loss, val_loss, train_top1, val_top1, lr (one a
+    parameter group), lr_names. A missing or non-finite value leaves a gap. Raises TrainingError if the disk refuses.
+    """
+    figure = new_figure(12.5, 3.9)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _pair(loss, rows, "train_loss", "val_loss")
+    _title(loss, "loss")
+    _from_zero(loss)
+
+    _pair(accuracy, rows, "train_top1", "val_top1")
+    _title(accuracy, "top-1 accuracy")
+    accuracy.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
+    _limit_to_shares(accuracy)
+    _mark_best(accuracy, rows)
+
+    _rates(rate, rows)
+    _title(rate, "learning rate")
+    for axes in (loss, accuracy, rate):
+        _finish(axes, rows)
+    for axes in (loss, accuracy):
+        if axes.lines:
+            axes.legend(frameon=False, labelcolor=INK)
+    save(figure, path)
+
+
+def _series(rows: Sequence[dict[str, Any]], key: str) -> list[float]:
+    return [_number(row.get(key)) for row in rows]
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def _epochs(rows: Sequence[dict[str, Any]]) -> list[int]:
+    return [int(row.get("epoch", i + 1)) for i, row in enumerate(rows)]
+
+
+def _style(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Few epochs show as points; many as a plain line."""
+    size = 5.0 if len(rows) <= 12 else 3.0 if len(rows) <= 30 else 0.0
+    return {"linewidth": 1.8, "marker": "o", "markersize": size, "solid_capstyle": "round"}
+
+
+def _pair(axes: Axes, rows: Sequence[dict[str, Any]], train: str, val: str) -> None:
+    for key, label, colour in ((train, "training", BLUE), (val, "validation", ORANGE)):
+        values = _series(rows, key)
+        if any(math.isfinite(v) for v in values):
+            axes.plot(_epochs(rows), values, label=label, color=colour, **_style(rows))
+
+
+def _all_y(axes: Axes) -> list[float]:
+    """Every value drawn so far."""
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
+    return [float(y) for values in drawn for y in values if math.isfinite(y)]
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=11, pad=10)
+
+
+def _from_zero(axes: Axes) -> None:
+    """A loss or a rate is read against zero; some losses are negative, then the axis is left alone."""
+    values = _all_y(axes)
+    if values and min(values) >= 0:
+        axes.set_ylim(0, 1.08 * max(values) or 1)
+
+
+def _limit_to_shares(axes: Axes) -> None:
+    """Zoom to the data, but not past 0 or 100 %, nor so far that noise of a fraction of a percent fills the panel."""
+    values = _all_y(axes)
+    if not values:
+        return
+    low, high = min(values), max(values)
+    margin = max(0.05 * (high - low), 0.01)
+    axes.set_ylim(max(0.0, low - margin - max(0.0, 0.05 - (high - low))), min(1.0, high + margin) + 0.002)
+
+
+def _mark_best(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    values = _series(rows, "val_top1")
+    known = [(v, -i) for i, v in enumerate(values) if math.isfinite(v)]
+    if not known:
+        return
+    value, i = max(known)
+    epoch = _epochs(rows)[-i]
+    axes.plot([epoch], [value], "o", markersize=9, markerfacecolor="none", markeredgecolor=ORANGE)
+    axes.set_title(f"best {100 * value:.1f} % at epoch {epoch}", loc="right", fontsize=9, color=GREY, pad=10)
+
+
+def _rates(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    per_epoch = [[_number(v) for v in row.get("lr") or []] for row in rows]
+    count = max((len(v) for v in per_epoch), default=0)
+    if not count:
+        return
+    names: list[Any] = next((row["lr_names"] for row in rows if row.get("lr_names")), [])
+    # Groups that always share one rate (weight decay on and off, for example) are one line.
+    lines: dict[tuple[float, ...], list[str]] = {}
+    for group in range(count):
+        values = tuple(v[group] if group < len(v) else math.nan for v in per_epoch)
+        lines.setdefault(values, []).append(str(names[group]) if group < len(names) else f"group {group + 1}")
+    colours = colormaps["viridis"]
+    for i, (values, labels) in enumerate(lines.items()):
+        colour = BLUE if len(lines) == 1 else colours(0.9 * i / (len(lines) - 1))
+        axes.plot(_epochs(rows), values, color=colour, label=_range_of(labels), **_style(rows))
+    tops = [max((v for v in values if math.isfinite(v)), default=0.0) for values in lines]
+    if min(tops) > 0 and max(tops) / min(tops) > _LOG_SPREAD:
+        axes.set_yscale("log")
+        axes.set_ylim(min(tops) / 100, 2 * max(tops))  # a schedule that ends at zero would stretch the axis for ever
+    else:
+        _from_zero(axes)
+        axes.yaxis.set_major_formatter(_short)
+    if len(lines) > 1:
+        _rate_legend(axes)
+
+
+def _short(rate: float, _: object = None) -> str:
+    """0.0003 → 3e-4, as one writes it in a recipe."""
+    if rate == 0 or abs(rate) >= 0.01:
+        return f"{rate:g}"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _range_of(labels: list[str]) -> str:
+    unique = list(dict.fromkeys(label.partition(",")[0] for label in labels))  # "stem, no decay" is the stem, too
+    return ", ".join(unique) if len(unique) <= 2 else f"{unique[0]} … {unique[-1]}"
+
+
+def _rate_legend(axes: Axes) -> None:
+    """All groups while they fit; of many, some from first to last, since the colours run in order."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > _LEGEND_ROWS:
+        step = (len(handles) - 1) / (_LEGEND_ROWS - 1)
+        chosen = sorted({round(i * step) for i in range(_LEGEND_ROWS)})
+        handles, labels = [handles[i] for i in chosen], [labels[i] for i in chosen]
+    # The last group learns fastest: listed first, it stands as its line does, on top.
+    legend = axes.legend(handles[::-1], labels[::-1], frameon=False, labelcolor=INK, fontsize=8)
+    set_names(legend.get_texts())
+
+
+def _finish(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    axes.set_xlabel("epoch", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    epochs = _epochs(rows)
+    if epochs:
+        room = 0.5 if len(epochs) <= 12 else 0.02 * len(epochs)
+        axes.set_xlim(epochs[0] - room, epochs[-1] + room)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if not axes.lines:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)

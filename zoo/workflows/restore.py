@@ -1,0 +1,96 @@
+"""A run directory → the trained model, as evaluation, prediction and export need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zoo.errors import DataError, UsageError, WeightsError
+from zoo.models import Model, load_strict, rebuild
+from zoo.preprocess import Preprocess
+from zoo.run import Run
+
+__all__ = ["Restored", "enough_memory", "open_run", "restore"]
+
+RunLike = str | os.PathLike[str] | Run
+
+
+@dataclass(frozen=True)
+class Restored:
+    """model.module holds the run's best weights: fp32, on the CPU, in eval mode.
+
+    classes: names in the order of the logits. preprocess: what the run trained with (its size may differ from the
+    model's own). record: model.json. note: a sentence if the run has not finished and these are the best weights so
+    far, else "".
+    """
+
+    run: Run
+    model: Model
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    record: dict[str, Any]
+    note: str
+
+
+def open_run(run: RunLike) -> Run:
+    """Raises DataError if `run` is not a run directory."""
+    return run if isinstance(run, Run) else Run.open(run)
+
+
+def restore(run: RunLike) -> Restored:
+    """Rebuild the run's model around its best weights; every tensor must fit.
+
+    Raises DataError if this is no run, or its files are missing or damaged; ModelError or WeightsError if they do not
+    belong together.
+    """
+    opened = open_run(run)
+    record = opened.model_record()
+    try:
+        classes = tuple(str(name) for name in record["classes"])
+        preprocess = Preprocess.from_dict(record["preprocess"])
+        model = rebuild(record["model"])
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        said = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        raise DataError(f"{opened.model_file} is damaged: {said}", "make the run again from its recipe.yaml") from e
+    if len(classes) != model.classes:
+        raise WeightsError(
+            f"{opened.model_file} names {len(classes)} classes, but its model has {model.classes}",
+            "make the run again from its recipe.yaml",
+        )
+    try:
+        load_strict(model.module, opened.weights())
+    except WeightsError as e:
+        raise WeightsError(f"{opened.weights_file}: {e.message}", "make the run again from its recipe.yaml") from e
+    model.module.eval()
+    return Restored(opened, model, classes, preprocess, record, _note(opened))
+
+
+def _note(run: Run) -> str:
+    status = run.status
+    if status == "finished":
+        return ""
+    info = run.info()
+    best = info.get("best")
+    epoch = f" (epoch {best['epoch']})" if isinstance(best, dict) and "epoch" in best else ""
+    known = {"epochs", "epochs_done"} <= info.keys()
+    done = f" after {info['epochs_done']} of {info['epochs']} epochs" if known else ""
+    state = "is still running" if run.is_alive() else "has not finished" if status == "running" else f"was {status}"
+    return f"{run.path} {state}{done}: using its best weights so far{epoch}"
+
+
+@contextmanager
+def enough_memory(device: torch.device, batch_size: int) -> Iterator[None]:
+    """Translate a refused allocation into a UsageError that names the batch size."""
+    try:
+        yield
+    except RuntimeError as e:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e):
+            raise
+        raise UsageError(
+            f"not enough memory on {device} for batches of {batch_size} images", "use a smaller --batch-size"
+        ) from e
