@@ -87,8 +87,9 @@ def test_weights_round_trip_and_damage(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing"):
         run.weights()
     tensor = torch.randn(3, 4)
-    run.save_weights({"a": tensor, "b": tensor[:, 1]})
+    run.save_weights({"a": tensor, "b": tensor[:, 1], "tied": tensor})
     again = run.weights()
+    assert torch.equal(again["tied"], tensor)
     assert torch.equal(again["a"], tensor)
     assert torch.equal(again["b"], tensor[:, 1])
     run.weights_file.write_bytes(run.weights_file.read_bytes()[:-5])

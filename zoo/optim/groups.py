@@ -12,7 +12,9 @@ from zoo.components import check_params, resolve
 from zoo.errors import UsageError
 from zoo.optim import OPTIMIZERS
 
-__all__ = ["make_optimizer", "parameter_groups"]
+__all__ = ["NO_DECAY", "make_optimizer", "parameter_groups"]
+
+NO_DECAY = ", no decay"  # behind the stage's name
 
 
 def parameter_groups(
@@ -46,7 +48,7 @@ def parameter_groups(
                 continue
             bare = parameter.ndim <= 1 or parameter_name.endswith(".bias") or parameter_name in exempt
             (plain if bare else decayed).append(parameter)
-        for members, decay, suffix in ((decayed, weight_decay, ""), (plain, 0.0, ", no decay")):
+        for members, decay, suffix in ((decayed, weight_decay, ""), (plain, 0.0, NO_DECAY)):
             if members:
                 groups.append({"params": members, "lr": rate, "weight_decay": decay, "name": name + suffix})
     return groups

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.errors import TrainingError, UsageError
+from zoo.optim.groups import NO_DECAY
 from zoo.optim.schedules import Schedule
 from zoo.training.inference import Normalize, forward_all
 
@@ -137,6 +138,10 @@ class Trainer:
     def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Logits (N, K) float32 and targets (N,) on the CPU."""
         return forward_all(self.module, batches, self.normalize, device=self.engine.device, amp_dtype=self.amp_dtype)
+
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each stage now; its parameters with and without weight decay share one."""
+        return {g["name"].removesuffix(NO_DECAY): g["lr"] for g in self.optimizer.param_groups}
 
     def _check_finite(self, loss_sum: Tensor, epoch: int, batch: int) -> None:
         if not bool(torch.isfinite(loss_sum)):

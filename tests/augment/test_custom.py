@@ -1,0 +1,95 @@
+"""Pipelines by import path: each is written into the working directory, which is searched."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.augment import make_augment, problems
+from zoo.augment.fit import fit
+from zoo.errors import UsageError
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path):
+    """`module("source")` writes a module and returns its name."""
+
+    def write(source: str) -> str:
+        name = f"user_augmentation_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    return write
+
+
+SOURCES = {
+    "augmenter": "import imgaug.augmenters as iaa\n"
+    "p = iaa.Sequential([iaa.Affine(rotate=(-30, 30)), iaa.Multiply((0.5, 1.5))])",
+    "seeded augmenter": "import imgaug.augmenters as iaa\n"
+    "p = iaa.Sequential([iaa.Affine(rotate=(-30, 30), seed=3)], seed=4)",
+    "image": "import random\nimport numpy as np\ndef p(image):\n    image[0, 0] = random.randrange(256)\n"
+    "    image[1, 1] = np.random.randint(256)\n    return image",
+    "torch": "import torch\ndef p(image):\n    return (torch.from_numpy(image) // torch.randint(1, 90, ())).numpy()",
+    "image and generator": "def p(image, rng):\n    return (image // rng.integers(1, 90)).astype(image.dtype)",
+    "factory": "import imgaug.augmenters as iaa\ndef p(amount=40):\n    return iaa.Add((-amount, amount))",
+    "class": "class p:\n    def __init__(self, amount=9):\n        self.amount = amount\n"
+    "    def __call__(self, image, rng):\n        return (image // rng.integers(1, 10 * self.amount)).astype('uint8')",
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_is_applied_after_the_fit_from_the_generator_alone(module, photo, preprocess, kind):
+    path = f"{module(SOURCES[kind])}:p"
+    assert problems(path, {}) == []
+    augment = make_augment(path, preprocess=preprocess, flips=True)
+    before = photo.copy()
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = [augment(photo, np.random.default_rng(s)) for s in range(5)]
+    assert (states[0], states[1].tolist()) == (random.getstate(), np.random.get_state()[1].tolist())
+    assert torch.equal(states[2], torch.get_rng_state())
+    assert np.array_equal(photo, before)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    other = pickle.loads(pickle.dumps(augment))
+    for s in reversed(range(5)):
+        assert np.array_equal(other(photo, np.random.default_rng(s)), first[s])
+    assert first[0].shape == (48, 48, 3)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], fit(photo, preprocess))
+
+
+def test_parameters_go_to_factories_only(module, photo, preprocess):
+    path = f"{module(SOURCES['factory'])}:p"
+    still = make_augment(path, preprocess=preprocess, flips=True, params={"amount": 0})
+    assert np.array_equal(still(photo, np.random.default_rng(0)), fit(photo, preprocess))
+    assert problems(path, {"amout": 1}) == ["augment.params.amout is unknown; did you mean amount?"]
+    (ready,) = problems(f"{module(SOURCES['augmenter'])}:p", {"amount": 1})
+    assert "is ready made and takes none (amount)" in ready
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("p = 3", "is a int, not callable"),
+        (
+            "def p(image):\n    return image[:5]",
+            r"must return a uint8 array of the shape given, \(48, 48, 3\); got uint8 \(5",
+        ),
+        ("def p(image):\n    return image / 255", r"got float64"),
+        ("def p(image):\n    return None", "got NoneType"),
+        ("def p(image):\n    return image.rotate(3)", "failed: AttributeError"),
+        ("def p():\n    raise OSError('no such lens')", "cannot be built: OSError: no such lens"),
+        ("q = 3", "has no 'p'"),
+        ("import nothing_of_that_name\np = 3", "no module named 'nothing_of_that_name'|importing"),
+        ("def p(:", "importing"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_training(module, preprocess, source, message):
+    with pytest.raises(UsageError, match=message):
+        make_augment(f"{module(source)}:p", preprocess=preprocess, flips=True)

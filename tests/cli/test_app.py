@@ -1,0 +1,157 @@
+"""The program as a whole: start-up, help, exit codes, pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "imgaug",
+    "cv2",
+    "huggingface_hub",
+    "sklearn",
+    "matplotlib",
+    "accelerate",
+    "PIL",
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["list", "*densenet*"], ["list", "--help"], ["finetune", "--help"], ["recipes"]],
+)
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['zoo', *{arguments!r}]\n"
+        "from zoo.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr
+    assert done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, zoo; print([m for m in {HEAVY!r} if m in sys.modules], 'finetune' in dir(zoo))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"
+
+
+def test_the_api_has_every_name_it_lists() -> None:
+    import zoo
+
+    for name in zoo.__all__:
+        assert getattr(zoo, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'fintune'"):
+        zoo.fintune  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fintune"], "fintune"),
+        (["list", "--no-such-flag"], "no-such-flag"),
+        (["finetune", "resnet18", "--epochs", "many"], "many"),
+    ],
+)
+def test_the_parser_s_complaints_come_in_our_two_lines(
+    zoo: Callable[..., Any], arguments: list[str], said: str
+) -> None:
+    done = zoo(*arguments)
+    assert done.code == 2
+    lines = done.err.strip().splitlines()
+    assert lines[0].startswith("error: ")
+    assert said in lines[0]
+    assert lines[1].startswith("hint: see `zoo")
+    assert len(lines) == 2
+
+
+def test_every_command_has_help(zoo: Callable[..., Any]) -> None:
+    names = ["list", "inspect", "finetune", "evaluate", "predict", "export", "recipes", "demo"]
+    overview = zoo("--help").out
+    for name in names:
+        assert name in overview
+        assert zoo(name, "--help").code == 0
+
+
+def test_python_m_zoo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith("zoo ")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m zoo list | head -1", shell=True, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("arguments", ["list", "recipes", "list zoo_tiny --json"])
+def test_a_full_disk_under_stdout_is_said(arguments: str) -> None:
+    command = f"{sys.executable} -m zoo {arguments} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr == "error: no space left to write the output\nhint: free some disk space\n"
+
+
+def _begin(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A long training in another process, past its first epoch."""
+    run = tmp_path / "r"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoo", "finetune", "zoo_tiny", "--freeze", "backbone", "--epochs", "500", "-o", "r"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()
+    return process, run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_leaves_a_run_that_can_be_resumed(tmp_path: Path, number: signal.Signals) -> None:
+    process, run = _begin(tmp_path)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-2:]
+    assert last[0].startswith("error: interrupted in epoch ")
+    assert last[1] == "hint: continue with `zoo finetune --resume r`"
+    from zoo.run import Run
+
+    found = Run.open(run)
+    assert found.status == "interrupted"
+    assert found.checkpoint()[1]["zoo"]
+    assert found.weights()
+    assert len(found.metrics()) == found.info()["epochs_done"]
+
+
+def test_a_run_in_use_is_refused_while_its_process_lives(tmp_path: Path, zoo: Callable[..., Any]) -> None:
+    process, run = _begin(tmp_path)
+    try:
+        refused = zoo("finetune", "zoo_tiny", "-o", run)
+        assert (refused.code, f"in use by a running zoo (process {process.pid})" in refused.err) == (2, True)
+        assert zoo("finetune", "--resume", run).code == 2
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,217 @@
+"""What a fine-tuning promises: the same again, resumable, frozen parts untouched, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.errors import DataError, Interrupted, TrainingError, UsageError
+from zoo.models import build
+from zoo.recipe import shipped
+from zoo.run import Run
+from zoo.training.trainer import Trainer
+from zoo.workflows.finetune import finetune, prepare, resume
+from zoo.workflows.settle import make_recipe
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 digits as 16x16 PNGs in class folders: an epoch costs little."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    root = tmp_path_factory.mktemp("small")
+    for label in range(4):
+        (root / str(label)).mkdir()
+        for number, image in enumerate(digits.images[digits.target == label][:30]):
+            Image.fromarray((image * 15.9375).astype(np.uint8)).resize((16, 16)).save(
+                root / str(label) / f"{number:02d}.png"
+            )
+    return root
+
+
+@pytest.mark.parametrize("augment", ["none", "light"])
+def test_the_recorded_recipe_gives_bit_identical_weights(small: Path, augment: str) -> None:
+    first = finetune("zoo_tiny", data=small, epochs=2, settings={"augment.name": augment}, progress=False)
+    second = finetune(recipe=first.path, progress=False)
+    assert second.path != first.path
+    assert same(first.weights(), second.weights())
+    assert first.recipe_file.read_text() == second.recipe_file.read_text()
+    drop = ("seconds", "images_per_second")
+    strip = lambda rows: [{k: v for k, v in row.items() if k not in drop} for row in rows]
+    assert strip(first.metrics()) == strip(second.metrics())
+
+
+def test_another_seed_gives_other_weights(small: Path) -> None:
+    runs = [finetune("zoo_tiny", data=small, epochs=1, seed=seed, progress=False) for seed in (0, 1)]
+    assert not same(runs[0].weights(), runs[1].weights())
+
+
+@pytest.mark.parametrize("sched", ["cosine", "plateau"])
+def test_a_resumed_run_equals_an_unbroken_one(small: Path, monkeypatch: pytest.MonkeyPatch, sched: str) -> None:
+    options: Any = {"data": small, "epochs": 3, "sched": sched, "progress": False, "amp": False}
+    whole = finetune("zoo_tiny", output_dir="whole", **options)
+    train_epoch = Trainer.train_epoch
+
+    def interrupted(self: Trainer, batches: Any, epoch: int, on_batch: Any = None) -> Any:
+        def stop_in_the_middle(batch: int, *_: Any) -> None:
+            if epoch == 1 and batch == 2:
+                raise KeyboardInterrupt
+
+        return train_epoch(self, batches, epoch, stop_in_the_middle)
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    with pytest.raises(Interrupted) as e:
+        finetune("zoo_tiny", output_dir="broken", **options)
+    assert e.value.exit_code == 130
+    assert "zoo finetune --resume broken" in e.value.hint
+    monkeypatch.setattr(Trainer, "train_epoch", train_epoch)
+    broken = Run.open("broken")
+    assert (broken.status, len(broken.metrics())) == ("interrupted", 1)
+    resumed = resume("broken", progress=False)
+    assert resumed.status == "finished"
+    assert [row["epoch"] for row in resumed.metrics()] == [1, 2, 3]
+    assert same(whole.weights(), resumed.weights())
+    assert same(whole.checkpoint()[0], resumed.checkpoint()[0])
+    assert [r["val_loss"] for r in whole.metrics()] == [r["val_loss"] for r in resumed.metrics()]
+    with pytest.raises(UsageError, match="has finished"):
+        resume("broken")
+
+
+def test_a_run_killed_before_its_first_epoch_ended_can_be_resumed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    whole = finetune("zoo_tiny", data=small, epochs=1, amp=False, progress=False)
+    with monkeypatch.context() as m:
+        m.setattr(Trainer, "train_epoch", killed)
+        with pytest.raises(Interrupted):
+            finetune("zoo_tiny", data=small, epochs=1, output_dir="early", amp=False, progress=False)
+    assert same(resume("early", progress=False).weights(), whole.weights())
+
+
+def test_changed_data_are_not_resumed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    with monkeypatch.context() as m:
+        m.setattr(Trainer, "train_epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(Interrupted):
+            finetune("zoo_tiny", data=data, epochs=1, output_dir="r", progress=False)
+    (data / "0" / "00.png").unlink()
+    with pytest.raises(DataError, match="have changed"):
+        resume("r", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "freeze"), [("test_resnet", "2"), ("test_vit", "stage1"), ("torchvision/resnet18", "backbone")]
+)
+def test_what_is_frozen_does_not_move_and_the_rest_does(small: Path, name: str, freeze: str) -> None:
+    recipe = make_recipe(name, data=small, weights="none", freeze=freeze, epochs=1, img_size=32, lr=0.01)
+    prepared = prepare(recipe)
+    before = {k: v.clone() for k, v in prepared.model.module.state_dict().items()}
+    run = finetune(recipe, progress=False)
+    after = run.weights()
+    frozen = set(prepared.plan.frozen)
+    for path in prepared.plan.frozen_modules:
+        inside = prepared.model.module.get_submodule(path)
+        frozen |= {f"{path}.{k}" for k in inside.state_dict()}
+    assert frozen
+    assert all(torch.equal(before[k], after[k]) for k in frozen)
+    learning = set(dict(prepared.model.module.named_parameters())) - frozen
+    assert all(not torch.equal(before[k], after[k]) for k in learning)
+    statistics = [k for k in after if k.endswith("running_mean") and k not in frozen]
+    assert all(not torch.equal(before[k], after[k]) for k in statistics)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_recipe_runs(small: Path, name: str) -> None:
+    """Four short epochs are enough for the new head to know the held-out images better than at first."""
+    shorter = {"train.epochs": 4, "schedule.warmup_epochs": 0.5, "train.grad_accum_steps": 1, "data.batch_size": 16}
+    run = finetune("zoo_tiny", data=small, recipe=name, progress=False, settings=shorter)
+    rows = run.metrics()
+    assert len(rows) == 4
+    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+    assert run.status == "finished"
+
+
+def test_head_only_and_full_reach_what_they_promise() -> None:
+    """The figures of the README's demo: digits, a stratified fifth held out."""
+    head = finetune("zoo_tiny", freeze="backbone", progress=False)
+    full = finetune("zoo_tiny", weights=head.path, recipe="full", progress=False)
+    assert head.info()["best"]["value"] >= 0.97
+    assert full.info()["best"]["value"] >= 0.985
+
+
+def test_the_best_weights_are_kept_not_the_last(small: Path) -> None:
+    run = finetune("zoo_tiny", data=small, epochs=4, lr=0.003, progress=False, settings={"schedule.name": "constant"})
+    values = [row["val_top1"] for row in run.metrics()]
+    best = run.info()["best"]
+    assert best["value"] == max(values)
+    assert best["epoch"] == values.index(max(values)) + 1
+    from zoo.workflows.evaluate import evaluate
+
+    assert evaluate(run).evaluation.top1 == pytest.approx(best["value"])
+
+
+def test_four_channels_and_one() -> None:
+    run = finetune("test_resnet", weights="none", in_chans=1, epochs=1, img_size=32, progress=False)
+    assert run.weights()["conv1.0.weight"].shape[1] == 1
+    assert run.model_record()["preprocess"]["input_size"] == [1, 32, 32]
+
+
+def test_prepare_writes_nothing_and_leaves_the_model_as_built(small: Path, tmp_path: Path) -> None:
+    prepared = prepare(make_recipe("zoo_tiny", data=small, seed=3))
+    assert list(tmp_path.iterdir()) == []
+    torch.manual_seed(3)
+    fresh = build("zoo_tiny", classes=4)
+    assert same(fresh.module.state_dict(), prepared.model.module.state_dict())
+    assert prepared.recipe.model.classes == 4
+    assert prepared.recipe.train.amp_dtype in ("bf16", "fp32")
+
+
+def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    saves = iter(range(100))
+    save_checkpoint = Run.save_checkpoint
+
+    def limited(self: Run, tensors: Any, values: Any) -> None:
+        if next(saves) == 2:  # the checkpoint of the second epoch
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+            try:
+                save_checkpoint(self, tensors, values)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        else:
+            save_checkpoint(self, tensors, values)
+
+    monkeypatch.setattr(Run, "save_checkpoint", limited)
+    with pytest.raises(TrainingError, match="no space left to write"):
+        finetune("zoo_tiny", data=small, epochs=3, output_dir="full", progress=False)
+    monkeypatch.setattr(Run, "save_checkpoint", save_checkpoint)
+    run = Run.open("full")
+    assert run.status == "failed"
+    assert not list(run.path.rglob("*.tmp"))
+    assert json.loads(run.checkpoint()[1]["zoo"])["epoch"] == 1
+    assert resume("full", progress=False).status == "finished"
+
+
+def test_mixed_precision_is_recorded_and_used(small: Path) -> None:
+    run = finetune("zoo_tiny", data=small, epochs=1, amp_dtype="bf16", progress=False)
+    assert run.info()["precision"] == "bf16"
+    assert "amp_dtype: bf16" in run.recipe_file.read_text()
+    plain = finetune("zoo_tiny", data=small, epochs=1, amp=False, progress=False)
+    assert plain.info()["precision"] == "fp32"
+    assert not same(run.weights(), plain.weights())

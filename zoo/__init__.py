@@ -1,0 +1,78 @@
+"""Fine-tune image models: from a folder of images to a trained model that can be deployed.
+
+    import zoo
+
+    zoo.list_models("*densenet*")
+    run = zoo.finetune("resnet34", data="photos", freeze="backbone")
+    zoo.evaluate(run)
+
+Every name is imported when it is first used, so that `import zoo` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from zoo.errors import (
+        DataError,
+        ExportError,
+        Interrupted,
+        ModelError,
+        RecipeError,
+        TrainingError,
+        UsageError,
+        WeightsError,
+        ZooError,
+    )
+    from zoo.recipe import Recipe
+    from zoo.run import Run
+    from zoo.workflows.evaluate import evaluate
+    from zoo.workflows.export import export
+    from zoo.workflows.finetune import finetune, prepare, resume
+    from zoo.workflows.inspect import inspect
+    from zoo.workflows.list_models import list_models, search_models
+    from zoo.workflows.predict import predict
+    from zoo.workflows.settle import make_recipe
+
+_HOMES = {
+    "list_models": "zoo.workflows.list_models",
+    "search_models": "zoo.workflows.list_models",
+    "inspect": "zoo.workflows.inspect",
+    "make_recipe": "zoo.workflows.settle",
+    "finetune": "zoo.workflows.finetune",
+    "prepare": "zoo.workflows.finetune",
+    "resume": "zoo.workflows.finetune",
+    "evaluate": "zoo.workflows.evaluate",
+    "predict": "zoo.workflows.predict",
+    "export": "zoo.workflows.export",
+    "Recipe": "zoo.recipe",
+    "Run": "zoo.run",
+    "ZooError": "zoo.errors",
+    "UsageError": "zoo.errors",
+    "RecipeError": "zoo.errors",
+    "DataError": "zoo.errors",
+    "ModelError": "zoo.errors",
+    "WeightsError": "zoo.errors",
+    "TrainingError": "zoo.errors",
+    "ExportError": "zoo.errors",
+    "Interrupted": "zoo.errors",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

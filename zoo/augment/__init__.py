@@ -1,0 +1,67 @@
+"""Augmentation: one decoded image and a random generator in, one image at the model's size out.
+
+    augment = make_augment("light", preprocess=model.preprocess, flips=data.flips_ok)
+    pixels = augment(image, numpy.random.default_rng(0))     # (H, W, C) uint8 in and out
+
+The table is read without importing anything; imgaug is imported only by the presets that are built on it, and by the
+user's own pipelines, in `zoo.augment.imgaug_compat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zoo.components import Component
+
+if TYPE_CHECKING:
+    from zoo.augment.build import Augment
+    from zoo.preprocess import Preprocess
+
+__all__ = ["AUGMENTATIONS", "make_augment", "problems"]
+
+AUGMENTATIONS: dict[str, Component] = {
+    "none": Component("zoo.augment.presets:Plain", "the evaluation view, nothing random"),
+    "affine": Component("zoo.augment.presets:Affine", "small shift, turn, zoom, shear; no flip: for digits and text"),
+    "light": Component("zoo.augment.presets:Light", "random crop of 50-100 % of the area, flip, slight colour"),
+    "medium": Component("zoo.augment.rich:Rich", "random crop of 25-100 %, flip, turn, shear, colour (imgaug)"),
+    "strong": Component(
+        "zoo.augment.rich:Rich",
+        "random crop of 8-100 %, flip, turn, shear, strong colour, blur, noise, cut-out (imgaug)",
+        {
+            "scale": (0.08, 1.0),  # Szegedy et al. 2015, and torchvision's default
+            "brightness": 0.4,
+            "contrast": 0.4,
+            "saturation": 0.4,
+            "degrees": 30.0,
+            "shear": 12.0,
+            "hue": 0.05,
+            "blur": 2.0,
+            "noise": 12.0,
+            "cutout": 0.3,
+        },
+    ),
+}
+
+
+def problems(name: str, params: Mapping[str, Any]) -> list[str]:
+    """What would keep `make_augment(name, params=params)` from working with any model, one line each."""
+    from zoo.augment.build import find_problems
+
+    return find_problems(name, params)
+
+
+def make_augment(name: str, *, preprocess: Preprocess, flips: bool, params: Mapping[str, Any] | None = None) -> Augment:
+    """The augmentation called `name`, or the user's own by import path, for a model that reads `preprocess`.
+
+    `flips` allows mirroring left and right (`Data.flips_ok`). `params` are the preset's own parameters by name.
+    An import path `module:attribute` names an imgaug augmenter, a callable (image) or (image, generator), or a
+    factory: a class or function that needs no positional argument and returns one of these, to which `params` go. It
+    gets the image after the evaluation fit and must return the same shape.
+
+    Deterministic from the generator alone, in any process; pickles by name and builds itself again where it lands.
+    Raises UsageError on an unknown name, parameter or unusable object, and if imgaug is needed and OpenCV cannot load.
+    """
+    from zoo.augment.build import Augment
+
+    return Augment(name, preprocess, flips, dict(params or {}))

@@ -1,0 +1,105 @@
+"""The object that `make_augment` returns: it knows how to build its pipeline again in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.augment import AUGMENTATIONS
+from zoo.augment.view import View
+from zoo.components import check_params, resolve
+from zoo.errors import UsageError, ZooError
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+__all__ = ["Augment", "Pipeline", "find_problems"]
+
+Pixels = NDArray[np.uint8]
+
+_GIVEN = ("preprocess", "flips")
+_ANY_MODEL = Preprocess((3, 32, 32), IMAGENET_MEAN, IMAGENET_STD)
+
+
+class Pipeline(Protocol):
+    """A built augmentation, in the two parts between which the loader decodes."""
+
+    @property
+    def is_random(self) -> bool:
+        """False if the generator is not used, so that the result may be kept."""
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """The view to begin with, of an image of (height, width)."""
+
+    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Everything after that, on the view's pixels; does not write to them."""
+
+
+class Augment:
+    """(H, W, C) uint8 and a generator → (model height, model width, C) uint8. See `zoo.augment.make_augment`."""
+
+    def __init__(self, name: str, preprocess: Preprocess, flips: bool, params: dict[str, Any]) -> None:
+        self.name = name
+        self.preprocess = preprocess
+        self.flips = flips
+        self.params = params
+        self._pipeline: Pipeline | None = self._build()
+
+    @property
+    def is_random(self) -> bool:
+        return self.pipeline.is_random
+
+    @property
+    def pipeline(self) -> Pipeline:
+        if self._pipeline is None:
+            self._pipeline = self._build()
+        return self._pipeline
+
+    def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        return self.see(lambda choose: choose(*image.shape[:2]).apply(image), rng)
+
+    def see(self, read: Callable[[Callable[[int, int], View]], Pixels], rng: np.random.Generator) -> Pixels:
+        """The augmented image of a file: `read` decodes the view that its argument chooses for (height, width)."""
+        pipeline = self.pipeline
+        return pipeline.finish(read(lambda height, width: pipeline.draw(height, width, rng)), rng)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An unpickled imgaug pipeline keeps generators that `ia.seed` does not reach: every worker builds its own.
+        return {**self.__dict__, "_pipeline": None}
+
+    def __repr__(self) -> str:
+        return f"Augment({self.name!r}, flips={self.flips}, params={self.params})"
+
+    def _build(self) -> Pipeline:
+        if ":" in self.name:
+            from zoo.augment.custom import load_custom
+
+            return load_custom(self.name, self.preprocess, self.params)
+        factory = resolve(self.name, AUGMENTATIONS, "augmentation")
+        problems = check_params(factory, self.params, given=_GIVEN, label="augment.params")
+        if problems:
+            raise UsageError("; ".join(problems))
+        given = {**AUGMENTATIONS[self.name].defaults, **self.params}
+        built: Pipeline = factory(preprocess=self.preprocess, flips=self.flips, **given)
+        return built
+
+
+def find_problems(name: str, params: Mapping[str, Any]) -> list[str]:
+    """One line for each thing wrong with the name, the parameters' names and, of presets, their values."""
+    try:
+        if ":" in name:
+            from zoo.augment.custom import find
+
+            return find(name, params)[1]
+        factory = resolve(name, AUGMENTATIONS, "augmentation")
+    except ZooError as e:
+        return [f"augment.name: {e}"]
+    problems = check_params(factory, params, given=_GIVEN, label="augment.params")
+    if problems:
+        return problems
+    try:
+        Augment(name, _ANY_MODEL, False, dict(params))
+    except ZooError as e:
+        return [f"augment: {e}"]
+    return []

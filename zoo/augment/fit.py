@@ -1,0 +1,93 @@
+"""The evaluation view: from an image of any size to the model's size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.augment.view import View, resample_filter
+from zoo.errors import UsageError
+from zoo.preprocess import Preprocess
+
+__all__ = ["Fit", "fit"]
+
+Pixels = NDArray[np.uint8]
+
+# Aspect ratio beyond which the centre crop sees the middle of an image only; its pixels may then differ from timm's.
+_STRIP = 16
+
+
+def fit(image: Pixels, preprocess: Preprocess) -> Pixels:
+    """The evaluation view of an (H, W, C) array: (preprocess.height, preprocess.width, C). See `Fit`."""
+    return Fit(preprocess).apply(image)
+
+
+@dataclass(frozen=True)
+class Fit(View):
+    """Pixel for pixel the view of timm's evaluation transform, but for strips longer than 16 times their width.
+
+    crop_mode "center": the short side becomes floor(size / crop_pct), the centre is cut out. "squash": both sides do,
+    the aspect ratio is lost. "border": the long side does, and what is missing is filled with the mean colour.
+    Raises UsageError on another crop mode or an unknown interpolation.
+    """
+
+    preprocess: Preprocess
+
+    def at_least(self, height: int, width: int) -> tuple[int, int]:
+        return height, width  # a reduced image would give other pixels than timm's
+
+    def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
+        goal = self.preprocess
+        resample = resample_filter(goal.interpolation)
+        fill: tuple[int, ...] = (0,) * len(image.getbands())
+        if goal.crop_mode == "center":
+            image = _without_ends(image)
+        elif goal.crop_mode == "border":
+            mean = goal.mean if len(fill) == len(goal.mean) else goal.mean[plane : plane + 1]
+            fill = tuple(round(255 * m) for m in mean)
+        new_h, new_w = self._resized(image.height, image.width)
+        if (new_w, new_h) != image.size:
+            image = image.resize((new_w, new_h), resample)
+        return _centre(image, goal.height, goal.width, fill)
+
+    def _resized(self, h: int, w: int) -> tuple[int, int]:
+        goal = self.preprocess
+        target_h, target_w = math.floor(goal.height / goal.crop_pct), math.floor(goal.width / goal.crop_pct)
+        if goal.crop_mode == "squash":
+            return target_h, target_w
+        if goal.crop_mode == "border":
+            ratio = max(h / target_h, w / target_w)
+            return max(1, round(h / ratio)), max(1, round(w / ratio))
+        if goal.crop_mode != "center":
+            raise UsageError(f"no crop mode named {goal.crop_mode!r}", "known: center, squash, border")
+        if target_h == target_w:  # torchvision's rule for a single number: the long side is cut down, not rounded
+            return (target_h, int(target_h * w / h)) if h <= w else (int(target_w * h / w), target_w)
+        ratio = min(h / target_h, w / target_w)
+        return round(h / ratio), round(w / ratio)
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of a strip: what the centre crop would drop is not enlarged first (10x20,000 to 256x512,000)."""
+    longest = _STRIP * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    w, h = min(image.width, longest), min(image.height, longest)
+    left, top = (image.width - w) // 2, (image.height - h) // 2
+    return image.crop((left, top, left + w, top + h))
+
+
+def _centre(image: Image.Image, height: int, width: int, fill: tuple[int, ...]) -> Image.Image:
+    """Cut the centre out, after padding where `image` is smaller; torchvision's rounding in both."""
+    if image.height < height or image.width < width:
+        size = (max(image.width, width), max(image.height, height))
+        padded = Image.new(image.mode, size, fill if len(fill) > 1 else fill[0])
+        padded.paste(image, (max(width - image.width, 0) // 2, max(height - image.height, 0) // 2))
+        image = padded
+    if image.size == (width, height):
+        return image
+    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,142 @@
+"""The only importer of imgaug. imgaug 0.4.0 (2020) asks NumPy for names that it no longer has; this module lends them.
+
+Nothing else in the process sees a change: names are lent to imgaug's own modules, or only while it is being imported.
+What was found missing or wrong (2,755 argument variants against a NumPy 1.23 reference) is said at each patch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import types
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import UsageError
+
+__all__ = ["load_imgaug", "repeatable"]
+
+Pixels = NDArray[np.uint8]
+Step = Callable[[Pixels, np.random.Generator], Any]
+
+
+_PATCHED_VERSION = "0.4.0"
+_INSTALL = "pip install imgaug==0.4.0"
+_HEADLESS = (
+    "on a machine without a display: pip uninstall opencv-python && pip install opencv-python-headless "
+    "(or apt install libgl1 libglib2.0-0); the augmentations none, affine and light work without it"
+)
+
+
+@lru_cache(maxsize=1)
+def load_imgaug() -> Any:
+    """The module imgaug, with `imgaug.augmenters` imported, ready for the installed NumPy.
+
+    Raises UsageError if it is not installed, or if OpenCV cannot load its system libraries.
+    """
+    try:
+        # One thread in OpenCV: images of a model's size gain nothing from more, worker processes already take the
+        # cores, and its thread pool does not survive a fork.
+        importlib.import_module("cv2").setNumThreads(0)
+    except ModuleNotFoundError as e:
+        raise UsageError("this augmentation needs OpenCV, which is not installed", _HEADLESS) from e
+    except ImportError as e:  # a shared library of the system is missing, most often libGL.so.1
+        raise UsageError(f"OpenCV cannot load, and imgaug needs it: {e}", _HEADLESS) from e
+    try:
+        imgaug = _import()
+    except ImportError as e:
+        raise UsageError(f"this augmentation needs imgaug, which cannot be imported: {e}", _INSTALL) from e
+    if imgaug.__version__ == _PATCHED_VERSION:
+        _lend_names(imgaug)
+        _mend(imgaug)
+    return imgaug
+
+
+def repeatable(augmenter: Any) -> Step:
+    """`augmenter` as a function of (image, generator) that depends on the generator alone.
+
+    Most augmenters draw from imgaug's global generator, which is seeded for each image (8 µs). Those that were given a
+    seed, and some that give themselves one (Rain, Snowflakes, RandAugment), need `seed_` as well (259 µs).
+    """
+    imgaug = load_imgaug()
+    family = [augmenter, *augmenter.get_all_children(flat=True)]
+    own = any(not a.random_state.is_global_rng() for a in family)
+
+    def step(image: Pixels, rng: np.random.Generator) -> Any:
+        seed = int(rng.integers(2**31))
+        imgaug.seed(seed)
+        if own:
+            augmenter.seed_(seed)
+        return np.ascontiguousarray(augmenter(image=image))  # Flipud and Rot90 give negative strides
+
+    return step
+
+
+def _import() -> Any:
+    """Import imgaug, with `np.sctypes` (gone since NumPy 2.0) there for as long as it takes."""
+    lend = not hasattr(np, "sctypes")
+    if lend:
+        kinds = {
+            "int": [np.int8, np.int16, np.int32, np.int64],
+            "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
+            "float": [np.float16, np.float32, np.float64, np.longdouble],
+        }
+        setattr(np, "sctypes", kinds)  # noqa: B010  mypy knows that the name does not exist
+    try:
+        imgaug = importlib.import_module("imgaug")
+        importlib.import_module("imgaug.augmenters")
+    finally:
+        if lend:
+            delattr(np, "sctypes")
+    return imgaug
+
+
+def _numpy_with(**names: type) -> types.ModuleType:
+    """A copy of NumPy's name space with more names, to stand in for `np` inside one module."""
+    module = types.ModuleType("numpy")
+    module.__dict__.update(np.__dict__)
+    module.__dict__.update(names)
+    return module
+
+
+def _lend_names(imgaug: Any) -> None:
+    if not hasattr(np, "complex"):  # gone since 1.24: Clouds, Fog, CloudLayer, BlendAlphaFrequencyNoise, Power
+        imgaug.parameters.np = _numpy_with(complex=complex)
+    if not hasattr(np, "bool"):  # gone in 1.24 to 1.26: SomeOf, OneOf, polygons
+        imgaug.augmenters.meta.np = _numpy_with(bool=bool)
+        imgaug.augmentables.polys.np = _numpy_with(bool=bool)
+
+
+def _mend(imgaug: Any) -> None:
+    elastic = imgaug.augmenters.ElasticTransformation
+    shift_maps = elastic._generate_shift_maps.__func__
+
+    def generate_shift_maps(cls: Any, shape: Any, alpha: Any, sigma: Any, random_state: Any) -> Any:
+        return shift_maps(cls, shape, float(alpha), sigma, random_state)  # an int alpha fails
+
+    elastic._generate_shift_maps = classmethod(generate_shift_maps)
+
+    pillike = imgaug.augmenters.pillike
+    autocontrast = pillike._autocontrast_pil
+
+    def autocontrast_pil(image: Any, cutoff: Any, ignore: Any) -> Any:
+        return autocontrast(image, np.asarray(cutoff).item(), ignore)  # Pillow wants a plain number
+
+    pillike._autocontrast_pil = autocontrast_pil
+
+    size = imgaug.augmenters.size
+    pad_mode = size._handle_pad_mode_param
+
+    def handle_pad_mode_param(mode: Any) -> Any:
+        # "ALL" is a set of strings there, so that the choice would depend on PYTHONHASHSEED.
+        return pad_mode(_PAD_MODES if isinstance(mode, str) and mode == imgaug.ALL else mode)
+
+    size._handle_pad_mode_param = handle_pad_mode_param
+
+
+_PAD_MODES = sorted(
+    ["constant", "edge", "linear_ramp", "maximum", "mean", "median", "minimum", "reflect", "symmetric", "wrap"]
+)

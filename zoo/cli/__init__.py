@@ -1,0 +1,119 @@
+"""The command line: one file a command; each parses, calls one workflow and prints. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from zoo import __version__
+from zoo.errors import TrainingError, ZooError, no_space
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="zoo",
+    help="Fine-tune image models: from a folder of images to a trained model that can be deployed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def _register() -> None:
+    from zoo.cli.demo import demo
+    from zoo.cli.evaluate import evaluate
+    from zoo.cli.export import export
+    from zoo.cli.finetune import finetune
+    from zoo.cli.inspect import inspect_model
+    from zoo.cli.list import list_models
+    from zoo.cli.predict import predict
+    from zoo.cli.recipes import recipes
+
+    app.command("list")(list_models)
+    app.command("inspect")(inspect_model)
+    app.command("finetune")(finetune)
+    app.command("evaluate")(evaluate)
+    app.command("predict")(predict)
+    app.command("export")(export)
+    app.command("recipes")(recipes)
+    app.command("demo")(demo)
+
+
+_register()
+
+
+def main() -> NoReturn:
+    """Run the program. The one place where an error becomes words and an exit code."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        code = app(prog_name="zoo", standalone_mode=False)
+        sys.stdout.flush()
+    except ZooError as e:
+        _say(e.message, e.hint)
+        code = e.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted", "")
+        code = 130
+    except OSError as e:
+        if not (isinstance(e, BrokenPipeError) or no_space(e)):
+            raise
+        # Nothing more can be written there, not even what Python still holds at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141  # the reader has left, as in `zoo list | head`: no error, and no one to tell
+        if no_space(e):
+            _say("no space left to write the output", "free some disk space")
+            code = TrainingError.exit_code
+    except Exception as e:  # noqa: BLE001 - looked at and raised again unless it is the parser's
+        code = _parser_error(e)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _parser_error(error: Exception) -> int:
+    """Typer's complaints about the command line, in our two lines; anything else is a bug and keeps its traceback."""
+    try:  # newer typer carries its own copy of click
+        from typer._click import exceptions
+    except ImportError:
+        from click import exceptions  # type: ignore[no-redef]
+
+    if isinstance(error, typer.Abort):
+        return 130
+    if not isinstance(error, exceptions.ClickException):
+        raise error
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message)
+        return 2
+    context = error.ctx if isinstance(error, exceptions.UsageError) else None
+    _say(message[:1].lower() + message[1:].rstrip("."), f"see `{context.command_path if context else 'zoo'} --help`")
+    return error.exit_code
+
+
+def _say(message: str, hint: str) -> None:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+def _as_interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,140 @@
+"""`zoo finetune`: train a model on images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo import output
+from zoo.errors import UsageError
+
+__all__ = ["finetune"]
+
+_MODEL = "Model"
+_LEARN = "Learning"
+_RUN = "Run"
+
+
+def _opt(*names: str, help: str, panel: str, metavar: str | None = None) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+    return option
+
+
+def finetune(
+    model: Annotated[
+        str | None, typer.Argument(help="a name from `zoo list`; may be left out if the recipe names it")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH|NAME", help="folder of images, or digits (default: digits)")
+    ] = None,
+    val: Annotated[
+        str | None, typer.Option(metavar="PATH", help="folder of validation images, if not inside --data")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        _opt("--classes", "--num-classes", help="checked against the data; inferred if left out", panel=_MODEL),
+    ] = None,
+    in_chans: Annotated[int | None, _opt("--in-chans", help="input channels (default: 3)", panel=_MODEL)] = None,
+    img_size: Annotated[int | None, _opt("--img-size", help="pixels (default: the model's)", panel=_MODEL)] = None,
+    weights: Annotated[
+        str | None, _opt("--weights", help="default, none, a tag, a file or a run", panel=_MODEL, metavar="WEIGHTS")
+    ] = None,
+    freeze: Annotated[
+        str | None, _opt("--freeze", help="none, backbone, N groups, a group, or globs", panel=_MODEL, metavar="PLAN")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        _opt("--recipe", "-r", help="a name from `zoo recipes`, a file or a run", panel=_LEARN, metavar="NAME|FILE"),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        _opt(
+            "--set", help="any recipe field: --set loss.params.label_smoothing=0.1", panel=_LEARN, metavar="KEY=VALUE"
+        ),
+    ] = None,
+    epochs: Annotated[int | None, _opt("--epochs", help="passes over the data", panel=_LEARN)] = None,
+    batch_size: Annotated[int | None, _opt("--batch-size", "-b", help="images a step", panel=_LEARN)] = None,
+    lr: Annotated[float | None, _opt("--lr", help="learning rate", panel=_LEARN)] = None,
+    opt: Annotated[str | None, _opt("--opt", help="optimizer, or module:attribute", panel=_LEARN)] = None,
+    sched: Annotated[str | None, _opt("--sched", help="schedule, or module:attribute", panel=_LEARN)] = None,
+    loss: Annotated[str | None, _opt("--loss", help="loss, or module:attribute", panel=_LEARN)] = None,
+    amp: Annotated[bool | None, _opt("--amp/--no-amp", help="mixed precision where it gains", panel=_LEARN)] = None,
+    amp_dtype: Annotated[str | None, _opt("--amp-dtype", help="auto, bf16, fp16 or fp32", panel=_LEARN)] = None,
+    workers: Annotated[
+        str | None, _opt("--workers", "-j", help="loader processes, or auto", panel=_RUN, metavar="N")
+    ] = None,
+    seed: Annotated[int | None, _opt("--seed", help="of split, head, order and augmentation", panel=_RUN)] = None,
+    device: Annotated[str | None, _opt("--device", help="auto, cpu, cuda, cuda:N or mps", panel=_RUN)] = None,
+    output_dir: Annotated[
+        Path | None,
+        _opt("--output-dir", "-o", help="the run's directory (default: runs/MODEL-DATA)", panel=_RUN, metavar="DIR"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        _opt(
+            "--resume", help="a run to continue; auto: the one in --output-dir, if any", panel=_RUN, metavar="RUN|auto"
+        ),
+    ] = None,
+    dry_run: Annotated[bool, _opt("--dry-run", help="check and build everything, then stop", panel=_RUN)] = False,
+    as_json: Annotated[bool, _opt("--json", help="the run's outcome as JSON on stdout", panel=_RUN)] = False,
+) -> None:
+    """Train a model on a folder of images.
+
+    The folder holds one subfolder a class, or train/ and val/ with those. Without --data the embedded digits are used.
+    Prints the run's directory on stdout; progress and what was decided go to stderr.
+    """
+    from zoo.recipe import dump, parse_assignments
+    from zoo.workflows.finetune import finetune as run_finetune
+    from zoo.workflows.finetune import prepare, resume_or_none
+    from zoo.workflows.finetune import resume as run_resume
+    from zoo.workflows.settle import Options, make_recipe
+
+    options = Options(
+        data=data, val=val, classes=classes, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze,
+        recipe=recipe, settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr,
+        opt=opt, sched=sched, loss=loss, amp=amp, amp_dtype=amp_dtype, workers=_workers(workers), seed=seed,
+        device=device,
+    )  # fmt: skip
+    run = None
+    if resume == "auto":
+        run = resume_or_none(output_dir)
+    elif resume is not None:
+        given = [name for name, value in {"MODEL": model, "--output-dir": output_dir, **options}.items() if value]
+        if given or dry_run:
+            raise UsageError(
+                f"--resume continues a run as it was begun; {given[0] if given else '--dry-run'} cannot go with it",
+                f"leave it out, or start anew with --recipe {resume}",
+            )
+        run = run_resume(resume)
+    if run is None:
+        chosen = make_recipe(model, **options)
+        if data is None and recipe is None and "data.source" not in (options["settings"] or {}):
+            output.note("no --data given: using the embedded digits (1,797 handwritten digits of scikit-learn)")
+        if dry_run:
+            resolved = prepare(chosen, output_dir=output_dir, progress=True).recipe
+            if as_json:
+                output.print_json(resolved.model_dump())
+            else:
+                output.print_lines(dump(resolved).splitlines())
+            output.note("dry run: everything is in place, nothing was trained or written")
+            return
+        run = run_finetune(chosen, output_dir=output_dir)
+    if as_json:
+        output.print_json({"run": str(run.path), **run.info(), "metrics": run.metrics()})
+    else:
+        output.print_lines([str(run.path)])
+        output.note(
+            f"next: zoo evaluate {run.path}    zoo predict {run.path} IMAGE    "
+            f"zoo export {run.path} --format safetensors"
+        )
+
+
+def _workers(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--workers {text!r} is neither a number nor auto", "give 0 or more, or auto") from None

@@ -1,0 +1,43 @@
+"""`zoo recipes`: the shipped recipes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo import output
+from zoo.errors import UsageError
+
+__all__ = ["recipes"]
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="print this recipe")] = None,
+    copy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write it to FILE, to be edited and given to --recipe")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """List the shipped recipes, print one, or copy one."""
+    from zoo.recipe import copy_to, describe, load_values, recipe_path, shipped
+
+    if name is None:
+        if copy is not None:
+            raise UsageError("--copy needs the name of a recipe", "for example `zoo recipes full --copy mine.yaml`")
+        rows = [(known, describe(path)) for known, path in shipped().items()]
+        if as_json:
+            output.print_json([{"name": n, "description": d} for n, d in rows])
+        elif output.is_terminal(sys.stdout):
+            output.print_table(("recipe", "what it does"), rows)
+        else:
+            output.print_tsv(rows)
+    elif copy is not None:
+        copy_to(name, copy)
+        output.note(f"{copy} written; next: zoo finetune MODEL --data FOLDER --recipe {copy}")
+    elif as_json:
+        output.print_json(load_values(name))
+    else:
+        sys.stdout.write(recipe_path(name).read_text(encoding="utf-8"))

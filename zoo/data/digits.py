@@ -1,0 +1,55 @@
+"""scikit-learn's 1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI, CC BY 4.0) as a source."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.decode import Choose
+
+__all__ = ["Digits"]
+
+Pixels = NDArray[np.uint8]
+
+
+@lru_cache(maxsize=1)
+def _arrays() -> tuple[Pixels, NDArray[np.int64]]:
+    """(1797, 8, 8) uint8, their 17 levels 0..16 spread over 0..255, and (1797,) int64."""
+    from sklearn.datasets import load_digits
+
+    levels, targets = load_digits(return_X_y=True)
+    pixels = np.rint(levels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    return pixels, targets.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """All digits, 8x8 pixels, the grey level repeated in `channels` channels; the fit enlarges them, as any image."""
+
+    channels: int = 3
+    name: str = "digits"
+    classes: tuple[str, ...] = tuple("0123456789")
+    in_memory: bool = True
+    skip_unreadable: bool = False
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        return _arrays()[1]
+
+    def __len__(self) -> int:
+        return len(_arrays()[1])
+
+    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+        image = np.repeat(_arrays()[0][index][:, :, None], self.channels, axis=2)
+        return image if choose is None else choose(*image.shape[:2]).apply(image)
+
+    def where(self, index: int) -> str:
+        return f"digits[{index}]"
+
+    def fingerprint(self) -> str:
+        pixels, targets = _arrays()
+        return hashlib.sha256(pixels.tobytes() + targets.astype("<i8").tobytes()).hexdigest()[:16]

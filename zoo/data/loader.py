@@ -1,0 +1,230 @@
+"""Batches of labelled images, the same for any number of worker processes and different in every epoch.
+
+The order of an epoch comes from a generator seeded by (seed, epoch), each image's augmentation from one seeded by
+(seed, epoch, index): the batch sampler hands out (epoch, index) pairs, so that worker processes need no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from zoo.augment.build import Augment
+from zoo.augment.fit import Fit
+from zoo.augment.view import View
+from zoo.data.decode import UnreadableImage
+from zoo.data.source import BadFile, ImageSource
+from zoo.data.verify import cores
+from zoo.errors import DataError, ZooError
+from zoo.preprocess import Preprocess
+
+__all__ = ["Loader", "auto_workers", "make_loader"]
+
+Pixels = NDArray[np.uint8]
+AugmentFn = Callable[[Pixels, np.random.Generator], Pixels]
+Item = tuple[int, int]  # epoch, index
+
+# Bytes that the fitted images of an in-memory source may take: all digits at 224 px in RGB are 270 MB, at 32 px 5.5 MB.
+_CACHE_LIMIT = 300 << 20
+# Below this many images a worker process takes longer to start than the main process takes to read them.
+_FEW_IMAGES = 256
+# More workers than this outrun any one accelerator, and each costs memory (PyTorch's own advice stops here too).
+_MOST_WORKERS = 8
+
+
+def auto_workers(source: ImageSource) -> int:
+    """Worker processes for `source`: 0 if it is in memory or small (< 256 images), else one a core, at most 8."""
+    if source.in_memory or len(source) < _FEW_IMAGES:
+        return 0
+    return min(cores(), _MOST_WORKERS)
+
+
+def make_loader(
+    source: ImageSource,
+    *,
+    preprocess: Preprocess,
+    batch_size: int,
+    train: bool,
+    augment: AugmentFn | None,
+    seed: int,
+    workers: int,
+    drop_last: bool = False,
+    pin: bool = False,
+) -> Loader:
+    """Batches of `source`: shuffled if `train`, else in order. `augment` None: the evaluation view.
+
+    If a training epoch would end in a batch of one image, that image joins the batch before: batch normalisation
+    cannot train on one value a channel. `pin` puts batches in page-locked memory, for faster copies to a GPU.
+    """
+    sampler = _Batches(len(source), batch_size, shuffle=train, drop_last=drop_last, seed=seed)
+    return Loader(_Images(source, preprocess, augment, seed), sampler, workers, pin)
+
+
+class Loader:
+    """Iterating yields (images, targets): (N, C, H, W) uint8, NHWC in memory (torch.channels_last), and (N,) int64.
+
+    Raises the DataError of a file that cannot be read; if the source skips those, the batch comes without the image,
+    `problems` names it, and a batch left empty is left out.
+    """
+
+    def __init__(self, dataset: _Images, sampler: _Batches, workers: int, pin: bool) -> None:
+        self.source = dataset.source
+        self._sampler = sampler
+        self._problems: dict[str, BadFile] = {}
+        self._open: Callable[[], DataLoader[Any]] = partial(
+            DataLoader,
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+            # An own generator: the default would draw from, and so move, the one that initialises and drops out.
+            generator=torch.Generator().manual_seed(sampler.seed),
+        )
+        self._loader = self._open()
+
+    @property
+    def problems(self) -> tuple[BadFile, ...]:
+        """Files skipped so far because they proved unreadable."""
+        return tuple(self._problems.values())
+
+    @property
+    def images(self) -> int:
+        """Images in an epoch, skipped ones included."""
+        return self._sampler.images
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of the next iteration. Evaluation loaders do not depend on it."""
+        self._sampler.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        try:
+            for batch in self._loader:
+                if isinstance(batch, ZooError):
+                    try:
+                        raise batch
+                    finally:
+                        del batch  # an error whose traceback's frame holds the error would keep every caller's loaders
+                images, targets, bad = batch
+                self._problems.update((b.path, b) for b in bad)
+                if len(targets):
+                    yield images, targets
+        except ZooError:
+            # End the workers here and now: when the garbage collector does it, they miss the message and wait five
+            # seconds each.
+            self._loader = self._open()
+            raise
+        except RuntimeError as e:
+            if "DataLoader worker" not in str(e):
+                raise
+            raise DataError(
+                f"a loader worker process died ({str(e).splitlines()[0]})",
+                "it may have run out of memory or shared memory: try fewer --workers, 0 for none, or a smaller batch",
+            ) from e
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class _Batches(Sampler[list[Item]]):
+    """Lists of (epoch, index), one a batch."""
+
+    def __init__(self, n: int, batch_size: int, *, shuffle: bool, drop_last: bool, seed: int) -> None:
+        self.n, self.batch_size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, 0
+        full, rest = divmod(n, batch_size)
+        self._sizes = [batch_size] * full
+        if rest == 1 and shuffle and full and not drop_last:
+            self._sizes[-1] += 1
+        elif rest and not drop_last:
+            self._sizes.append(rest)
+
+    @property
+    def images(self) -> int:
+        return sum(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        epoch = self.epoch
+        order = np.arange(self.n)
+        if self.shuffle:
+            order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, epoch))).permutation(self.n)
+        start = 0
+        for size in self._sizes:
+            yield [(epoch, int(i)) for i in order[start : start + size]]
+            start += size
+
+
+@dataclass
+class _Images(Dataset[Any]):
+    """(epoch, index) pairs → a batch. Fitted images of an in-memory source without augmentation are kept."""
+
+    source: ImageSource
+    preprocess: Preprocess
+    augment: AugmentFn | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._targets = self.source.targets
+        self._view = Fit(self.preprocess)
+        self._cache: Pixels | None = None
+        shape = (self.preprocess.height, self.preprocess.width, self.source.channels)
+        plain = self.augment is None or (isinstance(self.augment, Augment) and not self.augment.is_random)
+        self._caches = self.source.in_memory and plain and len(self.source) * int(np.prod(shape)) <= _CACHE_LIMIT
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    def __getitems__(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, list[BadFile]] | ZooError:
+        # An error of ours travels as a value: PyTorch would turn one that is raised in a worker into a text.
+        try:
+            pixels, kept, bad = self._batch(items)
+        except ZooError as e:
+            return e
+        targets = torch.from_numpy(self._targets[np.array(kept, dtype=np.int64)])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2), targets, bad
+
+    def _batch(self, items: Sequence[Item]) -> tuple[Pixels, list[int], list[BadFile]]:
+        indices = [index for _, index in items]
+        if self._caches:
+            if self._cache is None:
+                self._cache = np.stack([self._item(0, i) for i in range(len(self.source))])
+            return self._cache[indices], indices, []
+        shape = (len(items), self.preprocess.height, self.preprocess.width, self.source.channels)
+        pixels = np.empty(shape, np.uint8)
+        kept: list[int] = []
+        bad: list[BadFile] = []
+        for epoch, index in items:
+            try:
+                pixels[len(kept)] = self._item(epoch, index)
+            except UnreadableImage as e:
+                if not self.source.skip_unreadable:
+                    raise
+                bad.append(BadFile(e.path, e.reason))
+            else:
+                kept.append(index)
+        return pixels[: len(kept)], kept, bad
+
+    def _fit(self, height: int, width: int) -> View:
+        return self._view
+
+    def _item(self, epoch: int, index: int) -> Pixels:
+        if self.augment is None:
+            return self.source.read(index, self._fit)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, epoch, index)))
+        if isinstance(self.augment, Augment):
+            return self.augment.see(partial(self.source.read, index), rng)
+        return self.augment(self.source.read(index), rng)

@@ -1,0 +1,147 @@
+"""What the rest of the house knows of images and labels: `ImageSource`, and the pair of them in `Data`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.decode import Choose
+
+__all__ = ["BadFile", "Data", "ImageSource", "Subset", "flips_safe"]
+
+Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that holds no readable image, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class ImageSource(Protocol):
+    """Labelled images by number. Pickles into loader workers; reading has no state: any process may read any index."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def targets(self) -> Indices:
+        """(len(self),) int64, indices into `classes`."""
+
+    @property
+    def in_memory(self) -> bool:
+        """True if `read` costs microseconds, so that worker processes would only slow it down."""
+
+    @property
+    def skip_unreadable(self) -> bool:
+        """True if a file that proves unreadable while training is left out of its batch, False if it stops the run."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+        """(H, W, channels) uint8, RGB order: the whole image, or the view that `choose(height, width)` returns,
+        which spares the decoder the rest. Raises `UnreadableImage`."""
+
+    def where(self, index: int) -> str:
+        """The file's path, or "digits[12]"."""
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change when the list of images does: names and sizes, not contents."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The images of `source` at `indices`, in that order."""
+
+    source: ImageSource
+    indices: Indices
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def targets(self) -> Indices:
+        return self.source.targets[self.indices]
+
+    @property
+    def in_memory(self) -> bool:
+        return self.source.in_memory
+
+    @property
+    def skip_unreadable(self) -> bool:
+        return self.source.skip_unreadable
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+        return self.source.read(int(self.indices[index]), choose)
+
+    def where(self, index: int) -> str:
+        return self.source.where(int(self.indices[index]))
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.source.fingerprint().encode())
+        digest.update(np.ascontiguousarray(self.indices, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set ready for training.
+
+    rule: one sentence, how training and validation images were told apart. problems: the files left out, with reasons
+    (unreadable ones under the policy "skip", and broken links). notes: sentences about what was ignored or assumed.
+    flips_ok: whether mirroring an image keeps its label. useful_size: pixels a side beyond which enlarging the images
+    gains nothing, where that is known.
+    """
+
+    name: str
+    source: str
+    train: ImageSource
+    val: ImageSource
+    classes: tuple[str, ...]
+    rule: str
+    problems: tuple[BadFile, ...]
+    flips_ok: bool
+    notes: tuple[str, ...] = ()
+    useful_size: int | None = None
+
+    def fingerprint(self) -> str:
+        """16 hex digits for the run record: the same for the same lists of training and validation images."""
+        both = self.train.fingerprint() + self.val.fingerprint()
+        return hashlib.sha256(both.encode()).hexdigest()[:16]
+
+
+def flips_safe(classes: tuple[str, ...]) -> bool:
+    """False if mirroring would change what an image shows: single letters or figures as class names ("7", "b"), or
+    names that say left or right."""
+    words = [set(name.lower().replace("-", " ").replace("_", " ").split()) for name in classes]
+    symbols = all(len(name) == 1 and name.isalnum() for name in classes)
+    sides = any(w & {"left", "right"} for w in words)
+    return not symbols and not sides

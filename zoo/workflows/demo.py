@@ -1,0 +1,32 @@
+"""Images for `zoo demo`: held-out digits as files, as a user would have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.errors import writing
+
+__all__ = ["write_images"]
+
+
+def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
+    """Write `count` digits of different classes from the part that seed `seed` holds out, as PNG; return their paths.
+
+    The file's name says what it shows: digit-3.png.
+    """
+    from PIL import Image
+
+    from zoo.data import open_data
+
+    held_out = open_data("digits", seed=seed).val
+    paths: list[str] = []
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for digit in range(count):
+        wanted = digit * 10 // count
+        index = next(i for i, target in enumerate(held_out.targets) if target == wanted)
+        path = folder / f"digit-{wanted}.png"
+        with writing(path):
+            Image.fromarray(held_out.read(index)).save(path)
+        paths.append(str(path))
+    return paths

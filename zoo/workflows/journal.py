@@ -1,0 +1,177 @@
+"""What a fine-tuning writes about itself into its run, and says on stderr."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import metrics, reports
+from zoo.data import Data
+from zoo.errors import DataError, TrainingError
+from zoo.models import Model, record
+from zoo.output import warn
+from zoo.preprocess import Preprocess
+from zoo.recipe import Recipe, dump
+from zoo.run import Run, now
+from zoo.strategy.freeze import FreezePlan
+
+__all__ = ["announce", "begin", "check_same_data", "default_name", "draw", "finish", "resume", "stop"]
+
+_PACKAGES = ("zoo", "torch", "torchvision", "timm", "numpy", "pillow", "imgaug", "accelerate", "safetensors")
+
+
+def default_name(recipe: Recipe, data: Data) -> str:
+    """MODEL-DATA, safe as a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", f"{recipe.model.name}-{Path(data.name).name}").strip("_")
+
+
+def announce(
+    recipe: Recipe, data: Data, model: Model, plan: FreezePlan, notes: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """What is about to happen: data, model, weights, groups with what learns."""
+    say(
+        f"data: {data.name}, {len(data.train):,} training and {len(data.val):,} validation images, "
+        f"{len(data.classes)} classes"
+    )
+    for bad in data.problems:
+        say(f"  left out {bad.path}: {bad.reason}")
+    say(f"model: {model.name} ({model.source}), weights: {model.weights.source}")
+    learning = sum(g.learning for g in plan.groups)
+    total = sum(g.parameters for g in plan.groups)
+    say(f"freeze {plan.text}: {learning:,} of {total:,} parameters learn")
+    width = max(len(g.name) for g in plan.groups)
+    for line in _runs_of_groups(plan, width):
+        say(line)
+    for sentence in notes:
+        say(sentence)
+    rates = f"lr {recipe.optimizer.lr:g}" + (f", head {recipe.optimizer.head_lr:g}" if recipe.optimizer.head_lr else "")
+    say(
+        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}, {recipe.optimizer.name} ({rates}), "
+        f"{recipe.schedule.name}, {recipe.loss.name}, augment {recipe.augment.name}"
+    )
+
+
+def _runs_of_groups(plan: FreezePlan, width: int) -> list[str]:
+    """A line for each group; a long run of stages with the same state is folded into one line."""
+    states = ["learns" if g.learning == g.parameters else "frozen" if not g.learning else "partly" for g in plan.groups]
+    lines, i = [], 0
+    while i < len(states):
+        j = i
+        while (
+            j + 1 < len(states) and states[j + 1] == states[i] and len(states) > 8 and plan.groups[j + 1].name != "head"
+        ):
+            j += 1
+        span = plan.groups[i : j + 1]
+        name = span[0].name if i == j else f"{span[0].name}-{span[-1].name}"
+        lines.append(f"  {name:<{width}}  {sum(g.parameters for g in span):>13,}  {states[i]}")
+        i = j + 1
+    return lines
+
+
+def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device) -> None:
+    """The files that exist before the first step."""
+    run.write_recipe(dump(recipe))
+    run.write_model(
+        {
+            "format": 1,
+            "model": record(model),
+            "classes": list(data.classes),
+            "preprocess": preprocess.to_dict(),
+            "data": {
+                "source": recipe.data.source,
+                "val": recipe.data.val,
+                "val_fraction": recipe.data.val_fraction,
+                "seed": recipe.train.seed,
+                "unreadable": recipe.data.unreadable,
+                "channels": recipe.model.in_chans,
+                "fingerprint": data.fingerprint(),
+                "train_images": len(data.train),
+                "val_images": len(data.val),
+                "rule": data.rule,
+            },
+        }
+    )
+    run.update(
+        status="running",
+        model=model.name,
+        weights={"source": model.weights.source, "revision": model.weights.revision, "sha256": model.weights.sha256},
+        seed=recipe.train.seed,
+        device=_device_name(device),
+        precision=recipe.train.amp_dtype,
+        threads=torch.get_num_threads(),
+        versions=_versions(),
+        left_out=[{"path": str(b.path), "reason": b.reason} for b in data.problems],
+        started=now(),
+        host=platform.node(),
+        pid=os.getpid(),
+        epochs=recipe.train.epochs,
+        epochs_done=0,
+        best=None,
+    )
+
+
+def resume(run: Run) -> None:
+    run.update(status="running", pid=os.getpid(), host=platform.node(), resumed=[*run.info().get("resumed", []), now()])
+
+
+def check_same_data(run: Run, data: Data) -> None:
+    """Raises DataError if the images are not those that the run began with."""
+    if run.model_record()["data"]["fingerprint"] != data.fingerprint():
+        raise DataError(
+            f"the images of {data.name} have changed since {run.path} began",
+            f"start a new run with --recipe {run.path}",
+        )
+
+
+def draw(run: Run, rows: list[dict[str, Any]], outcome: tuple[Tensor, Tensor] | None, classes: Sequence[str]) -> None:
+    """curves.png of the epochs, and confusion.png of the best epoch's (logits, targets)."""
+    if rows:
+        reports.curves(rows, run.path / "curves.png")
+    if outcome is not None:
+        matrix = metrics.report(*outcome, list(classes)).confusion
+        reports.confusion(matrix, list(classes), run.path / "confusion.png")
+
+
+def finish(run: Run, *, seconds: float) -> None:
+    run.update(status="finished", ended=now(), seconds=round(seconds, 3))
+
+
+def stop(
+    run: Run,
+    status: str,
+    rows: list[dict[str, Any]],
+    outcome: tuple[Tensor, Tensor] | None,
+    classes: Sequence[str],
+    *,
+    reason: str | None = None,
+) -> None:
+    """Say in run.json how the run ended, and draw what there is, as far as the disk still lets us."""
+    try:
+        run.update(status=status, ended=now(), **({"error": reason} if reason else {}))
+        draw(run, rows, outcome, classes)
+    except TrainingError as e:
+        warn(f"{run.path} could not be closed properly: {e}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
