@@ -16,6 +16,7 @@ from zoo.models import build
 from zoo.recipe import shipped
 from zoo.run import Run
 from zoo.training.trainer import Trainer
+from zoo.workflows.epochs import train
 from zoo.workflows.finetune import finetune, prepare, resume
 from zoo.workflows.settle import make_recipe
 
@@ -215,3 +216,34 @@ def test_mixed_precision_is_recorded_and_used(small: Path) -> None:
     plain = finetune("zoo_tiny", data=small, epochs=1, amp=False, progress=False)
     assert plain.info()["precision"] == "fp32"
     assert not same(run.weights(), plain.weights())
+
+
+def test_a_file_that_breaks_while_training_is_left_out_and_named(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the check of all files and the first epoch one of them is cut short."""
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    recipe = make_recipe("zoo_tiny", data=data, epochs=2, settings={"data.unreadable": "skip", "augment.name": "none"})
+    prepared = prepare(recipe)
+    victim = Path(prepared.data.train.where(0))
+    victim.write_bytes(victim.read_bytes()[:40])
+    run = Run.create(tmp_path / "r", default_name="x")
+    run.update(status="running")
+    train(run, prepared, first=0, best=None, progress=True)
+    assert [entry["path"] for entry in run.info()["left_out"]] == [str(victim)]
+    assert capsys.readouterr().err.count(str(victim)) == 1
+    assert run.status == "finished"
+
+
+def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small, data)
+    prepared = prepare(make_recipe("zoo_tiny", data=data, epochs=2))
+    victim = Path(prepared.data.train.where(0))
+    victim.write_bytes(victim.read_bytes()[:40])
+    run = Run.create(tmp_path / "r", default_name="x")
+    run.update(status="running")
+    with pytest.raises(DataError, match=victim.name):
+        train(run, prepared, first=0, best=None, progress=False)
+    assert run.status == "failed"

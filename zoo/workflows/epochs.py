@@ -33,6 +33,7 @@ def train(run: Run, prepared: Prepared, *, first: int, best: dict[str, Any] | No
     monitor = recipe.train.monitor
     rows = run.metrics()
     best_outcome: tuple[Tensor, Tensor] | None = None
+    known: set[str] = set()  # files that proved unreadable while training
     start = time.perf_counter()
     try:
         with TrainingProgress(recipe.train.epochs, first=first, quiet=not progress) as shown:
@@ -55,6 +56,13 @@ def train(run: Run, prepared: Prepared, *, first: int, best: dict[str, Any] | No
                     save_checkpoint(run, trainer, epoch=epoch + 1, best=best)
                     run.update(epochs_done=epoch + 1, best=best)
                 shown.epoch(row, best=improved)
+                skipped = [*prepared.train.problems, *prepared.val.problems]
+                for bad in skipped:
+                    if bad.path not in known:
+                        shown.say(f"  left out {bad}")
+                if len(skipped) > len(known):
+                    journal.left_out(run, prepared.data, skipped)
+                    known = {bad.path for bad in skipped}
             seconds = time.perf_counter() - start
             if best_outcome is None:  # the best epoch came before this process
                 trainer.module.load_state_dict(run.weights())

@@ -165,6 +165,7 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
         recipe.augment.name, preprocess=preprocess, flips=data.flips_ok, params=recipe.augment.params
     )
     workers = checks.workers(recipe.data.workers, data)
+    pin = device.type == "cuda"
     batch = min(recipe.data.batch_size, len(data.train))
     train = make_loader(
         data.train,
@@ -174,6 +175,7 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
         augment=augment,
         seed=recipe.train.seed,
         workers=workers,
+        pin=pin,
     )
     val = make_loader(
         data.val,
@@ -183,6 +185,7 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
         augment=None,
         seed=0,
         workers=workers,
+        pin=pin,
     )
 
     # How it learns.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo import metrics, reports
-from zoo.data import Data
+from zoo.data import BadFile, Data
 from zoo.errors import DataError, TrainingError
 from zoo.models import Model, record
 from zoo.output import warn
@@ -23,7 +23,7 @@ from zoo.recipe import Recipe, dump
 from zoo.run import Run, now
 from zoo.strategy.freeze import FreezePlan
 
-__all__ = ["announce", "begin", "check_same_data", "default_name", "draw", "finish", "resume", "stop"]
+__all__ = ["announce", "begin", "check_same_data", "default_name", "draw", "finish", "left_out", "resume", "stop"]
 
 _PACKAGES = ("zoo", "torch", "torchvision", "timm", "numpy", "pillow", "imgaug", "accelerate", "safetensors")
 
@@ -41,8 +41,10 @@ def announce(
         f"data: {data.name}, {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.classes)} classes"
     )
+    for sentence in data.notes:
+        say(f"  {sentence}")
     for bad in data.problems:
-        say(f"  left out {bad.path}: {bad.reason}")
+        say(f"  left out {bad}")
     say(f"model: {model.name} ({model.source}), weights: {model.weights.source}")
     learning = sum(g.learning for g in plan.groups)
     total = sum(g.parameters for g in plan.groups)
@@ -108,7 +110,7 @@ def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Prepro
         precision=recipe.train.amp_dtype,
         threads=torch.get_num_threads(),
         versions=_versions(),
-        left_out=[{"path": str(b.path), "reason": b.reason} for b in data.problems],
+        left_out=_listed(data.problems),
         started=now(),
         host=platform.node(),
         pid=os.getpid(),
@@ -116,6 +118,15 @@ def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Prepro
         epochs_done=0,
         best=None,
     )
+
+
+def left_out(run: Run, data: Data, problems: Sequence[BadFile]) -> None:
+    """Add files that proved unreadable while training (`problems`, all so far) to those found before it."""
+    run.update(left_out=_listed([*data.problems, *problems]))
+
+
+def _listed(problems: Sequence[BadFile]) -> list[dict[str, str]]:
+    return [{"path": bad.path, "reason": bad.reason} for bad in problems]
 
 
 def resume(run: Run) -> None:
