@@ -263,3 +263,36 @@ def test_forward_all_keeps_order_and_mode() -> None:
     assert torch.equal(seen, targets)
     assert torch.allclose(logits, reference(Normalize(PREPROCESS)(images)), atol=1e-6)
     assert not net.training
+
+
+class _WithAuxiliary(nn.Module):
+    """Two heads on one convolution: (logits, [auxiliary]) in training, logits in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+        self.head = nn.Linear(144, 4)
+        self.side = nn.Linear(144, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x)
+        return (self.head(features), [self.side(features)]) if self.training else self.head(features)
+
+
+def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation() -> None:
+    images, targets = _data(16)
+    batches = Fixed(images, targets, batch=16)
+    ours, plain = _WithAuxiliary(), _WithAuxiliary()
+    trainer = _trainer(ours, batches, epochs=1, auxiliary=0.3)
+    stats = trainer.train_epoch(batches, 0)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    batches.set_epoch(0)
+    for x, y in batches:
+        main, (side,) = plain(Normalize(PREPROCESS)(x))
+        loss = F.cross_entropy(main, y) + 0.3 * F.cross_entropy(side, y)
+        loss.backward()
+        optimizer.step()
+    assert _close(ours, plain)
+    assert stats.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert trainer.evaluate(batches)[0].shape == (16, 4)

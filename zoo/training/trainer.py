@@ -17,7 +17,7 @@ from zoo.optim.groups import NO_DECAY
 from zoo.optim.schedules import Schedule
 from zoo.training.inference import Normalize, forward_all
 
-__all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "check_scalar"]
+__all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "check_scalar", "total_loss"]
 
 
 class Batches(Protocol):
@@ -54,7 +54,7 @@ class Trainer:
     """Owns the module on its device, the optimizer and the schedule.
 
     set_train_mode puts the module in training mode, all but its frozen part. With accumulation a step's gradient is the
-    mean over its batches, a last short group included.
+    mean over its batches, a last short group included. auxiliary: weight of the losses of auxiliary heads.
     """
 
     engine: Accelerator
@@ -68,6 +68,7 @@ class Trainer:
     amp_dtype: torch.dtype | None = None
     grad_accum_steps: int = 1
     clip_grad: float | None = None
+    auxiliary: float = 0.0
     _model: nn.Module = field(init=False)
     _stepper: Any = field(init=False)
 
@@ -100,9 +101,7 @@ class Trainer:
             images = on_host.to(device, non_blocking=True)
             target = labels.to(device, non_blocking=True)
             with self.engine.autocast():
-                output = self._model(self.normalize(images))
-                loss = self.loss(output, target)
-            check_scalar(loss, self.loss)
+                output, loss = total_loss(self._model(self.normalize(images)), target, self.loss, self.auxiliary)
             with torch.no_grad():
                 loss_sum += loss.detach().float() * len(images)
                 right += (output.argmax(1) == target).sum()
@@ -189,6 +188,22 @@ class Trainer:
 def _mix(seed: int, epoch: int) -> int:
     """A seed of its own for each epoch: golden-ratio steps (Knuth, TAOCP 3, 6.4) keep neighbours apart."""
     return (seed + (epoch + 1) * 0x9E3779B97F4A7C15) % 2**63
+
+
+def total_loss(
+    output: Any, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor], auxiliary: float
+) -> tuple[Tensor, Tensor]:
+    """The logits (N, K) of the main head, and the scalar to minimise.
+
+    A module with auxiliary heads gives `(logits, [auxiliary logits, ...])` in training mode: each adds its loss, times
+    `auxiliary` (Szegedy et al. 2015, 2016). Raises UsageError if `loss` does not return a scalar tensor.
+    """
+    logits, others = output if isinstance(output, tuple) else (output, [])
+    total = loss(logits, target)
+    check_scalar(total, loss)
+    for other in others:
+        total = total + auxiliary * loss(other, target)
+    return logits, total
 
 
 def check_scalar(loss: Any, function: Any) -> None:

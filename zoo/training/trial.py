@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError, TrainingError, UsageError
 from zoo.training.inference import Normalize
-from zoo.training.trainer import check_scalar
+from zoo.training.trainer import total_loss
 
 __all__ = ["try_step", "unchanged"]
 
@@ -39,9 +39,12 @@ def try_step(
     images: Tensor,
     targets: Tensor,
     *,
+    auxiliary: float = 0.0,
     then: Callable[[Callable[[Tensor], Tensor]], T],
 ) -> T:
     """Forward and loss of `images` (n, C, H, W) uint8 with `targets` (n,), on the module's device; then `then(step)`.
+
+    auxiliary: weight of the losses of auxiliary heads.
 
     `step(images) → scalar loss` is the same computation, for whoever wants to time it. The module is left unchanged.
 
@@ -57,18 +60,18 @@ def try_step(
                 f"the model cannot take {size} images: {str(e).strip().splitlines()[0]}",
                 "choose another --img-size (the model's own is shown by `zoo inspect`) or a smaller --batch-size",
             ) from e
+        logits = output[0] if isinstance(output, tuple) else output
         name = getattr(loss, "__name__", type(loss).__name__)
         try:
-            first = loss(output, targets)
+            _, first = total_loss(output, targets, loss, auxiliary)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
             raise UsageError(
-                f"the loss {name} failed on logits {tuple(output.shape)} and targets {tuple(targets.shape)}: {e}",
+                f"the loss {name} failed on logits {tuple(logits.shape)} and targets {tuple(targets.shape)}: {e}",
                 "a loss takes (output, target) and returns a scalar tensor",
             ) from e
-        check_scalar(first, loss)
         if not bool(torch.isfinite(first)):
             raise TrainingError(
                 f"the loss {name} is {first.item()} before the first step",
                 "check the loss and its parameters, and the weights",
             )
-        return then(lambda x: loss(module(normalize(x)), targets[: len(x)]))
+        return then(lambda x: total_loss(module(normalize(x)), targets[: len(x)], loss, auxiliary)[1])
