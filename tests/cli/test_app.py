@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -155,3 +156,42 @@ def test_a_run_in_use_is_refused_while_its_process_lives(tmp_path: Path, zoo: Ca
     finally:
         process.kill()
         process.communicate()
+
+
+def test_weights_that_cannot_be_reached_are_said_with_the_ways_on(tmp_path: Path) -> None:
+    """Nothing listens on the port: the real client is refused, in a real process."""
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo", "finetune", "resnet34", "--classes", "10", "--freeze", "backbone"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    tail = done.stderr[done.stderr.index("error: ") :]
+    assert "model.safetensors of timm/resnet34.a1_in1k" in tail
+    assert "http://127.0.0.1:9 cannot be reached" in tail
+    assert "--weights none" in tail
+    assert "--weights FILE" in tail
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_user_s_own_example_with_weights_from_a_hub(tmp_path: Path) -> None:
+    """`zoo finetune resnet34 --classes 10 --freeze backbone`, then export, with the hub on loopback."""
+    import timm
+    from safetensors.torch import load_file, save
+
+    loopback = runpy.run_path(str(Path(__file__).parent.parent / "hub" / "loopback.py"))
+    published = timm.create_model("resnet34", num_classes=1000).state_dict()
+    with loopback["LoopbackHub"]() as hub:
+        hub.add("timm/resnet34.a1_in1k", "model.safetensors", save(published))
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        for command in (
+            "finetune resnet34 --classes 10 --freeze backbone --epochs 1",
+            "export runs/resnet34-digits --format safetensors",
+        ):
+            subprocess.run(
+                [sys.executable, "-m", "zoo", *command.split()], check=True, cwd=tmp_path, env=environment, timeout=240
+            )
+    trained = load_file(tmp_path / "runs" / "resnet34-digits" / "export" / "safetensors" / "model.safetensors")
+    assert trained["fc.weight"].shape == (10, 512)
+    assert all(v.equal(trained[k]) for k, v in published.items() if not k.startswith("fc."))

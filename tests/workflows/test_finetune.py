@@ -156,10 +156,9 @@ def test_head_only_and_full_reach_what_they_promise() -> None:
 
 def test_the_best_weights_are_kept_not_the_last(small: Path) -> None:
     run = finetune("zoo_tiny", data=small, epochs=4, lr=0.003, progress=False, settings={"schedule.name": "constant"})
-    values = [row["val_top1"] for row in run.metrics()]
+    ranked = sorted(run.metrics(), key=lambda row: (-row["val_top1"], row["val_loss"]))
     best = run.info()["best"]
-    assert best["value"] == max(values)
-    assert best["epoch"] == values.index(max(values)) + 1
+    assert (best["epoch"], best["value"]) == (ranked[0]["epoch"], ranked[0]["val_top1"])
     from zoo.workflows.evaluate import evaluate
 
     assert evaluate(run).evaluation.top1 == pytest.approx(best["value"])
@@ -247,3 +246,23 @@ def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path,
     with pytest.raises(DataError, match=victim.name):
         train(run, prepared, first=0, best=None, progress=False)
     assert run.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("monitor", "row", "best", "expected"),
+    [
+        ("top1", {"val_top1": 0.5, "val_loss": 1.0}, None, True),
+        ("top1", {"val_top1": 0.6, "val_loss": 2.0}, {"value": 0.5, "val_loss": 1.0}, True),
+        ("top1", {"val_top1": 0.5, "val_loss": 0.9}, {"value": 0.5, "val_loss": 1.0}, True),
+        ("top1", {"val_top1": 0.5, "val_loss": 1.1}, {"value": 0.5, "val_loss": 1.0}, False),
+        ("top1", {"val_top1": 0.4, "val_loss": 0.1}, {"value": 0.5, "val_loss": 1.0}, False),
+        ("loss", {"val_loss": 0.9}, {"value": 1.0, "val_loss": 1.0}, True),
+        ("loss", {"val_loss": 1.0}, {"value": 1.0, "val_loss": 1.0}, False),
+    ],
+)
+def test_of_two_epochs_with_the_same_accuracy_the_lower_loss_is_better(
+    monitor: str, row: dict[str, float], best: dict[str, float] | None, expected: bool
+) -> None:
+    from zoo.workflows.epochs import _improved
+
+    assert _improved(row, monitor, best) is expected

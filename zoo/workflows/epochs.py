@@ -46,11 +46,12 @@ def train(run: Run, prepared: Prepared, *, first: int, best: dict[str, Any] | No
                 value = row[f"val_{monitor}"]
                 _check(row)
                 trainer.schedule.after_epoch(value)
-                improved = best is None or metrics.better(monitor, value, best["value"])
+                improved = _improved(row, monitor, best)
                 rows.append(row)
                 with uninterrupted():
                     if improved:
-                        best, best_outcome = {"epoch": epoch + 1, "monitor": monitor, "value": value}, outcome
+                        best = {"epoch": epoch + 1, "monitor": monitor, "value": value, "val_loss": row["val_loss"]}
+                        best_outcome = outcome
                         run.save_weights(trainer.module.state_dict())
                     run.write_metrics(rows)
                     save_checkpoint(run, trainer, epoch=epoch + 1, best=best)
@@ -91,6 +92,16 @@ def train(run: Run, prepared: Prepared, *, first: int, best: dict[str, Any] | No
         journal.stop(run, "failed", rows, best_outcome, prepared.data.classes, reason=e.message)
         raise
     return run
+
+
+def _improved(row: dict[str, Any], monitor: str, best: dict[str, Any] | None) -> bool:
+    """Whether the epoch is the best so far; of two with the same value the one with the lower validation loss.
+
+    A small validation set has few different accuracies: the first of many equal epochs is rarely the best of them.
+    """
+    if best is None or row[f"val_{monitor}"] == best["value"]:
+        return best is None or metrics.better("loss", row["val_loss"], best["val_loss"])
+    return metrics.better(monitor, row[f"val_{monitor}"], best["value"])
 
 
 def _check(row: dict[str, Any]) -> None:
