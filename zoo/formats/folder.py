@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ExportError, UsageError, writing
+from zoo.files import atomic_write, write_json
 from zoo.formats.card import card
 from zoo.formats.subject import Subject, Usage
-from zoo.run import atomic_write, write_json
 
 __all__ = ["Exported", "write_folder"]
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import ExportError
+from zoo.files import save_tensors, write_json
 from zoo.formats.subject import Subject, Usage, check_logits
-from zoo.run import save_tensors, write_json
 
 __all__ = ["write"]
 

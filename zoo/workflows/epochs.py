@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo import metrics
 from zoo.errors import Interrupted, TrainingError, ZooError
+from zoo.files import uninterrupted
 from zoo.progress import TrainingProgress, duration
-from zoo.run import Run, uninterrupted
+from zoo.run import Run
 from zoo.training.trainer import EpochStats, Trainer
 from zoo.workflows import journal
-
-if TYPE_CHECKING:
-    from zoo.workflows.finetune import Prepared
+from zoo.workflows.prepared import Prepared
 
 __all__ = ["save_checkpoint", "train"]
 

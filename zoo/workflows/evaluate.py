@@ -19,9 +19,9 @@ from typing import Any, Literal
 from zoo import metrics, reports
 from zoo.data import BadFile, ImageSource, auto_workers, make_loader, open_data, open_eval
 from zoo.errors import TrainingError, UsageError
+from zoo.files import read_json, write_json, write_text
 from zoo.metrics import Evaluation
 from zoo.output import track
-from zoo.run import atomic_write, read_json, write_json
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
 from zoo.workflows.restore import Restored, RunLike, enough_memory, restore
@@ -191,8 +191,4 @@ def _folder_for(run: Path, source: str) -> Path:
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-
-    atomic_write(path, write)
+    write_text(path, text.getvalue())

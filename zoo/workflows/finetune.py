@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,43 +16,27 @@ from typing_extensions import Unpack
 
 from zoo import metrics
 from zoo.augment import make_augment
-from zoo.data import Data, Loader, make_loader, open_data
+from zoo.data import Data, make_loader, open_data
 from zoo.errors import UsageError, ZooError, combine
 from zoo.losses import make_loss
 from zoo.models import Model, build
 from zoo.optim.groups import make_optimizer, parameter_groups
 from zoo.optim.schedules import make_schedule
-from zoo.preprocess import Preprocess
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.strategy.freeze import FreezePlan, resolve_plan, set_train_mode
 from zoo.training.device import make_engine, pick_device
 from zoo.training.inference import Normalize
-from zoo.training.precision import Precision, choose_precision
+from zoo.training.precision import choose_precision
 from zoo.training.trainer import Trainer
 from zoo.training.trial import try_step
 from zoo.workflows import checks, journal
 from zoo.workflows.epochs import save_checkpoint, train
+from zoo.workflows.prepared import Prepared
 from zoo.workflows.settle import Options, make_recipe
 
 __all__ = ["Prepared", "finetune", "prepare", "resume", "resume_or_none"]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A run that could start: everything is built, and one step of a few images has been tried."""
-
-    recipe: Recipe  # with every choice resolved: classes, size, precision, workers, absolute paths
-    data: Data
-    model: Model
-    preprocess: Preprocess
-    plan: FreezePlan
-    precision: Precision
-    trainer: Trainer
-    train: Loader
-    val: Loader
-    notes: tuple[str, ...]  # what was decided for the user, a sentence each
 
 
 def finetune(

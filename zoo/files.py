@@ -1,0 +1,101 @@
+"""Files that are replaced whole or not at all, and the moments in which Ctrl-C has to wait for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, TrainingError, ZooError, writing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["atomic_write", "read_json", "save_tensors", "uninterrupted", "write_json", "write_text"]
+
+
+def atomic_write(path: Path, write: Callable[[Path], None], kind: type[ZooError] = TrainingError) -> None:
+    """Call `write(temporary path)`, flush it to the disk, rename it to `path`. A failure leaves the old file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path, kind):
+            write(temporary)
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, kind: type[ZooError] = TrainingError) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text, kind)
+
+
+def write_text(path: Path, text: str, kind: type[ZooError] = TrainingError) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    atomic_write(path, write, kind)
+
+
+def read_json(path: Path) -> Any:
+    """Raises DataError if the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise DataError(f"{path} is missing", "give the directory of a run made by `zoo finetune`") from e
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path} cannot be read: {e}", "the run is damaged; make it again from its recipe.yaml") from e
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], kind: type[ZooError] = TrainingError
+) -> None:
+    """Write `tensors` as safetensors, atomically. Shared storage is allowed: each name gets its own copy."""
+    from safetensors.torch import save
+
+    # One copy of the weights in memory, in exchange for the system's own error instead of safetensors' text of it.
+    data = save(_unshared(tensors), metadata)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    atomic_write(path, write, kind)
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, contiguous, no two in one storage: safetensors refuses that, and CoaT uses modules twice."""
+    own, seen = {}, set()
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        if copy.untyped_storage().data_ptr() in seen:
+            copy = copy.clone()
+        seen.add(copy.untyped_storage().data_ptr())
+        own[name] = copy
+    return own
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C until the files that belong together are written; it is raised at the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
