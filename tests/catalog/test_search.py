@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from zoo.catalog import ModelEntry, nearest_models, parse_count, search, widen
+from zoo.catalog import ModelEntry, nearest_models, parse_count, search, search_weights, widen
 from zoo.catalog.index import natural_key
+from zoo.catalog.search import parse_sizes
 from zoo.errors import UsageError
-from zoo.workflows.list_models import list_models, search_models
+from zoo.workflows.list_models import list_models, search_models, search_tags
 
 
 def test_a_glob_gives_both_libraries() -> None:
@@ -88,6 +91,91 @@ def test_limits() -> None:
     assert list_models("no_such_model") == []
 
 
+def test_a_family_is_a_name_a_glob_or_a_part() -> None:
+    assert {e.family for e in search(family="ResNet")} == {"resnet"}
+    assert {e.family for e in search(family="RESNET*")} == {"resnet", "resnetv2"}
+    assert {e.family for e in search(family="vision_trans")} >= {"vision_transformer", "vision_transformer_hybrid"}
+    assert {e.source for e in search(family="resnet")} == {"timm", "torchvision"}
+    assert search(family="no_such") == []
+
+
+def test_a_licence_is_that_of_any_published_weights() -> None:
+    free = search(license="apache")
+    assert free
+    assert all(any(p.license == "apache-2.0" for p in e.pretrained) for e in free)
+    assert {p.weights.license for p in search_weights(license="cc-by-*")} == {"cc-by-nc-4.0", "cc-by-4.0"}
+    assert all(e.pretrained for e in search(license="*"))  # weights without a stated licence have none
+    assert len(search(license="*")) < len(search(pretrained=True))
+
+
+def test_limits_from_below_and_of_work() -> None:
+    large = search(min_params="1B")
+    assert large
+    assert all(e.params is not None and e.params >= 10**9 for e in large)
+    between = search(min_params="5M", max_params="6M")
+    assert between
+    assert all(e.params is not None and 5_000_000 <= e.params <= 6_000_000 for e in between)
+    light = search(max_gmacs=0.3)
+    assert light
+    assert all(e.gmacs is not None and e.gmacs <= 0.3 for e in light)
+
+
+def test_unknown_costs_match_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo.catalog.index import load_index
+
+    index = load_index()
+    monkeypatch.setitem(index._made, "resnet18", replace(index["resnet18"], params=None, macs=None))
+    assert "resnet18" in list_models("resnet*")
+    for limit in ({"max_gmacs": 1e9}, {"max_params": 1e15}, {"min_params": 0}):
+        assert "resnet18" not in list_models("resnet*", **limit)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "fits"),
+    [
+        (224, (3, 224, 224), True),
+        ("224", (1, 224, 224), True),
+        ("224", (3, 224, 320), False),
+        ("3x224x224", (3, 224, 224), True),
+        ("3x224x224", (1, 224, 224), False),
+        ("3×480×640", (3, 480, 640), True),
+        ("160-256", (3, 160, 256), True),
+        ("160-256", (3, 160, 257), False),
+        ("-224", (3, 96, 224), True),
+        ("384-", (3, 380, 384), False),
+        ("384-", (3, 384, 1024), True),
+    ],
+)
+def test_an_input_size_is_exact_or_a_range(asked: int | str, size: tuple[int, int, int], fits: bool) -> None:
+    assert parse_sizes(asked)(size) is fits
+
+
+def test_the_input_is_the_model_s_own_and_with_tags_that_of_each_set_of_weights() -> None:
+    assert all(e.input_size == (3, 384, 384) for e in search(input=384))
+    assert "convnext_tiny" not in list_models(input=384)
+    assert "convnext_tiny.fb_in22k_ft_in1k_384" in list_models(input=384, tags=True)
+    assert all(p.weights.input_size[1] <= 160 for p in search_tags(input="-160"))
+
+
+def test_tags_are_one_set_of_weights_each() -> None:
+    found = search_weights("resnet50")
+    entry = found[0].entry
+    assert [p.weights for p in found if p.entry.name == "resnet50"] == list(entry.pretrained)
+    assert list_models("resnet50.a1*", tags=True) == ["resnet50.a1_in1k", "resnet50.a1h_in1k"]
+    assert list_models("resnet50", tags=True, limit=2) == ["resnet50.a1_in1k", "resnet50.a1h_in1k"]
+    assert list_models("resnet50.", tags=True) == list_models("*resnet50.*", tags=True)
+    assert list_models("resnetblur18", tags=True) == []
+    shown = found[0].to_dict()
+    assert (shown["name"], shown["model"], shown["tag"]) == ("resnet50.a1_in1k", "resnet50", "a1_in1k")
+    assert shown["params"] == 25_557_032
+    assert len(search_weights()) == sum(len(e.pretrained) for e in search())
+
+
+def test_an_unknown_filter_is_an_error() -> None:
+    with pytest.raises(TypeError, match="licence"):
+        list_models(licence="mit")  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [
@@ -123,6 +211,13 @@ def test_what_is_no_count(text: str) -> None:
         ({"limit": 0}, "at least 1"),
         ({"limit": -3}, "at least 1"),
         ({"max_params": "abc"}, "25M"),
+        ({"min_params": "-1"}, "25M"),
+        ({"max_gmacs": 0}, "above 0"),
+        ({"max_gmacs": float("nan")}, "above 0"),
+        ({"input": "big"}, "160-256"),
+        ({"input": "300-200"}, "160-256"),
+        ({"input": "-"}, "160-256"),
+        ({"input": "224x224"}, "3x224x224"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error_with_the_known_ones(wrong: dict[str, object], known: str) -> None:

@@ -13,6 +13,14 @@ from huggingface_hub import constants
 _LOOPBACK = runpy.run_path(str(Path(__file__).with_name("loopback.py")))
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the waiting in this process; the real bounds are proven by running the program."""
+    for module in ("probe", "hub_ask"):
+        monkeypatch.setattr(f"zoo.hub.{module}.PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("zoo.hub.transfer.STALL_SECONDS", 0.8)
+
+
 @pytest.fixture
 def silent() -> int:
     """The answer of a server that accepts and says nothing."""

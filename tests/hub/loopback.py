@@ -3,6 +3,7 @@
     with LoopbackHub() as hub:
         hub.add("owner/name", "model.safetensors", content)     # served as a large file: ETag is the sha256
         hub.flips = 1                                           # one bit of the next download is wrong
+        hub.cuts, hub.stalls_after, hub.pace, hub.ignores_range # it breaks off, stops, is slow, starts from 0 again
         hub.answer = 503                                        # to everything; SILENT accepts and says nothing
 
 huggingface_hub 2.4 asks with HEAD and GET for /{repo}/resolve/{revision}/{file}. Any other path serves what `add_plain`
@@ -26,8 +27,17 @@ class LoopbackHub:
         self.flips = 0  # downloads still to be damaged by one bit
         self.cuts = 0  # downloads still to be cut after half of the bytes
         self.etag: str | None = None  # instead of the true one
+        self.commit = COMMIT
+        self.stalls_after: int | None = None  # bytes of a download, after which nothing comes any more
+        self.pace = 0.0  # seconds between two pieces of 1,000 bytes
+        self.ignores_range = False  # always sends files from their beginning
+        self.announces = True  # the length of what it sends
+        self.token = ""  # without it the answer is 401
+        self.refuses: dict[str, int | str] = {}  # repository → status, or the code of an error that comes with 403
         self.elsewhere: LoopbackHub | None = None  # large files are redirected to this server
         self.requests: list[tuple[str, str]] = []  # (method, path)
+        self.ranges: list[str] = []  # the Range headers of downloads
+        self.tokens: list[str] = []  # the Authorization headers
         self.files: dict[tuple[str, str], bytes] = {}
         self.regular: set[tuple[str, str]] = set()  # small files, named by git's sha1
         self.plain: dict[str, bytes] = {}
@@ -81,6 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, *, body: bool) -> None:
         hub = self.hub
         hub.requests.append((self.command, self.path))
+        hub.tokens.append(self.headers.get("Authorization", ""))
+        if body:
+            hub.ranges.append(self.headers.get("Range", ""))
         if hub.answer == SILENT:
             hub.closing.wait(60)
             self.close_connection = True
@@ -92,13 +105,12 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is None:
             self._plain(body)
             return
-        repo, _, name = asked.groups()
-        if not any(known == repo for known, _ in hub.files):
-            self._empty(404, {"X-Error-Code": "RepoNotFound"})
+        repo, revision, name = asked.groups()
+        if self._refused(repo, revision):
             return
         content = hub.files.get((repo, name))
         if content is None:
-            self._empty(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            self._empty(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": hub.commit})
             return
         if (repo, name) in hub.regular:
             etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -108,9 +120,27 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.elsewhere is not None:
             location = hub.elsewhere.add_plain(f"/cdn/{name}", content)
             linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
-            self._empty(302, {"X-Repo-Commit": COMMIT, **linked, "Location": location})
+            self._empty(302, {"X-Repo-Commit": hub.commit, **linked, "Location": location})
             return
-        self._content(content, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body)
+        self._content(content, {"X-Repo-Commit": hub.commit, "ETag": f'"{etag}"'}, body)
+
+    def _refused(self, repo: str, revision: str) -> bool:
+        """Answer, and True, if the user may not have `repo` or it is not there."""
+        hub = self.hub
+        refused = hub.refuses.get(repo)
+        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self._empty(401)
+        elif isinstance(refused, int):
+            self._empty(refused)
+        elif refused is not None:
+            self._empty(403, {"X-Error-Code": refused})
+        elif not any(known == repo for known, _ in hub.files):
+            self._empty(404, {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("main", hub.commit):
+            self._empty(404, {"X-Error-Code": "RevisionNotFound"})
+        else:
+            return False
+        return True
 
     def _plain(self, body: bool) -> None:
         content = self.hub.plain.get(self.path.partition("?")[0])
@@ -128,14 +158,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self, content: bytes, headers: dict[str, str], body: bool) -> None:
         start = 0
-        if ranged := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+        ranged = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if ranged and not self.hub.ignores_range:
             start = int(ranged[1])
+            if start >= len(content):
+                self._empty(416)
+                return
         self.send_response(206 if start else 200)
         for key, value in headers.items():
             self.send_header(key, value)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.hub.announces:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if not body:
             return
@@ -147,4 +182,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.cuts -= 1
             sent = sent[: len(sent) // 2]
             self.close_connection = True
-        self.wfile.write(bytes(sent))
+        self._send(bytes(sent))
+
+    def _send(self, sent: bytes) -> None:
+        hub = self.hub
+        try:
+            if hub.stalls_after is not None:
+                self.wfile.write(sent[: hub.stalls_after])
+                self.wfile.flush()
+                hub.closing.wait(60)
+            elif hub.pace:
+                for i in range(0, len(sent), 1000):
+                    self.wfile.write(sent[i : i + 1000])
+                    self.wfile.flush()
+                    if hub.closing.wait(hub.pace):
+                        return
+            else:
+                self.wfile.write(sent)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the client has left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 
 import pytest
 import timm
@@ -12,7 +13,7 @@ import torchvision
 from safetensors.torch import save
 
 from zoo.errors import WeightsError
-from zoo.models import build
+from zoo.models import build, load_strict, rebuild, record
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -66,6 +67,100 @@ def test_code_in_a_torchvision_file_is_refused(hub, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="refused"):
         build("torchvision/squeezenet1_1")
     assert not (tmp_path / "ran").exists()
+
+
+def test_code_in_the_torch_cache_is_refused(tmp_path, monkeypatch):
+    """Where torchvision's own loader would execute it: its name is right, and so is the hash in it."""
+    buffer = io.BytesIO()
+    torch.save({"weight": Run(tmp_path)}, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / f"evil-{digest[:8]}.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(buffer.getvalue())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    serve_at(monkeypatch, f"http://127.0.0.1:9/{cached.name}")
+    with pytest.raises(WeightsError, match="would execute code"):
+        build("torchvision/squeezenet1_1")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_in_a_file_of_the_hub_is_refused(hub, tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"weight": Run(tmp_path)}}, buffer)
+    hub.add("timm/test_resnet.r160_in1k", "pytorch_model.bin", buffer.getvalue())
+    with pytest.raises(WeightsError, match="would execute code") as e:
+        build("test_resnet")
+    assert "pytorch_model.bin" in e.value.message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unreadable_file_whose_hash_nobody_knows_is_fetched_again(hub, tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), buffer)
+    serve_at(monkeypatch, hub.add_plain("/models/plain.pth", buffer.getvalue()))
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    cached = tmp_path / "checkpoints" / "plain.pth"
+    cached.parent.mkdir()
+    cached.write_bytes(bytes(len(buffer.getvalue())))  # of the right size, by another program
+    assert build("torchvision/squeezenet1_1", classes=2).weights.loaded > 0
+    assert cached.read_bytes() == buffer.getvalue()
+
+
+def repository(hub, name="owner/tuned", architecture="test_vit", classes=6, weights="model.safetensors", **config):
+    """A repository in timm's format; returns its tensors."""
+    state = timm.create_model(architecture, num_classes=classes, **config.get("model_args", {})).state_dict()
+    cfg = {"input_size": [3, 160, 160], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "classifier": "head"}
+    values = {"architecture": architecture, "num_classes": classes, "pretrained_cfg": cfg, **config}
+    hub.add(name, "config.json", json.dumps(values).encode(), regular=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    hub.add(name, weights, save(state) if weights.endswith(".safetensors") else buffer.getvalue())
+    return state
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_repository_on_the_hub_gives_weights_head_and_statistics(weights, hub, commit):
+    state = repository(hub, weights=weights)
+    model = build("test_vit", weights="hf-hub:owner/tuned")
+    assert model.classes == 6
+    assert all(torch.equal(t, state[k]) for k, t in model.module.state_dict().items())
+    assert (model.preprocess.mean, model.preprocess.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (model.weights.source, model.weights.revision) == (f"hf-hub:owner/tuned/{weights}", commit)
+    other = build("test_vit", classes=2, in_chans=1, weights=f"hf-hub:owner/tuned@{commit}")
+    assert (other.classes, other.preprocess.channels) == (2, 1)
+    assert "head replaced (6 -> 2 classes), first convolution adapted 3 -> 1 channels" in other.weights.summary()
+
+
+def test_the_arguments_of_a_repository_make_its_structure(hub):
+    state = repository(hub, model_args={"img_size": 96, "embed_dim": 48, "num_heads": 3})
+    model = build("test_vit", weights="hf-hub:owner/tuned", classes=6)
+    assert all(torch.equal(t, state[k]) for k, t in model.module.state_dict().items())
+    again = rebuild(record(model))
+    load_strict(again.module, model.module.state_dict())
+
+
+def test_a_repository_of_another_architecture_is_refused_before_its_weights_are_fetched(hub):
+    repository(hub)
+    with pytest.raises(WeightsError, match="hf-hub:owner/tuned holds weights of test_vit, not of test_resnet"):
+        build("test_resnet", weights="hf-hub:owner/tuned")
+    assert hub.downloads() == 1
+
+
+def test_a_repository_whose_configuration_is_hostile_takes_no_memory(hub):
+    repository(hub, num_classes=10**10)
+    with pytest.raises(WeightsError, match=r"config\.json of hf-hub:owner/tuned says num_classes = 10000000000"):
+        build("test_vit", weights="hf-hub:owner/tuned")
+    hub.add("owner/none", "model.safetensors", b"")
+    with pytest.raises(WeightsError, match=r"owner/none .*has no file config\.json"):
+        build("test_vit", weights="hf-hub:owner/none")
+
+
+def test_a_repository_in_the_cache_needs_no_hub(hub, silent):
+    repository(hub)
+    build("test_vit", weights="hf-hub:owner/tuned")
+    hub.answer = silent
+    assert build("test_vit", weights="hf-hub:owner/tuned").classes == 6
 
 
 class Run:

@@ -155,8 +155,7 @@ def test_torchvisions_auxiliary_heads_and_old_names_are_understood(tmp_path):
     state = torchvision.models.googlenet(num_classes=2, init_weights=False, aux_logits=True).state_dict()
     torch.save(state, path)
     model = build("torchvision/googlenet", classes=2, weights=str(path))
-    assert "aux1, aux2: auxiliary heads left out" in model.weights.adapted
-    assert model.weights.unexpected == ()
+    assert (model.weights.loaded, model.weights.unexpected) == (len(state), ())
     state = torchvision.models.densenet121(num_classes=2).state_dict()
     old = {k.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): t for k, t in state.items()}
     torch.save(old, path)
@@ -170,6 +169,70 @@ def test_another_models_weights_are_refused_with_the_first_mismatches(vit_file):
             build(name, classes=3, weights=str(vit_file))
         assert e.value.message.count(";") >= 3
         assert "backbone" in e.value.message
+
+
+def test_the_architectures_that_would_fit_are_named(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({f"module.{k}": t for k, t in timm.create_model("resnet18", num_classes=5).state_dict().items()}, path)
+    with pytest.raises(WeightsError, match="do not fit resnet34") as e:
+        build("resnet34", classes=2, weights=str(path))
+    assert "they would fit resnet18" in e.value.hint
+    assert "torchvision/resnet18" in e.value.hint
+    assert str(path) in e.value.message
+    with pytest.raises(WeightsError) as e:
+        build("test_vit", classes=2, weights=str(path))
+    assert "resnet18" in e.value.hint
+
+
+def test_averaged_weights_are_taken_and_said(tmp_path):
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({"state_dict": {k: t + 1 for k, t in state.items()}, "state_dict_ema": state}, tmp_path / "w.pth")
+    model = build("test_resnet", weights=str(tmp_path / "w.pth"))
+    assert torch.equal(model.module.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+    assert "from its averaged weights (state_dict_ema)" in model.weights.summary()
+    assert record(model)["weights"]["part"] == "its averaged weights (state_dict_ema)"
+
+
+@pytest.mark.parametrize(("name", "in_chans"), [("test_vit", 3), ("test_resnet", 1), ("torchvision/squeezenet1_1", 1)])
+def test_an_export_is_a_start_by_its_folder(name, in_chans, make_run, tmp_path):
+    from zoo.workflows.export import export
+
+    run = make_run(name, ("a", "b", "c"), in_chans=in_chans)
+    folder = export(run, "safetensors", output_dir=tmp_path / "export").folder
+    for weights in (f"local-dir:{folder}", str(folder)):
+        model = build(name, weights=weights, in_chans=in_chans)
+        assert model.classes == 3
+        assert model.weights.missing == ()
+        assert model.preprocess.mean == tuple(run.model_record()["preprocess"]["mean"])
+        ours = run.weights()
+        assert all(torch.equal(t, ours[k]) for k, t in model.module.state_dict().items())
+    with pytest.raises(WeightsError, match=f"holds weights of {name}, not of resnet18"):
+        build("resnet18", weights=f"local-dir:{folder}")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"config\.json of .* cannot be read"):
+        build(name, weights=f"local-dir:{folder}")
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"config\.json of .* is missing"):
+        build(name, weights=f"local-dir:{folder}")
+    assert build(name, weights=str(folder), in_chans=in_chans).classes == 3  # the weights alone
+
+
+def test_a_run_of_another_architecture_is_refused_with_both_names(make_run):
+    run = make_run("test_vit", ("a", "b"))
+    with pytest.raises(WeightsError, match="holds weights of test_vit, not of test_resnet"):
+        build("test_resnet", weights=str(run.path))
+    run.weights_file.unlink()
+    with pytest.raises(WeightsError, match="no epoch has ended"):
+        build("test_vit", weights=str(run.path))
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(WeightsError, match="is no folder"):
+        build("test_vit", weights="local-dir:absent")
+    with pytest.raises(WeightsError, match="holds no model"):
+        build("test_vit", weights=f"local-dir:{tmp_path}")
+    with pytest.raises(WeightsError, match="is no repository on the hub"):
+        build("test_vit", weights="hf-hub:nothing")
 
 
 def _nan(path):

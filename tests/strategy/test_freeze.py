@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -114,6 +116,36 @@ def test_a_plan_that_means_nothing_is_an_error_with_the_groups(resnet, plan, sai
         frozen(resnet, plan)
     assert said in e.value.message
     assert "stage4" in e.value.hint or plan == "none,stem"
+
+
+@pytest.mark.parametrize("library", ["", "torchvision/"])
+@pytest.mark.parametrize(
+    ("plan", "learning"),
+    [
+        ("none", r".*"),
+        ("backbone", r"fc\."),
+        ("stem", r"(layer|fc)"),
+        ("3", r"(layer[34]|fc)"),
+        ("50%", r"(layer[34]|fc)"),  # of five groups the first three: 2.5 is rounded up
+        ("stage2", r"(layer[34]|fc)"),
+        ("layer2", r"(layer[34]|fc)"),
+        ("layer3.0.bn1", r"(layer3\.0\.(conv2|bn2|downsample)|layer3\.1|layer4|fc)"),
+        ("layer1.*,layer2.*", r"(conv1|bn1|layer[34]|fc)"),
+        ("backbone,!*.bn*", r"(layer.*\.bn|fc)"),
+        ("norm", r"(bn1|layer.*\.bn|layer.*downsample\.1|fc)"),
+    ],
+)
+def test_the_grammar_means_the_same_in_both_libraries(library, plan, learning):
+    model = skeleton(f"{library}resnet18", classes=3)
+    found = {n for n, _ in model.module.named_parameters()} - frozen(model, plan)
+    assert found == {n for n, _ in model.module.named_parameters() if re.match(learning, n)}
+
+
+@pytest.mark.parametrize("plan", ["auto", "head,oops"])
+def test_an_unknown_plan_lists_the_forms(resnet, plan):
+    with pytest.raises(ModelError, match="matches nothing") as e:
+        frozen(resnet, plan)
+    assert "none, backbone, norm, N or N%" in e.value.hint
 
 
 def test_the_nearest_names_are_offered(resnet):

@@ -8,24 +8,28 @@ Names: a plain name is the built-in model's, else timm's, else torchvision's. to
 `torchvision/NAME`, so that every listed name is unique; `timm/NAME` works too.
 
 The index is a file that `python -m zoo.catalog.build` writes from the installed libraries and that the package ships.
+Where other versions are installed, commands that import timm anyway write one for them (`zoo.catalog.refresh`).
 """
 
 from __future__ import annotations
 
 from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import find, find_weights, index_versions
-from zoo.catalog.search import SORTS, nearest_models, parse_count, search, widen
+from zoo.catalog.search import SORTS, Filters, Published, nearest_models, parse_count, search, search_weights, widen
 
 __all__ = [
     "SORTS",
     "SOURCES",
+    "Filters",
     "ModelEntry",
     "Pretrained",
+    "Published",
     "find",
     "find_weights",
     "index_versions",
     "nearest_models",
     "parse_count",
     "search",
+    "search_weights",
     "widen",
 ]

@@ -1,7 +1,7 @@
-"""Build the shipped index from the installed timm and torchvision:  python -m zoo.catalog.build
+"""Build the shipped index and signatures from the installed timm and torchvision:  python -m zoo.catalog.build
 
-Takes about ten minutes, nearly all of it counting multiply-accumulates; costs already counted with the same versions
-are taken from the existing index unless --recount is given. Models that cannot be counted keep null costs, and the
+Takes about ten minutes, nearly all of it counting multiply-accumulates; what was already counted with the same versions
+is taken from the existing files unless --recount is given. Models that cannot be counted keep null costs, and the
 reason goes to stderr. The same versions give the same bytes.
 """
 
@@ -9,28 +9,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.catalog.costs import count_macs, count_params, why_uncountable
-from zoo.catalog.entries import ModelEntry, from_record, to_record
-from zoo.catalog.index import FORMAT, INDEX, natural_key
+from zoo.catalog.entries import ModelEntry, from_record
+from zoo.catalog.index import INDEX, natural_key
 from zoo.catalog.read_builtin import BuiltinSpec, build_builtin, read_builtin
 from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision
+from zoo.catalog.signatures import SIGNATURES, Signature, read_signatures, render_signatures, signature
+from zoo.catalog.write import render, write_index
 from zoo.components import import_object
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["count_costs", "known_costs", "main", "render", "write_index"]
+__all__ = ["count_costs", "known_costs", "known_signatures", "main", "shapes_of"]
 
 # Costs change with the library that defines the model and with torch, which counts.
 _COUNTED_WITH = {"timm": ("timm", "torch"), "torchvision": ("torchvision", "torch")}
@@ -51,31 +52,6 @@ def count_costs(entry: ModelEntry, module: nn.Module) -> tuple[ModelEntry, str]:
         return replace(entry, params=params), why_uncountable(e)
 
 
-def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
-    """The index as text: one JSON document with a model a line, so that a rebuild shows as a readable difference."""
-
-    def compact(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-    ordered = sorted(entries, key=lambda e: natural_key(e.name))
-    names = [e.name for e in ordered]
-    if len(set(names)) < len(names):
-        raise ValueError(f"names are not unique: {sorted(n for n in set(names) if names.count(n) > 1)}")
-    head = {"format": FORMAT, "versions": dict(sorted(versions.items())), "renamed": dict(sorted(renamed.items()))}
-    lines = [f'"{key}":{compact(value)},\n' for key, value in head.items()]
-    return "{" + "".join(lines) + '"models":[\n' + ",\n".join(compact(to_record(e)) for e in ordered) + "\n]}\n"
-
-
-def write_index(path: Path, text: str) -> None:
-    """Replace `path` at once: a reader sees the old index or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:
     """Name → (params, macs) from the index at `path`, of the libraries whose versions have not changed since."""
     if not path.exists():
@@ -90,23 +66,53 @@ def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:
     return {e.name: (e.params, e.macs) for e in found if e.macs is not None}
 
 
-def _counted(
-    entries: Sequence[ModelEntry], build: Callable[[ModelEntry], nn.Module], known: Mapping[str, Costs]
+def known_signatures(path: Path, versions: Mapping[str, str], sources: Mapping[str, str]) -> dict[str, Signature]:
+    """Name → signature from the file at `path`, of the libraries whose versions have not changed since.
+
+    sources: name → the model's source; those of the project's own models are always made again.
+    """
+    if not path.exists():
+        return {}
+    before, signatures = read_signatures(path)
+    return {
+        name: one
+        for name, one in signatures.items()
+        if (library := sources.get(name)) in _COUNTED_WITH and before.get(library) == versions[library]
+    }
+
+
+def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name → shape of what `module` saves."""
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _described(
+    entries: Sequence[ModelEntry],
+    build: Callable[[ModelEntry], nn.Module],
+    known: Mapping[str, Costs],
+    signatures: dict[str, Signature],
 ) -> Iterator[ModelEntry]:
+    """`entries` with their costs; what is missing in `signatures` is added to it."""
     started, counts = time.monotonic(), 0
     for number, entry in enumerate(entries, 1):
+        if entry.name in known and entry.name in signatures:
+            params, macs = known[entry.name]
+            yield replace(entry, params=params, macs=macs)
+            continue
+        module = build(entry)
+        signatures[entry.name] = signature(shapes_of(module), entry)
         if entry.name in known:
             params, macs = known[entry.name]
             yield replace(entry, params=params, macs=macs)
         else:
-            counted, reason = count_costs(entry, build(entry))
+            counted, reason = count_costs(entry, module)
             yield counted
             if reason:
                 print(f"not counted: {entry.name}: {reason}", file=sys.stderr, flush=True)
-            counts += 1
-            if counts % 50 == 0:
-                passed = time.monotonic() - started
-                print(f"{entry.source}: {number} of {len(entries)}, {passed:.0f} s", file=sys.stderr, flush=True)
+        counts += 1
+        if counts % 50 == 0:
+            passed = time.monotonic() - started
+            print(f"{entry.source}: {number} of {len(entries)}, {passed:.0f} s", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -129,19 +135,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore")
 
     versions = {package: version(package) for package in ("timm", "torch", "torchvision")}
-    known = {} if options.recount else known_costs(options.output, versions)
+    beside = options.output.with_name(SIGNATURES.name)
     table: Mapping[str, BuiltinSpec] = import_object(options.builtin, "table of built-in models")
-    entries = [
-        *_counted(read_timm()[:: options.every], lambda e: build_timm(e.architecture), known),
-        *_counted(
-            read_torchvision()[:: options.every],
-            lambda e: build_torchvision(e.architecture, e.preprocess.height),
-            known,
-        ),
-        *(count_costs(e, build_builtin(table[e.name]))[0] for e in read_builtin(table)),
+    read = [
+        (read_timm()[:: options.every], lambda e: build_timm(e.architecture)),
+        (read_torchvision()[:: options.every], lambda e: build_torchvision(e.architecture, e.preprocess.height)),
+        (read_builtin(table), lambda e: build_builtin(table[e.name])),
     ]
+    sources = {e.name: e.source for entries, _ in read for e in entries}
+    known = {} if options.recount else known_costs(options.output, versions)
+    signatures = {} if options.recount else known_signatures(beside, versions, sources)
+    entries = [entry for some, build in read for entry in _described(some, build, known, signatures)]
     text = render(entries, versions=versions, renamed=renamed_in_timm())
     write_index(options.output, text)
+    ordered = {e.name: signatures[e.name] for e in sorted(entries, key=lambda e: natural_key(e.name))}
+    write_index(beside, render_signatures(ordered, versions))
     print(f"{options.output}: {len(entries)} models, {len(text.encode()):,} bytes", file=sys.stderr)
 
 

@@ -1,18 +1,30 @@
-"""The shipped index: which models exist. Reading it imports the json module and nothing heavier."""
+"""The index: which models exist. Reading it imports the json module and nothing heavier."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from zoo.catalog.entries import SOURCES, ModelEntry, from_record
+from zoo.catalog.user_file import installed_versions, same_versions, user_file
 from zoo.errors import ModelError, nearest
 
-__all__ = ["FORMAT", "INDEX", "Index", "find", "find_weights", "index_versions", "load_index", "natural_key"]
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "Index",
+    "find",
+    "find_weights",
+    "index_versions",
+    "load_index",
+    "natural_key",
+    "shipped_index",
+    "use_index",
+]
 
 FORMAT = 1
 INDEX = Path(__file__).with_name("index.json")
@@ -29,7 +41,7 @@ class Index:
     def __init__(self, text: str) -> None:
         document = json.loads(text)
         self.versions: Mapping[str, str] = document["versions"]
-        self._renamed: Mapping[str, str] = document["renamed"]
+        self.renamings: Mapping[str, str] = document["renamed"]
         self._records: dict[str, Mapping[str, Any]] = {r["name"]: r for r in document["models"]}
         self._made: dict[str, ModelEntry] = {}
 
@@ -52,6 +64,9 @@ class Index:
         """The raw record, for filters that look at every model."""
         return self._records[name]
 
+    def records(self) -> Collection[Mapping[str, Any]]:
+        return self._records.values()
+
     def resolve(self, name: str) -> str | None:
         """The name under which the index holds what a user may call `name`, which has no tag; None if there is none.
 
@@ -72,21 +87,51 @@ class Index:
 
     def renamed(self, name: str) -> str | None:
         """The `name.tag` of today for a name that timm has given up."""
-        return self._renamed.get(name.lower().removeprefix("timm/"))
+        return self.renamings.get(name.lower().removeprefix("timm/"))
 
     def plain_names(self) -> list[str]:
         """Every name that `resolve` takes without a source, for suggestions."""
         return list(dict.fromkeys(name.rpartition("/")[2] for name in self._records))
 
 
-@lru_cache(maxsize=1)
+# The one index of this process; empty until it is asked for.
+_IN_USE: list[Index] = []
+
+
 def load_index() -> Index:
-    """The shipped index, read once a process."""
+    """The index of the installed libraries if there is one, else the shipped one; read once a process.
+
+    `zoo.catalog.refresh` makes it where it is missing.
+    """
+    if not _IN_USE:
+        shipped, installed = shipped_index(), installed_versions()
+        use_index(shipped if same_versions(shipped.versions, installed) else _of_user(installed) or shipped)
+    return _IN_USE[0]
+
+
+def use_index(index: Index | None) -> None:
+    """What `load_index` gives from now on in this process; None: what lies on the disk, read again."""
+    _IN_USE[:] = [] if index is None else [index]
+
+
+@lru_cache(maxsize=1)
+def shipped_index() -> Index:
     return Index(INDEX.read_text(encoding="utf-8"))
 
 
+def _of_user(installed: Mapping[str, str]) -> Index | None:
+    """None if there is no such file, or a damaged one, or one that says other versions than its name."""
+    try:
+        index = Index(user_file(installed, FORMAT).read_text(encoding="utf-8"))
+        for name in index:
+            index[name]  # a damaged record is found here, and not where it is used
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+    return index if same_versions(index.versions, installed) else None
+
+
 def index_versions() -> dict[str, str]:
-    """Versions of timm, torch and torchvision that the index was built from."""
+    """Versions of timm, torch and torchvision that the index in use was built from."""
     return dict(load_index().versions)
 
 

@@ -1,4 +1,4 @@
-"""timm's registry as catalog entries. Imports timm, so it runs in the builder only, never when the catalog is read."""
+"""timm's registry as catalog entries. Imports timm: for the builder and for commands that import it anyway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""torchvision's classification models as catalog entries. Imports torchvision: for the builder only.
+"""torchvision's classification models as catalog entries. Imports torchvision: for the builder, and for
+commands that import it anyway.
 
 Detection, segmentation, video and quantised models live in other modules of torchvision and are not listed.
 """
@@ -6,7 +7,7 @@ Detection, segmentation, video and quantised models live in other modules of tor
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.entries import ModelEntry, Pretrained
@@ -24,11 +25,15 @@ _LICENSES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-b
 _PRESET = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, interpolation="bilinear", crop_pct=224 / 256)
 
 
-def read_torchvision() -> list[ModelEntry]:
-    """Every classification model of the installed torchvision, without its costs."""
+def read_torchvision(known: Mapping[str, ModelEntry] | None = None) -> list[ModelEntry]:
+    """Every classification model of the installed torchvision, without its costs.
+
+    known: architecture → an earlier entry, whose layers are taken over; the others are built to see theirs, which takes
+    a tenth of a second each.
+    """
     from torchvision import models
 
-    return [torchvision_entry(name) for name in models.list_models(module=models)]
+    return [torchvision_entry(name, (known or {}).get(name)) for name in models.list_models(module=models)]
 
 
 def build_torchvision(architecture: str, image_size: int) -> nn.Module:
@@ -36,7 +41,6 @@ def build_torchvision(architecture: str, image_size: int) -> nn.Module:
 
     image_size: pixels a side; it matters to vision transformers only, whose position embeddings have one size.
     """
-    import torch
     from torchvision import models
 
     options: dict[str, Any] = {"weights": None}
@@ -45,16 +49,35 @@ def build_torchvision(architecture: str, image_size: int) -> nn.Module:
         options |= {"aux_logits": False, "init_weights": False}
     if architecture.startswith("vit_"):
         options["image_size"] = image_size
-    # RegNet reads tensor values in its constructor, which the meta device does not have.
-    device = nullcontext() if architecture.startswith("regnet") else torch.device("meta")
-    with device:
+    with _parameters_on_meta():
         module: nn.Module = models.get_model(architecture, **options)
     return module
 
 
-def torchvision_entry(architecture: str) -> ModelEntry:
-    """One model, without its costs. Builds it, to see where its first convolution and its classifier are."""
-    from torch import nn
+def _parameters_on_meta() -> Any:
+    """As `torch.device("meta")`, but for the memory of parameters and buffers alone.
+
+    RegNet's constructor reads numbers out of tensors that it computes, which the meta device does not have.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    makers = (torch.empty, torch.zeros, torch.ones, torch.full)
+
+    class OnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            options = kwargs or {}
+            if func in makers and options.get("device") is None:
+                options = {**options, "device": "meta"}
+            return func(*args, **options)
+
+    return OnMeta()
+
+
+def torchvision_entry(architecture: str, known: ModelEntry | None = None) -> ModelEntry:
+    """One model, without its costs. Without `known` it is built, to see its first convolution and its classifier."""
     from torchvision import models
 
     weights = models.get_model_weights(architecture)
@@ -62,11 +85,10 @@ def torchvision_entry(architecture: str) -> ModelEntry:
     members = sorted(weights, key=lambda w: (w is not weights.DEFAULT, w.name)) if len(weights) else []
     pretrained = tuple(_pretrained(w) for w in members)
     preprocess = pretrained[0].preprocess if pretrained else _PRESET
-    layers = [
-        (path, layer)
-        for path, layer in build_torchvision(architecture, preprocess.height).named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
+    if known is not None:
+        layers = known.num_classes, known.first_conv, known.classifier
+    else:
+        layers = _layers(architecture, preprocess.height)
     return ModelEntry(
         name=f"torchvision/{architecture}",
         source="torchvision",
@@ -74,14 +96,31 @@ def torchvision_entry(architecture: str) -> ModelEntry:
         family=inspect.unwrap(models.get_model_builder(architecture)).__module__.rpartition(".")[2],
         params=None,
         macs=None,
-        num_classes=layers[-1][1].out_channels if isinstance(layers[-1][1], nn.Conv2d) else layers[-1][1].out_features,
+        num_classes=layers[0],
         preprocess=preprocess,
         pool_size=None,
-        first_conv=next(path for path, layer in layers if isinstance(layer, nn.Conv2d)),
-        # torchvision registers its modules in forward order: the last layer with weights is the classifier.
-        classifier=layers[-1][0],
+        first_conv=layers[1],
+        classifier=layers[2],
         pretrained=pretrained,
     )
+
+
+_Paths = str | tuple[str, ...] | None
+
+
+def _layers(architecture: str, image_size: int) -> tuple[int, _Paths, _Paths]:
+    """Classes, path of the first convolution, path of the classifier."""
+    from torch import nn
+
+    layers = [
+        (path, layer)
+        for path, layer in build_torchvision(architecture, image_size).named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    # torchvision registers its modules in forward order: the last layer with weights is the classifier.
+    path, last = layers[-1]
+    classes = last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+    return classes, next(p for p, layer in layers if isinstance(layer, nn.Conv2d)), path
 
 
 def _pretrained(weights: Any) -> Pretrained:

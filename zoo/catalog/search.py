@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fnmatch import translate
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from zoo.catalog.entries import SOURCES, ModelEntry
+from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import Index, load_index
 from zoo.errors import UsageError, nearest
 
-__all__ = ["SORTS", "nearest_models", "parse_count", "search", "widen"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "SORTS",
+    "Filters",
+    "Published",
+    "nearest_models",
+    "parse_count",
+    "parse_sizes",
+    "search",
+    "search_weights",
+    "widen",
+]
 
 _Value = float | int | None
 
@@ -26,46 +41,177 @@ SORTS = ("name", *_SORT_VALUES)
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 
-def search(
-    pattern: str | None = None,
-    *,
-    source: str | None = None,
-    pretrained: bool = False,
-    sort: str = "name",
-    limit: int | None = None,
-    max_params: float | str | None = None,
-) -> list[ModelEntry]:
+class Filters(TypedDict, total=False):
+    """What may be asked of a model besides its name; what is None or left out is not asked.
+
+    source: "timm", "torchvision" or "builtin". family: the library's module that defines the model, a glob; without
+    wildcards its name, or, if none has that, a part. license: likewise, of any of its published weights. pretrained:
+    only models with published weights. min_params, max_params: parameters at least and at most, a number or text like
+    "25M", "1.5B", "300k". max_gmacs: 1e9 multiply-accumulates at most, at the model's own input size. input: that size;
+    `parse_sizes` says how to write it. sort: one of `SORTS`, smallest first, `-` before it reverses; ties by name, in
+    which resnet18 comes before resnet101. limit: keep the first so many.
+
+    Models whose parameters or multiply-accumulates are unknown match no limit of them.
+    """
+
+    source: str | None
+    family: str | None
+    license: str | None
+    pretrained: bool
+    min_params: float | str | None
+    max_params: float | str | None
+    max_gmacs: float | None
+    input: int | str | None
+    sort: str
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """One set of weights of one model."""
+
+    entry: ModelEntry
+    weights: Pretrained
+
+    @property
+    def name(self) -> str:
+        """ "resnet34.a1_in1k", as models and weights are named together everywhere."""
+        return f"{self.entry.name}.{self.weights.tag}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, every field present. params: of the model with its default head."""
+        entry = self.entry
+        shared = {"model": entry.name, "source": entry.source, "family": entry.family, "params": entry.params}
+        return {"name": self.name, **shared, **self.weights.to_dict()}
+
+
+def search(pattern: str | None = None, **filters: Unpack[Filters]) -> list[ModelEntry]:
     """The models that match all of what is given, possibly none.
 
     pattern: a glob as timm's list_models takes it (`*`, `?`, `[abc]`), case aside, over the whole name without its
     source, so that "densenet121" also gives torchvision/densenet121; a pattern with a slash is compared with
     "source/name". One with a dot is compared with "name.tag" of the pretrained weights, and gives the models that
-    have such a tag. source: "timm", "torchvision" or "builtin". pretrained: only models with published weights. sort:
-    one of `SORTS`, ascending, `-` before it descending; ties by name, in which resnet18 comes before resnet101.
-    limit: keep the first so many. max_params: parameters at most, a number or "25M"; models of unknown size are left
-    out.
+    have such a tag.
 
-    Raises UsageError if a value is not one of those.
+    Raises UsageError if a value is not one that it may be.
     """
-    descending, key = sort.startswith("-"), sort.removeprefix("-")
-    if key not in SORTS:
-        raise UsageError(f"cannot sort by {sort!r}", f"known: {', '.join(SORTS)}; a - before it reverses, as -params")
-    if source is not None and source not in SOURCES:
-        raise UsageError(f"no source named {source!r}", f"known: {', '.join(SOURCES)}")
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}", "give at least 1")
-    most = None if max_params is None else parse_count(max_params, "max_params")
+    wish = _Wish(**filters)
+    found = [e for e in _selected(pattern, wish) if wish.sizes is None or wish.sizes(e.input_size)]
+    return found[: wish.limit]
 
+
+def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> list[Published]:
+    """The published weights that match all of what is given, those of one model together and its default first.
+
+    As `search`, with one difference: a pattern with a dot, `license` and `input` look at each set of weights by itself.
+    """
+    wish = _Wish(**filters)
+    tagged = _tag_matcher(pattern) if pattern is not None and "." in pattern else None
+    found = [
+        Published(entry, weights)
+        for entry in _selected(pattern, wish)
+        for weights in entry.pretrained
+        if (wish.sizes is None or wish.sizes(weights.input_size))
+        and (wish.licensed is None or wish.licensed(weights.license))
+        and (tagged is None or tagged(entry.name, entry.source, weights.tag))
+    ]
+    return found[: wish.limit]
+
+
+class _Wish:
+    """Filters, checked and made into functions."""
+
+    def __init__(
+        self,
+        *,
+        source: str | None = None,
+        family: str | None = None,
+        license: str | None = None,
+        pretrained: bool = False,
+        min_params: float | str | None = None,
+        max_params: float | str | None = None,
+        max_gmacs: float | None = None,
+        input: int | str | None = None,
+        sort: str = "name",
+        limit: int | None = None,
+    ) -> None:
+        self.descending, self.key = sort.startswith("-"), sort.removeprefix("-")
+        if self.key not in SORTS:
+            known = ", ".join(SORTS)
+            raise UsageError(f"cannot sort by {sort!r}", f"known: {known}; a - before it reverses, as -params")
+        if source is not None and source not in SOURCES:
+            raise UsageError(f"no source named {source!r}", f"known: {', '.join(SOURCES)}")
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit is {limit}", "give at least 1")
+        if max_gmacs is not None and not max_gmacs > 0:
+            raise UsageError(f"max_gmacs is {max_gmacs}", "give a number above 0, for example 4.1")
+        self.limit = limit
+        self.sizes = None if input is None else parse_sizes(input)
+        records = load_index().records()
+        licenses = (p.get("license") for r in records for p in r.get("pretrained", ()))
+        self.licensed = licensed = None if license is None else _matcher(license, licenses)
+        self.tests: list[Callable[[ModelEntry], bool]] = []
+        if source is not None:
+            self.tests.append(lambda e: e.source == source)
+        if family is not None:
+            in_family = _matcher(family, (r["family"] for r in records))
+            self.tests.append(lambda e: in_family(e.family))
+        if licensed is not None:
+            self.tests.append(lambda e: any(licensed(p.license) for p in e.pretrained))
+        if pretrained:
+            self.tests.append(lambda e: bool(e.pretrained))
+        if min_params is not None:
+            least = parse_count(min_params, "min_params")
+            self.tests.append(lambda e: e.params is not None and e.params >= least)
+        if max_params is not None:
+            most = parse_count(max_params, "max_params")
+            self.tests.append(lambda e: e.params is not None and e.params <= most)
+        if max_gmacs is not None:
+            self.tests.append(lambda e: e.gmacs is not None and e.gmacs <= max_gmacs)
+
+
+def _selected(pattern: str | None, wish: _Wish) -> list[ModelEntry]:
+    """In the wanted order; the input size is not yet looked at."""
     index = load_index()
     names = _matching(pattern, index) if pattern is not None else list(index)
-    entries = [
-        entry
-        for entry in map(index.__getitem__, names)
-        if (source is None or entry.source == source)
-        and (not pretrained or entry.pretrained)
-        and (most is None or (entry.params is not None and entry.params <= most))
-    ]
-    return _sorted(entries, key, descending)[:limit]
+    entries = [e for e in map(index.__getitem__, names) if all(test(e) for test in wish.tests)]
+    return _sorted(entries, wish.key, wish.descending)
+
+
+def _matcher(wanted: str, known: Iterable[str | None]) -> Callable[[str | None], bool]:
+    """True for what matches the glob `wanted`; without wildcards, for the one of `known` that is called so, or, if none
+    is, for those that hold it. Case does not matter.
+    """
+    lowered = wanted.lower()
+    if any(c in lowered for c in "*?["):
+        matches = re.compile(translate(lowered)).match
+        return lambda text: bool(text) and matches(str(text).lower()) is not None
+    if lowered in {text.lower() for text in known if text}:
+        return lambda text: str(text).lower() == lowered
+    return lambda text: bool(text) and lowered in str(text).lower()
+
+
+def parse_sizes(value: int | str) -> Callable[[tuple[int, int, int]], bool]:
+    """Whether (C, H, W) in pixels is a size that `value` asks for.
+
+    224: that height and width. 3x224x224: exactly this. 160-256: height and width in the range, both ends included; one
+    end may be left out (-256, 384-). Raises UsageError for anything else.
+    """
+    text = str(value).strip().lower().replace("×", "x")
+    if found := re.fullmatch(r"(\d+)x(\d+)x(\d+)", text, re.ASCII):
+        exact = tuple(map(int, found.groups()))
+        return lambda size: size == exact
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        least = most = int(text)
+    elif found := re.fullmatch(r"(\d*)-(\d*)", text, re.ASCII):
+        least, most = int(found[1] or 0), int(found[2] or 10**9)
+    else:
+        least, most = 1, 0
+    if least > most or text == "-":
+        raise UsageError(
+            f"input: {value!r} is not a size", "write for example 224, 3x224x224, or a range: 160-256, -256, 384-"
+        )
+    return lambda size: least <= min(size[1:]) and max(size[1:]) <= most
 
 
 def _sorted(entries: list[ModelEntry], key: str, descending: bool) -> list[ModelEntry]:
@@ -80,21 +226,24 @@ def _sorted(entries: list[ModelEntry], key: str, descending: bool) -> list[Model
 
 def _matching(pattern: str, index: Index) -> list[str]:
     """Names that match, in the index's order."""
+    if "." in pattern:
+        tagged = _tag_matcher(pattern)
+        records = ((name, index.record(name)) for name in index)
+        return [n for n, r in records if any(tagged(n, r["source"], p["tag"]) for p in r.get("pretrained", ()))]
     matches = re.compile(translate(pattern.lower())).match
-    with_source, with_tag = "/" in pattern, "." in pattern
-    found = []
-    for name in index:
-        record = index.record(name)
-        compared = name.rpartition("/")[2]
-        if with_source:
-            compared = f"{record['source']}/{compared}"
-        if with_tag:
-            hit = any(matches(f"{compared}.{p['tag'].lower()}") for p in record.get("pretrained", ()))
-        else:
-            hit = matches(compared) is not None
-        if hit:
-            found.append(name)
-    return found
+    with_source = "/" in pattern
+    return [name for name in index if matches(_compared(name, index.record(name)["source"], with_source))]
+
+
+def _tag_matcher(pattern: str) -> Callable[[str, str, str], bool]:
+    """Whether a listed name, its source and a tag match a pattern over "name.tag"."""
+    matches, with_source = re.compile(translate(pattern.lower())).match, "/" in pattern
+    return lambda name, source, tag: matches(f"{_compared(name, source, with_source)}.{tag.lower()}") is not None
+
+
+def _compared(name: str, source: str, with_source: bool) -> str:
+    plain = name.rpartition("/")[2]
+    return f"{source}/{plain}" if with_source else plain
 
 
 def widen(pattern: str) -> str:

@@ -43,6 +43,7 @@ def _register() -> None:
     from zoo.cli.demo import demo
     from zoo.cli.evaluate import evaluate
     from zoo.cli.export import export
+    from zoo.cli.fetch import fetch
     from zoo.cli.finetune import finetune
     from zoo.cli.inspect import inspect_model
     from zoo.cli.list import list_models
@@ -55,6 +56,7 @@ def _register() -> None:
     app.command("evaluate")(evaluate)
     app.command("predict")(predict)
     app.command("export")(export)
+    app.command("fetch")(fetch)
     app.command("recipes")(recipes)
     app.command("demo")(demo)
 

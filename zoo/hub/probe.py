@@ -1,4 +1,4 @@
-"""Plain HTTP with a bound on every wait: is the server there, and what does it send?"""
+"""Plain HTTP with a bound on every wait: is the server there, and what does it say of a file?"""
 
 from __future__ import annotations
 
@@ -7,81 +7,124 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from http.client import HTTPMessage
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-__all__ = ["PROBE_SECONDS", "Unreachable", "require_answer", "stream"]
+__all__ = ["ANSWER_SECONDS", "PROBE_SECONDS", "Unreachable", "open_url", "require_answer", "translated", "within"]
 
-# For one step of a connection: the name, the handshake, the answer. Together below the 10 s that a user should wait.
+# For one step of a connection: the name, the handshake, the answer.
 PROBE_SECONDS = 3.0
-# Between two pieces of a file that has begun to arrive.
-_STALL_SECONDS = 20.0
-_CHUNK = 1 << 20
+# For all questions that come before a download together. With the start of the program below the 10 s that a user
+# should wait: a host may have several addresses, and answer each question just in time.
+ANSWER_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 class Unreachable(Exception):
     """The server cannot be found, refuses, does not answer, answers with an error, or stops in the middle."""
 
 
-def _require_name(host: str) -> None:
-    """Raise Unreachable if `host` has no address, or none is found in time. Behind a proxy names are its business."""
-    if urllib.request.getproxies():
-        return
-    failure: list[OSError] = []
+def within(seconds: float, ask: Callable[[], T]) -> T:
+    """What `ask` returns or raises; Unreachable if that takes longer.
 
-    def look_up() -> None:
+    The only bound that covers everything: the system's resolver takes no time-out, and other time-outs are for each
+    address, redirect and piece of an answer anew. What is late goes on in a thread that nobody waits for.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
         try:
-            socket.getaddrinfo(host, None)
-        except OSError as e:
+            outcome.append(ask())
+        except BaseException as e:  # noqa: BLE001 - raised again in the thread that asked
             failure.append(e)
 
-    # The system's resolver takes no time-out, and waits 10 s and more for name servers that are silent.
-    thread = threading.Thread(target=look_up, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PROBE_SECONDS)
-    if thread.is_alive():
-        raise Unreachable(f"the name {host} was not resolved within {PROBE_SECONDS:.0f} s")
+    thread.join(seconds)
     if failure:
-        raise Unreachable(f"the name {host} cannot be resolved")
+        raise failure[0]
+    if not outcome:
+        raise Unreachable(f"no answer within {seconds:.0f} s")
+    return outcome[0]
 
 
-def require_answer(url: str, *, any_status: bool = False) -> None:
-    """Raise Unreachable if the server of `url` does not soon give headers, of success unless `any_status` will do."""
+def require_answer(url: str, *, any_status: bool = False) -> HTTPMessage | None:
+    """The headers of `url`; None if the server gives files that it does not describe.
+
+    Raises Unreachable if it does not soon give headers, of success unless `any_status` will do.
+    """
     host = urlsplit(url).hostname
     if not url.startswith(("https://", "http://")) or not host:
         raise Unreachable("not a web address")
     _require_name(host)
-    with _translated():
+    with translated():
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS).close()
+            with open_url(url, {}, PROBE_SECONDS, method="HEAD") as response:
+                found: HTTPMessage = response.headers
+                return found
         except urllib.error.HTTPError as e:
             # The last three come from servers that may give what they do not describe.
             if not any_status and e.code not in (403, 405, 501):
                 raise
+            return None
 
 
-def stream(url: str) -> Iterator[bytes]:
-    """The content of `url` in pieces. Raises Unreachable, also if less arrives than was announced."""
-    require_answer(url)
-    arrived = 0
-    with _translated(), urllib.request.urlopen(url, timeout=_STALL_SECONDS) as response:
-        announced = response.headers.get("Content-Length")
-        while chunk := response.read(_CHUNK):
-            arrived += len(chunk)
-            yield chunk
-    if announced is not None and announced.isdigit() and arrived != int(announced):
-        raise Unreachable(f"the connection broke off after {arrived} of {announced} bytes")
+def _require_name(host: str) -> None:
+    """Raise Unreachable if `host` has no address, or none is found in time. Behind a proxy names are its business."""
+    if urllib.request.getproxies():
+        return
+    try:
+        within(PROBE_SECONDS, lambda: socket.getaddrinfo(host, None))
+    except OSError as e:
+        raise Unreachable(f"the name {host} cannot be resolved") from e
+    except Unreachable:
+        raise Unreachable(f"the name {host} was not resolved within {PROBE_SECONDS:.0f} s") from None
+
+
+def open_url(url: str, headers: Mapping[str, str], timeout: float, *, method: str = "GET") -> Any:
+    """An http.client.HTTPResponse of success; `timeout` holds for every wait. Raises what urllib raises."""
+    asked = {"User-Agent": "zoo", "Accept-Encoding": "identity", **headers}
+    return _opener().open(urllib.request.Request(url, headers=asked, method=method), timeout=timeout)
+
+
+class _Redirect(urllib.request.HTTPRedirectHandler):
+    """Stays with the method and on the web; what identifies the user goes to no other server."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith(("https://", "http://")):
+            raise urllib.error.URLError(f"it redirects to {newurl[:60]}")
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if new is not None:
+            new.method = req.get_method()
+            if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+                new.remove_header("Authorization")
+                new.remove_header("Cookie")
+        return new
+
+
+@lru_cache(maxsize=1)
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Redirect())
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Whatever a connection raises, as Unreachable."""
     try:
         yield
     except urllib.error.HTTPError as e:
-        raise Unreachable(f"the server answers {e.code} {e.reason}") from None
+        raise Unreachable(f"the server answers {e.code} {e.reason}".rstrip()) from None
     except urllib.error.URLError as e:
-        raise Unreachable(str(e.reason)) from None
+        late = isinstance(e.reason, TimeoutError)
+        raise Unreachable("the server does not answer" if late else str(e.reason)) from None
     except TimeoutError:
         raise Unreachable("the server does not answer") from None
     except (http.client.HTTPException, OSError, ValueError) as e:

@@ -13,11 +13,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.models.factory import build, rebuild, record, skeleton
+    from zoo.models.factory import build, rebuild, record, skeleton, without_auxiliary
     from zoo.models.fit import load_strict
     from zoo.models.model import Group, Model, WeightsReport
 
-__all__ = ["Group", "Model", "WeightsReport", "build", "load_strict", "rebuild", "record", "skeleton"]
+__all__ = [
+    "Group",
+    "Model",
+    "WeightsReport",
+    "build",
+    "load_strict",
+    "rebuild",
+    "record",
+    "skeleton",
+    "without_auxiliary",
+]
 
 _WHERE = {
     "Group": "zoo.models.model",
@@ -28,10 +38,14 @@ _WHERE = {
     "rebuild": "zoo.models.factory",
     "record": "zoo.models.factory",
     "skeleton": "zoo.models.factory",
+    "without_auxiliary": "zoo.models.factory",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from zoo.hub.endpoint import require_endpoint
+
+    require_endpoint()  # timm imports the hub's client, which breaks off where it cannot parse it
     return getattr(import_module(_WHERE[name]), name)

@@ -10,15 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.catalog import ModelEntry, find_weights
+from zoo.catalog import ModelEntry
+from zoo.catalog.refresh import find_installed as find_weights
 from zoo.errors import ModelError
 from zoo.models import timm_source, weights
-from zoo.models.fit import Fit
+from zoo.models.bare import on_meta_device
+from zoo.models.fit import Fit, load_strict
 from zoo.models.groups import partition
+from zoo.models.heads import AUXILIARY, HEAD_INITS, attach_auxiliary, zero_new
+from zoo.models.hub_config import Described
 from zoo.models.model import Model, WeightsReport
+from zoo.models.stems import rule_for
 from zoo.preprocess import Preprocess
 
-__all__ = ["build", "rebuild", "record", "skeleton"]
+__all__ = ["build", "rebuild", "record", "skeleton", "without_auxiliary"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,11 @@ class _Wish:
     classes: int | None
     in_chans: int
     img_size: int | None
-    drop: float | None
-    drop_path: float | None
-
-    @property
-    def unusual(self) -> bool:
-        """True if the images are not those that every model takes; that is then tried out."""
-        return self.img_size is not None or self.in_chans != 3
+    drop: float | None = None
+    drop_path: float | None = None
+    pool: str | None = None
+    stem: str = "auto"
+    head_init: str = "default"
 
     def __post_init__(self) -> None:
         """Raises ModelError for what no model can be."""
@@ -47,6 +50,11 @@ class _Wish:
         for label, value in (("drop", self.drop), ("drop_path", self.drop_path)):
             if value is not None and not 0 <= value < 1:
                 raise ModelError(f"{label} is {value}", "a probability lies between 0 and 1")
+        if self.pool == "":
+            raise ModelError("an empty pooling", "name one, for example avg or max, or leave it out")
+        if self.head_init not in HEAD_INITS:
+            raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
+        rule_for(self.stem, 1 if self.in_chans == 3 else self.in_chans)
 
 
 def build(
@@ -58,6 +66,9 @@ def build(
     weights: str = "default",
     drop: float | None = None,
     drop_path: float | None = None,
+    pool: str | None = None,
+    stem: str = "auto",
+    head_init: str = "default",
 ) -> Model:
     """The model called `name` in the catalog, on the CPU, for images of `in_chans` channels.
 
@@ -65,12 +76,14 @@ def build(
     (the initialisation is the library's); None keeps the weights' head. img_size: side in pixels of square images;
     positions are resampled where the architecture has them. weights: "default", "none", a tag, a file (.safetensors,
     .pth, .pt, .bin) or a run's folder. drop: probability of dropout before the head; drop_path: of leaving out the last
-    block.
+    block. pool: timm's `global_pool`, what becomes of the last feature map (avg, max, avgmax, catavgmax, fast…; token,
+    map for transformers), where the architecture has a choice. stem: the rule for weights that were made for another
+    number of channels, see `zoo.models.stems`; auto is timm's. head_init: "zero" starts a new classifier at zero.
 
     Raises ModelError if there is no such model or it cannot be built so; WeightsError if the weights cannot be had or
     do not fit.
     """
-    wish = _Wish(classes, in_chans, img_size, drop, drop_path)
+    wish = _Wish(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
     entry, tag = find_weights(name)
     return _build(entry, tag, weights, wish)
 
@@ -80,10 +93,18 @@ def _build(entry: ModelEntry, tag: str | None, wanted: str, wish: _Wish) -> Mode
     loaded = weights.read(entry, choice)
     if loaded is not None and choice.file is not None and wish.classes is None:
         wish = replace(wish, classes=_classes_in(loaded.tensors, entry))
-    model, fit = _plan(entry, choice.tag, wish).make(loaded.tensors if loaded is not None else None)
-    if wish.unusual:
-        _try(model)
-    return model if loaded is None else replace(model, weights=loaded.fitted(fit))
+    plan = _plan(entry, choice.tag, wish, choice.described)
+    fit = None
+    if loaded is None:
+        model, _ = plan.make(None)
+    else:
+        with loaded.naming_what_fits():
+            model, fit = plan.make(loaded.tensors, stem=wish.stem)
+        model = replace(model, weights=loaded.fitted(fit))
+    _check(model, wish)
+    if wish.head_init == "zero":
+        zero_new(model.module, model.head, model.classes, fit.head_loaded if fit is not None else ())
+    return model
 
 
 def skeleton(
@@ -94,19 +115,19 @@ def skeleton(
     img_size: int | None = None,
     drop: float | None = None,
     drop_path: float | None = None,
+    pool: str | None = None,
 ) -> Model:
     """As `build` with weights "none", but on the meta device: shapes, names and groups, without memory or time."""
-    wish = _Wish(classes, in_chans, img_size, drop, drop_path)
+    wish = _Wish(classes, in_chans, img_size, drop, drop_path, pool)
     entry, tag = find_weights(name)
     plan = _plan(entry, tag or entry.default_tag, wish)
     if not plan.on_meta:
         model, _ = plan.make(None)
         model.module.to("meta")
     else:
-        with torch.device("meta"):
+        with on_meta_device():
             model, _ = plan.make(None)
-    if wish.unusual:
-        _try(model)
+    _check(model, wish)
     return model
 
 
@@ -149,6 +170,18 @@ def rebuild(values: Mapping[str, Any]) -> Model:
     return replace(model, weights=report)
 
 
+def without_auxiliary(model: Model) -> Model:
+    """The same model without the heads that only training has, to be exported; `model` itself if it has none."""
+    if model.auxiliary is None:
+        return model
+    values = record(model)
+    bare = rebuild({**values, "args": {**values["args"], "aux_logits": False}})
+    own = bare.module.state_dict()
+    load_strict(bare.module, {k: t for k, t in model.module.state_dict().items() if k in own})
+    bare.module.train(model.module.training)
+    return bare
+
+
 @dataclass(frozen=True)
 class _Plan:
     """All that a library needs to make one module."""
@@ -165,18 +198,24 @@ class _Plan:
         """False if the constructor computes with tensors, which the meta device cannot."""
         return not (self.source == "torchvision" and self.architecture.startswith("regnet"))
 
-    def make(self, tensors: Mapping[str, Tensor] | None) -> tuple[Model, Fit | None]:
-        """The model, filled from `tensors` if there are any, and how they fitted."""
+    def make(self, tensors: Mapping[str, Tensor] | None, *, stem: str = "auto") -> tuple[Model, Fit | None]:
+        """The model, filled from `tensors` if there are any, and how they fitted; `stem` is the rule for the first
+        convolution."""
         if self.source == "torchvision":
             from zoo.models import torchvision_source
 
             module, fit = torchvision_source.create(
-                self.architecture, self.args, self.preprocess.channels, name=self.name, state=tensors
+                self.architecture, self.args, self.preprocess.channels, name=self.name, state=tensors, stem=stem
             )
             head = torchvision_source.head_of(module)
         else:
-            module, fit = timm_source.create(self.architecture, self.cfg, self.args, name=self.name, state=tensors)
+            module, fit = timm_source.create(
+                self.architecture, self.cfg, self.args, name=self.name, state=tensors, stem=stem
+            )
             head = timm_source.head_of(module, self.cfg)
+        auxiliary = AUXILIARY.get((self.source, self.architecture)) if self.args.get("aux_logits") else None
+        if auxiliary is not None:
+            attach_auxiliary(module, auxiliary)
         model = Model(
             module=module,
             name=self.name,
@@ -189,22 +228,26 @@ class _Plan:
             head=head,
             pretrained_cfg=self.cfg,
             weights=WeightsReport("none"),
+            auxiliary=auxiliary.weight if auxiliary is not None else None,
         )
         return model, fit
 
 
-def _plan(entry: ModelEntry, tag: str | None, wish: _Wish) -> _Plan:
+def _plan(entry: ModelEntry, tag: str | None, wish: _Wish, described: Described | None = None) -> _Plan:
+    """`described`: by what lies beside a user's own weights, laid over the description of the tag."""
+    theirs: tuple[dict[str, Any], dict[str, Any]] = ({}, {}) if described is None else (described.cfg, described.args)
     options: dict[str, Any] = {
         "classes": wish.classes,
         "img_size": wish.img_size,
         "drop": wish.drop,
         "drop_path": wish.drop_path,
+        "pool": wish.pool,
     }
     if entry.source == "torchvision":
         from zoo.models import torchvision_source
 
-        cfg = torchvision_source.published(entry.architecture, tag)
-        args = torchvision_source.arguments(entry.architecture, cfg, **options)
+        cfg = torchvision_source.published(entry.architecture, tag) | theirs[0]
+        args = theirs[1] | torchvision_source.arguments(entry.architecture, cfg, name=entry.name, **options)
         cfg |= {"first_conv": entry.first_conv, "classifier": entry.classifier}
     else:
         built_in: dict[str, Any] = {}
@@ -215,8 +258,9 @@ def _plan(entry: ModelEntry, tag: str | None, wish: _Wish) -> _Plan:
             cfg, built_in = {"architecture": spec.architecture, **spec.pretrained_cfg}, spec.model_args
         else:
             cfg = timm_source.published(entry.architecture, tag)
-        args = built_in | timm_source.arguments(cfg, in_chans=wish.in_chans, **options)
-    preprocess = timm_source.preprocess_of(cfg, wish.in_chans, wish.img_size)
+        cfg |= theirs[0]
+        args = built_in | theirs[1] | timm_source.arguments(cfg, in_chans=wish.in_chans, **options)
+    preprocess = timm_source.preprocess_of(cfg, wish.in_chans, wish.img_size, wish.stem)
     return _Plan(entry.name, entry.source, entry.architecture, cfg, args, preprocess)
 
 
@@ -226,14 +270,48 @@ def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:
     return next((int(tensors[f"{p}.weight"].shape[0]) for p in paths if f"{p}.weight" in tensors), None)
 
 
-def _try(model: Model) -> None:
-    """Run one image of the model's size through it. Raises ModelError if it cannot take it."""
+class _StemPassed(Exception):
+    """Not an error: the image has left the stem, and what comes after does not know its channels."""
+
+
+def _check(model: Model, wish: _Wish) -> None:
+    """Look for the classifier, and try out with one image what not every model takes. Raises ModelError."""
+    if wish.classes is not None and not model.head:
+        raise ModelError(
+            f"{model.name} is an encoder: it has no classifier and takes none", "choose another model, see zoo list"
+        )
+    if wish.img_size is not None or wish.pool is not None:
+        logits = _try(model)
+        if wish.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
+            raise ModelError(f"{model.name} cannot be pooled by {wish.pool}", "leave it out")
+    elif wish.in_chans != 3:
+        behind = {p for group in model.groups[1:] for p in group.parameters}
+        hooks = [
+            part.register_forward_pre_hook(_stop)
+            for path, part in model.module.named_modules()
+            if any(f"{path}.{name}" in behind for name, _ in part.named_parameters(recurse=False))
+        ]
+        try:
+            _try(model)
+        except _StemPassed:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _stop(*_: Any) -> None:
+    raise _StemPassed
+
+
+def _try(model: Model) -> Tensor:
+    """What one image of the model's size gives. Raises ModelError if the model cannot take it."""
     module, (channels, height, width) = model.module, model.preprocess.input_size
     device = next(module.parameters()).device
     module.eval()
     try:
         with torch.no_grad():
-            module(torch.zeros(1, channels, height, width, device=device))
+            logits: Tensor = module(torch.zeros(1, channels, height, width, device=device))
     except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as e:
         usual = model.pretrained_cfg["input_size"]
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
@@ -243,3 +321,4 @@ def _try(model: Model) -> None:
         ) from e
     finally:
         module.train()
+    return logits

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import re
+import warnings
+import zipfile
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,86 +19,157 @@ from torch import Tensor
 
 from zoo.errors import WeightsError
 
-__all__ = ["SUFFIXES", "read_tensors"]
+__all__ = [
+    "SUFFIXES",
+    "Tensors",
+    "named_tensors",
+    "read_pickle",
+    "read_safetensors",
+    "read_tensors",
+    "read_weights",
+    "unwrap",
+]
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
-# Where training scripts keep the model inside a checkpoint; timm's order, which prefers averaged weights.
-_WRAPPINGS = ("state_dict_ema", "model_ema", "state_dict", "model", "module")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+# Where training scripts keep the model inside a checkpoint; timm's order, which prefers averaged weights. The last two
+# are those of self-supervised training (I-JEPA, DINO).
+_AVERAGED = ("state_dict_ema", "model_ema")
+_WRAPPINGS = (*_AVERAGED, "state_dict", "model", "module", "encoder", "teacher")
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of nn.DataParallel and torch.compile
+_COMMON = ("model.", "net.")  # of Lightning's modules, which hold the model as one of their parts
+# The rust library refuses longer headers too; a header has about 100 bytes for each tensor.
+_LONGEST_HEADER = 100_000_000
+# torch.save does not compress; what grows in unpacking by more than a few small texts was not written by it.
+_EXPANSION, _SLACK = 1.1, 1_000_000
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """named: name → tensor, on the CPU, without the prefixes that wrappers add. part: the set of weights that was taken
+    where a file holds several, "" otherwise."""
+
+    named: dict[str, Tensor]
+    part: str
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name → tensor, on the CPU; checkpoints are unwrapped and their prefixes removed.
+    """As `read_weights`, without what it says of the file."""
+    return read_weights(path).named
 
-    Raises WeightsError if the file cannot be read, holds anything but tensors and plain values, no tensor, or a number
-    that is not finite.
+
+def read_weights(path: Path) -> Tensors:
+    """The tensors of a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
+
+    Raises WeightsError if the file cannot be read, holds anything but tensors and plain values, no tensor, other ones
+    than it announces, or a number that is not finite.
     """
     if not path.is_file():
         raise WeightsError(
             f"no weights file {path}" if not path.exists() else f"{path} is not a file", "look at the path"
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     # Modules keep the versions of their parts beside the tensors; MNASNet's cannot be loaded without.
-    inner = _unwrap(content)
+    inner, part = unwrap(content)
     versions = getattr(inner, "_metadata", None)
-    tensors = _Tensors(_named(inner))
+    tensors = _Versioned(named_tensors(inner, path))
     if not tensors:
         raise WeightsError(f"{path} holds no tensors", "give a file that holds a model's state_dict")
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path} is damaged: {name} holds numbers that are not finite", "use another file")
     if versions is not None and tensors.keys() <= inner.keys():
         tensors._metadata = versions
-    return tensors
+    return Tensors(tensors, part)
 
 
-class _Tensors(dict[str, Tensor]):
+class _Versioned(dict[str, Tensor]):
     """A dictionary that may carry `_metadata`, as torch's own state dictionaries do."""
 
     _metadata: Any
 
 
-def _unwrap(content: Any) -> Mapping[str, Any]:
+def unwrap(content: Any) -> tuple[Mapping[str, Any], str]:
+    """The innermost dictionary, and what it is called if the file holds another one that might be meant."""
+    part = ""
     for _ in _WRAPPINGS:
         if not isinstance(content, Mapping):
-            return {}
-        inner = next((content[w] for w in _WRAPPINGS if isinstance(content.get(w), Mapping)), None)
-        if inner is None:
-            return content
-        content = inner
-    return content if isinstance(content, Mapping) else {}
+            return {}, ""
+        inside = [w for w in _WRAPPINGS if isinstance(content.get(w), Mapping) and content[w]]
+        if not inside:
+            return content, part
+        if inside[0] in _AVERAGED:
+            part = f"its averaged weights ({inside[0]})"
+        content = content[inside[0]]
+    return (content, part) if isinstance(content, Mapping) else ({}, "")
 
 
-def _named(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of `content`, without the prefixes of wrappers. Raises WeightsError if two have one name then."""
     found: dict[str, Tensor] = {}
     for key, value in content.items():
         if isinstance(key, str) and isinstance(value, Tensor):
-            found[_PREFIXES.sub("", key)] = value
+            name = _PREFIXES.sub("", key)
+            if name in found:
+                raise WeightsError(f"{path} holds {name} twice", "use a file with one model's state_dict")
+            found[name] = value
+    for common in _COMMON:
+        if found and all(name.startswith(common) for name in found):
+            found = {_PREFIXES.sub("", name.removeprefix(common)): tensor for name, tensor in found.items()}
     return found
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Raises WeightsError, which names `path`, if it is damaged or does not hold what its header says."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    hint = "fetch or save it again"
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as e:
-        raise WeightsError(f"{path} is no safetensors file, or a damaged one: {e}", "fetch or save it again") from e
+        announced = _names_in_header(path)
+        tensors: dict[str, Tensor] = load_file(path)
+    except WeightsError:
+        raise
+    except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError, KeyError, AttributeError) as e:
+        raise WeightsError(f"{path} is no safetensors file, or a damaged one: {e}", hint) from e
+    if sorted(announced) != sorted(tensors):
+        raise WeightsError(
+            f"{path} is damaged: its header names {len(announced)} tensors, but it holds {len(tensors)}", hint
+        )
+    return tensors
 
 
-def _read_pickle(path: Path) -> Any:
+def _names_in_header(path: Path) -> list[str]:
+    """Names of the tensors that the header announces. The library keeps the last of equal ones and says nothing."""
+    with path.open("rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        if length > min(_LONGEST_HEADER, path.stat().st_size - 8):
+            raise ValueError("the header is longer than the file" if length <= _LONGEST_HEADER else "no such header")
+        header = f.read(length)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(pairs)
+        if len(seen) < len(pairs):
+            twice = Counter(k for k, _ in pairs).most_common(1)[0][0]
+            raise WeightsError(f"{path} is damaged: its header names {twice!r} twice", "use another file")
+        return seen
+
+    names = json.loads(header.decode("utf-8"), object_pairs_hook=once)
+    if not isinstance(names, dict):
+        raise ValueError("the header is no JSON object")
+    return [n for n in names if n != "__metadata__"]
+
+
+def read_pickle(path: Path) -> Any:
+    """What torch.save wrote. Raises WeightsError, and executes nothing, if it is damaged or holds code."""
+    damaged = WeightsError(f"{path} is no weights file, or a damaged one", "fetch or save it again")
     try:
+        _require_no_bomb(path)
         # timm's training script saves its parsed arguments, which are plain values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's, about formats that it goes on to refuse
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
-        if _is_code(e):
-            raise WeightsError(
-                f"{path} is refused: it holds more than tensors, and loading that would execute code from the file",
-                "ask its author for a .safetensors file, or for a file with the state_dict alone",
-            ) from e
-        raise WeightsError(f"{path} is no weights file, or a damaged one", "fetch or save it again") from e
+        raise (_code(path) if "GLOBAL" in str(e) else damaged) from e
     except (
         RuntimeError,
         EOFError,
@@ -102,11 +178,28 @@ def _read_pickle(path: Path) -> Any:
         LookupError,
         AttributeError,
         TypeError,
-        UnicodeDecodeError,
+        MemoryError,
+        zipfile.BadZipFile,
     ) as e:
-        raise WeightsError(f"{path} is no weights file, or a damaged one", "fetch or save it again") from e
+        raise (_code(path) if "TorchScript" in str(e) else damaged) from e
 
 
-def _is_code(error: pickle.UnpicklingError) -> bool:
-    """True if torch refused a name that the pickle wants to import, False if the bytes are no pickle at all."""
-    return "GLOBAL" in str(error)
+def _require_no_bomb(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    packed = path.stat().st_size
+    if unpacked > packed * _EXPANSION + _SLACK:
+        raise WeightsError(
+            f"{path} is refused: it would grow from {packed:,} to {unpacked:,} bytes, as no weights file does",
+            "save it again with torch.save, or as .safetensors",
+        )
+
+
+def _code(path: Path) -> WeightsError:
+    """For a name that the pickle wants to import; never torch's own advice to load it all the same."""
+    return WeightsError(
+        f"{path} is refused: it holds more than tensors, and loading that would execute code from the file",
+        "ask its author for a .safetensors file, or for a file with the state_dict alone",
+    )

@@ -10,21 +10,22 @@ from torch import Tensor, nn
 
 from zoo.errors import WeightsError
 
-__all__ = ["Fit", "adopt_versions", "is_under", "load_fitting", "load_strict"]
+__all__ = ["ENOUGH", "Fit", "adopt_versions", "is_under", "load_fitting", "load_strict"]
 
 # Below this share of the backbone's tensors the file is taken for another model's.
-_ENOUGH = 0.9
+ENOUGH = 0.9
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Fit:
-    """See `WeightsReport`, which adds where the weights came from."""
+    """See `WeightsReport`, which adds where the weights came from. head_loaded: the head's tensors that were filled."""
 
     loaded: int
     adapted: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    head_loaded: tuple[str, ...] = ()
 
 
 def is_under(name: str, paths: Sequence[str]) -> bool:
@@ -90,14 +91,14 @@ def load_fitting(
     # Tables of positions and counters of batches are made anew by the model; old files lack them.
     counted = [k for k, t in own.items() if t.is_floating_point() and not is_under(k, head)]
     there_are = sum(1 for k in counted if k in fitting)
-    if there_are < _ENOUGH * len(counted):
+    if there_are < ENOUGH * len(counted):
         raise WeightsError(
             f"the weights do not fit {name}: {there_are} of {len(counted)} tensors of the backbone; {_first(wrong)}",
             "name the model that they were made for, or start with --weights none",
         )
     unexpected = tuple(k for k in state if k not in own)
     module.load_state_dict(adopt_versions(module, fitting), strict=False)
-    return Fit(len(fitting), tuple(notes), tuple(missing), unexpected)
+    return Fit(len(fitting), tuple(notes), tuple(missing), unexpected, tuple(k for k in fitting if is_under(k, head)))
 
 
 def _mismatch(name: str, theirs: Tensor, ours: Tensor) -> str:

@@ -29,6 +29,16 @@ def _in_turn(*patterns: str) -> list[tuple[str, tuple[int, ...]]]:
 
 _WITH_PREVIOUS = 99999
 
+# Of both libraries. An auxiliary head belongs to the stage that it branches from.
+_INCEPTION: Matcher = {
+    "stem": r"^Conv2d_[12]",
+    "stages": _in_turn(
+        r"^Conv2d_[34]",
+        *(rf"^Mixed_{n}\." for n in ["5b", "5c", "5d", "6a", "6b", "6c", "6d"]),
+        r"^(?:Mixed_6e|AuxLogits)\.",
+        *(rf"^Mixed_{n}\." for n in ["7a", "7b", "7c"]),
+    ),
+}
 
 # By class name: timm's classes whose own rule does not follow the forward pass or that have none for stages.
 _TIMM: dict[str, Matcher] = {
@@ -41,6 +51,7 @@ _TIMM: dict[str, Matcher] = {
     # a norm for each stage's own classifier
     "EfficientViM": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
     "EfficientViMDistilled": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
+    "InceptionV3": _INCEPTION,
     "RDNet": {"stem": r"^stem", "stages": r"^dense_stages\.(\d+)"},
 }
 
@@ -62,16 +73,15 @@ _TORCHVISION: dict[str, Matcher] = {
     "GoogLeNet": {
         "stem": r"^conv1\.",
         "stages": _in_turn(
-            r"^conv[23]\.", *(rf"^inception{n}\." for n in ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
+            r"^conv[23]\.",
+            *(rf"^inception{n}\." for n in ["3a", "3b"]),
+            r"^(?:inception4a|aux1)\.",
+            *(rf"^inception{n}\." for n in ["4b", "4c"]),
+            r"^(?:inception4d|aux2)\.",
+            *(rf"^inception{n}\." for n in ["4e", "5a", "5b"]),
         ),
     },
-    "Inception3": {
-        "stem": r"^Conv2d_[12]",
-        "stages": _in_turn(
-            r"^Conv2d_[34]",
-            *(rf"^Mixed_{n}\." for n in ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]),
-        ),
-    },
+    "Inception3": _INCEPTION,
     "MNASNet": {"stem": r"^layers\.[0-7]\.", "stages": r"^layers\.(\d+)\."},
     "MaxVit": {"stem": r"^stem\.", "stages": r"^blocks\.(\d+)\."},
     "MobileNetV2": _FEATURES,
@@ -134,11 +144,11 @@ def _steps(module: nn.Module, tensors: list[str], head: Sequence[str], source: s
     steps, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
     if not steps:
         return [rest]
-    shapes = {name: tensor.ndim for name, tensor in _tensors(module)}
+    matrices = {name for name, parameter in module.named_parameters() if parameter.ndim > 1}
     merged = [steps[0]]
     for step in [*steps[1:], rest]:
-        # A step of vectors only (a norm listed on its own) is the end of the step before it.
-        if any(shapes[t] > 1 for t in step):
+        # A step of vectors (a norm listed on its own) or of buffers (tables of angles) is the end of the one before it.
+        if not matrices.isdisjoint(step):
             merged.append(step)
         else:
             merged[-1] = merged[-1] + step

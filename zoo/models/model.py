@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from zoo.models.report import NO_WEIGHTS, WeightsReport
 from zoo.preprocess import Preprocess
 
 __all__ = ["NO_WEIGHTS", "Group", "Model", "WeightsReport"]
@@ -29,51 +29,6 @@ class Group:
 
 
 @dataclass(frozen=True)
-class WeightsReport:
-    """What was loaded, and how it fitted.
-
-    source: "none", "hf-hub:owner/name/file", a URL, "builtin:name" or a path. revision: the hub's commit, where there
-    is one. sha256: of the file. loaded: tensors of the model that were filled from it. adapted: one line for each that
-    was changed to fit or replaced (head, stem, positions). missing: tensors of the model that kept their random values.
-    unexpected: tensors of the file that the model has no place for.
-    """
-
-    source: str
-    revision: str | None = None
-    sha256: str | None = None
-    loaded: int = 0
-    adapted: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "revision": self.revision,
-            "sha256": self.sha256,
-            "loaded": self.loaded,
-            "adapted": list(self.adapted),
-            "missing": list(self.missing),
-            "unexpected": list(self.unexpected),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> WeightsReport:
-        return cls(
-            source=str(values["source"]),
-            revision=values.get("revision"),
-            sha256=values.get("sha256"),
-            loaded=int(values.get("loaded", 0)),
-            adapted=tuple(values.get("adapted", ())),
-            missing=tuple(values.get("missing", ())),
-            unexpected=tuple(values.get("unexpected", ())),
-        )
-
-
-NO_WEIGHTS = WeightsReport("none")
-
-
-@dataclass(frozen=True)
 class Model:
     """A module and everything that the other rooms need to know about it.
 
@@ -83,7 +38,9 @@ class Model:
     JSON-able; with `preprocess.channels` they rebuild the structure. classes: number of logits; 0 if the published
     weights have no head and none was asked for, then the module gives features (N, D). head: module paths of the
     classifier; several if it has several (distilled). pretrained_cfg: a description in the manner of timm's
-    default_cfg, of the weights it started from.
+    default_cfg, of the weights it started from. auxiliary: weight of the losses of auxiliary heads, which belong to the
+    stages that they branch from; the module then gives `(logits, [auxiliary logits, …])` in training mode. None: it has
+    none.
     """
 
     module: nn.Module
@@ -97,3 +54,4 @@ class Model:
     head: tuple[str, ...]
     pretrained_cfg: dict[str, Any]
     weights: WeightsReport = field(default=NO_WEIGHTS)
+    auxiliary: float | None = None

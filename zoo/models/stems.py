@@ -1,33 +1,87 @@
-"""Any number of input channels from weights made for another number, by one rule for both libraries.
+"""Any number of input channels from weights made for another number, by one named rule for both libraries.
 
-The rule is timm's (`timm.models.adapt_input_conv`): for one channel the kernels of the source channels are summed, so
-that a grey picture gives what the same picture copied into all channels would; for more they are repeated in order and
-scaled by source/target channels, which keeps the size of the response. Mean and standard deviation follow: averaged for
-one channel, repeated in order otherwise.
+Kernels of S source channels become kernels of C channels:
+
+    auto     timm's choice (`timm.models.adapt_input_conv`), and the default: sum for one channel, repeat for others
+    sum      one channel that holds the sum: a grey image gives what it would give copied into all S channels
+    repeat   the channels in order, again and again, times S/C: the response keeps its size (exactly, for equal
+             channels, if C is a multiple of S)
+    mean     the source channels, and for each new one their mean, times S/C: equal channels give the same response;
+             with fewer channels than the source had, all are the mean
+    zero     the first channels as they are, new ones zero: a new channel changes nothing before it is trained
+
+Mean and standard deviation of the pixels follow: repeated in order under `repeat`; under the other rules the channels
+that are kept keep theirs, and new ones get the average.
 """
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["adapt_kernel", "extend_statistics", "first_convolution", "replace_first_convolution"]
+from zoo.errors import ModelError
+
+__all__ = ["Rule", "adapt_kernel", "extend_statistics", "first_convolution", "replace_first_convolution", "rule_for"]
+
+Rule = Literal["auto", "sum", "repeat", "mean", "zero"]
 
 
-def adapt_kernel(weight: Tensor, channels: int) -> Tensor:
-    """(out, source, h, w) → (out, channels, h, w)."""
-    from timm.models import adapt_input_conv
+def rule_for(rule: str, channels: int) -> Rule:
+    """`rule` with `auto` settled for an image of `channels`. Raises ModelError for a rule that does not exist, or that
+    makes another number of channels.
+    """
+    known = get_args(Rule)
+    if rule not in known:
+        raise ModelError(f"no stem rule {rule!r}", f"the rules are {', '.join(known)}")
+    if rule == "sum" and channels != 1:
+        raise ModelError(f"the stem rule sum makes 1 channel, not {channels}", "use repeat, mean or zero")
+    if rule == "auto":
+        return "sum" if channels == 1 else "repeat"
+    return rule  # type: ignore[return-value]  # one of them, as was checked above
 
-    return adapt_input_conv(channels, weight, base_chans=weight.shape[1])
+
+def adapt_kernel(weight: Tensor, channels: int, rule: str = "auto", *, source: int | None = None) -> Tensor:
+    """(out, S, h, w) → (out, C, h, w), in the dtype of `weight`; unchanged if the file has that many channels already.
+
+    source: channels of the images that `weight` was made for, where they differ from S: a stem that folds squares of
+    k x k pixels into channels has S = k·k·source, the image's channels running fastest, and each pixel is adapted.
+    """
+    made_for = weight.shape[1] if source is None else source
+    if made_for == channels:
+        return weight
+    # (out, pixels, source, …); half precision is summed in float, as timm does.
+    kernel = weight.float().reshape(weight.shape[0], -1, made_for, *weight.shape[2:])
+    return _adapt(kernel, channels, rule_for(rule, channels)).flatten(1, 2).to(weight.dtype)
 
 
-def extend_statistics(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+def _adapt(kernel: Tensor, channels: int, rule: Rule) -> Tensor:
+    source = kernel.shape[2]
+    if rule == "sum":
+        return kernel.sum(2, keepdim=True)
+    if rule == "repeat":
+        again = [1, 1, -(-channels // source)] + [1] * (kernel.ndim - 3)
+        return kernel.repeat(again)[:, :, :channels] * (source / channels)
+    new = kernel.mean(2, keepdim=True) if rule == "mean" else torch.zeros_like(kernel[:, :, :1])
+    if rule == "mean" and channels < source:
+        return new.expand(-1, -1, channels, *kernel.shape[3:]) * (source / channels)
+    kept = kernel[:, :, :channels]
+    extended = torch.cat([kept, new.expand(-1, -1, channels - kept.shape[2], *kernel.shape[3:])], dim=2)
+    return extended * (source / channels) if rule == "mean" else extended
+
+
+def extend_statistics(values: tuple[float, ...], channels: int, rule: str = "auto") -> tuple[float, ...]:
     """One mean or standard deviation a channel, from those of another number of channels."""
     if len(values) == channels:
         return values
-    if channels == 1:
-        return (sum(values) / len(values),)
-    return tuple(values[i % len(values)] for i in range(channels))
+    average = sum(values) / len(values)
+    settled = rule_for(rule, channels)
+    if settled == "sum" or (settled == "mean" and channels < len(values)):
+        return (average,) * channels
+    if settled == "repeat":
+        return tuple(values[i % len(values)] for i in range(channels))
+    return (values + (average,) * channels)[:channels]
 
 
 def first_convolution(module: nn.Module) -> str:

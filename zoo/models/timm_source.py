@@ -15,7 +15,9 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from zoo.errors import ModelError, WeightsError
 from zoo.models.fit import Fit, is_under, load_fitting
-from zoo.models.stems import extend_statistics
+from zoo.models.heads import AUXILIARY
+from zoo.models.positions import resample
+from zoo.models.stems import adapt_kernel, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["arguments", "create", "head_of", "preprocess_of", "published"]
@@ -44,14 +46,18 @@ def arguments(
     img_size: int | None,
     drop: float | None,
     drop_path: float | None,
+    pool: str | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `timm.create_model` for a wish; what the architecture decides itself is left out."""
+    auxiliary, side = AUXILIARY.get(("timm", str(cfg["architecture"]))), img_size or int(cfg["input_size"][1])
     given = {
         "num_classes": classes,
         # Other architectures take images of any size, and would not know the argument.
         "img_size": img_size if cfg.get("fixed_input_size") else None,
         "drop_rate": drop,
         "drop_path_rate": drop_path,
+        "global_pool": pool,
+        "aux_logits": True if auxiliary is not None and side >= auxiliary.side else None,
     }
     return {"in_chans": in_chans, **{k: v for k, v in given.items() if v is not None}}
 
@@ -63,12 +69,13 @@ def create(
     *,
     name: str,
     state: Mapping[str, Tensor] | None = None,
+    stem: str = "auto",
 ) -> tuple[nn.Module, Fit | None]:
     """The module, and how `state` fitted if it was given. Made on torch's current default device.
 
-    timm itself adapts `state`: its filter for the architecture (other key names, positions resampled), the stem, the
-    head. Raises ModelError for an argument that the architecture does not take, WeightsError if `state` is another
-    model's.
+    timm itself adapts `state`: its filter for the architecture (other key names, positions resampled), the head; the
+    stem is adapted by the rule `stem`. Raises ModelError for an argument that the architecture does not take,
+    WeightsError if `state` is another model's.
     """
     if not timm.is_model(architecture):
         raise ModelError(f"the installed timm {timm.__version__} has no model {architecture!r}", "install a newer timm")
@@ -91,7 +98,13 @@ def create(
             for k, t in tensors.items()
             if k in state and state[k].shape != t.shape
         ]
-        fits.append(_fit(model, tensors, dict(pretrained_cfg), wanted=(num_classes, in_chans), notes=notes, name=name))
+        wanted = (num_classes, in_chans)
+        source = dict(pretrained_cfg)
+        fits.append(
+            _fit(
+                model, tensors, source, wanted=wanted, img_size=args.get("img_size"), notes=notes, name=name, stem=stem
+            )
+        )
 
     with _quiet(), _loading_by(load if state is not None else None):
         try:
@@ -99,7 +112,12 @@ def create(
                 architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
             )
         except TypeError as e:
-            flags = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path_rate": "--drop-path"}
+            flags = {
+                "img_size": "--img-size",
+                "drop_rate": "--drop",
+                "drop_path_rate": "--drop-path",
+                "global_pool": "--pool",
+            }
             unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
             if unknown is None:
                 raise
@@ -135,17 +153,31 @@ def _fit(
     cfg: dict[str, Any],
     *,
     wanted: tuple[int, int],
+    img_size: int | None,
     notes: list[str],
     name: str,
+    stem: str,
 ) -> Fit:
-    """Have timm adapt stem and head of `tensors` to the `wanted` (classes, channels), and load them."""
+    """Adapt stem and head of `tensors` to the `wanted` (classes, channels), and load them."""
     num_classes, in_chans = wanted
+    notes = notes + _resampled(model, tensors)
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
-    head = head_of(model, cfg)
+    auxiliary = AUXILIARY.get(("timm", str(cfg.get("architecture"))))
+    others = auxiliary.heads if auxiliary is not None else ()
+    head = (*head_of(model, cfg), *(f"{h}.fc" for h in others))
+    for path in (h for h in others if getattr(model, h) is None):  # no room for it
+        for key in [k for k in tensors if is_under(k, [path])]:
+            del tensors[key]
+        notes.append(f"{path}: auxiliary heads left out")
     # What the file holds decides about stem and head, which may not be what the description says of the published
     # weights.
     stems = _listed(cfg.get("first_conv"))
-    cfg["input_size"] = (_channels_in(model, tensors, stems, in_chans), *cfg["input_size"][1:])
+    made_for = _channels_in(model, tensors, stems, in_chans)
+    for path in stems:
+        key = f"{path}.weight"
+        if key in tensors and tensors[key].ndim == 4 and made_for != in_chans:
+            tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=made_for)
+    cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
     rows = next((shapes[f"{p}.weight"][0] for p in _listed(cfg.get("classifier")) if f"{p}.weight" in shapes), None)
     if rows is not None and rows != cfg["num_classes"] + (cfg.get("label_offset") or 0):
         cfg |= {"num_classes": rows, "label_offset": 0}
@@ -156,6 +188,8 @@ def _fit(
         changed = [(k, tuple(t.shape)) for k, t in adapted.items() if tuple(t.shape) != shapes[k]]
         what = {k: "head without background class" if is_under(k, head) else "stem" for k, _ in changed}
         said = [f"{k}: {what[k]}, {shapes[k]} -> {shape}" for k, shape in changed]
+        if img_size is not None:
+            _require_size(model, adapted, head, img_size, name)
         fits.append(load_fitting(model, adapted, head, adapted=[*notes, *said], file_head=shapes, name=name))
         return _IncompatibleKeys([], [])
 
@@ -169,6 +203,31 @@ def _fit(
     finally:
         model.__dict__.pop("load_state_dict", None)
     return fits[0]
+
+
+def _resampled(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Resize those positions in `tensors` that timm's filters left as they were; a line for each."""
+    notes = []
+    for key, own in model.state_dict().items():
+        theirs = tensors.get(key)
+        if theirs is not None and theirs.shape != own.shape and (resized := resample(key, theirs, own)) is not None:
+            tensors[key] = resized
+            notes.append(f"{key}: resampled, {tuple(theirs.shape)} -> {tuple(own.shape)}")
+    return notes
+
+
+def _require_size(
+    model: nn.Module, tensors: Mapping[str, Tensor], head: tuple[str, ...], img_size: int, name: str
+) -> None:
+    """Raises ModelError if `tensors` are the model's own, some of them made for images of another size."""
+    own = {k: t.shape for k, t in model.state_dict().items() if not is_under(k, head)}
+    stuck = [k for k, t in tensors.items() if k in own and own[k] != t.shape]
+    if stuck and len(own.keys() & tensors.keys()) > 0.9 * len(own) and len(stuck) < len(own) / 2:
+        raise ModelError(
+            f"{name}: the weights cannot be adapted to images of {img_size} pixels: "
+            f"{stuck[0]} {tuple(tensors[stuck[0]].shape)} -> {tuple(own[stuck[0]])}",
+            "leave out --img-size, or start with --weights none",
+        )
 
 
 def _filtered(
@@ -247,14 +306,15 @@ def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(p for p in with_tensors if not any(p.startswith(f"{q}.") for q in with_tensors))
 
 
-def preprocess_of(cfg: Mapping[str, Any], in_chans: int, img_size: int | None) -> Preprocess:
-    """How the described weights want their images, for `in_chans` channels and another size if one is given."""
+def preprocess_of(cfg: Mapping[str, Any], in_chans: int, img_size: int | None, stem: str = "auto") -> Preprocess:
+    """How the described weights want their images, for `in_chans` channels by the rule `stem`, and another size if one
+    is given."""
     _, height, width = cfg["input_size"]
     interpolation = cfg.get("interpolation") or "bicubic"
     return Preprocess(
         input_size=(in_chans, img_size or int(height), img_size or int(width)),
-        mean=extend_statistics(tuple(cfg.get("mean") or IMAGENET_MEAN), in_chans),
-        std=extend_statistics(tuple(cfg.get("std") or IMAGENET_STD), in_chans),
+        mean=extend_statistics(tuple(cfg.get("mean") or IMAGENET_MEAN), in_chans, stem),
+        std=extend_statistics(tuple(cfg.get("std") or IMAGENET_STD), in_chans, stem),
         interpolation="bilinear" if interpolation == "random" else interpolation,
         crop_pct=float(cfg.get("crop_pct") or 0.875),
         crop_mode=cfg.get("crop_mode") or "center",

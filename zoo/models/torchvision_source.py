@@ -15,6 +15,7 @@ from torchvision import models
 
 from zoo.errors import ModelError
 from zoo.models.fit import Fit, is_under, load_fitting
+from zoo.models.heads import AUXILIARY
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
@@ -22,7 +23,7 @@ __all__ = ["arguments", "create", "head_of", "published"]
 
 # Constructors call the image's side by these names; other architectures take images of any size.
 _SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
-_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+_AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
 def published(architecture: str, tag: str | None) -> dict[str, Any]:
@@ -70,8 +71,12 @@ def arguments(
     img_size: int | None,
     drop: float | None,
     drop_path: float | None,
+    pool: str | None,
+    name: str,
 ) -> dict[str, Any]:
-    """Keyword arguments of torchvision's builder for a wish."""
+    """Keyword arguments of torchvision's builder for a wish. Raises ModelError for a choice that no model of it has."""
+    if pool is not None:
+        raise ModelError(f"{name} takes no --pool", "leave it out; many models of timm have a choice")
     family = _family(architecture)
     args: dict[str, Any] = {"num_classes": cfg["num_classes"] if classes is None else classes}
     if family in _SIZE_ARGUMENT:  # always said, because weights of one architecture differ in it
@@ -81,13 +86,20 @@ def arguments(
         args["drop_rate" if family == "densenet" else "dropout"] = drop
     if drop_path is not None:
         args["stochastic_depth_prob"] = drop_path
-    if family in ("googlenet", "inception"):
-        args |= {"aux_logits": False, "init_weights": True}
+    if (auxiliary := AUXILIARY.get(("torchvision", architecture))) is not None:
+        side = img_size or cfg["input_size"][-1]
+        args |= {"aux_logits": side >= auxiliary.side, "init_weights": True}
     return args
 
 
 def create(
-    architecture: str, args: Mapping[str, Any], in_chans: int, *, name: str, state: Mapping[str, Tensor] | None = None
+    architecture: str,
+    args: Mapping[str, Any],
+    in_chans: int,
+    *,
+    name: str,
+    state: Mapping[str, Tensor] | None = None,
+    stem: str = "auto",
 ) -> tuple[nn.Module, Fit | None]:
     """The module, and how `state` fitted if it was given. Made on torch's current default device.
 
@@ -111,21 +123,22 @@ def create(
     if in_chans != 3:
         replace_first_convolution(module, in_chans)
     module.train()
-    return module, None if state is None else _fit(module, dict(state), in_chans, name)
+    return module, None if state is None else _fit(module, dict(state), in_chans, name, stem)
 
 
-def _fit(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str) -> Fit:
-    head = head_of(module)
+def _fit(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str, rule: str) -> Fit:
+    # The last layers of the auxiliary heads are new with the classifier.
+    head = (*head_of(module), *(f"{h}.{last}" for h in _AUXILIARY_HEADS for last in ("fc", "fc2")))
     own = module.state_dict()
     state = {_todays_name(k): t for k, t in state.items()} if isinstance(module, models.DenseNet) else state
     shapes = {k: tuple(t.shape) for k, t in state.items()}
     notes = []
-    if extra := [k for k in state if is_under(k, _AUXILIARY) and k not in own]:
+    if extra := [k for k in state if is_under(k, _AUXILIARY_HEADS) and k not in own]:
         notes.append(f"{', '.join(sorted({k.partition('.')[0] for k in extra}))}: auxiliary heads left out")
         state = {k: t for k, t in state.items() if k not in extra}
     stem = f"{first_convolution(module)}.weight"
     if stem in state and state[stem].ndim == 4 and state[stem].shape[1] != in_chans:
-        state[stem] = adapt_kernel(state[stem], in_chans)
+        state[stem] = adapt_kernel(state[stem], in_chans, rule)
         notes.append(f"{stem}: stem, {shapes[stem]} -> {tuple(state[stem].shape)}")
     positions = "encoder.pos_embedding"
     if (

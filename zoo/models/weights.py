@@ -1,29 +1,41 @@
-"""What `--weights` may say, turned into a file: a tag, `default`, `none`, a path, a run."""
+"""What `--weights` may say, turned into a file: a tag, `default`, `none`, a hub repository, a folder, a run, a path."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from zoo.catalog import ModelEntry
-from zoo.errors import WeightsError, nearest
-from zoo.hub.download import Fetched, fetch_hub_file, fetch_url, sha256_of
-from zoo.models.files import SUFFIXES, read_tensors
-from zoo.models.fit import Fit
-from zoo.models.model import NO_WEIGHTS, WeightsReport
+from zoo.errors import DataError, WeightsError, nearest
+from zoo.hub import Fetched, fetch_hub_file, parse_hub_name, sha256_of
+from zoo.models.files import SUFFIXES, read_weights
+from zoo.models.fit import ENOUGH, Fit
+from zoo.models.hub_config import LARGEST_CONFIG, Described, read_config
+from zoo.models.published import HUB_FILES, fetch_published, fetch_published_again
+from zoo.models.report import NO_WEIGHTS, WeightsReport
+from zoo.run import Run
 
 __all__ = ["Choice", "Loaded", "choose", "read"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """tag: of the published weights that describe the model, loaded or not. file: the user's own. Neither: random."""
+    """Which weights. Neither `tag` nor `file` is loaded if `load` is not set.
+
+    tag: of the published weights that describe the model. file: other weights, with a head of their own. fetched: where
+    `file` came from, if from a hub. described: what lies beside `file` of architecture and images, if anything does;
+    it replaces the description by `tag`.
+    """
 
     tag: str | None
     load: bool
     file: Path | None = None
+    fetched: Fetched | None = None
+    described: Described | None = None
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,37 @@ class Loaded:
             self.report, loaded=fit.loaded, adapted=fit.adapted, missing=fit.missing, unexpected=fit.unexpected
         )
 
+    @contextmanager
+    def naming_what_fits(self) -> Iterator[None]:
+        """Add to the error for another model's weights where they are from, and which architectures they fit."""
+        try:
+            yield
+        except WeightsError as e:
+            raise WeightsError(f"{e.message} (from {self.report.source})", _would_fit(self.tensors) or e.hint) from e
+
+
+def _would_fit(tensors: dict[str, Tensor]) -> str:
+    """A hint, empty if no architecture is known to fit."""
+    from zoo.models.architectures import architectures_for
+
+    found = architectures_for({name: tuple(t.shape) for name, t in tensors.items()})
+    fitting = [name for fit in found if fit.share >= ENOUGH for name in _few(fit.names)]
+    if not fitting:
+        return ""
+    return f"they would fit {', '.join(fitting)}: name that model, or start with --weights none"
+
+
+def _few(names: tuple[str, ...]) -> list[str]:
+    """Of models that nothing in their tensors tells apart, two of timm and one of torchvision."""
+    other = [name for name in names if "/" in name]
+    return [*[name for name in names if "/" not in name][:2], *other[:1]]
+
 
 def choose(entry: ModelEntry, named: str | None, weights: str) -> Choice:
     """`named` is the tag that the model's name carries, which `default` then means.
 
-    Raises WeightsError if `weights` is neither a tag of the model nor a file, or if there is no default.
+    Raises WeightsError if `weights` is nothing of the kind, if there is no default, if a repository cannot be had, or
+    if what is there says that it is another architecture's.
     """
     default = named or entry.default_tag
     if weights == "none":
@@ -52,71 +90,107 @@ def choose(entry: ModelEntry, named: str | None, weights: str) -> Choice:
         if default is None:
             raise WeightsError(f"{entry.name} has no pretrained weights", "--weights none starts from random ones")
         return Choice(default, load=True)
+    if weights.startswith(("hf-hub:", "hf_hub:")):
+        return _on_hub(entry, default, weights)
+    if weights.startswith("local-dir:"):
+        return _in_folder(entry, default, Path(weights.removeprefix("local-dir:")).expanduser(), weights)
     if (known := entry.weights(weights)) is not None:
         return Choice(known.tag, load=True)
     path = Path(weights).expanduser()
+    if path.is_dir():
+        return _in_run(entry, default, path) if (path / "model.json").is_file() else _in_folder(entry, default, path)
     if path.exists() or weights.endswith(SUFFIXES) or "/" in weights:
-        return Choice(default, load=True, file=_file_in(path))
+        return Choice(default, load=True, file=path)
     close = nearest(weights.lower(), entry.tags, n=6, cutoff=0.0)
     raise WeightsError(
         f"{weights!r} is neither a tag of {entry.name}'s weights nor a file",
-        (f"its tags: {', '.join(close)}; " if close else "it has no tags; ") + "or none, or a path",
+        (f"its tags: {', '.join(close)}; " if close else "it has no tags; ")
+        + "or default, none, hf-hub:OWNER/NAME, a run, a folder or a file",
     )
 
 
-def _file_in(path: Path) -> Path:
-    """The weights of a run or of an exported folder, if `path` is one."""
-    if not path.is_dir():
-        return path
-    inside = path / "model.safetensors"
-    if not inside.is_file():
-        raise WeightsError(f"{path} holds no model.safetensors", "give a run's folder or a file")
-    return inside
+def _on_hub(entry: ModelEntry, tag: str | None, weights: str) -> Choice:
+    name = parse_hub_name(weights)
+    config = fetch_hub_file(name.repo, ("config.json",), name.revision, largest=LARGEST_CONFIG)
+    described = read_config(config.path, str(name))
+    _require_same(entry, described.source, described.architecture, str(name))
+    fetched = fetch_hub_file(name.repo, HUB_FILES, name.revision)
+    return Choice(tag, load=True, file=fetched.path, fetched=fetched, described=described)
+
+
+def _in_folder(entry: ModelEntry, tag: str | None, folder: Path, called: str = "") -> Choice:
+    """A folder as timm and `zoo export` write them: config.json beside the weights; without it, the weights alone."""
+    file = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
+    if file is None:
+        there = "holds no " + " or ".join(HUB_FILES) if folder.is_dir() else "is no folder"
+        raise WeightsError(f"{folder} {there}", "give a run's folder, an exported one, or a file")
+    if not (folder / "config.json").exists() and not called:
+        return Choice(tag, load=True, file=file)
+    described = read_config(folder / "config.json", called or str(folder))
+    _require_same(entry, described.source, described.architecture, called or str(folder))
+    return Choice(tag, load=True, file=file, described=described)
+
+
+def _in_run(entry: ModelEntry, tag: str | None, folder: Path) -> Choice:
+    """The best weights of a run; its images may have been others than those of the run that begins."""
+    run = Run(folder)
+    try:
+        record = run.model_record()["model"]
+    except DataError as e:
+        raise WeightsError(e.message, e.hint) from e
+    if isinstance(record, dict) and isinstance(record.get("architecture"), str):
+        _require_same(entry, str(record.get("source")), record["architecture"], str(folder))
+    if not run.weights_file.is_file():
+        raise WeightsError(f"{folder} holds no model.safetensors yet: no epoch has ended", "wait for its first epoch")
+    return Choice(tag, load=True, file=run.weights_file)
+
+
+def _require_same(entry: ModelEntry, source: str, architecture: str, where: str) -> None:
+    """Raises WeightsError, which names both, if the weights say that they are another model's."""
+    theirs = "torchvision" if source == "torchvision" else "timm"  # built-in models are architectures of timm
+    ours = "torchvision" if entry.source == "torchvision" else "timm"
+    if (theirs, architecture) != (ours, entry.architecture):
+        other = f"torchvision/{architecture}" if theirs == "torchvision" else architecture
+        raise WeightsError(
+            f"{where} holds weights of {other}, not of {entry.name}",
+            f"name the model {other}, or take other weights",
+        )
 
 
 def read(entry: ModelEntry, choice: Choice) -> Loaded | None:
     """The tensors of `choice`, fetched if need be; None for random weights. Raises WeightsError."""
     if not choice.load:
         return None
-    if choice.file is not None:
-        tensors = read_tensors(choice.file)
-        return Loaded(tensors, WeightsReport(str(choice.file), sha256=sha256_of(choice.file)))
-    fetched = _builtin(entry) if entry.source == "builtin" else _published(entry, choice.tag)
+    if choice.file is None:
+        return _published(entry, choice.tag)
+    if choice.fetched is not None:
+        return _loaded(choice.fetched)
+    content = read_weights(choice.file)
     return Loaded(
-        read_tensors(fetched.path),
-        replace(NO_WEIGHTS, source=fetched.source, revision=fetched.revision, sha256=fetched.sha256),
+        content.named, replace(NO_WEIGHTS, source=str(choice.file), sha256=sha256_of(choice.file), part=content.part)
     )
 
 
-def _builtin(entry: ModelEntry) -> Fetched:
-    from zoo.models.builtin import BUILTIN, weights_path
-
-    path = weights_path(entry.name)
-    digest = sha256_of(path) if path.is_file() else ""
-    if digest != BUILTIN[entry.name].sha256:
-        raise WeightsError(f"{path} is missing or damaged", "install zoo again")
-    return Fetched(path, f"builtin:{entry.name}", None, digest)
-
-
-def _published(entry: ModelEntry, tag: str | None) -> Fetched:
-    published = entry.weights(tag)
-    assert published is not None
-    if published.hub_id:
-        repo, _, revision = published.hub_id.partition("@")
-        return fetch_hub_file(repo, _names_on_hub(entry, tag), revision or None)
-    if not published.url:
-        raise WeightsError(f"nobody says where the weights {tag} of {entry.name} are", "give a file: --weights FILE")
-    from torch.hub import get_dir
-
-    return fetch_url(published.url, Path(get_dir()) / "checkpoints")
+def _published(entry: ModelEntry, tag: str | None) -> Loaded:
+    fetched = fetch_published(entry, tag)
+    try:
+        return _loaded(fetched)
+    except WeightsError:
+        again = fetch_published_again(entry, tag, fetched)
+        if again is None:
+            raise
+        return _loaded(again)
 
 
-def _names_on_hub(entry: ModelEntry, tag: str | None) -> tuple[str, ...]:
-    """File names to look for, timm's preference: safetensors before pickles."""
-    import timm
-
-    cfg = timm.models.get_pretrained_cfg(f"{entry.architecture}.{tag}" if tag else entry.architecture)
-    own: str | None = cfg.hf_hub_filename if cfg is not None else None
-    if own is None:
-        return ("model.safetensors", "pytorch_model.bin")
-    return (f"{own.removesuffix('.bin')}.safetensors", own) if own.endswith(".bin") else (own,)
+def _loaded(fetched: Fetched) -> Loaded:
+    content = read_weights(fetched.path)
+    return Loaded(
+        content.named,
+        replace(
+            NO_WEIGHTS,
+            source=fetched.source,
+            revision=fetched.revision,
+            sha256=fetched.sha256,
+            part=content.part,
+        ),
+    )

@@ -27,6 +27,8 @@ from zoo.models.model import Group
 
 __all__ = ["FreezePlan", "GroupPlan", "resolve_plan", "set_train_mode"]
 
+_FORMS = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to open again"
+
 
 @dataclass(frozen=True)
 class GroupPlan:
@@ -129,7 +131,7 @@ def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) 
         close = nearest(item, _known_names(groups, module))
         raise ModelError(
             f"freezing plan {plan!r}: {item!r} matches nothing",
-            (f"did you mean {' or '.join(close)}? " if close else "") + _groups_are(groups),
+            (f"did you mean {' or '.join(close)}? " if close else "") + f"{_FORMS}; {_groups_are(groups)}",
         )
     return found
 

@@ -14,6 +14,7 @@ from zoo.errors import UsageError, nearest
 from zoo.formats import FORMATS
 from zoo.formats.folder import Exported, check_free, write_folder
 from zoo.formats.subject import Subject
+from zoo.models import without_auxiliary
 from zoo.output import note
 from zoo.workflows.restore import Restored, RunLike, open_run, restore
 
@@ -42,7 +43,7 @@ def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathL
 
 
 def _subject(restored: Restored) -> Subject:
-    model, info = restored.model, restored.run.info()
+    model, info = without_auxiliary(restored.model), restored.run.info()
     facts = {}
     best = info.get("best")
     if isinstance(best, dict) and {"epoch", "value", "monitor"} <= best.keys():

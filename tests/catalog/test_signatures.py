@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from zoo.catalog import find
+from zoo.catalog.read_timm import build_timm
+from zoo.catalog.signatures import SKETCH, alike, core, paths, signature
+
+
+def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(t.shape) for k, t in build_timm(name).state_dict().items()}
+
+
+def test_what_a_task_changes_is_left_out() -> None:
+    shapes = {
+        "conv1.weight": (64, 3, 7, 7),
+        "conv1.bias": (64,),
+        "bn1.num_batches_tracked": (),
+        "fc.weight": (1000, 512),
+        "fc.bias": (1000,),
+        "fc2.weight": (5, 5),
+    }
+    rest = {"conv1.weight": (64, 0, 7, 7), "conv1.bias": (64,), "fc2.weight": (5, 5)}
+    assert core(shapes, ("fc",), ("conv1",)) == rest
+    assert core(shapes, (), ()) == {k: v for k, v in shapes.items() if not k.endswith("tracked")}
+    assert (paths(None), paths("fc"), paths(("a", "b"))) == ((), ("fc",), ("a", "b"))
+
+
+def test_a_signature_holds_the_smallest_hashes_of_a_known_number() -> None:
+    one = signature(shapes_of("resnet18"), find("resnet18"))
+    assert one.tensors == 100  # 20 convolutions, 20 norms of 4 tensors, no head, no counters
+    assert list(one.smallest) == sorted(one.smallest)
+    assert len(one.smallest) == SKETCH
+    assert one.reach == one.smallest[-1]
+    few = signature({"a.weight": (2, 2)}, find("resnet18"))
+    assert (few.tensors, few.reach) == (1, 2**32)
+
+
+def test_the_whole_structure_is_recognised_with_another_head_and_other_channels() -> None:
+    shapes = shapes_of("resnet34") | {"fc.weight": (7, 512), "fc.bias": (7,), "conv1.weight": (64, 1, 7, 7)}
+    best, second = alike(shapes, 2)
+    assert best.names == ("resnet34", "torchvision/resnet34")
+    assert (best.exact, best.share) == (True, 1.0)
+    assert not second.exact
+
+
+def test_a_part_of_a_structure_is_near_it() -> None:
+    shapes = {k: v for k, v in shapes_of("vit_tiny_patch16_224").items() if not k.startswith("blocks.11")}
+    best = alike(shapes, 3)
+    assert any("vit_tiny_patch16_224" in one.names for one in best)
+    assert not any(one.exact for one in best)
+    assert alike({"something.else": (1, 2, 3)}, 3) == []
+
+
+def test_it_needs_no_model_library() -> None:
+    code = (
+        f"import sys; from zoo.catalog.signatures import alike; assert alike({shapes_of('resnet18')!r}, 1)[0].exact; "
+        "print({'torch', 'timm', 'torchvision', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

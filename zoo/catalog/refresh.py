@@ -1,0 +1,94 @@
+"""An index for the libraries that are installed, where they are not those of the shipped one.
+
+Made by commands that import timm anyway, in half a second, once for each pair of versions; `zoo list` and completion
+then read it. What cannot be made, written or read is no error: the shipped index stays in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from zoo.catalog.entries import ModelEntry
+from zoo.catalog.index import FORMAT, Index, find_weights, load_index, shipped_index, use_index
+from zoo.catalog.read_timm import read_timm, renamed_in_timm
+from zoo.catalog.read_torchvision import read_torchvision
+from zoo.catalog.user_file import installed_versions, same_versions, user_file
+from zoo.catalog.write import render, write_index
+
+__all__ = ["find_installed", "refresh_if_stale", "remember_costs"]
+
+
+def find_installed(name: str) -> tuple[ModelEntry, str | None]:
+    """As `zoo.catalog.find_weights`, for those who import timm anyway: knows the models of the installed libraries."""
+    refresh_if_stale()
+    return find_weights(name)
+
+
+@lru_cache(maxsize=1)
+def refresh_if_stale() -> None:
+    """Have the catalog know the installed timm and torchvision; imports both if it does not yet.
+
+    Costs a comparison of versions where the index is theirs already, and nothing from the second call on.
+    """
+    installed = installed_versions()
+    if same_versions(load_index().versions, installed):
+        return
+    try:
+        text = _rebuilt(installed)
+    # A library that is so new that its descriptions read otherwise: the shipped index still names most of its models.
+    except (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError):
+        return
+    use_index(Index(text))
+    _keep(text, installed)
+
+
+def remember_costs(name: str, *, params: int, macs: int | None) -> None:
+    """Note what the model called `name` was found to cost, if the user's index does not know it.
+
+    name: as the catalog lists it. params, macs: of the model with its own head and channels.
+    """
+    index = load_index()
+    if index is shipped_index() or index[name].params is not None:
+        return
+    entries = [replace(index[n], params=params, macs=macs) if n == name else index[n] for n in index]
+    text = render(entries, versions=index.versions, renamed=index.renamings)
+    use_index(Index(text))
+    _keep(text, installed_versions())
+
+
+def _keep(text: str, installed: dict[str, str]) -> None:
+    path = user_file(installed, FORMAT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_index(path, text)
+    except OSError:
+        pass  # a read-only home: the next process makes it again
+
+
+def _rebuilt(installed: dict[str, str]) -> str:
+    """The index's text, changed libraries read anew; costs are those of the shipped models of the same name."""
+    shipped = shipped_index()
+    known = {name: shipped[name] for name in shipped}
+    of_torchvision = {e.architecture: e for e in known.values() if e.source == "torchvision"}
+
+    def stale(library: str) -> bool:
+        return not same_versions(shipped.versions, {k: v for k, v in installed.items() if k == library})
+
+    read: dict[str, list[ModelEntry]] = {}
+    if stale("timm"):
+        read["timm"] = read_timm()
+    if stale("torchvision"):
+        read["torchvision"] = read_torchvision(of_torchvision)
+    entries = [e for e in known.values() if e.source not in read]
+    for entry in (e for found in read.values() for e in found):
+        before = known.get(entry.name)
+        if before is not None and before.num_classes == entry.num_classes and before.input_size == entry.input_size:
+            entries.append(replace(entry, params=before.params, macs=before.macs))
+        else:
+            entries.append(entry)
+    return render(
+        entries,
+        versions={**shipped.versions, **installed},
+        renamed=renamed_in_timm() if "timm" in read else shipped.renamings,
+    )

@@ -1,0 +1,76 @@
+"""`zoo fetch`: download weights for later offline use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import output
+from zoo.cli.completion import complete_model
+
+if TYPE_CHECKING:
+    from zoo.workflows.fetch import FetchedFile
+
+__all__ = ["fetch"]
+
+
+def fetch(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="names as `zoo list` has them, with a tag for other weights than the "
+            "default: resnet34.a1_in1k; or hf-hub:OWNER/NAME",
+            autocompletion=complete_model,
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="a folder for files that --weights takes (default: the libraries' caches)"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="what was fetched, and what was not, as JSON")] = False,
+) -> None:
+    """Download pretrained weights, and check them, for later use without a network.
+
+    In the caches `--weights default` finds them; files in --to DIR are for another machine. What is there and whole is
+    not downloaded again. In a pipe: tab-separated model, path, bytes, sha256, a line as soon as a file is there. After
+    a failure the other models are fetched all the same, and the exit code is 4.
+    """
+    from zoo.errors import WeightsError
+    from zoo.workflows.fetch import FetchedFile, NotFetched, fetch_each
+
+    done: list[FetchedFile] = []
+    failed: list[NotFetched] = []
+    for outcome in fetch_each(models, to):
+        if isinstance(outcome, FetchedFile):
+            done.append(outcome)
+            if not outcome.downloaded:
+                output.note(f"{outcome.model}: already there, and whole")
+            if not as_json and not output.is_terminal(sys.stdout):
+                output.print_tsv([(outcome.model, outcome.path, outcome.bytes, outcome.sha256)])
+                sys.stdout.flush()
+        else:
+            failed.append(outcome)
+            if len(models) > 1:
+                output.note(f"{outcome.model}: {outcome.error.message}")
+    if as_json:
+        output.print_json([*(f.to_dict() for f in done), *(f.to_dict() for f in failed)])
+    elif done and output.is_terminal(sys.stdout):
+        _show(done)
+    if len(models) == 1 and failed:
+        raise failed[0].error
+    if failed:
+        names = ", ".join(outcome.model for outcome in failed)
+        hints = list(dict.fromkeys(outcome.error.hint for outcome in failed if outcome.error.hint))
+        raise WeightsError(f"{len(failed)} of {len(models)} were not fetched: {names}", "; ".join(hints))
+
+
+def _show(files: list[FetchedFile]) -> None:
+    output.print_table(
+        ("model", "file", "MB", "sha256"),
+        [(f.model, f.path, f"{f.bytes / 1e6:,.1f}", f"{f.sha256[:12]}…") for f in files],
+        right=(2,),
+    )

@@ -1,0 +1,128 @@
+"""Which architectures a state dict belongs to, by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from zoo.catalog import ModelEntry, find
+from zoo.catalog.read_builtin import build_builtin
+from zoo.catalog.read_timm import build_timm
+from zoo.catalog.read_torchvision import build_torchvision
+from zoo.catalog.signatures import alike, core, paths
+
+__all__ = ["ArchitectureFit", "architectures_for"]
+
+# Structures that are built to be compared, of those that are most like the tensors by their signatures.
+_BUILT = 12
+
+
+@dataclass(frozen=True)
+class ArchitectureFit:
+    """How well a state dict fits one structure, its classifier and its channels aside.
+
+    names: the catalog's models of that structure, which nothing in the tensors' names and shapes tells apart. share: of
+    all tensors of either side the part that has the same name and shape in both. differing: "name: shape in the file,
+    shape in the model". missing: tensors of the model that are not in the file; unexpected: the other way round.
+    classes: rows of the classifier in the file, None if it has none. in_chans: channels of the images that the file's
+    first convolution takes, None if it has none.
+    """
+
+    names: tuple[str, ...]
+    share: float
+    equal: int
+    differing: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    classes: int | None
+    in_chans: int | None
+
+    @property
+    def exact(self) -> bool:
+        """True if only the classifier and the channels may differ."""
+        return not (self.differing or self.missing or self.unexpected)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, every field present."""
+        return {
+            "names": list(self.names),
+            "share": self.share,
+            "equal": self.equal,
+            "differing": list(self.differing),
+            "missing": list(self.missing),
+            "unexpected": list(self.unexpected),
+            "classes": self.classes,
+            "in_chans": self.in_chans,
+        }
+
+
+def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list[ArchitectureFit]:
+    """The `n` structures of the catalog that tensors of these names and shapes fit best, best first.
+
+        architectures_for({k: tuple(t.shape) for k, t in state.items()})[0].names
+        # ('resnet34', 'torchvision/resnet34')
+
+    Candidates come from signatures in the package; the best of them are built without memory and compared exactly,
+    which takes a second or two. Fewer than `n` if fewer share a tensor with it, none if no model does.
+    """
+    likely = alike(shapes, max(_BUILT, n))
+    if likely and likely[0].exact:
+        likely = likely[: n + 2]  # the sum of all tensors says it; the others are only neighbours
+    found: list[ArchitectureFit] = []
+    for candidate in likely:
+        module = _built(find(candidate.names[0]))
+        if module is not None:
+            found.append(_compare(shapes, candidate.names, module))
+    found.sort(key=lambda fit: -fit.share)
+    return [fit for fit in found if fit.equal][:n]
+
+
+def _built(entry: ModelEntry) -> nn.Module | None:
+    """The model on the meta device; None if the installed library does not have it, or not so any more."""
+    try:
+        if entry.source == "builtin":
+            from zoo.models.builtin import BUILTIN
+
+            return build_builtin(BUILTIN[entry.name])
+        if entry.source == "torchvision":
+            return build_torchvision(entry.architecture, entry.preprocess.height)
+        return build_timm(entry.architecture)
+    except (RuntimeError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _compare(shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], module: nn.Module) -> ArchitectureFit:
+    entry = find(names[0])
+    heads, stems = paths(entry.classifier), paths(entry.first_conv)
+    whole = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    theirs, ours = core(shapes, heads, stems), core(whole, heads, stems)
+    equal = [name for name, shape in theirs.items() if ours.get(name) == shape]
+    rows = (shapes[f"{p}.weight"][0] for p in heads if len(shapes.get(f"{p}.weight", ())) > 1)
+    return ArchitectureFit(
+        names=names,
+        share=len(equal) / max(1, len(theirs.keys() | ours.keys())),
+        equal=len(equal),
+        differing=tuple(
+            f"{name}: {tuple(shapes[name])} in the file, {whole[name]} in the model"
+            for name, shape in ours.items()
+            if name in theirs and theirs[name] != shape
+        ),
+        missing=tuple(name for name in ours if name not in theirs),
+        unexpected=tuple(name for name in theirs if name not in ours),
+        classes=next(rows, None),
+        in_chans=_channels(shapes, whole, stems, entry.preprocess.channels),
+    )
+
+
+def _channels(
+    theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]], stems: tuple[str, ...], published: int
+) -> int | None:
+    """Channels of the images, by how the model's own first convolution relates to its images."""
+    for path in stems:
+        one, other = theirs.get(f"{path}.weight", ()), ours.get(f"{path}.weight", ())
+        if len(one) > 1 and len(one) == len(other):
+            return one[1] * published // other[1]
+    return None

@@ -1,0 +1,77 @@
+"""Learned positions for images of another size, for the architectures whose own loader does not know how.
+
+timm's filters resample most; these are what they leave: tables whose shape follows from the size of the image. All are
+read as pictures and resized bicubically, as timm does with absolute positions (`resample_abs_pos_embed`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+__all__ = ["resample"]
+
+_MOST_TOKENS = 2  # class and distillation
+
+
+def resample(name: str, table: Tensor, like: Tensor) -> Tensor | None:
+    """`table`, which the weights call `name`, in the shape of `like`; None if it is no table of positions that can be
+    resized.
+
+    Known are `pos_embed…` as (1, tokens, D) with up to two tokens that have no place in the image, (1, D, H, W),
+    (1, H, W, D) and (1, blocks, tokens, D); tables of offsets, both signs as (offsets, heads) and absolute ones as
+    (heads, offsets); and those of a single axis as (offsets, D).
+    """
+    if table.ndim != like.ndim:
+        return None
+    kind = name.rpartition(".")[2]
+    values = table.float()
+    found: Tensor | None = None
+    if kind.startswith("pos_embed"):
+        found = _tokens(values, like) if table.ndim == 3 else _picture(values, like) if table.ndim == 4 else None
+    elif kind == "relative_position_bias_table" and table.shape[1] == like.shape[1]:
+        found = _square(values.T, like.shape[0])
+        found = None if found is None else found.T
+    elif kind == "attention_biases" and table.shape[0] == like.shape[0]:
+        found = _square(values, like.shape[1])
+    elif kind in ("rel_pos_h", "rel_pos_w") and table.shape[1] == like.shape[1]:
+        found = interpolate(values.T[None], size=like.shape[0], mode="linear")[0].T
+    return None if found is None else found.contiguous().to(table.dtype)
+
+
+def _tokens(table: Tensor, like: Tensor) -> Tensor | None:
+    """(1, tokens, D); the first tokens may have no place."""
+    if table.shape[::2] != like.shape[::2]:
+        return None
+    for extra in range(_MOST_TOKENS + 1):
+        resized = _square(table[0, extra:].T, like.shape[1] - extra)
+        if resized is not None:
+            return torch.cat([table[:, :extra], resized.T[None]], dim=1)
+    return None
+
+
+def _picture(table: Tensor, like: Tensor) -> Tensor | None:
+    if table.shape[:2] == like.shape[:2] and table.shape[3] == like.shape[3]:  # blocks of tokens, each on its own
+        resized = _square(table[0].transpose(1, 2).flatten(0, 1), like.shape[2])
+        if resized is not None:
+            return resized.unflatten(0, (table.shape[1], table.shape[3])).transpose(1, 2)[None]  # type: ignore[no-untyped-call, no-any-return]
+    if table.shape[:2] == like.shape[:2]:
+        return _resize(table, like.shape[2], like.shape[3])
+    if table.shape[::3] == like.shape[::3]:
+        return _resize(table.permute(0, 3, 1, 2), like.shape[1], like.shape[2]).permute(0, 2, 3, 1)
+    return None
+
+
+def _square(table: Tensor, wanted: int) -> Tensor | None:
+    """(D, side²) → (D, `wanted`); None if one of them is no square."""
+    before, after = math.isqrt(table.shape[1]), math.isqrt(wanted)
+    if before**2 != table.shape[1] or after**2 != wanted or not before or not after:
+        return None
+    return _resize(table.reshape(1, -1, before, before), after, after).reshape(-1, wanted)
+
+
+def _resize(table: Tensor, height: int, width: int) -> Tensor:
+    return interpolate(table, size=(height, width), mode="bicubic", antialias=True)

@@ -1,0 +1,100 @@
+"""What was loaded into a model, and how it fitted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["NO_WEIGHTS", "WeightsReport"]
+
+# "conv1.weight: stem, (64, 3, 7, 7) -> (64, 1, 7, 7)": name, what was done, the shapes before and after.
+_CHANGE = re.compile(
+    r"(?P<what>new head|stem|resampled|head)[^()]*\((?P<before>[\d, ]*)\)(?: -> \((?P<after>[\d, ]*)\))?"
+)
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What was loaded, and how it fitted.
+
+    source: "none", "hf-hub:owner/name/file", a URL, "builtin:name" or a path. revision: the hub's commit, where there
+    is one. sha256: of the file. part: which of several sets of weights in the file was taken, "" if it holds one.
+    loaded: tensors of the model that were filled from it. adapted: one line for each that was changed to fit or
+    replaced (head, stem, positions). missing: tensors of the model that kept their random values. unexpected: tensors
+    of the file that the model has no place for.
+    """
+
+    source: str
+    revision: str | None = None
+    sha256: str | None = None
+    loaded: int = 0
+    adapted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    part: str = ""
+
+    def summary(self) -> str:
+        """One line: "218 tensors loaded, head replaced (1000 -> 10 classes), first convolution adapted 3 -> 1 channels;
+        0 missing, 0 unexpected".
+        """
+        if self.source == "none":
+            return "random weights"
+        said = [f"{self.loaded} tensors loaded" + (f" from {self.part}" if self.part else "")]
+        changes = [found for line in self.adapted if (found := _CHANGE.search(line.partition(": ")[2])) is not None]
+        said += _said(changes)
+        return f"{', '.join(said)}; {len(self.missing)} missing, {len(self.unexpected)} unexpected"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "part": self.part,
+            "loaded": self.loaded,
+            "adapted": list(self.adapted),
+            "missing": list(self.missing),
+            "unexpected": list(self.unexpected),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> WeightsReport:
+        return cls(
+            source=str(values["source"]),
+            revision=values.get("revision"),
+            sha256=values.get("sha256"),
+            part=str(values.get("part", "")),
+            loaded=int(values.get("loaded", 0)),
+            adapted=tuple(values.get("adapted", ())),
+            missing=tuple(values.get("missing", ())),
+            unexpected=tuple(values.get("unexpected", ())),
+        )
+
+
+def _said(changes: list[re.Match[str]]) -> list[str]:
+    said = []
+    heads = [c for c in changes if c["what"] == "new head"]
+    stems = [c for c in changes if c["what"] == "stem" and c["after"]]
+    if heads:
+        # The first number of a classifier's weight and bias is its classes, in linear layers and convolutions alike.
+        first = heads[0]
+        if first["after"] is None:
+            said.append(f"new head ({_numbers(first['before'])[0]} classes)")
+        else:
+            said.append(f"head replaced ({_numbers(first['before'])[0]} -> {_numbers(first['after'])[0]} classes)")
+    if stems:
+        before, after = _numbers(stems[0]["before"]), _numbers(stems[0]["after"])
+        # (out, channels, height, width); what folds pixels into channels has several for each channel of the image.
+        pair = f" {before[1]} -> {after[1]} channels" if len(before) > 1 and len(after) > 1 else ""
+        said.append(f"first convolution adapted{pair}")
+    if resampled := sum(c["what"] == "resampled" for c in changes):
+        said.append(f"{resampled} position table{'s' if resampled > 1 else ''} resampled")
+    return said
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in re.findall(r"\d+", text)] or [0]
+
+
+NO_WEIGHTS = WeightsReport("none")
