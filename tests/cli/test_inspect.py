@@ -63,14 +63,86 @@ def test_json_is_the_api(zoo):
     assert said["gmacs"] == pytest.approx(1.814 - 112 * 112 * 49 * 64 * 2 / 1e9, abs=0.001)
 
 
-def test_a_terminal_gets_tables(zoo, monkeypatch):
+@pytest.mark.parametrize("columns", [80, 130])
+def test_a_terminal_gets_facts_and_a_table_that_fit(zoo, monkeypatch, columns):
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = zoo("inspect", "resnet50", "--classes", "10", "--freeze", "stem")
+    rows = said.out.splitlines()
+    assert rows[0] == "resnet50: 23,528,522 parameters, 4.09 GMACs at 3x224x224"
+    assert rows[1].split(maxsplit=1) == ["model", "resnet50 of timm" + rows[1].split("timm")[1]]
+    start = rows[1].index("resnet50")
+    facts = rows[1 : rows.index("")]
+    assert all(row[start - 1] == " " and row[start] != " " for row in facts)  # values stand below each other
+    assert "freezing plan: stem" in rows
+    assert "\t" not in said.out
+    assert max(map(len, rows)) <= columns
+    stem = next(row for row in rows if row.lstrip().startswith("stem "))
+    assert " no " in stem
+    assert "field" not in said.out
+
+
+def test_a_terminal_is_told_what_was_loaded(zoo, monkeypatch, tmp_path):
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    out = zoo("inspect", "test_resnet", "--classes", "3", "--weights", tmp_path / "w.safetensors").out
+    assert "tensors loaded" in out
+    assert "fc.bias: new head, (1000,) -> (3,)" in out
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    state = timm.create_model("test_resnet", num_classes=7, in_chans=1).state_dict()
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pth")
+    return tmp_path / "w.pth"
+
+
+def test_a_file_in_a_pipe(zoo, checkpoint):
+    said = zoo("inspect", checkpoint)
+    assert (said.code, said.err) == (0, "")
+    found = facts(said.out)
+    assert found["format"] == ["pytorch"]
+    assert found["wrapping"] == ["state_dict"]
+    assert found["prefix"] == ["module."]
+    assert found["beside"] == ["epoch", "3"]
+    assert found["first"] == ["conv1.0.weight", "16x1x3x3"]
+    assert (found["classes"], found["in_chans"]) == (["7"], ["1"])
+    fits = [line.split("\t") for line in said.out.splitlines() if line.startswith("fits\t")]
+    assert fits[0][1:] == ["1.0000", "test_resnet", "0", "0", "0"]
+    assert json.loads(zoo("inspect", checkpoint, "--json").out)["fits"][0]["names"] == ["test_resnet"]
+
+
+def test_a_file_on_a_terminal(zoo, checkpoint, monkeypatch):
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "130")
+    out = zoo("inspect", checkpoint).out
+    assert "made for" in out
+    assert "classes 7, channels 1" in out
+    row = next(line for line in out.splitlines() if line.lstrip().startswith("test_resnet"))
+    assert row.split() == ["test_resnet", "100", "%", "nothing"]
+
+
+def test_a_run_and_tensors_of_it(zoo, make_run, monkeypatch):
+    run = make_run("test_vit", ("cat", "dog"))
+    found = facts(zoo("inspect", run.path).out)
+    assert (found["model"], found["class_names"], found["status"]) == (["test_vit"], ["cat,dog"], ["finished"])
+    rows = [line.split("\t") for line in zoo("inspect", run.path, "--params", "head").out.splitlines()]
+    assert sorted(row[:2] for row in rows) == [["head.bias", "2"], ["head.weight", "2x64"]]
     monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "120")
-    said = zoo("inspect", "zoo_tiny", "--classes", "10", "--freeze", "stem")
-    assert "freezing plan: stem" in said.out
-    assert "\t" not in said.out
-    stem = next(line for line in said.out.splitlines() if line.lstrip().startswith("stem"))
-    assert " no " in stem
+    out = zoo("inspect", run.path).out
+    assert "finished, 2 of 3 epochs done" in out
+    assert "2: cat, dog" in out
+    assert "top1 0.5 in epoch 2" in out
+
+
+def test_tensors_of_no_architecture_on_a_terminal(zoo, tmp_path, monkeypatch):
+    torch.save({"a": torch.full((2,), float("nan"))}, tmp_path / "w.pth")
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    said = zoo("inspect", tmp_path / "w.pth")
+    assert "NaN or infinity in a" in said.out
+    assert "no architecture of the catalog" in said.err
 
 
 def test_params_without_weights_says_that_they_are_random(zoo):
@@ -123,6 +195,8 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
         (("test_resnet", "--classes", "0"), "0 classes"),
         (("test_resnet", "--weights", "nope"), "neither a tag"),
         (("test_resnet", "--weights", "absent.pth"), "no weights file absent.pth"),
+        (("absent.pth",), "no file or run absent.pth"),
+        ((".",), "holds neither a run nor"),
     ],
 )
 def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
@@ -133,6 +207,13 @@ def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
     assert said in result.err
     assert "hint: " in result.err
     assert "Traceback" not in result.err
+
+
+def test_options_of_a_model_do_not_go_with_a_file(zoo, checkpoint):
+    said = zoo("inspect", checkpoint, "--freeze", "backbone")
+    assert said.code == 2
+    assert "--freeze goes with a model's name" in said.err
+    assert f"zoo inspect MODEL --weights {checkpoint}" in said.err
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from zoo.catalog import find
-from zoo.workflows.list_models import list_models
+from zoo.workflows.list_models import list_models, search_models
 
 
 def zoo_list(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +76,15 @@ def test_a_part_of_a_name_is_widened_aloud() -> None:
         (["--source", "keras"], "no source named 'keras'", "timm, torchvision, builtin"),
         (["--limit", "0"], "0", "at least 1"),
         (["--max-params", "abc"], "'abc' is not a number of parameters", "25M"),
+        (["--family", "resnest50"], "no family matches 'resnest50'", "resnest"),
+        (["--license", "gpl"], "no license matches 'gpl'", "apache-2.0"),
+        (["--input", "2x2"], "'2x2' is not a size", "160-256"),
+        (["--max-gmacs", "-1"], "max_gmacs is -1", "above 0"),
+        (
+            ["vgg16", "--tags", "--input", "99"],
+            "sets of weights matching 'vgg16' is left",
+            "drop --input",
+        ),
     ],
 )
 def test_bad_input_is_explained_with_exit_code_2(arguments: list[str], message: str, hint: str) -> None:
@@ -85,11 +96,60 @@ def test_bad_input_is_explained_with_exit_code_2(arguments: list[str], message: 
     assert "Traceback" not in done.stderr
 
 
+def test_every_filter_reaches_the_search() -> None:
+    arguments = ["--family", "vision_transformer", "--license", "apache", "--min-params", "5M", "--max-gmacs", "5"]
+    rows = lines(zoo_list(*arguments, "--input", "200-256"))
+    wanted = search_models(family="vision_transformer", license="apache", min_params="5M", max_gmacs=5, input="200-256")
+    assert [row[0] for row in rows] == [e.name for e in wanted]
+    assert len(rows) > 3
+    assert lines(zoo_list("--input", "-64", "-q")) == [[n] for n in list_models(input="-64")]
+
+
+def test_tags_are_a_line_each() -> None:
+    rows = lines(zoo_list("resnet34", "--tags"))
+    entry = find("resnet34")
+    default = entry.weights()
+    assert default is not None
+    assert rows[0] == ["resnet34.a1_in1k", "apache-2.0", "3x224x224", str(entry.params), "timm/resnet34.a1_in1k"]
+    assert [row[0] for row in rows] == list_models("resnet34", tags=True)
+    last = rows[-1]
+    assert last[:3] == ["torchvision/resnet34.IMAGENET1K_V1", "", "3x224x224"]
+    assert last[4].startswith("https://download.pytorch.org/models/resnet34-")
+    assert zoo_list("resnet34", "--tags", "-q").stdout.splitlines() == [row[0] for row in rows]
+
+
+def test_tags_as_json_and_filtered_one_by_one() -> None:
+    shown = json.loads(zoo_list("convnext_tiny", "--tags", "--input", "384", "--json").stdout)
+    assert [s["name"] for s in shown] == list_models("convnext_tiny", tags=True, input=384)
+    assert all(s["input_size"] == [3, 384, 384] and s["model"] == "convnext_tiny" for s in shown)
+    assert {"license", "hub_id", "url", "params", "num_classes", "mean", "family", "source"} <= set(shown[0])
+
+
 def test_a_reader_that_stops_early_is_no_error() -> None:
     command = f'"{sys.executable}" -m zoo list | head -1'
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [(110, ["name", "licence", "input", "params", "from"]), (77, ["name", "licence", "input", "params"])],
+)
+def test_a_terminal_gets_tags_that_fit(
+    columns: int,
+    titles: list[str],
+    zoo: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = zoo("list", "resnet34", "--tags")
+    rows = said.out.splitlines()
+    assert next(row for row in rows if "licence" in row).split() == titles
+    assert max(map(len, rows)) <= columns
+    assert f"{len(list_models('resnet34', tags=True))} sets of weights" in said.err
 
 
 @pytest.mark.parametrize(("columns", "left_out"), [(90, []), (72, ["source"]), (45, ["source", "weights", "input"])])

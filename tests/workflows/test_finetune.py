@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.errors import DataError, Interrupted, TrainingError, UsageError
+from zoo.errors import DataError, Interrupted, ModelError, TrainingError, UsageError
 from zoo.models import build
 from zoo.recipe import shipped
 from zoo.run import Run
@@ -266,3 +266,37 @@ def test_of_two_epochs_with_the_same_accuracy_the_lower_loss_is_better(
     from zoo.workflows.epochs import _improved
 
     assert _improved(row, monitor, best) is expected
+
+
+def test_auxiliary_heads_learn_and_are_gone_in_evaluation_and_export(small: Path) -> None:
+    import zoo
+
+    recipe = make_recipe("torchvision/googlenet", data=small, weights="none", epochs=1, img_size=64, amp=False)
+    prepared = prepare(recipe)
+    assert prepared.trainer.auxiliary == pytest.approx(0.3)
+    before = prepared.model.module.aux1.fc2.weight.clone()
+    run = finetune(recipe, progress=False)
+    assert not torch.equal(before, run.weights()["aux1.fc2.weight"])
+    assert 0 <= zoo.evaluate(run).evaluation.top1 <= 1
+    assert zoo.export(run).files
+
+
+def test_model_options_reach_the_model(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options: Any = {"data": small, "drop": 0.2, "drop_path": 0.1, "pool": "max", "img_size": 32}
+    recipe = make_recipe("test_resnet", weights="none", settings={"model.head_init": "zero"}, **options)
+    module = prepare(recipe).model.module
+    assert (module.drop_rate, module.global_pool.pool_type) == (0.2, "max")
+    assert not module.fc.weight.any()
+    with pytest.raises(ModelError, match="resnet18"):
+        prepare(make_recipe("torchvision/resnet18", weights="none", data=small, pool="max"))
+
+
+def test_what_the_weights_brought_is_said_and_recorded(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finetune("zoo_tiny", data=small, in_chans=1, epochs=1)
+    assert "new head (4 classes), first convolution adapted 3 -> 1 channels; 0 missing, 0 unexpected" in (
+        capsys.readouterr().err
+    )
+    weights = run.info()["weights"]
+    assert weights["source"] == "builtin:zoo_tiny"
+    assert weights["loaded"] == 84
+    assert len(weights["sha256"]) == 64

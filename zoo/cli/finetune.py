@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo import output
+from zoo.cli.completion import complete_model, complete_recipe
 from zoo.errors import UsageError
 
 __all__ = ["finetune"]
@@ -24,7 +25,10 @@ def _opt(*names: str, help: str, panel: str, metavar: str | None = None) -> type
 
 def finetune(
     model: Annotated[
-        str | None, typer.Argument(help="a name from `zoo list`; may be left out if the recipe names it")
+        str | None,
+        typer.Argument(
+            help="a name from `zoo list`; may be left out if the recipe names it", autocompletion=complete_model
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="PATH|NAME", help="folder of images, or digits (default: digits)")
@@ -36,17 +40,40 @@ def finetune(
         int | None,
         _opt("--classes", "--num-classes", help="checked against the data; inferred if left out", panel=_MODEL),
     ] = None,
-    in_chans: Annotated[int | None, _opt("--in-chans", help="input channels (default: 3)", panel=_MODEL)] = None,
+    in_chans: Annotated[
+        int | None,
+        _opt(
+            "--in-chans",
+            help="input channels (default: 3); pretrained filters are summed for 1, repeated else; see model.stem",
+            panel=_MODEL,
+        ),
+    ] = None,
     img_size: Annotated[int | None, _opt("--img-size", help="pixels (default: the model's)", panel=_MODEL)] = None,
     weights: Annotated[
-        str | None, _opt("--weights", help="default, none, a tag, a file or a run", panel=_MODEL, metavar="WEIGHTS")
+        str | None,
+        _opt(
+            "--weights",
+            help="default, none, a tag, a file, a run, hf-hub:OWNER/NAME or local-dir:DIR",
+            panel=_MODEL,
+            metavar="WEIGHTS",
+        ),
     ] = None,
+    drop: Annotated[float | None, _opt("--drop", help="dropout before the head", panel=_MODEL)] = None,
+    drop_path: Annotated[float | None, _opt("--drop-path", help="stochastic depth", panel=_MODEL)] = None,
+    pool: Annotated[str | None, _opt("--pool", help="global pooling: avg, max, avgmax …", panel=_MODEL)] = None,
     freeze: Annotated[
         str | None, _opt("--freeze", help="none, backbone, N groups, a group, or globs", panel=_MODEL, metavar="PLAN")
     ] = None,
     recipe: Annotated[
         str | None,
-        _opt("--recipe", "-r", help="a name from `zoo recipes`, a file or a run", panel=_LEARN, metavar="NAME|FILE"),
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="a name from `zoo recipes`, a file or a run",
+            rich_help_panel=_LEARN,
+            metavar="NAME|FILE",
+            autocompletion=complete_recipe,
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -92,7 +119,8 @@ def finetune(
     from zoo.workflows.settle import Options, make_recipe
 
     options = Options(
-        data=data, val=val, classes=classes, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze,
+        data=data, val=val, classes=classes, in_chans=in_chans, img_size=img_size, drop=drop,
+        drop_path=drop_path, pool=pool, weights=weights, freeze=freeze,
         recipe=recipe, settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr,
         opt=opt, sched=sched, loss=loss, amp=amp, amp_dtype=amp_dtype, workers=_workers(workers), seed=seed,
         device=device,

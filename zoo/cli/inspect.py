@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo import output
+from zoo.cli.completion import complete_model_or_file
+from zoo.cli.inspect_file import print_facts, show_file, show_tensors, size
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.workflows.inspect import ModelSummary
@@ -19,47 +22,66 @@ _MODULES_SHOWN = 4
 
 
 def inspect_model(
-    model: Annotated[str, typer.Argument(help="as `zoo list` names it; with a tag for its weights: resnet34.a1_in1k")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="as `zoo list` names it, with a tag for its weights: resnet34.a1_in1k; or a run or file of weights",
+            autocompletion=complete_model_or_file,
+        ),
+    ],
     classes: Annotated[int | None, typer.Option(metavar="N", help="replace the head by one of N classes")] = None,
-    in_chans: Annotated[int, typer.Option(metavar="N", help="channels of the images")] = 3,
+    in_chans: Annotated[int | None, typer.Option(metavar="N", help="channels of the images (default: 3)")] = None,
     freeze: Annotated[
-        str, typer.Option(metavar="PLAN", help="none, backbone, norm, N groups, N%, a group or module, globs")
-    ] = "none",
-    weights: Annotated[str, typer.Option(metavar="TAG", help="load them too: default, a tag or a file")] = "none",
+        str | None, typer.Option(metavar="PLAN", help="none, backbone, norm, N groups, N%, a group or module, globs")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="TAG", help="load them too: default, a tag or a file (default: none)")
+    ] = None,
     params: Annotated[
         str | None, typer.Option(metavar="MODULE", help="show the tensors of this module instead: conv1")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="everything as JSON")] = False,
 ) -> None:
-    """Show a model's input, costs, groups, and what would learn under a freezing plan.
+    """Show a model's input, costs, groups, and what would learn under a freezing plan; or what a file of weights holds.
 
     Without --weights nothing is loaded and no network is needed. In a pipe: tab-separated key and value, then lines of
     `group`, its name, parameters, how many learn, modules; with --params lines of name, shape, dtype, mean, std.
+
+    Of a run, a .safetensors or a .pth file: what is in it, without executing anything, and in lines of `fits` the share
+    of tensors that an architecture has in common with it, and its names.
     """
+    from zoo.workflows.inspect_file import inspect_file, is_file_of_weights
+
+    if is_file_of_weights(model):
+        given = {"--classes": classes, "--in-chans": in_chans, "--freeze": freeze, "--weights": weights}
+        if wrong := [flag for flag, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{model} is a file or a run; {wrong[0]} goes with a model's name",
+                f"leave it out, or write zoo inspect MODEL --weights {model}",
+            )
+        show_file(inspect_file(model, params=params), tensors=params is not None, as_json=as_json)
+        return
+
     from zoo.workflows.inspect import inspect
 
-    summary = inspect(model, classes=classes, in_chans=in_chans, freeze=freeze, weights=weights, params=params)
+    summary = inspect(
+        model,
+        classes=classes,
+        in_chans=in_chans or 3,
+        freeze=freeze or "none",
+        weights=weights or "none",
+        params=params,
+    )
     if params is not None and summary.weights.source == "none":
         output.note("random start: without --weights these are not the pretrained values")
     if as_json:
         output.print_json(summary.to_dict())
     elif params is not None:
-        _show_tensors(summary)
+        show_tensors(summary.tensors)
     elif output.is_terminal(sys.stdout):
         _show(summary)
     else:
         output.print_tsv(_lines(summary))
-
-
-def _show_tensors(summary: ModelSummary) -> None:
-    if not output.is_terminal(sys.stdout):
-        output.print_tsv((t.name, _size(t.shape), t.dtype, t.mean, t.std) for t in summary.tensors)
-        return
-    rows = (
-        (t.name, _size(t.shape), t.dtype, *("" if v is None else f"{v:.4g}" for v in (t.mean, t.std)))
-        for t in summary.tensors
-    )
-    output.print_table(("tensor", "shape", "dtype", "mean", "std"), rows, right=(3, 4))
 
 
 def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
@@ -80,9 +102,9 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
             yield key, value
     yield "num_classes", str(summary.num_classes)
     yield "classes", str(summary.classes)
-    yield "input_size", _size(preprocess.input_size)
+    yield "input_size", size(preprocess.input_size)
     if summary.pool_size is not None:
-        yield "pool_size", _size(summary.pool_size)
+        yield "pool_size", size(summary.pool_size)
     yield "crop_pct", f"{preprocess.crop_pct:.4g}"
     yield "crop_mode", preprocess.crop_mode
     yield "interpolation", preprocess.interpolation
@@ -91,7 +113,7 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     for key, paths in (("first_conv", summary.first_conv), ("classifier", summary.classifier)):
         if paths:
             yield key, ",".join(paths)
-    yield "output_shape", _size(summary.output_shape)
+    yield "output_shape", size(summary.output_shape)
     report = summary.weights
     yield "weights", report.source
     if report.source != "none":
@@ -115,10 +137,8 @@ def _lines(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
 
 
 def _show(summary: ModelSummary) -> None:
-    cost = "" if summary.gmacs is None else f", {summary.gmacs:.3g} GMACs at {_size(summary.preprocess.input_size)}"
-    output.print_table(
-        ("field", "value"), _facts(summary), title=f"{summary.name}: {summary.params:,} parameters{cost}"
-    )
+    cost = "" if summary.gmacs is None else f", {summary.gmacs:.3g} GMACs at {size(summary.preprocess.input_size)}"
+    print_facts(f"{summary.name}: {summary.params:,} parameters{cost}", _words(summary))
     rows = [
         (g.name, _modules(g.modules), f"{g.parameters:,}", _learns(g.parameters, g.learning), f"{g.learning:,}")
         for g in summary.groups
@@ -131,6 +151,36 @@ def _show(summary: ModelSummary) -> None:
     )
 
 
+def _words(summary: ModelSummary) -> Iterator[tuple[str, str]]:
+    """As `_facts`, for a person: related values in one line."""
+    preprocess, report = summary.preprocess, summary.weights
+    yield "model", f"{summary.architecture} of {summary.source}"
+    crop = f"crop {preprocess.crop_pct:.4g}" + (
+        f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
+    )
+    yield "input", f"{size(preprocess.input_size)}, {preprocess.interpolation}, {crop}"
+    yield "mean, std", " / ".join(", ".join(f"{v:.4g}" for v in row) for row in (preprocess.mean, preprocess.std))
+    if summary.first_conv:
+        yield "first conv", ", ".join(summary.first_conv)
+    if summary.classifier:
+        yield "classifier", f"{', '.join(summary.classifier)}: {summary.classes:,} classes"
+    pooled = "" if summary.pool_size is None else f", pooled from {size(summary.pool_size)}"
+    yield "output", f"{size(summary.output_shape)}{pooled}"
+    if summary.tag is not None:
+        said = [summary.license, summary.hub_id or summary.url, f"{summary.num_classes:,} classes"]
+        yield "weights", f"{summary.tag}: {', '.join(s for s in said if s)}"
+    if others := [tag for tag in summary.tags if tag != summary.tag]:
+        yield "other tags", ", ".join(others)
+    if report.source == "none":
+        yield "loaded", "nothing: random values (--weights default loads the published ones)"
+        return
+    yield "loaded", f"{report.source}: {report.summary()}"
+    yield "sha256", report.sha256 or ""
+    for key, names in (("adapted", report.adapted), ("missing", report.missing), ("unexpected", report.unexpected)):
+        for name in names:
+            yield key, name
+
+
 def _learns(parameters: int, learning: int) -> str:
     if parameters == 0:
         return ""
@@ -140,7 +190,3 @@ def _learns(parameters: int, learning: int) -> str:
 def _modules(paths: tuple[str, ...]) -> str:
     more = len(paths) - _MODULES_SHOWN
     return ", ".join(paths[:_MODULES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -4,83 +4,129 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo import output
-from zoo.errors import UsageError
+from zoo.cli.completion import complete_model
+from zoo.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from zoo.catalog import ModelEntry
+    from zoo.catalog import Filters, ModelEntry, Pretrained, Published
 
 __all__ = ["list_models"]
 
 
 def list_models(
     pattern: Annotated[
-        str | None, typer.Argument(help='glob over model names, as "*densenet*"; without wildcards: a part of a name')
+        str | None,
+        typer.Argument(
+            help='glob over model names, as "*densenet*"; without wildcards: a part of a name',
+            autocompletion=complete_model,
+        ),
     ] = None,
     *,
     source: Annotated[str | None, typer.Option(metavar="NAME", help="only timm, torchvision or builtin")] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="module that defines it, name, glob or part: resnet, vision_*")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="of published weights, name, glob or part: apache, cc-by-*")
+    ] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="only models with published weights")] = False,
-    max_params: Annotated[str | None, typer.Option(metavar="N", help="parameters at most: 25M, 300k, 1.5B")] = None,
+    min_params: Annotated[str | None, typer.Option(metavar="N", help="parameters at least: 25M, 300k, 1.5B")] = None,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="parameters at most")] = None,
+    max_gmacs: Annotated[float | None, typer.Option(metavar="N", help="1e9 multiply-accumulates at most")] = None,
+    size: Annotated[
+        str | None, typer.Option("--input", metavar="SIZE", help="224, 3x224x224, or a range: 160-256, -256, 384-")
+    ] = None,
+    tags: Annotated[bool, typer.Option("--tags", help="a line for each set of published weights")] = False,
     sort: Annotated[
         str, typer.Option(metavar="KEY", help="name, params, gmacs, input or tags; -params: largest first")
     ] = "name",
     limit: Annotated[int | None, typer.Option(metavar="N", help="only the first N")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="names only")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="everything known of each model, as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="everything known of each, as JSON")] = False,
 ) -> None:
     """List models of timm, torchvision and zoo itself.
 
-    In a pipe: tab-separated name, source, parameters, GMACs, input size (CxHxW), number of pretrained weights.
+    In a pipe: tab-separated name, source, parameters, GMACs, input size (CxHxW), number of pretrained weights. With
+    --tags: name.tag, licence, input size, parameters, hub repository or URL; --license and --input then look at each
+    set of weights, and not at the model's own input.
     """
     from zoo.catalog import widen
-    from zoo.workflows.list_models import search_models
+    from zoo.workflows.list_models import search_models, search_tags
 
-    found = search_models(pattern, source=source, pretrained=pretrained, sort=sort, limit=limit, max_params=max_params)
+    filters: Filters = {
+        "source": source, "family": family, "license": license, "pretrained": pretrained, "min_params": min_params,
+        "max_params": max_params, "max_gmacs": max_gmacs, "input": size, "sort": sort, "limit": limit,
+    }  # fmt: skip
+    models = [] if tags else search_models(pattern, **filters)
+    published = search_tags(pattern, **filters) if tags else []
+    found: list[ModelEntry | Published] = [*models, *published]
     if not found:
-        raise _no_match(pattern)
+        raise _no_match(pattern, filters, tags)
     if pattern is not None and (wider := widen(pattern)) != pattern:
         output.note(f"no model is named {pattern!r}: listing the names that contain it, as for {wider!r}")
     if as_json:
-        output.print_json([entry.to_dict() for entry in found])
+        output.print_json([item.to_dict() for item in found])
     elif quiet:
-        output.print_lines(entry.name for entry in found)
+        output.print_lines(item.name for item in found)
     elif output.is_terminal(sys.stdout):
-        _show_table(found)
-        output.note(f"{len(found):,} model{'s' if len(found) > 1 else ''}")
+        if tags:
+            _show_table({title: [cell(p) for p in published] for title, cell in _TAG_COLUMNS.items()})
+            output.note(f"{len(found):,} set{'s' if len(found) > 1 else ''} of weights")
+        else:
+            _show_table({title: [cell(e) for e in models] for title, cell in _COLUMNS.items()})
+            output.note(f"{len(found):,} model{'s' if len(found) > 1 else ''}")
     else:
+        output.print_tsv((e.name, e.source, e.params, e.gmacs, _size(e), len(e.pretrained)) for e in models)
         output.print_tsv(
-            (e.name, e.source, e.params, e.gmacs, "x".join(map(str, e.input_size)), len(e.pretrained)) for e in found
+            (p.name, p.weights.license, _size(p.weights), p.entry.params, p.weights.hub_id or p.weights.url)
+            for p in published
         )
+
+
+def _size(item: ModelEntry | Pretrained) -> str:
+    return "x".join(map(str, item.input_size))
+
+
+def _millions(params: int | None) -> str:
+    return "" if params is None else f"{params / 1e6:.2f} M"
 
 
 # Column → the cell of a model. Three digits are enough for a person; a pipe gets the exact numbers.
 _COLUMNS: dict[str, Callable[[ModelEntry], str]] = {
     "name": lambda e: e.name,
     "source": lambda e: e.source,
-    "params": lambda e: "" if e.params is None else f"{e.params / 1e6:.2f} M",
+    "params": lambda e: _millions(e.params),
     "GMACs": lambda e: "" if e.gmacs is None else f"{e.gmacs:.2f}",
-    "input": lambda e: "x".join(map(str, e.input_size)),
+    "input": _size,
     "weights": lambda e: str(len(e.pretrained) or ""),
 }
+_TAG_COLUMNS: dict[str, Callable[[Published], str]] = {
+    "name": lambda p: p.name,
+    "licence": lambda p: p.weights.license or "",
+    "input": lambda p: _size(p.weights),
+    "params": lambda p: _millions(p.entry.params),
+    "from": lambda p: p.weights.hub_id or (p.weights.url or "").rpartition("/")[2],
+}
 _NUMBERS = ("params", "GMACs", "weights")
-# Left out in this order where the terminal is too narrow; a torchvision name shows its source anyway.
-_SPARE = ("source", "weights", "input", "GMACs")
+# Left out in this order where the terminal is too narrow; a torchvision name shows its source anyway, and a repository
+# on the hub is nearly always timm/NAME.
+_SPARE = ("source", "weights", "from", "input", "GMACs", "params")
 
 
-def _show_table(found: Sequence[ModelEntry]) -> None:
-    columns = {title: [cell(entry) for entry in found] for title, cell in _COLUMNS.items()}
+def _show_table(columns: dict[str, list[str]]) -> None:
     width = shutil.get_terminal_size().columns
     for spare in _SPARE:
         # Between two columns the table puts three spaces, and one at either end.
         needed = sum(max(len(title), *map(len, cells)) + 3 for title, cells in columns.items()) - 1
         if needed <= width:
             break
-        del columns[spare]
+        columns.pop(spare, None)
     output.print_table(
         list(columns),
         zip(*columns.values(), strict=True),
@@ -88,14 +134,24 @@ def _show_table(found: Sequence[ModelEntry]) -> None:
     )
 
 
-def _no_match(pattern: str | None) -> UsageError:
+def _no_match(pattern: str | None, filters: Filters, tags: bool) -> UsageError:
     from zoo.catalog import SOURCES, nearest_models, search, widen
 
+    what = "sets of weights" if tags else "models"
     matching = search(None if pattern is None else widen(pattern))
     if pattern is None or matching:
+        for flag, known in (("family", {e.family for e in search()}), ("license", _licenses(search()))):
+            asked = filters.get(flag)
+            if asked and not search(**{flag: asked}):  # type: ignore[arg-type]  # flag is a key of Filters
+                close = nearest(str(asked), known, n=5) or sorted(known)
+                return UsageError(f"no {flag} matches {asked!r}", f"known: {', '.join(close)}")
+        given = [
+            f"--{key.replace('_', '-')}" for key, value in filters.items() if value and key not in ("sort", "limit")
+        ]
+        count = sum(len(e.pretrained) for e in matching) if tags else len(matching)
         return UsageError(
-            f"none of the {len(matching):,} models{f' matching {pattern!r}' if pattern else ''} is left",
-            "widen or drop --source, --pretrained and --max-params",
+            f"none of the {count:,} {what}{f' matching {pattern!r}' if pattern else ''} is left",
+            f"widen or drop {' or '.join(given)}" if given else "zoo list shows every model",
         )
     if pattern.lower() in SOURCES:
         hint = f"for all of {pattern.lower()}'s models write: zoo list --source {pattern.lower()}"
@@ -104,3 +160,7 @@ def _no_match(pattern: str | None) -> UsageError:
     else:
         hint = "zoo list shows every model"
     return UsageError(f"no model matches {pattern!r}", hint)
+
+
+def _licenses(entries: list[ModelEntry]) -> set[str]:
+    return {p.license for e in entries for p in e.pretrained if p.license}

@@ -107,6 +107,9 @@ def resolved(recipe: Recipe, *, data: Data, preprocess: Preprocess, precision: s
         ("data.val", recipe.data.val),
         ("model.weights", recipe.model.weights),
     ):
-        if value is not None and os.path.exists(value):
-            changes[key] = str(Path(value).resolve())
+        if value is None:
+            continue
+        scheme, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)
+        if os.path.exists(path):
+            changes[key] = f"{scheme}{Path(path).resolve()}"
     return build(recipe.model_dump(), changes)

@@ -136,6 +136,9 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
             weights="none" if problems else recipe.model.weights,
             drop=recipe.model.drop,
             drop_path=recipe.model.drop_path,
+            pool=recipe.model.pool,
+            stem=recipe.model.stem,
+            head_init=recipe.model.head_init,
         )
         plan = resolve_plan(recipe.freeze, model.groups, model.module)
     if problems or data is None or model is None or plan is None:
@@ -184,6 +187,7 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
         loss,
         images,
         targets,
+        auxiliary=model.auxiliary or 0.0,
         then=lambda step: choose_precision(asked, device, step, module, images),
     )
     groups = parameter_groups(
@@ -216,6 +220,7 @@ def prepare(recipe: Recipe, *, output_dir: Path | None = None, progress: bool = 
         amp_dtype=precision.dtype,
         grad_accum_steps=recipe.train.grad_accum_steps,
         clip_grad=recipe.train.clip_grad,
+        auxiliary=model.auxiliary or 0.0,
     )
     resolved = checks.resolved(recipe, data=data, preprocess=preprocess, precision=precision.name, workers=workers)
     notes = tuple(n for n in (data.rule, size_note, f"precision {precision.name}: {precision.reason}") if n)

@@ -11,32 +11,14 @@ from torch import Tensor, nn
 
 from zoo.catalog import find_weights
 from zoo.catalog.costs import count_macs, count_params
+from zoo.catalog.refresh import remember_costs
 from zoo.errors import ModelError, nearest
 from zoo.models import Model, WeightsReport, build, skeleton
 from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import GroupPlan, resolve_plan
+from zoo.workflows.tensors import TensorSummary, summarise
 
-__all__ = ["ModelSummary", "TensorSummary", "inspect"]
-
-
-@dataclass(frozen=True)
-class TensorSummary:
-    """mean and std (of the whole tensor, the population's) are None for an empty tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    mean: float | None
-    std: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "mean": self.mean,
-            "std": self.std,
-        }
+__all__ = ["ModelSummary", "inspect"]
 
 
 @dataclass(frozen=True)
@@ -136,11 +118,14 @@ def inspect(
     if weights != "none" or params is not None:
         loaded = build(name, classes=classes, in_chans=in_chans, weights=weights)
     model = loaded or bare
-    tensors = () if loaded is None or params is None else _summaries(loaded.module, params)
+    tensors = () if loaded is None or params is None else summarise(_tensors_of(loaded.module, params))
     cfg = model.pretrained_cfg
     entry, _ = find_weights(name)
     published = entry.weights(cfg["tag"]) if cfg.get("tag") else None
     gmacs, output_shape = _run(bare, name, classes, in_chans)
+    if entry.params is None and classes is None and in_chans == entry.preprocess.channels:
+        macs = None if gmacs is None else round(gmacs * 1e9)
+        remember_costs(entry.name, params=count_params(bare.module), macs=macs)
     return ModelSummary(
         name=model.name,
         source=model.source,
@@ -204,19 +189,6 @@ def _tensors_of(module: nn.Module, path: str) -> dict[str, Tensor]:
 def _some(names: Sequence[str] | dict[str, Tensor]) -> str:
     """The top-level parts that hold tensors."""
     return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
-
-
-def _summaries(module: nn.Module, path: str) -> tuple[TensorSummary, ...]:
-    return tuple(
-        TensorSummary(
-            name=name,
-            shape=tuple(tensor.shape),
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            mean=float(tensor.detach().double().mean()) if tensor.numel() else None,
-            std=float(tensor.detach().double().std(correction=0)) if tensor.numel() else None,
-        )
-        for name, tensor in _tensors_of(module, path).items()
-    )
 
 
 def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:

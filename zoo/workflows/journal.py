@@ -46,6 +46,10 @@ def announce(
     for bad in data.problems:
         say(f"  left out {bad}")
     say(f"model: {model.name} ({model.source}), weights: {model.weights.source}")
+    if model.weights.source != "none":
+        say(f"  {model.weights.summary()}")
+    if model.auxiliary is not None:
+        say(f"  auxiliary heads learn too, their losses weighted {model.auxiliary:g}")
     learning = sum(g.learning for g in plan.groups)
     total = sum(g.parameters for g in plan.groups)
     say(f"freeze {plan.text}: {learning:,} of {total:,} parameters learn")
@@ -104,7 +108,7 @@ def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Prepro
     run.update(
         status="running",
         model=model.name,
-        weights={"source": model.weights.source, "revision": model.weights.revision, "sha256": model.weights.sha256},
+        weights=model.weights.to_dict(),
         seed=recipe.train.seed,
         device=_device_name(device),
         precision=recipe.train.amp_dtype,

@@ -22,6 +22,9 @@ class Options(TypedDict, total=False):
     classes: int | None
     in_chans: int | None
     img_size: int | None
+    drop: float | None
+    drop_path: float | None
+    pool: str | None
     freeze: str | int | None
     weights: str | Path | None
     epochs: int | None
@@ -45,6 +48,9 @@ _FIELDS = {
     "classes": "model.classes",
     "in_chans": "model.in_chans",
     "img_size": "model.img_size",
+    "drop": "model.drop",
+    "drop_path": "model.drop_path",
+    "pool": "model.pool",
     "freeze": "freeze",
     "weights": "model.weights",
     "epochs": "train.epochs",

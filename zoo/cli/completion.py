@@ -1,0 +1,62 @@
+"""What the shell offers after Tab. Each function is given the word so far; the shell runs the program again for it.
+
+They read the catalog's index and the names of files, and import no model library: a shell waits for them. Names come
+without descriptions, which typer would have rich format one by one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+__all__ = ["complete_model", "complete_model_or_file", "complete_recipe"]
+
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of the catalog; after a dot, the tags of the model's weights."""
+    from zoo.catalog import search_weights
+    from zoo.catalog.index import load_index
+
+    word = incomplete.lower()
+    if any(c in word for c in "*?["):
+        return []  # a pattern of `zoo list`, which the shell must leave alone
+    if "." in word:
+        plain, _, tag = word.partition(".")
+        found = [p.name for p in search_weights(f"{plain}.*")]
+        return [n for n in found if n.lower().startswith(f"{plain}.{tag}")]
+    names = list(load_index())
+    plain_names = (n.rpartition("/")[2] for n in names)
+    return list(dict.fromkeys(n for n in (*names, *plain_names) if n.startswith(word)))
+
+
+def complete_model_or_file(incomplete: str) -> list[str]:
+    """As `complete_model`, and folders and files of weights."""
+    return [*complete_model(incomplete), *_files(incomplete, _WEIGHTS)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Names of the shipped recipes, and folders and YAML files."""
+    return [*(n for n in _recipes() if n.startswith(incomplete)), *_files(incomplete, (".yaml", ".yml"))]
+
+
+def _recipes() -> list[str]:
+    from zoo.recipe import shipped
+
+    return list(shipped())
+
+
+def _files(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Paths that begin with `incomplete`: folders, with a slash behind them, and files that end so."""
+    folder, _ = os.path.split(incomplete)
+    try:
+        with os.scandir(os.path.expanduser(folder) or ".") as entries:
+            found = sorted((e.name, e.is_dir()) for e in entries)
+    except OSError:
+        return  # no such folder: nothing to offer
+    for name, is_folder in found:
+        path = os.path.join(folder, name)
+        hidden = name.startswith(".") and not os.path.basename(incomplete).startswith(".")
+        if path.startswith(incomplete) and not hidden and (is_folder or name.endswith(suffixes)):
+            yield f"{path}/" if is_folder else path

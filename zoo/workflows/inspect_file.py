@@ -1,0 +1,229 @@
+"""What a file of weights or a run holds, and which architectures it fits: `zoo inspect PATH`. Nothing is executed."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.errors import DataError, ModelError, WeightsError, nearest
+from zoo.hub.hashes import sha256_of
+from zoo.models.architectures import ArchitectureFit, architectures_for
+from zoo.models.contents import Contents, read_contents
+from zoo.run import Run
+from zoo.workflows.tensors import TensorSummary, summarise
+
+__all__ = ["FileSummary", "RunFacts", "inspect_file", "is_file_of_weights"]
+
+# Below this an architecture says nothing about what the tensors are for.
+_RESEMBLES = 0.5
+_STATISTICS = ("running_mean", "running_var")
+_CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|head|heads|classifier|logits|last_linear|linear)\b.*weight$")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run's directory says of the weights in it. classes: names in the order of the logits. best: {"epoch",
+    "monitor", "value"} of the epoch whose weights these are, None before the first.
+    """
+
+    path: str
+    status: str
+    model: str
+    source: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, ...]
+    data: str | None
+    epochs_done: int | None
+    epochs: int | None
+    best: dict[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "classes": list(self.classes), "input_size": list(self.input_size)}
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """What is in a file of weights.
+
+    bytes: size of the file. format: "safetensors", "pytorch" (a zip archive) or "pytorch, legacy" (a bare pickle).
+    wrapping: keys under which the tensors lie in the file, outermost first. prefix: what was taken off all their names.
+    others: what else the file holds beside them, each with its kind. metadata: of a safetensors header. tensors: how
+    many. params: numbers in floating-point tensors, statistics of batch norm aside. dtypes: how many tensors of each.
+    first, last: name and shape, in the file's order. non_finite: tensors with NaN or infinity. classes, in_chans:
+    logits and image channels of the best fit, or guessed from names and shapes; None if nothing says so. fits: the
+    structures of the catalog that fit best, best first, none below half. summaries: of the tensors that were asked for.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    format: str
+    wrapping: tuple[str, ...]
+    prefix: str
+    others: dict[str, str]
+    metadata: dict[str, str]
+    tensors: int
+    params: int
+    dtypes: dict[str, int]
+    first: tuple[str, tuple[int, ...]]
+    last: tuple[str, tuple[int, ...]]
+    non_finite: tuple[str, ...]
+    classes: int | None
+    in_chans: int | None
+    fits: tuple[ArchitectureFit, ...]
+    run: RunFacts | None
+    summaries: tuple[TensorSummary, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, every field present."""
+        return {
+            **vars(self),
+            "wrapping": list(self.wrapping),
+            "first": {"name": self.first[0], "shape": list(self.first[1])},
+            "last": {"name": self.last[0], "shape": list(self.last[1])},
+            "non_finite": list(self.non_finite),
+            "fits": [fit.to_dict() for fit in self.fits],
+            "run": None if self.run is None else self.run.to_dict(),
+            "summaries": [s.to_dict() for s in self.summaries],
+        }
+
+
+def is_file_of_weights(text: str) -> bool:
+    """True if `text` means something on the disk, and not a model of the catalog; a model's name comes first, and
+    `./resnet34` is always a path.
+    """
+    from zoo.catalog import find_weights
+    from zoo.models.files import SUFFIXES
+
+    path = Path(text).expanduser()
+    if text.startswith((".", "/", "~")) or text.endswith(("/", *SUFFIXES)):
+        return True
+    try:
+        find_weights(text)
+    except ModelError:
+        return path.exists()
+    return False
+
+
+def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> FileSummary:
+    """What the file of weights, run or exported folder at `path` holds, and the `n` structures that it fits best.
+
+        zoo.inspect_file("runs/resnet34-photos").fits[0].names      # ('resnet34', 'torchvision/resnet34')
+
+    params: name of a module or tensor whose tensors are summarised. Tensors with NaN are reported, not refused.
+
+    Raises WeightsError if the file is not there, is damaged or would execute code; DataError for a damaged run.
+    """
+    given = Path(path).expanduser()
+    file, run = _locate(given)
+    contents = read_contents(file)
+    tensors = contents.tensors
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    fits = tuple(fit for fit in architectures_for(shapes, n) if fit.share >= _RESEMBLES)
+    names = list(shapes)
+    return FileSummary(
+        path=str(file),
+        bytes=file.stat().st_size,
+        sha256=sha256_of(file),
+        format=_format(file),
+        wrapping=contents.wrapping,
+        prefix=contents.prefix,
+        others=contents.others,
+        metadata=contents.metadata,
+        tensors=len(tensors),
+        params=sum(t.numel() for n, t in tensors.items() if t.is_floating_point() and not n.endswith(_STATISTICS)),
+        dtypes=dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors.values()).most_common()),
+        first=(names[0], shapes[names[0]]),
+        last=(names[-1], shapes[names[-1]]),
+        non_finite=tuple(name for name, tensor in tensors.items() if not _finite(tensor)),
+        classes=fits[0].classes if fits else _guess_classes(shapes),
+        in_chans=fits[0].in_chans if fits else _guess_channels(shapes),
+        fits=fits,
+        run=None if run is None else _facts(run),
+        summaries=() if params is None else summarise(_asked_for(tensors, params, contents)),
+    )
+
+
+def _locate(path: Path) -> tuple[Path, Run | None]:
+    """The file of weights that `path` means, and the run it belongs to if `path` is one."""
+    if not path.exists():
+        raise WeightsError(f"no file or run {path}", "look at the path; `zoo list` names the models")
+    if not path.is_dir():
+        return path, None
+    if (path / "run.json").is_file():
+        run = Run.open(path)
+        if not run.weights_file.is_file():
+            raise WeightsError(
+                f"{path} holds no weights yet ({run.status})", f"continue it with `zoo finetune --resume {path}`"
+            )
+        return run.weights_file, run
+    inside = path / "model.safetensors"
+    if not inside.is_file():
+        raise WeightsError(f"{path} holds neither a run nor a model.safetensors", "give a run's folder or a file")
+    return inside, None
+
+
+def _facts(run: Run) -> RunFacts:
+    info, record = run.info(), run.model_record()
+    model, data, best = record["model"], record.get("data"), info.get("best")
+    try:
+        return RunFacts(
+            path=str(run.path),
+            status=run.status,
+            model=str(model["name"]),
+            source=str(model["source"]),
+            classes=tuple(str(name) for name in record["classes"]),
+            input_size=tuple(int(n) for n in record["preprocess"]["input_size"]),
+            data=str(data["source"]) if isinstance(data, dict) and "source" in data else None,
+            epochs_done=info.get("epochs_done"),
+            epochs=info.get("epochs"),
+            best=best if isinstance(best, dict) else None,
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        said = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        raise DataError(f"{run.model_file} is damaged: {said}", "make the run again from its recipe.yaml") from e
+
+
+def _format(file: Path) -> str:
+    if file.suffix == ".safetensors":
+        return "safetensors"
+    return "pytorch" if zipfile.is_zipfile(file) else "pytorch, legacy"
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    # Numbers of one byte have no such test of their own.
+    return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
+
+
+def _guess_classes(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Rows of the last matrix that is named as classifiers are."""
+    rows = [shape[0] for name, shape in shapes.items() if len(shape) in (2, 4) and _CLASSIFIER.search(name)]
+    return rows[-1] if rows else None
+
+
+def _guess_channels(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Columns of the first kernel of a convolution that is wider than one pixel."""
+    return next((s[1] for s in shapes.values() if len(s) == 4 and s[2] > 1), None)
+
+
+def _asked_for(tensors: Mapping[str, Tensor], path: str, contents: Contents) -> dict[str, Tensor]:
+    found = {name: t for name, t in tensors.items() if name == path or name.startswith(f"{path}.")}
+    if not found:
+        modules = {name.rpartition(".")[0] for name in tensors}
+        close = nearest(path, sorted(modules | tensors.keys()))
+        top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
+        raise ModelError(
+            f"no module or tensor {path!r} in the file",
+            (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {top}",
+        )
+    return found
