@@ -32,16 +32,21 @@ if TYPE_CHECKING:
     from zoo.run import Run
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
+    from zoo.workflows.fetch import fetch
     from zoo.workflows.finetune import finetune, prepare, resume
     from zoo.workflows.inspect import inspect
-    from zoo.workflows.list_models import list_models, search_models
+    from zoo.workflows.inspect_file import inspect_file
+    from zoo.workflows.list_models import list_models, search_models, search_tags
     from zoo.workflows.predict import predict
     from zoo.workflows.settle import make_recipe
 
 _HOMES = {
     "list_models": "zoo.workflows.list_models",
     "search_models": "zoo.workflows.list_models",
+    "search_tags": "zoo.workflows.list_models",
     "inspect": "zoo.workflows.inspect",
+    "inspect_file": "zoo.workflows.inspect_file",
+    "fetch": "zoo.workflows.fetch",
     "make_recipe": "zoo.workflows.settle",
     "finetune": "zoo.workflows.finetune",
     "prepare": "zoo.workflows.finetune",

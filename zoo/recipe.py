@@ -53,6 +53,15 @@ class ModelSection(_Section):
     img_size: int | None = Field(None, ge=1, description="input height and width in pixels; the model's own if absent")
     drop: float | None = Field(None, ge=0, lt=1, description="dropout rate before the head")
     drop_path: float | None = Field(None, ge=0, lt=1, description="stochastic depth rate")
+    pool: str | None = Field(
+        None, description="global pooling before the head, e.g. avg, max, avgmax; timm models only"
+    )
+    stem: Literal["auto", "sum", "repeat", "mean", "zero"] = Field(
+        "auto", description="how pretrained filters meet other channel counts; auto: sum for 1 channel, else repeat"
+    )
+    head_init: Literal["default", "zero"] = Field(
+        "default", description="a new head starts as the library does, or at zero"
+    )
 
     @field_validator("weights", mode="before")
     @classmethod
