@@ -8,6 +8,7 @@ import pickle
 import tarfile
 import warnings
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +146,7 @@ BROKEN = {
     "duplicate keys": (lambda p: _with_header(p, f'{{"a":{_ONE},"a":{_ONE}}}'.encode(), bytes(4)), "names 'a' twice"),
     "no tensors": (lambda p: _with_header(p, {}), "holds no tensors"),
     "NaN": (lambda p: save_file({"a": torch.tensor([1.0, float("nan")])}, p), "a holds numbers that are not finite"),
+    "a scalar NaN": (lambda p: save_file({"a": torch.tensor(float("nan"))}, p), "a holds numbers that are not finite"),
     "infinity": (lambda p: save_file({"a": torch.tensor([float("-inf")]).half()}, p), "not finite"),
     "overlapping": (
         lambda p: _with_header(p, f'{{"a":{_ONE},"b":{_ONE}}}'.encode(), bytes(4)),
@@ -203,3 +205,10 @@ def test_the_summary_of_a_report():
     assert bare.summary() == "2 tensors loaded, new head (10 classes); 1 missing, 0 unexpected"
     assert WeightsReport("none").summary() == "random weights"
     assert WeightsReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_a_scalar_may_be_an_open_bound(tmp_path: Path) -> None:
+    """timm's Gemma 4 encoders keep clip limits that are infinite until they are trained."""
+    saved = {"clip.input_max": torch.tensor(float("inf")), "weight": torch.ones(2)}
+    save_file(saved, tmp_path / "bounds.safetensors")
+    assert read_tensors(tmp_path / "bounds.safetensors")["clip.input_max"] == float("inf")

@@ -61,7 +61,7 @@ def read_weights(path: Path) -> Tensors:
     """The tensors of a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
 
     Raises WeightsError if the file cannot be read, holds anything but tensors and plain values, no tensor, other ones
-    than it announces, or a number that is not finite.
+    than it announces, or a number that is not finite (but for infinite scalars).
     """
     if not path.is_file():
         raise WeightsError(
@@ -75,7 +75,9 @@ def read_weights(path: Path) -> Tensors:
     if not tensors:
         raise WeightsError(f"{path} holds no tensors", "give a file that holds a model's state_dict")
     for name, tensor in tensors.items():
-        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
+        # A scalar may say "no bound" (Gemma's clip limits are minus and plus infinity); nothing may be NaN.
+        bound = tensor.ndim == 0 and bool(torch.isinf(tensor))
+        if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()) and not bound:
             raise WeightsError(f"{path} is damaged: {name} holds numbers that are not finite", "use another file")
     if versions is not None and tensors.keys() <= inner.keys():
         tensors._metadata = versions
