@@ -156,3 +156,23 @@ def test_the_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(UnreadableImage("a/b.jpg", "truncated file")))
     assert (error.path, error.reason, error.exit_code) == ("a/b.jpg", "truncated file", 3)
     assert error.hint
+
+
+@pytest.mark.parametrize("chunk", ["IHDR checksum", "IDAT data"])
+def test_a_png_that_fails_its_checksums_is_found(tmp_path: Path, chunk: str) -> None:
+    path = tmp_path / "flipped.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert check_image(str(path), decode=True) == ""
+    data = bytearray(path.read_bytes())
+    data[29 if chunk == "IHDR checksum" else data.index(b"IDAT") + 40] ^= 1
+    path.write_bytes(data)
+    assert check_image(str(path), decode=True) != ""
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_very_large_image_below_the_limit_is_read(tmp_path: Path) -> None:
+    """90 megapixels: Pillow warns of a decompression bomb from 89 on and refuses from 179 on, and so do we."""
+    path = tmp_path / "large.png"
+    Image.new("1", (9500, 9500), 1).save(path)
+    assert read_image(str(path), 1).shape == (9500, 9500, 1)

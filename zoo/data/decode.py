@@ -127,7 +127,8 @@ def read_image(path: str, channels: int, choose: Choose | None = None) -> Pixels
 def check_image(path: str, *, decode: bool) -> str:
     """Why the file at `path` is unreadable, "" if it is not. `decode`: read to the end, else only the header.
 
-    A JPEG's whole stream is read at an eighth of its size, which finds a missing end as a full decode would, sooner.
+    A JPEG's whole stream is read at an eighth of its size, which finds a missing end as a full decode would, sooner. A
+    PNG's checksums are compared, which decoding does not do: a flipped bit would pass as a picture.
     """
     try:
         with _open(path) as image:
@@ -136,6 +137,9 @@ def check_image(path: str, *, decode: bool) -> str:
                 image.load()
                 if image.mode in _WIDE_INTEGER or image.mode == "F":
                     _levels(image)
+                if image.format == "PNG":
+                    with _open(path) as again:
+                        again.verify()
     except UnreadableImage as e:
         return e.reason
     except _BROKEN as e:

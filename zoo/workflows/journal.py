@@ -77,9 +77,15 @@ def _runs_of_groups(plan: FreezePlan, width: int) -> list[str]:
             j += 1
         span = plan.groups[i : j + 1]
         name = span[0].name if i == j else f"{span[0].name}-{span[-1].name}"
-        lines.append(f"  {name:<{width}}  {sum(g.parameters for g in span):>13,}  {states[i]}")
+        modules = _named([m for g in span for m in g.modules])
+        lines.append(f"  {name:<{width}}  {sum(g.parameters for g in span):>13,}  {states[i]:<6}  {modules}")
         i = j + 1
     return lines
+
+
+def _named(modules: Sequence[str]) -> str:
+    """All of a few module paths, the first and the last of many."""
+    return ", ".join(modules) if len(modules) <= 4 else f"{modules[0]} … {modules[-1]}"
 
 
 def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device) -> None:
