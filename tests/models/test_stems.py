@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 
 from zoo.errors import ModelError
 from zoo.models import build, skeleton
-from zoo.models.stems import adapt_kernel, extend_statistics
+from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
 
 CHANNELS = (1, 2, 3, 4, 6, 13)
 
@@ -150,3 +150,19 @@ def test_a_rule_that_cannot_be_followed_is_said(options, said):
     with pytest.raises(ModelError, match=said) as e:
         build("test_resnet", classes=2, weights="none", **options)
     assert e.value.hint
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize(("rule", "channels"), [("repeat", 6), ("mean", 4), ("zero", 5), ("sum", 1)])
+def test_a_linear_stem_on_flattened_patches_follows_the_same_rules(
+    channels_last: bool, rule: str, channels: int
+) -> None:
+    """NaFlexVit and Gemma 4 multiply flattened patches: the same as a convolution with the patch as its kernel."""
+    conv = torch.randn(7, 3, 4, 4)
+
+    def flat(kernel: torch.Tensor) -> torch.Tensor:
+        pixels = kernel.flatten(2)  # (out, channels, pixels)
+        return (pixels.mT if channels_last else pixels).flatten(1)
+
+    adapted = adapt_patches(flat(conv), channels, rule, source=3, channels_last=channels_last)
+    assert torch.equal(adapted, flat(adapt_kernel(conv, channels, rule)))

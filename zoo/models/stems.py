@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError
 
-__all__ = ["Rule", "adapt_kernel", "extend_statistics", "first_convolution", "replace_first_convolution", "rule_for"]
+__all__ = [
+    "Rule",
+    "adapt_kernel",
+    "adapt_patches",
+    "extend_statistics",
+    "first_convolution",
+    "replace_first_convolution",
+    "rule_for",
+]
 
 Rule = Literal["auto", "sum", "repeat", "mean", "zero"]
 
@@ -54,6 +62,18 @@ def adapt_kernel(weight: Tensor, channels: int, rule: str = "auto", *, source: i
     # (out, pixels, source, …); half precision is summed in float, as timm does.
     kernel = weight.float().reshape(weight.shape[0], -1, made_for, *weight.shape[2:])
     return _adapt(kernel, channels, rule_for(rule, channels)).flatten(1, 2).to(weight.dtype)
+
+
+def adapt_patches(weight: Tensor, channels: int, rule: str, *, source: int, channels_last: bool) -> Tensor:
+    """(out, P·S) → (out, P·C): the weight of a linear stem on flattened patches of P pixels, each pixel adapted.
+
+    channels_last: the patch is (pixels, channels), the channel running fastest (NaFlexVit), else (channels, pixels)
+    (Gemma 4).
+    """
+    pixels = weight.shape[1] // source
+    folded = weight.view(weight.shape[0], pixels, source).mT if channels_last else weight.view(-1, source, pixels)
+    adapted = adapt_kernel(folded.unsqueeze(-1), channels, rule).squeeze(-1)
+    return (adapted.mT if channels_last else adapted).flatten(1)
 
 
 def _adapt(kernel: Tensor, channels: int, rule: Rule) -> Tensor:

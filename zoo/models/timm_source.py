@@ -17,7 +17,7 @@ from zoo.errors import ModelError, WeightsError
 from zoo.models.fit import Fit, is_under, load_fitting
 from zoo.models.heads import AUXILIARY
 from zoo.models.positions import resample
-from zoo.models.stems import adapt_kernel, extend_statistics
+from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["arguments", "create", "head_of", "preprocess_of", "published"]
@@ -175,8 +175,11 @@ def _fit(
     made_for = _channels_in(model, tensors, stems, in_chans)
     for path in stems:
         key = f"{path}.weight"
-        if key in tensors and tensors[key].ndim == 4 and made_for != in_chans:
-            tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=made_for)
+        if key in tensors and made_for != in_chans:
+            if tensors[key].ndim == 4:
+                tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=made_for)
+            elif (channels_last := _folded_patches(model, path)) is not None:
+                tensors[key] = adapt_patches(tensors[key], in_chans, stem, source=made_for, channels_last=channels_last)
     cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
     rows = next((shapes[f"{p}.weight"][0] for p in _listed(cfg.get("classifier")) if f"{p}.weight" in shapes), None)
     if rows is not None and rows != cfg["num_classes"] + (cfg.get("label_offset") or 0):
@@ -259,7 +262,18 @@ def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: tuple[s
         if isinstance(module, nn.Conv2d) and kernel.ndim == 4:
             # A stem that folds pixels into channels sees several for each channel of the image.
             return max(1, kernel.shape[1] * in_chans * module.groups // module.in_channels)
+        if isinstance(module, nn.Linear) and kernel.ndim == 2 and _folded_patches(model, path) is not None:
+            return max(1, kernel.shape[1] * in_chans // module.in_features)
     return in_chans
+
+
+def _folded_patches(model: nn.Module, path: str) -> bool | None:
+    """For a linear stem on flattened patches: whether the channel runs fastest in them. None for any other module."""
+    embedding = model.get_submodule(path.rpartition(".")[0])
+    if type(embedding).__name__ == "Gemma4PatchEmbed":
+        return False
+    channels_last = getattr(embedding, "channels_last", None)
+    return bool(channels_last) if type(embedding).__name__ == "NaFlexEmbeds" and channels_last is not None else None
 
 
 def _listed(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
