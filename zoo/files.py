@@ -16,23 +16,31 @@ from zoo.errors import DataError, TrainingError, ZooError, writing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["atomic_write", "read_json", "save_tensors", "uninterrupted", "write_json", "write_text"]
+__all__ = ["atomic_write", "read_json", "replace_file", "save_tensors", "uninterrupted", "write_json", "write_text"]
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(temporary path)`, flush it to the disk, rename it to `path`. A failure leaves the old file.
+
+    Raises the system's OSError, for those who have words of their own for it; `atomic_write` has ours.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, write: Callable[[Path], None], kind: type[ZooError] = TrainingError) -> None:
-    """Call `write(temporary path)`, flush it to the disk, rename it to `path`. A failure leaves the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with writing(path, kind):
-            write(temporary)
-            descriptor = os.open(temporary, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """As `replace_file`; the system's refusal becomes a `kind` of ours."""
+    with writing(path, kind):
+        replace_file(path, write)
 
 
 def write_json(path: Path, value: Any, kind: type[ZooError] = TrainingError) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.catalog.entries import ModelEntry, to_record
 from zoo.catalog.index import FORMAT, natural_key
+from zoo.files import replace_file
 
 __all__ = ["render", "write_index"]
 
@@ -31,9 +31,8 @@ def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], rename
 
 def write_index(path: Path, text: str) -> None:
     """Replace `path` at once: a reader sees the old index or the new one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+
+    def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    replace_file(path, write)

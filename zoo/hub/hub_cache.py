@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zoo.files import replace_file
 from zoo.hub.endpoint import require_endpoint
 from zoo.hub.hashes import Expected, expected_by_etag, sha256_of
 from zoo.hub.transfer import unwritable
@@ -142,6 +143,8 @@ class Place:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="ascii")
-    os.replace(temporary, path)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="ascii")
+
+    replace_file(path, write)
