@@ -29,7 +29,7 @@ def test_every_problem_at_once_with_the_nearest_key() -> None:
         "data": {"workers": -1, "unreadable": "ignore", "batch_size": 0},
     }
     with pytest.raises(RecipeError) as e:
-        build(wrong, parse_assignments(["freeze.deep=1", "model.classes=1"]))
+        build(wrong, parse_assignments(["freeze.deep=1", "model.classes=0"]))
     text = e.value.message
     for part in (
         "unknown key modle; did you mean model?",
@@ -42,7 +42,7 @@ def test_every_problem_at_once_with_the_nearest_key() -> None:
         "data.workers: should be 0 or more, or auto",
         "data.unreadable: should be 'error' or 'skip'",
         "data.batch_size: should be greater than or equal to 1",
-        "model.classes: should be greater than or equal to 2",
+        "model.classes: should be greater than or equal to 1",
     ):
         assert part in text
     assert e.value.exit_code == 2
@@ -64,7 +64,7 @@ def test_the_default_recipe_follows_the_plan() -> None:
 def test_another_loss_does_not_inherit_the_recipe_s_parameters() -> None:
     recipe = make_recipe("resnet18", recipe="large-different", loss="multi_margin")
     assert recipe.loss.params == {}
-    same = make_recipe("resnet18", recipe="large-different", loss="cross_entropy")
+    same = make_recipe("resnet18", recipe="large-different", loss="auto")
     assert same.loss.params == {"label_smoothing": 0.1}
 
 

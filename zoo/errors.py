@@ -58,10 +58,16 @@ class UsageError(ZooError):
 
 
 class RecipeError(UsageError):
-    """`problems` holds every mistake found, so that one run reports all of them."""
+    """`problems` holds every mistake found, so that one run reports all of them.
 
-    def __init__(self, problems: Sequence[str], hint: str = "", *, where: str = "recipe") -> None:
+    rest: the recipe without the mistakes, for whoever wants to check what else is wrong; None if there is none.
+    """
+
+    def __init__(
+        self, problems: Sequence[str], hint: str = "", *, where: str = "recipe", rest: object | None = None
+    ) -> None:
         self.problems = tuple(problems)
+        self.rest = rest
         if len(self.problems) == 1:
             message = f"{where}: {self.problems[0]}"
         else:

@@ -1,0 +1,23 @@
+"""The typed recipe: what every step of a run does; read from YAML, changed by `--set` and flags, saved with the run.
+
+    recipe = build(load_values("head-only"), {"model.name": "resnet34", "train.epochs": 5})
+    text = dump(recipe)                                # fully resolved; loading it again gives an equal recipe
+
+Only `zoo.workflows` reads a Recipe; the rooms below take plain values.
+"""
+
+from zoo.recipe.files import copy_to, describe, dump, load_values, recipe_path, shipped
+from zoo.recipe.overrides import build, parse_assignments
+from zoo.recipe.sections import Recipe
+
+__all__ = [
+    "Recipe",
+    "build",
+    "copy_to",
+    "describe",
+    "dump",
+    "load_values",
+    "parse_assignments",
+    "recipe_path",
+    "shipped",
+]

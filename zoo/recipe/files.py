@@ -1,0 +1,101 @@
+"""Recipes as YAML files: the shipped ones, the user's, and those in run directories."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RecipeError, UsageError, nearest
+from zoo.recipe.sections import Recipe
+
+__all__ = ["copy_to", "describe", "dump", "load_values", "parse_yaml", "recipe_path", "recipes_folder", "shipped"]
+
+
+def recipes_folder() -> Path:
+    """Where the shipped recipes lie: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).parents[1] / "_recipes"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+
+
+def shipped() -> dict[str, Path]:
+    """Name → file of every recipe that comes with zoo, sorted by name."""
+    return {p.stem: p for p in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def describe(path: Path) -> str:
+    """The one-line description of the recipe at `path`."""
+    return str(load_values(path).get("description", ""))
+
+
+def load_values(name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The plain values of a recipe: a shipped name, a YAML file, or a run directory (its recipe.yaml).
+
+    Raises UsageError if there is no such recipe, RecipeError if it is not YAML with a mapping at the top.
+    """
+    path = recipe_path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise RecipeError([f"cannot be read: {e}"], "give a YAML text file", where=str(path)) from e
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise RecipeError(["the top level must be a mapping of sections"], "see `zoo recipes full`", where=str(path))
+    return values
+
+
+def copy_to(name: str | os.PathLike[str], target: Path) -> None:
+    """Copy a recipe with its comments. Raises UsageError if `target` exists or cannot be written."""
+    text = recipe_path(name).read_text(encoding="utf-8")
+    try:
+        with target.open("x", encoding="utf-8") as f:
+            f.write(text)
+    except FileExistsError:
+        raise UsageError(f"{target} exists already", "choose another name") from None
+    except OSError as e:
+        raise UsageError(f"cannot write {target}: {e.strerror}", "choose another place") from e
+
+
+def recipe_path(name: str | os.PathLike[str]) -> Path:
+    """The file that `name` stands for: a text is a shipped recipe's name first, a path-like object always a path."""
+    known = shipped()
+    path = Path(name)
+    if isinstance(name, str) and name in known:
+        return known[name]
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    if path.is_file():
+        return path
+    close = nearest(str(name), known)
+    raise UsageError(
+        f"no recipe {str(name)!r}: neither a shipped one nor a file",
+        (f"did you mean {' or '.join(close)}? " if close else "") + f"shipped: {', '.join(known)}",
+    )
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    # YAML 1.2, so that 3e-4 is a number and `no` is a word. PyYAML reads 1.1, where both are otherwise.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark is not None else ""
+        raise RecipeError([f"{place}{getattr(e, 'problem', None) or 'not YAML'}"], "mend the YAML", where=where) from e
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML with every field, in the order of the sections above."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 10_000
+    stream = io.StringIO()
+    yaml.dump(recipe.model_dump(), stream)
+    return stream.getvalue()
