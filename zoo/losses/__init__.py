@@ -1,62 +1,287 @@
-"""Losses by name. A loss is `(output, target) → scalar`: logits (N, K) float, classes (N,) int64.
+"""Losses by name. A loss is `(output, target) → scalar`: logits in, computed in float32, targets as `zoo.tasks` says.
 
-Adding one: a small file here (or a class of torch.nn), one line in the table, one test.
+    make_loss("focal", {"gamma": 2})(output, target)
+    make_loss("CrossEntropyLoss", {}, class_weights=weights)      # torch's own names are names too
+    make_loss("my_losses:MyLoss", {"margin": 0.2})                # a class or a plain function of the user's
+
+Adding one: a small file here, one line in the table, one test. Listing the table imports no torch.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo.components import Component, check_params, resolve
 from zoo.errors import UsageError, ZooError
+from zoo.losses.unfit import why_unfit
+from zoo.tasks import TaskName
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Loss = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["LOSSES", "Loss", "LossComponent", "make_loss", "problems"]
 
-__all__ = ["LOSSES", "make_loss", "problems"]
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
-LOSSES: dict[str, Component] = {
-    "cross_entropy": Component(
-        "torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood; takes label_smoothing"
+
+@dataclass(frozen=True)
+class LossComponent(Component):
+    """tasks: whose targets it takes. class_weights: the parameter that takes (K,) factors of the classes' examples (or
+    the labels' positives), None if there is none. aliases: other names, among them torch's class. shares: whether
+    single-label targets may be shares of the classes (N, K), as mixed images have them."""
+
+    tasks: tuple[TaskName, ...] = field(kw_only=True)
+    class_weights: str | None = field(default=None, kw_only=True)
+    aliases: tuple[str, ...] = field(default=(), kw_only=True)
+    shares: bool = field(default=False, kw_only=True)
+
+
+def _torch(
+    class_name: str,
+    ours: str,
+    description: str,
+    *tasks: TaskName,
+    weights: str | None = None,
+    shares: bool = False,
+) -> LossComponent:
+    path = f"zoo.losses.torch_losses:{ours}"
+    aliases = (class_name,)
+    return LossComponent(path, description, tasks=tasks, class_weights=weights, aliases=aliases, shares=shares)
+
+
+def _own(
+    path: str, description: str, *tasks: TaskName, weights: str | None = None, aliases: tuple[str, ...] = ()
+) -> LossComponent:
+    return LossComponent(f"zoo.losses.{path}", description, tasks=tasks, class_weights=weights, aliases=aliases)
+
+
+LOSSES: dict[str, LossComponent] = {
+    # one class of several
+    "cross_entropy": _torch(
+        "CrossEntropyLoss",
+        "CrossEntropy",
+        "softmax and negative log-likelihood; takes label_smoothing, ignore_index",
+        "single-label",
+        weights="weight",
+        shares=True,
     ),
-    "multi_margin": Component(
-        "torch.nn:MultiMarginLoss", "multi-class hinge (Crammer and Singer 2001); takes p, margin"
+    "nll": LossComponent(
+        "zoo.losses.torch_losses:NLL",
+        "cross entropy without label_smoothing",
+        tasks=("single-label",),
+        class_weights="weight",
+        aliases=("NLLLoss", "NLLLoss2d"),
+        shares=True,
     ),
+    "soft_target_cross_entropy": LossComponent(
+        "zoo.losses.soft_target_cross_entropy:SoftTargetCrossEntropy",
+        "cross entropy against a distribution over the classes (or class numbers)",
+        tasks=("single-label",),
+        class_weights="weight",
+        shares=True,
+    ),
+    "kl_div": _torch(
+        "KLDivLoss", "KLDiv", "Kullback-Leibler divergence from the target distribution", "single-label", shares=True
+    ),
+    "multi_margin": _torch(
+        "MultiMarginLoss",
+        "MultiMargin",
+        "multi-class hinge (Crammer and Singer 2001); takes p, margin",
+        "single-label",
+        weights="weight",
+    ),
+    # one class of several, or several labels
+    "bce_with_logits": _torch(
+        "BCEWithLogitsLoss",
+        "BCEWithLogits",
+        "binary cross entropy of each output; takes pos_weight",
+        "multi-label",
+        "single-label",
+        weights="pos_weight",
+        shares=True,
+    ),
+    "bce": _torch(
+        "BCELoss", "BCE", "binary cross entropy without pos_weight", "multi-label", "single-label", shares=True
+    ),
+    "focal": _own(
+        "focal:Focal",
+        "cross entropy that lets easy examples count less (Lin et al. 2017); takes gamma, alpha",
+        "single-label",
+        "multi-label",
+        weights="weight",
+    ),
+    "dice": _own(
+        "dice:Dice", "overlap: 1 - Dice coefficient; takes smooth", "multi-label", "single-label", weights="weight"
+    ),
+    "jaccard": _own(
+        "jaccard:Jaccard",
+        "overlap: 1 - intersection over union; takes smooth",
+        "multi-label",
+        "single-label",
+        weights="weight",
+        aliases=("iou",),
+    ),
+    "tversky": _own(
+        "tversky:Tversky",
+        "overlap with a price for false positives (alpha) and misses (beta)",
+        "multi-label",
+        "single-label",
+        weights="weight",
+    ),
+    # several labels
+    "bce_dice": _own(
+        "bce_dice:BCEDice", "binary cross entropy and Dice; takes dice_share", "multi-label", weights="pos_weight"
+    ),
+    "asymmetric": _own(
+        "asymmetric:Asymmetric",
+        "binary cross entropy that puts easy negatives aside (Ridnik et al. 2021)",
+        "multi-label",
+        weights="pos_weight",
+    ),
+    "soft_margin": _torch("SoftMarginLoss", "SoftMargin", "log(1 + exp(-yx)) of each output", "multi-label"),
+    "multilabel_margin": _torch(
+        "MultiLabelMarginLoss", "MultiLabelMargin", "ranks an image's labels above the others", "multi-label"
+    ),
+    "multilabel_soft_margin": _torch(
+        "MultiLabelSoftMarginLoss", "MultiLabelSoftMargin", "binary cross entropy, averaged by image", "multi-label"
+    ),
+    # numbers
+    "mse": _torch("MSELoss", "MSE", "squared error", "regression"),
+    "l1": _torch("L1Loss", "L1", "absolute error", "regression"),
+    "smooth_l1": _torch("SmoothL1Loss", "SmoothL1", "squared error up to beta, absolute beyond", "regression"),
+    "huber": _torch("HuberLoss", "Huber", "smooth_l1 times delta; takes delta", "regression"),
+    "sobolev": _own("sobolev:Sobolev", "error of the values and of their slopes; takes slope_weight", "regression"),
 }
 
+_NAMES = {alias: name for name, entry in LOSSES.items() for alias in (name, *entry.aliases)}
+# What a wrong loss of the user's raises when it is built; anything else its traceback explains best.
+_BUILD_ERRORS = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
-def problems(name: str, params: Mapping[str, Any]) -> list[str]:
-    """What would keep `make_loss(name, params)` from working, one line each."""
+
+def problems(
+    name: str,
+    params: Mapping[str, Any],
+    task: TaskName | None = None,
+    *,
+    class_weights: str = "none",
+    mixed: bool = False,
+) -> list[str]:
+    """What would keep `make_loss(name, params)` from working for `task`, one line each.
+
+    class_weights: "none", or anything else if the loss will be given some. mixed: whether images, and with them
+    targets, will be mixed.
+    """
     try:
-        factory = resolve(name, LOSSES, "loss")
+        factory = _resolve(name)
     except ZooError as e:
         return [f"loss.name: {e}"]
-    return check_params(factory, params, given=_called_with(factory), label="loss.params")
+    entry = _entry(name)
+    found = []
+    if entry is not None and task is not None and task not in entry.tasks:
+        fitting = [n for n, other in LOSSES.items() if task in other.tasks]
+        found.append(
+            f"loss.name: {name} is a loss of {' and '.join(entry.tasks)}; of {task} there are {', '.join(fitting)}"
+        )
+    if entry is not None and mixed and task == "single-label" and not entry.shares:
+        able = ", ".join(n for n, other in LOSSES.items() if other.shares)
+        found.append(f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix make; {able} do")
+    wrong = check_params(factory, params, given=_called_with(factory), label="loss.params")
+    found += wrong or _call_problems(name, factory)
+    if not wrong and entry is not None:
+        try:
+            factory(**{**entry.defaults, **params})
+        except (TypeError, ValueError) as e:
+            found.append(f"loss.params: {name}: {e}")
+    if class_weights != "none":
+        try:
+            _weights_parameter(name, factory, params)
+        except UsageError as e:
+            found.append(f"loss.class_weights: {e}")
+    return found
 
 
-def make_loss(name: str, params: Mapping[str, Any]) -> Loss:
+def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | None = None) -> Loss:
     """A table's or a user's loss. A class is built with `params`; a function gets them beside (output, target).
 
-    Raises UsageError if the name, a parameter or the object is not usable.
+    class_weights: (K,), for the parameter that the table names, or a user's `weight`. What the table names is an
+    nn.Module, and so is a user's function with parameters: `.to(device)` moves the weights.
+
+    Raises UsageError if the name, a parameter or the object is not usable, or if it takes no class weights.
     """
-    factory = resolve(name, LOSSES, "loss")
+    factory = _resolve(name)
+    entry = _entry(name)
+    values = {**(entry.defaults if entry else {}), **params}
+    if class_weights is not None:
+        values[_weights_parameter(name, factory, params)] = class_weights
+    if not inspect.isclass(factory):
+        from zoo.losses.bound import BoundFunction
+
+        return BoundFunction(factory, values) if values else cast("Loss", factory)
+    try:
+        loss: Any = factory(**values)
+    except _BUILD_ERRORS as e:
+        raise UsageError(f"loss {name!r} cannot be built: {e}", "correct loss.params") from e
+    if entry is not None:
+        loss.__name__ = name  # what messages call it
+    if not callable(loss):
+        raise UsageError(f"loss {name!r} makes a {type(loss).__name__}, which cannot be called", _EXPECTED)
+    return cast("Loss", loss)
+
+
+_EXPECTED = "a loss takes (output, target) and returns a scalar tensor"
+
+
+def _entry(name: str) -> LossComponent | None:
+    """None for the user's own. "torch.nn:MSELoss" is the table's: torch's own class takes no list for its weights."""
+    return LOSSES.get(_NAMES.get(name.removeprefix("torch.nn:"), ""))
+
+
+def _resolve(name: str) -> Any:
+    if reason := why_unfit(name):
+        raise UsageError(f"loss {name!r} does not fit a task here: {reason}", f"known: {', '.join(sorted(LOSSES))}")
+    factory = resolve(_NAMES.get(name.removeprefix("torch.nn:"), name), LOSSES, "loss")
     if not callable(factory):
         raise UsageError(f"loss {name!r} is a {type(factory).__name__}, not a class or a function")
-    if not inspect.isclass(factory):
-        return cast("Loss", functools.partial(factory, **params) if params else factory)
+    return factory
+
+
+def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
     try:
-        return cast("Loss", factory(**params))
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"loss {name!r} cannot be built: {e}", "correct loss.params") from e
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some C callables publish no signature
+        return {}
 
 
 def _called_with(factory: Any) -> tuple[str, ...]:
     """The names of a plain function's first two parameters: the loop gives them."""
-    if inspect.isclass(factory) or not callable(factory):
-        return ()
-    return tuple(inspect.signature(factory).parameters)[:2]
+    return () if inspect.isclass(factory) else tuple(_parameters(factory))[:2]
+
+
+def _call_problems(name: str, factory: Any) -> list[str]:
+    """A plain function must take two arguments by position."""
+    parameters = _parameters(factory)
+    if inspect.isclass(factory) or not parameters:
+        return []
+    kinds = [p.kind for p in parameters.values()]
+    places = sum(k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in kinds)
+    if places >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return []
+    return [f"loss.name: {name} takes ({', '.join(parameters)}); {_EXPECTED}"]
+
+
+def _weights_parameter(name: str, factory: Any, params: Mapping[str, Any]) -> str:
+    """The parameter that takes class weights. Raises UsageError if there is none, or if `params` sets it already."""
+    entry = _entry(name)
+    found = entry.class_weights if entry else "weight" if "weight" in _parameters(factory) else None
+    if found is None:
+        takers = ", ".join(n for n, other in LOSSES.items() if other.class_weights)
+        own = "" if entry else "; a loss of your own takes them as a parameter named weight"
+        raise UsageError(f"the loss {name} takes no class weights", f"those that do: {takers}{own}")
+    if found in params:
+        raise UsageError(
+            f"the loss {name} is given {found} by loss.params and by --class-weights", "leave one of them out"
+        )
+    return found

@@ -1,0 +1,45 @@
+"""Binary cross entropy and Dice together: one sees each pixel, the other the mask as a whole."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.losses.base import LogitsLoss, Weights, labels, mean_of, number, spread, whole
+from zoo.losses.dice import Dice
+
+__all__ = ["BCEDice"]
+
+
+class BCEDice(LogitsLoss):
+    """(1 - dice_share)·BCE(x, t) + dice_share·Dice(σ(x), t).
+
+    BCE is the mean over all outputs, Dice as in `zoo.losses.dice`, both of σ(x): class numbers become one-hot labels.
+    An empty mask leaves the BCE and what Dice says of it. pos_weight: (C,) factors of the BCE's positives.
+    ignore_index: positions of this class number do not count; where none counts the loss is 0. Source: the sum of
+    cross entropy and Dice of nnU-Net (Isensee et al. 2021, Methods), with sigmoids.
+
+    Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class numbers.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        dice_share: float = 0.5,
+        smooth: float = 1.0,
+        pos_weight: Weights = None,
+        ignore_index: int = -100,
+    ) -> None:
+        super().__init__()
+        self.dice_share = number("dice_share", dice_share, least=0, most=1)
+        self.dice = Dice(smooth)
+        self.keep("pos_weight", pos_weight)
+        self.ignore_index = whole("ignore_index", ignore_index)
+
+    def compute(self, output: Tensor, target: Tensor) -> Tensor:
+        t, counts = labels(output, target, self.ignore_index)
+        pos_weight = spread(self.pos_weight, output, "pos_weight")
+        bce = F.binary_cross_entropy_with_logits(output, t, pos_weight=pos_weight, reduction="none")
+        p = output.sigmoid() if counts is None else output.sigmoid() * counts
+        return (1 - self.dice_share) * mean_of(bce, counts) + self.dice_share * (1 - self.dice.index(p, t))

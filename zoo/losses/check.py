@@ -1,0 +1,44 @@
+"""What a loss returned: said in the loss's name if a step cannot be taken from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, is_grad_enabled
+
+from zoo.errors import TrainingError, UsageError
+
+__all__ = ["check_value", "loss_name"]
+
+
+def loss_name(loss: Any) -> str:
+    """What messages call it: a table's name, or the user's function or class."""
+    name: str = getattr(loss, "__name__", type(loss).__name__)
+    return name
+
+
+def check_value(value: Any, loss: Any, output: Tensor, *, finite: bool = False) -> None:
+    """Raises UsageError unless `value`, which `loss` made of `output`, is a scalar that can be learned from.
+
+    finite: also raise TrainingError if it is NaN or infinite, which waits for the device: once, before the first step.
+    """
+    name = loss_name(loss)
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise UsageError(f"the loss {name} returned a {kind}, not a tensor", "return a scalar tensor")
+    if value.ndim:
+        raise UsageError(
+            f"the loss {name} returned shape {tuple(value.shape)}, not a scalar", "reduce it, e.g. with .mean()"
+        )
+    if not value.is_floating_point():
+        raise UsageError(f"the loss {name} returned {value.dtype}, not a real number", "return a float tensor")
+    if is_grad_enabled() and output.requires_grad and not value.requires_grad:
+        raise UsageError(
+            f"the loss {name} returned a number without a gradient",
+            "compute it from the output without argmax, .item(), .detach() or torch.tensor()",
+        )
+    if finite and not bool(value.isfinite()):
+        raise TrainingError(
+            f"the loss {name} is {value.item()} before the first step",
+            "check the loss and its parameters, and the weights",
+        )
