@@ -77,12 +77,16 @@ def zoo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Run]:
-    """A finished run with random weights, written without training: `make_run("test_vit", ("a", "b"), in_chans=1)`."""
+    """A finished run with random weights, written without training: `make_run("test_vit", ("a", "b"), in_chans=1)`.
+
+    classes: names of the classes, labels or targets of the task.
+    """
 
     def make(
         model: str = "test_resnet",
         classes: tuple[str, ...] = tuple("0123456789"),
         *,
+        task: str = "single-label",
         in_chans: int = 3,
         img_size: int | None = None,
         data: dict[str, Any] | None = None,
@@ -93,6 +97,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 
         from zoo.models import build, record
         from zoo.run import Run
+        from zoo.tasks import TASKS
 
         torch.manual_seed(0)
         built = build(model, classes=len(classes), in_chans=in_chans, img_size=img_size, weights="none")
@@ -103,13 +108,15 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
             {
                 "format": 1,
                 "model": record(built),
+                "task": task,
                 "classes": list(classes),
                 "preprocess": built.preprocess.to_dict(),
                 "data": given,
             }
         )
         run.save_weights(built.module.state_dict())
-        run.update(status=status, epochs=3, epochs_done=2, best={"epoch": 2, "monitor": "top1", "value": 0.5})
+        best = {"epoch": 2, "monitor": TASKS[task].monitor, "value": 0.5}
+        run.update(status=status, epochs=3, epochs_done=2, best=best)
         return run
 
     return make

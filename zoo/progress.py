@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -28,16 +29,22 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
+def _learned(loss: float, top1: float | None) -> str:
+    return f"loss {loss:.4f}" + ("" if top1 is None else f"  top-1 {top1:.1%}")
+
+
 class TrainingProgress:
     """Context manager around the epochs. `batch` follows a pass over the data, `epoch` closes it with its line.
 
-    quiet: say nothing. first: epochs that were done before this process (on resume).
+    quiet: say nothing. first: epochs that were done before this process (on resume). monitor: the validation metric
+    that an epoch's line shows beside the loss.
     """
 
-    def __init__(self, epochs: int, *, first: int = 0, quiet: bool = False) -> None:
+    def __init__(self, epochs: int, *, first: int = 0, quiet: bool = False, monitor: str = "top1") -> None:
         self.epochs = epochs
         self.first = first
         self.quiet = quiet
+        self.monitor = monitor
         self._bar: Progress | None = None
         self._task: Any = None
         self._epoch = first
@@ -69,8 +76,8 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def batch(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float]]) -> None:
-        """Matches `zoo.training.trainer.OnBatch`."""
+    def batch(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float | None]]) -> None:
+        """Matches `zoo.training.trainer.OnBatch`. `read` gives mean loss and top-1 share, None if there is none."""
         now = time.perf_counter()
         if self._bar is None or (now - self._shown < _REFRESH_SECONDS and batch < batches):
             return
@@ -84,7 +91,7 @@ class TrainingProgress:
             total=batches,
             completed=batch,
             description=f"epoch {self._epoch + 1}/{self.epochs}",
-            status=f"loss {loss:.4f}  top-1 {top1:.1%}  {rate:.0f} images/s  {duration(left)} left",
+            status=f"{_learned(loss, top1)}  {rate:.0f} images/s  {duration(left)} left",
         )
 
     def epoch(self, row: dict[str, Any], *, best: bool) -> None:
@@ -94,12 +101,23 @@ class TrainingProgress:
         done = self._epoch - self.first
         left = (now - self._begun) / done * (self.epochs - self._epoch)
         self._epoch_begun = now
-        line = (
-            f"epoch {self._epoch}/{self.epochs}  loss {row['train_loss']:.4f}  top-1 {row['train_top1']:.1%}  "
-            f"val loss {row['val_loss']:.4f}  val top-1 {row['val_top1']:.2%}{' *' if best else '  '}  "
-            f"{row['images_per_second']:.0f} images/s  {duration(left)} left"
-        )
-        self.say(line)
+        skipped = row.get("skipped_updates") or 0
+        parts = [
+            f"epoch {self._epoch}/{self.epochs}",
+            _learned(row["train_loss"], row.get("train_top1")),
+            f"val loss {row['val_loss']:.4f}" + ("" if self.monitor == "loss" else f"  val {self._monitored(row)}"),
+        ]
+        parts[-1] += " *" if best else "  "
+        parts += [f"{row['images_per_second']:.0f} images/s", f"{duration(left)} left"]
+        if skipped:
+            parts.append(f"{skipped} step{'s' * (skipped > 1)} skipped (fp16 overflow)")
+        self.say("  ".join(parts))
+
+    def _monitored(self, row: dict[str, Any]) -> str:
+        value = row[f"val_{self.monitor}"]
+        if found := re.fullmatch(r"top(\d+)", self.monitor):
+            return f"top-{found[1]} {value:.2%}"
+        return f"{self.monitor.rpartition(':')[2]} {value:.4g}"  # of the user's own "module:attribute" the attribute
 
     def say(self, line: str) -> None:
         if self.quiet:

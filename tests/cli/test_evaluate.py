@@ -62,6 +62,74 @@ def test_a_table_for_a_person(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatc
     assert f1 == sorted(f1, reverse=True), "the worst class comes last"
 
 
+@pytest.fixture
+def labels_run(make_run: MakeRun) -> Any:
+    return make_run("test_vit", tuple("0123456789"), task="multi-label", img_size=32)
+
+
+@pytest.fixture
+def numbers_run(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> Any:
+    """Of two numbers, one of which is always the same in the table table.csv."""
+    rows = [f"{path},{i},7" for i, path in enumerate(sorted(photo_folder.rglob("*.jpg")))]
+    (tmp_path / "table.csv").write_text("\n".join(["image,count,still", *rows]) + "\n")
+    return make_run("test_vit", ("count", "still"), task="regression", img_size=32)
+
+
+def test_labels_in_a_pipe(zoo: Zoo, labels_run: Any) -> None:
+    said = zoo("evaluate", labels_run.path)
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    summary = {row[0]: float(row[1]) for row in rows if len(row) == 2}
+    assert list(summary)[:4] == ["images", "average_precision", "auroc", "micro_f1"]
+    labels = [row for row in rows if row[0] == "label"]
+    assert [row[1] for row in labels] == list("0123456789")
+    assert {len(row) for row in labels} == {8}
+    assert summary["average_precision"] == pytest.approx(sum(float(row[6]) for row in labels) / 10, abs=1e-5)
+    assert "per_label.csv, labels.png" in said.err
+
+
+def test_numbers_in_a_pipe_and_as_json(zoo: Zoo, numbers_run: Any) -> None:
+    said = zoo("evaluate", numbers_run.path, "--data", "table.csv")
+    assert said.code == 0, said.err
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert [row[0] for row in rows] == ["images", "mae", "rmse", "r2", "target", "target"]
+    count, still = rows[4:]
+    assert (still[1], float(still[2]), still[5]) == ("still", 7, "")
+    assert float(rows[1][1]) == pytest.approx((float(count[3]) + float(still[3])) / 2, rel=1e-4)
+    found = json.loads(zoo("evaluate", numbers_run.path, "--data", "table.csv", "--json").out)
+    assert found["task"] == "regression"
+    assert found["per_target"][1]["r2"] is None
+    assert found == json.loads((numbers_run.path / "evaluation-table.csv" / "evaluation.json").read_text())
+
+
+def test_labels_and_numbers_for_a_person(
+    zoo: Zoo, labels_run: Any, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo import output
+
+    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "100")
+    said = zoo("evaluate", labels_run.path).out
+    lines = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]
+    precisions = [float(line[5].rstrip("%")) for line in lines]
+    assert len(lines) == 10
+    assert precisions == sorted(precisions, reverse=True), "the weakest label comes last"
+    assert "mean AP" in said
+    said = zoo("evaluate", make_run("test_vit", ("value",), task="regression", img_size=32, where="n").path).out
+    assert "RMSE" in said
+    assert "R²" in said
+    assert "360 images" in said
+
+
+def test_columns_of_another_table(zoo: Zoo, numbers_run: Any, tmp_path: Path) -> None:
+    text = (tmp_path / "table.csv").read_text().replace("image,", "photo,", 1)
+    (tmp_path / "other.csv").write_text(text.replace("count,still", "still,count", 1))
+    said = zoo("evaluate", numbers_run.path, "--data", tmp_path / "other.csv", "--image-column", "photo")
+    assert said.code == 0, said.err
+    count = next(line for line in said.out.splitlines() if line.startswith("target\tcount"))
+    assert count.split("\t")[2] == "7", "its values, found by its name"
+    assert zoo("evaluate", numbers_run.path, "--split", "test").code == 2
+
+
 def test_other_data(zoo: Zoo, run: Any, photo_folder: Path) -> None:
     said = zoo("evaluate", run.path, "--data", photo_folder, "-b", 7, "-j", 0, "--device", "cpu")
     assert said.code == 0

@@ -58,6 +58,48 @@ def test_csv_has_a_header_and_quotes(zoo: Zoo, run: Path, files: list[Path]) -> 
     assert {rows[0]["label"], rows[0]["label_2"], rows[0]["label_3"]} == {"cat", "a, b", "owl"}
 
 
+@pytest.fixture
+def tags(make_run: MakeRun) -> Path:
+    return make_run("test_vit", tuple("abcdefgh"), task="multi-label", img_size=32).path
+
+
+def test_labels_of_an_image(zoo: Zoo, tags: Path, files: list[Path]) -> None:
+    """Pairs of label and probability, best first; no label, no pair."""
+    rows = [line.split("\t") for line in zoo("predict", tags, *files[:4]).out.splitlines()]
+    assert [row[0] for row in rows] == [str(f) for f in files[:4]]
+    for row in rows:
+        shares = [float(p) for p in row[2::2]]
+        assert shares == sorted(shares, reverse=True)
+        assert set(row[1::2]) <= set("abcdefgh")
+        assert all(p >= 0.5 for p in shares)
+    assert zoo("predict", tags, files[0], "--threshold", 1).out == f"{files[0]}\n"
+    (line,) = zoo("predict", tags, files[0], "--top", 5).out.splitlines()
+    assert len(line.split("\t")) == 11
+    found = json.loads(zoo("predict", tags, files[0], "--top", 5, "--json").out)
+    assert [entry["label"] for entry in found[0]["labels"]] == line.split("\t")[1::2]
+
+
+def test_labels_as_csv_have_a_line_each(zoo: Zoo, tags: Path, files: list[Path]) -> None:
+    rows = list(csv.DictReader(io.StringIO(zoo("predict", tags, *files[:2], "--csv", "-k", 3).out)))
+    assert list(rows[0]) == ["path", "label", "probability"]
+    assert [row["path"] for row in rows] == [str(f) for f in files[:2] for _ in range(3)]
+    (none,) = csv.DictReader(io.StringIO(zoo("predict", tags, files[0], "--csv", "--threshold", 1).out))
+    assert none == {"path": str(files[0]), "label": "", "probability": ""}
+
+
+def test_numbers_of_an_image(zoo: Zoo, make_run: MakeRun, files: list[Path]) -> None:
+    run = make_run("test_vit", ("width", "a, b"), task="regression", img_size=32).path
+    rows = [line.split("\t") for line in zoo("predict", run, *files[:3]).out.splitlines()]
+    assert [row[0] for row in rows] == [str(f) for f in files[:3]]
+    table = list(csv.DictReader(io.StringIO(zoo("predict", run, *files[:3], "--csv").out)))
+    assert list(table[0]) == ["path", "width", "a, b"]
+    assert [[r["width"], r["a, b"]] for r in table] == [row[1:] for row in rows]
+    found = json.loads(zoo("predict", run, *files[:3], "--json").out)
+    assert [[f"{v:.6g}" for v in f["values"].values()] for f in found] == [row[1:] for row in rows]
+    said = zoo("predict", run, files[0], "--top", 2)
+    assert (said.code, said.out) == (2, "")
+
+
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
 def test_bad_files_are_reported_and_the_code_is_3(
     zoo: Zoo, run: Path, files: list[Path], tmp_path: Path, form: list[str]

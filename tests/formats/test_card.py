@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from ruamel.yaml import YAML
 
 from zoo.formats.card import card
 from zoo.formats.subject import Subject, Usage
 from zoo.models import WeightsReport, build
+from zoo.tasks import TaskName
 
 USAGE = Usage("timm", "print(1)", "print(2)")
 
@@ -35,3 +37,19 @@ def test_many_classes_are_cut_and_names_cannot_break_the_text() -> None:
     assert "`a'b`, `line break`" in text
     assert "`class47`, …" in text
     assert "class48" not in text
+
+
+@pytest.mark.parametrize(
+    ("task", "pipeline", "tags", "words"),
+    [
+        ("single-label", "image-classification", ["image-classification"], "## Classes\n\n2: `a`, `b`"),
+        ("multi-label", "image-classification", ["image-classification", "multi-label"], "## Labels"),
+        ("regression", "other", ["image-regression"], "## Targets"),
+    ],
+)
+def test_the_hub_is_told_the_task(task: TaskName, pipeline: str, tags: list[str], words: str) -> None:
+    model = build("test_vit", classes=2, img_size=32, weights="none")
+    text = card(Subject(model, ("a", "b"), model.preprocess, "run", None, task=task), USAGE)
+    assert header(text)["pipeline_tag"] == pipeline
+    assert header(text)["tags"] == tags
+    assert words in text

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,35 @@ def test_the_readme_does_without_zoo_what_zoo_does(make_run: MakeRun, photo_fold
         assert float(probability) == pytest.approx(ours.probability, abs=2e-3)
 
 
+def test_the_readme_of_every_task_says_what_predict_says(make_run: MakeRun, photo_folder: Path) -> None:
+    """Labels from probability 0.5 and plain numbers, with both libraries."""
+    image = photo_folder / "flower" / "05.jpg"
+    runs = {}
+    for task in ("multi-label", "regression"):
+        for i, (model, in_chans, img_size) in enumerate([TIMM[2], TORCHVISION[1]]):
+            run = make_run(
+                model, tuple("abcdefg"), task=task, in_chans=in_chans, img_size=img_size, where=f"{task}-{i}"
+            )
+            folder = zoo.export(run).folder
+            (folder / "image.jpg").write_bytes(image.read_bytes())
+            torch.save(sample(restore(run).preprocess), folder / "images.pt")
+            assert json.loads((folder / "config.json").read_text())["task"] == task
+            runs[folder] = run
+    subprocess.run([sys.executable, "-c", STRANGER, *runs], check=True)
+    for folder, run in runs.items():
+        assert torch.equal(torch.load(folder / "logits.pt"), logits(run))
+        lines = [line.split() for line in (folder / "said.txt").read_text().splitlines()]
+        (ours,) = zoo.predict(run, image)
+        if ours.task == "multi-label":
+            expected = sorted(ours.top)
+            assert 0 < len(expected) < 7, "a test that tells labels from none and from all"
+        else:
+            expected = list(ours.values.items())
+        assert [name for name, _ in lines] == [name for name, _ in expected]
+        spread = float(logits(run).std())
+        assert [float(v) for _, v in lines] == pytest.approx([v for _, v in expected], abs=2e-3 + 0.02 * spread)
+
+
 @pytest.mark.parametrize(("model", "in_chans", "img_size"), [TIMM[1], TORCHVISION[1]])
 def test_the_printed_command_loads_it(
     make_run: MakeRun, tmp_path: Path, model: str, in_chans: int, img_size: int
@@ -132,6 +162,21 @@ def test_a_changed_model_is_noticed(make_run: MakeRun) -> None:
             check_logits(subject, loaded, "another")
     with pytest.raises(ExportError, match="gives logits"):
         check_logits(subject, lambda x: restored.model.module(x)[:, :3], "another")
+
+
+def test_numbers_far_from_zero_may_differ_in_their_last_bits(make_run: MakeRun) -> None:
+    """Years, say: 2000 with a spread that a rounding of 2000 is large beside."""
+
+    class Years(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2000 + 0.001 * x.mean((2, 3))
+
+    restored = restore(make_run(task="regression"))
+    years = Years()
+    subject = Subject(replace(restored.model, module=years), restored.classes, restored.preprocess, "run", None)
+    check_logits(subject, lambda x: torch.nextafter(years(x), torch.tensor(torch.inf)), "another machine's sum")
+    with pytest.raises(ExportError, match="other logits"):
+        check_logits(subject, lambda x: years(x) + 0.01, "another")
 
 
 def test_the_table_imports_no_torch() -> None:

@@ -7,6 +7,8 @@ import math
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ import torch
 from sklearn import metrics as sk
 
 from zoo.errors import DataError, UsageError
-from zoo.metrics import METRICS, better, compute, higher_is_better
-from zoo.metrics.classification import confusion_matrix
+from zoo.metrics import METRICS, better, compute, higher_is_better, is_share, problems
 from zoo.metrics.evaluation import report
+from zoo.metrics.single_label import confusion_matrix
 
 
 @pytest.fixture
@@ -31,14 +33,46 @@ def scored() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, targets = scored
-    found = compute(METRICS, logits, targets)
+    found = compute([name for name, metric in METRICS.items() if "single-label" in metric.tasks], logits, targets)
     true, predicted, probability = targets.numpy(), logits.argmax(1).numpy(), logits.double().softmax(1).numpy()
     assert found["top1"] == pytest.approx(sk.accuracy_score(true, predicted))
     assert found["top5"] == pytest.approx(sk.top_k_accuracy_score(true, probability, k=5))
     assert found["loss"] == pytest.approx(sk.log_loss(true, probability), rel=1e-5)
     assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(true, predicted))
     assert found["macro_f1"] == pytest.approx(sk.f1_score(true, predicted, average="macro"))
+    assert found["micro_f1"] == pytest.approx(sk.f1_score(true, predicted, average="micro"))
+    assert found["auroc"] == pytest.approx(sk.roc_auc_score(true, probability, multi_class="ovr"))
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(true, probability))
     np.testing.assert_array_equal(confusion_matrix(logits, targets).numpy(), sk.confusion_matrix(true, predicted))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 6])
+def test_top_k_for_any_k(scored: tuple[torch.Tensor, torch.Tensor], k: int) -> None:
+    logits, targets = scored
+    expected = sk.top_k_accuracy_score(targets, logits, k=k)
+    assert compute([f"top{k}"], logits, targets) == {f"top{k}": pytest.approx(expected)}
+    assert higher_is_better(f"top{k}")
+    assert problems(f"top{k}", "single-label") == []
+    assert is_share(f"top{k}")
+
+
+def test_top_k_beyond_the_classes_is_all_of_them(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+    assert compute(["top50"], *scored) == {"top50": 1.0}
+
+
+def test_classes_without_images_do_not_enter_the_areas() -> None:
+    """Class 2 of three has no image: the means are over the other two."""
+    logits = torch.tensor([[2.0, 1, 0], [0, 1, 0], [1.5, 0, 2], [0, 3, 0]])
+    targets = torch.tensor([0, 1, 0, 1])
+    probability = logits.double().softmax(1).numpy()
+    found = compute(["auroc", "average_precision"], logits, targets)
+    by_class = [(targets.numpy() == c, probability[:, c]) for c in (0, 1)]
+    assert found["auroc"] == pytest.approx(np.mean([sk.roc_auc_score(*pair) for pair in by_class]))
+    assert found["average_precision"] == pytest.approx(np.mean([sk.average_precision_score(*p) for p in by_class]))
+
+
+def test_one_class_alone_has_no_roc_curve() -> None:
+    assert math.isnan(compute(["auroc"], torch.eye(3), torch.zeros(3, dtype=torch.int64))["auroc"])
 
 
 def test_report_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -128,15 +162,84 @@ def test_unknown_name_lists_the_known() -> None:
         higher_is_better("nothing")
 
 
-def test_own_metric_by_import_path(tmp_path, monkeypatch) -> None:
-    (tmp_path / "own_metric_for_test.py").write_text(
-        "def wrong(logits, targets):\n    return float((logits.argmax(1) != targets).float().mean())\n"
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module with the user's own metrics, good and bad."""
+    (tmp_path / "own_metrics_for_test.py").write_text(
+        "def wrong(logits, targets):\n    return (logits.argmax(1) != targets).float().mean()\n"
         "wrong.higher_is_better = False\n"
+        "def count(logits, targets):\n    return int((logits.argmax(1) != targets).sum())\n"
+        "def vector(logits, targets):\n    return logits[0]\n"
+        "def text(logits, targets):\n    return 'good'\n"
+        "def nothing(logits, targets):\n    pass\n"
+        "def undefined(logits, targets):\n    return float('nan')\n"
+        "def one(logits):\n    return 1.0\n"
+        "number = 3\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    name = "own_metric_for_test:wrong"
-    assert compute([name], torch.eye(2), torch.tensor([0, 0])) == {name: 0.5}
+    yield "own_metrics_for_test"
+    sys.modules.pop("own_metrics_for_test", None)
+
+
+def test_own_metric_by_import_path(own: str) -> None:
+    name = f"{own}:wrong"
+    outputs, targets = torch.eye(2), torch.tensor([0, 0])
+    assert compute([name, f"{own}:count"], outputs, targets) == {name: 0.5, f"{own}:count": 1.0}
     assert better(name, 0.1, 0.2)
+    assert problems(name, "single-label") == problems(name, "regression") == []
+    assert not is_share(name)
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("vector", r"returned shape \(2,\)"),
+        ("text", "returned a str"),
+        ("nothing", "returned a NoneType"),
+        ("undefined", "returned NaN"),
+        ("one", r"failed on outputs \(2, 2\) and targets \(2,\): TypeError"),
+    ],
+)
+def test_an_own_metric_that_gives_no_number_is_named(own: str, function: str, says: str) -> None:
+    with pytest.raises(UsageError, match=f"own_metrics_for_test:{function} {says}"):
+        compute([f"{own}:{function}"], torch.eye(2), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "says"),
+    [
+        ("top1", "single-label", None),
+        ("loss", "regression", None),
+        ("average_precision", "multi-label", None),
+        ("top_1", "single-label", "did you mean top1"),
+        ("top0", "single-label", "no metric named 'top0'"),
+        ("rmsee", "regression", "did you mean rmse"),
+        ("top3", "regression", "is of single-label; of regression: loss, mae"),
+        ("rmse", "multi-label", "is of regression"),
+        ("no_such_module:f", "single-label", "no module named 'no_such_module'"),
+        ("own_metrics_for_test:wrongg", "single-label", "did you mean wrong"),
+        ("own_metrics_for_test:number", "single-label", "is a int, not a function"),
+    ],
+)
+def test_problems_of_a_monitor(own: str, name: str, task: str, says: str | None) -> None:
+    found = problems(name, task)
+    assert len(found) == (says is not None)
+    assert says is None or says in found[0]
+
+
+def test_every_name_has_its_function() -> None:
+    """A name of the table without its function, or a function without a name, is a slip."""
+    for task, outputs, targets in (
+        ("single-label", torch.eye(3), torch.arange(3)),
+        ("multi-label", 4 * torch.eye(3) - 2, torch.eye(3)),
+        ("regression", torch.eye(3), torch.eye(3)),
+    ):
+        names = [name for name, metric in METRICS.items() if task in metric.tasks]
+        found = compute(names, outputs, targets, task=task)
+        assert list(found) == names
+        assert all(math.isfinite(v) for v in found.values())
+        for name in names:
+            assert (found[name] == 1) == METRICS[name].higher_is_better, "these outputs are as good as can be"
 
 
 def test_the_table_imports_no_torch() -> None:

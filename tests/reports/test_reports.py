@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from zoo import reports
 from zoo.errors import TrainingError
+from zoo.metrics import LabelScore
 from zoo.reports.canvas import drawable, shorten
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -61,6 +63,89 @@ def test_curves_show_training_and_validation(tmp_path: Path, epochs: int, groups
     if epochs > 1:
         assert close_to(panel, BLUE) > legend
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+@pytest.mark.parametrize("monitor", ["rmse", "r2", "average_precision", "top3", "loss"])
+def test_the_middle_panel_shows_what_chooses_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str
+) -> None:
+    """Epoch 2 of 3 is the best of a metric that goes up, and of one that goes down when upside down."""
+    drawn = []
+    monkeypatch.setattr("zoo.reports.training_curves.save", lambda figure, path: drawn.append(figure))
+    lower = monitor in ("rmse", "loss")
+    values = [0.9, 0.1, 0.3] if lower else [0.1, 0.9, 0.3]
+    given = [
+        {"epoch": i + 1, "train_loss": 1.0, "val_loss": 1.0, "val_mae": 0.5, f"val_{monitor}": value, "lr": [0.1]}
+        for i, value in enumerate(values)
+    ]
+    reports.curves(given, tmp_path / "c.png", monitor=monitor)
+    loss, metric, _ = drawn[0].axes
+    marked = loss if monitor == "loss" else metric
+    best = next(line for line in marked.lines if line.get_markerfacecolor() == "none")
+    assert ([*best.get_xdata()], [*best.get_ydata()]) == ([2], [min(values) if lower else max(values)])
+    titles = {"rmse": "RMSE", "r2": "R²", "average_precision": "average precision", "top3": "top-3 accuracy"}
+    assert metric.get_title("left") == titles.get(monitor, "MAE")
+    shares = monitor in ("average_precision", "top3")
+    assert ("%" in metric.yaxis.get_major_formatter()(0.5, 0)) == shares
+    assert marked.get_title("right").startswith("best 90.0 %" if shares else "best 0.1" if lower else "best 0.9")
+
+
+@pytest.mark.parametrize("number", [1, 40, 200])
+def test_labels_of_any_number(tmp_path: Path, number: int) -> None:
+    scores = [LabelScore(f"label {i}", i + 1, 1.0, 1.0, 1.0, (i + 1) / number, 0.5) for i in range(number)]
+    reports.labels(scores, 400, tmp_path / "l.png")
+    image = pixels(tmp_path / "l.png")
+    assert max(image.shape) < 1700
+    assert close_to(image, BLUE) > 20 * min(number, 40), "a dot for each, of many for the weakest"
+    assert close_to(image, ORANGE) > 8 * min(number, 40), "and the chance of each"
+
+
+def test_labels_without_images_are_left_out(tmp_path: Path) -> None:
+    none = LabelScore("none", 0, None, None, None, None, None)
+    one = LabelScore("$one", 3, 1.0, 1.0, 1.0, 0.9, None)
+    reports.labels([none, one], 4, tmp_path / "one.png")
+    reports.labels([one], 4, tmp_path / "same.png")
+    reports.labels([none, none], 4, tmp_path / "none.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "same.png").read_bytes()
+    assert close_to(pixels(tmp_path / "none.png"), BLUE) == 0
+
+
+@pytest.mark.parametrize(("number", "panels"), [(1, 1), (2, 2), (4, 4), (12, 12), (30, 12)])
+def test_scatter_of_any_number_of_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, panels: int
+) -> None:
+    drawn = []
+    monkeypatch.setattr("zoo.reports.scatter_plot.save", lambda figure, path: drawn.append(figure))
+    targets = torch.arange(3.0)[:, None] * torch.logspace(-3, 3, number)
+    reports.scatter(targets * 1.1, targets, [f"$target {i}" for i in range(number)], tmp_path / "s.png")
+    shown = [axes for axes in drawn[0].axes if axes.axison]
+    assert len(shown) == panels
+    points = shown[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points, np.stack([targets[:, 0], 1.1 * targets[:, 0]], 1), rtol=1e-6)
+    assert shown[0].get_xlim() == shown[0].get_ylim()
+    assert shown[0].get_title("left") == "$target 0"
+
+
+def test_scatter_leaves_out_what_is_no_number(tmp_path: Path) -> None:
+    outputs = torch.tensor([[1.0, math.nan], [math.inf, math.nan], [3.0, math.nan]])
+    reports.scatter(outputs, torch.ones(3, 2), ["a", "b"], tmp_path / "s.png")
+    point = (51, 142, 193)  # blue that lets a fifth of the white through
+    assert close_to(pixels(tmp_path / "s.png"), point) > 2 * 10
+    reports.scatter(torch.zeros(2, 1), torch.zeros(2, 1), ["still"], tmp_path / "still.png")
+    assert close_to(pixels(tmp_path / "still.png"), BLUE) > 10, "two points in one place"
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "targets"),
+    [
+        ("single-label", "confusion.png", torch.tensor([0, 1, 2])),
+        ("multi-label", "labels.png", torch.eye(3)),
+        ("regression", "scatter.png", torch.eye(3)),
+    ],
+)
+def test_the_picture_of_a_task(tmp_path: Path, task: str, name: str, targets: torch.Tensor) -> None:
+    assert reports.outcome(torch.eye(3), targets, ["a", "b", "c"], tmp_path, task) == tmp_path / name
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_a_single_epoch_is_a_visible_point(tmp_path: Path) -> None:
@@ -127,7 +212,7 @@ def test_a_refusing_disk_is_our_error(tmp_path: Path) -> None:
 
 def test_pyplot_is_never_imported() -> None:
     code = (
-        "import sys, zoo.reports; assert 'matplotlib' not in sys.modules; zoo.reports.curves, zoo.reports.confusion;"
+        "import sys, zoo.reports; assert 'matplotlib' not in sys.modules; zoo.reports.curves, zoo.reports.outcome;"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

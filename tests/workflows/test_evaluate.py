@@ -17,7 +17,7 @@ from PIL import Image
 
 import zoo
 from zoo import run as run_module
-from zoo.data import make_loader, open_data
+from zoo.data import Columns, make_loader, open_data
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize, forward_all
@@ -102,6 +102,98 @@ def test_changed_images_and_training_images_are_pointed_out(
     (folder / "china" / "00.jpg").unlink()
     (note,) = zoo.evaluate(run, save=False).notes
     assert "have changed" in note
+
+
+@pytest.fixture
+def table(photo_folder: Path, tmp_path: Path) -> Path:
+    """All photographs, two numbers and two tags of each, split by rows; the names of the columns are not the habit."""
+    lines = ["photo,warmth,size,tags,part"]
+    for i, path in enumerate(sorted(photo_folder.rglob("*.jpg"))):
+        tags = "|".join(t for t, given in (("even", i % 2 == 0), ("third", i % 3 == 0)) if given)
+        lines.append(f"{path},{i / 2},{1000 + 7 * i},{tags},{'val' if i % 4 == 0 else 'train'}")
+    file = tmp_path / "table.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def outputs_of(run: Run, folder: Path, numbers: range) -> np.ndarray:
+    files = sorted(folder.rglob("*.jpg"))
+    found = list(zoo.predict(run, [files[i] for i in numbers], top=None))
+    return np.array([list(p.values.values()) for p in found])
+
+
+NUMBERS = {"image": "photo", "labels": ["warmth", "size"], "separator": None, "split": "part"}
+TAGS = {"image": "photo", "labels": ["tags"], "separator": "|", "split": "part"}
+
+
+def test_numbers_of_a_table(make_run: MakeRun, photo_folder: Path, table: Path) -> None:
+    run = make_run(
+        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), "columns": NUMBERS}
+    )
+    found = zoo.evaluate(run, batch_size=4)
+    rows = range(0, 24, 4)
+    true = np.array([[i / 2, 1000 + 7 * i] for i in rows])
+    said = outputs_of(run, photo_folder, rows)
+    assert found.evaluation.task == "regression"
+    assert found.evaluation.images == 6
+    np.testing.assert_allclose(found.targets, true, rtol=1e-6)
+    np.testing.assert_allclose(found.outputs, said, rtol=1e-5, atol=1e-5)
+    assert [t.mean for t in found.evaluation.per_target] == pytest.approx(true.mean(0).tolist())
+    errors = np.abs(said - true)
+    assert [t.mae for t in found.evaluation.per_target] == pytest.approx(errors.mean(0).tolist(), rel=1e-4)
+    assert found.evaluation.mae == pytest.approx(errors.mean(), rel=1e-4)
+    assert sorted(p.name for p in found.save()) == ["evaluation.json", "per_target.csv", "scatter.png"]
+    with (run.path / "per_target.csv").open(newline="") as f:
+        (warmth, size) = csv.DictReader(f)
+    assert (warmth["target"], size["target"]) == ("warmth", "size")
+    assert float(size["rmse"]) == pytest.approx(found.evaluation.per_target[1].rmse)
+    with Image.open(run.path / "scatter.png") as picture:
+        assert picture.format == "PNG"
+    assert json.loads((run.path / "evaluation.json").read_text())["task"] == "regression"
+
+
+def test_labels_of_a_table(make_run: MakeRun, table: Path) -> None:
+    run = make_run(
+        "test_vit", ("even", "third"), task="multi-label", img_size=32, data={"source": str(table), "columns": TAGS}
+    )
+    found = zoo.evaluate(run)
+    assert found.targets.tolist() == [[1.0, float(i % 3 == 0)] for i in range(0, 24, 4)]
+    assert [s.support for s in found.evaluation.per_label] == [6, 2]
+    chosen = found.outputs.sigmoid() >= 0.5
+    assert found.evaluation.subset_accuracy == pytest.approx(
+        float((chosen == (found.targets > 0.5)).all(1).float().mean())
+    )
+    assert sorted(p.name for p in found.save()) == ["evaluation.json", "labels.png", "per_label.csv"]
+    with (run.path / "per_label.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert (rows[0]["label"], rows[0]["support"], rows[0]["auroc"]) == ("even", "6", "")
+
+
+def test_another_table_with_other_names(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
+    """Its columns are named at the call; what is not named is called as in the run's table."""
+    run = make_run(
+        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), "columns": NUMBERS}
+    )
+    other = tmp_path / "other.csv"
+    lines = table.read_text().replace("part", "fold", 1).replace("val", "test").splitlines()
+    other.write_text("\n".join(lines) + "\n")
+    found = zoo.evaluate(run, str(other), split="test", columns=Columns(split="fold"), save=False)
+    assert found.evaluation.images == 6
+    assert found.rule == "the 6 images of test"
+    found = zoo.evaluate(run, str(other), split="train", columns=Columns(split="fold"), save=False)
+    assert found.evaluation.images == 18
+    with pytest.raises(UsageError, match="--data"):
+        zoo.evaluate(run, split="test")
+
+
+@pytest.mark.parametrize(("task", "names"), [("multi-label", tuple("0123456789")), ("regression", ("value",))])
+def test_digits_in_every_task(make_run: MakeRun, task: str, names: tuple[str, ...]) -> None:
+    run = make_run("test_vit", names, task=task, img_size=32)
+    found = zoo.evaluate(run, save=False)
+    assert found.evaluation.task == task
+    images = len(open_data("digits", task=task).val)
+    assert found.evaluation.images == images
+    assert found.targets.shape == found.outputs.shape == (images, len(names))
 
 
 def test_unreadable_files_follow_the_policy_of_the_run(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ def test_the_preprocessing_of_the_run_wins_over_the_models_own(make_run: MakeRun
     assert config["pretrained_cfg"]["crop_pct"] == 1.0
 
 
+@pytest.mark.parametrize(("task", "what"), [("multi-label", "labels"), ("regression", "targets")])
+def test_the_task_and_its_names_are_in_the_files(make_run: MakeRun, task: str, what: str) -> None:
+    run = make_run("test_vit", ("width", "height of it"), task=task, img_size=32, data={"source": "some/table.csv"})
+    folder = zoo.export(run).folder
+    assert json.loads((folder / "config.json").read_text())["task"] == task
+    assert (folder / "labels.txt").read_text() == "width\nheight of it\n"
+    assert f"`table.csv`, 2 {what}" in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("source", "licence", "expected"),
     [

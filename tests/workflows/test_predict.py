@@ -25,13 +25,16 @@ def run(make_run: MakeRun) -> Run:
     return make_run("test_vit", ("cat", "dog", "owl"), img_size=32)
 
 
+def outputs_of(run: Run, path: Path) -> torch.Tensor:
+    restored = restore(run)
+    images = torch.from_numpy(fit(read_image(str(path), 3), restored.preprocess).copy()).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        return restored.model.module(Normalize(restored.preprocess)(images))[0]
+
+
 def by_hand(run: Run, path: Path) -> torch.Tensor:
     """(K,) probabilities of one image, step by step."""
-    restored = restore(run)
-    pixels = fit(read_image(str(path), 3), restored.preprocess)
-    images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        return restored.model.module(Normalize(restored.preprocess)(images)).softmax(1)[0]
+    return outputs_of(run, path).softmax(0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
@@ -56,6 +59,53 @@ def test_top_is_cut_at_the_number_of_classes(run: Run, photo_folder: Path) -> No
     (p,) = zoo.predict(run, photo_folder / "china" / "00.jpg", top=50)
     assert sorted(label for label, _ in p.top) == ["cat", "dog", "owl"]
     assert sum(share for _, share in p.top) == pytest.approx(1, abs=1e-5)
+
+
+def test_multi_label_gives_the_labels_from_a_threshold_on(make_run: MakeRun, photo_folder: Path) -> None:
+    run = make_run("test_vit", tuple("abcdefgh"), task="multi-label", img_size=32)
+    image = photo_folder / "china" / "04.jpg"
+    probability = dict(zip("abcdefgh", outputs_of(run, image).sigmoid().tolist(), strict=True))
+    ranked = sorted(probability, key=lambda name: -probability[name])
+    (found,) = zoo.predict(run, image)
+    assert found.labels == tuple(n for n in ranked if probability[n] >= 0.5)
+    assert 0 < len(found.top) < 8
+    assert [p for _, p in found.top] == pytest.approx([probability[n] for n in found.labels], abs=1e-5)
+    cut = (probability[ranked[1]] + probability[ranked[2]]) / 2
+    (found,) = zoo.predict(run, image, threshold=cut)
+    assert found.labels == tuple(ranked[:2])
+    assert [len(p.top) for t in (0.0, 1.0) for p in zoo.predict(run, image, threshold=t)] == [8, 0]
+    (found,) = zoo.predict(run, image, threshold=1.0)
+    assert found.to_dict() == {"path": str(image), "labels": []}
+    (found,) = zoo.predict(run, image, top=6)
+    assert found.labels == tuple(ranked[:6]), "whatever their probability"
+
+
+def test_regression_gives_a_number_for_each_target(make_run: MakeRun, photo_folder: Path) -> None:
+    run = make_run("test_vit", ("width", "height"), task="regression", img_size=32)
+    files = sorted((photo_folder / "china").iterdir())[:3]
+    found = list(zoo.predict(run, files, batch_size=2))
+    for p, file in zip(found, files, strict=True):
+        assert list(p.values) == ["width", "height"]
+        assert list(p.values.values()) == pytest.approx(outputs_of(run, file).tolist(), abs=1e-5)
+        assert p.to_dict() == {"path": str(file), "values": p.values}
+        assert p.top == ()
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "says"),
+    [
+        ("single-label", {"threshold": 0.5}, "this is a single-label run"),
+        ("regression", {"threshold": 0.5}, "this is a regression run"),
+        ("regression", {"top": 2}, "predicts numbers"),
+        ("multi-label", {"top": 2, "threshold": 0.5}, "exclude each other"),
+        ("multi-label", {"threshold": 1.5}, "1.5 is no probability"),
+        ("multi-label", {"threshold": float("nan")}, "nan is no probability"),
+    ],
+)
+def test_options_without_meaning_are_refused(make_run: MakeRun, task: str, options: dict, says: str) -> None:
+    run = make_run("test_vit", ("a", "b"), task=task, img_size=32)
+    with pytest.raises(UsageError, match=says):
+        zoo.predict(run, "x.jpg", **options)
 
 
 def test_bad_files_are_told_and_left_out(run: Run, photo_folder: Path, tmp_path: Path) -> None:

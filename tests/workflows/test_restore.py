@@ -35,6 +35,17 @@ def test_an_unfinished_run_says_so(make_run: MakeRun) -> None:
     assert "epoch 2" in note
 
 
+def test_the_task_of_the_run_and_of_those_from_before_there_were_tasks(make_run: MakeRun) -> None:
+    run = make_run(task="regression")
+    assert restore(run).task == "regression"
+    change(run, lambda record: record.pop("task"))
+    assert restore(run).task == "single-label"
+
+
+def damage_task(run: Run) -> None:
+    change(run, lambda record: record.update(task="regresion"))
+
+
 def damage_classes(run: Run) -> None:
     change(run, lambda record: record["classes"].pop())
 
@@ -70,6 +81,7 @@ def change(run: Run, edit: Callable[[Any], object]) -> None:
     [
         (damage_classes, WeightsError, "9 classes, but its model has 10"),
         (damage_size, DataError, "model.json is damaged"),
+        (damage_task, DataError, "model.json is damaged: no task named 'regresion'"),
         (damage_args, ZooError, "classes"),
         (damage_source, ZooError, "elsewhere"),
         (damage_model, ZooError, "damaged"),

@@ -1,4 +1,4 @@
-"""`zoo predict`: classes of images."""
+"""`zoo predict`: classes, labels or numbers of images."""
 
 from __future__ import annotations
 
@@ -25,16 +25,24 @@ def predict(
     run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="images, folders, or - for paths on stdin")],
     *,
-    top: Annotated[int, typer.Option("--top", "-k", metavar="K", help="the K most probable classes of each image")] = 1,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", "-k", metavar="K", help="the K most probable classes or labels of each image"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="multi-label: the labels with probability P or more; 0.5 if left out"),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images at a time")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON array, written image by image")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated, with a header")] = False,
 ) -> None:
-    """Predict the class of images with a finished run.
+    """Predict the class, the labels or the numbers of images with a finished run.
 
-    Prints a line for each image, in order: path, class, probability, tab-separated;
-    with --top K further pairs follow.
+    Prints a line for each image, in order, tab-separated: path, class, probability, and further pairs with --top K;
+    a multi-label run: path, then label and probability of each label found, perhaps none;
+    a regression run: path, then the value of each target.
 
     A file that cannot be read is reported on stderr and left out; the exit code is then 3.
     """
@@ -52,7 +60,16 @@ def predict(
         bad.append(problem)
         output.note(f"skipped {_shown(str(problem))}")
 
-    found = run_predict(run, paths, top=top, batch_size=batch_size, device=device, on_bad=report, on_note=output.note)
+    found = run_predict(
+        run,
+        paths,
+        top=top,
+        threshold=threshold,
+        batch_size=batch_size,
+        device=device,
+        on_bad=report,
+        on_note=output.note,
+    )
     show = _print_json if as_json else _print_csv if as_csv else _print_tsv
     good = show(found)
     if bad:
@@ -63,24 +80,39 @@ def predict(
 def _print_tsv(found: Iterable[Prediction]) -> int:
     done = 0
     for p in found:
-        output.print_tsv([_cells(p, "{:.4f}")])
+        output.print_tsv([_cells(p, "{:.4f}", "{:.6g}")])
         sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
         done += 1
     return done
 
 
 def _print_csv(found: Iterable[Prediction]) -> int:
-    """Quoted where needed, as RFC 4180 says; a header before the first image."""
+    """Quoted where needed, as RFC 4180 says; a header before the first image.
+
+    Labels come and go from image to image, but the columns of a CSV do not: there each label has a line of its own, and
+    an image without any has one whose label is empty.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     done = 0
     for p in found:
         if not done:
-            more = [f"{name}_{k}" for k in range(2, len(p.top) + 1) for name in ("label", "probability")]
-            writer.writerow(["path", "label", "probability", *more])
-        writer.writerow(_cells(p, "{:.6g}"))
+            writer.writerow(_csv_header(p))
+        if p.task == "multi-label":
+            writer.writerows([p.path, label, f"{share:.6g}"] for label, share in p.top)
+            if not p.top:
+                writer.writerow([p.path, "", ""])
+        else:
+            writer.writerow(_cells(p, "{:.6g}", "{:.6g}"))
         sys.stdout.flush()
         done += 1
     return done
+
+
+def _csv_header(first: Prediction) -> list[str]:
+    if first.task == "regression":
+        return ["path", *first.values]
+    more = range(2, len(first.top) + 1) if first.task == "single-label" else ()
+    return ["path", "label", "probability", *(f"{name}_{k}" for k in more for name in ("label", "probability"))]
 
 
 def _print_json(found: Iterable[Prediction]) -> int:
@@ -95,8 +127,9 @@ def _print_json(found: Iterable[Prediction]) -> int:
     return done
 
 
-def _cells(p: Prediction, form: str) -> list[str]:
-    return [p.path, *(cell for label, share in p.top for cell in (label, form.format(share)))]
+def _cells(p: Prediction, share_form: str, number_form: str) -> list[str]:
+    pairs = (cell for label, share in p.top for cell in (label, share_form.format(share)))
+    return [p.path, *pairs, *(number_form.format(value) for value in p.values.values())]
 
 
 def _shown(path: str) -> str:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from zoo.formats.subject import Subject, Usage
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["card"]
 
 _FEW = 50
+# Of each task: what the model is called, the hub's name for what it does, whose list knows no regression of images, and
+# the tags to find it by.
+_KINDS: dict[TaskName, tuple[str, str, tuple[str, ...]]] = {
+    "single-label": ("An image classifier", "image-classification", ("image-classification",)),
+    "multi-label": ("A multi-label classifier", "image-classification", ("image-classification", "multi-label")),
+    "regression": ("A model that reads numbers from images", "other", ("image-regression",)),
+}
 
 
 def card(subject: Subject, usage: Usage) -> str:
     """Markdown with the header that Hugging Face's hub reads. A licence that is not known is said to be "unknown"."""
     model, preprocess = subject.model, subject.preprocess
+    kind, pipeline, tags = _KINDS[subject.task]
+    what = get_task(subject.task).outputs
     licence = subject.licence or "unknown"
     facts = {
         "architecture": f"`{model.architecture}` ({usage.library})",
@@ -25,16 +35,16 @@ def card(subject: Subject, usage: Usage) -> str:
     return f"""---
 library_name: {usage.library}
 license: {licence.lower()}
-pipeline_tag: image-classification
+pipeline_tag: {pipeline}
 tags:
-- image-classification
+{chr(10).join(f"- {tag}" for tag in tags)}
 ---
 # {_plain(subject.title)}
 
-An image classifier, fine-tuned with zoo.
+{kind}, fine-tuned with zoo.
 
 {"".join(f"- {label}: {text}{chr(10)}" for label, text in facts.items())}
-## Classes
+## {what.capitalize()}
 
 {len(subject.classes)}: {names}{more}
 
@@ -46,7 +56,7 @@ In this folder:
 {usage.code.strip()}
 ```
 
-`preprocess.json` says how pixels become the model's input, `labels.txt` names the classes in the order of the logits.
+`preprocess.json` says how pixels become the model's input, `labels.txt` names the {what} in the order of the outputs.
 
 ## Licence
 

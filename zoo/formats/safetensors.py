@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.errors import ExportError
 from zoo.files import save_tensors, write_json
-from zoo.formats.subject import Subject, Usage, check_logits
+from zoo.formats.subject import Subject, Usage, answer_code, check_logits
 
 __all__ = ["write"]
 
@@ -52,6 +52,7 @@ def _timm_config(subject: Subject) -> dict[str, Any]:
     return {
         "architecture": model.architecture,
         "num_classes": model.classes,
+        "task": subject.task,
         "num_features": getattr(model.module, "num_features", None),
         "label_names": list(subject.classes),
         "model_args": args,
@@ -96,9 +97,8 @@ transform = timm.data.create_transform(**config, is_training=False)
 
 image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
-    probabilities = model(transform(image).unsqueeze(0)).softmax(1)[0]
-number = int(probabilities.argmax())
-print(model.pretrained_cfg["label_names"][number], float(probabilities[number]))
+    outputs = model(transform(image).unsqueeze(0))
+{answer_code(subject.task, 'model.pretrained_cfg["label_names"]')}
 """
     return Usage("timm", code, 'import timm; timm.create_model("local-dir:" + folder, pretrained=True)')
 
@@ -114,6 +114,7 @@ def _torchvision_config(subject: Subject) -> dict[str, Any]:
         "architecture": model.architecture,
         "model_args": {**model.args, "num_classes": model.classes},
         "num_classes": model.classes,
+        "task": subject.task,
         "label_names": list(subject.classes),
         "preprocess": subject.preprocess.to_dict(),
         **({"first_conv": stem[0]} if stem else {}),
@@ -206,9 +207,9 @@ transform = v2.Compose([
 
 image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
-    probabilities = model(transform(image).unsqueeze(0)).softmax(1)[0]
-number = int(probabilities.argmax())
-print(open("labels.txt", encoding="utf-8").read().splitlines()[number], float(probabilities[number]))
+    outputs = model(transform(image).unsqueeze(0))
+names = open("labels.txt", encoding="utf-8").read().splitlines()
+{answer_code(subject.task, "names")}
 """
     imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
     return Usage("torchvision", code, "; ".join([*imports, *make, *there]))

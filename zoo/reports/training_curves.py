@@ -1,8 +1,9 @@
-"""Loss, accuracy and learning rate over the epochs of a run."""
+"""Loss, the metric that chooses the best weights, and learning rate over the epochs of a run."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from zoo import metrics
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names
 
 __all__ = ["curves"]
@@ -20,34 +22,55 @@ __all__ = ["curves"]
 # smaller as zero.
 _LOG_SPREAD = 10.0
 _LEGEND_ROWS = 6
+_SPOKEN = {"auroc": "AUROC", "ece": "calibration error", "mae": "MAE", "mse": "MSE", "rmse": "RMSE", "r2": "R²"}
 
 
-def curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a PNG with one panel each for loss, accuracy and learning rate.
+def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1") -> None:
+    """Write a PNG with one panel each for loss, the monitored metric and learning rate.
 
-    rows: the lines of metrics.jsonl, in epoch order: epoch, train_loss, val_loss, train_top1, val_top1, lr (one a
-    parameter group), lr_names. A missing or non-finite value leaves a gap. Raises TrainingError if the disk refuses.
+    rows: the lines of metrics.jsonl, in epoch order: epoch, train_loss, val_loss, val_<monitor> (and train_<monitor>
+    where it is there), lr (one a parameter group), lr_names. A missing or non-finite value leaves a gap. Raises
+    TrainingError if the disk refuses, UsageError if `monitor` is no metric.
     """
     figure = new_figure(12.5, 3.9)
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, measured, rate = figure.subplots(1, 3)
     _pair(loss, rows, "train_loss", "val_loss")
     _title(loss, "loss")
     _from_zero(loss)
 
-    _pair(accuracy, rows, "train_top1", "val_top1")
-    _title(accuracy, "top-1 accuracy")
-    accuracy.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
-    _limit_to_shares(accuracy)
-    _mark_best(accuracy, rows)
+    _metric(measured, rows, _another(rows) if monitor == "loss" else monitor)
+    _mark_best(loss if monitor == "loss" else measured, rows, monitor)
 
     _rates(rate, rows)
     _title(rate, "learning rate")
-    for axes in (loss, accuracy, rate):
+    for axes in (loss, measured, rate):
         _finish(axes, rows)
-    for axes in (loss, accuracy):
+    for axes in (loss, measured):
         if axes.lines:
             axes.legend(frameon=False, labelcolor=INK)
     save(figure, path)
+
+
+def _another(rows: Sequence[dict[str, Any]]) -> str:
+    """The first metric of the rows beside the loss, which has a panel of its own."""
+    return next((key[4:] for row in rows for key in row if key.startswith("val_") and key != "val_loss"), "loss")
+
+
+def _metric(axes: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
+    """A share in percent, an error from zero, anything else as it comes."""
+    _pair(axes, rows, f"train_{name}", f"val_{name}")
+    if metrics.is_share(name):
+        axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
+        _limit_to_shares(axes)
+    elif not metrics.higher_is_better(name):
+        _from_zero(axes)
+    _title(axes, _spoken(name))
+
+
+def _spoken(name: str) -> str:
+    if found := re.fullmatch(r"top(\d+)", name):
+        return f"top-{found[1]} accuracy"
+    return _SPOKEN.get(name, name.rpartition(":")[2].replace("_", " "))
 
 
 def _series(rows: Sequence[dict[str, Any]], key: str) -> list[float]:
@@ -102,15 +125,16 @@ def _limit_to_shares(axes: Axes) -> None:
     axes.set_ylim(max(0.0, low - margin - max(0.0, 0.05 - (high - low))), min(1.0, high + margin) + 0.002)
 
 
-def _mark_best(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    values = _series(rows, "val_top1")
-    known = [(v, -i) for i, v in enumerate(values) if math.isfinite(v)]
+def _mark_best(axes: Axes, rows: Sequence[dict[str, Any]], monitor: str) -> None:
+    sign = 1 if metrics.higher_is_better(monitor) else -1
+    known = [(sign * v, -i) for i, v in enumerate(_series(rows, f"val_{monitor}")) if math.isfinite(v)]
     if not known:
         return
-    value, i = max(known)
-    epoch = _epochs(rows)[-i]
+    signed, i = max(known)
+    value, epoch = sign * signed, _epochs(rows)[-i]
+    said = f"{100 * value:.1f} %" if metrics.is_share(monitor) else f"{value:.4g}"
     axes.plot([epoch], [value], "o", markersize=9, markerfacecolor="none", markeredgecolor=ORANGE)
-    axes.set_title(f"best {100 * value:.1f} % at epoch {epoch}", loc="right", fontsize=9, color=GREY, pad=10)
+    axes.set_title(f"best {said} at epoch {epoch}", loc="right", fontsize=9, color=GREY, pad=10)
 
 
 def _rates(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:

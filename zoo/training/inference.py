@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo.preprocess import Preprocess
+from zoo.tasks import TaskName, get_task
 
-__all__ = ["Normalize", "forward_all"]
+__all__ = ["Normalize", "activate", "forward_all"]
 
 
 class Normalize(nn.Module):
@@ -32,6 +33,14 @@ class Normalize(nn.Module):
         return torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)
 
 
+def activate(outputs: Tensor, task: TaskName) -> Tensor:
+    """What a model's outputs (N, K) say, (N, K) float32: probabilities that sum to 1, a probability for each label, or
+    the numbers themselves. Raises UsageError if there is no such task."""
+    kind = get_task(task).activation
+    values = outputs.float()
+    return values.softmax(1) if kind == "softmax" else values.sigmoid() if kind == "sigmoid" else values
+
+
 @torch.inference_mode()
 def forward_all(
     module: nn.Module,
@@ -41,9 +50,11 @@ def forward_all(
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) float32 and targets (N,) int64 of every batch, on the CPU; `module` is put in eval mode.
+    """Outputs (N, K) float32 and targets of every batch, on the CPU; `module` is put in eval mode.
 
-    Batches are (images (n, C, H, W) uint8, targets (n,)). `amp_dtype` turns autocast on with that type.
+    Batches are (images (n, C, H, W) uint8, targets): targets (n,) int64 are given back as (N,) int64, (n, K) of any
+    float type as (N, K) float32. Without a batch there is nothing to tell K from: both are empty, (0, 0) and (0,).
+    `amp_dtype` turns autocast on with that type.
     """
     module.eval()
     outputs, targets = [], []
@@ -52,7 +63,7 @@ def forward_all(
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             output = module(normalize(images))
         outputs.append(output.float())
-        targets.append(target)
+        targets.append(target.float() if target.is_floating_point() else target)
     if not outputs:
         return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
     return torch.cat(outputs).cpu(), torch.cat(targets).cpu()

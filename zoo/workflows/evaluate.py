@@ -12,21 +12,25 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from zoo import metrics, reports
-from zoo.data import BadFile, ImageSource, auto_workers, make_loader, open_data, open_eval
+from zoo.data import BadFile, Columns, ImageSource, auto_workers, make_loader, open_data, open_eval
 from zoo.errors import TrainingError, UsageError
 from zoo.files import read_json, write_json, write_text
-from zoo.metrics import Evaluation
+from zoo.metrics import Evaluation, SingleLabelEvaluation
 from zoo.output import track
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
 from zoo.workflows.restore import Restored, RunLike, enough_memory, restore
 
 __all__ = ["Evaluated", "evaluate"]
+
+RECORDED = Columns()  # nothing named: a table's columns are those that the run's recipe named, or found by their names
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Evaluated:
 
     data: what the user calls the images. rule: one sentence, which images these are. folder: where `save` writes.
     notes: sentences that a reader of the numbers should know. left_out: files that could not be read and were skipped.
+    outputs (N, K) float32 and targets (N,) int64 or (N, K) float32: what the numbers were computed from.
     """
 
     evaluation: Evaluation
@@ -43,6 +48,8 @@ class Evaluated:
     folder: Path
     notes: tuple[str, ...]
     left_out: tuple[BadFile, ...]
+    outputs: Tensor = field(repr=False, compare=False)
+    targets: Tensor = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -54,34 +61,39 @@ class Evaluated:
         }
 
     def save(self) -> tuple[Path, ...]:
-        """Write evaluation.json, per_class.csv, confusion.csv and confusion.png into `folder`; their paths.
+        """Write evaluation.json, a CSV with a line for each class, label or target, and a picture into `folder`; their
+        paths.
 
-        confusion.csv: a row a true class, a column a predicted one. Raises TrainingError if the disk refuses.
+        Single-label: per_class.csv, confusion.csv (a row a true class, a column a predicted one) and confusion.png.
+        Multi-label: per_label.csv and labels.png. Regression: per_target.csv and scatter.png. Raises TrainingError if
+        the disk refuses.
         """
         found = self.evaluation
-        header = ["class", "support", "precision", "recall", "f1"]
-        scores = [[c.name, c.support, c.precision, c.recall, c.f1] for c in found.per_class]
-        matrix = [[name, *row] for name, row in zip(found.classes, found.confusion, strict=True)]
+        tables = {f"per_{found.PART}.csv": [found.header, *found.rows()]}
+        if isinstance(found, SingleLabelEvaluation):
+            matrix = [(name, *row) for name, row in zip(found.classes, found.confusion, strict=True)]
+            tables["confusion.csv"] = [("true \\ predicted", *found.classes), *matrix]
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir()
             write_json(self.folder / "evaluation.json", self.to_dict())
-            _write_csv(self.folder / "per_class.csv", [header, *scores])
-            _write_csv(self.folder / "confusion.csv", [["true \\ predicted", *found.classes], *matrix])
-            reports.confusion(found.confusion, found.classes, self.folder / "confusion.png")
+            for name, rows in tables.items():
+                _write_csv(self.folder / name, rows)
+            picture = reports.outcome(self.outputs, self.targets, found.classes, self.folder, found.task)
         except (TrainingError, OSError) as e:
             said = e.message if isinstance(e, TrainingError) else f"cannot make {self.folder}: {e.strerror or e}"
             raise TrainingError(
                 said, "the numbers stand, but are not saved: free some space or allow writing there"
             ) from e
-        names = ("evaluation.json", "per_class.csv", "confusion.csv", "confusion.png")
-        return tuple(self.folder / name for name in names)
+        return (*(self.folder / name for name in ("evaluation.json", *tables)), picture)
 
 
 def evaluate(
     run: RunLike,
     data: str | None = None,
     *,
+    split: str | None = None,
+    columns: Columns = RECORDED,
     batch_size: int = 64,
     workers: int | Literal["auto"] = "auto",
     device: str = "auto",
@@ -89,9 +101,10 @@ def evaluate(
 ) -> Evaluated:
     """Measure the run's best weights in fp32.
 
-    data: a folder of class folders or "digits"; None: the run's own validation images, found again by the recorded rule
-    and seed. Classes are matched by name. save: also write the files, into the run, or into RUN/evaluation-NAME for
-    other data.
+    data: a folder of class folders, a table, or "digits"; None: the run's own validation images, found again by the
+    recorded rule and seed. Classes, labels and targets are matched by name. split: the part of other data to take, a
+    folder or a word of the split column. columns: of another table, where they are not called as in the run's. save:
+    also write the files, into the run, or into RUN/evaluation-NAME for other data.
 
     Raises DataError (no such run or folder, classes that the model does not know, unreadable files if the run refuses
     them), UsageError (device, numbers), WeightsError (damaged run), TrainingError (the files cannot be written).
@@ -100,9 +113,11 @@ def evaluate(
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is less than 0", "give 0 or more, or auto")
+    if data is None and (split is not None or columns != RECORDED):
+        raise UsageError("a split and columns are of other data", "name it with --data")
     where = pick_device(device)
     restored = restore(run)
-    source, images = _own(restored) if data is None else _other(restored, data)
+    source, images = _own(restored) if data is None else _other(restored, data, split, columns)
     loader = make_loader(
         images.source,
         preprocess=restored.preprocess,
@@ -115,14 +130,16 @@ def evaluate(
     )
     module, normalize = restored.model.module.to(where), Normalize(restored.preprocess).to(where)
     with enough_memory(where, batch_size):
-        logits, targets = forward_all(module, track(loader, "evaluating"), normalize, device=where)
+        outputs, targets = forward_all(module, track(loader, "evaluating"), normalize, device=where)
     result = Evaluated(
-        evaluation=metrics.report(logits, targets, restored.classes),
+        evaluation=metrics.report(outputs, targets, restored.classes, restored.task),
         data=source,
         rule=images.rule,
         folder=restored.run.path if data is None else _folder_for(restored.run.path, source),
         notes=tuple(n for n in (restored.note, *images.notes) if n),
         left_out=(*images.left_out, *loader.problems),
+        outputs=outputs,
+        targets=targets,
     )
     if save:
         result.save()
@@ -149,6 +166,8 @@ def _own(restored: Restored) -> tuple[str, _Images]:
         channels=restored.preprocess.channels,
         unreadable=recorded.get("unreadable", "error"),
         expected_classes=restored.classes,
+        task=restored.task,
+        columns=_columns(recorded),
     )
     notes = []
     if recorded.get("fingerprint") not in (None, data.fingerprint()):
@@ -156,8 +175,9 @@ def _own(restored: Restored) -> tuple[str, _Images]:
     return name, _Images(data.val, data.rule, tuple(notes), data.problems)
 
 
-def _other(restored: Restored, name: str) -> tuple[str, _Images]:
+def _other(restored: Restored, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
     recorded = restored.record.get("data") or {}
+    before = _columns(recorded)
     source, problems = open_eval(
         name,
         restored.classes,
@@ -165,15 +185,30 @@ def _other(restored: Restored, name: str) -> tuple[str, _Images]:
         val_fraction=float(recorded.get("val_fraction", 0.2)),
         seed=int(recorded.get("seed", 0)),
         unreadable=recorded.get("unreadable", "error"),
+        task=restored.task,
+        split=split,
+        columns=Columns(
+            columns.image or before.image,
+            columns.labels or before.labels,
+            columns.separator or before.separator,
+            columns.split or before.split,
+        ),
     )
     if name == "digits":
         return name, _Images(source, f"the {len(source):,} images of digits that are held out", (), problems)
     path = Path(name).resolve()
+    rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
     notes = []
     everything = recorded.get("train_images", 0) + recorded.get("val_images", 0)
     if path == Path(str(recorded.get("source"))).resolve() and len(source) == everything:
         notes.append("these are all images of the run, those it learned from included; leave --data out for the others")
-    return str(path), _Images(source, f"all {len(source):,} images found", tuple(notes), problems)
+    return str(path), _Images(source, rule, tuple(notes), problems)
+
+
+def _columns(recorded: dict[str, Any]) -> Columns:
+    """What the run's recipe said of a table's columns; runs from before tables say nothing."""
+    said = recorded.get("columns") or {}
+    return Columns(said.get("image"), tuple(said.get("labels") or ()), said.get("separator"), said.get("split"))
 
 
 def _folder_for(run: Path, source: str) -> Path:

@@ -16,6 +16,7 @@ from zoo.formats.folder import Exported, check_free, write_folder
 from zoo.formats.subject import Subject
 from zoo.models import without_auxiliary
 from zoo.output import note
+from zoo.tasks import get_task
 from zoo.workflows.restore import Restored, RunLike, open_run, restore
 
 __all__ = ["export"]
@@ -50,7 +51,7 @@ def _subject(restored: Restored) -> Subject:
         facts["best epoch"] = f"{best['epoch']}, validation {best['monitor']} {best['value']:.4g}"
     data = restored.record.get("data")
     if isinstance(data, dict) and data.get("source"):
-        facts["data"] = f"`{Path(str(data['source'])).name}`, {len(restored.classes)} classes"
+        facts["data"] = f"`{Path(str(data['source'])).name}`, {len(restored.classes)} {get_task(restored.task).outputs}"
     return Subject(
         model=model,
         classes=restored.classes,
@@ -58,6 +59,7 @@ def _subject(restored: Restored) -> Subject:
         title=restored.run.path.resolve().name,
         licence=_licence(model.weights.source, model.pretrained_cfg),
         facts=facts,
+        task=restored.task,
     )
 
 

@@ -1,4 +1,4 @@
-"""`zoo predict`: images → classes, in order, as a stream.
+"""`zoo predict`: images → classes, labels or numbers, in order, as a stream.
 
     for p in zoo.predict("runs/resnet34-digits", ["photos/"]):
         print(p.path, p.label, p.probability)
@@ -9,20 +9,22 @@ What is an image, and how it becomes the model's input, is the data room's busin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from zoo.data import BadFile, ImageBatch, fit, open_images
 from zoo.errors import DataError, UsageError
 from zoo.preprocess import Preprocess
+from zoo.tasks import TaskName
 from zoo.training.device import pick_device
-from zoo.training.inference import Normalize
+from zoo.training.inference import Normalize, activate
 from zoo.workflows.restore import Restored, RunLike, enough_memory, restore
 
 __all__ = ["Prediction", "predict"]
@@ -33,33 +35,48 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Prediction:
-    """top: (class, probability) pairs, the most probable first; the probabilities of all classes sum to 1."""
+    """What a run says of one image.
+
+    top: (class, probability) pairs, the most probable first. A single-label run's probabilities of all classes sum to
+    1; of a multi-label run these are the labels that the image has, perhaps none. values: a regression run's numbers
+    by target name, in the user's units. Each is empty where the task has no such thing.
+    """
 
     path: str
-    top: tuple[tuple[str, float], ...]
+    task: TaskName
+    top: tuple[tuple[str, float], ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
+        """The most probable one. Raises IndexError if `top` is empty."""
         return self.top[0][0]
 
     @property
     def probability(self) -> float:
+        """That of `label`."""
         return self.top[0][1]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names in `top`."""
+        return tuple(label for label, _ in self.top)
+
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "label": self.label,
-            "probability": self.probability,
-            "top": [{"label": label, "probability": p} for label, p in self.top],
-        }
+        if self.task == "regression":
+            return {"path": self.path, "values": dict(self.values)}
+        pairs = [{"label": label, "probability": p} for label, p in self.top]
+        if self.task == "multi-label":
+            return {"path": self.path, "labels": pairs}
+        return {"path": self.path, "label": self.label, "probability": self.probability, "top": pairs}
 
 
 def predict(
     run: RunLike,
     images: PathLike | Iterable[PathLike] | Iterable[Pixels],
     *,
-    top: int = 1,
+    top: int | None = None,
+    threshold: float | None = None,
     batch_size: int = 32,
     device: str = "auto",
     on_bad: Callable[[BadFile], None] | None = None,
@@ -68,31 +85,62 @@ def predict(
     """Predictions in the order of `images`, one batch after the other, so that any number of images fits in memory.
 
     images: a file, a folder (every image below it, sorted), or several of both; "-" reads paths from stdin, one a
-    line. Or arrays (H, W, C) uint8, RGB, C as the model's, which are then called "0", "1", … top: so many classes for
-    each, at most all. on_bad is called for a file that cannot be read, which is then left out; without it the first one
-    raises. on_note is given what is worth saying, as that the run has not finished.
+    line. Or arrays (H, W, C) uint8, RGB, C as the model's, which are then called "0", "1", … top: so many classes or
+    labels for each, at most all; 1 for a single-label run if left out. threshold: a multi-label run gives the labels
+    with at least this probability, 0.5 if left out, unless `top` is given. on_bad is called for a file that cannot be
+    read, which is then left out; without it the first one raises. on_note is given what is worth saying, as that the
+    run has not finished.
 
-    Raises, at the call, UsageError, DataError and WeightsError for a bad run, device or number; while iterating,
-    DataError for an unreadable file without `on_bad`, or if there was no image at all.
+    Raises, at the call, UsageError, DataError and WeightsError for a bad run, device or number, or an option that the
+    run's task has no use for; while iterating, DataError for an unreadable file without `on_bad`, or if there was no
+    image at all.
     """
-    if top < 1:
+    if top is not None and top < 1:
         raise UsageError(f"--top {top} is less than 1", "give 1 or more")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g} is no probability", "give a number from 0 to 1")
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     where = pick_device(device)
     restored = restore(run)
+    read = _reader(restored.task, restored.classes, top, threshold)
     if restored.note and on_note is not None:
         on_note(restored.note)
     batches = _batches([images] if isinstance(images, str | os.PathLike) else images, restored.preprocess, batch_size)
-    most = min(top, len(restored.classes))
-    return _stream(restored, batches, top=most, device=where, batch_size=batch_size, on_bad=on_bad)
+    return _stream(restored, batches, read, device=where, batch_size=batch_size, on_bad=on_bad)
+
+
+Reader = Callable[[str, Tensor], Prediction]
+
+
+def _reader(task: TaskName, classes: tuple[str, ...], top: int | None, threshold: float | None) -> Reader:
+    """What makes a prediction of a path and (K,) probabilities or numbers. Raises UsageError if an option has no
+    meaning for the task."""
+    if threshold is not None and task != "multi-label":
+        raise UsageError(f"--threshold is for multi-label runs; this is a {task} run", "leave it out")
+    if task == "regression":
+        if top is not None:
+            raise UsageError("--top is for classes and labels; this run predicts numbers", "leave it out")
+        return lambda path, row: Prediction(path, task, values=dict(zip(classes, row.tolist(), strict=True)))
+    if threshold is not None and top is not None:
+        raise UsageError("--top and --threshold exclude each other", "choose one")
+    most = min(top or 1, len(classes)) if top is not None or task == "single-label" else len(classes)
+    least = (0.5 if threshold is None else threshold) if task == "multi-label" and top is None else 0.0
+
+    def read(path: str, row: Tensor) -> Prediction:
+        values, indices = row.topk(most)
+        pairs = zip(indices.tolist(), values.tolist(), strict=True)
+        # A NaN is not less: the probabilities of a broken model stay to be seen.
+        return Prediction(path, task, tuple((classes[i], p) for i, p in pairs if not p < least))
+
+    return read
 
 
 def _stream(
     restored: Restored,
     batches: Iterator[ImageBatch],
+    read: Reader,
     *,
-    top: int,
     device: torch.device,
     batch_size: int,
     on_bad: Callable[[BadFile], None] | None,
@@ -108,10 +156,9 @@ def _stream(
         if not batch.paths:
             continue
         with enough_memory(device, batch_size), torch.inference_mode():
-            probabilities = module(normalize(batch.images.to(device))).float().softmax(1).cpu()
-        values, indices = probabilities.topk(top, dim=1)
-        for path, shares, numbers in zip(batch.paths, values.tolist(), indices.tolist(), strict=True):
-            yield Prediction(path, tuple((restored.classes[i], p) for i, p in zip(numbers, shares, strict=True)))
+            rows = activate(module(normalize(batch.images.to(device))), restored.task).cpu()
+        for path, row in zip(batch.paths, rows, strict=True):
+            yield read(path, row)
     if not seen:
         raise DataError("no image to predict", "give files or folders of images, or - to read paths from stdin")
 

@@ -14,6 +14,7 @@ from zoo.errors import DataError, UsageError, WeightsError
 from zoo.models import Model, load_strict, rebuild
 from zoo.preprocess import Preprocess
 from zoo.run import Run
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["Restored", "enough_memory", "open_run", "restore"]
 
@@ -24,13 +25,14 @@ RunLike = str | os.PathLike[str] | Run
 class Restored:
     """model.module holds the run's best weights: fp32, on the CPU, in eval mode.
 
-    classes: names in the order of the logits. preprocess: what the run trained with (its size may differ from the
-    model's own). record: model.json. note: a sentence if the run has not finished and these are the best weights so
-    far, else "".
+    task: what its outputs mean. classes: names of the classes, labels or targets, in the order of the outputs.
+    preprocess: what the run trained with (its size may differ from the model's own). record: model.json. note: a
+    sentence if the run has not finished and these are the best weights so far, else "".
     """
 
     run: Run
     model: Model
+    task: TaskName
     classes: tuple[str, ...]
     preprocess: Preprocess
     record: dict[str, Any]
@@ -51,10 +53,11 @@ def restore(run: RunLike) -> Restored:
     opened = open_run(run)
     record = opened.model_record()
     try:
+        task = get_task(record.get("task", "single-label")).name  # the first runs knew this task only
         classes = tuple(str(name) for name in record["classes"])
         preprocess = Preprocess.from_dict(record["preprocess"])
         model = rebuild(record["model"])
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as e:
         said = f"{e} is missing" if isinstance(e, KeyError) else str(e)
         raise DataError(f"{opened.model_file} is damaged: {said}", "make the run again from its recipe.yaml") from e
     if len(classes) != model.classes:
@@ -67,7 +70,7 @@ def restore(run: RunLike) -> Restored:
     except WeightsError as e:
         raise WeightsError(f"{opened.weights_file}: {e.message}", "make the run again from its recipe.yaml") from e
     model.module.eval()
-    return Restored(opened, model, classes, preprocess, record, _note(opened))
+    return Restored(opened, model, task, classes, preprocess, record, _note(opened))
 
 
 def _note(run: Run) -> str:

@@ -1,0 +1,54 @@
+"""Average precision and the area under the ROC curve beside scikit-learn's, with ties and at the edges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from zoo.metrics.ranking import area_under_roc, average_precision
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_as_scikit_learn_whatever_the_ties(levels: int, share: float) -> None:
+    """Scores of few levels tie by the hundred."""
+    rng = np.random.default_rng(levels)
+    for _ in range(5):
+        positive = rng.random(400) < share
+        positive[0], positive[1] = True, False
+        scores = (rng.integers(0, levels, 400) + positive * (levels // 4)) / levels
+        pair = torch.from_numpy(scores), torch.from_numpy(positive)
+        assert average_precision(*pair) == pytest.approx(sk.average_precision_score(positive, scores), abs=1e-12)
+        assert area_under_roc(*pair) == pytest.approx(sk.roc_auc_score(positive, scores), abs=1e-12)
+
+
+def test_all_scores_equal_is_chance() -> None:
+    scores, positive = torch.zeros(10), torch.arange(10) < 3
+    assert average_precision(scores, positive) == pytest.approx(0.3)
+    assert area_under_roc(scores, positive) == 0.5
+
+
+def test_infinite_scores_are_ranked() -> None:
+    scores = torch.tensor([math.inf, 0.0, -math.inf, math.inf])
+    positive = torch.tensor([True, True, False, False])
+    assert area_under_roc(scores, positive) == pytest.approx((0.5 + 1 + 0 + 1) / 4)
+
+
+@pytest.mark.parametrize("positive", [[True, True], [False, False]])
+def test_without_both_signs_there_is_no_roc_curve(positive: list[bool]) -> None:
+    assert math.isnan(area_under_roc(torch.tensor([0.1, 0.2]), torch.tensor(positive)))
+
+
+def test_without_a_positive_there_is_no_precision() -> None:
+    assert math.isnan(average_precision(torch.tensor([0.1, 0.2]), torch.tensor([False, False])))
+    assert average_precision(torch.tensor([0.1, 0.2]), torch.tensor([True, True])) == 1
+
+
+def test_not_a_number_is_no_score() -> None:
+    scores, positive = torch.tensor([0.1, math.nan]), torch.tensor([True, False])
+    assert math.isnan(average_precision(scores, positive))
+    assert math.isnan(area_under_roc(scores, positive))

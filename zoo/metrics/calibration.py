@@ -1,0 +1,23 @@
+"""How far probabilities are from frequencies."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["calibration_error"]
+
+BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5: M = 15
+
+
+def calibration_error(probability: Tensor, happened: Tensor) -> float:
+    """Mean |share that happened − mean probability| over bins of the probability, weighted by their size.
+
+    probability: (N,) float64; happened: (N,) bool. 15 bins (lower, upper] of equal width on 0..1, Guo et al. 2017,
+    equation 3. NaN if a probability is.
+    """
+    if bool(probability.isnan().any()):
+        return float("nan")
+    bin_of = (probability * BINS).ceil().long().clamp(1, BINS) - 1
+    gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_of, happened.double() - probability)
+    return float(gap.abs().sum() / len(probability))
