@@ -16,7 +16,7 @@ Frozen means: no gradient, norm layers in evaluation mode (their statistics do n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -25,7 +25,7 @@ from torch import nn
 from zoo.errors import ModelError, nearest
 from zoo.models.model import Group
 
-__all__ = ["FreezePlan", "GroupPlan", "resolve_plan", "set_train_mode"]
+__all__ = ["FreezePlan", "GroupPlan", "plan_of", "resolve_plan", "set_train_mode"]
 
 _FORMS = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to open again"
 
@@ -78,12 +78,20 @@ def resolve_plan(plan: str, groups: Sequence[Group], module: nn.Module) -> Freez
 
     Raises ModelError, with the groups, if a part of the plan matches nothing or if nothing would be left to learn.
     """
-    frozen = _frozen(plan, groups, module)
+    return plan_of(plan, _frozen(plan, groups, module), groups, module)
+
+
+def plan_of(text: str, frozen: Collection[str], groups: Sequence[Group], module: nn.Module) -> FreezePlan:
+    """The plan, printed as `text`, that freezes the parameters named in `frozen`; other names are left out.
+
+    Raises ModelError, with the groups, if nothing would be left to learn.
+    """
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    frozen = frozenset(sizes.keys() & frozen)
     if len(frozen) == len(sizes):
-        raise ModelError(f"freezing plan {plan!r} leaves nothing to learn", _groups_are(groups))
+        raise ModelError(f"freezing plan {text!r} leaves nothing to learn", _groups_are(groups))
     return FreezePlan(
-        text=plan,
+        text=text,
         groups=tuple(
             GroupPlan(
                 name=group.name,

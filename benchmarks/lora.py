@@ -1,0 +1,153 @@
+"""LoRA of this project beside peft's: numbers that learn, step time, memory, outcome.
+
+    pip install --target DIR --no-deps peft transformers tokenizers regex psutil
+    PYTHONPATH=DIR python benchmarks/lora.py [--rounds 7]
+
+The same network with the same weights learns in three ways: everything, our LoRA, peft's LoraConfig on the same layers
+(qkv and proj of each attention; rank 8, alpha 8). Step times are medians of interleaved rounds on one thread. The
+outcome is the top-1 on held-out digits of scikit-learn: `test_vit` is first trained for a while on the digits 0-4 and
+then tuned to 5-9, 40 images each, by the same AdamW over three seeds. peft is no dependency: without it, this says so
+and measures the other two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import timm
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.training.lora import add_lora, choose_layers
+
+try:
+    import peft
+except ImportError:
+    peft = None
+
+RANK = 8
+Make = Callable[[nn.Module], nn.Module]
+
+
+def everything(net: nn.Module) -> nn.Module:
+    return net
+
+
+def ours(net: nn.Module) -> nn.Module:
+    names = {name for name, _ in net.named_parameters()}
+    head = {name for name in names if name.startswith("head.")}
+    add_lora(net, choose_layers(net, names - head, "attention"), rank=RANK, learning=head)
+    return net
+
+
+def theirs(net: nn.Module) -> nn.Module:
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=RANK, target_modules=["attn.qkv", "attn.proj"], modules_to_save=["head"], lora_dropout=0.0
+    )
+    model: nn.Module = peft.get_peft_model(net, config)
+    return model
+
+
+WAYS: dict[str, Make] = {"everything": everything, "zoo": ours, **({"peft": theirs} if peft is not None else {})}
+
+
+def learning(net: nn.Module) -> list[nn.Parameter]:
+    return [p for p in net.parameters() if p.requires_grad]
+
+
+def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targets: Tensor) -> None:
+    F.cross_entropy(net(images), targets).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def times(name: str, batch: int, side: int, rounds: int) -> None:
+    """Milliseconds of a step."""
+    nets = {way: make(timm.create_model(name, num_classes=10)) for way, make in WAYS.items()}
+    optimizers = {way: torch.optim.AdamW(learning(net), 1e-3) for way, net in nets.items()}
+    images, targets = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    for number in range(rounds + 1):
+        for way, net in nets.items():
+            start = time.perf_counter()
+            step(net, optimizers[way], images, targets)
+            if number:  # the first warms up
+                found[way].append(time.perf_counter() - start)
+    total = sum(p.numel() for p in nets["everything"].parameters())
+    for way, seconds in found.items():
+        count = sum(p.numel() for p in learning(nets[way]))
+        print(
+            f"{name:24} {way:12} {statistics.median(seconds) * 1000:8.1f} ms a step of {batch}"
+            f"   learning {count:>10,} ({count / total:.1%})"
+        )
+
+
+def digits(classes: range, side: int) -> tuple[Tensor, Tensor]:
+    data = load_digits()
+    rows = np.isin(data.target, classes)
+    images = torch.from_numpy(data.images[rows]).float().div(8).sub(1)[:, None].expand(-1, 3, -1, -1)
+    return F.interpolate(images, size=(side, side), mode="bilinear"), torch.from_numpy(data.target[rows]) - classes[0]
+
+
+def fit(net: nn.Module, images: Tensor, targets: Tensor, *, epochs: int, lr: float, seed: int) -> None:
+    optimizer = torch.optim.AdamW(learning(net), lr, weight_decay=0.0)
+    order = torch.Generator().manual_seed(seed)
+    net.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images), generator=order).split(32):
+            step(net, optimizer, images[rows], targets[rows])
+
+
+@torch.inference_mode()
+def top1(net: nn.Module, images: Tensor, targets: Tensor) -> float:
+    net.eval()
+    return float((net(images).argmax(1) == targets).float().mean())
+
+
+def outcomes(seeds: int) -> None:
+    side = 64
+    torch.manual_seed(0)
+    start = timm.create_model("test_vit", img_size=side, num_classes=5)
+    fit(start, *digits(range(5), side), epochs=12, lr=1e-3, seed=0)
+    images, targets = digits(range(5, 10), side)
+    for way, make in WAYS.items():
+        scores = []
+        for seed in range(seeds):
+            order = np.random.default_rng(seed).permutation(len(images))
+            rows = np.concatenate([order[targets.numpy()[order] == k][:40] for k in range(5)])
+            rest = np.setdiff1d(order, rows)
+            torch.manual_seed(seed)
+            net = timm.create_model("test_vit", img_size=side, num_classes=5)
+            net.load_state_dict(start.state_dict())
+            net.reset_classifier(5)
+            net = make(net)
+            fit(net, images[rows], targets[rows], epochs=15, lr=1e-3 if way == "everything" else 5e-3, seed=seed)
+            scores.append(100 * top1(net, images[rest], targets[rest]))
+        each = ", ".join(f"{score:.1f}" for score in scores)
+        print(f"{'test_vit, digits 5-9':24} {way:12} {statistics.mean(scores):6.2f} % ({each})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only the smallest network's times")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"peft {peft.__version__}" if peft is not None else "peft is not installed: only ours is measured")
+    times("test_vit", 32, 160, options.rounds)
+    if options.quick:
+        return
+    times("vit_tiny_patch16_224", 8, 224, options.rounds)
+    times("vit_small_patch16_224", 8, 224, options.rounds)
+    outcomes(options.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What a model gives its classifier, image by image, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["head_features"]
+
+_Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@torch.no_grad()
+def head_features(
+    layer: nn.Module,
+    forward: Callable[[Tensor], Any],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    images: int,
+    memory: int,
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """The head's inputs (n, …) for the first n images, as they come, and their targets.
+
+    layer: the head, a part of the model. forward(batch) gives the model's output for a batch of `batches`, on `device`
+    under autocast to `amp_dtype`. n is at most `images`, and as many as fit in `memory` bytes.
+
+    None if the inputs are not all that the output depends on: the head is not called exactly once with one tensor of
+    a row an image, or it does not give the model's own output for the first batch.
+    """
+    calls: _Calls = []
+    kept: Tensor | None = None
+    targets: list[Tensor] = []
+    filled = 0
+    # Through a hook: models differ in what leads to the head, and all of them call it.
+    hook = layer.register_forward_pre_hook(lambda _, args, named: calls.append((args, named)), with_kwargs=True)
+    try:
+        for batch, target in batches:
+            calls.clear()
+            output = forward(batch)
+            inputs = _single(calls, len(batch))
+            if inputs is None:
+                return None
+            if kept is None:
+                with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+                    again = layer(inputs)
+                if not _same(again, output, 1e-5 if amp_dtype is None else 1e-2):
+                    return None
+                room = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
+                # As large as it may become: on the CPU, memory that is not written to costs nothing.
+                kept = inputs.new_empty(min(room, images), *inputs.shape[1:])
+            part = inputs[: len(kept) - filled]
+            kept[filled : filled + len(part)] = part
+            targets.append(target[: len(part)])
+            filled += len(part)
+            if filled == len(kept):
+                break
+    finally:
+        hook.remove()
+    return None if kept is None else (kept[:filled], torch.cat(targets))
+
+
+def _single(calls: _Calls, images: int) -> Tensor | None:
+    if len(calls) != 1:
+        return None
+    args, named = calls[0]
+    if named or len(args) != 1 or not isinstance(args[0], Tensor) or len(args[0]) != images:
+        return None
+    return args[0]
+
+
+def _same(again: Any, output: Any, tolerance: float) -> bool:
+    if not isinstance(output, Tensor) or not isinstance(again, Tensor) or again.shape != output.shape:
+        return False
+    return torch.allclose(again.float(), output.float(), rtol=tolerance, atol=tolerance)

@@ -1,0 +1,80 @@
+"""L2-SP: a penalty that pulls the backbone back to the weights it started from, instead of to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ModelError
+
+__all__ = ["L2SP"]
+
+
+class L2SP:
+    """alpha / 2 · Σ ‖w − w0‖² over the backbone + beta / 2 · Σ ‖w‖² over the new head, a scalar to add to the loss.
+
+    Li et al. 2018 (1802.01483), section 3. Of the parameters that learn when it is called, and of them matrices and
+    kernels only: biases and norms go free, as in the authors' code (holyseven/TransferLearningClassification, which
+    takes the variables called "weights"; its example has alpha 0.1 and beta 0.01, the optimizer's own decay 0).
+
+    module: on its device. start: the weights to return to, by name, copied to that device. head: names that are pulled
+    to zero; so is what `start` does not have, which is as new as a head.
+
+    Raises ModelError if a tensor of `start` has another shape than the module's.
+    """
+
+    def __init__(
+        self, module: nn.Module, start: Mapping[str, Tensor], *, head: Collection[str] = (), alpha: float, beta: float
+    ) -> None:
+        self.alpha, self.beta = alpha, beta
+        self._old: list[tuple[Tensor, Tensor]] = []
+        self._new: list[Tensor] = []
+        for name, parameter in module.named_parameters():
+            if parameter.ndim <= 1:
+                continue
+            if name in head or name not in start:
+                self._new.append(parameter)
+                continue
+            origin = start[name]
+            if origin.shape != parameter.shape:
+                raise ModelError(
+                    f"{name} has shape {tuple(parameter.shape)}, and {tuple(origin.shape)} in the start of L2-SP",
+                    "the start must come from the same architecture",
+                )
+            self._old.append((parameter, origin.detach().to(parameter, copy=True)))
+
+    def __call__(self) -> Tensor:
+        """The penalty, float32 (), with gradients alpha · (w − w0) and beta · w; 0 without any if nothing learns."""
+        old = [(p, origin) for p, origin in self._old if p.requires_grad]
+        new = [p for p in self._new if p.requires_grad]
+        parameters = [p for p, _ in old] + new
+        if not parameters:
+            return torch.zeros(())
+        total: Tensor = _Penalty.apply(self.alpha, self.beta, [origin for _, origin in old], *parameters)
+        return total
+
+
+class _Penalty(torch.autograd.Function):
+    """By hand, because it is added to every batch: one pass over memory each for distances, norms and gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, alpha: float, beta: float, origins: list[Tensor], *parameters: Tensor) -> Tensor:
+        old, new = list(parameters[: len(origins)]), list(parameters[len(origins) :])
+        pulled = ((alpha, [*torch._foreach_sub(old, origins)] if old else []), (beta, new))
+        total = torch.zeros((), device=parameters[0].device)
+        for weight, distances in pulled:
+            if distances:
+                total = total + weight / 2 * torch.stack(torch._foreach_norm(distances)).square().sum()
+        ctx.weights = [weight for weight, distances in pulled for _ in distances]
+        ctx.save_for_backward(*(distance for _, distances in pulled for distance in distances))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        found: list[Tensor] = []
+        for weight, distance in zip(ctx.weights, ctx.saved_tensors, strict=True):
+            found.append(distance * (grads[0] * weight))
+        return None, None, None, *found

@@ -1,0 +1,178 @@
+"""LoRA: the backbone's matrices stay as they are, and what is learned is a difference of low rank beside each.
+
+Hu et al. 2021 (2106.09685), section 4.1: W0 + (alpha / rank) · B A, where A (rank, inputs) starts at random and B
+(outputs, rank) at zero, so that the first step starts from the pretrained function itself.
+
+The difference hangs on the weight tensor (torch.nn.utils.parametrize), not on the layer's call: many transformers read
+`self.qkv.weight` and multiply by themselves (beit, eva, swin v2 in timm; torch's MultiheadAttention), where a wrapped
+layer would learn nothing. The price is a gradient of the whole matrix in the backward pass; docs/transfer.md has the
+times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from zoo.errors import ModelError
+
+__all__ = ["KINDS", "LoraReport", "LowRank", "add_lora", "choose_layers", "merged_state", "plain_name"]
+
+KINDS = ("attention", "all")
+_RENAMED = re.compile(r"parametrizations\.(\w+)\.(?:original|0\.[ab])$")
+_ATTENTION = re.compile(r"att(?:n|ention)", re.IGNORECASE)
+_MULTIHEAD = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+# Rows of a fused matrix: so many projections one below the other, each of which gets a pair of its own.
+_BLOCKS = {"qkv": 3, "to_qkv": 3, "Wqkv": 3, "in_proj_weight": 3, "kv": 2, "to_kv": 2}
+
+
+class LowRank(nn.Module):
+    """weight (outputs, inputs) → weight + scale · B A, in `blocks` equal blocks of rows with a pair of matrices each.
+
+    a: (blocks, rank, inputs), uniform in ±1/√inputs (Kaiming's uniform with a = √5, as in loralib and peft), from
+    torch's global random state. b: (blocks, outputs / blocks, rank), zero.
+    """
+
+    def __init__(self, weight: Tensor, *, rank: int, scale: float, blocks: int = 1) -> None:
+        super().__init__()
+        outputs, inputs = weight.shape
+        bound = inputs**-0.5
+        # Drawn on the CPU, so that a seed means the same on every device.
+        drawn = torch.empty(blocks, rank, inputs).uniform_(-bound, bound)
+        self.a = nn.Parameter(drawn.to(weight))
+        self.b = nn.Parameter(weight.new_zeros(blocks, outputs // blocks, rank))
+        self.scale = scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.add(weight, torch.bmm(self.b, self.a).view(weight.shape), alpha=self.scale)
+
+
+@dataclass(frozen=True)
+class LoraReport:
+    """layers: plain names of the matrices that got a difference. parameters: numbers in all A and B.
+
+    adapters: names of all A and B in the module. frozen: names of every other parameter but those asked to go on
+    learning; none of them has a gradient now.
+    """
+
+    layers: tuple[str, ...]
+    parameters: int
+    adapters: tuple[str, ...]
+    frozen: tuple[str, ...]
+
+
+def choose_layers(module: nn.Module, allowed: Collection[str], kind: str, *, rank: int = 8) -> tuple[str, ...]:
+    """Names of the matrices in `module`, out of the parameters named in `allowed`, that LoRA can stand beside.
+
+    kind: "attention" (query, key, value and output projections, the paper's choice: section 4.2) or "all" (every linear
+    layer, the MLPs too). Left out are matrices that a pair of `rank` would not make smaller (those of swin v2's
+    position tables) and tensors that several layers share.
+
+    Raises ModelError for another kind, and if there is none, which is so for convolutional networks.
+    """
+    if kind not in KINDS:
+        raise ModelError(f"no kind of LoRA layers {kind!r}", f"give {' or '.join(KINDS)}")
+    uses = Counter(id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False))
+    every = [(name, part, weight) for name, part, weight in _matrices(module) if uses[id(weight)] == 1]
+    found = tuple(
+        name
+        for name, part, weight in every
+        if name in allowed
+        and (kind == "all" or isinstance(part, nn.MultiheadAttention) or _ATTENTION.search(name))
+        and rank * (weight.shape[0] + _blocks(name, weight) * weight.shape[1]) < weight.numel()
+    )
+    if not found:
+        what = "attention layer" if kind == "attention" else "linear layer"
+        raise ModelError(
+            f"{type(module).__name__} has no {what} that learns and that LoRA of rank {rank} would make smaller",
+            "LoRA is for transformers: choose one (zoo list 'vit*'), open more of it (freeze: none), "
+            "set transfer.lora.layers=all, or leave transfer.lora out",
+        )
+    return found
+
+
+def add_lora(
+    module: nn.Module,
+    names: Sequence[str],
+    *,
+    rank: int = 8,
+    alpha: float | None = None,
+    learning: Collection[str] = (),
+) -> LoraReport:
+    """Put a difference of `rank` beside each matrix in `names` (of `choose_layers`); the outputs stay the same.
+
+    alpha: the difference is scaled by alpha / rank; None: alpha = rank, a scale of 1. A fused qkv matrix gets three
+    independent pairs. learning: names of parameters that go on learning (the head's); everything else but the adapters
+    is frozen. The matrix NAME is afterwards called as `plain_name` says, backwards.
+
+    Raises ModelError if the rank or alpha is not positive.
+    """
+    if rank < 1 or (alpha is not None and alpha <= 0):
+        raise ModelError(f"LoRA of rank {rank} with alpha {alpha}", "give a rank of at least 1 and a positive alpha")
+    for parameter_name, parameter in module.named_parameters():
+        parameter.requires_grad_(parameter_name in learning)
+    scale = (rank if alpha is None else alpha) / rank
+    for name in names:
+        path, _, tensor = name.rpartition(".")
+        part = module.get_submodule(path)
+        weight = part.get_parameter(tensor)
+        pair = LowRank(weight.detach(), rank=rank, scale=scale, blocks=_blocks(name, weight))
+        parametrize.register_parametrization(part, tensor, pair)
+    named = dict(module.named_parameters())
+    adapters = tuple(n for n in named if plain_name(n) != n and not n.endswith(".original"))
+    return LoraReport(
+        layers=tuple(names),
+        parameters=sum(named[n].numel() for n in adapters),
+        adapters=adapters,
+        frozen=tuple(n for n, p in named.items() if not p.requires_grad),
+    )
+
+
+def plain_name(name: str) -> str:
+    """The name in the plain architecture of what a module with LoRA calls `name`.
+
+    A matrix with a difference is found as `PATH.parametrizations.weight.original`: its plain name is `PATH.weight`, and
+    the adapters beside it (`….0.a`, `….0.b`) give the same; other names stay as they are.
+    """
+    return _RENAMED.sub(r"\1", name)
+
+
+@torch.no_grad()
+def merged_state(module: nn.Module) -> dict[str, Tensor]:
+    """`module.state_dict()` with the plain architecture's names, the differences added to the matrices.
+
+    Without LoRA it is the module's own. Tensors share memory with the module, but for the merged ones. In full
+    precision, also if called under autocast.
+    """
+    state: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        plain = plain_name(name)
+        if plain == name:
+            state[name] = tensor
+        elif name.endswith(".original"):
+            path, _, attribute = plain.rpartition(".")
+            with torch.autocast(tensor.device.type, enabled=False):
+                state[plain] = getattr(module.get_submodule(path), attribute).detach()
+    return state
+
+
+def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """(full name, layer, weight (outputs, inputs)) of linear layers and of torch's MultiheadAttention."""
+    for path, part in module.named_modules():
+        multihead = isinstance(part, nn.MultiheadAttention)
+        for attribute in _MULTIHEAD if multihead else ("weight",) if isinstance(part, nn.Linear) else ():
+            weight = part._parameters.get(attribute)
+            if weight is not None:
+                yield f"{path}.{attribute}" if path else attribute, part, weight
+
+
+def _blocks(name: str, weight: Tensor) -> int:
+    layer = name.removesuffix(".weight").rpartition(".")[2]
+    blocks = _BLOCKS.get(layer, 1)
+    return blocks if weight.shape[0] % blocks == 0 else 1
