@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zoo.augment import make_augment
 from zoo.data import Subset, auto_workers, fit, make_loader, open_data
@@ -185,3 +186,37 @@ def test_workers_are_chosen_by_size_and_source(photos, monkeypatch):
     assert auto_workers(many) == 6
     monkeypatch.setattr("zoo.data.loader.cores", lambda: 64)
     assert auto_workers(many) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("header", "cells", "task", "dtype", "width"),
+    [
+        ("image,label", lambda i: "ab"[i % 2], "single-label", torch.int64, ()),
+        ("image,u,v,w", lambda i: f"{i % 2},{i % 3 % 2},1", "multi-label", torch.float32, (3,)),
+        ("image,x,y", lambda i: f"{i}.5,-{i}.25", "regression", torch.float32, (2,)),
+    ],
+)  # fmt: skip
+def test_targets_of_every_task_stay_with_their_images(
+    make_table, preprocess, tmp_path, workers, header, cells, task, dtype, width
+):
+    make_table(header + "\n" + "".join(f"{i}.png,{cells(i)}\n" for i in range(20)))
+    for i in range(20):  # the image says which it is
+        Image.new("RGB", (40, 40), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    data = open_data("t.csv")
+    assert data.task == task
+    loader = make_loader(
+        data.train, preprocess=preprocess, batch_size=5, train=True, augment=None, seed=0, workers=workers
+    )
+    loader.set_epoch(1)
+    seen = 0
+    for images, targets in loader:
+        assert targets.dtype == dtype
+        assert targets.shape == (len(images), *width)
+        for image, target in zip(images, targets, strict=True):
+            i = round(int(image[0, 0, 0]) / 10)
+            cell = cells(i)
+            expected = data.classes.index(cell) if task == "single-label" else [float(v) for v in cell.split(",")]
+            assert target.tolist() == expected
+            seen += 1
+    assert seen == len(data.train) == 16

@@ -304,3 +304,52 @@ def test_evaluation_chooses_the_part(make_folder):
         open_eval("only", ("a",))
     with pytest.raises(DataError, match="no folder 'tset'"):
         open_eval("set", ("a",), split="tset")
+
+
+def test_class_folders_as_labels(make_folder):
+    data = open_data(str(make_folder("pets", {"cat": 10, "dog": 20})), task="multi-label")
+    assert (data.task, data.classes, data.flips_ok) == ("multi-label", ("cat", "dog"), True)
+    assert data.train.targets.dtype == np.float32
+    assert data.val.targets.sum(0).tolist() == [2, 4]
+    assert (data.train.targets.sum(1) == 1).all()
+    folders = [Path(data.train.where(i)).parent.name for i in range(len(data.train))]
+    assert [data.classes[i] for i in data.train.targets.argmax(1)] == folders
+    source, _ = open_eval("pets", ("dog", "bird", "cat"), task="multi-label")
+    assert source.targets.sum(0).tolist() == [20, 0, 10]
+
+
+def test_class_folders_as_numbers(make_folder):
+    make_folder("ages", {"train/7": 4, "train/10.5": 4, "train/-3": 4, "val/8": 2})
+    data = open_data("ages", task="regression")
+    assert (data.task, data.classes, data.flips_ok) == ("regression", ("value",), False)
+    assert data.val.targets.tolist() == [[8], [8]]
+    assert data.train.targets.dtype == np.float32
+    for i, (target,) in enumerate(data.train.targets):
+        assert float(Path(data.train.where(i)).parent.name) == target
+    assert open_eval("ages", ("value",), task="regression")[0].targets.tolist() == [[8], [8]]
+    assert open_data("ages/train", task="regression", val_fraction=0.25).rule.startswith("3 of 12 images held out")
+    with pytest.raises(DataError, match=r"lacks targets of the model: age|does not know: value"):
+        open_eval("ages", ("age",), task="regression")
+    make_folder("mixed", {"1": 2, "two": 2, "nan": 2, "1_0": 2})
+    with pytest.raises(DataError, match="names are no numbers: 1_0, nan, two"):
+        open_data("mixed", task="regression")
+    make_folder("same", {"5": 4})
+    with pytest.raises(DataError, match="'value' is 5 for every image"):
+        open_data("same", task="regression")
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "shape"), [("multi-label", tuple("0123456789"), (10,)), ("regression", ("value",), (1,))]
+)
+def test_digits_serve_every_task(task, classes, shape):
+    plain, data = open_data("digits"), open_data("digits", task=task)
+    assert (data.task, data.classes, data.flips_ok) == (task, classes, False)
+    targets = np.concatenate([data.train.targets, data.val.targets])
+    assert targets.shape == (1797, *shape)
+    assert targets.dtype == np.float32
+    digits = {plain.train.where(i): t for i, t in enumerate(plain.train.targets)}
+    for i, target in enumerate(data.train.targets[:300]):
+        digit = digits.get(data.train.where(i))
+        assert digit is None or digit == (target.argmax() if task == "multi-label" else target[0])
+    source, _ = open_eval("digits", classes, task=task)
+    assert source.targets.tolist() == data.val.targets.tolist()

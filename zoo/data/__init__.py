@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.augment.fit import fit
+from zoo.data.columns import Columns
 from zoo.data.decode import UnreadableImage, read_image
 from zoo.data.loader import Loader, auto_workers, make_loader
 from zoo.data.open import open_data, open_eval
@@ -11,6 +12,7 @@ from zoo.data.source import BadFile, Data, ImageSource, Subset
 
 __all__ = [
     "BadFile",
+    "Columns",
     "Data",
     "ImageBatch",
     "ImageSource",

@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.decode import Choose
+from zoo.data.labels import from_classes
+from zoo.data.source import Targets
+from zoo.tasks import TaskName
 
 __all__ = ["Digits"]
 
 Pixels = NDArray[np.uint8]
+
+_NAMES = tuple("0123456789")
 
 
 @lru_cache(maxsize=1)
@@ -28,17 +33,24 @@ def _arrays() -> tuple[Pixels, NDArray[np.int64]]:
 
 @dataclass(frozen=True)
 class Digits:
-    """All digits, 8x8 pixels, the grey level repeated in `channels` channels; the fit enlarges them, as any image."""
+    """All digits, 8x8 pixels, the grey level repeated in `channels` channels; the fit enlarges them, as any image.
+
+    Targets and classes are those of class folders with these names: in regression the digit is the number.
+    """
 
     channels: int = 3
+    task: TaskName = "single-label"
     name: str = "digits"
-    classes: tuple[str, ...] = tuple("0123456789")
     in_memory: bool = True
     skip_unreadable: bool = False
 
     @property
-    def targets(self) -> NDArray[np.int64]:
-        return _arrays()[1]
+    def classes(self) -> tuple[str, ...]:
+        return from_classes(_arrays()[1][:0], _NAMES, self.task, self.name)[1]
+
+    @property
+    def targets(self) -> Targets:
+        return from_classes(_arrays()[1], _NAMES, self.task, self.name)[0]
 
     def __len__(self) -> int:
         return len(_arrays()[1])

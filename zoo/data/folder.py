@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from zoo.data.decode import Choose, is_image_name, read_image, require_channels, shown
+from zoo.data.decode import is_image_name, require_channels, shown
+from zoo.data.file_source import FileSource, Found, Parts, StringTable
+from zoo.data.labels import from_classes, listed
 from zoo.data.scan import Scan, folders_in, is_ignored, scan_folder
-from zoo.data.source import BadFile
+from zoo.data.source import TRAIN_NAMES, VAL_NAMES, BadFile, flips_safe
+from zoo.data.text_table import is_table_name
+from zoo.data.verify import refuse, verify_files
 from zoo.errors import DataError, nearest
+from zoo.tasks import TaskName
 
-__all__ = ["FolderSource", "Layout", "StringTable", "find_layout", "open_folder", "require_folder"]
-
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
-
-_TRAIN = ("train", "training")
-_VAL = ("val", "valid", "validation", "dev", "test", "testing")  # in this order of preference
-
-
-class StringTable:
-    """Many strings as one block of bytes: a million paths take their length plus 8 bytes each, and pickle at once."""
-
-    def __init__(self, strings: Sequence[str]) -> None:
-        encoded = [os.fsencode(s) for s in strings]
-        self._ends = np.cumsum([len(b) for b in encoded], dtype=np.int64)
-        self._bytes = b"".join(encoded)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> str:
-        start = 0 if index == 0 else int(self._ends[index - 1])
-        return os.fsdecode(self._bytes[start : int(self._ends[index])])
-
-
-@dataclass(frozen=True)
-class FolderSource:
-    """Images below `root`, one folder a class. `sizes` are the files' bytes; `names` their paths below `root`."""
-
-    name: str
-    root: str
-    classes: tuple[str, ...]
-    names: StringTable
-    targets: Indices
-    sizes: Indices
-    channels: int
-    skip_unreadable: bool
-    in_memory: bool = False
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
-        return read_image(self.where(index), self.channels, choose)
-
-    def where(self, index: int) -> str:
-        return os.path.join(self.root, self.names[index])
-
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for i in range(len(self)):
-            digest.update(os.fsencode(self.names[i]) + b"\0")
-        digest.update(self.sizes.astype("<i8").tobytes())
-        return digest.hexdigest()[:16]
+__all__ = ["folder_eval", "folder_parts", "require_path"]
 
 
 @dataclass(frozen=True)
@@ -82,14 +31,66 @@ class Layout:
     note: str = ""
 
 
-def require_folder(path: str) -> str:
-    """`path` with ~ expanded. Raises DataError if there is no such folder, naming the nearest ones beside it."""
+def folder_parts(root: str, val: str | None, *, task: TaskName, channels: int, skip_unreadable: bool) -> Parts:
+    """ROOT/train and ROOT/val (validation, test) or `val`, or ROOT/<class> without a validation part.
+
+    Raises DataError: what `open_folder` refuses, one class only, other classes in validation than in training.
+    """
+    root = _require_folder(root)
+    layout = find_layout(root)
+    notes = [layout.note] if layout.note else []
+    train = open_folder(layout.train, channels=channels, skip_unreadable=skip_unreadable)
+    problems = [*train.bad, *train.links]
+    notes += train.notes
+    mirrors = flips_safe(train.source.classes)
+    if task != "regression":
+        _require_two(train.source, layout.train)
+    val_root = _require_folder(val) if val is not None else layout.val
+    held_out, rule = None, ""
+    if val_root is not None:
+        found = open_folder(val_root, channels=channels, skip_unreadable=skip_unreadable)
+        problems += [*found.bad, *found.links]
+        notes += [f"{os.path.basename(val_root)}: {n}" for n in found.notes]
+        if task != "regression":
+            _require_same(train.source, found.source, layout.train, val_root)
+        held_out = _for_task(found.source, task)
+        rule = (
+            f"as given: {len(train.source):,} images in {shown(layout.train)} for training, "
+            f"{len(held_out):,} in {shown(val_root)} for validation"
+        )
+    return Parts(
+        name=os.path.basename(os.path.abspath(root)),
+        task=task,
+        train=_for_task(train.source, task),
+        val=held_out,
+        rule=rule,
+        problems=tuple(problems),
+        notes=tuple(notes),
+        where=shown(layout.train),
+        mirrors=mirrors,
+    )
+
+
+def folder_eval(root: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool) -> Found:
+    """ROOT/`split`; if that is None ROOT/val (validation, test) if there is a ROOT/train or no other kind of folder,
+    else ROOT/<class> whole."""
+    found = open_folder(_eval_folder(_require_folder(root), split), channels=channels, skip_unreadable=skip_unreadable)
+    return replace(found, source=_for_task(found.source, task))
+
+
+def _for_task(source: FileSource, task: TaskName) -> FileSource:
+    numbers = np.asarray(source.targets, np.int64)
+    targets, classes = from_classes(numbers, source.classes, task, shown(source.root))
+    return replace(source, targets=targets, classes=classes)
+
+
+def require_path(path: str) -> str:
+    """`path` with ~ expanded. Raises DataError if it leads nowhere, naming the nearest ones beside it."""
     expanded = os.path.expanduser(path)
-    if os.path.isdir(expanded):
+    if os.path.exists(expanded):
         return expanded
     if os.path.lexists(expanded):
-        what = "a broken symbolic link" if not os.path.exists(expanded) else "a file, not a folder of images"
-        raise DataError(f"{shown(path)} is {what}", "give the folder that holds the class folders")
+        raise DataError(f"{shown(path)} is a broken symbolic link", "give the folder that holds the class folders")
     parent = Path(expanded).absolute().parent
     try:
         beside = sorted(e.name for e in os.scandir(parent) if not e.name.startswith("."))
@@ -99,47 +100,62 @@ def require_folder(path: str) -> str:
     if os.path.basename(path) == path:
         close = nearest(path, ["digits"]) + close
     hint = f"did you mean {' or '.join(close)}?" if close else ""
-    raise DataError(f"no such path: {shown(path)}", hint or "give a folder of class folders, or the name digits")
+    raise DataError(
+        f"no such path: {shown(path)}", hint or "give a folder of class folders, a CSV table, or the name digits"
+    )
+
+
+def _require_folder(path: str) -> str:
+    expanded = require_path(path)
+    if not os.path.isdir(expanded):
+        raise DataError(
+            f"{shown(path)} is a file, not a folder of images",
+            "give the folder that holds the class folders, or a .csv or .tsv table",
+        )
+    return expanded
 
 
 def find_layout(root: str) -> Layout:
     """Tell ROOT/train + ROOT/val from ROOT/<class>. If val and test both exist, val is used. Raises DataError."""
     folders = {e.name.lower(): e.path for e in folders_in(root)}
-    train = next((folders[n] for n in _TRAIN if n in folders), None)
+    train = next((folders[n] for n in TRAIN_NAMES if n in folders), None)
     if train is None:
-        if folders and set(folders) <= set(_VAL):
+        if folders and set(folders) <= set(VAL_NAMES):
             raise DataError(
                 f"{shown(root)} holds {', '.join(sorted(folders))} but no train folder",
                 "rename one to train, or name the folder that holds the class folders",
             )
         return Layout(root, None)
-    parts = [n for n in _VAL if n in folders]
+    parts = [n for n in VAL_NAMES if n in folders]
     unused = sorted(set(folders) - {os.path.basename(train).lower(), *parts[:1]})
     note = f"not used: {', '.join(shown(os.path.basename(folders[n])) for n in unused)}" if unused else ""
     return Layout(train, folders[parts[0]] if parts else None, note)
 
 
-@dataclass(frozen=True)
-class OpenFolder:
-    """A scanned folder: its source, what was unreadable or linked to nowhere, and what was ignored."""
+def _eval_folder(root: str, split: str | None) -> str:
+    folders = {e.name.lower(): e.path for e in folders_in(root)}
+    if split is not None:
+        if split.lower() not in folders:
+            close = nearest(split, folders)
+            raise DataError(
+                f"{shown(root)} has no folder {split!r}", f"it has {', '.join(close or sorted(folders)) or 'none'}"
+            )
+        return folders[split.lower()]
+    parts = [n for n in VAL_NAMES if n in folders]
+    if "train" in folders and not parts:
+        raise DataError(
+            f"{shown(root)} holds train but neither val nor test", "name the folder that holds the class folders"
+        )
+    if parts and ("train" in folders or set(folders) == set(parts)):
+        return folders[parts[0]]
+    return root
 
-    source: FolderSource
-    bad: tuple[BadFile, ...]
-    links: tuple[BadFile, ...]
-    notes: tuple[str, ...]
 
-
-def open_folder(
-    root: str,
-    *,
-    channels: int,
-    verify: Callable[[str, Sequence[str]], dict[int, str]],
-    skip_unreadable: bool,
-) -> OpenFolder:
+def open_folder(root: str, *, channels: int, skip_unreadable: bool) -> Found:
     """Scan ROOT/<class>/**; class names are the folders' names (Unicode NFC), sorted by code point as torchvision does.
 
-    `verify(root, names)` gives the reasons of unreadable files by index; those are dropped from the source. A folder
-    without any image is no class. Raises DataError if images lie directly in `root`, or if there are none at all.
+    A folder without any image is no class. Raises DataError if images lie directly in `root`, if there are none at all,
+    and if there are unreadable ones, unless those are to be skipped: then they are no part of the source.
     """
     require_channels(channels)
     _refuse_loose_images(root)
@@ -152,15 +168,18 @@ def open_folder(
         scan.extend(below, entry.name)
     if not scan.files:
         raise _no_images(root, scan)
-    reasons = verify(root, [name for name, _ in scan.files])
+    reasons = verify_files(root, [name for name, _ in scan.files])
     bad = [*scan.bad, *(BadFile(os.path.join(root, scan.files[i][0]), reason) for i, reason in reasons.items())]
+    bad.sort(key=str)
+    if not skip_unreadable:
+        refuse(bad)
     kept = [i for i in range(len(scan.files)) if i not in reasons]
     classes = tuple(sorted(set(labels)))
     number = {name: i for i, name in enumerate(classes)}
     notes = scan.notes()
     if empty:
         notes.append(f"ignored {len(empty):,} folders without images ({', '.join(shown(n) for n in empty[:5])})")
-    source = FolderSource(
+    source = FileSource(
         name=os.path.basename(os.path.abspath(root)),
         root=root,
         classes=classes,
@@ -169,18 +188,22 @@ def open_folder(
         sizes=np.array([scan.files[i][1] for i in kept], dtype=np.int64),
         channels=channels,
         skip_unreadable=skip_unreadable,
+        labels_in_names=True,
     )
-    return OpenFolder(source, tuple(sorted(bad, key=str)), tuple(scan.links), tuple(notes))
+    return Found(source, tuple(bad), tuple(scan.links), tuple(notes))
 
 
 def _refuse_loose_images(root: str) -> None:
     names = sorted(e.name for e in os.scandir(root) if not e.is_dir())
     loose = [n for n in names if is_image_name(n) and not is_ignored(n)]
+    tables = [os.path.join(root, n) for n in names if is_table_name(n) and not is_ignored(n)]
     if loose:
         raise DataError(
             f"{len(loose):,} image{'s lie' if len(loose) > 1 else ' lies'} directly in {shown(root)}, for example "
             f"{shown(loose[0])}: the class of an image is the folder it lies in",
-            "move each image into a folder named after its class",
+            f"give the table of their labels, such as {shown(tables[0])}"
+            if tables
+            else "move each image into a folder named after its class",
         )
 
 
@@ -195,3 +218,29 @@ def _no_images(root: str, scan: Scan) -> DataError:
     return DataError(
         f"no images in {shown(root)}{found}", "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg"
     )
+
+
+def _require_two(source: FileSource, root: str) -> None:
+    if len(source.classes) > 1:
+        return
+    only = source.classes[0]
+    inside = os.path.join(root, only)
+    folders = list(folders_in(inside)) if os.path.isdir(inside) else []
+    raise DataError(
+        f"one class only in {shown(root)}: {shown(only)}",
+        f"did you mean {shown(inside)}?" if len(folders) > 1 else "a classifier needs two or more",
+    )
+
+
+def _require_same(train: FileSource, val: FileSource, train_root: str, val_root: str) -> None:
+    only_train = [c for c in train.classes if c not in set(val.classes)]
+    only_val = [c for c in val.classes if c not in set(train.classes)]
+    if only_train or only_val:
+        parts = []
+        if only_train:
+            parts.append(f"only in {shown(train_root)}: {listed(only_train)}")
+        if only_val:
+            parts.append(f"only in {shown(val_root)}: {listed(only_val)}")
+        raise DataError(
+            f"training and validation have different classes; {'; '.join(parts)}", "give both the same class folders"
+        )

@@ -68,7 +68,8 @@ def make_loader(
 
 
 class Loader:
-    """Iterating yields (images, targets): (N, C, H, W) uint8, NHWC in memory (torch.channels_last), and (N,) int64.
+    """Iterating yields (images, targets): (N, C, H, W) uint8, NHWC in memory (torch.channels_last), and (N,) int64 for
+    one class an image, (N, K) float32 for several labels or numbers.
 
     Raises the DataError of a file that cannot be read; if the source skips those, the batch comes without the image,
     `problems` names it, and a batch left empty is left out.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from zoo.data.columns import UNNAMED, Columns
 from zoo.data.decode import shown
 from zoo.data.digits import Digits
-from zoo.data.folder import FolderSource, OpenFolder, find_layout, open_folder, require_folder
-from zoo.data.scan import folders_in
-from zoo.data.source import BadFile, Data, ImageSource, Subset, flips_safe
-from zoo.data.split import split_rule, stratified_split
-from zoo.data.verify import refuse, verify_files
-from zoo.errors import DataError, UsageError, nearest
+from zoo.data.file_source import FileSource, Parts, relabel
+from zoo.data.folder import folder_eval, folder_parts, require_path
+from zoo.data.labels import listed
+from zoo.data.source import BadFile, Data, ImageSource, Subset
+from zoo.data.split import hold_out
+from zoo.data.table import table_eval, table_parts
+from zoo.data.text_table import is_table_name
+from zoo.errors import DataError, UsageError
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["Unreadable", "open_data", "open_eval"]
 
@@ -24,6 +27,7 @@ Unreadable = Literal["error", "skip"]
 
 # Pixels a side: four times the digits' own 8, and the size at which the built-in backbone was pretrained.
 _DIGITS_SIZE = 32
+_NO_MIRROR = "images are not mirrored: a number such as an angle or a position need not survive it"
 
 
 def open_data(
@@ -35,51 +39,47 @@ def open_data(
     channels: int = 3,
     unreadable: Unreadable = "error",
     expected_classes: tuple[str, ...] | None = None,
+    task: str = "auto",
+    columns: Columns = UNNAMED,
 ) -> Data:
-    """Open `source`: "digits", a folder ROOT/train + ROOT/val (validation, test), or ROOT/<class> which is split.
+    """Open `source`: "digits", a folder ROOT/train + ROOT/val (validation, test), or ROOT/<class> which is split, or a
+    CSV or TSV table of paths and labels.
 
-    val: a folder of class folders to validate on instead. val_fraction, seed: of the split, where one is made.
-    channels: 1 or 3, the model's. unreadable: "error" refuses a data set with unreadable files and lists them;
-    "skip" leaves them out before the split and records them in `Data.problems`; none is ever replaced by another
-    image. Up to 20,000 files are decoded in full to find them (`zoo.data.verify`). expected_classes: class names in
-    a model's order; the data must have the same, and its targets follow that order.
+    val: a folder of class folders to validate on instead, beside a table another table. val_fraction, seed: of the
+    split, where one is made. channels: 1 or 3, the model's. unreadable: "error" refuses a data set with missing or
+    unreadable files and lists them; "skip" leaves them out before the split and records them in `Data.problems`; none
+    is ever replaced by another image. Up to 20,000 files are decoded in full to find them (`zoo.data.verify`).
+    expected_classes: names of classes, labels or targets in a model's order; the data must have the same, and its
+    targets follow that order. task: a name of `zoo.tasks`, or "auto": single-label for class folders and digits, by
+    the rule of `zoo.data.columns.decide` for a table. columns: of a table, where its own names do not say it.
 
     Raises DataError: no such path, no images, images outside class folders, one class only, a class with one image
-    where a split is made, different classes in training and validation, unreadable files.
+    where a split is made, different classes in training and validation, unreadable files, labels that do not serve the
+    task; of a table also rows that are wrong, by line. UsageError: columns that do not exist or fit.
     """
+    skip = _skips(unreadable)
+    if task != "auto":
+        get_task(task)
     if source == "digits":
-        return _open_digits(val, val_fraction, seed, channels, expected_classes)
-    _require_policy(unreadable)
-    root = require_folder(source)
-    layout = find_layout(root)
-    notes = [layout.note] if layout.note else []
-    train = _open(layout.train, channels, unreadable)
-    val_root = require_folder(val) if val is not None else layout.val
-    problems = [*train.bad, *train.links]
-    notes += train.notes
-    _require_two(train.source, layout.train)
-    if val_root is None:
-        classes = _ordered(train.source, expected_classes)
-        whole = _relabel(train.source, classes)
-        _require_images_of_each(whole)
-        inner, outer = stratified_split(whole.targets, classes, fraction=val_fraction, seed=seed)
-        train_part: ImageSource = Subset(whole, inner)
-        val_part: ImageSource = Subset(whole, outer)
-        rule = split_rule(val_fraction, seed, len(outer), len(whole))
-    else:
-        held_out = _open(val_root, channels, unreadable)
-        problems += [*held_out.bad, *held_out.links]
-        notes += [f"{os.path.basename(val_root)}: {n}" for n in held_out.notes]
-        _require_same(train.source, held_out.source, layout.train, val_root)
-        classes = _ordered(train.source, expected_classes)
-        train_part, val_part = _relabel(train.source, classes), _relabel(held_out.source, classes)
-        _require_images_of_each(train_part)
-        rule = (
-            f"as given: {len(train_part):,} images in {shown(layout.train)} for training, "
-            f"{len(val_part):,} in {shown(val_root)} for validation"
+        if val is not None:
+            raise UsageError("digits brings its own validation images", "leave --val out, or use --data FOLDER")
+        _refuse_columns(columns, source)
+        return _digits(
+            "single-label" if task == "auto" else get_task(task).name, val_fraction, seed, channels, expected_classes
         )
-    name = os.path.basename(os.path.abspath(root))
-    return Data(name, source, train_part, val_part, classes, rule, tuple(problems), flips_safe(classes), tuple(notes))
+    path = require_path(source)
+    if _is_table(path):
+        other = None if val is None else require_path(val)
+        if other is not None and not _is_table(other):
+            raise UsageError(
+                f"{shown(source)} is a table, but --val {shown(str(val))} is none", "give a table for both"
+            )
+        parts = table_parts(path, other, columns=columns, task=task, channels=channels, skip_unreadable=skip)
+    else:
+        _refuse_columns(columns, source)
+        chosen: TaskName = "single-label" if task == "auto" else get_task(task).name
+        parts = folder_parts(path, val, task=chosen, channels=channels, skip_unreadable=skip)
+    return _finish(source, parts, expected_classes, val_fraction, seed)
 
 
 def open_eval(
@@ -91,142 +91,158 @@ def open_eval(
     val_fraction: float = 0.2,
     seed: int = 0,
     unreadable: Unreadable = "error",
+    task: str = "single-label",
+    columns: Columns = UNNAMED,
 ) -> tuple[ImageSource, tuple[BadFile, ...]]:
-    """Images to evaluate a model with these class names on, and the files left out. Targets follow the model's order.
+    """Images to evaluate a model with these classes (labels, targets) and task on, and the files left out. Targets
+    follow the model's order.
 
     "digits": the held-out part of the split that `open_data` makes with the same `val_fraction` and `seed`. A folder:
     ROOT/`split` if given, else ROOT/val (validation, test) if there is a ROOT/train or it is the only kind of
-    folder, else ROOT/<class> whole. Classes of the model may be missing. Raises DataError: classes that the
-    model does not know, no such folder or split, no images, unreadable files under the policy "error".
+    folder, else ROOT/<class> whole. A table: the rows of part `split`, else of its val (or test) part, else all.
+    columns: of a table; without meaning for the others, so that what a run recorded may always be given. Classes and
+    labels of the model may be missing, targets not. Raises DataError: classes that the model does not know, no such
+    folder, split or target, no images, unreadable files under the policy "error", rows that are wrong.
     """
+    skip = _skips(unreadable)
+    chosen = get_task(task).name
     if source == "digits":
-        return _open_digits(None, val_fraction, seed, channels, classes).val, ()
-    _require_policy(unreadable)
-    folder = _eval_folder(require_folder(source), split)
-    found = _open(folder, channels, unreadable)
-    unknown = [c for c in found.source.classes if c not in classes]
+        return _digits(chosen, val_fraction, seed, channels, classes).val, ()
+    path = require_path(source)
+    if _is_table(path):
+        found = table_eval(
+            path, classes, columns=columns, task=chosen, split=split, channels=channels, skip_unreadable=skip
+        )
+    else:
+        found = folder_eval(path, task=chosen, split=split, channels=channels, skip_unreadable=skip)
+    where, what = shown(path), get_task(task).outputs
+    unknown = [c for c in found.source.classes if c not in set(classes)]
     if unknown:
         raise DataError(
-            f"{shown(folder)} holds classes that the model does not know: {_names(unknown)}",
-            f"the model knows {_names(classes)}",
+            f"{where} holds {what} that the model does not know: {listed(unknown)}",
+            f"the model knows {listed(classes)}",
         )
-    return _relabel(found.source, classes), (*found.bad, *found.links)
+    missing = [c for c in classes if c not in set(found.source.classes)]
+    if missing and chosen == "regression":
+        raise DataError(f"{where} lacks {what} of the model: {listed(missing)}", "name its columns with --label-column")
+    return relabel(found.source, classes), (*found.bad, *found.links)
 
 
-def _eval_folder(root: str, split: str | None) -> str:
-    folders = {e.name.lower(): e.path for e in folders_in(root)}
-    if split is not None:
-        if split.lower() not in folders:
-            close = nearest(split, folders)
-            raise DataError(
-                f"{shown(root)} has no folder {split!r}", f"it has {', '.join(close or sorted(folders)) or 'none'}"
-            )
-        return folders[split.lower()]
-    parts = [n for n in ("val", "valid", "validation", "dev", "test", "testing") if n in folders]
-    if "train" in folders and not parts:
-        raise DataError(
-            f"{shown(root)} holds train but neither val nor test", "name the folder that holds the class folders"
-        )
-    if parts and ("train" in folders or set(folders) == set(parts)):
-        return folders[parts[0]]
-    return root
-
-
-def _open_digits(
-    val: str | None, val_fraction: float, seed: int, channels: int, expected: tuple[str, ...] | None
-) -> Data:
-    if val is not None:
-        raise UsageError("digits brings its own validation images", "leave --val out, or use --data FOLDER")
-    whole = Digits(channels=channels)
-    if expected is not None and set(expected) != set(whole.classes):
-        raise _different("digits", whole.classes, expected)
-    inner, outer = stratified_split(whole.targets, whole.classes, fraction=val_fraction, seed=seed)
-    rule = split_rule(val_fraction, seed, len(outer), len(whole))
-    classes = expected or whole.classes
+def _digits(task: TaskName, val_fraction: float, seed: int, channels: int, expected: tuple[str, ...] | None) -> Data:
+    whole = Digits(channels=channels, task=task)
+    classes = _ordered(whole.classes, expected, "digits")
     if classes != whole.classes:
         raise DataError(
-            f"digits has its classes in the order {_names(whole.classes)}, the model in {_names(classes)}",
+            f"digits has its classes in the order {listed(whole.classes)}, the model in {listed(classes)}",
             "train the model on digits",
         )
+    train, val, rule = hold_out(whole.targets, classes, task, fraction=val_fraction, seed=seed)
     return Data(
-        "digits",
-        "digits",
-        Subset(whole, inner),
-        Subset(whole, outer),
-        classes,
-        rule,
+        name="digits",
+        source="digits",
+        train=Subset(whole, train),
+        val=Subset(whole, val),
+        classes=classes,
+        rule=rule,
         problems=(),
         flips_ok=False,
         useful_size=_DIGITS_SIZE,
+        task=task,
     )
 
 
-def _open(root: str, channels: int, unreadable: Unreadable) -> OpenFolder:
-    found = open_folder(root, channels=channels, verify=verify_files, skip_unreadable=unreadable == "skip")
-    if unreadable == "error":
-        refuse(found.bad)
-    return found
-
-
-def _require_policy(unreadable: str) -> None:
-    if unreadable not in ("error", "skip"):
-        raise UsageError(f"no policy {unreadable!r} for unreadable files", "known: error, skip")
-
-
-def _names(classes: Sequence[str]) -> str:
-    return ", ".join(shown(c) for c in classes[:10]) + (f" … ({len(classes):,} in all)" if len(classes) > 10 else "")
-
-
-def _require_two(source: FolderSource, root: str) -> None:
-    if len(source.classes) > 1:
-        return
-    only = source.classes[0]
-    inside = os.path.join(root, only)
-    folders = list(folders_in(inside)) if os.path.isdir(inside) else []
-    raise DataError(
-        f"one class only in {shown(root)}: {shown(only)}",
-        f"did you mean {shown(inside)}?" if len(folders) > 1 else "a classifier needs two or more",
+def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, fraction: float, seed: int) -> Data:
+    own = parts.train.classes
+    if parts.task == "multi-label" and parts.val is not None:
+        own = tuple(sorted({*own, *parts.val.classes}))
+    classes = _ordered(own, expected, parts.where)
+    whole = relabel(parts.train, classes)
+    train: ImageSource = whole
+    _require_labels(whole, parts)
+    if parts.val is not None:
+        val: ImageSource = relabel(parts.val, classes)
+        rule = parts.rule
+    else:
+        inner, outer, rule = hold_out(whole.targets, classes, parts.task, fraction=fraction, seed=seed)
+        train, val = Subset(whole, inner), Subset(whole, outer)
+    notes = [*parts.notes, *_absent(train, val, parts.task)]
+    if parts.task == "regression":
+        notes.append(_NO_MIRROR)
+    return Data(
+        name=parts.name,
+        source=source,
+        train=train,
+        val=val,
+        classes=classes,
+        rule=rule,
+        problems=parts.problems,
+        flips_ok=parts.mirrors and parts.task != "regression",
+        notes=tuple(notes),
+        task=parts.task,
     )
 
 
-def _require_images_of_each(source: FolderSource) -> None:
-    counts = np.bincount(source.targets, minlength=len(source.classes))
-    empty = [name for name, n in zip(source.classes, counts, strict=True) if n == 0]
-    if empty:
-        raise DataError(f"no readable image of class {_names(empty)}", "replace the files or remove the folder")
+def _require_labels(source: FileSource, parts: Parts) -> None:
+    """Raises DataError if a class has no image left, or a target is the same for all: nothing to learn from."""
+    if parts.task == "single-label":
+        empty = [source.classes[i] for i in np.flatnonzero(_counts(source) == 0)]
+        if empty:
+            raise DataError(f"no readable image of class {listed(empty)}", "replace the files or remove the class")
+    elif parts.task == "regression":
+        for name, column in zip(source.classes, source.targets.T, strict=True):
+            if (column == column[0]).all():
+                raise DataError(
+                    f"the target {name!r} is {column[0]:g} for every image of {parts.where}",
+                    "leave it out: there is nothing to learn",
+                )
 
 
-def _require_same(train: FolderSource, val: FolderSource, train_root: str, val_root: str) -> None:
-    only_train = [c for c in train.classes if c not in set(val.classes)]
-    only_val = [c for c in val.classes if c not in set(train.classes)]
-    if only_train or only_val:
-        parts = []
-        if only_train:
-            parts.append(f"only in {shown(train_root)}: {_names(only_train)}")
-        if only_val:
-            parts.append(f"only in {shown(val_root)}: {_names(only_val)}")
-        raise DataError(
-            f"training and validation have different classes; {'; '.join(parts)}", "give both the same class folders"
-        )
+def _absent(train: ImageSource, val: ImageSource, task: TaskName) -> list[str]:
+    """Sentences about the classes or labels that no image of a part shows."""
+    if task == "regression":
+        return []
+    notes = []
+    for part, source in (("training", train), ("validation", val)):
+        absent = [source.classes[i] for i in np.flatnonzero(_counts(source) == 0)]
+        if absent:
+            what = get_task(task).outputs
+            notes.append(
+                f"no {part} image shows {len(absent):,} of the {len(source.classes):,} {what}: {listed(absent)}"
+            )
+    return notes
 
 
-def _ordered(source: FolderSource, expected: tuple[str, ...] | None) -> tuple[str, ...]:
+def _counts(source: ImageSource) -> NDArray[np.int64]:
+    """Images of each class or label, (K,)."""
+    targets = source.targets
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=len(source.classes))
+    return np.asarray(np.count_nonzero(targets, axis=0), np.int64)
+
+
+def _ordered(own: tuple[str, ...], expected: tuple[str, ...] | None, where: str) -> tuple[str, ...]:
     if expected is None:
-        return source.classes
-    if set(expected) != set(source.classes):
-        raise _different(shown(source.root), source.classes, expected)
+        return own
+    if set(expected) != set(own):
+        raise DataError(
+            f"{where} holds the classes {listed(own)}; expected {listed(expected)}", "give the data of the same classes"
+        )
     return expected
 
 
-def _different(where: str, found: tuple[str, ...], expected: tuple[str, ...]) -> DataError:
-    return DataError(
-        f"{where} holds the classes {_names(found)}; expected {_names(expected)}", "use the same class folders"
-    )
+def _is_table(path: str) -> bool:
+    return is_table_name(path) and not os.path.isdir(path)
 
 
-def _relabel(source: FolderSource, classes: tuple[str, ...]) -> FolderSource:
-    """`source` with its targets counted in `classes`, which holds all of its own."""
-    if classes == source.classes:
-        return source
-    number = np.array([classes.index(c) for c in source.classes], dtype=np.int64)
-    return replace(source, classes=classes, targets=number[source.targets])
+def _refuse_columns(columns: Columns, source: str) -> None:
+    if columns != UNNAMED:
+        raise UsageError(
+            f"columns are those of a table, and {shown(source)} is none",
+            "leave the columns and the label separator out, or give a .csv file",
+        )
+
+
+def _skips(unreadable: str) -> bool:
+    if unreadable not in ("error", "skip"):
+        raise UsageError(f"no policy {unreadable!r} for unreadable files", "known: error, skip")
+    return unreadable == "skip"

@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.decode import Choose
+from zoo.tasks import TaskName
 
-__all__ = ["BadFile", "Data", "ImageSource", "Subset", "flips_safe"]
+__all__ = ["PARTS", "TRAIN_NAMES", "VAL_NAMES", "BadFile", "Data", "ImageSource", "Subset", "Targets", "flips_safe"]
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Targets = NDArray[np.int64] | NDArray[np.float32]
+
+# What the parts of a data set are called, in any case: folders in it, or values of a table's column.
+TRAIN_NAMES = ("train", "training")
+VAL_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # in this order of preference
+PARTS = (*TRAIN_NAMES, *VAL_NAMES)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,9 @@ class ImageSource(Protocol):
     def channels(self) -> int: ...
 
     @property
-    def targets(self) -> Indices:
-        """(len(self),) int64, indices into `classes`."""
+    def targets(self) -> Targets:
+        """(N,) int64, indices into `classes`; for several labels an image, or numbers, (N, K) float32, a column for
+        each of `classes` (`zoo.tasks`). N is len(self)."""
 
     @property
     def in_memory(self) -> bool:
@@ -62,7 +70,7 @@ class ImageSource(Protocol):
         """The file's path, or "digits[12]"."""
 
     def fingerprint(self) -> str:
-        """16 hex digits that change when the list of images does: names and sizes, not contents."""
+        """16 hex digits that change when the list of images or a label does: names and sizes, not contents."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Subset:
         return self.source.channels
 
     @property
-    def targets(self) -> Indices:
+    def targets(self) -> Targets:
         return self.source.targets[self.indices]
 
     @property
@@ -115,10 +123,10 @@ class Subset:
 class Data:
     """A data set ready for training.
 
-    rule: one sentence, how training and validation images were told apart. problems: the files left out, with reasons
-    (unreadable ones under the policy "skip", and broken links). notes: sentences about what was ignored or assumed.
-    flips_ok: whether mirroring an image keeps its label. useful_size: pixels a side beyond which enlarging the images
-    gains nothing, where that is known.
+    classes: names of the classes, labels or target columns. rule: one sentence, how training and validation images were
+    told apart. problems: the files left out, with reasons (unreadable ones under the policy "skip", and broken links).
+    notes: sentences about what was ignored or assumed. flips_ok: whether mirroring an image keeps its label.
+    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known.
     """
 
     name: str
@@ -131,9 +139,10 @@ class Data:
     flips_ok: bool
     notes: tuple[str, ...] = ()
     useful_size: int | None = None
+    task: TaskName = "single-label"
 
     def fingerprint(self) -> str:
-        """16 hex digits for the run record: the same for the same lists of training and validation images."""
+        """16 hex digits for the run record: the same for the same training and validation images and labels."""
         both = self.train.fingerprint() + self.val.fingerprint()
         return hashlib.sha256(both.encode()).hexdigest()[:16]
 

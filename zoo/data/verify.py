@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from zoo.data.decode import check_image, shown
 from zoo.data.source import BadFile
@@ -30,15 +31,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def verify_files(root: str, names: Sequence[str]) -> dict[int, str]:
+class Names(Protocol):
+    """A list of paths, or a `StringTable`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> str: ...
+
+
+def verify_files(root: str, names: Names) -> dict[int, str]:
     """Reasons of the unreadable files by index. Threads suffice: Pillow lets go of the lock while it decodes."""
     decode = len(names) <= FULL_CHECK
     if len(names) >= _SAY_SO:
         note(f"checking {len(names):,} image {'files' if decode else 'headers'} in {shown(root)} …")
 
     def check(start: int) -> list[tuple[int, str]]:
-        chunk = enumerate(names[start : start + _CHUNK], start)
-        reasons = ((i, check_image(os.path.join(root, name), decode=decode)) for i, name in chunk)
+        chunk = range(start, min(start + _CHUNK, len(names)))
+        reasons = ((i, check_image(os.path.join(root, names[i]), decode=decode)) for i in chunk)
         return [(i, reason) for i, reason in reasons if reason]
 
     with ThreadPoolExecutor(cores()) as pool:

@@ -1,0 +1,114 @@
+"""`zoo check` as typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def photos(photo_folder: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    shutil.copytree(photo_folder, root)
+    return root
+
+
+def lines(text: str) -> list[list[str]]:
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def test_a_sound_folder(photos: Path, zoo: Callable[..., Any]) -> None:
+    said = zoo("check", photos)
+    assert (said.code, said.err) == (0, "")
+    assert lines(said.out) == [["images", "all", "24"], ["class", "china", "12"], ["class", "flower", "12"]]
+
+
+def test_an_error_ends_with_3(photos: Path, zoo: Callable[..., Any]) -> None:
+    shutil.copy(photos / "china/03.jpg", photos / "flower/same.jpg")
+    (photos / "china/04.jpg").write_bytes(b"")
+    said = zoo("check", photos)
+    assert said.code == 3
+    assert lines(said.out)[3:] == [
+        ["error", "conflicting-labels", "0", f"{photos}/china/03.jpg", ""],
+        ["error", "conflicting-labels", "0", f"{photos}/flower/same.jpg", ""],
+        ["error", "unreadable", "0", f"{photos}/china/04.jpg", "empty file (zero bytes)"],
+    ]
+    (photos / "flower/same.jpg").unlink()
+    assert zoo("check", photos, "--unreadable", "skip").code == 0
+
+
+def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
+    shutil.copytree(photos, photos.with_name("others"))
+    said = zoo("check", photos, "--val", photos.with_name("others"), "--json")
+    found = json.loads(said.out)
+    assert said.code == 3
+    assert found["ok"] is False
+    assert found["parts"] == {"training": 24, "validation": 24}
+    assert found["classes"]["china"] == {"training": 12, "validation": 12}
+    assert found["facts"]["formats"] == {"JPEG": 48}
+    (leak,) = found["findings"]
+    assert leak["kind"] == "leakage"
+    assert len(leak["groups"]) == 24
+    assert {image["part"] for image in leak["groups"][0]} == {"training", "validation"}
+
+
+def test_a_person_reads_the_worst_first(photos: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: stream is sys.stdout)
+    shutil.copy(photos / "china/03.jpg", photos / "flower/same.jpg")
+    shutil.copy(photos / "china/05.jpg", photos / "china/copy.jpg")
+    said = zoo("check", photos)
+    assert said.code == 3
+    assert "  classes  2: " in said.out
+    error, warning = said.out.index("ERROR: 1 image under different classes"), said.out.index("warning: 1 image with")
+    assert error < warning
+    assert "    china/03.jpg = flower/same.jpg\n  → keep the right one" in said.out
+    assert said.out.rstrip().endswith("1 error, 1 warning, 0 notes: mend the errors before training")
+    assert "--html" in said.err
+    (photos / "flower/same.jpg").unlink()
+    (photos / "china/copy.jpg").unlink()
+    assert "nothing found: fit to train on" in zoo("check", photos).out
+
+
+def test_the_page(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None:
+    said = zoo("check", photos, "--html", tmp_path / "check.html")
+    assert f"wrote {tmp_path / 'check.html'}" in said.err
+    assert "<!doctype html>" in (tmp_path / "check.html").read_text()
+    for place, code in ((tmp_path / "none/check.html", 3), (tmp_path, 2)):
+        assert zoo("check", photos, "--html", place).code == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("gone",), 3, "no such path: gone"),
+        (("photos", "--workers", "many"), 2, "neither a number nor auto"),
+        (("photos", "--workers", "-1"), 2, "too few"),
+        (("photos", "--unreadable", "maybe"), 2, "no policy"),
+        (("photos", "--image-column", "path"), 2, "is a folder"),
+        (("photos", "--task", "guess"), 2, "no task named 'guess'"),
+        (("photos", "--val", "nowhere"), 3, "no such path: nowhere"),
+        (("digits", "--val", "photos"), 2, "digits brings its own"),
+    ],
+)
+def test_mistakes(photos: Path, zoo: Callable[..., Any], arguments: tuple[str, ...], code: int, text: str) -> None:
+    said = zoo("check", *arguments)
+    assert said.code == code
+    assert said.err.startswith("error: ")
+    assert text in said.err
+    assert said.out == ""
+
+
+def test_a_table(photos: Path, zoo: Callable[..., Any]) -> None:
+    rows = [f"{p.relative_to(photos)}\t{p.parent.name}" for p in sorted(photos.glob("*/*.jpg"))]
+    table = photos / "all.tsv"
+    table.write_text("where\twhat\n" + "\n".join([*rows, "gone.jpg\tchina"]) + "\n")
+    said = zoo("check", table, "--image-column", "where", "--label-column", "what")
+    assert said.code == 3
+    assert lines(said.out)[-1][:2] == ["error", "unreadable"]
+    assert "gone.jpg" in lines(said.out)[-1][3]

@@ -1,0 +1,108 @@
+"""Reading everything once: the same on any number of processes, remembered, and not lost by Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.data.check import Report, examine, open_listing, survey
+from zoo.data.check.cache import Cache
+from zoo.errors import DataError
+
+Look = Callable[..., Report]
+
+
+@pytest.fixture
+def many(photo_folder: Path, tmp_path: Path) -> Path:
+    """384 files under two classes: enough for a pool."""
+    root = tmp_path / "many"
+    for source in sorted(photo_folder.glob("*/*.jpg")):
+        for copy in range(16):
+            target = root / source.parent.name / f"{source.stem}-{copy:02d}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+    return root
+
+
+def forget() -> None:
+    shutil.rmtree(Path(os.environ["ZOO_CACHE"]) / "check", ignore_errors=True)
+
+
+def test_processes_change_nothing(many: Path, look: Look) -> None:
+    (many / "china/00-00.jpg").unlink()
+    (many / "china/00-00.jpg").write_bytes(b"")
+    alone, pooled = look(many), look(many, workers=3)
+    assert np.array_equal(alone.rows[list(alone.rows.dtype.names[1:])], pooled.rows[list(alone.rows.dtype.names[1:])])
+    assert dict(alone.reasons) == dict(pooled.reasons) == {0: "empty file (zero bytes)"}
+    assert [f.title for f in alone.findings] == [f.title for f in pooled.findings]
+
+
+def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clean / "china/02.jpg").write_bytes(b"")
+    first = look(clean, cache=True)
+    assert first.remembered == 0
+    again = look(clean, cache=True)
+    assert again.remembered == 24
+    assert np.array_equal(again.rows, first.rows)
+    assert dict(again.reasons) == dict(first.reasons)
+    assert again.to_dict()["findings"] == first.to_dict()["findings"]
+
+    shutil.copy(clean / "china/03.jpg", clean / "china/02.jpg")
+    os.utime(clean / "flower/05.jpg")
+    changed = look(clean, cache=True)
+    assert changed.remembered == 22
+    assert [f.kind for f in changed.findings] == ["duplicates"]
+    assert look(clean).remembered == 0
+
+
+def test_a_damaged_or_older_cache_counts_as_none(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    look(clean, cache=True)
+    path = Cache(str(clean)).path
+    monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
+    assert look(clean, cache=True).remembered == 0
+    path.write_bytes(path.read_bytes()[:1000])
+    assert look(clean, cache=True).remembered == 0
+    assert look(clean, cache=True).remembered == 24
+
+
+def test_a_cache_that_cannot_be_written_costs_a_line(
+    clean: Path, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    assert look(clean, cache=True).ok
+    assert "not kept for the next time" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    calls = []
+
+    def interrupted(paths: list[str]) -> examine.Examined:
+        calls.append(len(paths))
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return examine.examine_files(paths)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zoo.data.check.survey.examine_files", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            look(many, cache=True)
+    assert look(many, cache=True).remembered >= 3 * 64
+
+
+def killed(paths: list[str]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_said(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = open_listing(str(many))
+    monkeypatch.setattr("zoo.data.check.survey.examine_files", killed)
+    with pytest.raises(DataError, match="was killed, at work on files such as"):
+        survey.survey([p.source for p in listing.parts], workers=2, cache=False)

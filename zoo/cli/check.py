@@ -1,0 +1,181 @@
+"""`zoo check`: what is wrong with a data set, before a model is trained on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo import output
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.data.check import Finding, Report
+
+__all__ = ["check"]
+
+_EXAMPLES = 3
+_CLASSES = 10
+_MARKS = {"error": "ERROR", "warning": "warning", "note": "note"}
+
+
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="a folder of class folders, a .csv or .tsv, or digits")],
+    *,
+    val: Annotated[str | None, typer.Option(metavar="PATH", help="the validation images, if they lie apart")] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="write a page with thumbnails there")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="everything found, as JSON")] = False,
+    task: Annotated[str, typer.Option(help="auto, single-label, multi-label or regression")] = "auto",
+    image_column: Annotated[str | None, typer.Option(metavar="NAME", help="of a table: the images' paths")] = None,
+    label_column: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="of a table: the labels; again for several")
+    ] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="of a table: what stands between the labels of a cell")
+    ] = None,
+    split_column: Annotated[str | None, typer.Option(metavar="NAME", help="of a table: train, val …")] = None,
+    unreadable: Annotated[str, typer.Option(metavar="POLICY", help="as in the recipe: error or skip")] = "error",
+    workers: Annotated[
+        str, typer.Option("--workers", "-j", metavar="N", help="processes, or auto: all cores")
+    ] = "auto",
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="remember what was read of unchanged files")] = True,
+) -> None:
+    """Look for what spoils a training: unreadable files, copies and look-alikes, leakage between training and
+    validation, images under two labels, classes too small or too unequal, odd sizes, formats and folders.
+
+    Exits with 3 if an error was found, 0 if there are at most warnings and notes. In a pipe: tab-separated lines of
+    `images`, part, number; `class`, name, images of each part; and for every image or name found its severity, kind,
+    number of the group, path, detail.
+    """
+    from zoo.data.columns import Columns
+    from zoo.workflows.check import check as run_check
+
+    if unreadable not in ("error", "skip"):
+        raise UsageError(f"--unreadable {unreadable!r} is no policy", "known: error, skip")
+    columns = Columns(image_column, tuple(label_column or ()), label_separator, split_column)
+    report = run_check(
+        data,
+        val=val,
+        task=task,
+        columns=columns,
+        unreadable="skip" if unreadable == "skip" else "error",
+        workers=_workers(workers),
+        cache=cache,
+        html=html,
+    )
+    for text in report.listing.notes:
+        output.note(text)
+    if as_json:
+        output.print_json(report.to_dict())
+    elif output.is_terminal(sys.stdout):
+        output.print_lines(_for_a_person(report))
+    else:
+        output.print_tsv(_for_a_program(report))
+    sys.stdout.flush()
+    if html is not None:
+        output.note(f"wrote {html}")
+    if report.findings and html is None and output.is_terminal(sys.stdout):
+        output.note(f"next: zoo check {data} --html check.html   (a page with the images; the second run is quick)")
+    raise typer.Exit(report.exit_code)
+
+
+def _for_a_program(report: Report) -> Iterator[tuple[Any, ...]]:
+    from zoo.data.decode import shown
+
+    listing = report.listing
+    for part in listing.parts:
+        yield "images", part.name, len(part.source)
+    for name, row in zip(listing.classes, report.counts, strict=False):
+        yield "class", shown(name), *row
+    for finding in report.findings:
+        for name in finding.names:
+            yield finding.severity, finding.kind, "", name, ""
+        for file in finding.files:
+            yield finding.severity, finding.kind, "", shown(file.path), file.reason
+        for number, group in enumerate(finding.groups):
+            for image in map(int, group):
+                path = shown(listing.where(image))
+                yield finding.severity, finding.kind, number, path, finding.details.get(image, "")
+        if not (finding.names or finding.files or len(finding.groups)):
+            yield finding.severity, finding.kind, "", "", finding.title
+
+
+def _for_a_person(report: Report) -> Iterator[str]:
+    """What the data is, what is wrong with it, worst first, and one line that sums it up."""
+    yield from _facts(report)
+    yield ""
+    for finding in report.findings:
+        if finding.severity == "note":
+            yield f"note: {finding.title} ({finding.advice})"
+            continue
+        yield f"{_MARKS[finding.severity]}: {finding.title}"
+        shown = list(_examples(report, finding))
+        yield from (f"    {line}" for line in shown[:_EXAMPLES])
+        if len(shown) > _EXAMPLES:
+            more = _size(finding) - _EXAMPLES
+            yield f"    … and {more:,} more"
+        yield f"  → {finding.advice}"
+        yield ""
+    if report.findings and report.findings[-1].severity == "note":
+        yield ""
+    yield _verdict(report)
+
+
+def _facts(report: Report) -> Iterator[str]:
+    from zoo.progress import duration
+
+    listing, facts = report.listing, report.facts()
+    known = f", {report.remembered:,} of them remembered" if report.remembered else ""
+    yield f"{report.data}: {facts['images']:,} images looked at in {duration(report.seconds)}{known}"
+    parts = ", ".join(f"{len(p.source):,} {p.name}" for p in listing.parts)
+    yield f"  parts    {parts}{'' if listing.is_split else ' (not split yet)'}"
+    if len(report.counts):
+        total = report.counts.sum(axis=1)
+        order = total.argsort()[::-1]
+        named = ", ".join(f"{listing.classes[k]} {total[k]:,}" for k in order[:_CLASSES])
+        more = f" … the smallest: {listing.classes[order[-1]]} {total[order[-1]]:,}" if len(order) > _CLASSES else ""
+        yield f"  classes  {len(total):,}: {named}{more}"
+    if "width" in facts:
+        spans = (f"{s['min']}-{s['max']} (median {s['median']})" for s in (facts["width"], facts["height"]))
+        yield "  sizes    width {}, height {}".format(*spans)
+    for key in ("formats", "modes"):
+        if facts.get(key):
+            yield f"  {key:8s} " + ", ".join(f"{name} {n:,}" for name, n in facts[key].items())
+
+
+def _size(finding: Finding) -> int:
+    return len(finding.names) + len(finding.files) + len(finding.groups)
+
+
+def _examples(report: Report, finding: Finding) -> Iterator[str]:
+    """One line for each of the first names, files or groups; one more than is shown, if there are more."""
+    from zoo.data.decode import shown
+
+    yield from finding.names[: _EXAMPLES + 1]
+    for file in finding.files[: _EXAMPLES + 1]:
+        yield f"{shown(report.short(file.path))}: {file.reason}"
+    for group in finding.groups[: _EXAMPLES + 1]:
+        paths = [shown(report.short(report.listing.where(int(i)))) for i in group[:3]]
+        more = f" and {len(group) - 3:,} more" if len(group) > 3 else ""
+        detail = finding.details.get(int(group[0]), "")
+        yield " = ".join(paths) + more + (f": {detail}" if detail else "")
+
+
+def _verdict(report: Report) -> str:
+    counts = [sum(f.severity == s for f in report.findings) for s in _MARKS]
+    if not any(counts):
+        return "nothing found: fit to train on"
+    said = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True))
+    end = "fit to train on" if report.ok else "mend the errors before training"
+    return f"{', '.join(said)}: {end}"
+
+
+def _workers(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--workers {text!r} is neither a number nor auto", "give 0 or more, or auto") from None

@@ -1,0 +1,281 @@
+"""The same image more than once: in both parts, under two labels, or for nothing.
+
+Equal are files of the same bytes, and images of the same pixels after decoding (a PNG saved again, a JPEG without its
+camera data); the pixels are compared only where size and perceptual hash agree already. Near-duplicates are what
+`zoo.data.check.similarity` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.check import records as r
+from zoo.data.check.findings import Finding, Severity, plural
+from zoo.data.check.neighbours import close_pairs, distances
+from zoo.data.check.similarity import confirm
+from zoo.data.source import Targets
+from zoo.tasks import TaskName
+
+__all__ = ["Pairs", "copy_findings", "equal_groups", "look_alikes", "near_pairs", "split_by_equality", "unequal_pairs"]
+
+Indices = NDArray[np.int64]
+
+# Images of one and the same perceptual hash that are all compared with each other; of more, each with the first ones.
+_CROWD = 32
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """left[i] and right[i] look alike: so many bits apart, with such a correlation. complete: False if there are more
+    than could be looked for."""
+
+    left: Indices
+    right: Indices
+    bits: NDArray[np.uint8]
+    correlation: NDArray[np.float32]
+    complete: bool = True
+
+
+def split_by_equality(codes: NDArray[np.uint64]) -> tuple[list[Indices], Indices]:
+    """(places of rows that occur twice or more, group by group; the first place of every different row)."""
+    _, first, inverse, counts = np.unique(codes, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(-1)
+    order = np.argsort(inverse, kind="stable")
+    ends = np.cumsum(counts)
+    groups = [order[ends[g] - counts[g] : ends[g]] for g in np.flatnonzero(counts > 1)]
+    return sorted(groups, key=lambda g: int(g[0])), np.sort(first)
+
+
+def look_alikes(rows: r.Records, near: Pairs) -> Indices:
+    """Images whose pixels are worth comparing: of one size, and of one perceptual hash or a near pair (a JPEG is read
+    at reduced size, so that a copy of it as PNG looks a little different). Of equal bytes the first stands for all."""
+    read = np.flatnonzero((rows["flags"] & r.READ) > 0)
+    if not len(read):
+        return read
+    read = read[split_by_equality(rows["content"][read])[1]]
+    shape = np.stack([rows["width"][read], rows["height"][read], rows["phash"][read]], axis=1).astype(np.uint64)
+    groups, _ = split_by_equality(shape)
+    left, right = rows[["width", "height"]][near.left], rows[["width", "height"]][near.right]
+    same = left == right
+    return np.unique(np.concatenate([near.left[same], near.right[same], *(read[g] for g in groups)]))
+
+
+def equal_groups(rows: r.Records) -> list[Indices]:
+    """Numbers of images that are equal in bytes or pixels, group by group."""
+    read = np.flatnonzero((rows["flags"] & r.READ) > 0)
+    if not len(read):
+        return []
+    first = np.arange(len(rows))  # of the images with these bytes
+    for group in split_by_equality(rows["content"][read])[0]:
+        first[read[group]] = read[group[0]]
+    root = np.arange(len(rows))  # of the files with these pixels
+    seen = read[rows["pixels"][read].any(axis=1)]
+    if len(seen):
+        for group in split_by_equality(rows["pixels"][seen])[0]:
+            firsts = first[seen[group]]
+            root[firsts] = firsts.min()
+    groups, _ = split_by_equality(root[first[read]].astype(np.uint64)[:, None])
+    return [read[g] for g in groups]
+
+
+def near_pairs(rows: r.Records) -> Pairs:
+    """Pairs of images that look alike; of equal bytes the first stands for all."""
+    images = np.flatnonzero((rows["flags"] & r.DETAILED) > 0)
+    if len(images):
+        images = images[split_by_equality(rows["content"][images])[1]]
+    order = np.argsort(rows["phash"][images], kind="stable")
+    images = images[order]
+    hashes, first, counts = np.unique(rows["phash"][images], return_index=True, return_counts=True)
+    a, b, complete = close_pairs(hashes)
+    left, right = _members(a, b, first, counts)
+    inner = [_inside(f, n) for f, n in zip(first[counts > 1], counts[counts > 1], strict=True)]
+    left = images[np.concatenate([left, *(i[0] for i in inner)])]
+    right = images[np.concatenate([right, *(i[1] for i in inner)])]
+    correlation = confirm(rows, left, right)
+    kept = correlation > 0
+    left, right = np.minimum(left, right)[kept], np.maximum(left, right)[kept]
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    bits = distances(rows["phash"][left], rows["phash"][right])
+    return Pairs(left, right, bits, correlation[kept][order], complete)
+
+
+def unequal_pairs(pairs: Pairs, equal: Sequence[Indices]) -> Pairs:
+    """`pairs` without those of equal images; of equal images the first stands for all."""
+    n = max(int(pairs.right.max(initial=-1)), *(int(g[-1]) for g in equal), -1) + 1
+    first = np.arange(n)
+    for group in equal:
+        first[group] = group[0]
+    a, b = first[pairs.left], first[pairs.right]
+    codes, kept = np.unique(np.minimum(a, b) * n + np.maximum(a, b), return_index=True)
+    kept = kept[codes // n != codes % n]
+    left, right = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
+    return Pairs(left, right, pairs.bits[kept], pairs.correlation[kept], pairs.complete)
+
+
+def _members(a: Indices, b: Indices, first: Indices, counts: Indices) -> tuple[Indices, Indices]:
+    """Pairs of hashes → pairs of images that have them; of a crowd the first few."""
+    most = int(_CROWD**0.5)
+    na, nb = np.minimum(counts[a], most), np.minimum(counts[b], most)
+    total = na * nb
+    pair = np.repeat(np.arange(len(a)), total)
+    place = np.arange(len(pair)) - np.repeat(np.cumsum(total) - total, total)
+    return first[a][pair] + place // nb[pair], first[b][pair] + place % nb[pair]
+
+
+def _inside(first: int, count: int) -> tuple[Indices, Indices]:
+    """Pairs among `count` images of one hash."""
+    if count <= _CROWD:
+        i, j = np.triu_indices(count, 1)
+    else:
+        i, j = np.divmod(np.arange(_CROWD * count), count)
+        i, j = i[i < j], j[i < j]
+    return first + i, first + j
+
+
+def copy_findings(
+    equal: Sequence[Indices], pairs: Pairs, part: NDArray[np.int64], targets: Targets, task: TaskName, *, is_split: bool
+) -> Iterator[Finding]:
+    """part: (n,) 0 for training, 1 for validation. targets: as `ImageSource.targets`, of all parts."""
+    across = [g for g in equal if len(np.unique(part[g])) > 1]
+    inside = [g for g in equal if len(np.unique(part[g])) == 1]
+    other = [g for g in equal if _differ(targets[g])]
+    yield from _equal_findings(across, inside, other, part, targets, task, is_split=is_split)
+    yield from _near_findings(pairs, equal, part, targets, task, is_split=is_split)
+
+
+def _equal_findings(
+    across: Sequence[Indices],
+    inside: Sequence[Indices],
+    other: Sequence[Indices],
+    part: NDArray[np.int64],
+    targets: Targets,
+    task: TaskName,
+    *,
+    is_split: bool,
+) -> Iterator[Finding]:
+    if across:
+        leaked = sum(int((part[g] == 1).sum()) for g in across)
+        yield Finding(
+            "leakage",
+            "error",
+            f"{plural(leaked, 'validation image')} that training has too",
+            "remove them from one of the parts: validation would reward learning by heart",
+            groups=across,
+        )
+    if other:
+        images = sum(map(len, other))
+        labels = {"single-label": "classes", "multi-label": "labels", "regression": "numbers"}[task]
+        yield Finding(
+            "conflicting-labels",
+            "warning" if task == "regression" else "error",
+            f"{plural(len(other), 'image')} under different {labels} ({images:,} copies)",
+            "keep the right one of each; if several are right, the task is multi-label",
+            groups=other,
+        )
+    if same := [g for g in inside if not _differ(targets[g])]:
+        extra = sum(len(g) - 1 for g in same)
+        yield Finding(
+            "duplicates",
+            "warning",
+            f"{plural(len(same), 'image')} with {plural(extra, 'copy', 'copies')} too many",
+            "remove the copies: " + ("they count several times" if is_split else "a split puts them on both sides"),
+            groups=same,
+        )
+
+
+def _near_findings(
+    pairs: Pairs, equal: Sequence[Indices], part: NDArray[np.int64], targets: Targets, task: TaskName, *, is_split: bool
+) -> Iterator[Finding]:
+    left, right = pairs.left.copy(), pairs.right.copy()
+    if is_split:
+        _toward_the_other_part(left, right, equal, part)
+    crossing = part[left] != part[right]
+    unequal = _unequal(targets, left, right) & ~crossing if task == "single-label" else np.zeros(len(left), dtype=bool)
+    if not pairs.complete:
+        yield Finding(
+            "too-alike",
+            "warning",
+            "the images are so much alike that not all near-duplicates could be looked for",
+            "are they frames of one film? then split by film, not by frame",
+        )
+    kinds: tuple[tuple[str, NDArray[np.bool_], Severity, str, str], ...] = (
+        (
+            "near-leakage",
+            crossing,
+            "error",
+            "in validation and training that look the same",
+            "remove one of each pair, or keep what belongs together (frames, bursts, crops) in one part",
+        ),
+        (
+            "near-conflicts",
+            unequal,
+            "warning",
+            "that look the same under different classes",
+            "look whether one of the labels is wrong",
+        ),
+        (
+            "near-duplicates",
+            ~crossing & ~unequal,
+            "note" if is_split else "warning",
+            "that look the same within a class" if task == "single-label" else "that look the same",
+            "keep one of each" if is_split else "keep one of each, or keep them in one part: a split may separate them",
+        ),
+    )
+    for kind, chosen, severity, what, advice in kinds:
+        if chosen.any():
+            a, b = left[chosen], right[chosen]
+            groups = _connected(a, b)
+            yield Finding(
+                kind,
+                severity,
+                f"{plural(sum(map(len, groups)), 'image')} {what}",
+                advice,
+                groups=groups,
+                details=_likeness(a, b, pairs.bits[chosen], pairs.correlation[chosen]),
+            )
+
+
+def _toward_the_other_part(left: Indices, right: Indices, equal: Sequence[Indices], part: NDArray[np.int64]) -> None:
+    """Where a pair lies in one part but a copy of one of its images in the other, take the copy."""
+    copy = {int(g[0]): int(h[0]) for g in equal if len(h := g[part[g] != part[g[0]]])}
+    if not copy:
+        return
+    for i in np.flatnonzero(part[left] == part[right]):
+        if int(left[i]) in copy:
+            left[i] = copy[int(left[i])]
+        elif int(right[i]) in copy:
+            right[i] = copy[int(right[i])]
+
+
+def _connected(a: Indices, b: Indices) -> list[Indices]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    images, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    n = len(images)
+    edges = coo_array((np.ones(len(a), dtype=np.int8), (places[: len(a)], places[len(a) :])), shape=(n, n))
+    _, labels = connected_components(edges, directed=False)
+    return [images[g] for g in split_by_equality(labels.astype(np.uint64)[:, None])[0]]
+
+
+def _likeness(a: Indices, b: Indices, bits: NDArray[np.uint8], correlation: NDArray[np.float32]) -> dict[int, str]:
+    """For each image its best pair, in words."""
+    found: dict[int, str] = {}
+    for i in np.argsort(-correlation, kind="stable"):
+        text = f"{bits[i]} bits apart, correlation {correlation[i]:.4f}"
+        found.setdefault(int(a[i]), text)
+        found.setdefault(int(b[i]), text)
+    return found
+
+
+def _differ(targets: Targets) -> bool:
+    return bool((targets != targets[:1]).any())
+
+
+def _unequal(targets: Targets, left: Indices, right: Indices) -> NDArray[np.bool_]:
+    return np.asarray(targets[left] != targets[right])

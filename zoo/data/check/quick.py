@@ -1,0 +1,139 @@
+"""What can be said of a data set in two seconds, before a training: counts, names, and files of the same bytes.
+
+Only files of one and the same size can be equal: of those the first and last 4 KB are compared, and what agrees is read
+in full. Sizes that occur in both parts come first, so that leakage is what a short time finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.check.copies import Pairs, copy_findings
+from zoo.data.check.counts import class_counts, count_findings
+from zoo.data.check.findings import Finding, worst_first
+from zoo.data.check.folders import name_findings
+from zoo.data.check.listing import Listing, Part
+from zoo.data.file_source import FileSource
+from zoo.data.source import Data, ImageSource, Subset
+
+__all__ = ["Quick", "quick_check"]
+
+Indices = NDArray[np.int64]
+
+_END = 4096
+_BLOCK = 1 << 20
+_NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Quick:
+    """findings: errors and warnings, worst first. listing: where their images are. covered: what was compared, as a
+    sentence. seconds: what it took."""
+
+    findings: tuple[Finding, ...]
+    listing: Listing
+    covered: str
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """A line for each finding, with its first image or name."""
+        lines = []
+        for finding in self.findings:
+            example = next(iter(finding.names), "") or next(map(self.listing.where, finding.images()), "")
+            lines.append(finding.title + (f", such as {example}" if example else ""))
+        return lines
+
+
+def quick_check(data: Data, *, seconds: float = 2.0) -> Quick:
+    """The cheap part of a check, for at most about so many `seconds`."""
+    began = time.perf_counter()
+    parts = (Part("training", data.train), Part("validation", data.val))
+    listing = Listing(data.name, data.task, data.classes, parts)
+    targets, part = listing.targets, listing.part
+    drawn = isinstance(data.train, Subset) and isinstance(data.val, Subset)  # split by zoo: counted as one
+    seen = np.zeros_like(part) if drawn else part
+    counts = class_counts(targets, seen, len(data.classes), 1 if drawn else 2, data.task)
+    equal, covered = _equal_files(listing, began + seconds)
+    findings = [
+        *copy_findings(equal, _NO_PAIRS, part, targets, data.task, is_split=True),
+        *count_findings(counts, data.classes, data.task, images=int((seen == 0).sum()), is_split=not drawn),
+        *(name_findings(data.classes, ()) if data.task != "regression" else ()),
+    ]
+    serious = tuple(f for f in worst_first(findings) if f.severity != "note")
+    return Quick(serious, listing, covered, time.perf_counter() - began)
+
+
+def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
+    """Groups of images whose files are equal, as far as was read by the time `until`; and how far that was."""
+    sizes = [_sizes(p.source) for p in listing.parts]
+    known = [s for s in sizes if s is not None]
+    if len(known) < len(sizes):
+        return [], "copies of images were not looked for: they are no files of their own"
+    suspects = list(_same_size(np.concatenate(known), listing.part))
+    found: list[Indices] = []
+    total, done = sum(map(len, suspects)), 0
+    for group in suspects:
+        if time.perf_counter() > until:
+            break
+        found += _equal(listing, group)
+        done += len(group)
+    compared = len(listing) - total + done
+    share = "all" if compared == len(listing) else f"{compared:,} of"
+    return found, f"compared {share} {len(listing):,} images for equal files"
+
+
+def _sizes(source: ImageSource) -> NDArray[np.int64] | None:
+    """Bytes of each image's file, None if the images are no files."""
+    if isinstance(source, FileSource):
+        return source.sizes
+    if isinstance(source, Subset):
+        whole = _sizes(source.source)
+        return None if whole is None else whole[source.indices]
+    return None
+
+
+def _same_size(sizes: NDArray[np.int64], part: NDArray[np.int64]) -> Iterator[Indices]:
+    """Groups of images whose files have one size: those of both parts first, small groups first."""
+    order = np.argsort(sizes, kind="stable")
+    _, starts, counts = np.unique(sizes[order], return_index=True, return_counts=True)
+    several = counts > 1
+    groups = [order[s : s + n] for s, n in zip(starts[several], counts[several], strict=True)]
+    yield from sorted(groups, key=lambda g: (len(np.unique(part[g])) < 2, len(g)))
+
+
+def _equal(listing: Listing, group: Indices) -> list[Indices]:
+    found = []
+    for alike in _by_digest(listing, group, ends_only=True):
+        found += _by_digest(listing, alike, ends_only=False)
+    return found
+
+
+def _by_digest(listing: Listing, group: Indices, *, ends_only: bool) -> list[Indices]:
+    by_digest: dict[bytes, list[int]] = {}
+    for image in map(int, group):
+        try:
+            digest = _digest(listing.where(image), ends_only=ends_only)
+        except OSError:  # gone since it was listed: the training will say so
+            continue
+        by_digest.setdefault(digest, []).append(image)
+    return [np.array(images, dtype=np.int64) for images in by_digest.values() if len(images) > 1]
+
+
+def _digest(path: str, *, ends_only: bool) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as f:
+        if ends_only:
+            digest.update(f.read(_END))
+            f.seek(max(f.tell(), os.fstat(f.fileno()).st_size - _END))
+            digest.update(f.read(_END))
+        else:
+            while block := f.read(_BLOCK):
+                digest.update(block)
+    return digest.digest()

@@ -1,0 +1,156 @@
+"""A checked data set: numbers, findings, and whether it is fit to train on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.check import records as r
+from zoo.data.check.contents import content_findings, unreadable_findings
+from zoo.data.check.copies import copy_findings, equal_groups, look_alikes, near_pairs, unequal_pairs
+from zoo.data.check.counts import class_counts, count_findings
+from zoo.data.check.findings import Finding, worst_first
+from zoo.data.check.folders import folder_findings, name_findings
+from zoo.data.check.listing import Listing
+from zoo.data.check.survey import same_pixels, survey
+from zoo.data.decode import shown
+from zoo.data.file_source import FileSource
+from zoo.errors import DataError
+
+__all__ = ["Report", "examine_data"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """findings: worst first. rows: one for each image of `listing` (`zoo.data.check.records`). counts: (classes, parts)
+    readable images. seconds: what it took. remembered: images that the cache knew."""
+
+    data: str
+    listing: Listing
+    rows: r.Records
+    reasons: Mapping[int, str]
+    counts: NDArray[np.int64]
+    findings: tuple[Finding, ...]
+    seconds: float
+    remembered: int
+
+    @property
+    def ok(self) -> bool:
+        """False if something would spoil or stop a training."""
+        return all(f.severity != "error" for f in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.ok else DataError.exit_code
+
+    @property
+    def read(self) -> NDArray[np.bool_]:
+        """(n,) whether each image could be read."""
+        return np.asarray((self.rows["flags"] & r.READ) > 0)
+
+    def short(self, path: str) -> str:
+        """`path` as it lies in the folder that was given; itself if it lies elsewhere."""
+        below = os.path.relpath(path, os.path.expanduser(self.data))
+        return path if below.startswith(os.pardir) else below
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes, formats and colour modes of the readable images."""
+        rows = self.rows[self.read]
+        facts: dict[str, Any] = {"images": len(self.rows), "readable": len(rows)}
+        if not len(rows):
+            return facts
+        for side in ("width", "height"):
+            levels = np.quantile(rows[side], [0, 0.05, 0.5, 0.95, 1])
+            facts[side] = dict(zip(("min", "5%", "median", "95%", "max"), map(round, levels.tolist()), strict=True))
+        for column in ("format", "mode"):
+            found = Counter(value.decode() for value in rows[column].tolist())
+            facts[column + "s"] = {k: n for k, n in found.most_common() if k}
+        facts["grey"] = int(((rows["flags"] & r.GREY) > 0).sum())
+        facts["turned"] = int((rows["orientation"] > 1).sum())
+        return facts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that JSON can say, each image by its path."""
+        parts = [p.name for p in self.listing.parts]
+        return {
+            "data": self.data,
+            "ok": self.ok,
+            "task": self.listing.task,
+            "parts": {p.name: len(p.source) for p in self.listing.parts},
+            "classes": {
+                shown(name): dict(zip(parts, row.tolist(), strict=True))
+                for name, row in zip(self.listing.classes, self.counts, strict=False)
+            },
+            "facts": self.facts(),
+            "findings": [self._finding(f) for f in self.findings],
+            "notes": list(self.listing.notes),
+            "seconds": round(self.seconds, 3),
+            "remembered": self.remembered,
+        }
+
+    def _finding(self, finding: Finding) -> dict[str, Any]:
+        return {
+            "kind": finding.kind,
+            "severity": finding.severity,
+            "title": finding.title,
+            "advice": finding.advice,
+            "names": list(finding.names),
+            "groups": [[self._image(int(i), finding) for i in group] for group in finding.groups],
+            "files": [{"path": shown(f.path), "detail": f.reason} for f in finding.files],
+        }
+
+    def _image(self, image: int, finding: Finding) -> dict[str, Any]:
+        part, index = self.listing.locate(image)
+        found = {
+            "path": shown(part.source.where(index)),
+            "part": part.name,
+            "label": shown(self.listing.label(image)),
+        }
+        if detail := finding.details.get(image):
+            found["detail"] = detail
+        return found
+
+
+def examine_data(
+    data: str, listing: Listing, *, workers: int, cache: bool = True, skip_unreadable: bool = False
+) -> Report:
+    """Read all images of `listing` with so many processes (0 and 1: this one) and say what is wrong.
+
+    cache: use and keep what was read of unchanged files ($ZOO_CACHE/check). skip_unreadable: unreadable files will be
+    left out of the training, so that they are no error. Raises DataError if a process is killed.
+    """
+    began = time.perf_counter()
+    sources = [p.source for p in listing.parts]
+    found = survey(sources, workers=workers, cache=cache)
+    rows, read = found.rows, (found.rows["flags"] & r.READ) > 0
+    offset = 0
+    near = near_pairs(rows)
+    suspects = look_alikes(rows, near)
+    for source in sources:
+        here = suspects[(suspects >= offset) & (suspects < offset + len(source))] - offset
+        if isinstance(source, FileSource):
+            same_pixels(source, rows[offset : offset + len(source)], here, workers=workers, cache=cache)
+        offset += len(source)
+    targets, part = listing.targets, listing.part
+    counts = class_counts(targets[read], part[read], len(listing.classes), len(listing.parts), listing.task)
+    folders = [p.folder for p in listing.parts if p.folder is not None]
+    equal = equal_groups(rows)
+    findings = [
+        *copy_findings(equal, unequal_pairs(near, equal), part, targets, listing.task, is_split=listing.is_split),
+        *unreadable_findings(listing, found.reasons, skip=skip_unreadable),
+        *count_findings(
+            counts, listing.classes, listing.task, images=int((part[read] == 0).sum()), is_split=listing.is_split
+        ),
+        *folder_findings(folders),
+        *(name_findings(listing.classes, folders) if listing.task != "regression" else ()),
+        *content_findings(rows),
+    ]
+    seconds = time.perf_counter() - began
+    return Report(data, listing, rows, found.reasons, counts, worst_first(findings), seconds, found.remembered)

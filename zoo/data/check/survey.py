@@ -1,0 +1,185 @@
+"""Every image read once, by all cores, and nothing kept of it but its row."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.check.cache import Cache, file_keys
+from zoo.data.check.examine import Examined, examine_files, examine_images, pixel_hashes
+from zoo.data.check.records import RECORD, Records
+from zoo.data.file_source import FileSource
+from zoo.data.source import ImageSource
+from zoo.errors import DataError
+from zoo.files import uninterrupted
+from zoo.output import track
+
+__all__ = ["Survey", "same_pixels", "survey"]
+
+T = TypeVar("T")
+
+_CHUNK = 64
+_SAVE_EVERY = 30.0  # seconds; what an interruption by force may cost
+_WORTH_A_POOL = 4 * _CHUNK
+
+
+@dataclass(frozen=True)
+class Survey:
+    """rows: a record for each image of the parts, one part after the other. reasons: of the unreadable ones, by number.
+    remembered: how many of them the cache knew."""
+
+    rows: Records
+    reasons: dict[int, str]
+    remembered: int
+
+
+def survey(parts: Sequence[ImageSource], *, workers: int, cache: bool) -> Survey:
+    """Read all images of `parts`. An interruption keeps what has been read (KeyboardInterrupt goes on).
+
+    Raises DataError if a worker process is killed.
+    """
+    rows = np.zeros(sum(len(p) for p in parts), dtype=RECORD)
+    reasons: dict[int, str] = {}
+    offset = remembered = 0
+    for part in parts:
+        here = rows[offset : offset + len(part)]
+        if isinstance(part, FileSource):
+            why, known = _survey_files(part, here, workers, Cache(part.root, disabled=not cache))
+            remembered += known
+        else:
+            why = _survey_images(part, here, workers)
+        reasons |= {offset + i: reason for i, reason in why.items()}
+        offset += len(part)
+    return Survey(rows, reasons, remembered)
+
+
+def _survey_files(source: FileSource, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
+    keys = file_keys(source)
+    rows[:], reasons = cache.load(keys)
+    todo = np.flatnonzero(~rows["key"].any(axis=1))
+    if not len(todo):
+        return reasons, len(rows)
+    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
+    saved = time.monotonic()
+    try:
+        for chunk, found in _read(source, chunks, examine_files, workers, "reading images"):
+            _take(found, chunk, rows, reasons)
+            rows["key"][chunk] = keys[chunk]
+            if time.monotonic() - saved > _SAVE_EVERY:
+                cache.save(rows, reasons)
+                saved = time.monotonic()
+    finally:
+        with uninterrupted():
+            cache.save(rows, reasons)
+    return reasons, len(rows) - len(todo)
+
+
+def _survey_images(source: ImageSource, rows: Records, workers: int) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
+    with ThreadPoolExecutor(1 if source.in_memory else max(workers, 1)) as pool:
+        found = pool.map(lambda chunk: examine_images(source, chunk.tolist()), chunks)
+        for chunk, part in zip(chunks, found, strict=True):
+            _take(part, chunk, rows, reasons)
+    return reasons
+
+
+def _take(found: Examined, chunk: NDArray[np.int64], rows: Records, reasons: dict[int, str]) -> None:
+    rows[chunk] = found.rows
+    reasons |= {int(chunk[i]): reason for i, reason in found.reasons.items()}
+
+
+def same_pixels(source: FileSource, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool) -> None:
+    """Fill `pixels` of the rows `images` of `source`, where nobody has yet; kept in the cache too."""
+    todo = images[~rows["pixels"][images].any(axis=1)]
+    if not len(todo):
+        return
+    chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
+    for chunk, found in _read(source, chunks, pixel_hashes, workers, "comparing look-alikes"):
+        rows["pixels"][chunk] = found
+    store = Cache(source.root, disabled=not cache)
+    # The reasons of unreadable files are in the cache already; they are rows of their own.
+    reasons = store.load(rows["key"])[1]
+    with uninterrupted():
+        store.save(rows, reasons)
+
+
+class _Counted(Generic[T]):
+    """Chunks as they are finished, for a progress bar."""
+
+    def __init__(self, n: int, items: Iterator[T]) -> None:
+        self._n, self._items = n, items
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[T]:
+        return self._items
+
+
+def _read(
+    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[list[str]], T], workers: int, label: str
+) -> Iterator[tuple[NDArray[np.int64], T]]:
+    """(chunk, job of its paths), in any order: in this process, or with `workers` others."""
+
+    def paths(chunk: NDArray[np.int64]) -> list[str]:
+        return [source.where(int(i)) for i in chunk]
+
+    if workers < 2 or sum(map(len, chunks)) < _WORTH_A_POOL:
+        results: Iterator[tuple[NDArray[np.int64], T]] = ((chunk, job(paths(chunk))) for chunk in chunks)
+    else:
+        results = _pooled(chunks, paths, job, workers)
+    yield from track(_Counted(len(chunks), results), label)
+
+
+def _pooled(
+    chunks: Sequence[NDArray[np.int64]],
+    paths: Callable[[NDArray[np.int64]], list[str]],
+    job: Callable[[list[str]], T],
+    workers: int,
+) -> Iterator[tuple[NDArray[np.int64], T]]:
+    todo = iter(chunks)
+    running: dict[Future[T], NDArray[np.int64]] = {}
+    with _pool(workers) as pool:
+        while True:
+            for chunk in islice(todo, 3 * workers - len(running)):
+                running[pool.submit(job, paths(chunk))] = chunk
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                chunk = running.pop(future)
+                try:
+                    yield chunk, future.result()
+                except BrokenProcessPool as e:
+                    raise DataError(
+                        f"a process that read images was killed, at work on files such as {paths(chunk)[0]}",
+                        "it may have needed more memory than there is: try fewer --workers",
+                    ) from e
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that leave Ctrl-C to this one. Forked on Linux: they share the libraries' memory, and start at once."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

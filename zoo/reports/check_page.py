@@ -1,0 +1,207 @@
+"""The page of a check: one file without anything to fetch or to execute, with thumbnails of what was found."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.augment.view import View, to_pil
+from zoo.data.check import THRESHOLDS, Finding, Report
+from zoo.data.decode import UnreadableImage, shown
+from zoo.files import write_text
+from zoo.tasks import get_task
+
+__all__ = ["write_page"]
+
+# Limits of the page, so that it opens at once whatever was found: about 4 MB at most.
+_GROUPS = 24  # of a finding
+_IN_A_GROUP = 6
+_THUMBNAILS = 500  # in all
+_LINES = 100  # names and paths of a finding
+_CLASSES = 100
+_SIDE = 152
+_QUALITY = 72
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page to `path`, atomically. Raises TrainingError if the disk refuses."""
+    from jinja2 import Environment, StrictUndefined
+
+    text = files("zoo.reports").joinpath("check_page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    write_text(path, environment.from_string(text).render(page=_page(report)))
+
+
+@dataclass(frozen=True)
+class _Image:
+    data: str
+    path: str
+    label: str
+    part: str
+    detail: str
+    small: bool
+
+
+@dataclass(frozen=True)
+class _Group:
+    images: list[_Image]
+    more: str
+    several: bool
+
+
+@dataclass
+class _Section:
+    kind: str
+    severity: str
+    title: str
+    advice: str
+    names: list[str]
+    files: list[dict[str, str]]
+    groups: list[_Group] = field(default_factory=list)
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class _Thumbnail(View):
+    """The whole image within a square of `_SIDE`, not enlarged."""
+
+    def at_least(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, _SIDE / max(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
+        h, w = self.at_least(height, width)
+        return image.resize((w, h), Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _page(report: Report) -> dict[str, Any]:
+    listing = report.listing
+    parts = [p.name for p in listing.parts]
+    worst = report.findings[0].severity if report.findings else "fine"
+    return {
+        "title": f"zoo check: {shown(report.data)}",
+        "subtitle": f"{len(listing):,} images, {listing.task}",
+        "tone": worst,
+        "verdict": _verdict(report),
+        "facts": list(_facts(report)),
+        "unit": "label" if listing.task == "multi-label" else "class",
+        "parts": parts,
+        "classes": _classes(report),
+        "more_classes": f"and {len(report.counts) - _CLASSES:,} between these" if len(report.counts) > _CLASSES else "",
+        "findings": list(_sections(report)),
+        "thresholds": THRESHOLDS,
+    }
+
+
+def _verdict(report: Report) -> str:
+    counts = {s: sum(f.severity == s for f in report.findings) for s in ("error", "warning", "note")}
+    said = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
+    if not said:
+        return "Nothing found: fit to train on."
+    return f"{said}: " + ("fit to train on." if report.ok else "mend the errors before training.")
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    facts = report.facts()
+    yield "images", ", ".join(f"{len(p.source):,} {p.name}" for p in report.listing.parts)
+    yield "readable", f"{facts['readable']:,}"
+    for side in ("width", "height"):
+        if side in facts:
+            yield side, ", ".join(f"{name} {value:,}" for name, value in facts[side].items())
+    for key in ("formats", "modes"):
+        if facts.get(key):
+            yield key, ", ".join(f"{name} {n:,}" for name, n in facts[key].items())
+    yield "task", get_task(report.listing.task).name
+    for note in report.listing.notes:
+        yield "note", shown(note)
+
+
+def _classes(report: Report) -> list[dict[str, Any]]:
+    """The classes with the fewest and the most images first, if they are too many."""
+    total = report.counts.sum(axis=1)
+    order = list(map(int, total.argsort(kind="stable")[::-1]))
+    if len(order) > _CLASSES:
+        order = order[: _CLASSES // 2] + order[-_CLASSES // 2 :]
+    most = max(int(total.max()), 1) if len(total) else 1
+    return [
+        {
+            "name": shown(report.listing.classes[k]),
+            "counts": report.counts[k].tolist(),
+            "widths": [f"{100 * n / most:.2f}" for n in report.counts[k].tolist()],
+        }
+        for k in order
+    ]
+
+
+def _sections(report: Report) -> Iterator[_Section]:
+    left = _THUMBNAILS
+    for finding in report.findings:
+        files_shown = [{"path": shown(report.short(f.path)), "detail": f.reason} for f in finding.files[:_LINES]]
+        section = _Section(
+            finding.kind, finding.severity, finding.title, finding.advice, list(finding.names[:_LINES]), files_shown
+        )
+        yield section
+        if finding.kind == "unreadable":
+            section.files += [
+                {"path": shown(report.short(report.listing.where(i))), "detail": finding.details[i]}
+                for i in list(finding.images())[: _LINES - len(files_shown)]
+            ]
+        else:
+            for group in finding.groups[: min(_GROUPS, left)]:
+                drawn = _group(report, finding, group)
+                left -= len(drawn.images)
+                section.groups.append(drawn)
+        section.more = _more(finding, len(section.names) + len(section.files) + len(section.groups))
+
+
+def _more(finding: Finding, drawn: int) -> str:
+    rest = len(finding.names) + len(finding.files) + len(finding.groups) - drawn
+    return f"… and {rest:,} more: zoo check --json lists all" if rest > 0 else ""
+
+
+def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> _Group:
+    images = [_image(report, finding, int(i)) for i in _chosen(report, group)]
+    rest = len(group) - len(images)
+    return _Group(images, f"and {rest:,} more" if rest else "", several=len(group) > 1)
+
+
+def _chosen(report: Report, group: NDArray[np.int64]) -> list[int]:
+    """The first images of a group, and at least one of each part that it reaches into."""
+    part = report.listing.part
+    chosen = [int(i) for i in group[:_IN_A_GROUP]]
+    other = next((int(i) for i in group if part[int(i)] != part[chosen[0]]), None)
+    if other is not None and other not in chosen:
+        chosen[-1] = other
+    return chosen
+
+
+def _image(report: Report, finding: Finding, image: int) -> _Image:
+    part, index = report.listing.locate(image)
+    row = report.rows[image]
+    try:
+        data = _data_uri(to_pil(part.source.read(index, lambda height, width: _Thumbnail())))
+    except UnreadableImage:  # it has changed since it was looked at
+        data = ""
+    return _Image(
+        data=data,
+        path=shown(report.short(part.source.where(index))),
+        label=shown(report.listing.label(image)),
+        part=part.name if report.listing.is_split else "",
+        detail=finding.details.get(image, "") or f"{row['width']}x{row['height']}",
+        small=max(int(row["width"]), int(row["height"])) < _SIDE // 2,
+    )
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
