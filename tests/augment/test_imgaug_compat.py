@@ -98,7 +98,9 @@ def test_numpy_is_left_as_it_was():
         ),
     ],
 )
-def test_without_opencv_the_rest_works_and_the_error_says_what_to_install(module, error, message):
+def test_without_opencv_the_rest_works_and_the_error_says_what_to_install(tmp_path, module, error, message):
+    (tmp_path / "my_own.py").write_text("def p(image):\n    return image")
+    (tmp_path / "my_iaa.py").write_text("import imgaug.augmenters as iaa\np = iaa.Fliplr(0.5)")
     code = f"""
         import sys, numpy as np
         class Refuse:
@@ -106,12 +108,17 @@ def test_without_opencv_the_rest_works_and_the_error_says_what_to_install(module
                 if name == {module!r}:
                     raise {error}
         sys.meta_path.insert(0, Refuse())
+        sys.path.append(".")
         from zoo.augment import make_augment, problems
         from zoo.errors import UsageError
         from zoo.preprocess import Preprocess
         preprocess = Preprocess((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
         image = np.zeros((40, 40, 3), np.uint8)
-        for name in ("none", "affine", "light"):
+        names = ["none", "affine", "light"]
+        if "libGL" in {message!r}:  # once is enough: torchvision takes four seconds to import
+            names += ["trivialaugment", "randaugment", "autoaugment", "augmix"]
+        for name in names:
+            assert problems(name, {{}}) == []
             assert make_augment(name, preprocess=preprocess, flips=True)(image, np.random.default_rng(0)).any() == 0
         try:
             make_augment("medium", preprocess=preprocess, flips=True)
@@ -121,6 +128,11 @@ def test_without_opencv_the_rest_works_and_the_error_says_what_to_install(module
         else:
             raise SystemExit("no error")
         assert {message!r} in problems("medium", {{}})[0]
+        assert {message!r} in problems("imgaug", {{"pipeline": ["CLAHE"]}})[0]
+        theirs = problems("my_iaa:p", {{}})[0]
+        assert "importing my_iaa failed" in theirs and {message!r} in theirs and "pip install" in theirs, theirs
+        assert problems("my_own:p", {{}}) == []
+        assert make_augment("my_own:p", preprocess=preprocess, flips=True)(image, np.random.default_rng(0)).any() == 0
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 

@@ -4,6 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
 
 from zoo.augment import AUGMENTATIONS, make_augment, problems
 from zoo.augment.crop import random_crop
@@ -14,13 +17,14 @@ from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
 BILINEAR = RESAMPLE["bilinear"]
+NAMES = sorted(set(AUGMENTATIONS) - {"imgaug"})  # which is nothing without a pipeline: test_declared.py
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_preset_gives_the_models_size_from_any_image(name, channels):
     preprocess = Preprocess((channels, 24, 40), (0.5,) * channels, (0.5,) * channels, "bicubic", 0.9)
@@ -35,7 +39,7 @@ def test_every_preset_gives_the_models_size_from_any_image(name, channels):
         assert np.array_equal(image, before)
 
 
-@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_preset_depends_on_the_generator_alone(photo, preprocess, name):
     augment = make_augment(name, preprocess=preprocess, flips=True)
     first = [augment(photo, rng(s)) for s in range(6)]
@@ -51,10 +55,62 @@ def test_a_preset_depends_on_the_generator_alone(photo, preprocess, name):
         assert np.array_equal(first[0], fit(photo, preprocess))
 
 
-@pytest.mark.parametrize("name", ["light", "medium", "strong"])
+POLICIES = {
+    "trivialaugment": v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
+    "randaugment": v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR),
+    "autoaugment": v2.AutoAugment(interpolation=v2.InterpolationMode.BILINEAR),
+    "augmix": v2.AugMix(),
+}
+WHOLE = {"scale": [1, 1], "ratio": [1, 1]}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_are_torchvisions_and_leave_its_generator_alone(photo, preprocess, name):
+    square = fit(photo, preprocess)
+    augment = make_augment(name, preprocess=preprocess, flips=True, params=WHOLE)
+    changed = 0
+    for seed in range(25):
+        state = torch.get_rng_state()
+        found = augment(square, rng(seed))
+        assert torch.equal(torch.get_rng_state(), state)
+        # The draws of the crop and the mirror come first, then the seed for torchvision.
+        ours = rng(seed)
+        cropped = augment.pipeline.first.finish(augment.pipeline.draw(48, 48, ours).apply(square), ours)
+        torch.manual_seed(int(ours.integers(2**63)))
+        assert np.array_equal(found, np.asarray(POLICIES[name](Image.fromarray(cropped))))
+        changed += not np.array_equal(found, cropped)
+    assert changed > 15
+
+
+def test_trivialaugment_turns_no_6_into_a_9(preprocess):
+    ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8)[:, None, None], (1, 48, 3))
+    turned = {}
+    for flips in (True, False):
+        augment = make_augment("trivialaugment", preprocess=preprocess, flips=flips, params=WHOLE)
+        space = augment.pipeline.change._AUGMENTATION_SPACE
+        turned[flips] = float(space["Rotate"][0](31, 48, 48).max())
+        # Beyond 90 degrees what was above is below.
+        upside_down = sum(
+            float(out[40:, 20:28].mean()) < float(out[:8, 20:28].mean()) - 50
+            for out in (augment(ramp, rng(s)) for s in range(400))
+        )
+        assert bool(upside_down) or not flips
+    assert turned == {True: 135.0, False: 30.0}
+
+
+def test_planes_of_other_channel_counts_are_changed_alike(photo):
+    preprocess = Preprocess((4, 48, 48), (0.5,) * 4, (0.5,) * 4)
+    grey = np.repeat(photo[:, :, :1], 4, axis=2)
+    for name in POLICIES:
+        augment = make_augment(name, preprocess=preprocess, flips=True)
+        for seed in range(10):
+            assert np.ptp(augment(grey, rng(seed)), axis=2).max() == 0
+
+
+@pytest.mark.parametrize("name", ["light", "medium", "strong", "randaugment"])
 def test_mirroring_happens_for_half_of_the_images_or_never(preprocess, name):
-    still = {"scale": [1, 1], "ratio": [1, 1], "brightness": 0, "contrast": 0, "saturation": 0}
-    if name != "light":
+    still = WHOLE | ({"num_ops": 0} if name == "randaugment" else {"brightness": 0, "contrast": 0, "saturation": 0})
+    if name in ("medium", "strong"):
         still |= {"degrees": 0, "shear": 0, "hue": 0, "blur": 0, "noise": 0, "cutout": 0}
     ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8)[None, :, None], (48, 1, 3))
     for flips, low, high in ((True, 60, 140), (False, 0, 0)):
@@ -158,6 +214,12 @@ def test_affine_parameters_for_digits_move_within_two_pixels(preprocess):
         ("affine", {"degrees": "ten"}, "degrees must be a number between 0 and 180, not 'ten'"),
         ("affine", {"border": "mirror"}, "border must be black or edge"),
         ("strong", {"cutout": 2}, "cutout must be a number between 0 and 1"),
+        ("randaugment", {"magnitude": 31}, "magnitude must be a whole number between 0 and 30, not 31"),
+        ("randaugment", {"num_ops": 1.5}, "num_ops must be a whole number"),
+        ("trivialaugment", {"magnitude": 3}, "augment.params.magnitude is unknown"),
+        ("autoaugment", {"policy": "imagnet"}, "policy must be one of imagenet, cifar10, svhn, not 'imagnet'"),
+        ("augmix", {"severity": 11}, "severity must be a whole number between 1 and 10"),
+        ("augmix", {"alpha": 0}, "alpha must be a number above 0"),
         ("none", {"scale": [1, 1]}, "augment.params.scale is unknown"),
         ("nowhere:pipeline", {}, "no module named 'nowhere'"),
     ],
@@ -170,13 +232,13 @@ def test_mistakes_are_named_before_anything_starts(preprocess, name, params, pro
 
 
 def test_sound_choices_have_no_problems():
-    for name in AUGMENTATIONS:
+    for name in NAMES:
         assert problems(name, {}) == []
     assert problems("light", {"scale": [0.3, 1], "saturation": 0}) == []
 
 
 def test_a_crop_may_be_taken_by_the_reader_instead(photo, preprocess):
-    for name in AUGMENTATIONS:
+    for name in NAMES:
         augment = make_augment(name, preprocess=preprocess, flips=True)
 
         def read(choose):

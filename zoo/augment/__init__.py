@@ -3,8 +3,8 @@
     augment = make_augment("light", preprocess=model.preprocess, flips=data.flips_ok)
     pixels = augment(image, numpy.random.default_rng(0))     # (H, W, C) uint8 in and out
 
-The table is read without importing anything; imgaug is imported only by the presets that are built on it, and by the
-user's own pipelines, in `zoo.augment.imgaug_compat`.
+The table is read without importing anything; imgaug is imported only by what is built on it (`medium`, `strong`,
+`imgaug`, the user's own pipelines), in `zoo.augment.imgaug_compat`; torchvision only by `zoo.augment.policies`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,19 @@ AUGMENTATIONS: dict[str, Component] = {
             "cutout": 0.3,
         },
     ),
+    "trivialaugment": Component(
+        "zoo.augment.policies:TrivialAugment", "light's crop and flip, then one change of any strength (torchvision)"
+    ),
+    "randaugment": Component(
+        "zoo.augment.policies:RandAugment", "light's crop and flip, then two changes of one strength (torchvision)"
+    ),
+    "autoaugment": Component(
+        "zoo.augment.policies:AutoAugment", "light's crop and flip, then a pair learned on ImageNet (torchvision)"
+    ),
+    "augmix": Component(
+        "zoo.augment.policies:AugMix", "light's crop and flip, then three chains of changes, mixed (torchvision)"
+    ),
+    "imgaug": Component("zoo.augment.declared:Declared", "a pipeline of imgaug's augmenters, written in the recipe"),
 }
 
 
@@ -55,12 +68,13 @@ def make_augment(name: str, *, preprocess: Preprocess, flips: bool, params: Mapp
     """The augmentation called `name`, or the user's own by import path, for a model that reads `preprocess`.
 
     `flips` allows mirroring left and right (`Data.flips_ok`). `params` are the preset's own parameters by name.
-    An import path `module:attribute` names an imgaug augmenter, a callable (image) or (image, generator), or a
-    factory: a class or function that needs no positional argument and returns one of these, to which `params` go. It
-    gets the image after the evaluation fit and must return the same shape.
+    An import path `module:attribute` names an imgaug augmenter, a transform or pipeline of Albumentations, a callable
+    (image) or (image, generator), or a factory: a class or function that needs no positional argument and returns one
+    of these, to which `params` go. It gets the image after the evaluation fit; another size is resized to the model's.
 
     Deterministic from the generator alone, in any process; pickles by name and builds itself again where it lands.
-    Raises UsageError on an unknown name, parameter or unusable object, and if imgaug is needed and OpenCV cannot load.
+    Raises UsageError on an unknown name, parameter or unusable object, and if imgaug is needed and OpenCV cannot load;
+    RecipeError with every mistake of a declared pipeline.
     """
     from zoo.augment.build import Augment
 

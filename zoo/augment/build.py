@@ -95,6 +95,10 @@ def find_problems(name: str, params: Mapping[str, Any]) -> list[str]:
         factory = resolve(name, AUGMENTATIONS, "augmentation")
     except ZooError as e:
         return [f"augment.name: {e}"]
+    if name == "imgaug":
+        from zoo.augment.declared import find as find_in_pipeline
+
+        return find_in_pipeline(params)
     problems = check_params(factory, params, given=_GIVEN, label="augment.params")
     if problems:
         return problems

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import random
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,9 @@ from numpy.typing import NDArray
 
 from zoo.augment.fit import Fit
 from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
+from zoo.augment.imgaug_spec import one_line
+from zoo.augment.result import as_input
+from zoo.augment.seeding import seeded
 from zoo.augment.view import View
 from zoo.components import check_params, import_object
 from zoo.errors import UsageError
@@ -26,8 +27,13 @@ Pixels = NDArray[np.uint8]
 
 def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """The object at `path`, and what is wrong with giving it `params`. Raises UsageError if it cannot be imported."""
-    _mend_imgaug()
-    found = import_object(path, "augmentation")
+    without = _mend_imgaug()
+    try:
+        found = import_object(path, "augmentation")
+    except UsageError as e:
+        if without is not None and _same_reason(e, without):
+            raise UsageError(f"{e.message}; {without.message}", without.hint) from e
+        raise
     if _is_factory(found):
         return found, check_params(found, params, label="augment.params")
     if params:
@@ -48,7 +54,9 @@ def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) ->
         try:
             found = found(**params)
         except Exception as e:  # the user's code may raise anything; name it as theirs
-            raise UsageError(f"augmentation {path!r} cannot be built: {type(e).__name__}: {e}", "mend it") from e
+            raise UsageError(
+                f"augmentation {path!r} cannot be built: {type(e).__name__}: {one_line(e)}", "mend it"
+            ) from e
     custom = Custom(path, preprocess, _step(path, found))
     rng = np.random.default_rng(0)
     trial = rng.integers(0, 256, (preprocess.height, preprocess.width, preprocess.channels), dtype=np.uint8)
@@ -75,22 +83,44 @@ class Custom:
             result = self.step(fitted, rng)
         except Exception as e:  # the user's code may raise anything; name it as theirs
             raise UsageError(
-                f"augmentation {self.path!r} failed: {type(e).__name__}: {e}", "mend it or choose another"
+                f"augmentation {self.path!r} failed: {type(e).__name__}: {one_line(e)}", "mend it or choose another"
             ) from e
-        if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != fitted.shape:
-            got = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
-            raise UsageError(
-                f"augmentation {self.path!r} must return a uint8 array of the shape given, {fitted.shape}; got {got}"
-            )
-        return result
+        return as_input(result, f"augmentation {self.path!r}", self.preprocess)
 
 
-def _mend_imgaug() -> None:
-    """Let the user's module say `import imgaug` itself: it must be mended before, where it is installed."""
+def _mend_imgaug() -> UsageError | None:
+    """Let the user's module say `import imgaug` itself: it must be mended before. Why not, where that is impossible:
+    their pipeline may not need it."""
     try:
         load_imgaug()
-    except UsageError:  # their pipeline may not need it; if it does, its own import tells
-        return
+    except UsageError as e:
+        return e
+    return None
+
+
+def _same_reason(error: UsageError, without: UsageError) -> bool:
+    """Whether the user's module fails for want of what imgaug needs."""
+    cause = error.__cause__
+    return isinstance(cause, ImportError) and (cause.name in ("cv2", "imgaug") or str(cause) == str(without.__cause__))
+
+
+def _is_albumentations(found: Any) -> bool:
+    """Whether `found` is a transform or a pipeline of Albumentations, told without importing it."""
+    return any(c.__module__.split(".")[0] == "albumentations" for c in type(found).__mro__)
+
+
+def _albumentations(found: Any) -> Step:
+    """Its protocol: images by keyword, results in a dictionary."""
+    reseed = getattr(found, "set_random_seed", None)  # since 1.4.19 each object has generators of its own
+
+    def step(image: Pixels, rng: np.random.Generator) -> Any:
+        seed = int(rng.integers(2**32))
+        if reseed is not None:
+            reseed(seed)
+        with seeded(seed):  # what earlier versions and the user's own transforms draw from
+            return found(image=image)["image"]
+
+    return step
 
 
 def _is_factory(found: Any) -> bool:
@@ -113,6 +143,8 @@ def _step(path: str, found: Any) -> Step:
     imgaug = sys.modules.get("imgaug")
     if imgaug is not None and isinstance(found, imgaug.augmenters.Augmenter):
         return repeatable(found)
+    if _is_albumentations(found):
+        return _albumentations(found)
     if not callable(found):
         raise UsageError(
             f"augmentation {path!r} is a {type(found).__name__}, not callable",
@@ -127,23 +159,3 @@ def _step(path: str, found: Any) -> Step:
             return found(image)
 
     return step
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of random, NumPy, PyTorch and imgaug, and put them back afterwards."""
-    torch = sys.modules.get("torch")
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
-    random.seed(seed)
-    np.random.seed(seed)
-    if torch:
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed the GPUs too
-    if "imgaug" in sys.modules:
-        load_imgaug().seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        if torch:
-            torch.set_rng_state(states[2])

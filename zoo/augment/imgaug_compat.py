@@ -7,7 +7,11 @@ What was found missing or wrong (2,755 argument variants against a NumPy 1.23 re
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
+import sys
 import types
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import UsageError
 
-__all__ = ["load_imgaug", "repeatable"]
+__all__ = ["load_imagecorruptions", "load_imgaug", "repeatable"]
 
 Pixels = NDArray[np.uint8]
 Step = Callable[[Pixels, np.random.Generator], Any]
@@ -27,7 +31,7 @@ _PATCHED_VERSION = "0.4.0"
 _INSTALL = "pip install imgaug==0.4.0"
 _HEADLESS = (
     "on a machine without a display: pip uninstall opencv-python && pip install opencv-python-headless "
-    "(or apt install libgl1 libglib2.0-0); the augmentations none, affine and light work without it"
+    "(or apt install libgl1 libglib2.0-0); every augmentation but medium, strong and imgaug works without it"
 )
 
 
@@ -53,6 +57,58 @@ def load_imgaug() -> Any:
         _lend_names(imgaug)
         _mend(imgaug)
     return imgaug
+
+
+@lru_cache(maxsize=1)
+def load_imagecorruptions() -> None:
+    """Make the optional package imagecorruptions 1.1.2 (2021), which `imgcorruptlike` calls, work here.
+
+    Raises UsageError if it is not installed.
+    """
+    # It finds its pictures of frost through pkg_resources, which setuptools 82 no longer brings.
+    lend = importlib.util.find_spec("pkg_resources") is None
+    if lend:
+        sys.modules["pkg_resources"] = _pkg_resources()
+    try:
+        with warnings.catch_warnings():  # it changes the filters of the whole program
+            corruptions: Any = importlib.import_module("imagecorruptions.corruptions")
+    except ImportError as e:
+        raise UsageError(
+            f"the augmenters imgcorruptlike.* need the package imagecorruptions, which cannot be imported: {e}",
+            "pip install --no-deps imagecorruptions",
+        ) from e
+    finally:
+        if lend:
+            del sys.modules["pkg_resources"]
+    if not hasattr(np, "float_"):  # gone since 2.0: Fog
+        corruptions.np = _numpy_with(float_=np.float64)
+    blur = corruptions.gaussian
+
+    def gaussian(*args: Any, multichannel: bool = False, **rest: Any) -> Any:
+        # scikit-image has another name for `multichannel` since 0.19: GaussianBlur, GlassBlur
+        return blur(*args, channel_axis=-1 if multichannel else None, **rest)
+
+    corruptions.gaussian = gaussian
+    random_noise = corruptions.sk.util.random_noise
+
+    def seeded_noise(*args: Any, **rest: Any) -> Any:
+        # scikit-image 0.22 draws from a generator of its own, unseeded, where imgaug seeds NumPy's: ImpulseNoise
+        return random_noise(*args, rng=np.random.randint(2**31), **rest)
+
+    corruptions.sk = types.SimpleNamespace(
+        color=corruptions.sk.color, util=types.SimpleNamespace(random_noise=seeded_noise)
+    )
+    # imgaug's own copy of this function asks scikit-image itself; the package's does the same work.
+    load_imgaug().augmenters.imgcorruptlike._apply_glass_blur_imgaug = corruptions.glass_blur
+
+
+def _pkg_resources() -> types.ModuleType:
+    def resource_filename(module: str, path: str) -> str:
+        return os.path.join(os.path.dirname(str(sys.modules[module].__file__)), path)
+
+    stand_in = types.ModuleType("pkg_resources")
+    stand_in.__dict__["resource_filename"] = resource_filename
+    return stand_in
 
 
 def repeatable(augmenter: Any) -> Step:
@@ -126,6 +182,15 @@ def _mend(imgaug: Any) -> None:
         return autocontrast(image, np.asarray(cutoff).item(), ignore)  # Pillow wants a plain number
 
     pillike._autocontrast_pil = autocontrast_pil
+
+    warp_affine = pillike.warp_affine
+
+    def warp_affine_pil(image: Any, *args: Any, fillcolor: Any = None, **rest: Any) -> Any:
+        if image.shape[2:] == (1,) and isinstance(fillcolor, tuple):
+            fillcolor = fillcolor[:1]  # Pillow wants as many as there are channels
+        return warp_affine(image, *args, fillcolor=fillcolor, **rest)
+
+    pillike.warp_affine = warp_affine_pil
 
     size = imgaug.augmenters.size
     pad_mode = size._handle_pad_mode_param

@@ -18,7 +18,7 @@ from zoo.augment.view import View, resample_filter, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["Affine", "Light", "Plain", "amount", "jitter", "span", "warp"]
+__all__ = ["Affine", "Light", "Plain", "amount", "count", "jitter", "span", "warp"]
 
 Pixels = NDArray[np.uint8]
 
@@ -36,6 +36,13 @@ def amount(value: float, name: str, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
         raise UsageError(f"{name} must be a number between 0 and {high:g}, not {value!r}")
     return float(value)
+
+
+def count(value: int, name: str, low: int, high: int) -> int:
+    """`value` as a whole number low..high. Raises UsageError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UsageError(f"{name} must be a whole number between {low} and {high}, not {value!r}")
+    return value
 
 
 class Plain:

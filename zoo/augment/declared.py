@@ -1,0 +1,132 @@
+"""`augment: {name: imgaug, params: {pipeline: […]}}`: an imgaug pipeline that a recipe holds as plain data."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.augment.crop import RATIO, random_crop
+from zoo.augment.fit import Fit
+from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
+from zoo.augment.imgaug_spec import IMGAUG_REFUSES, Reader, one_line
+from zoo.augment.presets import span
+from zoo.augment.result import as_input
+from zoo.augment.view import View, resample_filter
+from zoo.components import check_params
+from zoo.errors import RecipeError, UsageError
+from zoo.preprocess import Preprocess
+
+__all__ = ["Declared", "find"]
+
+Pixels = NDArray[np.uint8]
+
+_WHERE = "augment.params"
+_TRIALS = 3  # images for each augmenter before training; what fails more rarely is named when it does
+
+
+class Declared:
+    """A view, then the pipeline; an image whose size the pipeline changes is resized to the model's.
+
+    pipeline: steps, see `zoo.augment.imgaug_spec`. scale: None for the evaluation view, else a random crop of so much
+    of the area, as in `light`; ratio: its width/height. Mirroring is the pipeline's own business: `flips` is not asked.
+
+    Raises RecipeError with every mistake, including augmenters that do not work on images of the model's channels;
+    UsageError if OpenCV or imgaug cannot be loaded.
+    """
+
+    is_random = True
+
+    def __init__(
+        self,
+        *,
+        preprocess: Preprocess,
+        flips: bool,
+        pipeline: Sequence[Any],
+        scale: Sequence[float] | None = None,
+        ratio: Sequence[float] = RATIO,
+    ) -> None:
+        self.preprocess = preprocess
+        self.resample = resample_filter(preprocess.interpolation)
+        self.scale = None if scale is None else span(scale, "scale", 0.001, 1)
+        self.ratio = span(ratio, "ratio", 0.01, 100)
+        reader, steps = _read(pipeline)
+        problems = reader.problems or _try(reader, preprocess)
+        if problems:
+            raise RecipeError(problems, "docs/augmentation.md shows the forms", where="imgaug pipeline")
+        self.step = repeatable(load_imgaug().augmenters.Sequential(steps))
+
+    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+        if self.scale is None:
+            return Fit(self.preprocess)
+        size = (self.preprocess.height, self.preprocess.width)
+        return random_crop(height, width, rng, size=size, scale=self.scale, ratio=self.ratio, resample=self.resample)
+
+    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        try:
+            result = self.step(np.array(image), rng)  # a copy of its own: some augmenters write in place
+        except IMGAUG_REFUSES as e:
+            raise UsageError(
+                f"{_culprit(e)} of the imgaug pipeline failed: {one_line(e)}", "change or remove it"
+            ) from e
+        return as_input(result, "the imgaug pipeline", self.preprocess)
+
+
+def find(params: Mapping[str, Any]) -> list[str]:
+    """Every mistake that can be seen without a model, one line each."""
+    problems = check_params(Declared, params, given=("preprocess", "flips"), label=_WHERE)
+    for name, low, high in (("scale", 0.001, 1), ("ratio", 0.01, 100)):
+        if params.get(name) is not None:
+            try:
+                span(params[name], f"{_WHERE}.{name}", low, high)
+            except UsageError as e:
+                problems.append(e.message)
+    if "pipeline" in params:
+        try:
+            problems += _read(params["pipeline"])[0].problems
+        except UsageError as e:
+            problems.append(f"augment: {e}")
+    return problems
+
+
+def _read(pipeline: Any) -> tuple[Reader, list[Any]]:
+    load_imgaug()
+    reader = Reader()
+    return reader, reader.steps(pipeline, f"{_WHERE}.pipeline")
+
+
+def _try(reader: Reader, preprocess: Preprocess) -> list[str]:
+    """A line for each augmenter that fails on images as the model's."""
+    problems = []
+    for where, unit in reader.units:
+        step = repeatable(unit)
+        error = _fails(step, preprocess.height, preprocess.width, preprocess.channels)
+        if error is None:
+            continue
+        text = one_line(error)
+        if preprocess.channels != 3 and _fails(step, preprocess.height, preprocess.width, 3) is None:
+            text = f"works on images of 3 channels, and this model reads {preprocess.channels} ({text})"
+        problems.append(f"{where}: {text}")
+    return problems
+
+
+def _fails(step: Step, height: int, width: int, channels: int) -> Exception | None:
+    rng = np.random.default_rng(0)
+    for _ in range(_TRIALS):
+        image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+        try:
+            step(image, rng)
+        except IMGAUG_REFUSES as e:
+            return e
+    return None
+
+
+def _culprit(error: BaseException) -> str:
+    """The augmenter at work when `error` was raised."""
+    base = load_imgaug().augmenters.Augmenter
+    at_work = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [type(a).__name__ for a in at_work if isinstance(a, base)]
+    return names[-1] if names else "a step"

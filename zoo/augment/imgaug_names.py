@@ -1,0 +1,65 @@
+"""What a declared pipeline may name: augmenters, and the things that stand in the place of their numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from zoo.augment.imgaug_compat import load_imgaug
+
+__all__ = ["CONTAINERS", "NESTING", "REFUSED", "augmenters", "literals", "parts"]
+
+# Parameters that hold steps rather than numbers, in every augmenter that has them.
+NESTING = ("children", "then_list", "else_list", "foreground", "background")
+
+# Augmenters that do nothing themselves but choose among steps.
+CONTAINERS = ("Sequential", "Sometimes", "SomeOf", "OneOf")
+
+_FUNCTIONS = "takes Python functions, which a recipe cannot hold; write it in a module and name that: my_aug:pipeline"
+REFUSED = {
+    "Lambda": _FUNCTIONS,
+    "AssertLambda": _FUNCTIONS,
+    "BlendAlphaSegMapClassIds": "needs a segmentation map of each image, which these data do not have",
+    "BlendAlphaBoundingBoxes": "needs bounding boxes for each image, which these data do not have",
+    "SaveDebugImageEveryNBatches": "writes files while training; `zoo augment` shows what a pipeline does",
+}
+
+
+@lru_cache(maxsize=1)
+def augmenters() -> dict[str, type]:
+    """Name → class of every augmenter of imgaug 0.4.0 (188): "Affine", "pillike.Equalize", "imgcorruptlike.Snow"."""
+    iaa = load_imgaug().augmenters
+    found = _classes(iaa, iaa.Augmenter)
+    for room in ("pillike", "imgcorruptlike"):
+        module = getattr(iaa, room)
+        own = {n: c for n, c in _classes(module, iaa.Augmenter).items() if c.__module__ == module.__name__}
+        found.update((f"{room}.{n}", c) for n, c in own.items())
+    return found
+
+
+@lru_cache(maxsize=1)
+def parts() -> dict[str, type]:
+    """Lower-case name → class of distributions ("normal", "choice"), and of mask generators and samplers of points."""
+    imgaug = load_imgaug()
+    iaa = imgaug.augmenters
+    found = _classes(imgaug.parameters, imgaug.parameters.StochasticParameter)
+    found |= _classes(iaa, iaa.blend.IBatchwiseMaskGenerator)
+    found |= _classes(iaa, iaa.segmentation.IPointsSampler)
+    return {name.lower(): c for name, c in found.items()}
+
+
+def literals() -> dict[str, Callable[[list[Any]], Any]]:
+    """Forms for lists that mean neither a range nor a choice."""
+    return {"tuple": tuple, "list": list, "array": lambda rows: np.array(rows, dtype=np.float32)}
+
+
+def _classes(module: Any, base: type) -> dict[str, type]:
+    return {
+        n: c
+        for n, c in vars(module).items()
+        if inspect.isclass(c) and issubclass(c, base) and c is not base and not n.startswith("_")
+    }

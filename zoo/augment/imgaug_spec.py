@@ -1,0 +1,196 @@
+"""An imgaug pipeline as a recipe holds it → augmenters, or every mistake in it.
+
+    - Fliplr: 0.5                                     # a bare value goes to the first parameter
+    - Affine: {rotate: [-20, 20], mode: [edge, reflect]}
+    - Sometimes: {p: 0.3, then_list: [{GaussianBlur: [0, 2]}]}
+    - OneOf: [{Add: {value: {normal: [0, 10]}}}, CLAHE]
+
+Two numbers are a range, from which each image draws uniformly; any other list is a choice; `{choice: [3, 5]}`,
+`{normal: [0, 10]}` or another of `imgaug.parameters` by name is a distribution; `{tuple: […]}`, `{list: […]}` and
+`{array: […]}` are taken as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug
+from zoo.augment.imgaug_names import CONTAINERS, NESTING, REFUSED, augmenters, literals, parts
+from zoo.components import check_params
+from zoo.errors import UsageError, nearest
+
+__all__ = ["IMGAUG_REFUSES", "Reader", "one_line"]
+
+# What imgaug's constructors raise on values that they do not take.
+IMGAUG_REFUSES = (
+    AssertionError, ArithmeticError, AttributeError, LookupError, NotImplementedError, OSError, TypeError, ValueError,
+)  # fmt: skip
+
+_SEEDS = ("seed", "random_state", "deterministic")
+_KEYS = ("x", "y", "height", "width", "shorter-side", "longer-side")  # of Affine's and Resize's parameters
+_Step = tuple[str, Any]
+
+
+def one_line(error: BaseException, length: int = 200) -> str:
+    """The first sentences of an error, without line breaks."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+class Reader:
+    """Reads one pipeline. problems: a line for each mistake, with its place. units: every augmenter that changes
+    pixels, with its place, innermost of the containers."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.units: list[_Step] = []
+
+    def steps(self, spec: Any, where: str) -> list[Any]:
+        """The augmenters of a list of steps, or of one step."""
+        if isinstance(spec, str | Mapping):
+            spec = [spec]
+        if not isinstance(spec, list | tuple):
+            self._problem(where, f"must be a list of augmenters, not {spec!r}")
+            return []
+        if not spec:
+            self._problem(where, "is empty; name at least one augmenter")
+        found = [self._step(item, f"{where}[{i}]") for i, item in enumerate(spec)]
+        return [step for step in found if step is not None]
+
+    def _problem(self, where: str, text: str) -> Any:
+        """Notes it; None, for the caller to return."""
+        self.problems.append(f"{where}{' ' if text.startswith(('must', 'is ')) else ': '}{text}")
+
+    def _step(self, spec: Any, where: str) -> Any:
+        if isinstance(spec, str):
+            name, given = spec, None
+        elif isinstance(spec, Mapping) and len(spec) == 1:
+            name, given = next(iter(spec.items()))
+        elif isinstance(spec, Mapping):
+            names = ", ".join(map(str, spec)) or "none"
+            return self._problem(where, f"one step has one name, this has {names}; begin each with a dash of its own")
+        elif isinstance(spec, list | tuple):
+            return self._problem(where, "wrong nesting: a list inside a list of steps; put it into Sequential: […]")
+        else:
+            return self._problem(where, f"must be an augmenter's name, or {{name: parameters}}, not {spec!r}")
+        name = str(name)
+        made = augmenters().get(name)
+        if made is None:
+            return self._problem(where, _unknown(name))
+        if name in REFUSED:
+            return self._problem(where, f"{name} {REFUSED[name]}")
+        where = f"{where}.{name}"
+        if name.startswith("imgcorruptlike."):
+            try:
+                load_imagecorruptions()
+            except UsageError as e:
+                return self._problem(where, f"{e}")
+        before = len(self.units)
+        step = self._make(made, given, where, _arguments(made, given))
+        if step is not None and name not in CONTAINERS:
+            self.units[before:] = [(where, step)]  # what is nested in it may see other channels: tried with it
+        return step
+
+    def _make(self, made: type, given: Any, where: str, arguments: Mapping[str, Any] | None) -> Any:
+        """`made` with its parameters read, or None after a problem."""
+        before = len(self.problems)
+        if arguments is None:
+            names = ", ".join(_names(made)) or "nothing"
+            return self._problem(where, f"{given!r} is more than it takes: {names}")
+        self.problems += check_params(made, arguments, given=_SEEDS, label=where)
+        known = inspect.signature(made).parameters
+        values = {}
+        for key, value in arguments.items():
+            if key not in known or key in _SEEDS:
+                continue
+            place = f"{where}.{key}"
+            if key not in NESTING or made not in augmenters().values():
+                values[key] = self._value(value, place)
+            elif value is not None:
+                # Always a list: imgaug takes a bare Sequential for the list of its children, and loses its order.
+                values[key] = self.steps(value, place)
+        if len(self.problems) > before:
+            return None
+        try:
+            with warnings.catch_warnings():  # what imgaug wanted to rename after its last version
+                warnings.simplefilter("ignore", load_imgaug().DeprecationWarning)
+                return made(**values)
+        except IMGAUG_REFUSES as e:
+            return self._problem(where, f"imgaug refuses it: {one_line(e)}")
+
+    def _value(self, spec: Any, where: str) -> Any:
+        if isinstance(spec, Mapping):
+            return self._mapping(spec, where)
+        if not isinstance(spec, list | tuple):
+            return spec
+        if len(spec) == 2 and all(_is_number(v) or v is None for v in spec):
+            low, high = spec
+            if _is_number(low) and _is_number(high) and low > high:
+                self._problem(where, f"a range must rise, [{low}, {high}] falls; write [{high}, {low}]")
+            return low, high
+        return [self._value(v, f"{where}[{i}]") for i, v in enumerate(spec)]
+
+    def _mapping(self, spec: Mapping[Any, Any], where: str) -> Any:
+        if spec and set(spec) <= set(_KEYS):
+            return {key: self._value(v, f"{where}.{key}") for key, v in spec.items()}
+        name, given = next(iter(spec.items()), ("", None))
+        key = str(name).lower()
+        if len(spec) == 1 and key in literals():
+            if not isinstance(given, list | tuple):
+                return self._problem(where, f"{name} must be given a list, not {given!r}")
+            try:
+                return literals()[key]([self._value(v, f"{where}[{i}]") for i, v in enumerate(given)])
+            except (TypeError, ValueError) as e:
+                return self._problem(where, f"cannot be an array: {one_line(e)}")
+        if len(spec) == 1 and key in parts():
+            made = parts()[key]
+            return self._make(made, given, f"{where}.{name}", _arguments(made, given, spread=key != "choice"))
+        if len(spec) == 1 and name in augmenters():
+            own = ", ".join(NESTING)
+            return self._problem(where, f"wrong nesting: {name} is an augmenter, this is no place for one ({own} are)")
+        close = nearest(key, [*parts(), *literals(), *_KEYS], n=2)
+        advice = f"did you mean {' or '.join(close)}?" if close else "for example {normal: [0, 10]}"
+        return self._problem(where, f"{{{', '.join(map(str, spec))}}} is no distribution; {advice}")
+
+
+def _arguments(made: type, given: Any, *, spread: bool = False) -> Mapping[str, Any] | None:
+    """Parameters by name: `given` itself, or a bare value for the first (if `spread`, a list for the first few). None
+    if there are fewer than that."""
+    names = _names(made)
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and not _is_part(given, names):
+        return given
+    if not names:
+        return None
+    if spread and isinstance(given, list | tuple):
+        return dict(zip(names, given, strict=False)) if len(given) <= len(names) else None
+    return {names[0]: given}
+
+
+def _names(made: type) -> list[str]:
+    return [n for n in inspect.signature(made).parameters if n not in (*_SEEDS, "name")]
+
+
+def _is_part(given: Mapping[Any, Any], names: list[str]) -> bool:
+    """Whether `given` is itself a value, such as {choice: […]} or {Add: 3}, and not a mapping of parameters."""
+    if len(given) != 1:
+        return False
+    (key,) = given
+    return key not in names and (str(key).lower() in {*parts(), *literals()} or key in augmenters())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unknown(name: str) -> str:
+    if name.lower() in parts() and not nearest(name, augmenters(), cutoff=0.9):
+        return f"{name} is a distribution: it stands in the place of a parameter's value, not of an augmenter"
+    close = nearest(name, augmenters()) or [n for n in augmenters() if n.lower() == name.lower()]
+    return f"imgaug has no augmenter {name!r}; " + (
+        f"did you mean {' or '.join(close)}?" if close else "its documentation lists them"
+    )

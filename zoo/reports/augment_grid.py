@@ -1,0 +1,79 @@
+"""A picture of what augmentation does: a row an image, first as it is evaluated, then as training sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.reports.canvas import GREY, INK, new_figure, save, set_names, shorten
+
+__all__ = ["GridRow", "augment_grid"]
+
+Pixels = NDArray[np.uint8]
+
+_SMALLEST, _LARGEST = 96, 256  # pixels a side at which an image is drawn; smaller ones are enlarged by whole numbers
+_GAP = 6
+_CAPTION = 22  # pixels below an image, where there is something to say
+_LONGEST_NAME = 28
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """images: (H, W, C) uint8 each, all of one size; of 4 channels and more the first three are drawn, of 2 the first.
+    captions: what stands below each, or none at all. name, captions: of characters that `canvas.drawable` allows."""
+
+    name: str
+    images: Sequence[Pixels]
+    captions: Sequence[str] = ()
+
+
+def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, path: Path) -> None:
+    """Write a PNG in which a pixel of an image is a pixel, or several: nothing is smoothed unless it is above 256 a
+    side. Raises TrainingError if the disk refuses."""
+    drawn = [[_drawable(image) for image in row.images] for row in rows]
+    height, width = drawn[0][0].shape[:2]
+    captions = any(any(row.captions) for row in rows)
+    step_y, step_x = height + _GAP + (_CAPTION if captions else 0), width + _GAP
+    sheet = np.full((len(rows) * step_y - _GAP, len(columns) * step_x - _GAP, 3), 255, np.uint8)
+    for r, images in enumerate(drawn):
+        for c, image in enumerate(images):
+            sheet[r * step_y : r * step_y + height, c * step_x : c * step_x + width] = image
+    figure = new_figure(sheet.shape[1] / 120, sheet.shape[0] / 120)
+    figure.set_layout_engine("none")  # which would shrink the images to make room for the names
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(sheet, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    texts = []
+    for r, row in enumerate(rows):
+        middle = r * step_y + height / 2
+        texts.append(
+            axes.text(
+                -2 * _GAP, middle, shorten(row.name, _LONGEST_NAME), ha="right", va="center", fontsize=11, color=INK
+            )
+        )
+        for c, caption in enumerate(row.captions):
+            x, y = c * step_x + width / 2, r * step_y + height + 2
+            texts.append(axes.text(x, y, shorten(caption, width // 6), ha="center", va="top", fontsize=7, color=GREY))
+    for c, name in enumerate(columns):
+        texts.append(axes.text(c * step_x + width / 2, -8, name, ha="center", va="bottom", fontsize=9, color=GREY))
+    texts.append(axes.text(0, -28, title, ha="left", va="bottom", fontsize=11, color=INK))
+    set_names(texts)
+    save(figure, path)
+
+
+def _drawable(image: Pixels) -> Pixels:
+    """(h, w, 3) of any image, at the size at which it is drawn."""
+    channels = image.shape[2]
+    colour = image[:, :, :3] if channels >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
+    longest = max(colour.shape[:2])
+    if longest > _LARGEST:
+        size = tuple(max(1, round(side * _LARGEST / longest)) for side in colour.shape[1::-1])
+        return np.asarray(Image.fromarray(np.ascontiguousarray(colour)).resize((size[0], size[1])))
+    times = max(1, math.ceil(_SMALLEST / longest))
+    return colour.repeat(times, axis=0).repeat(times, axis=1)

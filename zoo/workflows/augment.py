@@ -1,0 +1,238 @@
+"""`zoo augment`: a recipe's augmentation, seen on the images that it will meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.augment import make_augment, problems
+from zoo.augment.mixing import Mixing, mixing_problems
+from zoo.data import Data, Loader, make_loader
+from zoo.data.source import Subset
+from zoo.errors import DataError, RecipeError, UsageError, ZooError, combine
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from zoo.recipe import Recipe, build, load_values
+from zoo.reports.augment_grid import GridRow
+from zoo.reports.augment_grid import augment_grid as draw
+from zoo.reports.canvas import drawable
+from zoo.tasks import TASKS, TaskName
+from zoo.workflows import checks
+from zoo.workflows.prepare import open_source
+
+__all__ = ["AugmentGrid", "augment_grid"]
+
+_SIZE = 224  # pixels a side, without a model to ask: what most are trained at
+
+
+@dataclass(frozen=True)
+class AugmentGrid:
+    """path: the picture. images: the file, or the place in the data set, of each row, by the row's name. size: height
+    and width in pixels. notes: sentences about what is not shown or was assumed."""
+
+    path: Path
+    augment: str
+    size: tuple[int, int]
+    images: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "picture": str(self.path),
+            "augment": self.augment,
+            "size": list(self.size),
+            "images": [{"row": row, "image": image} for row, image in self.images],
+            "notes": list(self.notes),
+        }
+
+
+def augment_grid(
+    data: str | Path,
+    *,
+    model: str | None = None,
+    recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path = "augment.png",
+    classes_shown: int = 10,
+    per_class: int = 6,
+    seed: int | None = None,
+) -> AugmentGrid:
+    """Draw training images of `data`, one a class, as they are evaluated and as `per_class` epochs augment them.
+
+    The images come from the loader that trains, at the model's size, before they are normalised; with MixUp, CutMix or
+    erasing in the recipe they are a batch that went through it. model: its name; without one here or in the recipe
+    images are 224 pixels a side, or what the recipe's img_size or the data say. recipe: as for finetune, default
+    full; settings: dotted keys over it. seed: of the choice of images and of the augmentation (default: the recipe's).
+
+    Raises UsageError (numbers, recipe, augmentation), DataError (data), ModelError (no such model), TrainingError (the
+    picture cannot be written).
+    """
+    path = Path(out)
+    for name, value in (("--classes-shown", classes_shown), ("--per-class", per_class)):
+        if value < 1:
+            raise UsageError(f"{name} {value} is less than 1", "give 1 or more")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"--out {path} does not end in .png", "the picture is a PNG; name it so")
+    chosen = _recipe(data, model, recipe, settings, seed)
+    opened, preprocess, mixing = _prepare(chosen)
+    notes = [*opened.notes, *_channel_note(opened.train.channels)]
+    rows, note = _rows(opened, classes_shown, chosen.train.seed)
+    notes += note
+    indices = np.array([row.index for row in rows], dtype=np.int64)
+    shown = Subset(opened.train, indices)
+    augment = make_augment(
+        chosen.augment.name, preprocess=preprocess, flips=opened.flips_ok, params=chosen.augment.params
+    )
+    plain = _loader(shown, preprocess, None, 0)
+    augmented = _loader(shown, preprocess, augment, chosen.train.seed)
+    columns = [_batch(plain, 0)[0].numpy()]
+    captions = [[""] * len(rows)]
+    for epoch in range(per_class):
+        images, targets = _batch(augmented, epoch)
+        if mixing.is_on:
+            # With the same generator for each epoch's only batch: a batch as training has them, not one of its own.
+            images, targets = mixing(images, targets, torch.Generator().manual_seed(chosen.train.seed + epoch))
+        columns.append(images.numpy())
+        captions.append([_shares(t, opened) for t in targets] if mixing.mixes else [""] * len(rows))
+    if mixing.mixes and len(rows) > 1:
+        notes.append("mixed images are pairs of rows: each with the one above it, the first with the last")
+    name, height, width = _title(chosen, mixing), preprocess.height, preprocess.width
+    draw(
+        [
+            GridRow(
+                drawable(row.name, row.number),
+                [column[r].transpose(1, 2, 0) for column in columns],
+                [column[r] for column in captions] if mixing.mixes else (),
+            )
+            for r, row in enumerate(rows)
+        ],
+        ["evaluation", *(f"epoch {epoch + 1}" for epoch in range(per_class))],
+        f"{name} · {width}×{height} · seed {chosen.train.seed}",
+        path,
+    )
+    images_shown = tuple((row.name, shown.where(r)) for r, row in enumerate(rows))
+    return AugmentGrid(path, name, (height, width), images_shown, tuple(notes))
+
+
+def _recipe(
+    data: str | Path,
+    model: str | None,
+    recipe: str | Path | None,
+    settings: Mapping[str, Any] | None,
+    seed: int | None,
+) -> Recipe:
+    given = {"data.source": str(data), "model.name": model, "train.seed": seed}
+    named = recipe or "full"
+    overrides = {**(settings or {}), **{key: value for key, value in given.items() if value is not None}}
+    return build(load_values(named), overrides, where=f"recipe {named}")
+
+
+def _prepare(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
+    """The data, the model's view of them and the mixing; raises every problem at once."""
+    found: list[ZooError] = []
+    asked = recipe.augment
+    wrong = problems(asked.name, asked.params)
+    data = preprocess = None
+    with checks.collecting(found):
+        data = open_source(recipe)
+        preprocess = _preprocess(recipe, data)
+    task: TaskName = data.task if data is not None else "single-label"
+    wrong += mixing_problems(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, task)
+    if wrong:
+        found.insert(0, RecipeError(wrong, "docs/augmentation.md explains every field"))
+    if found or data is None or preprocess is None:
+        raise combine(found)
+    mixing = Mixing(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, len(data.classes), task)
+    return data, preprocess, mixing
+
+
+def _preprocess(recipe: Recipe, data: Data) -> Preprocess:
+    if recipe.model.name:
+        from zoo.models import skeleton
+
+        built = skeleton(
+            recipe.model.name,
+            classes=len(data.classes),
+            in_chans=recipe.model.in_chans,
+            img_size=recipe.model.img_size,
+        )
+        return checks.input_size(recipe, built, data)[0]
+    side = recipe.model.img_size or data.useful_size or _SIZE
+    channels = data.train.channels
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+    return Preprocess((channels, side, side), mean, std)
+
+
+def _channel_note(channels: int) -> list[str]:
+    if channels in (1, 3):
+        return []
+    drawn = "the first three are drawn as red, green and blue" if channels > 3 else "the first is drawn"
+    return [f"the images have {channels} channels: {drawn}"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A training image, what to call it, and the number of its class."""
+
+    name: str
+    number: int
+    index: int
+
+
+def _rows(data: Data, most: int, seed: int) -> tuple[list[_Row], list[str]]:
+    """The rows, and what is left out."""
+    rng = np.random.default_rng(seed)
+    targets = data.train.targets
+    if data.task == "regression":
+        # Images from the smallest to the largest of the first target, evenly.
+        places = np.unique(np.linspace(0, len(targets) - 1, min(most, len(targets))).round().astype(int))
+        order = np.argsort(targets[:, 0], kind="stable")[places]
+        return [_Row(f"{data.classes[0]} {targets[i, 0]:g}", 0, int(i)) for i in order], []
+    rows = []
+    for number, name in enumerate(data.classes[:most]):
+        own = np.flatnonzero(targets == number if targets.ndim == 1 else targets[:, number])
+        if len(own):
+            rows.append(_Row(name, number, int(rng.choice(own))))
+    if len(data.classes) <= most:
+        return rows, []
+    what = TASKS[data.task].outputs
+    return rows, [f"the first {most} of {len(data.classes):,} {what} are shown; --classes-shown changes that"]
+
+
+def _loader(shown: Subset, preprocess: Preprocess, augment: Any, seed: int) -> Loader:
+    return make_loader(
+        shown,
+        preprocess=preprocess,
+        batch_size=len(shown),
+        train=False,
+        augment=augment,
+        seed=seed,
+        workers=0,
+    )
+
+
+def _batch(loader: Loader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The only batch of an epoch. Raises DataError if an image of it proves unreadable."""
+    loader.set_epoch(epoch)
+    for batch in loader:
+        if loader.problems:
+            break
+        return batch
+    raise DataError(str(loader.problems[0]), "replace the file or remove it")
+
+
+def _shares(target: torch.Tensor, data: Data) -> str:
+    """What a mixed target says: "cat 0.7, dog 0.3"."""
+    if data.task == "regression":
+        return ", ".join(f"{float(v):g}" for v in target)
+    largest = torch.argsort(target, descending=True)[:3].tolist()
+    return ", ".join(f"{drawable(data.classes[i], i)} {float(target[i]):.2f}" for i in largest if target[i] > 0.005)
+
+
+def _title(recipe: Recipe, mixing: Mixing) -> str:
+    values = (("mixup", mixing.mixup), ("cutmix", mixing.cutmix), ("erase", mixing.erase))
+    return " + ".join([recipe.augment.name, *(f"{name} {value:g}" for name, value in values if value)])
