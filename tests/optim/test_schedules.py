@@ -1,164 +1,323 @@
-"""Each schedule beside torch's own, step by step."""
+"""Each schedule beside a plain loop over torch's or timm's own class, step by step."""
 
 from __future__ import annotations
 
+import inspect
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adagrad, AdamW, Optimizer
 from torch.optim import lr_scheduler as lrs
 
-from zoo.errors import UsageError
-from zoo.optim import OPTIMIZERS, SCHEDULES, problems
-from zoo.optim.groups import make_optimizer
+from zoo.errors import RecipeError, UsageError
+from zoo.optim import SCHEDULES
 from zoo.optim.schedules import make_schedule
 
 UPDATES, EPOCHS = 5, 10
+TOTAL = UPDATES * EPOCHS
+METRICS = [0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
+
+Make = Callable[[Optimizer], Any]
+
+
+def falling(epoch: int) -> float:
+    return 1.0 / (1 + epoch)
 
 
 def _sgd() -> Optimizer:
-    return SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    """Two groups, as backbone and head."""
+    tensors = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    groups = [{"params": [p], "lr": lr, "name": n} for p, lr, n in zip(tensors, (0.1, 1.0), ("b", "head"), strict=True)]
+    return SGD(groups, momentum=0.9)
 
 
-def _ours(name: str, params: dict[str, Any], warmup: float = 0.0, metrics: list[float] | None = None) -> list[float]:
-    """The rate at each of the 50 updates."""
-    optimizer = _sgd()
-    schedule = make_schedule(name, optimizer, params, updates_per_epoch=UPDATES, epochs=EPOCHS, warmup_epochs=warmup)
-    rates = []
+def _state(optimizer: Optimizer) -> list[float]:
+    return [g[k] for g in optimizer.param_groups for k in ("lr", "momentum")]
+
+
+def _ours(name: str, params: dict[str, Any], warmup: float = 0.0, resume: bool = False) -> list[list[float]]:
+    """Rate and momentum of each group at each of the 50 updates. resume: a new process after every epoch."""
+    optimizer, schedule, state, seen = _sgd(), None, "", []
     for epoch in range(EPOCHS):
+        if schedule is None or resume:
+            optimizer = _sgd()
+            settings = {"updates_per_epoch": UPDATES, "epochs": EPOCHS, "warmup_epochs": warmup}
+            schedule = make_schedule(name, optimizer, params, **settings)
+            if state:
+                schedule.load_state_dict(json.loads(state))
         for _ in range(UPDATES):
-            rates.append(optimizer.param_groups[0]["lr"])
+            seen.append(_state(optimizer))
             optimizer.step()
             schedule.after_update()
-        schedule.after_epoch(metrics[epoch] if metrics else 0.0)
-    return rates
+        schedule.after_epoch(METRICS[epoch])
+        state = json.dumps(schedule.state_dict(), allow_nan=False)
+    return seen
 
 
-def _torch(make: Callable[[Optimizer], Any], per: str) -> list[float]:
+def _plain(make: Make, per: str) -> list[list[float]]:
+    """A loop as in torch's documentation."""
     optimizer = _sgd()
     scheduler = make(optimizer)
-    rates = []
-    for _ in range(EPOCHS):
-        for _ in range(UPDATES):
-            rates.append(optimizer.param_groups[0]["lr"])
+    seen = []
+    for epoch in range(EPOCHS):
+        for update in range(UPDATES):
+            seen.append(_state(optimizer))
             optimizer.step()
             if per == "update":
                 scheduler.step()
-        if per == "epoch":
+            elif per == "timm" and hasattr(scheduler, "step_update"):
+                scheduler.step_update(epoch * UPDATES + update + 1)
+        if per == "metric":
+            scheduler.step(METRICS[epoch])
+        elif per == "timm":
+            scheduler.step(epoch + 1, METRICS[epoch])
+        elif per == "epoch":
             scheduler.step()
-    return rates
+    return seen
 
 
-TOTAL = UPDATES * EPOCHS
-CASES: dict[str, tuple[dict[str, Any], Callable[[Optimizer], Any], str]] = {
+def _sequence(o: Optimizer) -> Any:
+    return lrs.SequentialLR(o, [lrs.LinearLR(o, 0.1, total_iters=3), lrs.CosineAnnealingLR(o, 7)], [3])
+
+
+def _timm(name: str, **params: Any) -> Make:
+    import timm.scheduler
+
+    return lambda o: getattr(timm.scheduler, name)(o, **params)
+
+
+HERE = f"{__name__}:falling"
+CASES: dict[str, tuple[dict[str, Any], Make, str]] = {
     "constant": ({}, lambda o: lrs.LambdaLR(o, lambda e: 1.0), "epoch"),
     "cosine": ({"eta_min": 0.01}, lambda o: lrs.CosineAnnealingLR(o, TOTAL, eta_min=0.01), "update"),
     "exponential": ({"gamma": 0.8}, lambda o: lrs.ExponentialLR(o, 0.8), "epoch"),
     "linear": ({}, lambda o: lrs.LambdaLR(o, lambda u: 1 - u / TOTAL), "update"),
     "multistep": ({"milestones": [3, 6], "gamma": 0.1}, lambda o: lrs.MultiStepLR(o, [3, 6], 0.1), "epoch"),
-    "onecycle": ({}, lambda o: lrs.OneCycleLR(o, max_lr=0.1, total_steps=TOTAL + 1), "update"),
+    "onecycle": ({}, lambda o: lrs.OneCycleLR(o, max_lr=[0.1, 1.0], total_steps=TOTAL), "update"),
+    "plateau": (
+        {"patience": 1, "factor": 0.5},
+        lambda o: lrs.ReduceLROnPlateau(o, "max", factor=0.5, patience=1),
+        "metric",
+    ),
     "polynomial": ({"power": 2.0}, lambda o: lrs.PolynomialLR(o, TOTAL, 2.0), "update"),
     "step": ({"step_size": 3}, lambda o: lrs.StepLR(o, 3), "epoch"),
+    "ChainedScheduler": (
+        {
+            "schedulers": [
+                {"name": "ConstantLR", "params": {"factor": 0.5, "total_iters": 4}},
+                {"name": "ExponentialLR", "params": {"gamma": 0.9}},
+            ]
+        },
+        lambda o: lrs.ChainedScheduler([lrs.ConstantLR(o, 0.5, total_iters=4), lrs.ExponentialLR(o, 0.9)]),
+        "epoch",
+    ),
+    "ConstantLR": ({"factor": 0.5, "total_iters": 4}, lambda o: lrs.ConstantLR(o, 0.5, total_iters=4), "epoch"),
+    "CosineAnnealingLR": ({"T_max": 4}, lambda o: lrs.CosineAnnealingLR(o, 4), "epoch"),
+    "CosineAnnealingWarmRestarts": (
+        {"T_0": 2, "T_mult": 2},
+        lambda o: lrs.CosineAnnealingWarmRestarts(o, 2, 2),
+        "epoch",
+    ),
+    "CyclicLR": (
+        {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 4, "mode": "triangular2"},
+        lambda o: lrs.CyclicLR(o, 0.01, 0.2, step_size_up=4, mode="triangular2"),
+        "update",
+    ),
+    "ExponentialLR": ({"gamma": 0.7}, lambda o: lrs.ExponentialLR(o, 0.7), "epoch"),
+    "LambdaLR": ({"lr_lambda": HERE}, lambda o: lrs.LambdaLR(o, falling), "epoch"),
+    "LinearLR": ({"start_factor": 0.2, "total_iters": 6}, lambda o: lrs.LinearLR(o, 0.2, total_iters=6), "epoch"),
+    "MultiStepLR": ({"milestones": [2, 2, 7]}, lambda o: lrs.MultiStepLR(o, [2, 2, 7]), "epoch"),
+    "MultiplicativeLR": ({"lr_lambda": HERE}, lambda o: lrs.MultiplicativeLR(o, falling), "epoch"),
+    "OneCycleLR": ({"max_lr": 0.3}, lambda o: lrs.OneCycleLR(o, max_lr=0.3, total_steps=TOTAL), "update"),
+    "PolynomialLR": ({}, lambda o: lrs.PolynomialLR(o, EPOCHS), "epoch"),
+    "ReduceLROnPlateau": ({"patience": 2}, lambda o: lrs.ReduceLROnPlateau(o, "max", patience=2), "metric"),
+    "SequentialLR": (
+        {
+            "schedulers": [{"name": "LinearLR", "params": {"start_factor": 0.1}}, {"name": "CosineAnnealingLR"}],
+            "milestones": [3],
+        },
+        _sequence,
+        "epoch",
+    ),
+    "StepLR": ({"step_size": 4, "gamma": 0.5}, lambda o: lrs.StepLR(o, 4, 0.5), "epoch"),
+    "CosineLRScheduler": (
+        {"lr_min": 0.01, "noise_range_t": [4, 9]},
+        _timm("CosineLRScheduler", t_initial=EPOCHS, lr_min=0.01, noise_range_t=[4, 9]),
+        "timm",
+    ),
+    "MultiStepLRScheduler": (
+        {"decay_t": [2, 5]},
+        _timm("MultiStepLRScheduler", decay_t=[2, 5], decay_rate=0.1),
+        "timm",
+    ),
+    "PlateauLRScheduler": (
+        {"patience_t": 1, "noise_range_t": 5},
+        _timm("PlateauLRScheduler", patience_t=1, noise_range_t=5, decay_rate=0.1),
+        "timm",
+    ),
+    "PolyLRScheduler": (
+        {"t_in_epochs": False, "power": 2.0},
+        _timm("PolyLRScheduler", t_initial=TOTAL, power=2.0, t_in_epochs=False),
+        "timm",
+    ),
+    "StepLRScheduler": (
+        {"decay_t": 3, "warmup_t": 2},
+        _timm("StepLRScheduler", decay_t=3, decay_rate=0.1, warmup_t=2),
+        "timm",
+    ),
+    "TanhLRScheduler": ({}, _timm("TanhLRScheduler", t_initial=EPOCHS), "timm"),
+    "WSDLRScheduler": ({"decay_t": 4}, _timm("WSDLRScheduler", t_initial=EPOCHS, decay_t=4), "timm"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_same_rates_as_torch(name: str) -> None:
+@pytest.mark.filterwarnings("ignore:PlateauLRScheduler is deprecated")
+def test_same_rates_and_momenta_as_a_plain_loop(name: str) -> None:
     params, make, per = CASES[name]
-    assert _ours(name, params) == pytest.approx(_torch(make, per), rel=1e-9, abs=1e-12)
+    ours, plain = _ours(name, params), _plain(make, per)
+    assert ours == [pytest.approx(row, rel=1e-9, abs=1e-12) for row in plain]
+    assert len({tuple(row) for row in ours}) > 1 or name == "constant"
 
 
-def test_every_schedule_is_compared() -> None:
-    assert set(CASES) | {"plateau"} == set(SCHEDULES)
+def test_every_schedule_of_the_table_is_compared() -> None:
+    assert set(CASES) == set(SCHEDULES)
 
 
-def test_plateau_lowers_the_rate_when_the_metric_stops_to_rise() -> None:
-    metrics = [0.1, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
-    rates = _ours("plateau", {"patience": 1, "factor": 0.5}, metrics=metrics)[::UPDATES]
-    assert rates == pytest.approx([0.1] * 5 + [0.05] * 2 + [0.025] * 2 + [0.0125])
+def test_the_table_holds_every_class_of_torch_and_timm() -> None:
+    import timm.scheduler
+    from timm.scheduler.scheduler import Scheduler
+
+    mine = [n for n, c in vars(lrs).items() if inspect.isclass(c) and c.__module__ == lrs.__name__ and n[0] != "_"]
+    assert {n for n in mine if n != "LRScheduler"} <= set(SCHEDULES)
+    theirs = [n for n, c in vars(timm.scheduler).items() if inspect.isclass(c) and issubclass(c, Scheduler)]
+    assert set(theirs) <= set(SCHEDULES)
+    for entry in SCHEDULES.values():
+        entry.load()
 
 
-def test_warm_up_rises_in_a_line_and_then_the_schedule_has_what_is_left() -> None:
-    rates = _ours("cosine", {}, warmup=2)
+@pytest.mark.parametrize("name", CASES)
+def test_stopped_after_every_epoch_it_goes_on_exactly(name: str) -> None:
+    params = CASES[name][0]
+    for warmup in (0.0, 1.4):
+        assert _ours(name, params, warmup, resume=True) == _ours(name, params, warmup)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_warm_up_before_each(name: str) -> None:
+    """The factor rises in a line; what is stepped per epoch moves beneath it, the rest begins behind it."""
+    params, make, per = CASES[name]
+    warm = [row[::2] for row in _ours(name, params, warmup=2)]
+    rising = [(i + 1) / 10 for i in range(10)]
+    if per == "update" or params.get("t_in_epochs") is False:
+        start = _ours(name, params)[0][::2]
+        assert warm[:10] == [pytest.approx([f * lr for lr in start]) for f in rising]
+        assert warm[10] == pytest.approx(start)
+        if not {"step_size_up"} & params.keys():  # a length of the run's: the end is where it was, 10 updates shorter
+            assert warm[-1][0] < 0.15 * max(row[0] for row in warm)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            plain = [row[::2] for row in _plain(make, per)]
+        factors = [*rising, *[1.0] * 40]
+        assert warm == [pytest.approx([f * lr for lr in row]) for f, row in zip(factors, plain, strict=True)]
+
+
+def test_warm_up_and_then_the_cosine_has_what_is_left() -> None:
+    rates = [row[0] for row in _ours("cosine", {}, warmup=2)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) / 10 for i in range(10)])
-    rest = _torch(lambda o: lrs.CosineAnnealingLR(o, 40), "update")[:40]
-    assert rates[10:] == pytest.approx(rest)
+    optimizer = _sgd()
+    scheduler = lrs.CosineAnnealingLR(optimizer, 40)
+    for rate in rates[10:]:
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
 
 
-def test_warm_up_scales_a_schedule_that_steps_by_epochs() -> None:
-    assert _ours("step", {"step_size": 1, "gamma": 0.5}, warmup=2)[:12] == pytest.approx(
-        [0.1 * (i + 1) / 10 * 0.5 ** (i // 5) for i in range(10)] + [0.025] * 2
-    )
+def test_lengths_come_from_the_run_and_are_said() -> None:
+    def notes(name: str, **params: Any) -> str:
+        return " ".join(make_schedule(name, _sgd(), params, updates_per_epoch=5, epochs=10, warmup_epochs=1).notes)
+
+    assert "T_max=10" in notes("CosineAnnealingLR")
+    assert "T_max" not in notes("CosineAnnealingLR", T_max=3)
+    assert "total_steps=45" in notes("OneCycleLR")
+    assert "step_size_up=10" in notes("CyclicLR")
+    assert "T_max=10" in notes("torch.optim.lr_scheduler:CosineAnnealingLR")
+    assert not notes("cosine")
+    assert "one rate" in notes("OneCycleLR", max_lr=0.1)
+    sequence = {"schedulers": [{"name": "ConstantLR"}, {"name": "OneCycleLR"}], "milestones": [20]}
+    assert "total_iters=20" in notes("SequentialLR", **sequence)
+    assert "total_steps=25" in notes("SequentialLR", **sequence)
+    assert "beyond the run's 45 updates" in notes("SequentialLR", **{**sequence, "milestones": [60]})
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_state_survives_json_at_every_epoch(name: str) -> None:
-    params = CASES[name][0] if name in CASES else {}
-    whole = _ours(name, params, warmup=1, metrics=[0.5] * EPOCHS)
-    state, optimizer, schedule, rates = "", _sgd(), None, []
-    for epoch in range(EPOCHS):
-        optimizer = _sgd()  # a new process
-        schedule = make_schedule(name, optimizer, params, updates_per_epoch=UPDATES, epochs=EPOCHS, warmup_epochs=1)
-        if state:
-            schedule.load_state_dict(json.loads(state))
-        for _ in range(UPDATES):
-            rates.append(optimizer.param_groups[0]["lr"])
+def test_cyclic_fills_its_ends_from_the_groups() -> None:
+    rates = [row[::2] for row in _ours("CyclicLR", {})]
+    assert rates[0] == pytest.approx([0.025, 0.25])
+    assert rates[10] == pytest.approx([0.1, 1.0])
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR", "onecycle"])
+def test_momentum_is_cycled_where_there_is_one(name: str) -> None:
+    def built(make: Callable[..., Optimizer]) -> tuple[Optimizer, tuple[str, ...]]:
+        optimizer = make([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        schedule = make_schedule(name, optimizer, {}, updates_per_epoch=5, epochs=4)
+        for _ in range(5):
             optimizer.step()
             schedule.after_update()
-        schedule.after_epoch(0.5)
-        state = json.dumps(schedule.state_dict())
-        assert epoch < EPOCHS
-    assert rates == pytest.approx(whole)
+        return optimizer, schedule.notes
+
+    adam, _ = built(AdamW)
+    assert adam.param_groups[0]["betas"][0] not in (0.9, 0.95)
+    plain, notes = built(Adagrad)
+    assert any("Adagrad has no momentum" in n for n in notes)
+    assert "momentum" not in plain.param_groups[0]
 
 
-def test_a_warm_up_as_long_as_the_run_is_refused() -> None:
+def test_scales_lie_on_top_of_everything_and_are_kept() -> None:
+    def one() -> tuple[Optimizer, Any]:
+        optimizer = _sgd()
+        return optimizer, make_schedule("step", optimizer, {"step_size": 1}, updates_per_epoch=1, epochs=5)
+
+    optimizer, schedule = one()
+    schedule.set_scales([0.5, 0.25])
+    assert _state(optimizer)[::2] == pytest.approx([0.05, 0.25])
+    schedule.after_update()
+    schedule.after_epoch(0.0)
+    assert _state(optimizer)[::2] == pytest.approx([0.005, 0.025])
+    again, fresh = one()
+    fresh.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert _state(again) == _state(optimizer)
+    fresh.set_scales([1.0, 1.0])
+    assert _state(again)[::2] == pytest.approx([0.01, 0.1])
+    with pytest.raises(ValueError, match="3 factors for 2 groups"):
+        fresh.set_scales([1.0] * 3)
+
+
+def test_behind_the_end_the_rate_stays() -> None:
+    optimizer = _sgd()
+    schedule = make_schedule("OneCycleLR", optimizer, {}, updates_per_epoch=2, epochs=2)
+    for _ in range(9):
+        optimizer.step()
+        schedule.after_update()
+    assert optimizer.param_groups[0]["lr"] < 1e-5
+
+
+def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="leaves nothing"):
         _ours("cosine", {}, warmup=10)
-
-
-def test_problems_names_them_all() -> None:
-    found = problems("adamw", {"bets": 1, "lr": 3}, "multistep", {"gama": 1})
-    assert found == [
-        "optimizer.params.bets is unknown; did you mean betas?",
-        "optimizer.params.lr is set by zoo itself",
-        "schedule.params.gama is unknown; did you mean gamma?",
-        "schedule.params.milestones is required",
-    ]
-    assert problems("nope", {}, "nopenope", {})[0].startswith("optimizer.name: no optimizer named 'nope'")
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_moves_as_torch_s_own(name: str) -> None:
-    def run(make: Callable[[torch.nn.Parameter], Optimizer]) -> torch.Tensor:
-        p = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
-        optimizer = make(p)
-        for _ in range(3):
-            optimizer.zero_grad()
-            (p**2).sum().backward()
-            optimizer.step()
-        return p.detach()
-
-    group = lambda p: [{"params": [p], "lr": 0.01, "weight_decay": 0.1, "name": "head"}]
-    factory = OPTIMIZERS[name].load()
-    extra = {"momentum": 0.9} if name == "sgd" else {}
-    ours = run(lambda p: make_optimizer(name, group(p), {}))
-    plain = run(lambda p: factory([p], lr=0.01, weight_decay=0.1, **extra))
-    assert torch.equal(ours, plain)
-    assert not torch.equal(ours, torch.tensor([1.0, -2.0, 3.0]))
-
-
-def test_an_optimizer_without_weight_decay() -> None:
-    group = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.01, "weight_decay": 0.1, "name": "head"}]
-    with pytest.raises(UsageError, match="takes no weight_decay"):
-        make_optimizer("torch.optim:Rprop", group, {})
-    group[0]["weight_decay"] = 0.0
-    assert isinstance(make_optimizer("torch.optim:Rprop", group, {}), torch.optim.Rprop)
-
-
-def test_bad_values_are_said() -> None:
-    group = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.01, "weight_decay": 0.0, "name": "head"}]
+    with pytest.raises(RecipeError, match=r"schedule.params.step_size is required"):
+        _ours("StepLR", {})
+    with pytest.raises(UsageError, match="total_steps=20 end before its 50 updates do"):
+        _ours("OneCycleLR", {"total_steps": 20})
+    with pytest.raises(RecipeError, match="ReduceLROnPlateau"):
+        _ours("SequentialLR", {"schedulers": [{"name": "ReduceLROnPlateau"}], "milestones": []})
+    with pytest.raises(UsageError, match="rising milestones"):
+        _ours("SequentialLR", {"schedulers": [{"name": "ConstantLR"}] * 2, "milestones": []})
     with pytest.raises(UsageError, match="cannot be built"):
-        make_optimizer("adamw", group, {"betas": [2.0, 3.0]})
+        _ours("LinearLR", {"start_factor": 3.0})
+    with pytest.raises(UsageError, match="cannot be built"):
+        _ours("CosineLRScheduler", {"t_initial": 0})

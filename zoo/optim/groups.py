@@ -1,20 +1,43 @@
-"""Parameter groups: which rate and which weight decay each learning parameter gets."""
+"""Parameter groups: which rate and which weight decay each learning parameter gets, and the optimizer over them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from zoo.components import check_params, resolve
-from zoo.errors import UsageError
-from zoo.optim import OPTIMIZERS
+from zoo.errors import RecipeError, UsageError, nearest
+from zoo.optim.optimizer_names import OPTIMIZERS, find_optimizer
 
-__all__ = ["NO_DECAY", "make_optimizer", "parameter_groups"]
+__all__ = [
+    "NO_DECAY",
+    "GroupOverride",
+    "describe_groups",
+    "group_problems",
+    "make_optimizer",
+    "parameter_groups",
+]
 
 NO_DECAY = ", no decay"  # behind the stage's name
+
+
+@dataclass(frozen=True)
+class GroupOverride:
+    """Other settings for the parameters whose full names match one of the globs `match`.
+
+    lr: their rate; lr_scale: a factor on the rate that they would have, instead of lr. weight_decay: of all of them,
+    biases and norms included. What is None stays as it is.
+    """
+
+    match: tuple[str, ...]
+    lr: float | None = None
+    lr_scale: float | None = None
+    weight_decay: float | None = None
 
 
 def parameter_groups(
@@ -25,49 +48,175 @@ def parameter_groups(
     head_lr: float | None = None,
     layer_decay: float | None = None,
     weight_decay: float = 0.0,
+    overrides: Sequence[GroupOverride] = (),
+    per_tensor: bool = False,
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimizer, from the parameters of `module` that require a gradient.
 
     stages: (name, parameter names) from stem to head. The head learns at `head_lr` (or `lr`); each stage before it at
     `lr`, times layer_decay^d where d is its distance from the head (BEiT, Bao et al. 2022, appendix; the last
     stage has d = 1 there and here). Biases, vectors (normalisation, layer scale) and what the architecture itself
-    names in `no_weight_decay()` are not decayed (the convention of timm and DeiT).
+    names in `no_weight_decay()` are not decayed (the convention of timm and DeiT). Then the `overrides`, in their
+    order: where several match, each field is the last one's that gives it. per_tensor: a group of its own for each
+    tensor, with the tensor's name.
+
+    Each group has params, lr, weight_decay and a name of its own. Raises RecipeError with every glob that matches no
+    parameter.
     """
+    problems = group_problems([n for n, _ in module.named_parameters()], overrides)
+    if problems:
+        raise RecipeError(problems, "`zoo inspect MODEL --groups` shows the names")
     named = {n: p for n, p in module.named_parameters() if p.requires_grad}
     without_decay = getattr(module, "no_weight_decay", None)
     exempt = set(without_decay()) if callable(without_decay) else set()
-    groups: list[dict[str, Any]] = []
+    groups: dict[str, dict[str, Any]] = {}
     last = len(stages) - 1
-    for depth, (name, parameters) in enumerate(stages):
-        rate = head_lr if depth == last and head_lr is not None else lr * (layer_decay or 1.0) ** (last - depth)
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        for parameter_name in parameters:
-            parameter = named.get(parameter_name)
+    for depth, (stage, parameters) in enumerate(stages):
+        own_rate = head_lr if depth == last and head_lr is not None else lr * (layer_decay or 1.0) ** (last - depth)
+        of_stage: dict[str, dict[str, Any]] = {}
+        for name in parameters:
+            parameter = named.get(name)
             if parameter is None:
                 continue
-            bare = parameter.ndim <= 1 or parameter_name.endswith(".bias") or parameter_name in exempt
-            (plain if bare else decayed).append(parameter)
-        for members, decay, suffix in ((decayed, weight_decay, ""), (plain, 0.0, NO_DECAY)):
-            if members:
-                groups.append({"params": members, "lr": rate, "weight_decay": decay, "name": name + suffix})
-    return groups
+            bare = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
+            rate, decay, label = own_rate, 0.0 if bare else weight_decay, stage
+            matching = [o for o in overrides if _matches(name, o.match)]
+            if matching:
+                rate, own_decay = _overridden(own_rate, matching)
+                label += f" ({'; '.join('|'.join(o.match) for o in matching)})"
+                decay, bare = (decay, bare) if own_decay is None else (own_decay, False)
+            key = name if per_tensor else label + (NO_DECAY if bare else "")
+            group = {"params": [], "lr": rate, "weight_decay": decay, "name": key}
+            of_stage.setdefault(key, group)["params"].append(parameter)
+        # What is decayed stands before what is not, whichever the module defines first.
+        ordered = of_stage if per_tensor else sorted(of_stage, key=lambda k: k.endswith(NO_DECAY))
+        groups.update({key: of_stage[key] for key in ordered})
+    return list(groups.values())
+
+
+def _overridden(rate: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
+    """The rate and the weight decay (None: as it was) behind all of `overrides`."""
+    result, decay = rate, None
+    for override in overrides:
+        if override.lr is not None:
+            result = override.lr
+        elif override.lr_scale is not None:
+            result = rate * override.lr_scale
+        decay = decay if override.weight_decay is None else override.weight_decay
+    return result, decay
+
+
+def group_problems(names: Sequence[str], overrides: Sequence[GroupOverride]) -> list[str]:
+    """The globs of `overrides` that match none of the parameter `names`, one line each, with names like them."""
+    found = []
+    for i, override in enumerate(overrides):
+        for glob in override.match:
+            if not any(_matches(name, (glob,)) for name in names):
+                bare = glob.strip("*?.")
+                parts = dict.fromkeys(".".join(name.split(".")[: glob.count(".") + 1]) for name in names)
+                close = nearest(bare, [*parts, *names]) if bare else []
+                advice = (
+                    f"; did you mean {' or '.join(close)}?" if close else f"; names are like {', '.join(names[:3])}"
+                )
+                found.append(f"optimizer.groups[{i}].match: {glob!r} matches no parameter{advice}")
+    return found
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+# --- as a table ------------------------------------------------------------------------------------------------------
+
+
+def describe_groups(groups: Sequence[Mapping[str, Any]], *, most: int = 16) -> list[tuple[str, str, str, str, str]]:
+    """Rows of (name, tensors, parameters, learning rate, weight decay), as text, for a table.
+
+    groups: of `parameter_groups` or of an optimizer; the rate is the one the schedule starts from. Neighbours with the
+    same numbers share a row; if there are still more than `most`, those in the middle do.
+    """
+    rows: list[list[Mapping[str, Any]]] = []
+    for group in groups:
+        if rows and len(groups) > most and _settings(rows[-1][-1]) == _settings(group):
+            rows[-1].append(group)
+        else:
+            rows.append([group])
+    if len(rows) > most:
+        front = most // 2
+        back = len(rows) - (most - front - 1)
+        rows = [*rows[:front], [g for row in rows[front:back] for g in row], *rows[back:]]
+    return [_row(row) for row in rows]
+
+
+def _settings(group: Mapping[str, Any]) -> tuple[float, float]:
+    # A schedule has its hands on "lr"; what it began from is kept under these names by torch.
+    rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return float(rate), float(group.get("weight_decay", 0.0))
+
+
+def _row(groups: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str, str]:
+    name = groups[0]["name"] if len(groups) == 1 else f"{groups[0]['name']} … {groups[-1]['name']}"
+    tensors = [p for g in groups for p in g["params"]]
+    rates, decays = zip(*(_settings(g) for g in groups), strict=True)
+    return str(name), f"{len(tensors):,}", f"{sum(p.numel() for p in tensors):,}", _span(rates), _span(decays)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.4g}" if low == high else f"{low:.4g} … {high:.4g}"
+
+
+# --- the optimizer ---------------------------------------------------------------------------------------------------
 
 
 def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str, Any]) -> Optimizer:
-    """The optimizer `name` (a table's, or module:attribute) over `groups`, each with its own lr and weight decay.
+    """The optimizer `name` over `groups`, each with its own lr, weight decay and name.
 
-    Raises UsageError if it cannot be built.
+    name: of the table, or module:attribute of a class or a function `(groups, lr=…, **params)` that gives a
+    torch.optim.Optimizer. Raises UsageError if it cannot be built, or if zoo's loop could not drive it.
     """
-    factory = resolve(name, OPTIMIZERS, "optimizer")
+    factory = find_optimizer(name)
     entry = OPTIMIZERS.get(name)
-    defaults = dict(entry.defaults) if entry is not None else {}
-    if check_params(factory, {"weight_decay": 0.0}, given=("params", "lr"), label=""):
-        if any(g["weight_decay"] for g in groups):
-            raise UsageError(f"optimizer {name!r} takes no weight_decay", "set optimizer.weight_decay=0")
-        groups = [{k: v for k, v in g.items() if k != "weight_decay"} for g in groups]
+    settings = {**(entry.defaults if entry is not None else {}), **params}
+    # timm's "corrected" weight decay is relative to this rate, the highest of the run.
+    rate = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
+    given = [dict(g) for g in groups]  # the optimizer writes into them
     try:
-        optimizer: Optimizer = factory(groups, lr=max(g["lr"] for g in groups), **{**defaults, **params})
-    except (TypeError, ValueError) as e:
+        optimizer = factory(given, **rate, **settings)
+    except (AssertionError, TypeError, ValueError) as e:
         raise UsageError(f"optimizer {name!r} cannot be built: {e}", "correct optimizer.params") from e
+    if not isinstance(optimizer, Optimizer):
+        kind = type(optimizer).__name__
+        raise UsageError(f"optimizer {name!r} gave a {kind}, not a torch.optim.Optimizer", "return the optimizer")
+    _check(optimizer, name, groups)
     return optimizer
+
+
+def _takes_lr(factory: Any) -> bool:
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return True
+    return "lr" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def _check(optimizer: Optimizer, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UsageError for what zoo's loop could not do justice to."""
+    if any(g["weight_decay"] for g in groups) and "weight_decay" not in optimizer.defaults:
+        raise UsageError(f"optimizer {name!r} takes no weight_decay", "set optimizer.weight_decay=0")
+    if [g.get("name") for g in optimizer.param_groups] != [g["name"] for g in groups]:
+        raise UsageError(
+            f"optimizer {name!r} has not kept the {len(groups)} parameter groups", "pass the groups on as they come"
+        )
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        raise UsageError(
+            f"optimizer {name!r} wants train() and eval() around training and validation, which zoo does not call",
+            "take adamw with a schedule; train.model_ema=true averages the weights",
+        )
+    if getattr(optimizer, "is_second_order", False):  # timm's mark
+        raise UsageError(f"optimizer {name!r} needs second derivatives, which zoo does not compute", "take adamw")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UsageError(
+            f"optimizer {name!r} needs a closure that computes the loss again, which zoo does not give", "take adamw"
+        )

@@ -1,87 +1,106 @@
-"""The learning rate over a run: a torch scheduler, stepped when it wants to be, under a linear warm-up."""
+"""The learning rate over a run: a schedule, stepped when it wants to be, under a linear warm-up."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from zoo.components import resolve
-from zoo.errors import UsageError
-from zoo.optim import SCHEDULES
+from zoo.errors import RecipeError, UsageError
+from zoo.optim.build_schedule import Span, build_stepper
+from zoo.optim.schedule_problems import schedule_problems
+from zoo.optim.steppers import Stepper
 
 __all__ = ["Schedule", "make_schedule"]
 
+# Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
+_SETTINGS = ("momentum", "betas", "weight_decay")
+
 
 class Schedule:
-    """A torch scheduler with warm-up in front.
+    """A schedule with warm-up in front.
 
     Call `after_update()` behind each optimizer step and `after_epoch(metric)` behind each epoch.
 
-    In the first `warmup` updates the rate is the scheduler's times (updates done + 1) / warmup: it rises in a straight
-    line and reaches the full rate at update `warmup`. A per-update scheduler starts to move when the warm-up has ended;
-    a per-epoch one moves at every epoch's end as always.
+    In the first `warmup` updates the rate is the schedule's times (updates done + 1) / warmup: it rises in a straight
+    line and reaches the full rate at update `warmup`. A schedule that is stepped per update starts to move when the
+    warm-up has ended; one that is stepped per epoch moves at every epoch's end as always. Behind the last update or
+    epoch of the run none is stepped: there are no rates to be had there.
+
+    notes: what was decided for the user, a sentence each.
     """
 
-    def __init__(self, optimizer: Optimizer, inner: Any, *, per: Literal["update", "epoch"], warmup: int) -> None:
+    def __init__(self, optimizer: Optimizer, stepper: Stepper, span: Span, notes: Sequence[str] = ()) -> None:
         self.optimizer = optimizer
-        self.inner = inner
-        self.per = per
-        self.warmup = warmup
+        self.stepper = stepper
+        self.warmup = span.warmup
+        self.notes = tuple(notes)
         self.updates = 0
-        self._full = [g["lr"] for g in optimizer.param_groups]
+        self.epochs = 0
+        self._steps = span.steps(stepper.per)
+        self._full = self._rates()
+        self._scales = [1.0] * len(self._full)
         self._apply()
 
     def after_update(self) -> None:
         self.updates += 1
-        if self.per == "update" and self.updates > self.warmup:
-            self._step_inner(None)
+        if self.stepper.per == "update":
+            self._step(self.updates - self.warmup, None)
         self._apply()
 
     def after_epoch(self, metric: float) -> None:
-        """`metric`: the monitored value of the epoch; only the plateau schedule reads it."""
-        if self.per == "epoch":
-            self._step_inner(metric)
-            self._apply()
+        """`metric`: the monitored value of the epoch; only the plateau schedules read it."""
+        self.epochs += 1
+        if self.stepper.per == "epoch":
+            self._step(self.epochs, metric)
+        self._apply()
 
-    def _step_inner(self, metric: float | None) -> None:
-        # torch's chainable schedulers compute the next rate from the present one: take the warm-up factor off.
+    def set_scales(self, scales: Sequence[float]) -> None:
+        """A factor for each of the optimizer's groups, on top of everything, from now on (Auto-RGN)."""
+        if len(scales) != len(self._scales):
+            raise ValueError(f"{len(scales)} factors for {len(self._scales)} groups")
+        self._scales = [float(s) for s in scales]
+        self._apply()
+
+    def _step(self, count: int, metric: float | None) -> None:
+        if not 0 < count < self._steps:
+            return
+        # torch's schedulers compute the next rate from the present one: take the factors off.
         for group, lr in zip(self.optimizer.param_groups, self._full, strict=True):
             group["lr"] = lr
-        if isinstance(self.inner, ReduceLROnPlateau):
-            self.inner.step(metric if metric is not None else 0.0)
-        else:
-            self.inner.step()
-        self._full = [g["lr"] for g in self.optimizer.param_groups]
+        self.stepper.step(count, metric)
+        self._full = self._rates()
+
+    def _rates(self) -> list[float]:
+        return [float(g["lr"]) for g in self.optimizer.param_groups]
 
     def _apply(self) -> None:
         factor = min(1.0, (self.updates + 1) / self.warmup) if self.warmup else 1.0
-        for group, lr in zip(self.optimizer.param_groups, self._full, strict=True):
-            group["lr"] = lr * factor
+        for group, lr, scale in zip(self.optimizer.param_groups, self._full, self._scales, strict=True):
+            group["lr"] = lr * factor * scale
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able: non-text keys of the scheduler's own state are kept as pairs."""
-        inner = {k: _to_json(v) for k, v in self.inner.state_dict().items()}
-        return {"updates": self.updates, "full": list(self._full), "inner": inner}
+        """JSON-able and exact: loaded into a schedule that was made alike, it goes on as this one would."""
+        return {
+            "updates": self.updates,
+            "epochs": self.epochs,
+            "full": list(self._full),
+            "scales": list(self._scales),
+            "groups": [{k: g[k] for k in _SETTINGS if k in g} for g in self.optimizer.param_groups],
+            "stepper": self.stepper.state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.inner.load_state_dict({k: _from_json(v) for k, v in state["inner"].items()})
         self.updates = int(state["updates"])
+        self.epochs = int(state["epochs"])
         self._full = [float(v) for v in state["full"]]
+        self._scales = [float(v) for v in state["scales"]]
+        for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
+            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        count = self.epochs if self.stepper.per == "epoch" else max(self.updates - self.warmup, 0)
+        self.stepper.load(state["stepper"], count)
         self._apply()
-
-
-def _to_json(value: Any) -> Any:
-    return {"__pairs__": sorted(value.items())} if isinstance(value, Counter) else value
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict) and "__pairs__" in value:
-        return Counter(dict(value["__pairs__"]))
-    return value
 
 
 def make_schedule(
@@ -94,33 +113,30 @@ def make_schedule(
     warmup_epochs: float = 0.0,
     higher_is_better: bool = True,
 ) -> Schedule:
-    """The schedule `name` (a table's, or module:attribute of a torch scheduler class, stepped per epoch).
+    """The schedule `name`: of the table, or module:attribute of a scheduler class or of a function of the epoch.
 
-    Its length, where it has one, is the number of updates left after the warm-up.
+    Lengths that the user leaves out are the run's, in what the schedule is stepped by: epochs, or the updates that are
+    left after the warm-up. higher_is_better: of the metric that `after_epoch` is given.
 
-    Raises UsageError if it cannot be built.
+    Raises UsageError if it cannot be built (RecipeError with all that is wrong in name and params).
     """
-    factory = resolve(name, SCHEDULES, "schedule")
-    entry = SCHEDULES.get(name)
-    warmup = round(warmup_epochs * updates_per_epoch)
-    total = updates_per_epoch * epochs
-    if warmup >= total:
+    found = schedule_problems(name, params)
+    if found:
+        raise RecipeError(found, "see docs/optimizers.md")
+    span = Span(epochs, updates_per_epoch, round(warmup_epochs * updates_per_epoch))
+    if span.warmup >= span.updates:
         raise UsageError(
             f"schedule.warmup_epochs={warmup_epochs:g} leaves nothing of a run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
         )
-    settings = dict(entry.defaults) if entry is not None else {}
-    settings.update(params)
-    if entry is not None and entry.length is not None:
-        settings[entry.length] = total - warmup
-    if name == "onecycle":
-        settings["max_lr"] = [g["lr"] for g in optimizer.param_groups]
-        # One more than the updates: the scheduler is stepped once behind the last update too.
-        settings["total_steps"] = total - warmup + 1
-    if name == "plateau":
-        settings["mode"] = "max" if higher_is_better else "min"
+    before = {float(g["lr"]) for g in optimizer.param_groups}
+    stepper, notes = build_stepper(name, optimizer, params, span, higher_is_better)
     try:
-        inner = factory(optimizer, **settings)
-    except (TypeError, ValueError) as e:
-        raise UsageError(f"schedule {name!r} cannot be built: {e}", "correct schedule.params") from e
-    return Schedule(optimizer, inner, per=entry.per if entry is not None else "epoch", warmup=warmup)
+        stepper.state()
+    except TypeError as e:
+        raise UsageError(
+            f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "return it from no state_dict"
+        ) from e
+    if len(before) > 1 and len({float(g["lr"]) for g in optimizer.param_groups}) == 1:
+        notes.append(f"{name} gives all groups one rate: head_lr, layer_decay and groups' rates do not count")
+    return Schedule(optimizer, stepper, span, notes)

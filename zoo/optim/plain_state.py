@@ -1,0 +1,87 @@
+"""State of schedulers and optimizers as JSON and tensors: nothing in a checkpoint can execute."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+__all__ = ["load_optimizer_state", "optimizer_state", "restore", "to_json"]
+
+# What JSON lacks is written as {mark: …}.
+_PAIRS, _TUPLE, _FLOAT, _TENSOR = "__pairs__", "__tuple__", "__float__", "__tensor__"
+
+
+def to_json(value: Any, where: str, keep: Callable[[str, Tensor], None] | None = None) -> Any:
+    """`value` in strict JSON, to be read again by `restore`. `where` names it in the error; keep takes its tensors.
+
+    Raises TypeError if a part of it is neither numbers, text, lists, mappings nor (with `keep`) tensors.
+    """
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {_FLOAT: repr(float(value))}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, tuple):
+        return {_TUPLE: [to_json(v, f"{where}.{i}", keep) for i, v in enumerate(value)]}
+    if isinstance(value, list):
+        return [to_json(v, f"{where}.{i}", keep) for i, v in enumerate(value)]
+    if isinstance(value, dict):
+        if not isinstance(value, Counter) and all(isinstance(k, str) for k in value):
+            return {k: to_json(v, f"{where}.{k}", keep) for k, v in value.items()}
+        return {_PAIRS: [[k, to_json(v, f"{where}.{k}", keep)] for k, v in sorted(value.items())]}
+    if isinstance(value, Tensor) and keep is not None:
+        keep(where, value)
+        return {_TENSOR: where}
+    raise TypeError(f"{where} is a {type(value).__name__}")
+
+
+def restore(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
+    """What `to_json` was given. Mappings with other keys than text come back as Counter, which is a dict."""
+    if isinstance(value, list):
+        return [restore(v, tensors) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if _FLOAT in value:
+        return float(value[_FLOAT])
+    if _TUPLE in value:
+        return tuple(restore(v, tensors) for v in value[_TUPLE])
+    if _PAIRS in value:
+        return Counter({k: restore(v, tensors) for k, v in value[_PAIRS]})
+    if _TENSOR in value:
+        return (tensors or {})[value[_TENSOR]]
+    return {k: restore(v, tensors) for k, v in value.items()}
+
+
+def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that `optimizer` has gathered: tensors by name, and the rest as JSON. Rates are the schedule's to keep.
+
+    Some count their steps in the parameter groups (LAMB, Adan) or keep a generator of random numbers beside them
+    (Kron): that is part of it.
+    """
+    tensors: dict[str, Tensor] = {}
+    whole = optimizer.state_dict()
+    groups = whole.pop("param_groups")
+    values = {key: to_json(value, key, tensors.__setitem__) for key, value in whole.items() if key != "state"}
+    values["state"] = {str(i): to_json(state, f"state.{i}", tensors.__setitem__) for i, state in whole["state"].items()}
+    values["groups"] = [
+        {
+            k: to_json(v, f"groups.{i}.{k}", tensors.__setitem__)
+            for k, v in group.items()
+            if k != "lr" and isinstance(v, int | float | Tensor)
+        }
+        for i, group in enumerate(groups)
+    ]
+    return tensors, values
+
+
+def load_optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Take back what `optimizer_state` gave, into an optimizer that was built in the same way."""
+    fresh = optimizer.state_dict()["param_groups"]
+    groups = [{**new, **restore(old, tensors)} for new, old in zip(fresh, values["groups"], strict=True)]
+    rest = {key: restore(value, tensors) for key, value in values.items() if key not in ("state", "groups")}
+    state = {int(i): restore(s, tensors) for i, s in values["state"].items()}
+    optimizer.load_state_dict({**rest, "state": state, "param_groups": groups})
