@@ -1,0 +1,128 @@
+"""`zoo lr-find`: which learning rate a training can use."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import output
+from zoo.cli.completion import complete_model, complete_recipe
+
+if TYPE_CHECKING:
+    from zoo.workflows.lr_find import LrFinding
+
+__all__ = ["lr_find"]
+
+_ROWS = 24  # of the curve on a terminal: it leaves room for the sentences around it
+_BAR = 40
+
+
+def lr_find(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="a name from `zoo list`; may be left out if the recipe names it", autocompletion=complete_model
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH|NAME", help="folder of images, CSV or TSV table, or digits (default: digits)"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="single-label, multi-label or regression")] = None,
+    in_chans: Annotated[int | None, typer.Option(help="input channels")] = None,
+    img_size: Annotated[int | None, typer.Option(help="pixels (default: the model's)")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="WEIGHTS", help="as for finetune")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="none, backbone, N groups, a group, or globs")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME|FILE",
+            help="a name from `zoo recipes`, a file or a run",
+            autocompletion=complete_recipe,
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
+    loss: Annotated[str | None, typer.Option(help="loss, or module:attribute")] = None,
+    seed: Annotated[int | None, typer.Option(help="of split, head, order and augmentation")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
+    low: Annotated[float, typer.Option("--min", help="the first rate")] = 1e-7,
+    high: Annotated[float, typer.Option("--max", help="the last rate")] = 10.0,
+    steps: Annotated[int, typer.Option(help="updates, if the loss does not break before")] = 100,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="draw the curve there, as PNG")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="curve and suggestion as JSON on stdout")] = False,
+) -> None:
+    """Find a learning rate: train for some updates while the rate rises, and see where the loss falls and breaks.
+
+    The flags and the recipe are finetune's. Nothing is kept of the training, and no file is written but --plot.
+
+    In a pipe: a line for each update, with rate, loss and smoothed loss.
+    """
+    from zoo.recipe import parse_assignments
+    from zoo.workflows.lr_find import lr_find as run_lr_find
+    from zoo.workflows.settle import Options
+
+    options = Options(
+        data=data, task=task, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze, recipe=recipe,
+        batch_size=batch_size, opt=opt, loss=loss, seed=seed, device=device,
+        settings=parse_assignments(assignments or []),
+    )  # fmt: skip
+    found = run_lr_find(model, low=low, high=high, steps=steps, plot=plot, **options)
+    if as_json:
+        output.print_json(found.to_dict())
+    elif output.is_terminal(sys.stdout):
+        _show(found)
+    else:
+        rows = zip(found.rates, found.losses, found.smoothed, strict=True)
+        output.print_tsv([f"{v:.6g}" for v in row] for row in rows)
+    for text in found.notes:
+        output.note(text)
+    if found.plot is not None:
+        output.note(f"curve drawn: {found.plot}")
+    if found.suggestion is None:
+        output.note(f"no suggestion: {found.reason}")
+        return
+    output.note(
+        f"suggestion: {found.suggestion:.2g}    (loss falls fastest at {found.steepest:.2g}, "
+        f"is lowest at {found.lowest:.2g})"
+    )
+    flags = {
+        "--data": data, "--task": task, "--in-chans": in_chans, "--img-size": img_size, "--weights": weights,
+        "--freeze": freeze, "--recipe": recipe, "--batch-size": batch_size, "--opt": opt, "--loss": loss,
+        "--seed": seed, "--device": device,
+    }  # fmt: skip
+    words = ["zoo", "finetune", *([model] if model else [])]
+    words += [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    words += [word for text in assignments or [] for word in ("--set", text)]
+    words += ["--lr", f"{found.suggestion:.2g}"]
+    words += ["--head-lr", f"{found.head_lr:.2g}"] if found.head_lr is not None else []
+    output.note(f"next: {shlex.join(words)}")
+
+
+def _show(found: LrFinding) -> None:
+    """The smoothed curve lying on its side: a row for every few rates, a bar for the loss."""
+    every = math.ceil(len(found.rates) / _ROWS)
+    shown = list(range(0, len(found.rates), every))
+    suggested = None
+    if found.suggestion is not None:
+        wanted = found.suggestion
+        suggested = min(shown, key=lambda i: abs(math.log(found.rates[i] / wanted)))
+    top = max((found.smoothed[i] for i in shown if math.isfinite(found.smoothed[i])), default=1.0)
+    rows = []
+    for i in shown:
+        loss = found.smoothed[i]
+        bar = "█" * round(_BAR * max(loss, 0.0) / top) if math.isfinite(loss) and top > 0 else ""
+        rows.append((f"{found.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
+    output.print_table(("rate", "loss", ""), rows, right=(1,))

@@ -1,0 +1,98 @@
+"""`zoo tune`: search for the best values of recipe fields."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import output
+from zoo.cli.completion import complete_model, complete_recipe
+
+if TYPE_CHECKING:
+    from zoo.workflows.tune import Search
+
+__all__ = ["tune"]
+
+_ROWS = 10
+
+
+def tune(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="a name from `zoo recipes`, a file or a run", autocompletion=complete_recipe
+        ),
+    ],
+    *,
+    search: Annotated[
+        Path, typer.Option(metavar="FILE", help="YAML: recipe keys and what they may be; docs/tuning.md has examples")
+    ],
+    trials: Annotated[int, typer.Option("--trials", "-n", metavar="N", help="how many in all, earlier ones included")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="if the recipe names none", autocompletion=complete_model)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH|NAME", help="what finetune's --data takes (default: the recipe's)")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field, for every trial")
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="trials and study.db (default: runs/tune-RECIPE)"),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="begin no further trial after so long")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune/--no-prune", help="end trials that are worse than the median of the others")
+    ] = True,
+    seed: Annotated[int | None, typer.Option(help="of the proposals and of every trial")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="every trial, the best and the importance as JSON")] = False,
+) -> None:
+    """Search with Optuna for the recipe values that validate best. The same command again goes on where it stopped.
+
+    Every trial is a run DIR/trial-NNNN; DIR/best.yaml is the recipe of the best.
+
+    In a pipe: a line for each trial, with number, state, value, run, and the searched values in the order of FILE.
+    """
+    from zoo.recipe import parse_assignments
+    from zoo.workflows.settle import Options
+    from zoo.workflows.tune import tune as run_tune
+
+    options = Options(data=data, settings=parse_assignments(assignments or []), seed=seed, device=device)
+    found = run_tune(
+        recipe, search, trials=trials, model=model, output_dir=output_dir, timeout=timeout, prune=prune, **options
+    )
+    if as_json:
+        output.print_json(found.to_dict())
+    elif output.is_terminal(sys.stdout):
+        _show(found)
+    else:
+        output.print_tsv(
+            (t.number, t.state, None if t.value is None else f"{t.value:.6g}", found.run_of(t), *t.values.values())
+            for t in found.trials
+        )
+    for text in found.notes:
+        output.note(text)
+    pictures = ["history.png", *(["importance.png"] if found.importance else [])]
+    output.note(f"wrote best.yaml, {' and '.join(pictures)} to {found.folder}")
+    output.note(f"next: zoo finetune --recipe {found.best_recipe}")
+
+
+def _show(found: Search) -> None:
+    from zoo.workflows.trials import shown
+
+    ranked = found.ranked()
+    keys = list(found.best.values)
+    rows = [(t.number, f"{t.value:.4g}", *(shown(v) for v in t.values.values())) for t in ranked[:_ROWS]]
+    output.print_table(("trial", found.monitor, *keys), rows, right=(0, 1))
+    counts = {state: sum(t.state == state for t in found.trials) for state in ("pruned", "failed", "interrupted")}
+    said = [f"{len(ranked)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
+    print(f"{len(found.trials)} trials: {', '.join(said)}")
+    if found.importance:
+        print("importance: " + "   ".join(f"{key} {share:.0%}" for key, share in found.importance.items()))

@@ -1,0 +1,50 @@
+"""The curve of a learning-rate range test: loss over the rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save
+
+__all__ = ["lr_curve"]
+
+
+def lr_curve(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    path: Path,
+    *,
+    suggestion: float | None = None,
+) -> None:
+    """Write a PNG: each update's loss as a dot, their smoothed mean as a line, the suggested rate as an upright.
+
+    The axis is cut above the fall, which a rise to many times the first loss would flatten; what is not finite is left
+    out. Raises TrainingError if the disk refuses.
+    """
+    figure = new_figure(7.5, 4.2)
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", color=GREY, markersize=4, alpha=0.7, label="each update")
+    axes.plot(rates, smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    axes.set_xscale("log")
+    finite = [v for v in (*losses, *smoothed) if math.isfinite(v)]
+    begin = [v for v in losses[: max(len(losses) // 10, 1)] if math.isfinite(v)]
+    if begin:
+        low, high = min(finite), max(begin)
+        axes.set_ylim(
+            low - 0.08 * (high - low or 1), min(max(finite), high + 0.5 * (high - low)) + 0.08 * (high - low or 1)
+        )
+    if suggestion is not None:
+        axes.axvline(suggestion, color=ORANGE, linewidth=1.5, label="suggestion")
+        axes.set_title(f"suggestion {suggestion:.2g}", loc="right", fontsize=9, color=ORANGE, pad=10)
+    axes.set_title("loss", loc="left", color=INK, fontsize=11, pad=10)
+    axes.set_xlabel("learning rate", color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    save(figure, path)

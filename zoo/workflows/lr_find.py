@@ -1,0 +1,161 @@
+"""`zoo lr-find`: the learning-rate range test on a run's own model, data and recipe; nothing is kept of it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import Unpack
+
+from zoo.errors import TrainingError, UsageError
+from zoo.output import track
+from zoo.progress import TrainingProgress
+from zoo.recipe import Recipe, build
+from zoo.run import Run
+from zoo.training.lr_range import Advice, RangeTest, advise, range_test, rates_between
+from zoo.workflows import transfer
+from zoo.workflows.finetune import prepare
+from zoo.workflows.settle import Options, make_recipe
+
+__all__ = ["LrFinding", "lr_find"]
+
+_FEWEST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class LrFinding:
+    """The curve of a range test and what it recommends.
+
+    rates: of `optimizer.lr` at each update; losses: of that update's batches; smoothed: their weighted mean so far.
+    suggestion: the rate to train with; None if the curve supports none, for the `reason` given. head_lr: what belongs
+    to it if the recipe has an optimizer.head_lr. steepest, lowest: where the smoothed loss falls fastest and is lowest.
+    ended: "steps", "diverged" or "not finite". notes: what a reader of the figures should know, a sentence each.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggestion: float | None
+    head_lr: float | None
+    steepest: float | None
+    lowest: float | None
+    reason: str
+    ended: str
+    plot: Path | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "plot": str(self.plot) if self.plot is not None else None}
+
+
+def lr_find(
+    model: str | Recipe | None = None,
+    *,
+    low: float = 1e-7,
+    high: float = 10.0,
+    steps: int = 100,
+    plot: str | Path | None = None,
+    progress: bool = True,
+    **options: Unpack[Options],
+) -> LrFinding:
+    """Train for up to `steps` updates while `optimizer.lr` rises from `low` to `high`, each time by the same factor.
+
+    model and options are those of `finetune`. The test begins where the run's epochs would: behind the head's own start
+    (LP-FT). Rates of other groups (head_lr, layer_decay, optimizer.groups) keep their ratio to optimizer.lr. Schedule,
+    moving average and gradual unfreezing are left out. Data that end are begun again. It stops early when the smoothed
+    loss exceeds 4 times its lowest, or is not finite. Weights, files and runs stay as they are; plot: where to draw the
+    curve, as PNG.
+
+    Raises a ZooError for anything the caller can mend.
+    """
+    _check(low, high, steps)
+    recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
+    rate, own_rates = recipe.optimizer.lr, any(g.lr is not None for g in recipe.optimizer.groups)
+    prepared = prepare(_bare(recipe), progress=False)
+    trainer, data = prepared.trainer, prepared.data
+    say = TrainingProgress(0, quiet=not progress).say
+    learning = sum(g.learning for g in prepared.plan.groups)
+    say(
+        f"{prepared.model.name} on {data.name}: {learning:,} parameters learn, {recipe.optimizer.name}, "
+        f"batches of {recipe.data.batch_size}, {steps} updates at rates from {low:g} to {high:g}"
+    )
+
+    def watch(numbers: range) -> Iterable[int]:
+        return track(numbers, "rates") if progress else numbers
+
+    # What comes before a run's first epoch may want a run to keep its start in; this one lasts as long as the test.
+    try:
+        with tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
+            transfer.begin(Run(Path(folder)), prepared, say)
+            transfer.before_epoch(prepared)
+            test = range_test(trainer, prepared.train, rates_between(low, high, steps), base=rate, watch=watch)
+    except torch.OutOfMemoryError as e:
+        raise TrainingError(
+            f"out of memory on {trainer.engine.device} with batches of {recipe.data.batch_size}",
+            f"try --batch-size {max(recipe.data.batch_size // 2, 1)}",
+        ) from e
+    advice = advise(test)
+    head_lr = None
+    if advice.rate is not None and recipe.optimizer.head_lr is not None:
+        head_lr = advice.rate * recipe.optimizer.head_lr / rate
+    if plot is not None:
+        from zoo.reports.lr_curve import lr_curve
+
+        lr_curve(test.rates, test.losses, test.smoothed, Path(plot), suggestion=advice.rate)
+    return LrFinding(
+        rates=test.rates,
+        losses=test.losses,
+        smoothed=test.smoothed,
+        suggestion=advice.rate,
+        head_lr=head_lr,
+        steepest=advice.steepest,
+        lowest=advice.lowest,
+        reason=advice.reason,
+        ended=test.ended,
+        plot=Path(plot) if plot is not None else None,
+        notes=tuple(_notes(recipe, test, advice, high, len(prepared.train), own_rates)),
+    )
+
+
+def _check(low: float, high: float, steps: int) -> None:
+    if not (0 < low < high and math.isfinite(high)):
+        raise UsageError(f"rates from {low:g} to {high:g}", "give 0 < --min < --max")
+    if steps < _FEWEST_STEPS:
+        raise UsageError(f"--steps {steps} are too few to see a curve", f"give {_FEWEST_STEPS} or more")
+
+
+def _bare(recipe: Recipe) -> Recipe:
+    """Without what would change the rates, and what could not show in so few updates."""
+    return build(
+        recipe.model_dump(),
+        {
+            "schedule": {"name": "constant"},
+            "train.model_ema": False,
+            "transfer.unfreeze_every": None,
+            "transfer.wise_ft": False,
+        },
+    )
+
+
+def _notes(recipe: Recipe, test: RangeTest, advice: Advice, high: float, batches: int, own_rates: bool) -> list[str]:
+    found = []
+    updates = math.ceil(batches / recipe.train.grad_accum_steps)
+    if len(test.rates) > 3 * updates:
+        found.append(
+            f"the {len(test.rates)} updates went {len(test.rates) / updates:.0f} times over the data: part of the fall "
+            "is images learned by heart"
+        )
+    if advice.rate is not None and test.ended == "steps" and advice.lowest == test.rates[-1]:
+        found.append(f"the loss was still falling at {high:g}: a higher --max may show a higher rate")
+    if own_rates:
+        found.append(
+            "optimizer.groups with an lr of their own were raised in proportion: change them by the same factor"
+        )
+    if recipe.transfer.unfreeze_every is not None:
+        found.append("transfer.unfreeze_every was left out: everything that will learn learned at once")
+    return found
