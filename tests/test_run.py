@@ -106,6 +106,15 @@ def test_metrics_round_trip(tmp_path: Path) -> None:
     assert json.loads(run.metrics_file.read_text().splitlines()[1])["val_top1"] == 0.75
 
 
+def test_an_undefined_number_is_null_for_every_reader_of_json(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_metrics([{"epoch": 1, "val_auroc": float("nan"), "lr": [float("inf"), 0.1]}])
+    run.update(best={"value": float("nan")})
+    assert run.metrics() == [{"epoch": 1, "val_auroc": None, "lr": [None, 0.1]}]
+    assert run.info()["best"] == {"value": None}
+    assert "NaN" not in run.metrics_file.read_text() + run.info_file.read_text()
+
+
 def test_damaged_json_is_said(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):

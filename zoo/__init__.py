@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     )
     from zoo.recipe import Recipe
     from zoo.run import Run
+    from zoo.workflows.augment import augment_grid
+    from zoo.workflows.check import check
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
     from zoo.workflows.fetch import fetch
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
     from zoo.workflows.inspect import inspect
     from zoo.workflows.inspect_file import inspect_file
     from zoo.workflows.list_models import list_models, search_models, search_tags
+    from zoo.workflows.lr_find import lr_find
     from zoo.workflows.predict import predict
     from zoo.workflows.settle import make_recipe
+    from zoo.workflows.tune import tune
 
 _HOMES = {
     "list_models": "zoo.workflows.list_models",
@@ -48,11 +52,15 @@ _HOMES = {
     "inspect_file": "zoo.workflows.inspect_file",
     "fetch": "zoo.workflows.fetch",
     "make_recipe": "zoo.workflows.settle",
+    "check": "zoo.workflows.check",
     "finetune": "zoo.workflows.finetune",
     "prepare": "zoo.workflows.finetune",
     "resume": "zoo.workflows.finetune",
+    "lr_find": "zoo.workflows.lr_find",
+    "tune": "zoo.workflows.tune",
     "evaluate": "zoo.workflows.evaluate",
     "predict": "zoo.workflows.predict",
+    "augment_grid": "zoo.workflows.augment",
     "export": "zoo.workflows.export",
     "Recipe": "zoo.recipe",
     "Run": "zoo.run",

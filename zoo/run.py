@@ -6,6 +6,7 @@
     model.safetensors   the best weights so far
     model.json          architecture, classes, preprocessing: what rebuilds the model around the weights
     checkpoint/last.safetensors   everything that resuming needs, in one file, so that one rename replaces it
+    checkpoint/start.safetensors  the weights before the first epoch, where something refers to them (L2-SP, WiSE-FT)
     curves.png, confusion.png     pictures
 
 Every file is written under a temporary name in the same folder, flushed and renamed: a crash leaves the old or the new.
@@ -14,6 +15,7 @@ Every file is written under a temporary name in the same folder, flushed and ren
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -41,6 +43,7 @@ class Run:
         self.weights_file = path / "model.safetensors"
         self.model_file = path / "model.json"
         self.checkpoint_file = path / "checkpoint" / "last.safetensors"
+        self.start_file = path / "checkpoint" / "start.safetensors"
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -103,7 +106,7 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Lay `changes` over run.json."""
         info = self.info() if self.info_file.exists() else {"format": FORMAT}
-        write_json(self.info_file, info | changes)
+        write_json(self.info_file, _finite(info | changes))
 
     @property
     def status(self) -> str:
@@ -135,7 +138,7 @@ class Run:
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = "".join(json.dumps(_finite(row)) + "\n" for row in rows)
         write_text(self.metrics_file, text)
 
     # --- model.json, model.safetensors ---
@@ -157,9 +160,15 @@ class Run:
         save_tensors(self.weights_file, tensors, {"format": "pt"})
 
     def save_checkpoint(self, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
-        with writing(self.checkpoint_file):
-            self.checkpoint_file.parent.mkdir(exist_ok=True)
-        save_tensors(self.checkpoint_file, tensors, values)
+        self._save_below(self.checkpoint_file, tensors, values)
+
+    def save_start(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._save_below(self.start_file, tensors, {"format": "pt"})
+
+    def _save_below(self, path: Path, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+        save_tensors(path, tensors, values)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The best weights, on the CPU. Raises DataError if there are none yet or the file is damaged."""
@@ -169,6 +178,10 @@ class Run:
     def checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of the last checkpoint."""
         return self._read(self.checkpoint_file, "start the run again from its recipe.yaml")
+
+    def start(self) -> dict[str, torch.Tensor]:
+        """The weights before the first epoch, on the CPU."""
+        return self._read(self.start_file, "start the run again from its recipe.yaml")[0]
 
     def _read(self, path: Path, advice: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         from safetensors import SafetensorError, safe_open
@@ -180,6 +193,15 @@ class Run:
                 return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as e:
             raise DataError(f"{path} is damaged: {e}", "make the run again with --recipe RUN/recipe.yaml") from e
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for each number that JSON does not know: an undefined metric is NaN in Python only."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fresh_folder(parent: Path, name: str) -> Path:

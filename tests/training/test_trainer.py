@@ -8,16 +8,20 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import ModelError, TrainingError, UsageError
+from zoo.optim.groups import parameter_groups
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
 from zoo.training.device import make_engine
+from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
+from zoo.training.targets import TargetScale
 from zoo.training.trainer import Trainer
 
 PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -64,7 +68,7 @@ def _trainer(
         schedule=schedule,
         loss=loss,
         normalize=Normalize(PREPROCESS),
-        set_train_mode=lambda: net.train() and None,
+        set_train_mode=lambda epoch: net.train() and None,
         seed=0,
         **more,
     )
@@ -144,7 +148,7 @@ def test_statistics_are_means_over_images() -> None:
     net = _net()
     trainer = _trainer(net, batches, lr=1e-12)
     stats = trainer.train_epoch(batches, 0)
-    logits, order = trainer.evaluate(Fixed(images, targets, batch=7))
+    logits, order, _ = trainer.evaluate(Fixed(images, targets, batch=7))
     assert stats.images == 20
     assert stats.loss == pytest.approx(float(F.cross_entropy(logits, order)), rel=1e-5)
     assert stats.top1 == pytest.approx(float((logits.argmax(1) == order).float().mean()))
@@ -193,7 +197,8 @@ def _with_adamw(net: nn.Module, batches: Fixed) -> Trainer:
     return Trainer(
         engine=make_engine(torch.device("cpu"), None), module=net, optimizer=optimizer,
         schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=len(batches), epochs=3),
-        loss=F.cross_entropy, normalize=Normalize(PREPROCESS), set_train_mode=lambda: net.train() and None, seed=0,
+        loss=F.cross_entropy, normalize=Normalize(PREPROCESS), seed=0,
+        set_train_mode=lambda epoch: net.train() and None,
     )  # fmt: skip
 
 
@@ -296,3 +301,113 @@ def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation() -> N
     assert _close(ours, plain)
     assert stats.loss == pytest.approx(float(loss.detach()), rel=1e-5)
     assert trainer.evaluate(batches)[0].shape == (16, 4)
+
+
+def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
+    """Three stages at lr · decay^distance, the head at its own rate, no decay of biases; beside groups set by hand."""
+    batches = Fixed(*_data(), batch=8)
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(128, 4))
+    plain = copy.deepcopy(ours)
+    stages = [("stem", ["0.weight", "0.bias"]), ("stage1", ["1.weight", "1.bias"]), ("head", ["3.weight", "3.bias"])]
+    groups = parameter_groups(ours, stages, lr=0.02, head_lr=0.05, layer_decay=0.5, weight_decay=0.1)
+    trainer = Trainer(
+        engine=make_engine(torch.device("cpu"), None), module=ours, loss=F.cross_entropy,
+        optimizer=(optimizer := torch.optim.SGD(groups, lr=1.0)),
+        schedule=make_schedule("constant", optimizer, {}, updates_per_epoch=4, epochs=2),
+        normalize=Normalize(PREPROCESS), set_train_mode=lambda epoch: ours.train() and None, seed=0,
+    )  # fmt: skip
+    by_hand = torch.optim.SGD(
+        [
+            {"params": [plain[i].weight], "lr": lr, "weight_decay": 0.1}
+            for i, lr in ((0, 0.02 * 0.25), (1, 0.02 * 0.5), (3, 0.05))
+        ]
+        + [{"params": [plain[i].bias], "lr": lr} for i, lr in ((0, 0.02 * 0.25), (1, 0.02 * 0.5), (3, 0.05))]
+    )
+    normalize = Normalize(PREPROCESS)
+    for epoch in range(2):
+        trainer.train_epoch(batches, epoch)
+        batches.set_epoch(epoch)
+        for images, targets in batches:
+            by_hand.zero_grad()
+            F.cross_entropy(plain(normalize(images)), targets).backward()
+            by_hand.step()
+    assert _close(ours, plain)
+
+
+def test_the_moving_average_equals_a_plain_loop_and_is_what_is_judged() -> None:
+    batches = Fixed(*_data(), batch=8)
+    ours, plain = _net(), _net()
+    trainer = _trainer(ours, batches, ema=ExponentialMovingAverage(ours, 0.9))
+    average, updates = {k: v.clone() for k, v in plain.state_dict().items()}, 0
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3 * len(batches))
+    normalize = Normalize(PREPROCESS)
+    for epoch in range(3):
+        trainer.train_epoch(batches, epoch)
+        batches.set_epoch(epoch)
+        for images, targets in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(plain(normalize(images)), targets).backward()
+            optimizer.step()
+            scheduler.step()
+            decay = min(0.9, (1 + updates) / (10 + updates))
+            updates += 1
+            average = {k: decay * a + (1 - decay) * plain.state_dict()[k] for k, a in average.items()}
+    assert _close(ours, plain)
+    assert all(torch.allclose(t, average[k], atol=1e-6) for k, t in trainer.weights().items())
+    logits, targets, loss = trainer.evaluate(batches)
+    judged = _net()
+    judged.load_state_dict(average)
+    expected, _ = forward_all(judged, batches, normalize, device=torch.device("cpu"))
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert loss == pytest.approx(float(F.cross_entropy(expected, targets)), rel=1e-5)
+
+
+def test_a_penalty_moves_the_weights_and_is_not_reported() -> None:
+    batches = Fixed(*_data(), batch=8)
+    ours, plain = _net(), _net()
+    trainer = _trainer(ours, batches, epochs=1, grad_accum_steps=2)
+    trainer.penalty = lambda: 0.3 * sum(p.square().sum() for p in ours.parameters())
+    stats = trainer.train_epoch(batches, 0)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2)
+    batches.set_epoch(0)
+    losses = []
+    for number, (images, targets) in enumerate(batches):
+        loss = F.cross_entropy(plain(Normalize(PREPROCESS)(images)), targets)
+        losses.append(loss.item())
+        (loss / 2).backward()
+        if number % 2:
+            penalty = 0.3 * sum(p.square().sum() for p in plain.parameters())
+            penalty.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            scheduler.step()
+    assert _close(ours, plain)
+    assert stats.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s() -> None:
+    images, _ = _data()
+    values = images.float().mean((1, 2, 3))[:, None] * torch.tensor([10.0, -0.01]) + torch.tensor([1000.0, 5.0])
+    batches = Fixed(images, values, batch=8)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    scale = TargetScale.measure(values.numpy())
+    assert scale.layers(net, ["1"]) == ("1",)
+    trainer = _trainer(net, batches, loss=F.mse_loss, lr=0.01, epochs=3, scale=scale, scaled_layers=("1",))
+    first = trainer.train_epoch(batches, 0)
+    assert first.top1 is None
+    assert first.loss < 100  # of targets near 0 and 1; in their own units it would be a million
+    outputs, targets, loss = trainer.evaluate(batches)
+    assert torch.equal(targets.sum(), values.sum()) or torch.allclose(targets.sum(), values.sum())
+    assert loss == pytest.approx(float(((outputs - targets) / scale.std).square().mean()), rel=1e-4)
+    kept = copy.deepcopy(net)
+    kept.load_state_dict(trainer.weights())
+    ours, _ = forward_all(kept, batches, Normalize(PREPROCESS), device=torch.device("cpu"))
+    assert torch.allclose(ours, outputs, rtol=1e-4, atol=1e-3)
+    with pytest.raises(ModelError, match="linear layer with a bias"):
+        scale.layers(nn.Sequential(nn.Flatten(), nn.Linear(192, 2, bias=False)), ["1"])
+    constant = TargetScale.measure(np.full((4, 1), 7.0, np.float32))
+    assert (float(constant.mean), float(constant.std)) == (7.0, 1.0)

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,23 +22,6 @@ from zoo.workflows.settle import make_recipe
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 digits as 16x16 PNGs in class folders: an epoch costs little."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    root = tmp_path_factory.mktemp("small")
-    for label in range(4):
-        (root / str(label)).mkdir()
-        for number, image in enumerate(digits.images[digits.target == label][:30]):
-            Image.fromarray((image * 15.9375).astype(np.uint8)).resize((16, 16)).save(
-                root / str(label) / f"{number:02d}.png"
-            )
-    return root
 
 
 @pytest.mark.parametrize("augment", ["none", "light"])
@@ -137,12 +119,12 @@ def test_what_is_frozen_does_not_move_and_the_rest_does(small: Path, name: str, 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_recipe_runs(small: Path, name: str) -> None:
-    """Four short epochs are enough for the new head to know the held-out images better than at first."""
+    """Four short epochs, behind the head start where there is one, are enough to tell the four digits apart."""
     shorter = {"train.epochs": 4, "schedule.warmup_epochs": 0.5, "train.grad_accum_steps": 1, "data.batch_size": 16}
     run = finetune("zoo_tiny", data=small, recipe=name, progress=False, settings=shorter)
     rows = run.metrics()
     assert len(rows) == 4
-    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+    assert rows[-1]["val_top1"] > 0.75
     assert run.status == "finished"
 
 
@@ -229,7 +211,7 @@ def test_a_file_that_breaks_while_training_is_left_out_and_named(
     victim.write_bytes(victim.read_bytes()[:40])
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="running")
-    train(run, prepared, first=0, best=None, progress=True)
+    train(run, prepared, first=None, best=None, progress=True)
     assert [entry["path"] for entry in run.info()["left_out"]] == [str(victim)]
     assert capsys.readouterr().err.count(str(victim)) == 1
     assert run.status == "finished"
@@ -244,7 +226,7 @@ def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path,
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="running")
     with pytest.raises(DataError, match=victim.name):
-        train(run, prepared, first=0, best=None, progress=False)
+        train(run, prepared, first=None, best=None, progress=False)
     assert run.status == "failed"
 
 

@@ -40,6 +40,8 @@ def _root(
 
 
 def _register() -> None:
+    from zoo.cli.augment import augment
+    from zoo.cli.check import check
     from zoo.cli.demo import demo
     from zoo.cli.evaluate import evaluate
     from zoo.cli.export import export
@@ -47,16 +49,22 @@ def _register() -> None:
     from zoo.cli.finetune import finetune
     from zoo.cli.inspect import inspect_model
     from zoo.cli.list import list_models
+    from zoo.cli.lr_find import lr_find
     from zoo.cli.predict import predict
     from zoo.cli.recipes import recipes
+    from zoo.cli.tune import tune
 
     app.command("list")(list_models)
     app.command("inspect")(inspect_model)
+    app.command("check")(check)
     app.command("finetune")(finetune)
+    app.command("lr-find")(lr_find)
+    app.command("tune")(tune)
     app.command("evaluate")(evaluate)
     app.command("predict")(predict)
     app.command("export")(export)
     app.command("fetch")(fetch)
+    app.command("augment")(augment)
     app.command("recipes")(recipes)
     app.command("demo")(demo)
 

@@ -13,6 +13,7 @@ from zoo.errors import UsageError
 
 __all__ = ["finetune"]
 
+_DATA = "Data"
 _MODEL = "Model"
 _LEARN = "Learning"
 _RUN = "Run"
@@ -31,10 +32,28 @@ def finetune(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH|NAME", help="folder of images, or digits (default: digits)")
+        str | None,
+        typer.Option(metavar="PATH|NAME", help="folder of images, CSV or TSV table, or digits (default: digits)"),
     ] = None,
     val: Annotated[
-        str | None, typer.Option(metavar="PATH", help="folder of validation images, if not inside --data")
+        str | None, typer.Option(metavar="PATH", help="folder or table of validation images, if not inside --data")
+    ] = None,
+    task: Annotated[
+        str | None,
+        _opt("--task", help="single-label, multi-label or regression (default: told from the data)", panel=_DATA),
+    ] = None,
+    image_column: Annotated[
+        str | None, _opt("--image-column", help="of a table: the paths", panel=_DATA, metavar="NAME")
+    ] = None,
+    label_column: Annotated[
+        list[str] | None,
+        _opt("--label-column", help="of a table: what to learn; may be repeated", panel=_DATA, metavar="NAME"),
+    ] = None,
+    label_separator: Annotated[
+        str | None, _opt("--label-separator", help="of a table: between several labels", panel=_DATA, metavar="TEXT")
+    ] = None,
+    split_column: Annotated[
+        str | None, _opt("--split-column", help="of a table: train, val …", panel=_DATA, metavar="NAME")
     ] = None,
     classes: Annotated[
         int | None,
@@ -84,9 +103,34 @@ def finetune(
     epochs: Annotated[int | None, _opt("--epochs", help="passes over the data", panel=_LEARN)] = None,
     batch_size: Annotated[int | None, _opt("--batch-size", "-b", help="images a step", panel=_LEARN)] = None,
     lr: Annotated[float | None, _opt("--lr", help="learning rate", panel=_LEARN)] = None,
+    head_lr: Annotated[float | None, _opt("--head-lr", help="learning rate of the head", panel=_LEARN)] = None,
+    layer_decay: Annotated[
+        float | None, _opt("--layer-decay", help="factor on the rate a group further from the head", panel=_LEARN)
+    ] = None,
+    weight_decay: Annotated[float | None, _opt("--weight-decay", help="but of norms and biases", panel=_LEARN)] = None,
     opt: Annotated[str | None, _opt("--opt", help="optimizer, or module:attribute", panel=_LEARN)] = None,
     sched: Annotated[str | None, _opt("--sched", help="schedule, or module:attribute", panel=_LEARN)] = None,
+    warmup_epochs: Annotated[
+        float | None, _opt("--warmup-epochs", help="linear rise before the schedule", panel=_LEARN)
+    ] = None,
     loss: Annotated[str | None, _opt("--loss", help="loss, or module:attribute", panel=_LEARN)] = None,
+    class_weights: Annotated[
+        str | None,
+        _opt("--class-weights", help="none, balanced, effective or a file", panel=_LEARN, metavar="KIND|FILE"),
+    ] = None,
+    grad_accum_steps: Annotated[
+        int | None, _opt("--grad-accum-steps", help="batches an optimizer step", panel=_LEARN)
+    ] = None,
+    clip_grad: Annotated[float | None, _opt("--clip-grad", help="largest norm of the gradient", panel=_LEARN)] = None,
+    model_ema: Annotated[
+        bool | None, _opt("--model-ema/--no-model-ema", help="keep a moving average of the weights", panel=_LEARN)
+    ] = None,
+    monitor: Annotated[
+        str | None, _opt("--monitor", help="validation metric that chooses the best epoch", panel=_LEARN)
+    ] = None,
+    patience: Annotated[
+        int | None, _opt("--patience", help="epochs without a better one before stopping", panel=_LEARN)
+    ] = None,
     amp: Annotated[bool | None, _opt("--amp/--no-amp", help="mixed precision where it gains", panel=_LEARN)] = None,
     amp_dtype: Annotated[str | None, _opt("--amp-dtype", help="auto, bf16, fp16 or fp32", panel=_LEARN)] = None,
     workers: Annotated[
@@ -107,23 +151,27 @@ def finetune(
     dry_run: Annotated[bool, _opt("--dry-run", help="check and build everything, then stop", panel=_RUN)] = False,
     as_json: Annotated[bool, _opt("--json", help="the run's outcome as JSON on stdout", panel=_RUN)] = False,
 ) -> None:
-    """Train a model on a folder of images.
+    """Train a model on a folder or a table of images.
 
-    The folder holds one subfolder a class, or train/ and val/ with those. Without --data the embedded digits are used.
+    The folder holds one subfolder a class, or train/ and val/ with those; a table (CSV, TSV) names images and what
+    they show. Without --data the embedded digits are used.
     Prints the run's directory on stdout; progress and what was decided go to stderr.
     """
     from zoo.recipe import dump, parse_assignments
     from zoo.workflows.finetune import finetune as run_finetune
-    from zoo.workflows.finetune import prepare, resume_or_none
+    from zoo.workflows.finetune import prepare, resume_or_none, settle
     from zoo.workflows.finetune import resume as run_resume
-    from zoo.workflows.settle import Options, make_recipe
+    from zoo.workflows.settle import Options
 
     options = Options(
-        data=data, val=val, classes=classes, in_chans=in_chans, img_size=img_size, drop=drop,
-        drop_path=drop_path, pool=pool, weights=weights, freeze=freeze,
-        recipe=recipe, settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr,
-        opt=opt, sched=sched, loss=loss, amp=amp, amp_dtype=amp_dtype, workers=_workers(workers), seed=seed,
-        device=device,
+        task=task, data=data, val=val, image_column=image_column, label_column=label_column or None,
+        label_separator=label_separator, split_column=split_column, classes=classes, in_chans=in_chans,
+        img_size=img_size, drop=drop, drop_path=drop_path, pool=pool, weights=weights, freeze=freeze, recipe=recipe,
+        settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr, head_lr=head_lr,
+        layer_decay=layer_decay, weight_decay=weight_decay, opt=opt, sched=sched, warmup_epochs=warmup_epochs,
+        loss=loss, class_weights=class_weights, grad_accum_steps=grad_accum_steps, clip_grad=clip_grad,
+        model_ema=model_ema, monitor=monitor, patience=patience, amp=amp, amp_dtype=amp_dtype,
+        workers=_workers(workers), seed=seed, device=device,
     )  # fmt: skip
     run = None
     if resume == "auto":
@@ -137,7 +185,7 @@ def finetune(
             )
         run = run_resume(resume)
     if run is None:
-        chosen = make_recipe(model, **options)
+        chosen = settle(model, output_dir=output_dir, **options)
         if data is None and recipe is None and "data.source" not in (options["settings"] or {}):
             output.note("no --data given: using the embedded digits (1,797 handwritten digits of scikit-learn)")
         if dry_run:

@@ -35,6 +35,11 @@ class WeightsReport:
     unexpected: tuple[str, ...] = ()
     part: str = ""
 
+    @property
+    def head_is_new(self) -> bool:
+        """True if tensors of the classifier kept their random values though others were loaded."""
+        return any(line.partition(": ")[2].startswith("new head") for line in self.adapted)
+
     def summary(self) -> str:
         """One line: "218 tensors loaded, head replaced (1000 -> 10 classes), first convolution adapted 3 -> 1 channels;
         0 missing, 0 unexpected".

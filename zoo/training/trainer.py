@@ -12,16 +12,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo.errors import TrainingError, UsageError
+from zoo.augment.mixing import Mixing
+from zoo.errors import TrainingError
+from zoo.losses.check import check_value
 from zoo.optim.groups import NO_DECAY
 from zoo.optim.schedules import Schedule
+from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
+from zoo.training.lora import merged_state
+from zoo.training.targets import TargetScale
 
-__all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "check_scalar", "total_loss"]
+__all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "total_loss"]
 
 
 class Batches(Protocol):
-    """(images (n, C, H, W) uint8, targets (n,) int64), reshuffled by the number of the epoch."""
+    """(images (n, C, H, W) uint8, targets (n,) int64 or (n, K) float32), reshuffled by the number of the epoch."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Any: ...
@@ -29,17 +34,22 @@ class Batches(Protocol):
 
 
 class OnBatch(Protocol):
-    """Told after each batch: `read()` gives (mean loss, top-1) so far, and costs a wait for the device."""
+    """Told after each batch: `read()` gives (mean loss, top-1 or None) so far, and costs a wait for the device."""
 
-    def __call__(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float]]) -> None: ...
+    def __call__(
+        self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float | None]]
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
 class EpochStats:
-    """Means over the epoch's images, as the model was when it met each of them; seconds of wall time."""
+    """Means over the epoch's images, as the model was when it met each of them; seconds of wall time.
+
+    top1: None where an image has no single right class. skipped_updates: steps that the loss scaler left out (fp16).
+    """
 
     loss: float
-    top1: float
+    top1: float | None
     images: int
     seconds: float
     skipped_updates: int = 0
@@ -53,8 +63,11 @@ _CHECK_EVERY = 50
 class Trainer:
     """Owns the module on its device, the optimizer and the schedule.
 
-    set_train_mode puts the module in training mode, all but its frozen part. With accumulation a step's gradient is the
-    mean over its batches, a last short group included. auxiliary: weight of the losses of auxiliary heads.
+    set_train_mode(epoch) puts the module in training mode, all but what is frozen in that epoch. With accumulation a
+    step's gradient is the mean over its batches, a last short group included. auxiliary: weight of the losses of
+    auxiliary heads. scale: of regression targets; scaled_layers: paths of the layers that give them. penalty: a scalar
+    added to every batch's loss, and not counted in the reported one. ema: moved at every step; it is then what is
+    validated and kept. mixing: of training batches.
     """
 
     engine: Accelerator
@@ -63,17 +76,24 @@ class Trainer:
     schedule: Schedule
     loss: Callable[[Tensor, Tensor], Tensor]
     normalize: Normalize
-    set_train_mode: Callable[[], None]
+    set_train_mode: Callable[[int], None]
     seed: int
     amp_dtype: torch.dtype | None = None
     grad_accum_steps: int = 1
     clip_grad: float | None = None
     auxiliary: float = 0.0
+    scale: TargetScale | None = None
+    scaled_layers: tuple[str, ...] = ()
+    penalty: Callable[[], Tensor] | None = None
+    ema: ExponentialMovingAverage | None = None
+    mixing: Mixing | None = None
     _model: nn.Module = field(init=False)
     _stepper: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.normalize.to(self.engine.device)
+        if self.scale is not None:
+            self.scale = self.scale.to(self.engine.device)
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.engine.device)
         self._model, self._stepper = self.engine.prepare(self.module, self.optimizer)
@@ -86,30 +106,38 @@ class Trainer:
         # Seeding each epoch makes dropout and drop-path a function of (seed, epoch): a resumed epoch repeats them.
         torch.manual_seed(_mix(self.seed, epoch))
         batches.set_epoch(epoch)
-        self.set_train_mode()
+        self.set_train_mode(epoch)
         device = self.engine.device
         total = len(batches)
         loss_sum = torch.zeros((), device=device)
         right = torch.zeros((), device=device)
+        one_class = True
         seen = skipped = pending = 0
+        mixed = torch.Generator().manual_seed(_mix(self.seed, epoch))
         start = time.perf_counter()
 
-        def read() -> tuple[float, float]:
-            return float(loss_sum) / max(seen, 1), float(right) / max(seen, 1)
+        def read() -> tuple[float, float | None]:
+            return float(loss_sum) / max(seen, 1), float(right) / max(seen, 1) if one_class else None
 
         for number, (on_host, labels) in enumerate(batches):
             images = on_host.to(device, non_blocking=True)
-            target = labels.to(device, non_blocking=True)
+            target = self.for_loss(labels.to(device, non_blocking=True))
+            if self.mixing is not None:
+                images, target = self.mixing(images, target, mixed)
             with self.engine.autocast():
                 output, loss = total_loss(self._model(self.normalize(images)), target, self.loss, self.auxiliary)
             with torch.no_grad():
                 loss_sum += loss.detach().float() * len(images)
-                right += (output.argmax(1) == target).sum()
+                one_class = not target.is_floating_point()
+                if one_class:
+                    right += (output.argmax(1) == target).sum()
             seen += len(images)
             if device.type == "cpu" or number % _CHECK_EVERY == 0 or number + 1 == total:
                 self._check_finite(loss_sum, epoch, number)
             # The last group may be short; a loader that leaves bad files out may end early: a smaller step.
             in_group = min(self.grad_accum_steps, total - number // self.grad_accum_steps * self.grad_accum_steps)
+            if self.penalty is not None:
+                loss = loss + self.penalty()
             self.engine.backward(loss / in_group)
             pending += 1
             if pending == in_group:
@@ -132,11 +160,37 @@ class Trainer:
         skipped = bool(self._stepper.step_was_skipped)
         self._stepper.zero_grad(set_to_none=True)
         self.schedule.after_update()
+        if self.ema is not None and not skipped:
+            self.ema.update(self.module)
         return skipped
 
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) float32 and targets (N,) on the CPU."""
-        return forward_all(self.module, batches, self.normalize, device=self.engine.device, amp_dtype=self.amp_dtype)
+    def for_loss(self, values: Tensor) -> Tensor:
+        """Targets, or outputs in the targets' units, as the loss meets them."""
+        return values if self.scale is None else self.scale.standardise(values)
+
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float]:
+        """Outputs (N, K) float32 and targets (N,) or (N, K) on the CPU, in the targets' units, and the mean loss.
+
+        Of the moving average if there is one, else of the module itself.
+        """
+        judged = self.module if self.ema is None else self.ema.module
+        device = self.engine.device
+        outputs, targets = forward_all(judged, batches, self.normalize, device=device, amp_dtype=self.amp_dtype)
+        if self.scale is not None:
+            outputs = self.scale.restore(outputs.to(device)).cpu()
+        return outputs, targets, self.loss_of(outputs, targets)
+
+    @torch.no_grad()
+    def loss_of(self, outputs: Tensor, targets: Tensor) -> float:
+        """The run's own loss of (N, K) outputs and their targets, both in the targets' units."""
+        device = self.engine.device
+        return float(self.loss(self.for_loss(outputs.to(device)), self.for_loss(targets.to(device))))
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is kept: the plain architecture's tensors, of the moving average if there is one, adapters merged, and
+        regression at the scale of the user's units."""
+        state = merged_state(self.module if self.ema is None else self.ema.module)
+        return state if self.scale is None else self.scale.fold(state, self.scaled_layers)
 
     def rates(self) -> dict[str, float]:
         """The learning rate of each stage now; its parameters with and without weight decay share one."""
@@ -153,10 +207,12 @@ class Trainer:
     # --- state for resuming ---
 
     def tensors(self) -> dict[str, Tensor]:
-        """Module and optimizer state, flat: "model.NAME" and "optimizer.INDEX.NAME"."""
+        """Module, optimizer and average, flat: "model.NAME", "optimizer.INDEX.NAME" and "ema.NAME"."""
         found = {f"model.{k}": v for k, v in self.module.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             found.update({f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)})
+        if self.ema is not None:
+            found.update({f"ema.{k}": v for k, v in self.ema.state().items()})
         return found
 
     def values(self) -> dict[str, Any]:
@@ -181,6 +237,8 @@ class Trainer:
                 state.setdefault(int(index), {})[name] = tensor
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.schedule.load_state_dict(values["schedule"])
+        if self.ema is not None:
+            self.ema.load({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         if values["scaler"] and self.engine.scaler is not None:
             self.engine.scaler.load_state_dict(values["scaler"])
 
@@ -199,18 +257,9 @@ def total_loss(
     `auxiliary` (Szegedy et al. 2015, 2016). Raises UsageError if `loss` does not return a scalar tensor.
     """
     logits, others = output if isinstance(output, tuple) else (output, [])
+    logits = logits.float()  # half precision has too few digits for the differences that a loss takes
     total = loss(logits, target)
-    check_scalar(total, loss)
+    check_value(total, loss, logits)
     for other in others:
-        total = total + auxiliary * loss(other, target)
+        total = total + auxiliary * loss(other.float(), target)
     return logits, total
-
-
-def check_scalar(loss: Any, function: Any) -> None:
-    name = getattr(function, "__name__", type(function).__name__)
-    if not isinstance(loss, Tensor):
-        raise UsageError(f"the loss {name} returned a {type(loss).__name__}, not a tensor", "return a scalar tensor")
-    if loss.ndim:
-        raise UsageError(
-            f"the loss {name} returned shape {tuple(loss.shape)}, not a scalar", "reduce it, e.g. with .mean()"
-        )

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ModelError, TrainingError, UsageError
+from zoo.errors import ModelError, UsageError
+from zoo.losses.check import check_value, loss_name
 from zoo.training.inference import Normalize
 from zoo.training.trainer import total_loss
 
@@ -61,7 +62,7 @@ def try_step(
                 "choose another --img-size (the model's own is shown by `zoo inspect`) or a smaller --batch-size",
             ) from e
         logits = output[0] if isinstance(output, tuple) else output
-        name = getattr(loss, "__name__", type(loss).__name__)
+        name = loss_name(loss)
         try:
             _, first = total_loss(output, targets, loss, auxiliary)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
@@ -69,9 +70,5 @@ def try_step(
                 f"the loss {name} failed on logits {tuple(logits.shape)} and targets {tuple(targets.shape)}: {e}",
                 "a loss takes (output, target) and returns a scalar tensor",
             ) from e
-        if not bool(torch.isfinite(first)):
-            raise TrainingError(
-                f"the loss {name} is {first.item()} before the first step",
-                "check the loss and its parameters, and the weights",
-            )
+        check_value(first, loss, logits, finite=True)
         return then(lambda x: total_loss(module(normalize(x)), targets[: len(x)], loss, auxiliary)[1])

@@ -1,14 +1,15 @@
-"""The epochs of a run: learn, validate, keep the best, write the state."""
+"""The epochs of a run: start, learn, validate, keep the best, write the state."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from zoo import metrics
 from zoo.errors import Interrupted, TrainingError, ZooError
@@ -16,81 +17,162 @@ from zoo.files import uninterrupted
 from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
 from zoo.training.trainer import EpochStats, Trainer
-from zoo.workflows import journal
+from zoo.workflows import journal, transfer
 from zoo.workflows.prepared import Prepared
+from zoo.workflows.transfer import Outcome
 
-__all__ = ["save_checkpoint", "train"]
+__all__ = ["OnEpoch", "train"]
+
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
-def train(run: Run, prepared: Prepared, *, first: int, best: dict[str, Any] | None, progress: bool) -> Run:
-    """Train from epoch `first` (counted from 0) to the recipe's last; `best` is the best epoch's entry so far.
+@dataclass
+class _Progress:
+    """How far a run has come. known: files that proved unreadable while training."""
+
+    best: dict[str, Any] | None
+    rows: list[dict[str, Any]]
+    outcome: Outcome | None = None
+    known: set[str] = field(default_factory=set)
+
+
+def train(
+    run: Run,
+    prepared: Prepared,
+    *,
+    first: int | None,
+    best: dict[str, Any] | None,
+    progress: bool,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
+    """Train from epoch `first` (counted from 0) to the recipe's last, or until its patience ends.
+
+    first: None for a new run, which then does what comes before the first epoch; else the trainer holds the state
+    behind `first` epochs, and `best` is the best one's entry. on_epoch is given each row of metrics.jsonl when it is
+    written; a ZooError that it raises ends the run.
 
     Raises TrainingError if a loss is not finite, the disk refuses or the device's memory is too small, Interrupted on
     Ctrl-C; in each case the run says so and keeps its best weights and its last checkpoint.
     """
     recipe, trainer = prepared.recipe, prepared.trainer
-    monitor = recipe.train.monitor
-    rows = run.metrics()
-    best_outcome: tuple[Tensor, Tensor] | None = None
-    known: set[str] = set()  # files that proved unreadable while training
+    epochs, monitor = recipe.train.epochs, recipe.train.monitor
+    state = _Progress(best, run.metrics())
     start = time.perf_counter()
     try:
-        with TrainingProgress(recipe.train.epochs, first=first, quiet=not progress) as shown:
-            for epoch in range(first, recipe.train.epochs):
-                rates = trainer.rates()
-                stats = trainer.train_epoch(prepared.train, epoch, shown.batch)
-                outcome = trainer.evaluate(prepared.val)
-                measured = metrics.compute(["loss", "top1", "top5", monitor], *outcome)
-                row = _row(epoch, stats, measured, rates)
-                value = row[f"val_{monitor}"]
-                _check(row)
-                trainer.schedule.after_epoch(value)
-                improved = _improved(row, monitor, best)
-                rows.append(row)
-                with uninterrupted():
-                    if improved:
-                        best = {"epoch": epoch + 1, "monitor": monitor, "value": value, "val_loss": row["val_loss"]}
-                        best_outcome = outcome
-                        run.save_weights(trainer.module.state_dict())
-                    run.write_metrics(rows)
-                    save_checkpoint(run, trainer, epoch=epoch + 1, best=best)
-                    run.update(epochs_done=epoch + 1, best=best)
+        with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as shown:
+            if first is None:
+                _start(run, prepared, state, shown)
+            for epoch in range(first or 0, epochs):
+                if _out_of_patience(epoch, state.best, recipe.train.patience):
+                    shown.say(
+                        f"no better {monitor} for {recipe.train.patience} epochs: stopped before epoch {epoch + 1}"
+                    )
+                    run.update(stopped_early=True)
+                    break
+                row, improved = _epoch(run, prepared, epoch, state, shown)
                 shown.epoch(row, best=improved)
-                skipped = [*prepared.train.problems, *prepared.val.problems]
-                for bad in skipped:
-                    if bad.path not in known:
-                        shown.say(f"  left out {bad}")
-                if len(skipped) > len(known):
-                    journal.left_out(run, prepared.data, skipped)
-                    known = {bad.path for bad in skipped}
+                _say_unreadable(run, prepared, state, shown)
+                if on_epoch is not None:
+                    on_epoch(row)
+            if state.best is not None:
+                state.best, state.outcome = transfer.finish(run, prepared, state.best, shown.say)
             seconds = time.perf_counter() - start
-            if best_outcome is None:  # the best epoch came before this process
-                trainer.module.load_state_dict(run.weights())
-                best_outcome = trainer.evaluate(prepared.val)
-            journal.draw(run, rows, best_outcome, prepared.data.classes)
+            journal.draw(run, prepared, state.rows, state.outcome)
             journal.finish(run, seconds=seconds)
-            if best is not None:
-                shown.say(f"best {monitor} {best['value']:.4g} in epoch {best['epoch']}, {duration(seconds)}")
+            if state.best is not None:
+                shown.say(f"best {monitor} {state.best['value']:.4g} {_when(state.best)}, {duration(seconds)}")
     except KeyboardInterrupt:
-        journal.stop(run, "interrupted", rows, best_outcome, prepared.data.classes)
+        journal.stop(run, prepared, "interrupted", state.rows, state.outcome)
         done = run.info()["epochs_done"]
         raise Interrupted(
-            f"interrupted in epoch {min(done + 1, recipe.train.epochs)} of {recipe.train.epochs}; "
-            f"{run.path} keeps the {done} finished",
+            f"interrupted in epoch {min(done + 1, epochs)} of {epochs}; {run.path} keeps the {done} finished",
             f"continue with `zoo finetune --resume {run.path}`",
         ) from None
     except torch.OutOfMemoryError as e:
         reason = f"out of memory on {trainer.engine.device} with batches of {recipe.data.batch_size}"
-        journal.stop(run, "failed", rows, best_outcome, prepared.data.classes, reason=reason)
+        journal.stop(run, prepared, "failed", state.rows, state.outcome, reason=reason)
         half = max(recipe.data.batch_size // 2, 1)
         raise TrainingError(
             reason,
             f"start anew with --batch-size {half} --set train.grad_accum_steps={recipe.train.grad_accum_steps * 2}",
         ) from e
     except ZooError as e:
-        journal.stop(run, "failed", rows, best_outcome, prepared.data.classes, reason=e.message)
+        journal.stop(run, prepared, "failed", state.rows, state.outcome, reason=e.message)
         raise
     return run
+
+
+def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress) -> None:
+    """What comes before the first epoch. A head that learned first counts as epoch 0: later ones must be better."""
+    outcome = transfer.begin(run, prepared, shown.say)
+    if outcome is not None and math.isfinite(outcome.values["loss"]):
+        row = {"epoch": 0, **{f"val_{name}": value for name, value in outcome.values.items()}}
+        state.best = _entry(row, prepared.recipe.train.monitor, None)
+        state.outcome = outcome
+        run.save_weights(prepared.trainer.weights())
+        run.update(best=state.best)
+    _save_checkpoint(run, prepared.trainer, epoch=0, best=state.best)
+
+
+def _when(best: dict[str, Any]) -> str:
+    return f"in epoch {best['epoch']}" if best["epoch"] else "before the first epoch, when only the head had learned"
+
+
+def _epoch(
+    run: Run, prepared: Prepared, epoch: int, state: _Progress, shown: TrainingProgress
+) -> tuple[dict[str, Any], bool]:
+    """Learn, validate and write; the row of metrics.jsonl, and whether the epoch is the best so far."""
+    recipe, trainer = prepared.recipe, prepared.trainer
+    monitor = recipe.train.monitor
+    transfer.before_epoch(prepared)
+    rates = trainer.rates()
+    stats = trainer.train_epoch(prepared.train, epoch, shown.batch)
+    outcome = transfer.measure(prepared, *trainer.evaluate(prepared.val))
+    row = _row(epoch, stats, outcome.values, rates)
+    _check(row)
+    trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])
+    improved = _improved(row, monitor, state.best)
+    state.rows.append(row)
+    with uninterrupted():
+        if improved:
+            state.best = _entry(row, monitor, state.best)
+            state.outcome = outcome
+            run.save_weights(trainer.weights())
+        run.write_metrics(state.rows)
+        _save_checkpoint(run, trainer, epoch=epoch + 1, best=state.best)
+        run.update(epochs_done=epoch + 1, best=state.best)
+    return row, improved
+
+
+def _say_unreadable(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress) -> None:
+    skipped = [*prepared.train.problems, *prepared.val.problems]
+    for bad in skipped:
+        if bad.path not in state.known:
+            shown.say(f"  left out {bad}")
+    if len(skipped) > len(state.known):
+        journal.left_out(run, prepared.data, skipped)
+        state.known = {bad.path for bad in skipped}
+
+
+def _entry(row: dict[str, Any], monitor: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """What run.json says of the best epoch. reached: the first epoch with this value of the monitored metric."""
+    value = row[f"val_{monitor}"]
+    reached = before["reached"] if before is not None and before["value"] == value else row["epoch"]
+    return {
+        "epoch": row["epoch"],
+        "monitor": monitor,
+        "value": value,
+        "val_loss": row["val_loss"],
+        "reached": reached,
+    }
+
+
+def _out_of_patience(epoch: int, best: dict[str, Any] | None, patience: int | None) -> bool:
+    """Whether the monitored metric has not improved for `patience` epochs; `epoch` counts those that are done.
+
+    A lower loss at the same value makes an epoch the best one, but does not count here: at 100 % it falls for ever.
+    """
+    return patience is not None and best is not None and epoch - int(best["reached"]) >= patience
 
 
 def _improved(row: dict[str, Any], monitor: str, best: dict[str, Any] | None) -> bool:
@@ -107,7 +189,7 @@ def _check(row: dict[str, Any]) -> None:
     if not math.isfinite(row["val_loss"]):
         raise TrainingError(
             f"the validation loss became {row['val_loss']} in epoch {row['epoch']}",
-            "the best weights so far are kept; try a lower --lr or --set train.clip_grad=1",
+            "the best weights so far are kept; try a lower --lr or --clip-grad 1",
         )
 
 
@@ -116,7 +198,7 @@ def _row(epoch: int, stats: EpochStats, measured: dict[str, float], rates: dict[
     return {
         "epoch": epoch + 1,
         "train_loss": stats.loss,
-        "train_top1": stats.top1,
+        **({} if stats.top1 is None else {"train_top1": stats.top1}),
         **{f"val_{name}": value for name, value in measured.items()},
         "lr": list(rates.values()),
         "lr_names": list(rates),
@@ -126,7 +208,7 @@ def _row(epoch: int, stats: EpochStats, measured: dict[str, float], rates: dict[
     }
 
 
-def save_checkpoint(run: Run, trainer: Trainer, *, epoch: int, best: dict[str, Any] | None) -> None:
+def _save_checkpoint(run: Run, trainer: Trainer, *, epoch: int, best: dict[str, Any] | None) -> None:
     """Everything that resuming needs, behind `epoch` finished epochs."""
     state = {"epoch": epoch, "best": best, "trainer": trainer.values()}
     run.save_checkpoint(trainer.tensors(), {"zoo": json.dumps(state)})

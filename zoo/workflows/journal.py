@@ -8,22 +8,37 @@ import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from zoo import metrics, reports
+from zoo import reports
 from zoo.data import BadFile, Data
+from zoo.data.check import Quick
 from zoo.errors import DataError, TrainingError
-from zoo.models import Model, record
+from zoo.models import record
+from zoo.optim.groups import describe_groups
 from zoo.output import warn
-from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe, dump
 from zoo.run import Run, now
 from zoo.strategy.freeze import FreezePlan
+from zoo.workflows.prepared import Prepared
 
-__all__ = ["announce", "begin", "check_same_data", "default_name", "draw", "finish", "left_out", "resume", "stop"]
+if TYPE_CHECKING:
+    from zoo.workflows.transfer import Outcome
+
+__all__ = [
+    "announce",
+    "begin",
+    "check_same_data",
+    "default_name",
+    "draw",
+    "finish",
+    "left_out",
+    "looked_at",
+    "resume",
+    "stop",
+]
 
 _PACKAGES = ("zoo", "torch", "torchvision", "timm", "numpy", "pillow", "imgaug", "accelerate", "safetensors")
 
@@ -33,13 +48,13 @@ def default_name(recipe: Recipe, data: Data) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{recipe.model.name}-{Path(data.name).name}").strip("_")
 
 
-def announce(
-    recipe: Recipe, data: Data, model: Model, plan: FreezePlan, notes: Sequence[str], say: Callable[[str], None]
-) -> None:
-    """What is about to happen: data, model, weights, groups with what learns."""
+def announce(prepared: Prepared, say: Callable[[str], None]) -> None:
+    """What is about to happen: data, task, model, weights, groups with what learns, and how fast."""
+    recipe, data, model, plan = prepared.recipe, prepared.data, prepared.model, prepared.plan
     say(
         f"data: {data.name}, {len(data.train):,} training and {len(data.val):,} validation images, "
-        f"{len(data.classes)} classes"
+        f"{len(data.classes):,} {prepared.task.outputs}"
+        + (f", {prepared.task.name}" if prepared.task.name != "single-label" else "")
     )
     for sentence in data.notes:
         say(f"  {sentence}")
@@ -56,13 +71,41 @@ def announce(
     width = max(len(g.name) for g in plan.groups)
     for line in _runs_of_groups(plan, width):
         say(line)
-    for sentence in notes:
+    for sentence in prepared.notes:
         say(sentence)
-    rates = f"lr {recipe.optimizer.lr:g}" + (f", head {recipe.optimizer.head_lr:g}" if recipe.optimizer.head_lr else "")
+    if prepared.head_first:
+        say(
+            f"start: the head first, {recipe.transfer.head_epochs} passes over frozen features; "
+            "--set transfer.start=plain leaves that out"
+        )
     say(
-        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}, {recipe.optimizer.name} ({rates}), "
+        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}, {recipe.optimizer.name}, "
         f"{recipe.schedule.name}, {recipe.loss.name}, augment {recipe.augment.name}"
     )
+    for line in _rates(prepared):
+        say(line)
+
+
+def looked_at(quick: Quick, say: Callable[[str], None]) -> None:
+    """What the quick look at the data found, and what it covered."""
+    for line in quick.lines():
+        warn(line)
+    say(quick.covered)
+    if quick.findings:
+        say("see `zoo check DATA` for the whole of it")
+
+
+def _rates(prepared: Prepared) -> list[str]:
+    """The optimizer's groups as a table."""
+    rows = [
+        ("group", "tensors", "parameters", "rate", "decay"),
+        *describe_groups(prepared.trainer.optimizer.param_groups),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        f"  {row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
 
 
 def _runs_of_groups(plan: FreezePlan, width: int) -> list[str]:
@@ -88,21 +131,29 @@ def _named(modules: Sequence[str]) -> str:
     return ", ".join(modules) if len(modules) <= 4 else f"{modules[0]} … {modules[-1]}"
 
 
-def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device) -> None:
+def begin(run: Run, prepared: Prepared) -> None:
     """The files that exist before the first step."""
+    recipe, model, data = prepared.recipe, prepared.model, prepared.data
     run.write_recipe(dump(recipe))
     run.write_model(
         {
             "format": 1,
             "model": record(model),
+            "task": data.task,
             "classes": list(data.classes),
-            "preprocess": preprocess.to_dict(),
+            "preprocess": prepared.preprocess.to_dict(),
             "data": {
                 "source": recipe.data.source,
                 "val": recipe.data.val,
                 "val_fraction": recipe.data.val_fraction,
                 "seed": recipe.train.seed,
                 "unreadable": recipe.data.unreadable,
+                "columns": {
+                    "image": recipe.data.image_column,
+                    "labels": list(recipe.data.label_column),
+                    "separator": recipe.data.label_separator,
+                    "split": recipe.data.split_column,
+                },
                 "channels": recipe.model.in_chans,
                 "fingerprint": data.fingerprint(),
                 "train_images": len(data.train),
@@ -116,7 +167,7 @@ def begin(run: Run, recipe: Recipe, model: Model, data: Data, preprocess: Prepro
         model=model.name,
         weights=model.weights.to_dict(),
         seed=recipe.train.seed,
-        device=_device_name(device),
+        device=_device_name(prepared.trainer.engine.device),
         precision=recipe.train.amp_dtype,
         threads=torch.get_num_threads(),
         versions=_versions(),
@@ -152,13 +203,12 @@ def check_same_data(run: Run, data: Data) -> None:
         )
 
 
-def draw(run: Run, rows: list[dict[str, Any]], outcome: tuple[Tensor, Tensor] | None, classes: Sequence[str]) -> None:
-    """curves.png of the epochs, and confusion.png of the best epoch's (logits, targets)."""
+def draw(run: Run, prepared: Prepared, rows: list[dict[str, Any]], outcome: Outcome | None) -> None:
+    """curves.png of the epochs, and a picture of what the best one says: confusion.png, scatter.png or labels.png."""
     if rows:
-        reports.curves(rows, run.path / "curves.png")
+        reports.curves(rows, run.path / "curves.png", monitor=prepared.recipe.train.monitor)
     if outcome is not None:
-        matrix = metrics.report(*outcome, list(classes)).confusion
-        reports.confusion(matrix, list(classes), run.path / "confusion.png")
+        reports.outcome(outcome.outputs, outcome.targets, list(prepared.data.classes), run.path, prepared.task.name)
 
 
 def finish(run: Run, *, seconds: float) -> None:
@@ -167,17 +217,17 @@ def finish(run: Run, *, seconds: float) -> None:
 
 def stop(
     run: Run,
+    prepared: Prepared,
     status: str,
     rows: list[dict[str, Any]],
-    outcome: tuple[Tensor, Tensor] | None,
-    classes: Sequence[str],
+    outcome: Outcome | None,
     *,
     reason: str | None = None,
 ) -> None:
     """Say in run.json how the run ended, and draw what there is, as far as the disk still lets us."""
     try:
         run.update(status=status, ended=now(), **({"error": reason} if reason else {}))
-        draw(run, rows, outcome, classes)
+        draw(run, prepared, rows, outcome)
     except TrainingError as e:
         warn(f"{run.path} could not be closed properly: {e}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from zoo.data import Data, Loader
@@ -9,6 +10,7 @@ from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan
+from zoo.tasks import Task
 from zoo.training.precision import Precision
 from zoo.training.trainer import Trainer
 
@@ -17,9 +19,14 @@ __all__ = ["Prepared"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that could start: everything is built, and one step of a few images has been tried."""
+    """A run that could start: everything is built, and one step of a few images has been tried.
 
-    recipe: Recipe  # with every choice resolved: classes, size, precision, workers, absolute paths
+    plain opens the training images shuffled and without augmentation, as the steps before the first epoch want them.
+    head_first: whether the head learns on frozen features before the first epoch (LP-FT).
+    """
+
+    recipe: Recipe  # with every choice resolved: task, classes, size, loss, precision, workers, absolute paths
+    task: Task
     data: Data
     model: Model
     preprocess: Preprocess
@@ -28,4 +35,6 @@ class Prepared:
     trainer: Trainer
     train: Loader
     val: Loader
+    plain: Callable[[], Loader]
+    head_first: bool
     notes: tuple[str, ...]  # what was decided for the user, a sentence each

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,8 +17,13 @@ __all__ = ["Options", "make_recipe"]
 class Options(TypedDict, total=False):
     """The choices that have a flag of their own; None means not given. Each is a short name of a recipe field."""
 
+    task: str | None
     data: str | Path | None
     val: str | Path | None
+    image_column: str | None
+    label_column: str | Sequence[str] | None
+    label_separator: str | None
+    split_column: str | None
     classes: int | None
     in_chans: int | None
     img_size: int | None
@@ -30,9 +35,19 @@ class Options(TypedDict, total=False):
     epochs: int | None
     batch_size: int | None
     lr: float | None
+    head_lr: float | None
+    layer_decay: float | None
+    weight_decay: float | None
     opt: str | None
     sched: str | None
+    warmup_epochs: float | None
     loss: str | None
+    class_weights: str | Path | None
+    grad_accum_steps: int | None
+    clip_grad: float | None
+    model_ema: bool | None
+    monitor: str | None
+    patience: int | None
     amp: bool | None
     amp_dtype: str | None
     workers: int | str | None
@@ -43,8 +58,13 @@ class Options(TypedDict, total=False):
 
 
 _FIELDS = {
+    "task": "task",
     "data": "data.source",
     "val": "data.val",
+    "image_column": "data.image_column",
+    "label_column": "data.label_column",
+    "label_separator": "data.label_separator",
+    "split_column": "data.split_column",
     "classes": "model.classes",
     "in_chans": "model.in_chans",
     "img_size": "model.img_size",
@@ -56,9 +76,19 @@ _FIELDS = {
     "epochs": "train.epochs",
     "batch_size": "data.batch_size",
     "lr": "optimizer.lr",
+    "head_lr": "optimizer.head_lr",
+    "layer_decay": "optimizer.layer_decay",
+    "weight_decay": "optimizer.weight_decay",
     "opt": "optimizer.name",
     "sched": "schedule.name",
+    "warmup_epochs": "schedule.warmup_epochs",
     "loss": "loss.name",
+    "class_weights": "loss.class_weights",
+    "grad_accum_steps": "train.grad_accum_steps",
+    "clip_grad": "train.clip_grad",
+    "model_ema": "train.model_ema",
+    "monitor": "train.monitor",
+    "patience": "train.patience",
     "amp": "train.amp",
     "amp_dtype": "train.amp_dtype",
     "workers": "data.workers",
@@ -86,12 +116,12 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     name = options.get("recipe")
     if name is None:
         name = "head-only" if str(chosen.get("freeze", settings.get("freeze"))) == "backbone" else "full"
-    for key in ("data.source", "data.val", "model.weights"):
+    for key in ("data.source", "data.val", "model.weights", "loss.class_weights"):
         if isinstance(chosen.get(key), Path):
             chosen[key] = str(chosen[key])
     overrides = settings | chosen
     values = load_values(name)
-    for section in ("loss", "optimizer", "schedule"):
+    for section in ("augment", "loss", "optimizer", "schedule"):
         inside = values.get(section)
         given = overrides.get(f"{section}.name")
         if given is not None and isinstance(inside, dict) and inside.get("name") != given:

@@ -18,8 +18,7 @@ from zoo.data.check.folders import ClassFolder, Folder
 from zoo.data.columns import UNNAMED, Columns
 from zoo.data.decode import is_image_name, shown
 from zoo.data.file_source import FileSource, StringTable, relabel
-from zoo.data.folder import find_layout as find_layout
-from zoo.data.folder import require_path
+from zoo.data.folder import find_layout, require_path
 from zoo.data.labels import from_classes
 from zoo.data.open import open_data
 from zoo.data.scan import Scan, folders_in, is_ignored, scan_folder
