@@ -156,14 +156,14 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
     "a loss that returns an int": (
         ["zoo_tiny", "--loss", "losses_of_mine:number"],
         2,
-        "number returned a int",
+        "losses_of_mine:number returned 1 (int)",
         "scalar",
     ),
-    "a loss that is NaN": (["zoo_tiny", "--loss", "losses_of_mine:nan"], 5, "nan is nan before the first step", ""),
+    "a loss that is NaN": (["zoo_tiny", "--loss", "losses_of_mine:nan"], 5, "losses_of_mine:nan is nan before the first step", ""),
     "a loss that fails": (
         ["zoo_tiny", "--loss", "losses_of_mine:breaks"],
         2,
-        "the loss breaks failed on logits (8, 10)",
+        "the loss losses_of_mine:breaks failed on logits (8, 10)",
         "",
     ),
     "a warm-up without end": (

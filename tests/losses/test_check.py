@@ -18,11 +18,11 @@ def mine(output: Tensor, target: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (1, "the loss mine returned a int, not a tensor"),
-        (None, "the loss mine returned a NoneType, not a tensor"),
-        (OUTPUT.sum(1), r"the loss mine returned shape \(4,\), not a scalar"),
-        (OUTPUT.argmax(), r"the loss mine returned torch.int64, not a real number"),
-        (OUTPUT.sum().detach(), "the loss mine returned a number without a gradient"),
+        (1, r"test_check:mine returned 1 \(int\), not a tensor"),
+        (None, r"mine returned None \(NoneType\), not a tensor"),
+        (OUTPUT.sum(1), r"mine returned shape \(4,\), not a scalar"),
+        (OUTPUT.argmax(), r"mine returned torch.int64, not a real number"),
+        (OUTPUT.sum().detach(), "mine returned a number without a gradient"),
     ],
 )
 def test_what_no_step_can_be_taken_from(value: object, said: str) -> None:
@@ -33,7 +33,7 @@ def test_what_no_step_can_be_taken_from(value: object, said: str) -> None:
 def test_a_first_loss_that_is_not_finite() -> None:
     value = OUTPUT.sum() * float("nan")
     check_value(value, mine, OUTPUT)
-    with pytest.raises(TrainingError, match="the loss mine is nan before the first step"):
+    with pytest.raises(TrainingError, match="mine is nan before the first step"):
         check_value(value, mine, OUTPUT, finite=True)
 
 

@@ -203,7 +203,7 @@ def test_a_user_s_class_and_function(own: str) -> None:
         assert problems(path, {"factor": 3.0}, "multi-label") == []
         assert make_loss(path, {"factor": 3.0})(LOGITS, TARGETS) == pytest.approx(float(expected))
         assert problems(path, {"faktor": 3.0}) == ["loss.params.faktor is unknown; did you mean factor?"]
-    assert make_loss(f"{own}:scaled", {"factor": 3.0}).__name__ == "scaled"
+    assert make_loss(f"{own}:scaled", {"factor": 3.0}).__name__ == f"{own}:scaled"
 
 
 def test_a_user_s_class_and_function_with_class_weights(own: str) -> None:

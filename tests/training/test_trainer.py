@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_the_epoch_before_the_weights_move() -> 
     ("loss", "said"),
     [
         (lambda o, t: F.cross_entropy(o, t, reduction="none"), "returned shape \\(8,\\), not a scalar"),
-        (lambda o, t: 1, "returned a int, not a tensor"),
+        (lambda o, t: 1, "returned 1 \\(int\\), not a tensor"),
     ],
 )
 def test_a_user_s_loss_of_the_wrong_kind_is_named(loss: Callable[[Tensor, Tensor], Any], said: str) -> None:

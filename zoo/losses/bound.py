@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo.losses.check import loss_name
+
 __all__ = ["BoundFunction"]
 
 
@@ -22,7 +24,7 @@ class BoundFunction(nn.Module):
                 self.register_buffer(f"tensor_{name}", value)
         self._tensors = tuple(k for k, v in params.items() if isinstance(v, Tensor))
         # Messages name the function, as the user wrote it.
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__name__ = loss_name(function)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         tensors = {name: self.get_buffer(f"tensor_{name}") for name in self._tensors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor, is_grad_enabled
@@ -12,9 +13,10 @@ __all__ = ["check_value", "loss_name"]
 
 
 def loss_name(loss: Any) -> str:
-    """What messages call it: a table's name, or the user's function or class."""
-    name: str = getattr(loss, "__name__", type(loss).__name__)
-    return name
+    """What messages call it: a table's name, or module:attribute of the user's function or class."""
+    named = loss if hasattr(loss, "__name__") else type(loss)
+    own = (inspect.isfunction(named) or inspect.isclass(named)) and not named.__module__.startswith("torch.")
+    return f"{named.__module__}:{named.__qualname__}" if own else str(named.__name__)
 
 
 def check_value(value: Any, loss: Any, output: Tensor, *, finite: bool = False) -> None:
@@ -24,8 +26,9 @@ def check_value(value: Any, loss: Any, output: Tensor, *, finite: bool = False) 
     """
     name = loss_name(loss)
     if not isinstance(value, Tensor):
-        kind = type(value).__name__
-        raise UsageError(f"the loss {name} returned a {kind}, not a tensor", "return a scalar tensor")
+        raise UsageError(
+            f"the loss {name} returned {value!r:.40} ({type(value).__name__}), not a tensor", "return a scalar tensor"
+        )
     if value.ndim:
         raise UsageError(
             f"the loss {name} returned shape {tuple(value.shape)}, not a scalar", "reduce it, e.g. with .mean()"
