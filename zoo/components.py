@@ -79,8 +79,9 @@ def resolve(name: str, table: Mapping[str, Component], kind: str) -> Any:
         close = nearest(name, table)
         raise UsageError(
             f"no {kind} named {name!r}",
-            (f"did you mean {' or '.join(close)}? " if close else "")
-            + f"known: {', '.join(sorted(table))}; or your own as module:attribute",
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"known: {', '.join(sorted(table))}; or your own as module:attribute",
         )
     return entry.load()
 

@@ -171,8 +171,9 @@ def _metric(name: str) -> Metric:
     close = nearest(name, METRICS)
     raise UsageError(
         f"no metric named {name!r}",
-        (f"did you mean {' or '.join(close)}? " if close else "")
-        + f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute",
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute",
     )
 
 
