@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.workflows.augment import augment_grid
+    from zoo.workflows.bench import bench
     from zoo.workflows.check import check
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
@@ -58,6 +59,7 @@ _HOMES = {
     "resume": "zoo.workflows.finetune",
     "lr_find": "zoo.workflows.lr_find",
     "tune": "zoo.workflows.tune",
+    "bench": "zoo.workflows.bench",
     "evaluate": "zoo.workflows.evaluate",
     "predict": "zoo.workflows.predict",
     "augment_grid": "zoo.workflows.augment",

@@ -159,7 +159,12 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
         "losses_of_mine:number returned 1 (int)",
         "scalar",
     ),
-    "a loss that is NaN": (["zoo_tiny", "--loss", "losses_of_mine:nan"], 5, "losses_of_mine:nan is nan before the first step", ""),
+    "a loss that is NaN": (
+        ["zoo_tiny", "--loss", "losses_of_mine:nan"],
+        5,
+        "losses_of_mine:nan is nan before the first step",
+        "",
+    ),
     "a loss that fails": (
         ["zoo_tiny", "--loss", "losses_of_mine:breaks"],
         2,

@@ -41,6 +41,7 @@ def _root(
 
 def _register() -> None:
     from zoo.cli.augment import augment
+    from zoo.cli.bench import bench
     from zoo.cli.check import check
     from zoo.cli.demo import demo
     from zoo.cli.evaluate import evaluate
@@ -65,6 +66,7 @@ def _register() -> None:
     app.command("export")(export)
     app.command("fetch")(fetch)
     app.command("augment")(augment)
+    app.command("bench")(bench)
     app.command("recipes")(recipes)
     app.command("demo")(demo)
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Zoo = Callable[..., Any]
+ARGS = ("bench", "zoo_tiny", "--weights", "none", "--steps", 3, "--batch-size", 8)
+
+
+def test_figures_a_line_in_a_pipe_and_nothing_is_kept(zoo: Zoo, tmp_path: Path) -> None:
+    said = zoo(*ARGS)
+    assert said.code == 0, said.err
+    rows = dict(line.split("\t") for line in said.out.splitlines())
+    assert list(rows)[:5] == ["data", "forward", "backward", "optimizer", "step"]
+    assert all(float(value) > 0 for value in rows.values())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_in_seconds_and_bytes(zoo: Zoo) -> None:
+    found = json.loads(zoo(*ARGS, "--json").out)
+    assert found["images_per_second"] == pytest.approx(8 / found["real"])
+    assert found["share_of_synthetic"] == pytest.approx(found["synthetic"] / found["real"])
+    assert found["memory"] > 1 << 20
+    assert found["precision"] in ("fp32", "bf16")
+
+
+def test_a_table_for_a_person(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import output
+
+    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "120")
+    said = zoo(*ARGS)
+    assert "zoo_tiny on digits, cpu" in said.out
+    assert "% of the three" in said.out
+
+
+def test_a_mistake_is_one_line(zoo: Zoo) -> None:
+    said = zoo("bench", "zoo_tinny", "--steps", 3)
+    assert said.code == 4
+    assert "did you mean zoo_tiny" in said.err

@@ -1,0 +1,92 @@
+"""`zoo bench`: how fast this machine trains a model."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import output
+from zoo.cli.completion import complete_model, complete_recipe
+
+if TYPE_CHECKING:
+    from zoo.workflows.bench import Bench
+
+__all__ = ["bench"]
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="a name from `zoo list`; may be left out if the recipe names it", autocompletion=complete_model
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="PATH|NAME", help="as for finetune (default: digits)")] = None,
+    img_size: Annotated[int | None, typer.Option(help="pixels (default: the model's)")] = None,
+    in_chans: Annotated[int | None, typer.Option(help="input channels")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="WEIGHTS", help="as for finetune; none needs no file")] = None,
+    freeze: Annotated[str | None, typer.Option(metavar="PLAN", help="as for finetune")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", metavar="NAME|FILE", help="as for finetune", autocompletion=complete_recipe),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
+    amp_dtype: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-j", help="loader processes (default: auto)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
+    steps: Annotated[int, typer.Option(help="steps to measure")] = 20,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="all figures as JSON on stdout, in seconds and bytes")
+    ] = False,
+) -> None:
+    """Time the parts of a training step on this machine: data, forward, backward, optimizer. Nothing is kept.
+
+    In a pipe: name and value a line, times in milliseconds.
+    """
+    from zoo.recipe import parse_assignments
+    from zoo.workflows.bench import bench as run_bench
+    from zoo.workflows.settle import Options
+
+    options = Options(
+        data=data, img_size=img_size, in_chans=in_chans, weights=weights, freeze=freeze, recipe=recipe,
+        batch_size=batch_size, opt=opt, amp_dtype=amp_dtype, workers=workers, device=device,
+        settings=parse_assignments(assignments or []),
+    )  # fmt: skip
+    found = run_bench(model, steps=steps, **options)
+    if as_json:
+        output.print_json(found.to_dict())
+    elif output.is_terminal(sys.stdout):
+        title = (
+            f"{found.model} on {found.data}, {found.device}, {found.precision}, batches of {found.times.batch}, "
+            f"{found.workers} workers, {found.threads} threads"
+        )
+        output.print_table(("", "", ""), _rows(found), title=title, right=(1,))
+    else:
+        output.print_tsv((name, value.split(" ")[0]) for name, value, _ in _rows(found))
+    output.note(found.advice)
+
+
+def _rows(found: Bench) -> list[tuple[str, str, str]]:
+    times = found.times
+    whole = times.forward + times.backward + times.optimizer
+
+    def part(seconds: float) -> str:
+        return f"{100 * seconds / whole:.0f} % of the three"
+
+    return [
+        ("data", f"{1000 * times.data:.1f} ms", "until the loader has a batch, with nothing beside it"),
+        ("forward", f"{1000 * times.forward:.1f} ms", part(times.forward)),
+        ("backward", f"{1000 * times.backward:.1f} ms", part(times.backward)),
+        ("optimizer", f"{1000 * times.optimizer:.1f} ms", part(times.optimizer)),
+        ("step", f"{1000 * times.real:.1f} ms", "with the loader running beside it"),
+        ("images/s", f"{times.images_per_second:.1f}", ""),
+        ("synthetic images/s", f"{times.batch / times.synthetic:.1f}", "the same steps without a loader"),
+        ("share", f"{100 * times.share:.0f} %", "of the synthetic limit"),
+        ("memory", f"{times.memory / 2**20:.0f} MiB", "at most"),
+    ]

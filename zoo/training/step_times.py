@@ -1,0 +1,176 @@
+"""Where the time of a training step goes: the data, the forward pass, the backward pass, the optimizer."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+
+from zoo.errors import UsageError
+from zoo.training.trainer import Batches, Trainer, total_loss
+
+__all__ = ["StepTimes", "step_times"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds, medians over `steps` steps of `batch` images, the device waited for behind each part.
+
+    data: until the loader has the next batch while nothing else runs. forward: of the model and the loss. backward,
+    optimizer: of the same step. synthetic: one whole step on a batch that is there already, nothing waited for in
+    between. real: one whole step with the loader running beside it, from the first batch behind the warm-up to the
+    last. memory: bytes at most; of the device if it has its own, else resident in this process.
+    """
+
+    batch: int
+    steps: int
+    data: float
+    forward: float
+    backward: float
+    optimizer: float
+    synthetic: float
+    real: float
+    memory: int
+
+    @property
+    def images_per_second(self) -> float:
+        return self.batch / self.real
+
+    @property
+    def share(self) -> float:
+        """Of the throughput that the same steps have without a loader."""
+        return self.synthetic / self.real
+
+
+@dataclass
+class _Clock:
+    """Seconds of each part, a list over the steps."""
+
+    device: torch.device
+    parts: dict[str, list[float]] = field(default_factory=dict)
+
+    def time(self, part: str, work: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        work()
+        _wait(self.device)
+        self.parts.setdefault(part, []).append(time.perf_counter() - start)
+
+    def median(self, part: str) -> float:
+        return statistics.median(self.parts[part])
+
+
+def step_times(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 2) -> StepTimes:
+    """Measure `steps` steps behind `warmup` of them; data that end are begun again, with the next epoch's order.
+
+    The trainer's weights, statistics and optimizer move: it is not to be used afterwards. Raises UsageError for fewer
+    than three steps, ZooErrors of the loader.
+    """
+    if steps < 3:
+        raise UsageError(f"{steps} steps are too few to measure", "give 3 or more")
+    device = trainer.engine.device
+    trainer.set_train_mode(0)
+    clock = _Clock(device)
+    images, targets = next(iter(_endless(batches)))
+    for number in range(warmup + steps):
+        if number == warmup:
+            clock.parts.clear()
+        _parts(trainer, images, targets, clock)
+    for _ in range(steps):
+        clock.time("synthetic", lambda: _step(trainer, images, targets))
+    alone = _endless(batches)
+    next(alone)
+    for _ in range(steps):
+        clock.time("data", lambda: next(alone))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    real = _real(trainer, batches, steps, warmup)
+    return StepTimes(
+        batch=len(images),
+        steps=steps,
+        data=clock.median("data"),
+        forward=clock.median("forward"),
+        backward=clock.median("backward"),
+        optimizer=clock.median("optimizer"),
+        synthetic=clock.median("synthetic"),
+        real=real,
+        memory=_memory(device),
+    )
+
+
+def _real(trainer: Trainer, batches: Batches, steps: int, warmup: int) -> float:
+    """Seconds a step of full batches, in one stretch."""
+    start, images, first = 0.0, 0, 0
+    for number, (on_host, targets) in enumerate(islice(_endless(batches), warmup + steps)):
+        if number == warmup:
+            _wait(trainer.engine.device)
+            start = time.perf_counter()
+        first = first or len(on_host)
+        images += len(on_host) if number >= warmup else 0
+        _step(trainer, on_host, targets)
+    _wait(trainer.engine.device)
+    return (time.perf_counter() - start) * first / images
+
+
+def _parts(trainer: Trainer, images: Tensor, targets: Tensor, clock: _Clock) -> None:
+    made: list[Tensor] = []
+    clock.time("forward", lambda: made.append(_forward(trainer, images, targets)))
+    clock.time("backward", lambda: trainer.engine.backward(made[0]))
+    clock.time("optimizer", lambda: _optimize(trainer))
+
+
+def _step(trainer: Trainer, images: Tensor, targets: Tensor) -> None:
+    trainer.engine.backward(_forward(trainer, images, targets))
+    _optimize(trainer)
+
+
+def _forward(trainer: Trainer, images: Tensor, targets: Tensor) -> Tensor:
+    device = trainer.engine.device
+    on_device = images.to(device, non_blocking=True)
+    target = trainer.for_loss(targets.to(device, non_blocking=True))
+    with trainer.engine.autocast():
+        output = trainer.module(trainer.normalize(on_device))
+        return total_loss(output, target, trainer.loss, trainer.auxiliary)[1]
+
+
+def _optimize(trainer: Trainer) -> None:
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def _endless(batches: Batches) -> Iterator[Batch]:
+    """Full batches, epoch after epoch."""
+    largest = 0
+    for epoch in cycle(range(1 << 30)):
+        batches.set_epoch(epoch)
+        for images, targets in batches:
+            largest = max(largest, len(images))
+            if len(images) == largest:
+                yield images, targets
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil  # type: ignore[import-untyped]
+
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
