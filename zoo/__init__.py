@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zoo.workflows.list_models import list_models, search_models, search_tags
     from zoo.workflows.lr_find import lr_find
     from zoo.workflows.predict import predict
+    from zoo.workflows.schedule import schedule
     from zoo.workflows.settle import make_recipe
     from zoo.workflows.tune import tune
 
@@ -58,6 +59,7 @@ _HOMES = {
     "prepare": "zoo.workflows.finetune",
     "resume": "zoo.workflows.finetune",
     "lr_find": "zoo.workflows.lr_find",
+    "schedule": "zoo.workflows.schedule",
     "tune": "zoo.workflows.tune",
     "bench": "zoo.workflows.bench",
     "evaluate": "zoo.workflows.evaluate",

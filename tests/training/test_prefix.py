@@ -35,9 +35,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "plan", "end", "before"), CASES)
-def test_three_steps_behind_the_prefix_are_those_of_the_whole(
-    name: str, plan: str, end: str, before: bool
-) -> None:
+def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: str, end: str, before: bool) -> None:
     """Training mode, dropout and batch norm included: kept features give the same weights."""
     module, prefix, images = _frozen(name, plan)
     assert prefix is not None

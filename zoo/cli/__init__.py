@@ -53,12 +53,14 @@ def _register() -> None:
     from zoo.cli.lr_find import lr_find
     from zoo.cli.predict import predict
     from zoo.cli.recipes import recipes
+    from zoo.cli.schedule import schedule
     from zoo.cli.tune import tune
 
     app.command("list")(list_models)
     app.command("inspect")(inspect_model)
     app.command("check")(check)
     app.command("finetune")(finetune)
+    app.command("schedule")(schedule)
     app.command("lr-find")(lr_find)
     app.command("tune")(tune)
     app.command("evaluate")(evaluate)

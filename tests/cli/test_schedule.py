@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Zoo = Callable[..., Any]
+
+
+def test_a_line_an_epoch_in_a_pipe(zoo: Zoo) -> None:
+    said = zoo("schedule", "full", "--epochs", 4, "--head-lr", 0.01, "--warmup-epochs", 0)
+    assert said.code == 0, said.err
+    names, *rows = [line.split("\t") for line in said.out.splitlines()]
+    assert names == ["epoch", "stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[0][-1]) == pytest.approx(0.01)
+    assert "zoo_tiny: name your model" in said.err
+
+
+def test_groups_with_the_same_rates_share_a_column_on_a_terminal(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import output
+
+    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "100")
+    said = zoo("schedule", "full", "--model", "test_vit", "--img-size", 32, "--epochs", 2, "--plot", "rates.png")
+    assert said.code == 2  # no such flag
+    said = zoo("schedule", "full", "--model", "test_vit", "--epochs", 2, "--warmup-epochs", 1, "--plot", "rates.png")
+    assert said.code == 0, said.err
+    assert "stem … stage6" in said.out
+    assert "updates of warm-up" in said.out
+    assert "curves drawn: rates.png" in said.err
+
+
+def test_json_has_every_update(zoo: Zoo) -> None:
+    found = json.loads(zoo("schedule", "full", "--epochs", 2, "--json").out)
+    assert len(found["rates"][0]) == 2 * found["updates"]
