@@ -131,7 +131,7 @@ def _notes(recipe: Recipe) -> list[str]:
     found = []
     if recipe.schedule.name in _PLATEAUS:
         found.append(
-            "drawn as if the monitored metric never improved after the first epoch: the earliest that the rates can fall"
+            "drawn as if the metric never improved after the first epoch: the earliest that the rates can fall"
         )
     if recipe.transfer.auto_rgn:
         found.append("transfer.auto_rgn multiplies each tensor's rate by a factor that only training shows")
