@@ -186,3 +186,20 @@ def test_a_curve_that_only_rises_gets_none() -> None:
     found = advise(curve(np.linspace(1, 4, 60) ** 2, "diverged"))
     assert found.rate is None
     assert "without a clear fall" in found.reason
+
+
+def test_a_late_and_faint_fall_is_found_and_answered_near_it() -> None:
+    """As where the head has learned first: flat and noisy up to 1e-4, down by half at 1e-2, then it breaks."""
+    rates = rates_between(1e-7, 10.0, 100)
+    suggestions = []
+    for seed in range(5):
+        noise = np.random.default_rng(seed).exponential(0.3, size=100)
+        fall = [0.8 * min(max(math.log10(rate / 1e-4) / 2, 0.0), 1.0) for rate in rates]
+        broken = [max(math.log10(rate / 1e-2), 0.0) * 2 for rate in rates]
+        losses = [0.5 * (1 - f) + n * (1 - f) + b for f, n, b in zip(fall, noise, broken, strict=True)]
+        test = RangeTest(tuple(rates), tuple(losses), tuple(smooth(losses)), "diverged")
+        found = advise(test).rate
+        if found is not None:
+            suggestions.append(found)
+    assert len(suggestions) >= 3
+    assert all(3e-5 < rate < 5e-3 for rate in suggestions)
