@@ -68,6 +68,13 @@ def test_another_loss_does_not_inherit_the_recipe_s_parameters() -> None:
     assert same.loss.params == {"label_smoothing": 0.1}
 
 
+def test_keys_that_stand_there_twice_are_told_all(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("seed: 1\nloss: {name: focal, name: auto}\nseed: 2\n")
+    with pytest.raises(RecipeError) as e:
+        load_values(tmp_path / "r.yaml")
+    assert e.value.problems == ("line 2: name stands there twice", "line 3: seed stands there twice")
+
+
 def test_no_model_is_said() -> None:
     with pytest.raises(UsageError, match="no model named"):
         make_recipe(None)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
     from zoo.workflows.augment import augment_grid
     from zoo.workflows.bench import bench
+    from zoo.workflows.cache import clear_cache, list_cache
     from zoo.workflows.check import check
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
@@ -62,6 +63,8 @@ _HOMES = {
     "schedule": "zoo.workflows.schedule",
     "tune": "zoo.workflows.tune",
     "bench": "zoo.workflows.bench",
+    "list_cache": "zoo.workflows.cache",
+    "clear_cache": "zoo.workflows.cache",
     "evaluate": "zoo.workflows.evaluate",
     "predict": "zoo.workflows.predict",
     "augment_grid": "zoo.workflows.augment",

@@ -11,12 +11,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError, TrainingError, ZooError, writing
+from zoo.errors import DataError, TrainingError, UsageError, ZooError, writing
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["atomic_write", "read_json", "replace_file", "save_tensors", "uninterrupted", "write_json", "write_text"]
+__all__ = [
+    "atomic_write",
+    "place_for",
+    "read_json",
+    "replace_file",
+    "save_tensors",
+    "uninterrupted",
+    "write_json",
+    "write_text",
+]
+
+
+def place_for(path: Path, example: str) -> Path:
+    """`path`, if a file can lie there: for what is written behind long work, asked before it. example: a file's name.
+
+    Raises UsageError if it is a folder, DataError if there is no folder for it.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", f"give the name of a file, such as {example}")
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"no such folder: {path.absolute().parent}", "make it, or choose another place")
+    return path
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

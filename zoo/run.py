@@ -3,6 +3,7 @@
     recipe.yaml         fully resolved; `zoo finetune --recipe RUN` does the same again
     run.json            status, versions, device, seed, weights with their hash, best epoch
     metrics.jsonl       one line an epoch
+    split.txt           the validation images, where they were split off; `--split RUN` takes the same
     model.safetensors   the best weights so far
     model.json          architecture, classes, preprocessing: what rebuilds the model around the weights
     checkpoint/last.safetensors   everything that resuming needs, in one file, so that one rename replaces it
@@ -42,6 +43,7 @@ class Run:
         self.metrics_file = path / "metrics.jsonl"
         self.weights_file = path / "model.safetensors"
         self.model_file = path / "model.json"
+        self.split_file = path / "split.txt"
         self.checkpoint_file = path / "checkpoint" / "last.safetensors"
         self.start_file = path / "checkpoint" / "start.safetensors"
 
@@ -152,6 +154,9 @@ class Run:
 
     def write_recipe(self, text: str) -> None:
         write_text(self.recipe_file, text)
+
+    def write_split(self, text: str) -> None:
+        write_text(self.split_file, text)
 
     def write_model(self, record: dict[str, Any]) -> None:
         write_json(self.model_file, record)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo.augment import make_augment
 from zoo.data import Data, make_loader, open_data
+from zoo.data.levels import Extent
 from zoo.data.source import Subset
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.workflows import augment as workflow
@@ -88,6 +89,12 @@ class Planes:
     def read(self, index, choose=None):
         image = np.random.default_rng(index).integers(0, 256, (40, 50, 4), dtype=np.uint8)
         return image if choose is None else choose(*image.shape[:2]).apply(image)
+
+    def level_range(self, index):
+        return Extent()
+
+    def with_levels(self, levels):
+        return self
 
     def where(self, index):
         return f"planes[{index}]"

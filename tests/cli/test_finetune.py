@@ -25,7 +25,7 @@ def test_stdout_is_the_run_and_stderr_the_story(zoo: Callable[..., Any]) -> None
     assert "next: zoo evaluate runs/zoo_tiny-digits" in done.err
     names = {p.name for p in Path("runs/zoo_tiny-digits").iterdir()}
     assert names == {
-        "recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "model.json", "checkpoint",
+        "recipe.yaml", "run.json", "metrics.jsonl", "model.safetensors", "model.json", "split.txt", "checkpoint",
         "curves.png", "confusion.png",
     }  # fmt: skip
 

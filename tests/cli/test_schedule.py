@@ -25,13 +25,24 @@ def test_groups_with_the_same_rates_share_a_column_on_a_terminal(zoo: Zoo, monke
 
     monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
-    said = zoo("schedule", "full", "--model", "test_vit", "--img-size", 32, "--epochs", 2, "--plot", "rates.png")
-    assert said.code == 2  # no such flag
     said = zoo("schedule", "full", "--model", "test_vit", "--epochs", 2, "--warmup-epochs", 1, "--plot", "rates.png")
     assert said.code == 0, said.err
     assert "stem … stage6" in said.out
     assert "updates of warm-up" in said.out
     assert "curves drawn: rates.png" in said.err
+
+
+def test_a_long_table_is_folded(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoo import output
+
+    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setenv("COLUMNS", "140")
+    said = zoo("schedule", "full", "--model", "resnet18", "--img-size", 32, "--layer-decay", 0.7, "--epochs", 100)
+    assert said.code == 0, said.err
+    head, *rows = [line.split() for line in said.out.splitlines() if line.split()[:1] and "epochs of" not in line]
+    assert head[:1] == ["epoch"]
+    assert [row[0] for row in rows if row[0].isdigit()] == [*map(str, range(1, 100, 5)), "100"]
+    assert "--plot FILE" in said.err
 
 
 def test_json_has_every_update(zoo: Zoo) -> None:

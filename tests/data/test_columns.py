@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.data.columns import Columns, Facts, choose, decide
+from zoo.data.columns import Columns, choose
+from zoo.data.decide import decide
+from zoo.data.facts import Facts
 from zoo.errors import DataError, UsageError
 
 

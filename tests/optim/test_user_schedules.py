@@ -91,6 +91,26 @@ class Keeps(Own):
         super().__init__(optimizer)
 
 
+class NotANumber(Own):
+    def get_lr(self) -> list[Any]:
+        return [math.nan if self.last_epoch == 2 else lr for lr in self.base_lrs]
+
+
+class Vector(Own):
+    def get_lr(self) -> list[Any]:
+        return [torch.ones(2) for _ in self.base_lrs]
+
+
+class Int(Own):
+    def get_lr(self) -> Any:
+        return 3
+
+
+class FailsLate(Own):
+    def get_lr(self) -> list[Any]:
+        return [lr / (3 - self.last_epoch) for lr in self.base_lrs]
+
+
 class NoScheduler:
     def __init__(self, optimizer: Optimizer) -> None:
         pass
@@ -189,6 +209,10 @@ def test_a_scheduler_class_is_stepped_per_epoch() -> None:
         ("not_callable", "is a int, not a class or a function"),
         ("NoScheduler", "has no step and no state_dict"),
         ("Keeps", "could not be resumed: Keeps.what is a set"),
+        ("NotANumber", "NotANumber' set the rate of 'b' to nan"),
+        ("Vector", r"Vector' set the rate of 'b' to a Tensor of shape \(2,\)"),
+        ("Int", "Int' cannot be built: 'int' object is not iterable"),
+        ("FailsLate", "FailsLate' failed behind epoch 3: ZeroDivisionError"),
     ],
 )
 def test_an_unusable_one_is_named_before_the_run(name: str, said: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from zoo.training import feature_store
-from zoo.training.feature_store import FeatureStore, clear_stores, image_key, list_stores, store_key
+from zoo.training.feature_store import FeatureStore, image_key, store_key
+from zoo.training.stores import clear_stores, list_stores
 
 KEYS = [image_key(bytes([i])) for i in range(10)]
 

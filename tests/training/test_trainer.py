@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ModelError, TrainingError, UsageError
-from zoo.optim.groups import parameter_groups
+from zoo.optim.groups import make_optimizer, parameter_groups
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
 from zoo.training.device import make_engine
@@ -164,15 +164,16 @@ def test_dropout_is_a_function_of_seed_and_epoch() -> None:
     assert all(torch.equal(p, q) for p, q in zip(*(n.parameters() for n in nets), strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+# LAMB and Adan count their steps in the parameter groups
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb", "adan"])
 def test_state_goes_through_json_and_tensors(optimizer: str) -> None:
     batches = Fixed(*_data(), batch=8)
 
     def make() -> tuple[nn.Module, Trainer]:
         net = _net(0.3)
         trainer = _trainer(net, batches)
-        if optimizer == "adamw":
-            trainer = _with_adamw(net, batches)
+        if optimizer != "sgd":
+            trainer = _with(optimizer, net, batches)
         return net, trainer
 
     whole, trainer = make()
@@ -192,8 +193,9 @@ def test_state_goes_through_json_and_tensors(optimizer: str) -> None:
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
-def _with_adamw(net: nn.Module, batches: Fixed) -> Trainer:
-    optimizer = torch.optim.AdamW([{"params": list(net.parameters()), "lr": 0.01, "name": "all"}], lr=0.01)
+def _with(name: str, net: nn.Module, batches: Fixed) -> Trainer:
+    group = {"params": list(net.parameters()), "lr": 0.01, "weight_decay": 0.01, "name": "all"}
+    optimizer = make_optimizer(name, [group], {})
     return Trainer(
         engine=make_engine(torch.device("cpu"), None), module=net, optimizer=optimizer,
         schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=len(batches), epochs=3),

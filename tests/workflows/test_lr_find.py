@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.training.trainer import Trainer
 from zoo.workflows import lr_find as room
 from zoo.workflows.lr_find import lr_find
@@ -84,6 +84,16 @@ def test_the_prepared_model_comes_out_as_it_went_in(small: Path, monkeypatch: py
 def test_the_same_again_gives_the_same_curve(small: Path) -> None:
     once, again = (lr_find("zoo_tiny", data=small, weights="none", steps=20, progress=False) for _ in range(2))
     assert once == again
+
+
+def test_a_picture_without_a_place_is_refused_before_the_training(
+    small: Path, tmp_path: Path, updates: list[list[float]]
+) -> None:
+    with pytest.raises(ZooError, match="is a folder"):
+        lr_find("zoo_tiny", data=small, plot=tmp_path, progress=False)
+    with pytest.raises(ZooError, match="no such folder"):
+        lr_find("zoo_tiny", data=small, plot=tmp_path / "none" / "lr.png", progress=False)
+    assert updates == []
 
 
 @pytest.mark.parametrize("wrong", [{"low": 1.0, "high": 0.1}, {"low": 0.0}, {"steps": 5}, {"high": float("inf")}])

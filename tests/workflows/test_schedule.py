@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo.errors import RecipeError, UsageError
+from zoo.errors import RecipeError, UsageError, ZooError
+from zoo.workflows import pixels
 
 SETTINGS = {"augment.name": "none", "transfer.start": "plain"}
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 16, "settings": SETTINGS, "head_lr": 1e-2, "layer_decay": 0.5}
@@ -20,6 +21,7 @@ OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 16, "settings": SETTINGS, 
         ("OneCycleLR", 0.0, {"max_lr": 0.1}),
         ("StepLR", 0.5, {"step_size": 1}),
         ("CosineLRScheduler", 0.0, {}),
+        ("CyclicLR", 0.0, {"step_size_up": 2}),
     ],
 )
 def test_the_curves_are_those_of_the_training(small: Path, sched: str, warmup: float, params: dict[str, Any]) -> None:
@@ -35,8 +37,11 @@ def test_the_curves_are_those_of_the_training(small: Path, sched: str, warmup: f
     assert len(set(drawn.rates[0])) > 1
 
 
-def test_no_weights_are_wanted_and_nothing_is_written(small: Path, tmp_path: Path) -> None:
+def test_no_weights_are_wanted_and_nothing_is_written(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = list(tmp_path.iterdir())
+    monkeypatch.setattr(pixels, "channel_statistics", lambda *_, **__: pytest.fail("all images were looked at"))
     drawn = zoo.schedule("full", model="resnet18", data=small, img_size=32, epochs=2)
     assert sum(drawn.parameters) == pytest.approx(11.2e6, rel=0.01)
     assert drawn.names[0] == "stem"
@@ -56,8 +61,31 @@ def test_a_plateau_is_drawn_as_if_nothing_improved(small: Path) -> None:
 def test_what_is_wrong_is_said_as_by_finetune(small: Path) -> None:
     with pytest.raises(RecipeError, match=r"schedule\.name"):
         zoo.schedule("full", data=small, sched="cosinus")
+    with pytest.raises(ZooError, match="3 problems"):
+        zoo.schedule("full", data=small, sched="cosinus", opt="adamm", epochs=0)
     with pytest.raises(UsageError, match="leaves nothing"):
         zoo.schedule("full", data=small, epochs=2, warmup_epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"transfer.auto_rgn": True}, "only training shows"),
+        ({"transfer.unfreeze_every": 2}, "every 2 epochs"),
+        ({"train.patience": 3}, "before its last epoch"),
+        ({"schedule.name": "torch.optim.lr_scheduler:ReduceLROnPlateau"}, "never improved"),
+    ],
+)
+def test_what_the_drawing_leaves_out_is_said(small: Path, settings: dict[str, Any], said: str) -> None:
+    drawn = zoo.schedule("full", data=small, epochs=2, settings=settings)
+    assert any(said in note for note in drawn.notes)
+    assert not any(said in note for note in zoo.schedule("full", data=small, epochs=2).notes)
+
+
+def test_a_frozen_backbone_has_no_head_start(small: Path) -> None:
+    drawn = zoo.schedule(data=small, epochs=2, freeze="backbone")
+    assert drawn.names == ("head",)
+    assert not any("LP-FT" in note for note in drawn.notes)
 
 
 def test_the_picture_and_json(small: Path, tmp_path: Path) -> None:

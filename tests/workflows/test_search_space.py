@@ -117,6 +117,19 @@ def test_combinations_of_a_countable_space() -> None:
     assert len({tuple(c.values()) for c in combinations(space)}) == 6
 
 
+def test_keys_that_stand_there_twice_hide_no_other_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("optimizer.lr: [1e-3]\ntrain.epochs: {low: 2, low: 3, high: 1}\noptimizer.lr: [1e-2]\nfreeze: 3\n")
+    space, problems = read_space(path)
+    assert space == {"optimizer.lr": Choices((1e-3,))}
+    assert problems == [
+        "line 2: low stands there twice",
+        "line 3: optimizer.lr stands there twice",
+        "train.epochs: low 2 is not below high 1",
+        "freeze: 3 is one value; give several as [a, b], or low and high",
+    ]
+
+
 def test_files_that_are_no_search(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_space(tmp_path / "none.yaml")

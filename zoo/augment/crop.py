@@ -1,25 +1,33 @@
-"""The random crop that imgaug lacks."""
+"""The random crop that imgaug lacks, for each of the ways to fit an image."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
-from zoo.augment.view import View
+from zoo.augment.fit import border_colour
+from zoo.augment.view import Region, View, Window, resample_filter
+from zoo.preprocess import Preprocess
 
-__all__ = ["RATIO", "Crop", "random_crop"]
+__all__ = ["RATIO", "Crop", "PaddedCrop", "random_crop", "random_view"]
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2015, "Going deeper with convolutions", section 6
+
+
+# Pixels a side below which crops have fractions of a pixel.
+_SMALL = 32
 
 
 @dataclass(frozen=True)
 class Crop(View):
     """The part `box` (left, top, right, bottom; fractions of a pixel allowed) of an image, at `size` (H, W)."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     size: tuple[int, int]
     resample: Image.Resampling
 
@@ -27,6 +35,14 @@ class Crop(View):
         """The (H, W) below which the crop would have to be enlarged."""
         left, top, right, bottom = self.box
         return math.ceil(height * self.size[0] / (bottom - top)), math.ceil(width * self.size[1] / (right - left))
+
+    def window(self, height: int, width: int) -> Window:
+        return Window(self.box, self.size, self.resample, (0, 0, self.size[1], self.size[0]))
+
+    def part(self, height: int, width: int) -> tuple[Region, Crop]:
+        left, top, right, bottom = self.box
+        x, y, end_x, end_y = int(left), int(top), min(width, math.ceil(right)), min(height, math.ceil(bottom))
+        return (x, y, end_x, end_y), replace(self, box=(left - x, top - y, right - x, bottom - y))
 
     def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
         x, y = image.width / width, image.height / height
@@ -37,6 +53,59 @@ class Crop(View):
         right, bottom = min(right - whole[0], part.width), min(bottom - whole[1], part.height)
         box = (left - whole[0], top - whole[1], right, bottom)
         return part.resize((self.size[1], self.size[0]), self.resample, box)
+
+
+@dataclass(frozen=True)
+class PaddedCrop(View):
+    """`crop` in the middle of an image of `size` (H, W), with a border in the mean colour of `preprocess` around it."""
+
+    crop: Crop
+    size: tuple[int, int]
+    preprocess: Preprocess
+
+    def at_least(self, height: int, width: int) -> tuple[int, int]:
+        return self.crop.at_least(height, width)
+
+    def part(self, height: int, width: int) -> tuple[Region, View]:
+        region, crop = self.crop.part(height, width)
+        return region, replace(self, crop=crop)
+
+    def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
+        colour = border_colour(self.preprocess, len(image.getbands()), plane)
+        padded = Image.new(image.mode, self.size[::-1], colour if len(colour) > 1 else colour[0])
+        middle = self.crop.cut(image, height, width)
+        padded.paste(middle, ((padded.width - middle.width) // 2, (padded.height - middle.height) // 2))
+        return padded
+
+
+def random_view(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    preprocess: Preprocess,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> View:
+    """A random crop, by `random_crop`, that looks as the evaluation view of `preprocess` does.
+
+    Crop mode "center": `ratio` is the crop's own, and it is enlarged to the model's shape. "squash": it is that of the
+    crop in the squashed image. "border": `ratio` is relative to the image's own shape, and the crop keeps its own and
+    gets a border, as the whole image does.
+    """
+    size, resample = (preprocess.height, preprocess.width), resample_filter(preprocess.interpolation)
+    if preprocess.crop_mode not in ("squash", "border"):
+        return random_crop(height, width, rng, size=size, scale=scale, ratio=ratio, resample=resample)
+    frame = size if preprocess.crop_mode == "squash" else (1, 1)
+    drawn = random_crop(*frame, rng, size=size, scale=scale, ratio=ratio, resample=resample)
+    x, y = width / frame[1], height / frame[0]
+    left, top, right, bottom = drawn.box
+    box = (left * x, top * y, right * x, bottom * y)
+    if preprocess.crop_mode == "squash":
+        return replace(drawn, box=box)
+    shrink = max((box[3] - box[1]) / size[0], (box[2] - box[0]) / size[1])
+    inner = (max(1, round((box[3] - box[1]) / shrink)), max(1, round((box[2] - box[0]) / shrink)))
+    return PaddedCrop(Crop(box, inner, resample), size, preprocess)
 
 
 def random_crop(
@@ -67,4 +136,17 @@ def random_crop(
         aspect = min(max(width / height, ratio[0]), ratio[1])
         w, h = min(float(width), height * aspect), min(float(height), width / aspect)
         left, top = (width - w) / 2, (height - h) / 2
-    return Crop((left, top, left + w, top + h), size, resample)
+    return Crop(_on_grid((left, top, left + w, top + h), height, width, size), size, resample)
+
+
+def _on_grid(box: Box, height: int, width: int, size: tuple[int, int]) -> Box:
+    """`box` with its corners on whole pixels, also of the picture as a decoder may reduce it by 2, 4 or 8 for `size`:
+    so it is read in less time. Not of small images, of which there would be few different crops."""
+    if min(height, width) < _SMALL:
+        return box
+    left, top, right, bottom = box
+    shrink = min((bottom - top) / size[0], (right - left) / size[1])
+    step = next(s for s in (8, 4, 2, 1) if shrink >= s or s == 1)
+    left, top = step * round(left / step), step * round(top / step)
+    right, bottom = min(width, step * round(right / step)), min(height, step * round(bottom / step))
+    return left, top, max(right, left + 1), max(bottom, top + 1)

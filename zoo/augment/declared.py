@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.augment.crop import RATIO, random_crop
+from zoo.augment.crop import RATIO, random_view
 from zoo.augment.fit import Fit
 from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
 from zoo.augment.imgaug_spec import IMGAUG_REFUSES, Reader, one_line
 from zoo.augment.presets import span
 from zoo.augment.result import as_input
-from zoo.augment.view import View, resample_filter
+from zoo.augment.view import View
 from zoo.components import check_params
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
@@ -50,7 +50,6 @@ class Declared:
         ratio: Sequence[float] = RATIO,
     ) -> None:
         self.preprocess = preprocess
-        self.resample = resample_filter(preprocess.interpolation)
         self.scale = None if scale is None else span(scale, "scale", 0.001, 1)
         self.ratio = span(ratio, "ratio", 0.01, 100)
         reader, steps = _read(pipeline)
@@ -62,8 +61,7 @@ class Declared:
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         if self.scale is None:
             return Fit(self.preprocess)
-        size = (self.preprocess.height, self.preprocess.width)
-        return random_crop(height, width, rng, size=size, scale=self.scale, ratio=self.ratio, resample=self.resample)
+        return random_view(height, width, rng, preprocess=self.preprocess, scale=self.scale, ratio=self.ratio)
 
     def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         try:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.augment.crop import RATIO, random_crop
+from zoo.augment.crop import RATIO, random_view
 from zoo.augment.fit import Fit
-from zoo.augment.view import View, resample_filter, to_array, to_pil
+from zoo.augment.resize import mirrored
+from zoo.augment.view import View, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
@@ -61,7 +62,7 @@ class Plain:
 
 
 class Light:
-    """Random resized crop, mirror, brightness, contrast and saturation within ± the given shares.
+    """Random resized crop (`random_view`), mirror, brightness, contrast and saturation within ± the given shares.
 
     scale: share of the area that the crop keeps. ratio: its width/height. brightness, contrast, saturation: factors
     are drawn from 1 ± the number.
@@ -80,8 +81,7 @@ class Light:
         contrast: float = 0.2,
         saturation: float = 0.2,
     ) -> None:
-        self.size = (preprocess.height, preprocess.width)
-        self.resample = resample_filter(preprocess.interpolation)
+        self.preprocess = preprocess
         self.flips = flips
         self.scale = span(scale, "scale", 0.001, 1)
         self.ratio = span(ratio, "ratio", 0.01, 100)
@@ -90,9 +90,7 @@ class Light:
         self.saturation = amount(saturation, "saturation", 1)
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
-        return random_crop(
-            height, width, rng, size=self.size, scale=self.scale, ratio=self.ratio, resample=self.resample
-        )
+        return random_view(height, width, rng, preprocess=self.preprocess, scale=self.scale, ratio=self.ratio)
 
     def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         mirror = self.flips and rng.random() < 0.5
@@ -110,11 +108,11 @@ def jitter(image: Pixels, brightness: float, contrast: float, saturation: float,
         table = brightness * (contrast * levels + (1 - contrast) * image.mean())
         mapped: Pixels = np.clip(table + 0.5, 0, 255).astype(np.uint8)[image]
         return mapped[:, ::-1] if mirror else mapped
-    picture = to_pil(image)
-    if mirror:  # here, as NumPy takes four times as long to copy rows backwards
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if mirror:
+        image = mirrored(image)
     if (brightness, contrast, saturation) == (1, 1, 1):
-        return to_array(picture)
+        return image
+    picture = to_pil(image)
     grey = picture.convert("L")
     counts = np.asarray(grey.histogram(), dtype=np.float64)
     mean = float(counts @ levels / counts.sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from PIL import Image
 
 from zoo.errors import UsageError, nearest
 
-__all__ = ["RESAMPLE", "View", "resample_filter", "to_array", "to_pil"]
+__all__ = ["RESAMPLE", "Region", "View", "Window", "resample_filter", "to_array", "to_pil"]
 
 Pixels = NDArray[np.uint8]
+Region = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 # Pillow's filters; all but nearest average over the source pixels when they shrink (antialiasing).
 RESAMPLE = {
@@ -23,6 +25,17 @@ RESAMPLE = {
     "hamming": Image.Resampling.HAMMING,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+@dataclass(frozen=True)
+class Window:
+    """A view in numbers: the part `box` of an image (fractions of a pixel allowed), resized to `size` (H, W), and of
+    that `cut`."""
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    resample: Image.Resampling
+    cut: Region
 
 
 class View(ABC):
@@ -38,6 +51,14 @@ class View(ABC):
 
         `plane` is the channel that a grey image stands for.
         """
+
+    def window(self, height: int, width: int) -> Window | None:
+        """This view of an image of (height, width) in numbers, None if they do not say it all."""
+        return None
+
+    def part(self, height: int, width: int) -> tuple[Region, View]:
+        """What this view needs of an image of (height, width), and the view that, of this part, is the same."""
+        return (0, 0, width, height), self
 
     def apply(self, image: Pixels) -> Pixels:
         """This view of an (H, W, C) array."""

@@ -42,6 +42,7 @@ def _root(
 def _register() -> None:
     from zoo.cli.augment import augment
     from zoo.cli.bench import bench
+    from zoo.cli.cache import cache
     from zoo.cli.check import check
     from zoo.cli.demo import demo
     from zoo.cli.evaluate import evaluate
@@ -69,6 +70,7 @@ def _register() -> None:
     app.command("fetch")(fetch)
     app.command("augment")(augment)
     app.command("bench")(bench)
+    app.command("cache")(cache)
     app.command("recipes")(recipes)
     app.command("demo")(demo)
 

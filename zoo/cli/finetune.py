@@ -33,10 +33,14 @@ def finetune(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="PATH|NAME", help="folder of images, CSV or TSV table, or digits (default: digits)"),
+        typer.Option(
+            metavar="PATH|NAME",
+            help="folder, .zip or .tar of images; table (.csv, .tsv, .jsonl, .parquet) or list (.txt) of them; "
+            "hf:NAME; torchvision:NAME; digits (default: digits)",
+        ),
     ] = None,
     val: Annotated[
-        str | None, typer.Option(metavar="PATH", help="folder or table of validation images, if not inside --data")
+        str | None, typer.Option(metavar="PATH", help="validation images of the same kind, if not inside --data")
     ] = None,
     task: Annotated[
         str | None,
@@ -54,6 +58,24 @@ def finetune(
     ] = None,
     split_column: Annotated[
         str | None, _opt("--split-column", help="of a table: train, val …", panel=_DATA, metavar="NAME")
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        _opt("--group-column", help="of a table: equal cells stay on one side of a split", panel=_DATA, metavar="NAME"),
+    ] = None,
+    folds: Annotated[int | None, _opt("--folds", help="parts to validate on in turn", panel=_DATA, metavar="K")] = None,
+    fold: Annotated[int | None, _opt("--fold", help="with --folds: which, from 1", panel=_DATA, metavar="I")] = None,
+    split: Annotated[
+        str | None, _opt("--split", help="the split of a run, or a file of names", panel=_DATA, metavar="RUN|FILE")
+    ] = None,
+    balance: Annotated[
+        str | None, _opt("--balance", help="how often an epoch shows a class: none, oversample, sqrt", panel=_DATA)
+    ] = None,
+    fit: Annotated[
+        str | None, _opt("--fit", help="images of other shapes: crop, squash or pad", panel=_DATA, metavar="MODE")
+    ] = None,
+    norm: Annotated[
+        str | None, _opt("--norm", help="mean and deviation of the channels: model or data", panel=_DATA)
     ] = None,
     classes: Annotated[
         int | None,
@@ -153,8 +175,8 @@ def finetune(
 ) -> None:
     """Train a model on a folder or a table of images.
 
-    The folder holds one subfolder a class, or train/ and val/ with those; a table (CSV, TSV) names images and what
-    they show. Without --data the embedded digits are used.
+    The folder holds one subfolder a class, or train/ and val/ with those; a table names images and what they show.
+    Without --data the embedded digits are used.
     Prints the run's directory on stdout; progress and what was decided go to stderr.
     """
     from zoo.recipe import dump, parse_assignments
@@ -165,8 +187,9 @@ def finetune(
 
     options = Options(
         task=task, data=data, val=val, image_column=image_column, label_column=label_column or None,
-        label_separator=label_separator, split_column=split_column, classes=classes, in_chans=in_chans,
-        img_size=img_size, drop=drop, drop_path=drop_path, pool=pool, weights=weights, freeze=freeze, recipe=recipe,
+        label_separator=label_separator, split_column=split_column, group_column=group_column, folds=folds, fold=fold,
+        split=split, balance=balance, fit=fit, norm=norm, classes=classes, in_chans=in_chans, img_size=img_size,
+        drop=drop, drop_path=drop_path, pool=pool, weights=weights, freeze=freeze, recipe=recipe,
         settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr, head_lr=head_lr,
         layer_decay=layer_decay, weight_decay=weight_decay, opt=opt, sched=sched, warmup_epochs=warmup_epochs,
         loss=loss, class_weights=class_weights, grad_accum_steps=grad_accum_steps, clip_grad=clip_grad,

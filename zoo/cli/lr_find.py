@@ -112,17 +112,23 @@ def lr_find(
 
 
 def _show(found: LrFinding) -> None:
-    """The smoothed curve lying on its side: a row for every few rates, a bar for the loss."""
+    """The smoothed curve lying on its side: a row for every few rates, a bar for the loss above its lowest.
+
+    What rises far above the loss of the start would flatten the fall: there the bars are cut.
+    """
     every = math.ceil(len(found.rates) / _ROWS)
     shown = list(range(0, len(found.rates), every))
     suggested = None
     if found.suggestion is not None:
         wanted = found.suggestion
         suggested = min(shown, key=lambda i: abs(math.log(found.rates[i] / wanted)))
-    top = max((found.smoothed[i] for i in shown if math.isfinite(found.smoothed[i])), default=1.0)
+    finite = [found.smoothed[i] for i in shown if math.isfinite(found.smoothed[i])]
+    lowest, begin = min(finite, default=0.0), max(finite[: max(len(finite) // 2, 1)], default=1.0)
+    top = min(max(finite, default=1.0), lowest + 1.5 * (begin - lowest))
     rows = []
     for i in shown:
         loss = found.smoothed[i]
-        bar = "█" * round(_BAR * max(loss, 0.0) / top) if math.isfinite(loss) and top > 0 else ""
+        height = min((loss - lowest) / (top - lowest), 1.0) if top > lowest else 0.0
+        bar = "█" * (1 + round((_BAR - 1) * height)) if math.isfinite(loss) else ""
         rows.append((f"{found.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
-    output.print_table(("rate", "loss", ""), rows, right=(1,))
+    output.print_table(("rate", "loss", "above the lowest"), rows, right=(1,))

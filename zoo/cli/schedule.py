@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["schedule"]
 
-_COLUMNS = 8  # of rates on a terminal; neighbours with the same rates share one
+_COLUMNS = 8  # of rates on a terminal; groups with the same rates share one
+_ROWS = 24
 
 
 def schedule(
@@ -31,18 +33,25 @@ def schedule(
         typer.Option(help="a name from `zoo list` (default: the recipe's)", autocompletion=complete_model),
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="PATH|NAME", help="as for finetune (default: digits)")] = None,
-    freeze: Annotated[str | None, typer.Option(metavar="PLAN", help="as for finetune")] = None,
+    val: Annotated[str | None, typer.Option(metavar="PATH", help="as for finetune")] = None,
+    task: Annotated[str | None, typer.Option(help="single-label, multi-label or regression")] = None,
+    in_chans: Annotated[int | None, typer.Option(help="input channels")] = None,
+    img_size: Annotated[int | None, typer.Option(help="pixels (default: the model's)")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="none, backbone, N groups, a group, or globs")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", "-e", help="passes over the training images")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    grad_accum_steps: Annotated[int | None, typer.Option(help="batches an optimizer step")] = None,
     lr: Annotated[float | None, typer.Option(help="learning rate")] = None,
     head_lr: Annotated[float | None, typer.Option(help="learning rate of the head")] = None,
-    layer_decay: Annotated[float | None, typer.Option(help="factor on the rate for each group below the head")] = None,
+    layer_decay: Annotated[float | None, typer.Option(help="factor on the rate a group further from the head")] = None,
     opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
     sched: Annotated[str | None, typer.Option(help="schedule, or module:attribute")] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(help="epochs of linear rise before the schedule")] = None,
+    warmup_epochs: Annotated[float | None, typer.Option(help="linear rise before the schedule")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="draw the curves there, as PNG")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="every update's rates as JSON on stdout")] = False,
 ) -> None:
@@ -55,39 +64,42 @@ def schedule(
     from zoo.workflows.settle import Options
 
     options = Options(
-        data=data, freeze=freeze, epochs=epochs, batch_size=batch_size, lr=lr, head_lr=head_lr,
-        layer_decay=layer_decay, opt=opt, sched=sched, warmup_epochs=warmup_epochs,
+        data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, freeze=freeze, epochs=epochs,
+        batch_size=batch_size, grad_accum_steps=grad_accum_steps, lr=lr, head_lr=head_lr, layer_decay=layer_decay,
+        opt=opt, sched=sched, warmup_epochs=warmup_epochs,
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
     found = run_schedule(recipe, model=model, plot=plot, **options)
     if as_json:
         output.print_json(found.to_dict())
     elif output.is_terminal(sys.stdout):
-        names, rows = _shared(found)
-        title = f"{found.name}: {found.epochs} epochs of {found.updates:,} updates" + (
-            f", {found.warmup:,} updates of warm-up" if found.warmup else ""
-        )
-        output.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
+        _show(found)
     else:
         output.print_tsv([("epoch", *found.names)])
-        output.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(found.by_epoch()))
+        output.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(found.by_epoch().tolist()))
     for text in found.notes:
         output.note(text)
     if found.plot is not None:
         output.note(f"curves drawn: {found.plot}")
 
 
-def _shared(found: ScheduleCurves) -> tuple[list[str], list[list[str]]]:
-    """Columns of groups whose rates agree throughout; the middle ones are left out if they are too many."""
-    columns: dict[tuple[float, ...], list[str]] = {}
-    for name, rates in zip(found.names, found.rates, strict=True):
-        columns.setdefault(rates, []).append(name)
-    names = [n[0] if len(n) == 1 else f"{n[0]} … {n[-1]}" for n in columns.values()]
-    shown = list(range(len(names)))
-    if len(names) > _COLUMNS:
-        shown = [*shown[: _COLUMNS // 2], *shown[-(_COLUMNS // 2) :]]
-    curves = list(columns)
+def _show(found: ScheduleCurves) -> None:
+    """A column for all groups whose rates agree throughout; of too many epochs only every few, and the last."""
+    curves = found.shared()
+    half = _COLUMNS // 2
+    shown: list[tuple[str, Any]] = list(curves)
+    if len(curves) > _COLUMNS:
+        shown = [*curves[:half], ("…", None), *curves[-half:]]
+    epochs = list(range(0, found.epochs, math.ceil(found.epochs / _ROWS)))
+    epochs += [found.epochs - 1] if epochs[-1] != found.epochs - 1 else []
     rows = [
-        [str(epoch + 1), *(f"{curves[i][epoch * found.updates]:.3g}" for i in shown)] for epoch in range(found.epochs)
+        (epoch + 1, *("…" if rates is None else f"{rates[epoch * found.updates]:.3g}" for _, rates in shown))
+        for epoch in epochs
     ]
-    return [names[i] for i in shown], rows
+    title = f"{found.name}: {found.epochs} epochs of {found.updates:,} updates"
+    title += f", {found.warmup:,} updates of warm-up" if found.warmup else ""
+    names = [name for name, _ in shown]
+    output.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
+    output.note("each rate is that of the epoch's first update")
+    if len(curves) > _COLUMNS or len(epochs) < found.epochs:
+        output.note("all of it: in a pipe (`| cat`), with --json, or drawn with --plot FILE")

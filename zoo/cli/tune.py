@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,14 +76,24 @@ def tune(
         _show(found)
     else:
         output.print_tsv(
-            (t.number, t.state, None if t.value is None else f"{t.value:.6g}", found.run_of(t), *t.values.values())
+            (
+                t.number,
+                t.state,
+                None if t.value is None else f"{t.value:.6g}",
+                found.run_of(t),
+                *(_cell(t.values.get(key)) for key in found.best.values),
+            )
             for t in found.trials
         )
     for text in found.notes:
         output.note(text)
     pictures = ["history.png", *(["importance.png"] if found.importance else [])]
     output.note(f"wrote best.yaml, {' and '.join(pictures)} to {found.folder}")
-    output.note(f"next: zoo finetune --recipe {found.best_recipe}")
+    output.note(f"next: zoo finetune --recipe {shlex.quote(str(found.best_recipe))}")
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list | bool) else value
 
 
 def _show(found: Search) -> None:

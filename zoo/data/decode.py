@@ -1,234 +1,212 @@
-"""A file → (H, W, C) uint8, or an `UnreadableImage` with the reason. The rules for pixels are stated here.
+"""A file → (H, W, C) uint8, or an `UnreadableImage` with the reason. The rules for pixels; docs/pixels.md has a table.
 
-- EXIF orientation is applied. Of a moving picture or a file of several pages the first is read.
-- Transparency (alpha, or a palette's transparent entry) is composited over white, as a web page would show it.
-- 16-bit levels are scaled by 255/65535: by the type's range, not the image's, so that equal values stay equal.
-- Floating point levels must lie in 0..1 (scaled by 255) or else in 0..255 (rounded); NaN and anything else is refused.
-- Grey is repeated in three channels for a model of three; colour becomes luminance (ITU-R 601) for a model of one.
+- EXIF orientation is applied. Of a moving picture the first frame is read; pages of a TIFF: `zoo.data.tiff`.
+- Transparency (alpha, or a palette's transparent entry) is composited over white, as a web page would show it; if four
+  channels are asked for (of grey: two), it is the last of them.
+- Levels of more than 8 bits are scaled by the type's range, or the data set's where it was measured (`Levels`), not by
+  the image's own, so that equal values stay equal. NaN, infinity and negative levels are refused.
+- Grey is repeated in three channels for a model of three; colour becomes luminance (ITU-R 601) for a model of one. What
+  else has another number of channels than asked for is refused: none is left out or made up.
 - An image of more than 178,956,970 pixels (Pillow's limit) is refused as a decompression bomb.
 - A truncated file is refused, never padded.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from zoo.augment.view import View, to_array
-from zoo.errors import DataError
+from zoo.data.bands import Bands, Choose, require_fit
+from zoo.data.levels import BY_TYPE, Extent, depth_of, extent, measure, refuse_unknown
+from zoo.data.npy import MAGIC, open_npy, read_npy
+from zoo.data.picture import DEEP, ON_ITS_SIDE, ORIENTATION, deep, picture, require_mode
+from zoo.data.tiff import by_tifffile, is_tiff, pages
+from zoo.data.unreadable import (
+    BROKEN,
+    EXTENSIONS,
+    UnreadableImage,
+    is_image_name,
+    not_a_file,
+    reason_of,
+    shown,
+    what_starts_so,
+)
+from zoo.preprocess import Levels
 
 __all__ = [
     "EXTENSIONS",
     "Choose",
     "UnreadableImage",
+    "band_facts",
+    "check_bytes",
     "check_image",
     "is_image_name",
+    "level_range",
+    "not_a_file",
+    "read_bytes",
     "read_image",
-    "require_channels",
+    "read_pil",
+    "read_preview",
     "shown",
 ]
 
 Pixels = NDArray[np.uint8]
-Choose = Callable[[int, int], View]
-
-# File name endings that are taken for images; what Pillow reads without further libraries.
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif"}
-    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2"}
-)
-
-# What Pillow's decoders raise on damaged files; SyntaxError is its PNG reader's "broken file".
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-_ORIENTATION = 0x0112
-_ON_ITS_SIDE = 5  # EXIF orientations from here on swap width and height
-_WIDE_INTEGER = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+Opened = Image.Image | Bands
 
 
-class _UnknownScale(ValueError):
-    """Sound levels whose meaning as grey levels is not known."""
-
-
-class UnreadableImage(DataError):
-    """`path` holds no readable image; `reason` says why."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"cannot read {shown(path)}: {reason}", "replace or remove the file")
-        self.path = path
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
-        return UnreadableImage, (self.path, self.reason)
-
-
-def shown(path: str) -> str:
-    """`path` fit to print: bytes that are no valid UTF-8 become replacement characters."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
-def require_channels(channels: int) -> None:
-    """Raises DataError unless image files can be read with that many channels."""
-    if channels not in (1, 3):
-        raise DataError(
-            f"image files are read with 1 or 3 channels, not {channels}", "use a model with 1 or 3 input channels"
-        )
-
-
-def read_image(path: str, channels: int, choose: Choose | None = None) -> Pixels:
+def read_image(path: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE) -> Pixels:
     """(H, W, channels) uint8 of the file at `path`, by the rules at the top of this module.
 
-    With `choose`, only the view that it returns for the image's (height, width). A JPEG is then decoded at 1/2, 1/4 or
-    1/8 where a random crop does not have to be enlarged for it: within a grey level or so of decoding in full, and two
-    to four times as fast. Raises UnreadableImage.
+    With `choose`, only the view that it returns for the image's (height, width): a JPEG is then read by
+    `zoo.data.jpeg`, at 1/2, 1/4 or 1/8 of its size where the view leaves room. Raises UnreadableImage.
     """
-    require_channels(channels)
-    image = _open(path)
+    return _read(lambda: _open(path, path, channels), path, channels, choose, levels)
+
+
+def read_bytes(data: bytes, name: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE) -> Pixels:
+    """As `read_image`, of a file's bytes; `name` is what errors call it."""
+    return _read(lambda: _open(data, name, channels), name, channels, choose, levels)
+
+
+def read_pil(
+    image: Image.Image, name: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE
+) -> Pixels:
+    """As `read_image`, of an opened image, which is closed behind; `name` is what errors call it."""
+    return _read(lambda: image, name, channels, choose, levels)
+
+
+def read_preview(file: str | bytes, name: str, choose: Choose | None = None) -> Pixels:
+    """(H, W, 3) uint8 of a path or a file's bytes, to look at and compare by: of other channels than grey and colour
+    the first three or the first one, levels by the depth that holds the image's own. Raises UnreadableImage."""
     try:
-        with image:
-            turn = _orientation(image)
-            width, height = image.size if turn < _ON_ITS_SIDE else image.size[::-1]
-            view = choose(height, width) if choose else None
-            if view is not None:
-                h, w = view.at_least(height, width)
-                image.draft(None, (w, h) if turn < _ON_ITS_SIDE else (h, w))
-            image.load()
-            if turn != 1:
-                image = ImageOps.exif_transpose(image)
-            image = _converted(image, channels)
-            if view is not None:
-                image = view.cut(image, height, width)
-            return to_array(image)
-    except _BROKEN as e:
-        raise UnreadableImage(path, _reason(e)) from e
+        with _open(file, name, None) as opened:
+            if not isinstance(opened, Bands):
+                return picture(opened, 3, choose, BY_TYPE)
+            numbers = opened.load()
+            high = extent(numbers)[1] if numbers.dtype.kind in "uif" else 1
+            levels = Levels((depth_of(high),), (1 if high <= 1 else depth_of(high),))
+            few = numbers if opened.count in (1, 3) or opened.alpha else numbers[:, :, : 3 if opened.count > 3 else 1]
+            shown_as = Bands(few.shape[2], lambda: few, opened.kind, opened.alpha)
+            return shown_as.pixels(3, choose, levels)
+    except BROKEN as e:
+        raise UnreadableImage(name, reason_of(e)) from e
 
 
-def check_image(path: str, *, decode: bool) -> str:
+def level_range(file: str | bytes, name: str) -> Extent:
+    """The levels of an image beyond 8 bits; what cannot be read has none."""
+    try:
+        with _open(file, name, None) as opened:
+            if isinstance(opened, Bands):
+                return measure(opened.load())
+            return measure(deep(opened).load()) if opened.mode in DEEP else Extent()
+    except (UnreadableImage, *BROKEN):
+        return Extent()
+
+
+def band_facts(file: str | bytes, name: str) -> Bands | None:
+    """The header of an image that Pillow cannot read as one picture, closed; None for all others."""
+    with _open(file, name, None) as opened:
+        return opened if isinstance(opened, Bands) else None
+
+
+def check_image(path: str, *, decode: bool, channels: int | None = None) -> str:
     """Why the file at `path` is unreadable, "" if it is not. `decode`: read to the end, else only the header.
+    `channels`: that a model reads, if it is known.
 
     A JPEG's whole stream is read at an eighth of its size, which finds a missing end as a full decode would, sooner. A
     PNG's checksums are compared, which decoding does not do: a flipped bit would pass as a picture.
     """
+    return _check(lambda: _open(path, path, channels), decode=decode, channels=channels)
+
+
+def check_bytes(data: bytes, name: str, *, decode: bool, channels: int | None = None) -> str:
+    """As `check_image`, of a file's bytes."""
+    return _check(lambda: _open(data, name, channels), decode=decode, channels=channels)
+
+
+def _read(opened: Callable[[], Opened], name: str, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
     try:
-        with _open(path) as image:
+        with opened() as image:
+            if isinstance(image, Bands):
+                return image.pixels(channels, choose, levels)
+            return picture(image, channels, choose, levels)
+    except BROKEN as e:
+        raise UnreadableImage(name, reason_of(e)) from e
+
+
+def _check(opened: Callable[[], Opened], *, decode: bool, channels: int | None) -> str:
+    try:
+        with opened() as image:
+            if isinstance(image, Bands):
+                if channels is not None:
+                    require_fit(image.count, image.alpha, channels)
+                if decode:
+                    refuse_unknown(image.load())
+                return ""
+            if channels is not None:
+                require_mode(image, channels)
             if decode:
                 image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
                 image.load()
-                if image.mode in _WIDE_INTEGER or image.mode == "F":
-                    _levels(image)
+                if image.mode in DEEP:
+                    refuse_unknown(np.asarray(image))
                 if image.format == "PNG":
-                    with _open(path) as again:
-                        again.verify()
+                    with opened() as again:
+                        again.verify()  # type: ignore[union-attr]
     except UnreadableImage as e:
         return e.reason
-    except _BROKEN as e:
-        return _reason(e)
+    except BROKEN as e:
+        return reason_of(e)
     return ""
 
 
-def _open(path: str) -> Image.Image:
+def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
+    """`channels` helps to tell which axis of an array they are. Raises UnreadableImage."""
     try:
-        info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode):
-            raise UnreadableImage(path, not_a_file(info.st_mode))
-        if info.st_size == 0:
-            raise UnreadableImage(path, "empty file (zero bytes)")
-        return Image.open(path)
-    except UnidentifiedImageError:
-        raise UnreadableImage(path, _what_it_is(path)) from None
-    except _BROKEN as e:
-        raise UnreadableImage(path, _reason(e)) from e
+        if isinstance(file, str):
+            info = os.stat(file)
+            if not stat.S_ISREG(info.st_mode):
+                raise UnreadableImage(name, not_a_file(info.st_mode))
+            empty = info.st_size == 0
+        else:
+            empty = not file
+        if empty:
+            raise UnreadableImage(name, "empty file (zero bytes)")
+        try:
+            image = Image.open(file if isinstance(file, str) else io.BytesIO(file))
+        except UnidentifiedImageError:
+            return _open_other(file, name, channels)
+        if image.format != "TIFF":
+            return image
+        with image:
+            bands = pages(image, file)
+            tags = image.tag_v2  # type: ignore[attr-defined]
+        if bands is not None:
+            return bands
+        if isinstance(file, str) and tags.get(ORIENTATION, 1) >= ON_ITS_SIDE:
+            with open(file, "rb") as f:  # Pillow maps a file into memory, and then with width and height exchanged
+                return Image.open(io.BytesIO(f.read()))
+        return Image.open(file if isinstance(file, str) else io.BytesIO(file))
+    except BROKEN as e:
+        raise UnreadableImage(name, reason_of(e)) from e
 
 
-def not_a_file(mode: int) -> str:
-    """What a thing that is no regular file is. Opening a FIFO or device would wait or never end."""
-    kinds = {
-        stat.S_IFDIR: "a directory",
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return f"not a file but {kinds.get(stat.S_IFMT(mode), 'something else')}"
-
-
-def _what_it_is(path: str) -> str:
-    with open(path, "rb") as f:
-        start = f.read(64).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
-        return "not an image: the file holds " + ("SVG or XML" if start.startswith((b"<?xml", b"<svg")) else "HTML")
-    if start.startswith(b"version https://git-lfs"):
-        return "not an image: a Git LFS pointer (run git lfs pull)"
-    return "not an image that Pillow can identify"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, a possible decompression bomb"
-    if isinstance(error, _UnknownScale):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    text = str(error) or type(error).__name__
-    return "truncated file" if "truncated" in text.lower() else f"damaged file ({text})"
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except _BROKEN:  # damaged camera data beside sound pixels: as if there were none
-        return 1
-    return value if value in range(2, 9) else 1
-
-
-def _converted(image: Image.Image, channels: int) -> Image.Image:
-    """`image` in mode "L" or "RGB", by the rules at the top of this module."""
-    if image.mode in _WIDE_INTEGER or image.mode == "F":
-        image = Image.fromarray(_levels(image))
-    elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        colour = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(colour, mask=colour.getchannel("A"))
-    wanted = "L" if channels == 1 else "RGB"
-    if image.mode == wanted:
-        return image
-    # CMYK, YCbCr, LAB and HSV know the way to RGB only.
-    image = image if image.mode in ("L", "RGB", "1", "P") else image.convert("RGB")
-    return image.convert(wanted)
-
-
-def _levels(image: Image.Image) -> Pixels:
-    """(H, W) uint8 of an image with levels beyond 8 bits. Raises _UnknownScale."""
-    levels = np.asarray(image, dtype=np.float32)
-    low, high = float(levels.min()), float(levels.max())
-    if image.mode == "F":
-        if not (low >= 0 and high <= 255):  # also false for NaN
-            raise _UnknownScale(f"floating point levels from {low:g} to {high:g}; scale them to 0..1 or 0..255")
-        scale = 255.0 if high <= 1 else 1.0
+def _open_other(file: str | bytes, name: str, channels: int | None) -> Bands:
+    """What Pillow does not know."""
+    if isinstance(file, str):
+        with open(file, "rb") as f:
+            start = f.read(64)
     else:
-        if low < 0 or high > 65535:
-            raise _UnknownScale(f"levels from {low:.0f} to {high:.0f}, beyond 16 bits; scale them to 0..65535")
-        scale = 255 / 65535
-    scaled: Pixels = np.rint(levels * np.float32(scale)).astype(np.uint8)
-    return scaled
+        start = file[:64]
+    if start.startswith(MAGIC):
+        array = open_npy(file, channels) if isinstance(file, str) else read_npy(file, channels)
+        return Bands(array.shape[2], lambda: array, "NPY")
+    if is_tiff(start):
+        return by_tifffile(file)
+    raise UnreadableImage(name, what_starts_so(start))

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from zoo.data.decode import Choose
 from zoo.data.labels import from_classes
+from zoo.data.levels import Extent
 from zoo.data.source import Targets
+from zoo.data.strings import StringTable
+from zoo.preprocess import Levels
 from zoo.tasks import TaskName
 
 __all__ = ["Digits"]
@@ -43,6 +46,8 @@ class Digits:
     name: str = "digits"
     in_memory: bool = True
     skip_unreadable: bool = False
+    shards: None = None
+    groups: None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -52,12 +57,25 @@ class Digits:
     def targets(self) -> Targets:
         return from_classes(_arrays()[1], _NAMES, self.task, self.name)[0]
 
+    @property
+    def names(self) -> StringTable:
+        return StringTable(map(str, range(len(self))))
+
     def __len__(self) -> int:
         return len(_arrays()[1])
 
     def read(self, index: int, choose: Choose | None = None) -> Pixels:
         image = np.repeat(_arrays()[0][index][:, :, None], self.channels, axis=2)
         return image if choose is None else choose(*image.shape[:2]).apply(image)
+
+    def raw(self, index: int) -> bytes:
+        return bytes(_arrays()[0][index].tobytes())
+
+    def level_range(self, index: int) -> Extent:
+        return Extent()
+
+    def with_levels(self, levels: Levels) -> Digits:
+        return self
 
     def where(self, index: int) -> str:
         return f"digits[{index}]"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.cells import items_of
 from zoo.data.decode import shown
 from zoo.data.source import Targets
 from zoo.data.text_table import Troubles
@@ -21,7 +22,9 @@ __all__ = [
     "FOLDER_TARGET",
     "Classes",
     "Flags",
+    "Groups",
     "LabelReader",
+    "Lists",
     "Numbers",
     "Tags",
     "from_classes",
@@ -122,9 +125,9 @@ _KEPT_SETS = 100_000  # cells whose split is remembered
 class Flags:
     """A column of 0 and 1 for each label, named as the columns, sorted → (N, K) float32."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
-        self._columns = [array("b") for _ in names]
+        self._columns = [array("b") for _ in self._names]
 
     def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
         for name, kept, cells in zip(self._names, self._columns, columns, strict=True):
@@ -164,6 +167,47 @@ class Numbers:
 
 
 _LARGEST = float(np.finfo(np.float32).max)
+
+
+class Lists:
+    """One column of lists, each as long as `reader` has columns: its first items are the cells of the first one."""
+
+    def __init__(self, reader: LabelReader, column: str, length: int) -> None:
+        self._reader, self._column, self._length = reader, column, length
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        (cells,) = columns
+        rows = [items_of(cell) for cell in cells]
+        for i, items in enumerate(rows):
+            if len(items) != self._length:
+                what = f"a list of {len(items)} items" if items else "no list"
+                troubles.add(f"{what} in column {self._column!r} instead of {self._length}", lines[i])
+                rows[i] = ["0"] * self._length
+        self._reader.add(lines, list(zip(*rows, strict=True)), troubles)
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        return self._reader.finish()
+
+
+class Groups:
+    """One column of group names → (N,) int64, numbered as they come. Several tables read by one object count alike."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._codes: dict[str, int] = {}
+        self._rows = array("q")
+
+    def add(self, lines: Sequence[int], cells: Sequence[str], troubles: Troubles) -> None:
+        for line, text in zip(lines, cells, strict=True):
+            if not text:
+                troubles.add(f"no group in column {self.column!r}", line)
+            self._rows.append(self._codes.setdefault(_nfc(text), len(self._codes)))
+
+    def finish(self) -> NDArray[np.int64]:
+        """The groups of the rows since the last time."""
+        found = np.array(self._rows, dtype=np.int64)
+        self._rows = array("q")
+        return found
 
 
 def from_classes(

@@ -1,7 +1,8 @@
 """Batches of labelled images, the same for any number of worker processes and different in every epoch.
 
 The order of an epoch comes from a generator seeded by (seed, epoch), each image's augmentation from one seeded by
-(seed, epoch, index): the batch sampler hands out (epoch, index) pairs, so that worker processes need no state.
+(seed, epoch, index) and, from its second time in an epoch on, by how often it came before: the batch sampler hands out
+(epoch, index, times before), so that worker processes need no state.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from zoo.augment.build import Augment
 from zoo.augment.fit import Fit
 from zoo.augment.view import View
 from zoo.data.decode import UnreadableImage
+from zoo.data.order import Balance, epoch_order, times_before
 from zoo.data.source import BadFile, ImageSource
 from zoo.data.verify import cores
 from zoo.errors import DataError, ZooError
@@ -28,8 +30,9 @@ from zoo.preprocess import Preprocess
 __all__ = ["Loader", "auto_workers", "make_loader"]
 
 Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
 AugmentFn = Callable[[Pixels, np.random.Generator], Pixels]
-Item = tuple[int, int]  # epoch, index
+Item = tuple[int, int, int]  # epoch, index, how often the image came before in this epoch
 
 # Bytes that the fitted images of an in-memory source may take: all digits at 224 px in RGB are 270 MB, at 32 px 5.5 MB.
 _CACHE_LIMIT = 300 << 20
@@ -57,13 +60,23 @@ def make_loader(
     workers: int,
     drop_last: bool = False,
     pin: bool = False,
+    balance: Balance = "none",
+    only: Indices | None = None,
 ) -> Loader:
     """Batches of `source`: shuffled if `train`, else in order. `augment` None: the evaluation view.
+
+    only: the images at these places, in this order, with the views that they have in a loader of all; not for `train`.
+
+    balance: which classes an epoch of `train` shows how often, see `zoo.data.order`.
 
     If a training epoch would end in a batch of one image, that image joins the batch before: batch normalisation
     cannot train on one value a channel. `pin` puts batches in page-locked memory, for faster copies to a GPU.
     """
-    sampler = _Batches(len(source), batch_size, shuffle=train, drop_last=drop_last, seed=seed)
+    order = partial(epoch_order, targets=source.targets, balance=balance, shards=source.shards) if train else None
+    if only is not None:
+        order = partial(_given, only)
+    n = len(source) if only is None else len(only)
+    sampler = _Batches(n, batch_size, order=order, drop_last=drop_last, seed=seed)
     return Loader(_Images(source, preprocess, augment, seed), sampler, workers, pin)
 
 
@@ -77,6 +90,8 @@ class Loader:
 
     def __init__(self, dataset: _Images, sampler: _Batches, workers: int, pin: bool) -> None:
         self.source = dataset.source
+        # Whether an image may look different in another epoch.
+        self.is_random = not dataset.plain
         self._sampler = sampler
         self._problems: dict[str, BadFile] = {}
         self._open: Callable[[], DataLoader[Any]] = partial(
@@ -105,6 +120,10 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration. Evaluation loaders do not depend on it."""
         self._sampler.epoch = epoch
+
+    def places(self) -> Iterator[list[int]]:
+        """The images of each batch of the epoch, by their place in the source."""
+        return ([index for _, index, _ in items] for items in self._sampler)
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -135,18 +154,25 @@ class Loader:
             ) from e
 
 
+def _given(places: Indices, n: int, *, rng: np.random.Generator) -> Indices:
+    return places
+
+
 def _as_is(batch: Any) -> Any:
     return batch
 
 
 class _Batches(Sampler[list[Item]]):
-    """Lists of (epoch, index), one a batch."""
+    """Lists of items, one a batch. order(n, rng=…): the images of a training epoch; None: all of them as they are."""
 
-    def __init__(self, n: int, batch_size: int, *, shuffle: bool, drop_last: bool, seed: int) -> None:
-        self.n, self.batch_size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, 0
+    def __init__(
+        self, n: int, batch_size: int, *, order: Callable[..., Indices] | None, drop_last: bool, seed: int
+    ) -> None:
+        self.n, self.batch_size, self.seed, self.epoch = n, batch_size, seed, 0
+        self._order = order
         full, rest = divmod(n, batch_size)
         self._sizes = [batch_size] * full
-        if rest == 1 and shuffle and full and not drop_last:
+        if rest == 1 and order is not None and full and not drop_last:
             self._sizes[-1] += 1
         elif rest and not drop_last:
             self._sizes.append(rest)
@@ -161,17 +187,21 @@ class _Batches(Sampler[list[Item]]):
     def __iter__(self) -> Iterator[list[Item]]:
         epoch = self.epoch
         order = np.arange(self.n)
-        if self.shuffle:
-            order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, epoch))).permutation(self.n)
+        if self._order is not None:
+            order = self._order(
+                self.n, rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, epoch)))
+            )
+        before = times_before(order)
         start = 0
         for size in self._sizes:
-            yield [(epoch, int(i)) for i in order[start : start + size]]
+            part = slice(start, start + size)
+            yield [(epoch, i, k) for i, k in zip(order[part].tolist(), before[part].tolist(), strict=True)]
             start += size
 
 
 @dataclass
 class _Images(Dataset[Any]):
-    """(epoch, index) pairs → a batch. Fitted images of an in-memory source without augmentation are kept."""
+    """Items → a batch. Fitted images of an in-memory source without augmentation are kept."""
 
     source: ImageSource
     preprocess: Preprocess
@@ -183,8 +213,8 @@ class _Images(Dataset[Any]):
         self._view = Fit(self.preprocess)
         self._cache: Pixels | None = None
         shape = (self.preprocess.height, self.preprocess.width, self.source.channels)
-        plain = self.augment is None or (isinstance(self.augment, Augment) and not self.augment.is_random)
-        self._caches = self.source.in_memory and plain and len(self.source) * int(np.prod(shape)) <= _CACHE_LIMIT
+        self.plain = self.augment is None or (isinstance(self.augment, Augment) and not self.augment.is_random)
+        self._caches = self.source.in_memory and self.plain and len(self.source) * int(np.prod(shape)) <= _CACHE_LIMIT
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
@@ -199,18 +229,18 @@ class _Images(Dataset[Any]):
         return torch.from_numpy(pixels).permute(0, 3, 1, 2), targets, bad
 
     def _batch(self, items: Sequence[Item]) -> tuple[Pixels, list[int], list[BadFile]]:
-        indices = [index for _, index in items]
+        indices = [index for _, index, _ in items]
         if self._caches:
             if self._cache is None:
-                self._cache = np.stack([self._item(0, i) for i in range(len(self.source))])
+                self._cache = np.stack([self._item(0, i, 0) for i in range(len(self.source))])
             return self._cache[indices], indices, []
         shape = (len(items), self.preprocess.height, self.preprocess.width, self.source.channels)
         pixels = np.empty(shape, np.uint8)
         kept: list[int] = []
         bad: list[BadFile] = []
-        for epoch, index in items:
+        for epoch, index, before in items:
             try:
-                pixels[len(kept)] = self._item(epoch, index)
+                pixels[len(kept)] = self._item(epoch, index, before)
             except UnreadableImage as e:
                 if not self.source.skip_unreadable:
                     raise
@@ -222,10 +252,11 @@ class _Images(Dataset[Any]):
     def _fit(self, height: int, width: int) -> View:
         return self._view
 
-    def _item(self, epoch: int, index: int) -> Pixels:
+    def _item(self, epoch: int, index: int, before: int) -> Pixels:
         if self.augment is None:
             return self.source.read(index, self._fit)
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, epoch, index)))
+        again = (before,) if before else ()
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, epoch, index, *again)))
         if isinstance(self.augment, Augment):
             return self.augment.see(partial(self.source.read, index), rng)
         return self.augment(self.source.read(index), rng)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import numpy as np
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 from zoo.data.columns import UNNAMED, Columns
 from zoo.data.decode import shown
 from zoo.data.digits import Digits
+from zoo.data.divide import Division
 from zoo.data.file_source import FileSource, Parts, relabel
 from zoo.data.folder import folder_eval, folder_parts, require_path
+from zoo.data.kinds import open_found, open_parts, plain_task, refuse_columns
 from zoo.data.labels import listed
 from zoo.data.source import BadFile, Data, ImageSource, Subset
-from zoo.data.split import hold_out
-from zoo.data.table import table_eval, table_parts
-from zoo.data.text_table import is_table_name
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
@@ -36,50 +34,48 @@ def open_data(
     val: str | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
+    folds: int | None = None,
+    fold: int | None = None,
+    saved_split: str | None = None,
     channels: int = 3,
     unreadable: Unreadable = "error",
     expected_classes: tuple[str, ...] | None = None,
     task: str = "auto",
     columns: Columns = UNNAMED,
 ) -> Data:
-    """Open `source`: "digits", a folder ROOT/train + ROOT/val (validation, test), or ROOT/<class> which is split, or a
-    CSV or TSV table of paths and labels.
+    """Open `source`: "digits", a folder ROOT/train + ROOT/val (validation, test), or ROOT/<class> which is split, a zip
+    or tar of such a folder, WebDataset shards (a pattern, a folder of tars, one tar), a table of images and labels
+    (CSV, TSV, JSONL, Parquet, a list of files, a folder with one of those for it, "hf:NAME"), or "torchvision:NAME".
 
     val: a folder of class folders to validate on instead, beside a table another table. val_fraction, seed: of the
-    split, where one is made. channels: 1 or 3, the model's. unreadable: "error" refuses a data set with missing or
-    unreadable files and lists them; "skip" leaves them out before the split and records them in `Data.problems`; none
-    is ever replaced by another image. Up to 20,000 files are decoded in full to find them (`zoo.data.verify`).
+    split, where one is made; folds: it is the one numbered `fold`, from 1, of so many that cover all images;
+    saved_split: the file or run that it is taken from (`zoo.data.saved_split`). channels: 1 or 3, the model's.
+    unreadable: "error" refuses a data set with missing or unreadable files and lists them; "skip" leaves them out
+    before the split and records them in `Data.problems`; none is ever replaced by another image. Up to 20,000 files are
+    decoded in full to find them (`zoo.data.verify`).
     expected_classes: names of classes, labels or targets in a model's order; the data must have the same, and its
     targets follow that order. task: a name of `zoo.tasks`, or "auto": single-label for class folders and digits, by
-    the rule of `zoo.data.columns.decide` for a table. columns: of a table, where its own names do not say it.
+    the rule of `zoo.data.decide` for a table. columns: of a table, where its own names do not say it.
 
     Raises DataError: no such path, no images, images outside class folders, one class only, a class with one image
     where a split is made, different classes in training and validation, unreadable files, labels that do not serve the
     task; of a table also rows that are wrong, by line. UsageError: columns that do not exist or fit.
     """
     skip = _skips(unreadable)
+    division = Division(val_fraction, seed, folds, fold, saved_split)
     if task != "auto":
         get_task(task)
     if source == "digits":
         if val is not None:
             raise UsageError("digits brings its own validation images", "leave --val out, or use --data FOLDER")
-        _refuse_columns(columns, source)
-        return _digits(
-            "single-label" if task == "auto" else get_task(task).name, val_fraction, seed, channels, expected_classes
-        )
-    path = require_path(source)
-    if _is_table(path):
-        other = None if val is None else require_path(val)
-        if other is not None and not _is_table(other):
-            raise UsageError(
-                f"{shown(source)} is a table, but --val {shown(str(val))} is none", "give a table for both"
-            )
-        parts = table_parts(path, other, columns=columns, task=task, channels=channels, skip_unreadable=skip)
-    else:
-        _refuse_columns(columns, source)
-        chosen: TaskName = "single-label" if task == "auto" else get_task(task).name
-        parts = folder_parts(path, val, task=chosen, channels=channels, skip_unreadable=skip)
-    return _finish(source, parts, expected_classes, val_fraction, seed)
+        refuse_columns(columns, source)
+        return _digits(plain_task(task), division, channels, expected_classes)
+    parts = open_parts(source, val, columns=columns, task=task, channels=channels, skip_unreadable=skip)
+    if parts is None:
+        path = require_path(source)
+        refuse_columns(columns, source)
+        parts = folder_parts(path, val, task=plain_task(task), channels=channels, skip_unreadable=skip)
+    return _finish(source, parts, expected_classes, division)
 
 
 def open_eval(
@@ -90,6 +86,9 @@ def open_eval(
     split: str | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
+    folds: int | None = None,
+    fold: int | None = None,
+    saved_split: str | None = None,
     unreadable: Unreadable = "error",
     task: str = "single-label",
     columns: Columns = UNNAMED,
@@ -97,7 +96,7 @@ def open_eval(
     """Images to evaluate a model with these classes (labels, targets) and task on, and the files left out. Targets
     follow the model's order.
 
-    "digits": the held-out part of the split that `open_data` makes with the same `val_fraction` and `seed`. A folder:
+    "digits": the held-out part of the split that `open_data` makes with the same arguments. A folder:
     ROOT/`split` if given, else ROOT/val (validation, test) if there is a ROOT/train or it is the only kind of
     folder, else ROOT/<class> whole. A table: the rows of part `split`, else of its val (or test) part, else all.
     columns: of a table; without meaning for the others, so that what a run recorded may always be given. Classes and
@@ -107,15 +106,11 @@ def open_eval(
     skip = _skips(unreadable)
     chosen = get_task(task).name
     if source == "digits":
-        return _digits(chosen, val_fraction, seed, channels, classes).val, ()
-    path = require_path(source)
-    if _is_table(path):
-        found = table_eval(
-            path, classes, columns=columns, task=chosen, split=split, channels=channels, skip_unreadable=skip
-        )
-    else:
-        found = folder_eval(path, task=chosen, split=split, channels=channels, skip_unreadable=skip)
-    where, what = shown(path), get_task(task).outputs
+        return _digits(chosen, Division(val_fraction, seed, folds, fold, saved_split), channels, classes).val, ()
+    found = open_found(
+        source, classes, split, columns=columns, task=chosen, channels=channels, skip_unreadable=skip
+    ) or folder_eval(require_path(source), task=chosen, split=split, channels=channels, skip_unreadable=skip)
+    where, what = shown(source), get_task(task).outputs
     unknown = [c for c in found.source.classes if c not in set(classes)]
     if unknown:
         raise DataError(
@@ -128,7 +123,7 @@ def open_eval(
     return relabel(found.source, classes), (*found.bad, *found.links)
 
 
-def _digits(task: TaskName, val_fraction: float, seed: int, channels: int, expected: tuple[str, ...] | None) -> Data:
+def _digits(task: TaskName, division: Division, channels: int, expected: tuple[str, ...] | None) -> Data:
     whole = Digits(channels=channels, task=task)
     classes = _ordered(whole.classes, expected, "digits")
     if classes != whole.classes:
@@ -136,7 +131,7 @@ def _digits(task: TaskName, val_fraction: float, seed: int, channels: int, expec
             f"digits has its classes in the order {listed(whole.classes)}, the model in {listed(classes)}",
             "train the model on digits",
         )
-    train, val, rule = hold_out(whole.targets, classes, task, fraction=val_fraction, seed=seed)
+    train, val, rule, notes = division.of(whole, task)
     return Data(
         name="digits",
         source="digits",
@@ -146,12 +141,14 @@ def _digits(task: TaskName, val_fraction: float, seed: int, channels: int, expec
         rule=rule,
         problems=(),
         flips_ok=False,
+        notes=notes,
         useful_size=_DIGITS_SIZE,
         task=task,
+        divided=True,
     )
 
 
-def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, fraction: float, seed: int) -> Data:
+def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, division: Division) -> Data:
     own = parts.train.classes
     if parts.task == "multi-label" and parts.val is not None:
         own = tuple(sorted({*own, *parts.val.classes}))
@@ -159,13 +156,16 @@ def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, fractio
     whole = relabel(parts.train, classes)
     train: ImageSource = whole
     _require_labels(whole, parts)
+    notes = [*parts.notes]
     if parts.val is not None:
+        division.refuse_given(parts.where)
         val: ImageSource = relabel(parts.val, classes)
         rule = parts.rule
     else:
-        inner, outer, rule = hold_out(whole.targets, classes, parts.task, fraction=fraction, seed=seed)
+        inner, outer, rule, said = division.of(whole, parts.task)
         train, val = Subset(whole, inner), Subset(whole, outer)
-    notes = [*parts.notes, *_absent(train, val, parts.task)]
+        notes += said
+    notes += _absent(train, val, parts.task)
     if parts.task == "regression":
         notes.append(_NO_MIRROR)
     return Data(
@@ -179,6 +179,7 @@ def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, fractio
         flips_ok=parts.mirrors and parts.task != "regression",
         notes=tuple(notes),
         task=parts.task,
+        divided=parts.val is None,
     )
 
 
@@ -228,18 +229,6 @@ def _ordered(own: tuple[str, ...], expected: tuple[str, ...] | None, where: str)
             f"{where} holds the classes {listed(own)}; expected {listed(expected)}", "give the data of the same classes"
         )
     return expected
-
-
-def _is_table(path: str) -> bool:
-    return is_table_name(path) and not os.path.isdir(path)
-
-
-def _refuse_columns(columns: Columns, source: str) -> None:
-    if columns != UNNAMED:
-        raise UsageError(
-            f"columns are those of a table, and {shown(source)} is none",
-            "leave the columns and the label separator out, or give a .csv file",
-        )
 
 
 def _skips(unreadable: str) -> bool:

@@ -57,9 +57,9 @@ def _expand(path: str) -> Iterator[str | BadFile]:
         yield path
         return
     scan = scan_folder(path)
-    if not scan.files and not scan.bad:
+    if not len(scan) and not scan.bad:
         yield BadFile(path, "a folder without images")
-    yield from (os.path.join(path, name) for name, _ in scan.files)
+    yield from (os.path.join(path, name) for name in scan.names)
     yield from scan.bad
     yield from scan.links
 
@@ -87,7 +87,7 @@ def open_images(paths: Iterable[str], *, preprocess: Preprocess, batch_size: int
 
 def _read(path: str, preprocess: Preprocess) -> Read:
     try:
-        return read_image(path, preprocess.channels, lambda height, width: Fit(preprocess))
+        return read_image(path, preprocess.channels, lambda height, width: Fit(preprocess), preprocess.levels)
     except UnreadableImage as e:
         return BadFile(e.path, e.reason)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.decode import Choose
+from zoo.data.levels import Extent
+from zoo.data.strings import StringTable
+from zoo.preprocess import Levels
 from zoo.tasks import TaskName
 
 __all__ = ["PARTS", "TRAIN_NAMES", "VAL_NAMES", "BadFile", "Data", "ImageSource", "Subset", "Targets", "flips_safe"]
@@ -57,6 +60,19 @@ class ImageSource(Protocol):
         """True if `read` costs microseconds, so that worker processes would only slow it down."""
 
     @property
+    def shards(self) -> Indices | None:
+        """(N,) int64, the shard in which each image lies, where shards are best read one after the other; None if any
+        order is as good."""
+
+    @property
+    def groups(self) -> Indices | None:
+        """(N,) int64, the group of each image, which a split keeps whole; None if each is for itself."""
+
+    @property
+    def names(self) -> StringTable:
+        """(N,) strings, by which images are known again: different for each, and the same wherever the data lie."""
+
+    @property
     def skip_unreadable(self) -> bool:
         """True if a file that proves unreadable while training is left out of its batch, False if it stops the run."""
 
@@ -65,6 +81,15 @@ class ImageSource(Protocol):
     def read(self, index: int, choose: Choose | None = None) -> Pixels:
         """(H, W, channels) uint8, RGB order: the whole image, or the view that `choose(height, width)` returns,
         which spares the decoder the rest. Raises `UnreadableImage`."""
+
+    def level_range(self, index: int) -> Extent:
+        """The levels beyond 8 bits of an image."""
+
+    def with_levels(self, levels: Levels) -> ImageSource:
+        """The same images, their levels beyond 8 bits read by this rule."""
+
+    def raw(self, index: int) -> bytes:
+        """The image as it is stored: what tells it from all others. Raises UnreadableImage."""
 
     def where(self, index: int) -> str:
         """The file's path, or "digits[12]"."""
@@ -101,6 +126,20 @@ class Subset:
         return self.source.in_memory
 
     @property
+    def shards(self) -> Indices | None:
+        shards = self.source.shards
+        return None if shards is None else shards[self.indices]
+
+    @property
+    def groups(self) -> Indices | None:
+        groups = self.source.groups
+        return None if groups is None else groups[self.indices]
+
+    @property
+    def names(self) -> StringTable:
+        return self.source.names.take(self.indices)
+
+    @property
     def skip_unreadable(self) -> bool:
         return self.source.skip_unreadable
 
@@ -109,6 +148,15 @@ class Subset:
 
     def read(self, index: int, choose: Choose | None = None) -> Pixels:
         return self.source.read(int(self.indices[index]), choose)
+
+    def level_range(self, index: int) -> Extent:
+        return self.source.level_range(int(self.indices[index]))
+
+    def with_levels(self, levels: Levels) -> Subset:
+        return replace(self, source=self.source.with_levels(levels))
+
+    def raw(self, index: int) -> bytes:
+        return self.source.raw(int(self.indices[index]))
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.indices[index]))
@@ -126,7 +174,8 @@ class Data:
     classes: names of the classes, labels or target columns. rule: one sentence, how training and validation images were
     told apart. problems: the files left out, with reasons (unreadable ones under the policy "skip", and broken links).
     notes: sentences about what was ignored or assumed. flips_ok: whether mirroring an image keeps its label.
-    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known.
+    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known. divided: whether
+    the validation images were split off here rather than given.
     """
 
     name: str
@@ -140,6 +189,10 @@ class Data:
     notes: tuple[str, ...] = ()
     useful_size: int | None = None
     task: TaskName = "single-label"
+    divided: bool = False
+
+    def with_levels(self, levels: Levels) -> Data:
+        return replace(self, train=self.train.with_levels(levels), val=self.val.with_levels(levels))
 
     def fingerprint(self) -> str:
         """16 hex digits for the run record: the same for the same training and validation images and labels."""

@@ -8,35 +8,47 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.group_split import RANGES, Strata, group_hold_out, ranks
 from zoo.data.source import Targets
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
-__all__ = ["grouped_split", "hold_out", "iterative_split", "stratified_split"]
+__all__ = ["hold_out", "images_having", "iterative_split", "ranged_split", "stratified_split"]
 
 Indices = NDArray[np.int64]
 
-# Groups by rank of a regression target: enough that both parts span its range alike, few enough to draw from each.
-_GROUPS = 10
-
 
 def hold_out(
-    targets: Targets, classes: Sequence[str], task: TaskName, *, fraction: float, seed: int
+    targets: Targets,
+    classes: Sequence[str],
+    task: TaskName,
+    *,
+    fraction: float,
+    seed: int,
+    groups: Indices | None = None,
 ) -> tuple[Indices, Indices, str]:
     """(train, val, a sentence that says how) for targets of `task`: indices in rising order, both of at least one.
 
-    The same for the same targets, fraction and seed. Raises DataError if there are too few images to divide,
-    UsageError if the fraction is not between 0 and 1.
+    groups (N,): images of the same number stay on one side. The same for the same targets, fraction, seed and groups.
+    Raises DataError if there are too few images or groups to divide, UsageError if the fraction is not between 0 and 1.
     """
-    if task == "single-label":
+    if groups is not None:
+        _require_fraction(fraction)
+        strata = Strata.of(targets, len(classes), task)
+        held_out = group_hold_out(groups, strata, fraction=fraction, seed=seed)
+        train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        part = {"single-label": "each class", "multi-label": "each label"}.get(task, f"each range of {classes[0]!r}")
+        held, there = len(np.unique(groups[val])), len(np.unique(groups))
+        how = f"{held:,} of {there:,} whole groups, near to {fraction:.3g} of {part}"
+    elif task == "single-label":
         train, val = stratified_split(np.asarray(targets, np.int64), classes, fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of each class (at least one)"
     elif task == "multi-label":
         train, val = iterative_split(targets > 0, fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of the images of each label (at least one where it has two)"
     else:
-        train, val, groups = grouped_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
-        how = f"{fraction:.3g} of each of {groups} equally large groups by {classes[0]!r}"
+        train, val, ranges = ranged_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
+        how = f"{fraction:.3g} of each of {ranges} equally large groups by {classes[0]!r}"
     n = f"{len(val):,} of {len(targets):,} images held out for validation"
     return train, val, f"{n}: {how}, drawn with seed {seed}"
 
@@ -72,19 +84,18 @@ def stratified_split(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def grouped_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
-    """(train, val, number of groups): `stratified_split` of groups of equal size by the rank of the values (N,).
+def ranged_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
+    """(train, val, number of ranges): `stratified_split` of equally large ranges of the values (N,), by their ranks.
 
-    At most ten groups, fewer where a group would have no image for one of the sides.
+    At most ten ranges, fewer where one would have no image for one of the sides.
     """
     _require_fraction(fraction)
     n = len(values)
     _require_two_images(n)
-    groups = max(1, min(_GROUPS, int(n * min(fraction, 1 - fraction))))
-    group = np.empty(n, dtype=np.int64)
-    group[np.argsort(values, kind="stable")] = np.arange(n) * groups // n
-    train, val = stratified_split(group, [str(g) for g in range(groups)], fraction=fraction, seed=seed)
-    return train, val, groups
+    ranges = max(1, min(RANGES, int(n * min(fraction, 1 - fraction))))
+    names = [str(r) for r in range(ranges)]
+    train, val = stratified_split(ranks(values, ranges), names, fraction=fraction, seed=seed)
+    return train, val, ranges
 
 
 def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
@@ -106,8 +117,7 @@ def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) 
     _require_two_images(n)
     rng = np.random.default_rng(seed)
     totals = np.count_nonzero(positive, axis=0)
-    rows, labels = np.nonzero(positive)
-    having = np.split(rows[np.argsort(labels, kind="stable")], np.cumsum(totals)[:-1])
+    having = images_having(positive)
     left = np.ones(n, dtype=bool)
     remaining = totals.copy()
     held_out = np.zeros(n, dtype=bool)
@@ -135,6 +145,13 @@ def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) 
     if held_out.all() or not held_out.any():  # so few labels and images that the shares round to nothing
         held_out[rng.integers(n)] ^= True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def images_having(positive: NDArray[np.bool_]) -> list[Indices]:
+    """The images of each label of `positive` (N, K), in rising order."""
+    rows, labels = np.nonzero(positive)
+    ends = np.cumsum(np.bincount(labels, minlength=positive.shape[1]))
+    return np.split(rows[np.argsort(labels, kind="stable")], ends[:-1])
 
 
 def _repair(

@@ -1,4 +1,4 @@
-"""Tables of images and labels: CSV and TSV files as a source."""
+"""Tables of images and labels as a source, whatever they are written in (`Cells`)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from typing import NoReturn
 
 import numpy as np
 
-from zoo.data.columns import Columns, choose, decide, survey
-from zoo.data.decode import require_channels, shown
-from zoo.data.file_source import FileSource, Found, Parts, StringTable
-from zoo.data.labels import Classes, Flags, LabelReader, Numbers, Tags, listed
+from zoo.data.cells import Cells
+from zoo.data.columns import Columns, choose
+from zoo.data.decide import decide, reader_of
+from zoo.data.decode import shown
+from zoo.data.facts import survey
+from zoo.data.file_source import FileSource, Found, Parts
+from zoo.data.labels import Groups, Tags, listed
 from zoo.data.rows import Rows
 from zoo.data.source import PARTS, TRAIN_NAMES, VAL_NAMES, flips_safe
-from zoo.data.text_table import TextTable, Troubles
+from zoo.data.strings import StringTable
+from zoo.data.text_table import Troubles
 from zoo.errors import DataError, nearest
 
 __all__ = ["Table", "table_eval", "table_parts"]
 
 
 def table_parts(
-    path: str, val: str | None, *, columns: Columns, task: str, channels: int, skip_unreadable: bool
+    cells: Cells, val: Cells | None, *, columns: Columns, task: str, channels: int, skip_unreadable: bool
 ) -> Parts:
-    """The training rows of the table at `path`, and its validation rows or those of the table `val`, if there are any.
+    """The training rows of a table, and its validation rows or those of the table `val`, if there are any.
 
     Raises DataError: what `Table` refuses, a class only in validation, an image in both.
     """
-    table = Table(path, columns, task)
+    table = Table(cells, columns, task)
     found = table.read(table.train_parts, channels=channels, skip_unreadable=skip_unreadable)
     if table.task == "single-label" and len(found.source.classes) < 2:
         raise DataError(f"one class only in {table.name}: {listed(found.source.classes)}", "a classifier needs two")
@@ -38,7 +42,9 @@ def table_parts(
     held_out = None
     rule = ""
     if val is not None:
-        other = Table(val, replace(columns, labels=table.label_names, split=None), table.task)
+        group = columns.group if columns.group in val.header else None
+        named = replace(columns, labels=table.label_names, split=None, group=group)
+        other = Table(val, named, table.task, like=table)
         held_out = other.read(None, channels=channels, skip_unreadable=skip_unreadable)
         unused, where = table.val_parts, other.name
     else:
@@ -52,6 +58,7 @@ def table_parts(
         _require_apart(found.source, held_out.source, table.name, where)
         if table.task == "single-label":
             _require_known(held_out.source, found.source.classes, where)
+        notes += _torn(found.source, held_out.source, columns.group)
         rule = (
             f"as given: {len(found.source):,} images of {table.name} for training, {len(held_out.source):,} of "
             f"{where} for validation"
@@ -70,7 +77,7 @@ def table_parts(
 
 
 def table_eval(
-    path: str,
+    cells: Cells,
     classes: tuple[str, ...],
     *,
     columns: Columns,
@@ -80,7 +87,7 @@ def table_eval(
     skip_unreadable: bool,
 ) -> Found:
     """The rows of part `split`; if that is None those of its validation (or test) part, or all if it has no parts."""
-    table = Table(path, columns, task, classes)
+    table = Table(cells, replace(columns, group=None), task, classes)
     if split is not None:
         if split.lower() not in table.parts:
             close = nearest(split, table.parts)
@@ -104,20 +111,33 @@ def table_eval(
 class Table:
     """A table after its first reading: which columns serve what, the task, and the parts that it tells apart.
 
-    `rule` is a sentence of that. `classes` are a model's: its labels or targets may be columns of the table. Raises
+    `rule` is a sentence of that. `classes` are a model's: its labels or targets may be columns of the table. like: the
+    training table, whose way to read labels and whose numbers of groups hold here too. Raises
     DataError and UsageError as `choose` and `decide` do, and if the split column holds anything but names of parts.
     """
 
-    def __init__(self, path: str, columns: Columns, task: str, classes: tuple[str, ...] | None = None) -> None:
-        self._text = TextTable(path)
-        self.name = self._text.name
-        facts, rows = survey(self._text)
+    def __init__(
+        self,
+        cells: Cells,
+        columns: Columns,
+        task: str,
+        classes: tuple[str, ...] | None = None,
+        *,
+        like: Table | None = None,
+    ) -> None:
+        self._cells = cells
+        self.name = cells.name
+        facts, rows = survey(cells)
         self._roles = choose(facts, columns, table=self.name, task=task, classes=classes)
         self.label_names = tuple(facts[i].name for i in self._roles.labels)
-        labels = [facts[i] for i in self._roles.labels]
+        self._labels = labels = [facts[i] for i in self._roles.labels]
         self.task, why = decide(labels, rows, columns, table=self.name, task=task)
         self._separator = columns.separator
-        self._flags = columns.separator is None and (len(labels) > 1 or labels[0].is_binary)
+        self.groups: Groups | None = None
+        if columns.group is not None:
+            self.groups = like.groups if like is not None else Groups(columns.group)
+        if like is not None:
+            self._labels = like._labels
         few = ", ".join(map(repr, self.label_names[:4])) + (" …" if len(labels) > 4 else "")
         self.rule = f"{self.name}: images from column {facts[self._roles.image].name!r}, labels from {few}; {why}"
         self.parts: tuple[str, ...] = ()
@@ -154,11 +174,11 @@ class Table:
         Raises DataError that lists with line numbers: cells without a path or label, labels that are none, rows that
         contradict each other, missing and unreadable files (the last two are left out with `skip_unreadable`).
         """
-        require_channels(channels)
         names, lines = StringTable(), array("q")
-        reader = self._label_reader()
-        troubles = Troubles(self.name, "mend these lines, or leave them out of the table")
-        for at, cells in self._text.blocks():
+        reader = reader_of(self._labels, self.task, self._separator)
+        unit = self._cells.unit
+        troubles = Troubles(self.name, f"mend these {unit}s, or leave them out of the table", unit)
+        for at, cells in self._cells.blocks():
             if parts is not None and self._roles.split is not None:
                 wanted = [part.lower() in parts for part in cells[self._roles.split]]
                 at = list(compress(at, wanted))  # noqa: PLW2901
@@ -171,14 +191,24 @@ class Table:
             names.extend(paths)
             lines.extend(at)
             reader.add(at, [cells[i] for i in self._roles.labels], troubles)
+            if self.groups is not None and self._roles.group is not None:
+                self.groups.add(at, cells[self._roles.group], troubles)
         troubles.refuse()
         classes, targets = reader.finish()
-        rows = Rows(self.name, names, np.array(lines, dtype=np.int64), targets)
+        rows = Rows(
+            where=self.name,
+            names=names,
+            lines=np.array(lines, dtype=np.int64),
+            targets=targets,
+            groups=None if self.groups is None else self.groups.finish(),
+            unit=unit,
+            stored=self._cells.images.get(self._cells.header[self._roles.image]),
+        )
         notes = rows.merge(self.task, joins=isinstance(reader, Tags))
-        bad, sizes = rows.look(self._text.folder, skip_unreadable=skip_unreadable)
+        bad, sizes, inside = rows.look(self._cells.folder, skip_unreadable=skip_unreadable, channels=channels)
         source = FileSource(
             name=os.path.splitext(self.name)[0],
-            root=self._text.folder,
+            root=self._cells.folder,
             classes=classes,
             names=rows.names,
             targets=rows.targets,
@@ -186,19 +216,15 @@ class Table:
             channels=channels,
             skip_unreadable=skip_unreadable,
             labels_in_names=False,
+            packed=inside.images if inside else None,
+            shards=inside.shards if inside else None,
+            groups=rows.groups,
         )
         return Found(source, bad, (), notes)
 
-    def _label_reader(self) -> LabelReader:
-        if self.task == "single-label":
-            return Classes(self.label_names[0])
-        if self.task == "regression":
-            return Numbers(self.label_names)
-        return Flags(self.label_names) if self._flags else Tags(self._separator)
-
     def _refuse_parts(self, column: int) -> NoReturn:
-        troubles = Troubles(self.name, f"every row needs a part: {', '.join(PARTS)}")
-        for lines, cells in self._text.blocks():
+        troubles = Troubles(self.name, f"every row needs a part: {', '.join(PARTS)}", self._cells.unit)
+        for lines, cells in self._cells.blocks():
             for line, part in zip(lines, cells[column], strict=True):
                 if not part:
                     troubles.add(f"no part in column {self.split_name!r}", line)
@@ -218,6 +244,14 @@ def _require_apart(train: FileSource, val: FileSource, train_name: str, val_name
             f"validation ({val_name}), such as {shown(both[0])}",
             "take them out of one of the two",
         )
+
+
+def _torn(train: FileSource, val: FileSource, column: str | None) -> list[str]:
+    """A sentence about groups with images in both, if there are such."""
+    if train.groups is None or val.groups is None:
+        return []
+    both = len(np.intersect1d(train.groups, val.groups))
+    return [f"{both:,} groups of column {column!r} have images in both training and validation"] if both else []
 
 
 def _require_known(val: FileSource, classes: tuple[str, ...], where: str) -> None:

@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import csv
 import os
-import stat
 from collections.abc import Iterator
-from functools import partial
 
-from zoo.data.decode import is_image_name, not_a_file, shown
+from zoo.data.decode import is_image_name
+from zoo.data.text_file import BLOCK, TextFile
 from zoo.errors import DataError
 
-__all__ = ["TextTable", "Troubles", "is_table_name"]
+__all__ = ["TextTable", "Troubles"]
 
 _TABS = (".tsv", ".tab")
-_BLOCK = 4096  # rows
-_LONGEST_LINE = 1 << 20  # bytes; a file without line ends is no table, and would be read whole
 _SHOWN = 10
 
 
-def is_table_name(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in (".csv", *_TABS)
-
-
 class Troubles:
-    """What is wrong with a table, each kind with the first lines that have it: all of it in one error."""
+    """What is wrong with a table, each kind with the first lines that have it: all of it in one error. unit: what a
+    line is called."""
 
-    def __init__(self, where: str, hint: str) -> None:
-        self._where, self._hint = where, hint
+    def __init__(self, where: str, hint: str, unit: str = "line") -> None:
+        self._where, self._hint, self._unit = where, hint, unit
         self._kinds: dict[str, tuple[str, list[int], int]] = {}
 
     def add(self, what: str, line: int, example: str = "") -> None:
@@ -49,24 +43,16 @@ class Troubles:
         texts = []
         for what, (example, lines, count) in self._kinds.items():
             numbers = ", ".join(f"{n}" for n in lines) + (f", … ({count:,} in all)" if count > len(lines) else "")
-            texts.append(f"{what}{example and f', such as {example!r}'}: line{'s' if count > 1 else ''} {numbers}")
+            texts.append(f"{what}{example and f', such as {example!r}'}: {self._unit}{'s' * (count > 1)} {numbers}")
         listed = texts[0] if len(texts) == 1 else "".join(f"\n  {t}" for t in texts)
         raise DataError(f"{self._where}: {listed}", self._hint)
 
 
-class TextTable:
+class TextTable(TextFile):
     """The table at `path`. Raises DataError if it is no such file, has no header or no rows."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.name = shown(os.path.basename(path))
-        self.folder = os.path.dirname(path) or os.curdir
-        try:
-            mode = os.stat(path).st_mode
-        except OSError as e:
-            raise self._unreadable(e) from e
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{shown(path)} is {not_a_file(mode)}", "give the path of a CSV or TSV file")
+        super().__init__(path, "CSV")
         self.delimiter = self._delimiter()
         records = self._records()
         self.header = next(records)[1]
@@ -90,7 +76,7 @@ class TextTable:
                 continue
             lines.append(line)
             rows.append(row)
-            if len(rows) == _BLOCK:
+            if len(rows) == BLOCK:
                 yield lines, list(zip(*rows, strict=True))
                 lines, rows = [], []
         if rows:
@@ -99,7 +85,7 @@ class TextTable:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """(line it begins in, stripped cells) of the header and every row that holds any text."""
-        reader = csv.reader(self._lines(), delimiter=self.delimiter, strict=True, skipinitialspace=True)
+        reader = csv.reader(self.lines(), delimiter=self.delimiter, strict=True, skipinitialspace=True)
         start = 1
         try:
             for row in reader:
@@ -112,33 +98,8 @@ class TextTable:
                 f"{self.name}, line {start}: {_plain(str(e))}", "mend the line, or save the table again as CSV in UTF-8"
             ) from e
 
-    def _lines(self) -> Iterator[str]:
-        try:
-            with open(self.path, "rb") as f:
-                for number, raw in enumerate(iter(partial(f.readline, _LONGEST_LINE + 1), b""), 1):
-                    yield self._text(raw, number)
-        except OSError as e:
-            raise self._unreadable(e) from e
-
-    def _text(self, raw: bytes, number: int) -> str:
-        save_again = "save it again as CSV in UTF-8"
-        if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(f"{self.name} is UTF-16, not UTF-8", save_again)
-        if b"\0" in raw:
-            raise DataError(f"{self.name}, line {number}: a NUL byte; this is no text table", save_again)
-        if len(raw) > _LONGEST_LINE:
-            raise DataError(f"{self.name}, line {number}: longer than a megabyte; this is no table", save_again)
-        try:
-            return raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as e:
-            raise DataError(
-                f"{self.name} is not UTF-8: byte 0x{raw[e.start]:02x} in line {number}, after "
-                f"{raw[max(0, e.start - 20) : e.start].decode('utf-8', 'replace').lstrip()!r}",
-                f"{save_again} (from Latin-1: iconv -f latin1 -t utf8)",
-            ) from e
-
     def _delimiter(self) -> str:
-        header = next((line for line in self._lines() if line.strip()), None)
+        header = next((line for line in self.lines() if line.strip()), None)
         if header is None:
             raise DataError(f"{self.name} is empty", "the first line names the columns, such as image,label")
         if os.path.splitext(self.path)[1].lower() in _TABS:
@@ -158,9 +119,6 @@ class TextTable:
                 f"the first line of {self.name} holds {data!r}: data, not the names of the columns",
                 "add a first line that names the columns, such as image,label",
             )
-
-    def _unreadable(self, error: OSError) -> DataError:
-        return DataError(f"cannot read {shown(self.path)}: {(error.strerror or str(error)).lower()}")
 
 
 def _plain(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.formats.pixels import levels_fact
 from zoo.formats.subject import Subject, Usage
 from zoo.tasks import TaskName, get_task
 
@@ -27,6 +28,7 @@ def card(subject: Subject, usage: Usage) -> str:
         "architecture": f"`{model.architecture}` ({usage.library})",
         "parameters": f"{sum(p.numel() for p in model.module.parameters()):,}",
         "input": f"{preprocess.channels} × {preprocess.height} × {preprocess.width} (channels × height × width)",
+        **levels_fact(preprocess),
         "started from": f"`{model.weights.source}`" if model.weights.source != "none" else "random weights",
         **subject.facts,
     }

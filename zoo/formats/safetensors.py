@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from zoo.errors import ExportError
 from zoo.files import save_tensors, write_json
+from zoo.formats.pixels import from_array, needs_arrays, resize
 from zoo.formats.subject import Subject, Usage, answer_code, check_logits
 
 __all__ = ["write"]
@@ -70,7 +70,8 @@ def _pretrained_cfg(subject: Subject) -> dict[str, Any]:
         cfg["min_input_size"] = [preprocess.channels, *cfg["min_input_size"][1:]]
     if tuple(original.get("input_size") or ())[1:] != preprocess.input_size[1:]:
         cfg["pool_size"] = None  # that of the size before
-    return cfg | preprocess.to_dict() | {"num_classes": subject.model.classes, "license": subject.licence or "unknown"}
+    own = {k: v for k, v in preprocess.to_dict().items() if k in known}
+    return cfg | own | {"num_classes": subject.model.classes, "license": subject.licence or "unknown"}
 
 
 def _load_timm(folder: Path) -> nn.Module:
@@ -85,6 +86,19 @@ def _load_timm(folder: Path) -> nn.Module:
 
 
 def _timm_usage(subject: Subject) -> Usage:
+    load = 'import timm; timm.create_model("local-dir:" + folder, pretrained=True)'
+    if needs_arrays(subject.preprocess):
+        code = f"""
+import numpy as np
+import timm
+import torch
+from torchvision.transforms import v2
+
+model = timm.create_model("local-dir:.", pretrained=True).eval()
+{from_array(subject.preprocess)}
+{answer_code(subject.task, 'model.pretrained_cfg["label_names"]')}
+"""
+        return Usage("timm", code, load)
     mode = "L" if subject.preprocess.channels == 1 else "RGB"
     code = f"""
 import timm
@@ -100,7 +114,7 @@ with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))
 {answer_code(subject.task, 'model.pretrained_cfg["label_names"]')}
 """
-    return Usage("timm", code, 'import timm; timm.create_model("local-dir:" + folder, pretrained=True)')
+    return Usage("timm", code, load)
 
 
 # --- torchvision -----------------------------------------------------------------------------------------------------
@@ -187,6 +201,23 @@ def _torchvision_usage(subject: Subject) -> Usage:
         make.append(f'model.set_submodule("{stem[0]}", torch.nn.Conv2d({values}))')
     here, there = _load_lines(subject, '"model.safetensors"'), _load_lines(subject, 'folder + "/model.safetensors"')
     build = "\n".join([*make, *here])
+    imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
+    load = "; ".join([*imports, *make, *there])
+    if needs_arrays(preprocess):
+        code = f"""
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torchvision.transforms import v2
+
+{build}
+model.eval()
+{from_array(preprocess)}
+names = open("labels.txt", encoding="utf-8").read().splitlines()
+{answer_code(subject.task, "names")}
+"""
+        return Usage("torchvision", code, load)
     mode = "L" if preprocess.channels == 1 else "RGB"
     code = f"""
 import torch
@@ -198,7 +229,7 @@ from torchvision.transforms import v2
 {build}
 model.eval()
 transform = v2.Compose([
-    {_resize(subject)},
+    {resize(preprocess)},
     v2.CenterCrop(({preprocess.height}, {preprocess.width})),
     v2.PILToTensor(),
     v2.ToDtype(torch.float32, scale=True),
@@ -211,14 +242,4 @@ with torch.inference_mode():
 names = open("labels.txt", encoding="utf-8").read().splitlines()
 {answer_code(subject.task, "names")}
 """
-    imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
-    return Usage("torchvision", code, "; ".join([*imports, *make, *there]))
-
-
-def _resize(subject: Subject) -> str:
-    """`zoo.augment.fit` in torchvision's words: the short side, or both sides if the aspect ratio is given up."""
-    p = subject.preprocess
-    height, width = math.floor(p.height / p.crop_pct), math.floor(p.width / p.crop_pct)
-    both = p.crop_mode == "squash" or height != width
-    size = f"({height}, {width})" if both else str(height)
-    return f"v2.Resize({size}, interpolation=v2.InterpolationMode.{p.interpolation.upper()})"
+    return Usage("torchvision", code, load)

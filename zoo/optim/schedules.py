@@ -7,15 +7,22 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from zoo.components import resolve
 from zoo.errors import RecipeError, UsageError
 from zoo.optim.build_schedule import Span, build_stepper
-from zoo.optim.schedule_problems import schedule_problems
+from zoo.optim.schedule_names import SCHEDULES
+from zoo.optim.schedule_problems import kind_of, schedule_problems
+from zoo.optim.stand_in import StandIn
 from zoo.optim.steppers import Stepper
+from zoo.optim.user_functions import SLIPS, checked_rates
 
 __all__ = ["Schedule", "make_schedule"]
 
 # Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
 _SETTINGS = ("momentum", "betas", "weight_decay")
+
+# Updates that are tried before a run: enough for what is wrong from the start, too few to be noticed.
+_REHEARSED = 200
 
 
 class Schedule:
@@ -31,8 +38,11 @@ class Schedule:
     notes: what was decided for the user, a sentence each.
     """
 
-    def __init__(self, optimizer: Optimizer, stepper: Stepper, span: Span, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, optimizer: Optimizer, stepper: Stepper, span: Span, *, name: str, notes: Sequence[str] = ()
+    ) -> None:
         self.optimizer = optimizer
+        self.name = name
         self.stepper = stepper
         self.warmup = span.warmup
         self.notes = tuple(notes)
@@ -69,11 +79,17 @@ class Schedule:
         # torch's schedulers compute the next rate from the present one: take the factors off.
         for group, lr in zip(self.optimizer.param_groups, self._full, strict=True):
             group["lr"] = lr
-        self.stepper.step(count, metric)
+        try:
+            self.stepper.step(count, metric)
+        except SLIPS as e:
+            raise UsageError(
+                f"schedule {self.name!r} failed behind {self.stepper.per} {count}: {type(e).__name__}: {e}",
+                "correct it, or schedule.params",
+            ) from e
         self._full = self._rates()
 
     def _rates(self) -> list[float]:
-        return [float(g["lr"]) for g in self.optimizer.param_groups]
+        return checked_rates(self.optimizer, f"schedule {self.name!r}")
 
     def _apply(self) -> None:
         factor = min(1.0, (self.updates + 1) / self.warmup) if self.warmup else 1.0
@@ -129,14 +145,30 @@ def make_schedule(
             f"schedule.warmup_epochs={warmup_epochs:g} leaves nothing of a run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
         )
+    found = resolve(name, SCHEDULES, "schedule")
+    if kind_of(found) != "function":  # those are asked for all epochs, or checked at each
+        _rehearse(_build(name, StandIn(optimizer), params, span, higher_is_better), span)
+    return _build(name, optimizer, params, span, higher_is_better)
+
+
+def _build(name: str, optimizer: Optimizer, params: Mapping[str, Any], span: Span, higher_is_better: bool) -> Schedule:
     before = {float(g["lr"]) for g in optimizer.param_groups}
     stepper, notes = build_stepper(name, optimizer, params, span, higher_is_better)
+    rates = checked_rates(optimizer, f"schedule {name!r}")
     try:
         stepper.state()
     except TypeError as e:
         raise UsageError(
             f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "return it from no state_dict"
         ) from e
-    if len(before) > 1 and len({float(g["lr"]) for g in optimizer.param_groups}) == 1:
+    if len(before) > 1 and len(set(rates)) == 1:
         notes.append(f"{name} gives all groups one rate: head_lr, layer_decay and groups' rates do not count")
-    return Schedule(optimizer, stepper, span, notes)
+    return Schedule(optimizer, stepper, span, name=name, notes=notes)
+
+
+def _rehearse(schedule: Schedule, span: Span) -> None:
+    """Go through all epochs, or the first updates. Raises UsageError for what would have stopped the run there."""
+    schedule.optimizer.step()  # torch's schedulers want to come behind it
+    per = schedule.stepper.per
+    for count in range(1, span.steps(per) if per == "epoch" else min(span.steps(per), _REHEARSED)):
+        schedule._step(count, 0.0)

@@ -22,10 +22,13 @@ from torch.optim import Optimizer
 from zoo.components import import_object
 from zoo.errors import UsageError
 
-__all__ = ["adjust", "checked_factor", "factor_function", "function_problems", "left_to_fill"]
+__all__ = ["SLIPS", "adjust", "checked_factor", "checked_rates", "factor_function", "function_problems", "left_to_fill"]
 
-# What a slip in a user's function raises; anything else is let through with its traceback.
-_SLIPS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+# What a slip in a user's function, or an unusable parameter, raises; anything else is let through with its traceback.
+SLIPS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
+# torch's cosine is a product of steps and may end so far below 0.
+_ROUNDING = 1e-12
 
 
 def left_to_fill(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
@@ -86,7 +89,7 @@ def checked_factor(function: Callable[..., Any], epoch: int, params: Mapping[str
     """`function(epoch)`. Raises UsageError, naming the function, if it fails or gives no finite number from 0."""
     try:
         value = function(epoch, **params)
-    except _SLIPS as e:
+    except SLIPS as e:
         raise UsageError(f"{name}({epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     return _number(value, f"{name}({epoch}) returned", "a factor, one number from 0")
 
@@ -98,13 +101,22 @@ def adjust(
     before = len(optimizer.param_groups)
     try:
         function(optimizer, epoch, **params)
-    except _SLIPS as e:
+    except SLIPS as e:
         raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     if len(optimizer.param_groups) != before:
         raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set rates only")
-    for group in optimizer.param_groups:
-        where = f"{name}(optimizer, {epoch}) set the rate of {group.get('name', 'a group')!r} to"
-        group["lr"] = _number(group["lr"], where, "one number from 0")
+    for group, rate in zip(
+        optimizer.param_groups, checked_rates(optimizer, f"{name}(optimizer, {epoch})"), strict=True
+    ):
+        group["lr"] = rate
+
+
+def checked_rates(optimizer: Optimizer, who: str) -> list[float]:
+    """The groups' rates, which `who` has set. Raises UsageError, naming it, for what is no finite number from 0."""
+    return [
+        _number(group["lr"], f"{who} set the rate of {group.get('name', 'a group')!r} to", "one number from 0")
+        for group in optimizer.param_groups
+    ]
 
 
 def _number(value: Any, before: str, wanted: str) -> float:
@@ -114,7 +126,7 @@ def _number(value: Any, before: str, wanted: str) -> float:
         shape = getattr(value, "shape", None)
         said = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
         raise UsageError(f"{before} {said}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
-    if not math.isfinite(value) or value < 0:
+    if not math.isfinite(value) or value < -_ROUNDING:
         raise UsageError(f"{before} {value}, not {wanted}", "return a finite number that is not negative")
     return float(value)
 

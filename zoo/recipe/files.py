@@ -77,12 +77,34 @@ def recipe_path(name: str | os.PathLike[str]) -> Path:
 
 
 def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text.
+
+    Raises RecipeError if it is none, or if keys stand in one mapping twice; the error's `rest` is then the value with
+    what stands first.
+    """
     # YAML 1.2, so that 3e-4 is a number and `no` is a word. PyYAML reads 1.1, where both are otherwise.
     from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import SafeConstructor
     from ruamel.yaml.error import YAMLError
 
+    twice: list[tuple[int, str]] = []
+
+    class Constructor(SafeConstructor):
+        """Goes on behind a key that stands there twice, to find them all."""
+
+        def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+            if key in mapping:
+                twice.append((key_node.start_mark.line + 1, str(key)))
+            return key not in mapping
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = Constructor
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        value = yaml.load(text)
+        if twice:
+            problems = [f"line {line}: {key} stands there twice" for line, key in sorted(twice)]
+            raise RecipeError(problems, "leave one of them out", where=where, rest=value)
+        return value
     except YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark is not None else ""

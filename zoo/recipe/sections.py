@@ -54,16 +54,42 @@ class ModelSection(_Section):
 
 
 class DataSection(_Section):
-    source: str = Field("digits", description="a folder of images, a table of them, or an embedded data set's name")
+    source: str = Field(
+        "digits", description="a folder, an archive or a table of images, or hf:NAME, torchvision:NAME, digits"
+    )
     image_column: str | None = Field(None, description="of a table: the column of paths; found by its name if absent")
     label_column: tuple[str, ...] = Field((), description="of a table: one column, or several for as many targets")
     label_separator: str | None = Field(None, description="of a table: what stands between several labels of an image")
     split_column: str | None = Field(None, description="of a table: the column that says train or val")
+    group_column: str | None = Field(None, description="of a table: the column whose equal cells a split keeps whole")
     val: str | None = Field(None, description="a folder or table of validation images, if not inside `source`")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share held out when the source brings no validation part")
+    folds: int | None = Field(None, ge=2, description="parts that cover all images, one of which is for validation")
+    fold: int | None = Field(None, ge=1, description="with folds: which of them, counted from 1")
+    split: str | None = Field(None, description="a file of names of validation images, or the run whose split to take")
+    balance: Literal["none", "oversample", "sqrt"] = Field(
+        "none", description="how often an epoch shows a class: as it is, all alike, by the square root of its count"
+    )
     batch_size: int = Field(32, ge=1, description="images per step on one device")
     workers: int | Literal["auto"] = Field("auto", description="loader processes; 0 decodes in the main process")
     unreadable: Literal["error", "skip"] = Field("error", description="files that cannot be read: refuse, or leave out")
+
+    norm: Literal["auto", "model", "data"] = Field(
+        "auto", description="mean and deviation: the model's or the data's; auto: the data's if the others do not fit"
+    )
+    fit: Literal["auto", "crop", "squash", "pad"] = Field(
+        "auto", description="images of other shapes: cut the middle out, squash, or add a border; auto: as the model"
+    )
+    levels: int | tuple[int, ...] | Literal["auto"] = Field(
+        "auto", description="white of images beyond 8 bits, or of each channel; auto: the fewest bits that hold theirs"
+    )
+
+    @field_validator("levels")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if value != "auto" and (value == () or min(value if isinstance(value, tuple) else (value,)) < 1):
+            raise ValueError("Input should be auto, a number from 1 up, or a list of such")
+        return value
 
     @field_validator("label_column", mode="before")
     @classmethod
@@ -146,6 +172,10 @@ class TrainSection(_Section):
     model_ema_decay: float = Field(0.999, gt=0, lt=1, description="of the average, a step; less in the first steps")
     monitor: str = Field("auto", description="the validation metric that chooses the best weights; auto: the task's")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better one")
+    features: Literal["auto", "keep", "recompute"] = Field(
+        "auto", description="of a frozen first part: computed once and kept, or in each epoch; auto: kept where it pays"
+    )
+    views: int | None = Field(None, ge=1, description="random views of each training image that are kept, in turn")
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
 

@@ -1,50 +1,66 @@
-"""The learning rates of a run over its epochs, a line for each parameter group."""
+"""The learning rates of a run over its epochs, a line for each group that has a rate of its own."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import colormaps
+from numpy.typing import NDArray
 
-from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save
+from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names
 
 __all__ = ["schedule_plot"]
 
-# A legend of more lines hides the curves.
-_NAMED = 12
+# A legend of more lines hides the curves: of those only some are named, from the highest to the lowest.
+_NAMED = 10
+# Of 900 dots across.
+_POINTS = 6000
+# Lines whose tops are further apart than this lie on the ground, seen beside each other.
+_FAR = 30.0
 
 
 def schedule_plot(
-    names: Sequence[str], rates: Sequence[Sequence[float]], path: Path, *, updates: int, title: str = ""
+    curves: Sequence[tuple[str, NDArray[np.float64]]], path: Path, *, updates: int, title: str = ""
 ) -> None:
-    """Write a PNG. rates[i][u]: of group i at update u; `updates` of them are an epoch. Groups whose rates agree
-    throughout share a line. Raises TrainingError if the disk refuses.
+    """Write a PNG. curves: (name, rates (n,) float64 of each update); `updates` of them are an epoch.
+
+    The rates of groups that are far apart are drawn on a logarithmic axis, without what lies a thousandth below the
+    lowest group's highest. Raises TrainingError if the disk refuses.
     """
-    lines: dict[tuple[float, ...], list[str]] = {}
-    for name, curve in zip(names, rates, strict=True):
-        lines.setdefault(tuple(curve), []).append(name)
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
     shades = colormaps["viridis"]
-    for i, (curve, sharing) in enumerate(lines.items()):
-        color = BLUE if len(lines) == 1 else shades(0.9 * i / (len(lines) - 1))
-        label = sharing[0] if len(sharing) == 1 else f"{sharing[0]} … {sharing[-1]}"
+    count = len(curves[0][1])
+    shown = np.unique(np.append(np.arange(0, count, math.ceil(count / _POINTS)), count - 1))
+    order = sorted(range(len(curves)), key=lambda i: -curves[i][1].max())
+    named = {order[round(k)] for k in np.linspace(0, len(order) - 1, min(_NAMED, len(order)))}
+    for i in order:
+        name, curve = curves[i]
+        color = BLUE if len(curves) == 1 else shades(0.9 * i / (len(curves) - 1))
+        # an update's rate holds until the next one's, the last one's until the end
         axes.plot(
-            [u / updates for u in range(len(curve))], curve, color=color, linewidth=1.8, drawstyle="steps-post",
-            label=label,
+            np.append(shown, count) / updates, np.append(curve[shown], curve[-1]), color=color, linewidth=1.8,
+            drawstyle="steps-post", label=name if i in named else "_",
         )  # fmt: skip
+    tops = [float(curve.max()) for _, curve in curves if curve.max() > 0]
+    if tops and max(tops) > _FAR * min(tops):
+        axes.set_yscale("log")
+        axes.set_ylim(min(tops) / 1000, 2 * max(tops))
+    else:
+        axes.set_ylim(0, 1.05 * max(tops, default=1.0))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     axes.set_title("learning rate", loc="left", color=INK, fontsize=11, pad=10)
-    axes.set_title(title, loc="right", color=INK, fontsize=9, pad=10)
+    set_names([axes.set_title(title, loc="right", color=INK, fontsize=9, pad=10)])
     axes.set_xlabel("epoch", color=INK)
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(0, len(rates[0]) / updates)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    axes.set_xlim(0, count / updates)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
-    if len(lines) <= _NAMED:
-        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    legend = axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    set_names(legend.get_texts())
     save(figure, path)

@@ -29,7 +29,9 @@ def search_history(trials: Sequence[tuple[int, str, float | None]], path: Path, 
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=GREY, markersize=6, label="pruned, last epoch")
     axes.plot([n for n, _ in finished], [v for _, v in finished], "o", color=BLUE, markersize=5, label="finished")
-    axes.step([n for n, _ in finished], best, where="post", color=ORANGE, linewidth=1.5, label="best so far")
+    if len(trials) > 1 and finished:  # up to the last trial, whatever became of it
+        numbers = [*(n for n, _ in finished), max(n for n, _, _ in trials)]
+        axes.step(numbers, [*best, best[-1]], where="post", color=ORANGE, linewidth=1.5, label="best so far")
     axes.set_title(monitor, loc="left", color=INK, fontsize=11, pad=10)
     axes.set_xlabel("trial", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

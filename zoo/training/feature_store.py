@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,23 +23,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from zoo.catalog.user_file import cache_folder
 from zoo.files import replace_file
 from zoo.output import note
+from zoo.training.stores import INFO
 
-__all__ = ["KEY_BYTES", "FeatureStore", "Kept", "Stored", "clear_stores", "image_key", "list_stores", "store_key"]
+__all__ = ["KEY_BYTES", "FeatureStore", "Kept", "image_key", "store_key"]
 
 KEY_BYTES = 16
 # Bytes of rows in a shard: large enough to read at the disk's speed, small enough to be held once while it is written.
 _SHARD = 64 << 20
-_INFO = "info.json"
 
 Keys = NDArray[np.uint8]
 
 
 def image_key(contents: bytes, variant: str = "") -> bytes:
-    """What an image's rows are found by: its file's contents, and which of several random views it is."""
-    return hashlib.blake2b(contents, digest_size=KEY_BYTES, salt=b"zoo image", person=variant.encode()[:16]).digest()
+    """What an image's rows are found by: its file's contents, and which random view of it they are of."""
+    key = hashlib.blake2b(variant.encode(), digest_size=KEY_BYTES).digest() if variant else b""
+    return hashlib.blake2b(contents, digest_size=KEY_BYTES, key=key).digest()
 
 
 def store_key(parts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -155,9 +153,9 @@ class FeatureStore:
         data = save({"keys": torch.from_numpy(keys.copy()), "rows": torch.stack([row for _, row in self._new])})
         self._new, self._new_bytes = [], 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / _INFO).exists():
+        if not (self.folder / INFO).exists():
             text = json.dumps({**self.info, "shape": list(self.shape), "dtype": str(self.dtype)}, indent=2) + "\n"
-            _write(self.folder / _INFO, text.encode())
+            _write(self.folder / INFO, text.encode())
         path = self.folder / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.safetensors"
         _write(path, data)
         self._read(path)
@@ -181,57 +179,3 @@ def _digest(path: Path) -> str:
         while block := f.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-# --- all stores ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A store on the disk. used: when it was last, in seconds since the epoch."""
-
-    folder: Path
-    info: dict[str, Any]
-    bytes: int
-    used: float
-
-
-def stores_folder() -> Path:
-    return cache_folder() / "features"
-
-
-def list_stores() -> list[Stored]:
-    """All stores, last used first."""
-    found = []
-    try:
-        folders = [p for p in stores_folder().iterdir() if p.is_dir()]
-    except OSError:
-        return []
-    for folder in folders:
-        try:
-            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            info = {}
-        size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
-        found.append(Stored(folder, info if isinstance(info, dict) else {}, size, folder.stat().st_mtime))
-    return sorted(found, key=lambda s: -s.used)
-
-
-def clear_stores(*, keep_bytes: int = 0, but: Path | None = None) -> int:
-    """Delete the stores that were not used for longest until at most `keep_bytes` are left; the bytes that are free.
-
-    but: a store that is in use and stays.
-    """
-    stores = list_stores()
-    total, freed = sum(s.bytes for s in stores), 0
-    for store in reversed(stores):
-        if total - freed <= keep_bytes:
-            break
-        if store.folder != but:
-            shutil.rmtree(store.folder, ignore_errors=True)
-            freed += store.bytes
-    return freed
-
-
-def last_used(store: Stored) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(store.used))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName, get_task
+from zoo.training.prefix import Prefix
 
 __all__ = ["Normalize", "activate", "forward_all"]
 
@@ -49,19 +50,21 @@ def forward_all(
     *,
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
+    prefix: Prefix | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Outputs (N, K) float32 and targets of every batch, on the CPU; `module` is put in eval mode.
 
     Batches are (images (n, C, H, W) uint8, targets): targets (n,) int64 are given back as (N,) int64, (n, K) of any
     float type as (N, K) float32. Without a batch there is nothing to tell K from: both are empty, (0, 0) and (0,).
-    `amp_dtype` turns autocast on with that type.
+    `amp_dtype` turns autocast on with that type. `prefix`: of `module` or of what it is a copy of; the batches are then
+    features of that instead of images.
     """
     module.eval()
     outputs, targets = [], []
     for on_host, target in batches:
         images = on_host.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            output = module(normalize(images))
+            output = module(normalize(images)) if prefix is None else prefix.rest(images, module)
         outputs.append(output.float())
         targets.append(target.float() if target.is_floating_point() else target)
     if not outputs:

@@ -16,10 +16,12 @@ from zoo.augment.mixing import Mixing
 from zoo.errors import TrainingError
 from zoo.losses.check import check_value
 from zoo.optim.groups import NO_DECAY
+from zoo.optim.plain_state import load_optimizer_state, optimizer_state
 from zoo.optim.schedules import Schedule
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
 from zoo.training.lora import merged_state
+from zoo.training.prefix import Prefix
 from zoo.training.targets import TargetScale
 
 __all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "total_loss"]
@@ -67,7 +69,8 @@ class Trainer:
     step's gradient is the mean over its batches, a last short group included. auxiliary: weight of the losses of
     auxiliary heads. scale: of regression targets; scaled_layers: paths of the layers that give them. penalty: a scalar
     added to every batch's loss, and not counted in the reported one. ema: moved at every step; it is then what is
-    validated and kept. mixing: of training batches.
+    validated and kept. mixing: of training batches. prefix: what is frozen at the beginning; if there is one, batches
+    hold its features (n, …) instead of images, in training and validation.
     """
 
     engine: Accelerator
@@ -87,6 +90,7 @@ class Trainer:
     penalty: Callable[[], Tensor] | None = None
     ema: ExponentialMovingAverage | None = None
     mixing: Mixing | None = None
+    prefix: Prefix | None = None
     _model: nn.Module = field(init=False)
     _stepper: Any = field(init=False)
 
@@ -125,7 +129,8 @@ class Trainer:
             if self.mixing is not None:
                 images, target = self.mixing(images, target, mixed)
             with self.engine.autocast():
-                output, loss = total_loss(self._model(self.normalize(images)), target, self.loss, self.auxiliary)
+                given = self._model(self.normalize(images)) if self.prefix is None else self.prefix.rest(images)
+                output, loss = total_loss(given, target, self.loss, self.auxiliary)
             with torch.no_grad():
                 loss_sum += loss.detach().float() * len(images)
                 one_class = not target.is_floating_point()
@@ -175,7 +180,9 @@ class Trainer:
         """
         judged = self.module if self.ema is None else self.ema.module
         device = self.engine.device
-        outputs, targets = forward_all(judged, batches, self.normalize, device=device, amp_dtype=self.amp_dtype)
+        outputs, targets = forward_all(
+            judged, batches, self.normalize, device=device, amp_dtype=self.amp_dtype, prefix=self.prefix
+        )
         if self.scale is not None:
             outputs = self.scale.restore(outputs.to(device)).cpu()
         return outputs, targets, self.loss_of(outputs, targets)
@@ -207,22 +214,18 @@ class Trainer:
     # --- state for resuming ---
 
     def tensors(self) -> dict[str, Tensor]:
-        """Module, optimizer and average, flat: "model.NAME", "optimizer.INDEX.NAME" and "ema.NAME"."""
+        """Module, optimizer and average, flat: "model.NAME", "optimizer.state.INDEX.NAME" and "ema.NAME"."""
         found = {f"model.{k}": v for k, v in self.module.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            found.update({f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)})
+        found.update({f"optimizer.{k}": v for k, v in optimizer_state(self.optimizer)[0].items()})
         if self.ema is not None:
             found.update({f"ema.{k}": v for k, v in self.ema.state().items()})
         return found
 
     def values(self) -> dict[str, Any]:
         """The rest of the state, JSON-able."""
-        state = self.optimizer.state_dict()["state"]
         scaler = self.engine.scaler.state_dict() if self.engine.scaler is not None else None
         return {
-            "optimizer": {
-                str(i): {k: v for k, v in s.items() if not isinstance(v, Tensor)} for i, s in state.items() if s
-            },
+            "optimizer": optimizer_state(self.optimizer)[1],
             "schedule": self.schedule.state_dict(),
             "scaler": scaler,
         }
@@ -230,12 +233,8 @@ class Trainer:
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Take back what `tensors()` and `values()` gave, into a trainer built from the same recipe."""
         self.module.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        state: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in values["optimizer"].items()}
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                state.setdefault(int(index), {})[name] = tensor
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        gathered = {k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")}
+        load_optimizer_state(self.optimizer, gathered, values["optimizer"])
         self.schedule.load_state_dict(values["schedule"])
         if self.ema is not None:
             self.ema.load({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})

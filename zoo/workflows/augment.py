@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from zoo.reports.augment_grid import GridRow
 from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
 from zoo.tasks import TASKS, TaskName
-from zoo.workflows import checks
+from zoo.workflows import checks, pixels
 from zoo.workflows.prepare import open_source
 
 __all__ = ["AugmentGrid", "augment_grid"]
@@ -138,8 +138,7 @@ def _prepare(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
     wrong = problems(asked.name, asked.params)
     data = preprocess = None
     with checks.collecting(found):
-        data = open_source(recipe)
-        preprocess = _preprocess(recipe, data)
+        data, preprocess = _seen(recipe, open_source(recipe))
     task: TaskName = data.task if data is not None else "single-label"
     wrong += mixing_problems(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, task)
     if wrong:
@@ -150,7 +149,8 @@ def _prepare(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
     return data, preprocess, mixing
 
 
-def _preprocess(recipe: Recipe, data: Data) -> Preprocess:
+def _seen(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
+    """As a training of `recipe` reads and fits the images."""
     if recipe.model.name:
         from zoo.models import skeleton
 
@@ -160,11 +160,13 @@ def _preprocess(recipe: Recipe, data: Data) -> Preprocess:
             in_chans=recipe.model.in_chans,
             img_size=recipe.model.img_size,
         )
-        return checks.input_size(recipe, built, data)[0]
+        seen = pixels.settle(recipe, built, data)
+        return seen.data, seen.preprocess
     side = recipe.model.img_size or data.useful_size or _SIZE
     channels = data.train.channels
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    return Preprocess((channels, side, side), mean, std)
+    data, levels, _ = pixels.with_levels(recipe, data)
+    return data, replace(Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), levels=levels)
 
 
 def _channel_note(channels: int) -> list[str]:

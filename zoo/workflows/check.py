@@ -15,7 +15,8 @@ from zoo.data.check import Quick, Report, examine_data, open_listing, quick_chec
 from zoo.data.columns import UNNAMED, Columns
 from zoo.data.open import Unreadable
 from zoo.data.verify import cores
-from zoo.errors import DataError, UsageError
+from zoo.errors import UsageError
+from zoo.files import place_for
 
 __all__ = ["Quick", "Report", "check", "quick_check"]
 
@@ -44,7 +45,7 @@ def check(
     number = cores() if workers == "auto" else workers
     if number < 0:
         raise UsageError(f"{number} workers are too few", "give 0 or more, or auto")
-    page = None if html is None else _page_path(Path(html))
+    page = None if html is None else place_for(Path(html), "check.html")
     listing = open_listing(os.fspath(data), val=None if val is None else os.fspath(val), task=task, columns=columns)
     report = examine_data(os.fspath(data), listing, workers=number, cache=cache, skip_unreadable=unreadable == "skip")
     if page is not None:
@@ -52,12 +53,3 @@ def check(
 
         write_page(report, page)
     return report
-
-
-def _page_path(path: Path) -> Path:
-    """Refused before the images are read, not after."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", "give the name of a file, such as check.html")
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"no such folder: {path.absolute().parent}", "make it, or choose another place for the page")
-    return path

@@ -14,6 +14,8 @@ from torch import Tensor
 from zoo import augment, losses, metrics, optim
 from zoo.augment.mixing import mixing_problems
 from zoo.data import Data, auto_workers, make_loader
+from zoo.data.saved_split import read_split
+from zoo.data.shard_names import is_shards
 from zoo.errors import DataError, RecipeError, ZooError
 from zoo.models import Model
 from zoo.optim.groups import GroupOverride, group_problems
@@ -30,6 +32,7 @@ __all__ = [
     "crops",
     "groups",
     "input_size",
+    "learned_before",
     "loss_of",
     "output_directory",
     "overrides",
@@ -67,6 +70,8 @@ def components(recipe: Recipe, task: Task | None) -> list[ZooError]:
     if task is not None:
         mixed = recipe.augment
         found += mixing_problems(mixed.mixup, mixed.cutmix, mixed.mix_prob, mixed.erase, task.name)
+        if task.name == "regression" and recipe.data.balance != "none":
+            found.append(f"data.balance: {recipe.data.balance} is of classes, and regression has none; leave it out")
     for key, monitor in (("train.monitor", recipe.train.monitor), ("schedule.monitor", recipe.schedule.monitor)):
         if monitor is not None and monitor != "auto":
             found += [f"{key}: {problem}" for problem in _monitor_problems(monitor, task)]
@@ -102,6 +107,11 @@ def _contradictions(recipe: Recipe) -> list[str]:
     """Pairs of fields that exclude each other."""
     transfer = recipe.transfer
     found = []
+    if recipe.data.balance != "none" and recipe.loss.class_weights in ("balanced", "effective"):
+        found.append(
+            f"loss.class_weights: {recipe.loss.class_weights} makes up for the same counts as "
+            f"data.balance={recipe.data.balance}, a second time; leave one out"
+        )
     if transfer.lora is not None and transfer.l2_sp is not None:
         found.append("transfer.l2_sp: with transfer.lora the pretrained matrices do not move at all; leave one out")
     if transfer.auto_rgn and transfer.unfreeze_every is not None:
@@ -173,6 +183,23 @@ def crops(recipe: Recipe, task: Task) -> str:
     )
 
 
+def learned_before(recipe: Recipe, data: Data) -> str:
+    """A sentence if the run that the weights come from may have learned from what is now for validation."""
+    run = Run(Path(recipe.model.weights))
+    source = recipe.data.source
+    same = {source, str(Path(source).resolve())}
+    if not data.divided or not run.split_file.is_file() or run.model_record()["data"].get("source") not in same:
+        return ""
+    held_out = read_split(run.path).names
+    seen = sum(name not in held_out for name in data.val.names)
+    return (
+        f"{run.path} may have learned from {seen:,} of the {len(data.val):,} validation images: the numbers will "
+        f"flatter its weights; --split {run.path} holds out the same images"
+        if seen
+        else ""
+    )
+
+
 def workers(asked: int | Literal["auto"], data: Data) -> int:
     return auto_workers(data.train) if asked == "auto" else asked
 
@@ -198,12 +225,14 @@ def resolved(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dic
     for key, value in (
         ("data.source", recipe.data.source),
         ("data.val", recipe.data.val),
+        ("data.split", recipe.data.split),
         ("model.weights", recipe.model.weights),
         ("loss.class_weights", recipe.loss.class_weights),
     ):
         if value is None or value in _NAMES:
             continue
-        scheme, path = ("local-dir:", value[10:]) if value.startswith("local-dir:") else ("", value)
-        if os.path.exists(path):
+        scheme = next((s for s in ("local-dir:", "hf:") if value.startswith(s)), "")
+        path = value.removeprefix(scheme)
+        if os.path.exists(path) or is_shards(path):  # a pattern of shards is no path
             changes[key] = f"{scheme}{Path(path).resolve()}"
     return build(recipe.model_dump(), changes)

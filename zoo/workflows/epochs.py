@@ -18,10 +18,11 @@ from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
 from zoo.training.trainer import EpochStats, Trainer
 from zoo.workflows import journal, transfer
+from zoo.workflows.keeping import keep
 from zoo.workflows.prepared import Prepared
 from zoo.workflows.transfer import Outcome
 
-__all__ = ["OnEpoch", "train"]
+__all__ = ["OnEpoch", "train", "when"]
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -62,6 +63,7 @@ def train(
         with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as shown:
             if first is None:
                 _start(run, prepared, state, shown)
+            prepared = keep(prepared, shown.say)
             for epoch in range(first or 0, epochs):
                 if _out_of_patience(epoch, state.best, recipe.train.patience):
                     shown.say(
@@ -80,7 +82,7 @@ def train(
             journal.draw(run, prepared, state.rows, state.outcome)
             journal.finish(run, seconds=seconds)
             if state.best is not None:
-                shown.say(f"best {monitor} {state.best['value']:.4g} {_when(state.best)}, {duration(seconds)}")
+                shown.say(f"best {monitor} {state.best['value']:.4g} {when(state.best)}, {duration(seconds)}")
     except KeyboardInterrupt:
         journal.stop(run, prepared, "interrupted", state.rows, state.outcome)
         done = run.info()["epochs_done"]
@@ -114,7 +116,8 @@ def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgre
     _save_checkpoint(run, prepared.trainer, epoch=0, best=state.best)
 
 
-def _when(best: dict[str, Any]) -> str:
+def when(best: dict[str, Any]) -> str:
+    """In which epoch the best weights came about, to follow their value in a sentence."""
     return f"in epoch {best['epoch']}" if best["epoch"] else "before the first epoch, when only the head had learned"
 
 

@@ -14,13 +14,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
 from zoo import metrics, reports
 from zoo.data import BadFile, Columns, ImageSource, auto_workers, make_loader, open_data, open_eval
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import DataError, TrainingError, UsageError
 from zoo.files import read_json, write_json, write_text
 from zoo.metrics import Evaluation, SingleLabelEvaluation
 from zoo.output import track
@@ -161,18 +161,21 @@ def _own(restored: Restored) -> tuple[str, _Images]:
     data = open_data(
         name,
         val=recorded.get("val"),
-        val_fraction=float(recorded.get("val_fraction", 0.2)),
-        seed=int(recorded.get("seed", 0)),
+        **_split(restored),
         channels=restored.preprocess.channels,
         unreadable=recorded.get("unreadable", "error"),
         expected_classes=restored.classes,
         task=restored.task,
         columns=_columns(recorded),
-    )
-    notes = []
-    if recorded.get("fingerprint") not in (None, data.fingerprint()):
-        notes.append(f"the images of {name} have changed since the run: it may be judged on some that it learned from")
-    return name, _Images(data.val, data.rule, tuple(notes), data.problems)
+    ).with_levels(restored.preprocess.levels)
+    if recorded.get("fingerprint") in (None, data.fingerprint()):
+        return name, _Images(data.val, recorded.get("rule", data.rule), (), data.problems)
+    # With the run's own list of them, held-out images are never ones that it learned from, however the data grow.
+    kept = restored.run.split_file.is_file() and data.divided
+    risk = "it is judged on those left that it held out" if kept else "it may be judged on some that it learned from"
+    changed = f"the images of {name} have changed since the run: {risk}"
+    notes = (changed, *(n for n in data.notes if n.startswith("split ")))
+    return name, _Images(data.val, data.rule, notes, data.problems)
 
 
 def _other(restored: Restored, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
@@ -182,8 +185,7 @@ def _other(restored: Restored, name: str, split: str | None, columns: Columns) -
         name,
         restored.classes,
         channels=restored.preprocess.channels,
-        val_fraction=float(recorded.get("val_fraction", 0.2)),
-        seed=int(recorded.get("seed", 0)),
+        **(_split(restored) if recorded.get("source") == name else {}),
         unreadable=recorded.get("unreadable", "error"),
         task=restored.task,
         split=split,
@@ -194,21 +196,52 @@ def _other(restored: Restored, name: str, split: str | None, columns: Columns) -
             columns.split or before.split,
         ),
     )
+    source = source.with_levels(restored.preprocess.levels)
     if name == "digits":
         return name, _Images(source, f"the {len(source):,} images of digits that are held out", (), problems)
     path = Path(name).resolve()
+    called = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
     notes = []
     everything = recorded.get("train_images", 0) + recorded.get("val_images", 0)
     if path == Path(str(recorded.get("source"))).resolve() and len(source) == everything:
         notes.append("these are all images of the run, those it learned from included; leave --data out for the others")
-    return str(path), _Images(source, rule, tuple(notes), problems)
+    return called, _Images(source, rule, tuple(notes), problems)
+
+
+class _Split(TypedDict, total=False):
+    """The arguments of `open_data` that say which images are for validation."""
+
+    val_fraction: float
+    seed: int
+    folds: int | None
+    fold: int | None
+    saved_split: str | None
+
+
+def _split(restored: Restored) -> _Split:
+    """The list of images that the run held out; without one the rule by which it did.
+
+    Raises DataError if the list is lost, and was not drawn by a rule.
+    """
+    recorded, own = restored.record.get("data") or {}, restored.run.split_file
+    if own.is_file():
+        return {"saved_split": str(own)}
+    if recorded.get("split") is not None:
+        raise DataError(f"{own} is missing: it says what the run held out", "put it back, or name images with --data")
+    return {
+        "val_fraction": float(recorded.get("val_fraction", 0.2)),
+        "seed": int(recorded.get("seed", 0)),
+        "folds": recorded.get("folds"),
+        "fold": recorded.get("fold"),
+    }
 
 
 def _columns(recorded: dict[str, Any]) -> Columns:
     """What the run's recipe said of a table's columns; runs from before tables say nothing."""
     said = recorded.get("columns") or {}
-    return Columns(said.get("image"), tuple(said.get("labels") or ()), said.get("separator"), said.get("split"))
+    named = {name: said.get(name) for name in ("image", "separator", "split", "group")}
+    return Columns(labels=tuple(said.get("labels") or ()), **named)
 
 
 def _folder_for(run: Path, source: str) -> Path:

@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from zoo.errors import RecipeError, UsageError
 from zoo.models import rebuild
-from zoo.recipe import Recipe
+from zoo.recipe import Recipe, build
 from zoo.run import Run
 from zoo.workflows import journal, transfer
 from zoo.workflows.epochs import OnEpoch, train
@@ -75,6 +75,8 @@ def resume(path: str | Path, *, progress: bool = True) -> Run:
             f"{run.path} is in use by a running zoo (process {run.info().get('pid')})", "wait for it or stop it"
         )
     recipe = make_recipe(recipe=run.path)
+    if run.split_file.is_file():  # what was held out stays so, whatever has become of the rule or file that said it
+        recipe = build(recipe.model_dump(), {"data.split": str(run.path), "data.folds": None, "data.fold": None})
     if not run.checkpoint_file.is_file() and not run.info()["epochs_done"]:  # stopped before the first epoch began
         prepared = prepare(recipe, progress=progress)
         journal.check_same_data(run, prepared.data)

@@ -15,6 +15,7 @@ import torch
 from zoo import reports
 from zoo.data import BadFile, Data
 from zoo.data.check import Quick
+from zoo.data.saved_split import split_text
 from zoo.errors import DataError, TrainingError
 from zoo.models import record
 from zoo.optim.groups import describe_groups
@@ -135,6 +136,8 @@ def begin(run: Run, prepared: Prepared) -> None:
     """The files that exist before the first step."""
     recipe, model, data = prepared.recipe, prepared.model, prepared.data
     run.write_recipe(dump(recipe))
+    if data.divided:
+        run.write_split(split_text(data))
     run.write_model(
         {
             "format": 1,
@@ -147,12 +150,16 @@ def begin(run: Run, prepared: Prepared) -> None:
                 "val": recipe.data.val,
                 "val_fraction": recipe.data.val_fraction,
                 "seed": recipe.train.seed,
+                "folds": recipe.data.folds,
+                "fold": recipe.data.fold,
+                "split": recipe.data.split,
                 "unreadable": recipe.data.unreadable,
                 "columns": {
                     "image": recipe.data.image_column,
                     "labels": list(recipe.data.label_column),
                     "separator": recipe.data.label_separator,
                     "split": recipe.data.split_column,
+                    "group": recipe.data.group_column,
                 },
                 "channels": recipe.model.in_chans,
                 "fingerprint": data.fingerprint(),

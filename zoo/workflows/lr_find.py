@@ -13,6 +13,7 @@ import torch
 from typing_extensions import Unpack
 
 from zoo.errors import TrainingError, UsageError
+from zoo.files import place_for
 from zoo.output import track
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
@@ -74,6 +75,7 @@ def lr_find(
     Raises a ZooError for anything the caller can mend.
     """
     _check(low, high, steps)
+    picture = None if plot is None else place_for(Path(plot), "lr.png")
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
     rate, own_rates = recipe.optimizer.lr, any(g.lr is not None for g in recipe.optimizer.groups)
     prepared = prepare(_bare(recipe), progress=False)
@@ -103,10 +105,10 @@ def lr_find(
     head_lr = None
     if advice.rate is not None and recipe.optimizer.head_lr is not None:
         head_lr = advice.rate * recipe.optimizer.head_lr / rate
-    if plot is not None:
+    if picture is not None:
         from zoo.reports.lr_curve import lr_curve
 
-        lr_curve(test.rates, test.losses, test.smoothed, Path(plot), suggestion=advice.rate)
+        lr_curve(test.rates, test.losses, test.smoothed, picture, suggestion=advice.rate)
     return LrFinding(
         rates=test.rates,
         losses=test.losses,
@@ -117,7 +119,7 @@ def lr_find(
         lowest=advice.lowest,
         reason=advice.reason,
         ended=test.ended,
-        plot=Path(plot) if plot is not None else None,
+        plot=picture,
         notes=tuple(_notes(recipe, test, advice, high, len(prepared.train), own_rates)),
     )
 

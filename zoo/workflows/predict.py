@@ -187,6 +187,8 @@ def _checked(image: Pixels, number: int, channels: int) -> Pixels:
     if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or 0 in image.shape:
         raise DataError(
             f"image {number} is {image.dtype} {image.shape}; the model takes uint8 (H, W, {channels})",
-            f"convert it, with Pillow: np.asarray(image.convert({'L' if channels == 1 else 'RGB'!r}))",
+            f"convert it, with Pillow: np.asarray(image.convert({'L' if channels == 1 else 'RGB'!r}))"
+            if channels in (1, 3)
+            else "give arrays of its channels, or files",
         )
     return image

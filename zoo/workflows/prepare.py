@@ -13,7 +13,7 @@ from torch import nn
 from zoo import metrics
 from zoo.augment import make_augment
 from zoo.augment.mixing import Mixing
-from zoo.data import Columns, Data, Loader, make_loader, open_data
+from zoo.data import Columns, Data, Loader, make_loader, open_data, order
 from zoo.data.check import quick_check
 from zoo.errors import ZooError, combine
 from zoo.losses import make_loss
@@ -32,7 +32,8 @@ from zoo.training.precision import choose_precision
 from zoo.training.targets import TargetScale
 from zoo.training.trainer import Trainer
 from zoo.training.trial import try_step
-from zoo.workflows import checks, journal, transfer
+from zoo.workflows import checks, journal, pixels, transfer
+from zoo.workflows.keeping import decide
 from zoo.workflows.prepared import Prepared
 
 __all__ = ["open_source", "prepare"]
@@ -81,7 +82,8 @@ def prepare(
     model, plan = transfer.adapt(recipe, model, plan)
     plan.apply(model.module)
     module = model.module.to(device)
-    preprocess, size_note = checks.input_size(recipe, model, data)
+    seen = pixels.settle(recipe, model, data)
+    data, preprocess = seen.data, seen.preprocess
     workers = checks.workers(recipe.data.workers, data)
     train, val, plain = _loaders(recipe, data, preprocess, workers, pin=device.type == "cuda")
 
@@ -131,20 +133,29 @@ def prepare(
         mixing=mixing,
         scaled_layers=scale.layers(module, model.head) if scale is not None else (),
     )
+    set_train_mode(0)
+    keeping, keeping_note = decide(
+        recipe, model, plan, images, normalize, precision.dtype,
+        random=train.is_random, mixed=mixing is not None, sources=(data.train, data.val),
+    )  # fmt: skip
     changes = {
         "loss.name": loss_name,
         "loss.params": loss_params,
         "train.amp_dtype": precision.name,
         "train.monitor": monitor,
         "data.workers": workers,
+        "data.norm": seen.norm,
         "transfer.start": "lp-ft" if head_first else "plain",
     }
     sentences = (
         data.rule,
-        size_note,
+        checks.learned_before(recipe, data),
+        order.says(data.train.targets, data.classes, recipe.data.balance),
+        *seen.notes,
         loss_note,
         checks.crops(recipe, task),
         f"precision {precision.name}: {precision.reason}",
+        keeping_note,
     )
     prepared = Prepared(
         recipe=checks.resolved(recipe, data=data, preprocess=preprocess, changes=changes),
@@ -159,6 +170,7 @@ def prepare(
         val=val,
         plain=plain,
         head_first=head_first,
+        keeping=keeping,
         notes=tuple(n for n in sentences if n),
     )
     journal.announce(prepared, say)
@@ -173,6 +185,9 @@ def open_source(recipe: Recipe) -> Data:
         val=recipe.data.val,
         val_fraction=recipe.data.val_fraction,
         seed=recipe.train.seed,
+        folds=recipe.data.folds,
+        fold=recipe.data.fold,
+        saved_split=recipe.data.split,
         channels=recipe.model.in_chans,
         unreadable=recipe.data.unreadable,
         task=recipe.task,
@@ -181,6 +196,7 @@ def open_source(recipe: Recipe) -> Data:
             labels=recipe.data.label_column,
             separator=recipe.data.label_separator,
             split=recipe.data.split_column,
+            group=recipe.data.group_column,
         ),
     )
 
@@ -212,9 +228,10 @@ def _loaders(
     size = min(recipe.data.batch_size, len(data.train))
     seed = recipe.train.seed
     make = partial(make_loader, preprocess=preprocess, workers=workers, pin=pin)
-    train = make(data.train, batch_size=size, train=True, augment=augment, seed=seed)
+    # What is learned or measured before the first epoch meets the classes as often as the epochs do.
+    of_train = partial(make, data.train, batch_size=size, train=True, seed=seed, balance=recipe.data.balance)
     val = make(data.val, batch_size=recipe.data.batch_size, train=False, augment=None, seed=0)
-    return train, val, partial(make, data.train, batch_size=size, train=True, augment=None, seed=seed)
+    return of_train(augment=augment), val, partial(of_train, augment=None)
 
 
 def _mixing(recipe: Recipe, data: Data) -> Mixing | None:

@@ -11,6 +11,7 @@ from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan
 from zoo.tasks import Task
+from zoo.training.kept_features import FeatureBatches, Keeping
 from zoo.training.precision import Precision
 from zoo.training.trainer import Trainer
 
@@ -22,7 +23,9 @@ class Prepared:
     """A run that could start: everything is built, and one step of a few images has been tried.
 
     plain opens the training images shuffled and without augmentation, as the steps before the first epoch want them.
-    head_first: whether the head learns on frozen features before the first epoch (LP-FT).
+    head_first: whether the head learns on frozen features before the first epoch (LP-FT). keeping: how features of the
+    frozen part are kept, None where they are computed in each epoch; `zoo.workflows.keeping.keep` then puts them in the
+    place of the images.
     """
 
     recipe: Recipe  # with every choice resolved: task, classes, size, loss, precision, workers, absolute paths
@@ -33,8 +36,9 @@ class Prepared:
     plan: FreezePlan
     precision: Precision
     trainer: Trainer
-    train: Loader
-    val: Loader
+    train: Loader | FeatureBatches
+    val: Loader | FeatureBatches
     plain: Callable[[], Loader]
     head_first: bool
+    keeping: Keeping | None
     notes: tuple[str, ...]  # what was decided for the user, a sentence each

@@ -69,6 +69,7 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
 
     Raises UsageError if there is no such file, RecipeError if it is no mapping.
     """
+    problems: list[str] = []
     if isinstance(search, Mapping):
         values: Any = search
         where = "search"
@@ -80,11 +81,15 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
             raise UsageError(f"search file {where} cannot be read: {e.strerror}", _EXAMPLE) from e
         except UnicodeDecodeError as e:
             raise UsageError(f"search file {where} is not text", _EXAMPLE) from e
-        values = parse_yaml(text, where)
+        try:
+            values = parse_yaml(text, where)
+        except RecipeError as e:
+            if e.rest is None:
+                raise
+            problems, values = list(e.problems), e.rest
     if not isinstance(values, Mapping) or not values:
         raise RecipeError(["the top level must be a mapping of recipe keys to what they may be"], _EXAMPLE, where=where)
     space: Space = {}
-    problems: list[str] = []
     for key, entry in values.items():
         found = _entry(str(key), entry)
         if isinstance(found, str):

@@ -24,6 +24,13 @@ class Options(TypedDict, total=False):
     label_column: str | Sequence[str] | None
     label_separator: str | None
     split_column: str | None
+    group_column: str | None
+    folds: int | None
+    fold: int | None
+    split: str | Path | None
+    balance: str | None
+    norm: str | None
+    fit: str | None
     classes: int | None
     in_chans: int | None
     img_size: int | None
@@ -65,6 +72,13 @@ _FIELDS = {
     "label_column": "data.label_column",
     "label_separator": "data.label_separator",
     "split_column": "data.split_column",
+    "group_column": "data.group_column",
+    "folds": "data.folds",
+    "fold": "data.fold",
+    "split": "data.split",
+    "balance": "data.balance",
+    "norm": "data.norm",
+    "fit": "data.fit",
     "classes": "model.classes",
     "in_chans": "model.in_chans",
     "img_size": "model.img_size",
@@ -116,7 +130,7 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     name = options.get("recipe")
     if name is None:
         name = "head-only" if str(chosen.get("freeze", settings.get("freeze"))) == "backbone" else "full"
-    for key in ("data.source", "data.val", "model.weights", "loss.class_weights"):
+    for key in ("data.source", "data.val", "data.split", "model.weights", "loss.class_weights"):
         if isinstance(chosen.get(key), Path):
             chosen[key] = str(chosen[key])
     overrides = settings | chosen
@@ -128,5 +142,8 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
             inside.pop("params", None)  # they belong to the one that the recipe named
     recipe = build(values, overrides, where=f"recipe {name}")
     if not recipe.model.name:
-        raise UsageError("no model named", "give one, for example `zoo finetune resnet34`; `zoo list` shows them all")
+        raise UsageError(
+            "no model named",
+            "give one, as in `zoo finetune resnet34` or `zoo tune full --model resnet34`; `zoo list` shows them all",
+        )
     return recipe

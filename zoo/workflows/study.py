@@ -1,7 +1,7 @@
 """The memory of a search: Optuna's study in an SQLite file, which a later process can take up again.
 
 Optuna (Akiba et al. 2019, 1907.10902) proposes values with TPE (Bergstra et al. 2011) and ends a trial early that is
-worse than the median of the others behind as many epochs. It is an extra of zoo, and imported nowhere else.
+worse than the median of the others after as many epochs. It is an extra of zoo, and imported nowhere else.
 """
 
 from __future__ import annotations

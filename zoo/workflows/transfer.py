@@ -228,7 +228,12 @@ def judge(prepared: Prepared, weights: dict[str, Tensor]) -> Outcome:
     module = rebuild(record(prepared.model)).module
     load_strict(module, weights)
     outputs, targets = forward_all(
-        module.to(device), prepared.val, trainer.normalize, device=device, amp_dtype=trainer.amp_dtype
+        module.to(device),
+        prepared.val,
+        trainer.normalize,
+        device=device,
+        amp_dtype=trainer.amp_dtype,
+        prefix=trainer.prefix,
     )
     return measure(prepared, outputs, targets, trainer.loss_of(outputs, targets))
 

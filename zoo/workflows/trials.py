@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +18,11 @@ from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.output import is_terminal
 from zoo.progress import duration
 from zoo.recipe import Recipe
+from zoo.workflows.epochs import when
 from zoo.workflows.finetune import finetune
 from zoo.workflows.study import Study, Trial, TrialRecord
 
-__all__ = ["Searching", "best_of", "folder_of", "shown"]
+__all__ = ["Searching", "best_of", "flat", "folder_of", "shown"]
 
 
 class _Pruned(TrainingError):
@@ -66,10 +68,10 @@ class Searching:
         target = self.trials if count is None else count
         done = self._done()
         if done:
-            self.say(f"{done} trials are done already")
+            self.say(f"{done} {'trial is' if done == 1 else 'trials are'} done already")
         while (done := self._done()) < target:
             if timeout is not None and time.monotonic() - begun >= timeout:
-                self.say(f"{duration(timeout)} are over: stopped behind {done} of {target} trials")
+                self.say(f"{duration(timeout)} are over: stopped after {done} of {target} trials")
                 return
             trial = self.study.ask()
             label = f"trial {trial.number} ({done + 1} of {target})"
@@ -104,7 +106,7 @@ class Searching:
                 last[0] = row[f"val_{self.monitor}"]
                 show(f"epoch {row['epoch']}, {self.monitor} {last[0]:.4g}")
                 if trial.worse_than_the_others(last[0], row["epoch"]):
-                    raise _Pruned(f"pruned behind epoch {row['epoch']}: worse than the median of the other trials")
+                    raise _Pruned(f"pruned after epoch {row['epoch']}: worse than the median of the other trials")
 
             try:
                 recipe = self.make(trial.values)
@@ -115,7 +117,7 @@ class Searching:
                 raise
             except _Pruned:
                 trial.pruned(time.monotonic() - begun)
-                return f"pruned behind epoch {trial.epochs} at {self.monitor} {last[0]:.4g}"
+                return f"pruned after epoch {trial.epochs} at {self.monitor} {last[0]:.4g}"
             except (ZooError, torch.OutOfMemoryError) as e:
                 if isinstance(e.__cause__, OSError):
                     raise  # the disk would refuse the next trial, too
@@ -128,15 +130,27 @@ class Searching:
             trial.failed(reason := f"val_{self.monitor} is not a number", seconds)
             return f"failed: {reason}"
         trial.finished(best["value"], seconds)
-        return f"{self.monitor} {best['value']:.4g} in epoch {best['epoch']}, {duration(seconds)}"
+        return f"{self.monitor} {best['value']:.4g} {when(best)}, {duration(seconds)}"
 
 
 def shown(value: Any) -> str:
-    """A value of a trial, short."""
+    """A value of a trial, short; a section as `name focal, params.gamma 2`."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(value)
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key} {shown(inner)}" for key, inner in flat(value))
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a recipe's sections by dotted key; an empty section is one."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
 
 
 @contextmanager

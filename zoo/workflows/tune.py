@@ -21,10 +21,12 @@ from zoo.workflows.finetune import prepare
 from zoo.workflows.search_space import Space, check_space, first, read_space, space_record
 from zoo.workflows.settle import Options, make_recipe
 from zoo.workflows.study import Study, TrialRecord, need_optuna, open_study
-from zoo.workflows.trials import Searching, best_of, folder_of
+from zoo.workflows.trials import Searching, best_of, flat, folder_of
 
 __all__ = ["Search", "TrialRecord", "tune"]
 
+# Fields of `data` that leave the validation images what they are.
+_SAME_IMAGES = tuple(f"data.{name}" for name in ("balance", "batch_size", "fit", "levels", "norm", "workers"))
 _WHERE_ONLY = ("train.device", "data.workers")  # where trials run does not make them other trials
 
 
@@ -149,7 +151,7 @@ def _prepared_facts(base: Recipe, space: Space, where: str) -> tuple[str, dict[s
             "choose another train.monitor",
             where=where,
         )
-    fixed = {k: v for k, v in _flat(base.model_dump(mode="json")) if k not in _WHERE_ONLY and not _searched(k, space)}
+    fixed = {k: v for k, v in flat(base.model_dump(mode="json")) if k not in _WHERE_ONLY and not _searched(k, space)}
     searched = {f"search of {key}": entry for key, entry in space_record(space).items()}
     return monitor, {**searched, **fixed, "monitor": monitor, "images": prepared.data.fingerprint()}
 
@@ -158,19 +160,9 @@ def _searched(key: str, space: Space) -> bool:
     return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in space)
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield before + key, value
-
-
 def _warnings(space: Space) -> list[str]:
     moved = [
-        k
-        for k in space
-        if k == "train.seed" or (k.startswith("data.") and k not in ("data.batch_size", "data.workers"))
+        k for k in space if k in ("data", "train", "train.seed") or (k.startswith("data.") and k not in _SAME_IMAGES)
     ]
     if not moved:
         return []

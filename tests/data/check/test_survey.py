@@ -13,6 +13,7 @@ import pytest
 
 from zoo.data.check import Report, examine, open_listing, survey
 from zoo.data.check.cache import Cache
+from zoo.data.file_source import FileSource
 from zoo.errors import DataError
 
 Look = Callable[..., Report]
@@ -84,11 +85,11 @@ def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.
     forget()
     calls = []
 
-    def interrupted(paths: list[str]) -> examine.Examined:
-        calls.append(len(paths))
+    def interrupted(source: FileSource) -> examine.Examined:
+        calls.append(len(source))
         if len(calls) == 4:
             signal.raise_signal(signal.SIGINT)
-        return examine.examine_files(paths)
+        return examine.examine_files(source)
 
     with monkeypatch.context() as patched:
         patched.setattr("zoo.data.check.survey.examine_files", interrupted)
@@ -97,7 +98,7 @@ def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.
     assert look(many, cache=True).remembered >= 3 * 64
 
 
-def killed(paths: list[str]) -> None:
+def killed(source: FileSource) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -34,11 +34,15 @@ def file_keys(source: FileSource) -> NDArray[np.uint64]:
     root = os.path.abspath(source.root)
     for i, name in enumerate(source.names):
         path = os.path.join(root, name)
-        try:
-            info = os.stat(path)
-        except OSError:
-            continue
-        identity = b"%d %d " % (info.st_size, info.st_mtime_ns) + os.fsencode(path)
+        if source.packed is None:
+            try:
+                info = os.stat(path)
+            except OSError:
+                continue
+            size, changed = info.st_size, info.st_mtime_ns
+        else:
+            size, changed = int(source.sizes[i]), source.packed.changed(i)
+        identity = b"%d %d " % (size, changed) + os.fsencode(path)
         keys[i] = np.frombuffer(hashlib.blake2b(identity, digest_size=16).digest(), dtype="<u8")
     return keys
 

@@ -166,7 +166,7 @@ def _colours(rows: r.Records, read: NDArray[np.bool_]) -> Iterator[Finding]:
             "converted without a colour profile: their colours may be off; save them as RGB",
         ),
         ("transparent", (rows["flags"] & r.TRANSPARENT) > 0, "with transparency", "put on white"),
-        ("deep", (rows["flags"] & r.DEEP) > 0, "with more than 8 bits a level", "scaled to 8 bits by the type's range"),
+        ("deep", (rows["flags"] & r.DEEP) > 0, "with more than 8 bits a level", "scaled to 8 bits, see docs/pixels.md"),
     ):
         if (here := read & found).any():
             yield _colour_finding(kind, here, what, advice)

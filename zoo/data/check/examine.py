@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -18,16 +19,16 @@ from zoo.augment.view import View
 from zoo.data.check import records as r
 from zoo.data.check.similarity import SIDE, describe, spread
 from zoo.data.check.thresholds import BLANK_LEVELS, DETAIL, GREY_LEVELS, NEAR_SIDE
-from zoo.data.decode import UnreadableImage, check_image, read_image
+from zoo.data.decode import UnreadableImage, band_facts, check_bytes, read_preview
+from zoo.data.file_source import FileSource
 from zoo.data.source import ImageSource
 
 __all__ = ["Examined", "examine_files", "examine_images", "pixel_hashes"]
 
-_BLOCK = 1 << 20
 _ORIENTATION = 0x0112
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # a phone's JPEG of several pictures; a BMP without its file header
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-# What Pillow raises on a damaged header or checksum; the words for it come from `check_image`.
+# What Pillow raises on a damaged header or checksum; the words for it come from `check_bytes`.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
@@ -49,50 +50,63 @@ class _Reduced(View):
         return image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
 
-def examine_files(paths: Sequence[str]) -> Examined:
+def examine_files(source: FileSource) -> Examined:
     """Read each file once, to its end; a JPEG at an eighth of its size, where that is still 32 pixels a side."""
-    rows = np.zeros(len(paths), dtype=r.RECORD)
-    reduced = np.zeros((len(paths), SIDE, SIDE, 3), dtype=np.uint8)
+    rows = np.zeros(len(source), dtype=r.RECORD)
+    reduced = np.zeros((len(source), SIDE, SIDE, 3), dtype=np.uint8)
     reasons = {}
-    for i, path in enumerate(paths):
+    for i in range(len(source)):
         try:
-            reduced[i] = _examine(path, rows[i])
+            reduced[i] = _examine(source.raw(i), source.where(i), rows[i])
         except UnreadableImage as e:
             reasons[i] = e.reason
-    _finish(rows, reduced, lambda i: read_image(paths[i], 3))
+    _finish(rows, reduced, lambda i: read_preview(source.raw(i), source.where(i)))
     return Examined(rows, reasons)
 
 
-def _examine(path: str, row: np.void) -> NDArray[np.uint8]:
+def _examine(data: bytes, path: str, row: np.void) -> NDArray[np.uint8]:
     """Fill `row` but for what `_finish` does; (32, 32, 3) of the image. Raises UnreadableImage."""
 
     def choose(height: int, width: int) -> View:
         row["height"], row["width"] = height, width
         return _Reduced()
 
-    reduced = read_image(path, 3, choose)
+    reduced = read_preview(data, path, choose)
     try:
-        with Image.open(path) as image:
-            flags = _facts(image, path, row)
+        flags = _facts(data, path, row)
         if row["format"] == b"PNG":
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(data)) as image:
                 image.verify()  # checksums, which decoding does not compare
-        row["content"] = _digest_file(path)
     except _DAMAGED as e:
-        reason = check_image(path, decode=True) or f"changed while it was read ({e})"
-        raise UnreadableImage(path, reason) from e
+        raise UnreadableImage(path, check_bytes(data, path, decode=True) or f"damaged file ({e})") from e
+    row["content"] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), dtype="<u8")
     row["flags"] = flags | r.READ
     return reduced
 
 
-def _facts(image: Image.Image, path: str, row: np.void) -> int:
+def _facts(data: bytes, path: str, row: np.void) -> int:
+    bands = band_facts(data, path)
+    if bands is not None:
+        row["format"], row["mode"], row["orientation"] = bands.kind.encode(), f"{bands.count} ch".encode(), 1
+        return _misnamed(path, bands.kind) | (r.TRANSPARENT if bands.alpha else 0)
+    with Image.open(io.BytesIO(data)) as image:
+        return _facts_of(image, path, row)
+
+
+def _misnamed(path: str, kind: str) -> int:
+    """The flag of a file whose name says another format; a name that says none, as in a table of images, is no lie."""
+    ending = os.path.splitext(path)[1].lower()
+    named = "NPY" if ending == ".npy" else _endings().get(ending)
+    return 0 if named in (None, kind) else r.MISNAMED
+
+
+def _facts_of(image: Image.Image, path: str, row: np.void) -> int:
     kind = image.format or ""
     kind = _SAME_FORMAT.get(kind, kind)
     row["format"], row["mode"] = kind.encode()[:10], image.mode.encode()[:6]
     turn = image.getexif().get(_ORIENTATION, 1)
     row["orientation"] = turn if turn in range(1, 9) else 1
-    expected = _endings().get(os.path.splitext(path)[1].lower())
-    flags = r.MISNAMED if expected != kind else 0
+    flags = _misnamed(path, kind)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         flags |= r.TRANSPARENT
     if image.mode in _DEEP:
@@ -129,12 +143,12 @@ def examine_images(source: ImageSource, indices: Sequence[int]) -> Examined:
     return Examined(rows, reasons)
 
 
-def pixel_hashes(paths: Sequence[str]) -> NDArray[np.uint64]:
+def pixel_hashes(source: FileSource) -> NDArray[np.uint64]:
     """(n, 2) hash of what a model is given of each file, decoded in full; 0 if it has become unreadable."""
-    found = np.zeros((len(paths), 2), dtype=np.uint64)
-    for i, path in enumerate(paths):
+    found = np.zeros((len(source), 2), dtype=np.uint64)
+    for i in range(len(source)):
         try:
-            found[i] = _digest_pixels(read_image(path, 3))
+            found[i] = _digest_pixels(read_preview(source.raw(i), source.where(i)))
         except UnreadableImage:
             continue
     return found
@@ -158,14 +172,6 @@ def _finish(rows: r.Records, reduced: NDArray[np.uint8], read: Callable[[int], N
         # Averages over many pixels may be alike where the pixels are not.
         if np.ptp(read(int(i)), axis=(0, 1)).max() <= BLANK_LEVELS:
             rows["flags"][i] |= r.BLANK
-
-
-def _digest_file(path: str) -> NDArray[np.uint64]:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as f:
-        while block := f.read(_BLOCK):
-            digest.update(block)
-    return np.frombuffer(digest.digest(), dtype="<u8")
 
 
 def _digest_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -7,25 +7,24 @@ classes that do not fit stay in; other sources are opened as a training opens th
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.archive import is_archive_name
 from zoo.data.check.folders import ClassFolder, Folder
 from zoo.data.columns import UNNAMED, Columns
 from zoo.data.decode import is_image_name, shown
-from zoo.data.file_source import FileSource, StringTable, relabel
-from zoo.data.folder import find_layout, require_path
+from zoo.data.file_source import FileSource, Parts, relabel
+from zoo.data.folder import find_layout, open_tree, require_path
+from zoo.data.kinds import open_parts, plain_task, refuse_columns
 from zoo.data.labels import from_classes
 from zoo.data.open import open_data
-from zoo.data.scan import Scan, folders_in, is_ignored, scan_folder
+from zoo.data.scan import Scan, Tree, numbered, scan_classes
 from zoo.data.source import BadFile, ImageSource, Targets
-from zoo.data.table import table_parts
-from zoo.data.text_table import is_table_name
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["Listing", "Part", "open_listing"]
@@ -102,24 +101,19 @@ def open_listing(source: str, *, val: str | None = None, task: str = "auto", col
     """
     if task != "auto":
         get_task(task)
-    if os.path.isfile(os.path.expanduser(source)) and is_table_name(source):
-        return _from_table(require_path(source), val, task, columns)
-    if not os.path.isdir(os.path.expanduser(source)):
+    if source != "digits":
+        found = open_parts(source, val, columns=columns, task=task, channels=3, skip_unreadable=True)
+        if found is not None:
+            return _from_parts(found)
+    if not (os.path.isdir(os.path.expanduser(source)) or is_archive_name(source)):
         data = open_data(source, val=val, unreadable="skip", task=task, columns=columns)
         parts = (Part("training", data.train), Part("validation", data.val))
         return Listing(data.name, data.task, data.classes, parts, data.problems, (), data.notes)
-    if columns != UNNAMED:
-        raise UsageError(
-            f"columns are those of a table, and {shown(source)} is a folder", "leave them out, or give a .csv file"
-        )
-    return _from_folder(require_path(source), val, "single-label" if task == "auto" else get_task(task).name)
+    refuse_columns(columns, source)
+    return _from_folder(require_path(source), val, plain_task(task))
 
 
-def _from_table(path: str, val: str | None, task: str, columns: Columns) -> Listing:
-    other = None if val is None else require_path(val)
-    if other is not None and not is_table_name(other):
-        raise UsageError(f"{shown(path)} is a table, but --val {shown(str(val))} is none", "give a table for both")
-    found = table_parts(path, other, columns=columns, task=task, channels=3, skip_unreadable=True)
+def _from_parts(found: Parts) -> Listing:
     if found.val is None:
         return Listing(
             found.name, found.task, found.train.classes, (Part("all", found.train),), found.problems, (), found.notes
@@ -132,13 +126,12 @@ def _from_table(path: str, val: str | None, task: str, columns: Columns) -> List
 
 
 def _from_folder(root: str, val: str | None, task: TaskName) -> Listing:
-    layout = find_layout(root)
-    val_root = layout.val if val is None else require_path(val)
-    if val_root is not None and not os.path.isdir(val_root):
-        raise DataError(f"{shown(val_root)} is no folder", "give the folder that holds the class folders")
-    opened = [_open("all" if val_root is None else "training", layout.train)]
-    if val_root is not None:
-        opened.append(_open("validation", val_root))
+    tree = open_tree(root)
+    layout = find_layout(tree)
+    val_tree = layout.val if val is None else open_tree(val)
+    opened = [_open("all" if val_tree is None else "training", layout.train)]
+    if val_tree is not None:
+        opened.append(_open("validation", val_tree))
     if not any(len(o.source) for o in opened):
         bad = sum(len(o.scan.bad) for o in opened)
         raise DataError(
@@ -153,13 +146,13 @@ def _from_folder(root: str, val: str | None, task: TaskName) -> Listing:
         parts.append(Part(o.name, replace(source, targets=targets, classes=names), o.folder))
         lost.update({(o.name, name): n for name, n in o.lost.items()})
     return Listing(
-        name=os.path.basename(os.path.abspath(root)),
+        name=tree.name,
         task=task,
         classes=parts[0].source.classes,
         parts=tuple(parts),
         bad=tuple(b for o in opened for b in o.scan.bad),
         links=tuple(link for o in opened for link in o.scan.links),
-        notes=tuple([layout.note] * bool(layout.note) + [n for o in opened for n in o.scan.notes()]),
+        notes=(*tree.notes(), *[layout.note] * bool(layout.note), *(n for o in opened for n in o.scan.notes())),
         lost=lost,
     )
 
@@ -173,39 +166,39 @@ class _Opened:
     lost: Counter[str]
 
 
-def _open(name: str, root: str) -> _Opened:
+def _open(name: str, root: Tree) -> _Opened:
     """ROOT/<class>/** without reading a file; the rules are those of `zoo.data.folder`."""
-    scan, labels, lost = Scan(), list[str](), Counter[str]()
+    scan, labels, counts, lost = Scan(), list[str](), list[int](), Counter[str]()
     folders = []
-    for entry in folders_in(root):
-        below = scan_folder(entry.path)
-        label = unicodedata.normalize("NFC", entry.name)
+    for folder, label, scan, count in scan_classes(root):
+        own = os.path.basename(folder.path)
+        unreadable = len(scan.bad) - sum(lost.values())
+        names = (scan.names[i] for i in range(len(scan) - count, len(scan)))
         folders.append(
             ClassFolder(
-                name=entry.name,
-                images=len(below.files) + len(below.bad),
-                inner=Counter(os.path.dirname(name).partition(os.sep)[0] for name, _ in below.files),
-                checkpoints=os.path.isdir(os.path.join(entry.path, ".ipynb_checkpoints")),
+                name=own,
+                images=count + unreadable,
+                inner=Counter(n[len(own) + 1 :].rpartition(os.sep)[0].partition(os.sep)[0] for n in names),
+                checkpoints=folder.has_folder(".ipynb_checkpoints"),
             )
         )
-        labels += [label] * len(below.files)
-        lost[label] += len(below.bad)
-        scan.extend(below, entry.name)
-    with os.scandir(root) as entries:
-        outside = sorted((e.name, e.path, e.is_symlink() and not os.path.exists(e.path)) for e in entries)
-    scan.links += [BadFile(path, "symbolic link that leads nowhere") for _, path, broken in outside if broken]
-    loose = [n for n, path, broken in outside if is_image_name(n) and not is_ignored(n) and not os.path.isdir(path)]
-    classes = tuple(sorted(set(labels)))
-    number = {c: i for i, c in enumerate(classes)}
+        labels.append(label)
+        counts.append(count)
+        lost[label] += unreadable
+    outside, links = root.outside()
+    scan.links += links
+    classes, targets = numbered(labels, counts)
     source = FileSource(
-        name=os.path.basename(os.path.abspath(root)),
-        root=root,
+        name=root.name,
+        root=root.path,
         classes=classes,
-        names=StringTable(n for n, _ in scan.files),
-        targets=np.array([number[label] for label in labels], dtype=np.int64),
-        sizes=np.array([size for _, size in scan.files], dtype=np.int64),
+        names=scan.names,
+        targets=targets,
+        sizes=np.array(scan.sizes, np.int64),
         channels=3,
         skip_unreadable=True,
         labels_in_names=True,
+        packed=root.packed(scan),
     )
-    return _Opened(name, source, Folder(root, tuple(folders), tuple(loose)), scan, lost)
+    loose = tuple(n for n in outside if is_image_name(n))
+    return _Opened(name, source, Folder(root.path, tuple(folders), loose), scan, lost)

@@ -20,6 +20,7 @@ from zoo.data.check.counts import class_counts, count_findings
 from zoo.data.check.findings import Finding, worst_first
 from zoo.data.check.folders import name_findings
 from zoo.data.check.listing import Listing, Part
+from zoo.data.decode import UnreadableImage
 from zoo.data.file_source import FileSource
 from zoo.data.source import Data, ImageSource, Subset
 
@@ -119,16 +120,25 @@ def _by_digest(listing: Listing, group: Indices, *, ends_only: bool) -> list[Ind
     by_digest: dict[bytes, list[int]] = {}
     for image in map(int, group):
         try:
-            digest = _digest(listing.where(image), ends_only=ends_only)
-        except OSError:  # gone since it was listed: the training will say so
+            digest = _digest(listing, image, ends_only=ends_only)
+        except (OSError, UnreadableImage):  # gone since it was listed: the training will say so
             continue
         by_digest.setdefault(digest, []).append(image)
     return [np.array(images, dtype=np.int64) for images in by_digest.values() if len(images) > 1]
 
 
-def _digest(path: str, *, ends_only: bool) -> bytes:
+def _digest(listing: Listing, image: int, *, ends_only: bool) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as f:
+    part, index = listing.locate(image)
+    source: ImageSource = part.source
+    while isinstance(source, Subset):
+        index = int(source.indices[index])
+        source = source.source
+    if isinstance(source, FileSource) and source.packed is not None:  # there is no reading of its end alone
+        data = source.raw(index)
+        digest.update(data[:_END] + data[max(_END, len(data) - _END) :] if ends_only else data)
+        return digest.digest()
+    with open(source.where(index), "rb") as f:
         if ends_only:
             digest.update(f.read(_END))
             f.seek(max(f.tell(), os.fstat(f.fileno()).st_size - _END))

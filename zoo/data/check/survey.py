@@ -130,32 +130,25 @@ class _Counted(Generic[T]):
 
 
 def _read(
-    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[list[str]], T], workers: int, label: str
+    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileSource], T], workers: int, label: str
 ) -> Iterator[tuple[NDArray[np.int64], T]]:
-    """(chunk, job of its paths), in any order: in this process, or with `workers` others."""
-
-    def paths(chunk: NDArray[np.int64]) -> list[str]:
-        return [source.where(int(i)) for i in chunk]
-
+    """(chunk, job of its images), in any order: in this process, or with `workers` others."""
     if workers < 2 or sum(map(len, chunks)) < _WORTH_A_POOL:
-        results: Iterator[tuple[NDArray[np.int64], T]] = ((chunk, job(paths(chunk))) for chunk in chunks)
+        results: Iterator[tuple[NDArray[np.int64], T]] = ((chunk, job(source.take(chunk))) for chunk in chunks)
     else:
-        results = _pooled(chunks, paths, job, workers)
+        results = _pooled(source, chunks, job, workers)
     yield from track(_Counted(len(chunks), results), label)
 
 
 def _pooled(
-    chunks: Sequence[NDArray[np.int64]],
-    paths: Callable[[NDArray[np.int64]], list[str]],
-    job: Callable[[list[str]], T],
-    workers: int,
+    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileSource], T], workers: int
 ) -> Iterator[tuple[NDArray[np.int64], T]]:
     todo = iter(chunks)
     running: dict[Future[T], NDArray[np.int64]] = {}
     with _pool(workers) as pool:
         while True:
             for chunk in islice(todo, 3 * workers - len(running)):
-                running[pool.submit(job, paths(chunk))] = chunk
+                running[pool.submit(job, source.take(chunk))] = chunk
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -163,8 +156,9 @@ def _pooled(
                 try:
                     yield chunk, future.result()
                 except BrokenProcessPool as e:
+                    example = source.where(int(chunk[0]))
                     raise DataError(
-                        f"a process that read images was killed, at work on files such as {paths(chunk)[0]}",
+                        f"a process that read images was killed, at work on files such as {example}",
                         "it may have needed more memory than there is: try fewer --workers",
                     ) from e
 

@@ -1,0 +1,252 @@
+"""Images a second of the loader beside torchvision's ImageFolder + DataLoader and timm's create_loader.
+
+    python benchmarks/loader.py [--rounds 5] [--workers 0,1,2] [--only 500x375,2000x1500,…]
+
+Same files, 224 px, batches of 32, same number of workers; every round runs each loader once, one after the other, and
+ratios are medians of the rounds' own, as others use the machine, too; the time of the processors (main process and
+workers) is the steadier of the two. Workers are started before, and stay.
+
+The images are parts of scikit-learn's two photographs and of six of scikit-image's samples, brought to the size and
+saved by Pillow as JPEG of quality 90 (4:2:0). Enlarged photographs are smoother than real ones of their size, so that
+there is a set with the grain of a camera, too (2 levels of noise): the more bytes a file has, the more of the time goes
+into reading its code, which no reduced decoding spares.
+
+Training, like for like: a random part of 8 to 100 % of the area, mirrored half of the time. torchvision: as in its
+references (`classic`), and on bytes with its own decoder and transforms v2 (`bytes`, which nobody's tutorial does, and
+which like ours leaves the normalisation to the device). timm: `create_loader` with its prefetcher on the CPU, no
+colour jitter, bilinear. Ours: `light` with its colours off; and as it comes (50 to 100 %, with changes of colour).
+Evaluation: short side to 256, centre of 224.
+
+Ends with what decoding at a part of the size costs in quality: PSNR beside decoding and resizing in full by Pillow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import PIL
+import timm
+import timm.data
+import torch
+import torchvision
+from PIL import Image
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as v1
+from torchvision.datasets import ImageFolder
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms import v2
+
+from zoo.augment import make_augment
+from zoo.augment.crop import RATIO, random_view
+from zoo.augment.fit import Fit
+from zoo.augment.view import View
+from zoo.data import make_loader, open_data
+from zoo.data.decode import read_image
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+PREPROCESS = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 0.875)
+BATCH = 32
+SETS = {  # name → (width, height), images, format, mode, grain
+    "500x375": ((500, 375), 192, "jpg", "RGB", 0),
+    "2000x1500": ((2000, 1500), 48, "jpg", "RGB", 0),
+    "2000x1500 grain": ((2000, 1500), 48, "jpg", "RGB", 2),
+    "grey 500x375": ((500, 375), 192, "jpg", "L", 0),
+    "64x64 png": ((64, 64), 384, "png", "RGB", 0),
+    "32x32 png": ((32, 32), 384, "png", "RGB", 0),
+}
+NORMALISE = [v1.PILToTensor(), v1.ConvertImageDtype(torch.float), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+PLAIN = {"scale": (0.08, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+
+
+def photographs() -> list[np.ndarray]:
+    import skimage.data
+    from sklearn.datasets import load_sample_images
+
+    names = ("astronaut", "coffee", "chelsea", "rocket", "retina", "hubble_deep_field")
+    return [*load_sample_images().images, *(getattr(skimage.data, name)() for name in names)]
+
+
+def write(root: Path, size: tuple[int, int], images: int, ending: str, mode: str, grain: int) -> float:
+    """Kilobytes of an image on average."""
+    photos, rng, (width, height) = photographs(), np.random.default_rng(0), size
+    for c in range(4):
+        (root / f"class{c}").mkdir(parents=True)
+    for i in range(images):
+        photo = photos[i % len(photos)]
+        scale = rng.uniform(0.6, 1) * min(photo.shape[1] / width, photo.shape[0] / height)
+        w, h = width * scale, height * scale
+        left, top = rng.uniform(0, photo.shape[1] - w), rng.uniform(0, photo.shape[0] - h)
+        pixels = np.asarray(
+            Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC, (left, top, left + w, top + h))
+        )
+        if grain:
+            pixels = np.clip(pixels + rng.normal(0.5, grain, (height, width, 1)), 0, 255).astype(np.uint8)
+        options = {"quality": 90} if ending == "jpg" else {}
+        Image.fromarray(pixels).convert(mode).save(root / f"class{i % 4}" / f"{i:04d}.{ending}", **options)
+    return sum(f.stat().st_size for f in root.glob("*/*")) / images / 1000
+
+
+def by_torchvision(root: Path, train: bool, workers: int, *, as_bytes: bool) -> DataLoader[Any]:
+    t = v2 if as_bytes else v1
+    seen = [t.RandomResizedCrop(224), t.RandomHorizontalFlip()] if train else [t.Resize(256), t.CenterCrop(224)]
+    if as_bytes:
+        files = ImageFolder(str(root), v2.Compose(seen), loader=lambda path: decode_image(path, ImageReadMode.RGB))
+    else:
+        files = ImageFolder(str(root), v1.Compose([*seen, *NORMALISE]))
+    return DataLoader(files, BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
+
+
+def by_timm(root: Path, train: bool, workers: int) -> Iterable[Any]:
+    files = timm.data.ImageDataset(str(root), reader=ReaderImageFolder(str(root)))
+    return timm.data.create_loader(
+        files, (3, 224, 224), BATCH, is_training=train, color_jitter=None, interpolation="bilinear", crop_pct=0.875,
+        num_workers=workers, persistent_workers=workers > 0, device=torch.device("cpu"), pin_memory=False,
+    )  # fmt: skip
+
+
+class Digits(Dataset[Any]):
+    """scikit-learn's digits in memory with torchvision's transforms, as one would write it."""
+
+    def __init__(self, train: bool) -> None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        self.images, self.targets = (digits.images * (255 / 16)).astype(np.uint8), digits.target
+        seen = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
+        self.transform = v1.Compose([v1.Grayscale(3), *seen, *NORMALISE])
+
+    def __len__(self) -> int:
+        return 512
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(Image.fromarray(self.images[index])), int(self.targets[index])
+
+
+def ours(source: Any, train: bool, workers: int, params: dict[str, Any] | None) -> Iterable[Any]:
+    augment = make_augment("light", preprocess=PREPROCESS, flips=True, params=params) if train else None
+    return make_loader(
+        source, preprocess=PREPROCESS, batch_size=BATCH, train=train, augment=augment, seed=0, workers=workers
+    )
+
+
+def run(loader: Iterable[Any]) -> tuple[float, float]:
+    """Images a second by the clock, and milliseconds of the processors for each, workers included."""
+    images, began, used = 0, time.perf_counter(), processors()
+    for _, targets in loader:
+        images += len(targets)
+    return images / (time.perf_counter() - began), 1000 * (processors() - used) / images
+
+
+def processors() -> float:
+    """Seconds that this process and its workers have used so far (/proc, Linux)."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def compare(title: str, loaders: dict[str, Iterable[Any]], rounds: int) -> None:
+    """The first of `loaders` is the one whose ratio to each is printed."""
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+    for turn in range(rounds + 1):
+        for name, loader in loaders.items():
+            measured = run(loader)
+            if turn:  # the first starts workers and fills the system's cache of files
+                runs[name].append(measured)
+    ours = next(iter(runs.values()))
+    for name, theirs in runs.items():
+        faster = median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
+        leaner = median(b / a for (_, a), (_, b) in zip(ours, theirs, strict=True))
+        speed, cost = median(r for r, _ in theirs), median(c for _, c in theirs)
+        print(f"| {title} | {name} | {speed:.0f} | {faster:.2f} | {cost:.2f} | {leaner:.2f} |", flush=True)
+
+
+def measure(name: str, root: Path, workers: int, rounds: int) -> None:
+    source = open_data(str(root), task="single-label", val_fraction=0.5).train.source  # all of the images
+    for train in (True, False):
+        loaders: dict[str, Iterable[Any]] = {"**zoo**": ours(source, train, workers, PLAIN)}
+        if train:
+            loaders["zoo, `light` as it comes"] = ours(source, train, workers, None)
+        loaders["torchvision, classic"] = by_torchvision(root, train, workers, as_bytes=False)
+        loaders["torchvision, bytes"] = by_torchvision(root, train, workers, as_bytes=True)
+        loaders["timm"] = by_timm(root, train, workers)
+        compare(f"{name}, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
+
+
+def measure_digits(workers: int, rounds: int) -> None:
+    from zoo.data import Subset
+
+    source = Subset(open_data("digits").train, np.arange(512))
+    for train in (True, False):
+        plain = DataLoader(Digits(train), BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
+        loaders = {"**zoo**": ours(source, train, workers, PLAIN), "torchvision, classic": plain}
+        compare(f"digits, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def quality(title: str, files: list[Path], choose: Callable[[int], Callable[[int, int], View]]) -> None:
+    values = []
+    for i, path in enumerate(files):
+        with Image.open(path) as image:
+            whole = np.asarray(image.convert("RGB"))
+        view = choose(i)(*whole.shape[:2])
+        values.append(psnr(read_image(str(path), 3, lambda h, w, view=view: view), view.apply(whole)))
+    print(f"| {title} | {np.mean(values):.1f} | {min(values):.1f} |")
+
+
+def qualities(folders: dict[str, Path]) -> None:
+    def crop(i: int) -> Callable[[int, int], View]:
+        rng = np.random.default_rng(i)
+        return lambda h, w: random_view(h, w, rng, preprocess=PREPROCESS, scale=(0.08, 1), ratio=RATIO)
+
+    print("\n| JPEGs of | mean dB | worst |\n|---|---|---|")
+    for name, root in folders.items():
+        files = sorted(root.glob("*/*.jpg"))
+        if files and "grey" not in name:
+            quality(f"{name}, training", files, crop)
+            quality(f"{name}, evaluation", files, lambda i: lambda h, w: Fit(PREPROCESS))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", default="0,1,2")
+    parser.add_argument("--only", default=",".join([*SETS, "digits"]))
+    asked = parser.parse_args()
+    names = asked.only.split(",")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()};", end=" ")
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__},", end=" ")
+    print(f"Pillow {PIL.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        folders = {}
+        for name in [n for n in SETS if n in names]:
+            folders[name] = Path(folder, name.replace(" ", "-"))
+            print(f"{name}: {SETS[name][1]} images of {write(folders[name], *SETS[name]):.0f} kB")
+        print("\n| what | loader | images/s | zoo ×, clock | processors, ms an image | zoo ×, processors |")
+        print("|---|---|---|---|---|---|")
+        for workers in map(int, asked.workers.split(",")):
+            for name, root in folders.items():
+                measure(name, root, workers, asked.rounds)
+            if "digits" in names:
+                measure_digits(workers, asked.rounds)
+        qualities(folders)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The quick way through a JPEG to what a model sees of it: only the rows that are needed, at the size that is needed.
+
+- Where the view shrinks the picture enough, it is decoded at 1/2, 1/4 or 1/8: the decoder then computes the means of
+  blocks, not their pixels.
+- Decoding ends below the last row of the view. To that end the height in the file's header is lowered: every decoder
+  knows how to stop there, none has a call for it in Python. Only files that end as a JPEG does are read so, for the
+  missing end of the others is to be found.
+- At full size torchvision's decoder is used, which writes three bytes a pixel where Pillow writes four and copies them
+  to three. It is the same library below (libjpeg-turbo), and gives the same pixels.
+- The view is resized by `zoo.augment.resize`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from zoo.augment.resize import look
+from zoo.augment.view import View, to_array
+
+__all__ = ["view_of"]
+
+Pixels = NDArray[np.uint8]
+
+_FACTORS = (8, 4, 2, 1)
+_END = b"\xff\xd9"
+# Rows of pixels that are coded together, at most 4 blocks of 8. Those below are needed to enlarge the colours smoothly.
+_ROWS = 32
+# Share of the rows from which on torchvision is the quicker, which has to read them all: it would warn of the others.
+_MOST = 0.85
+# EXIF orientation → how the stored rows and columns become upright ones: transposed, rows reversed, columns reversed.
+_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def view_of(image: Image.Image, view: View, channels: int, turn: int) -> Pixels | None:
+    """`view` of an opened, not yet loaded JPEG with the EXIF orientation `turn`, (H, W, channels) uint8.
+
+    None if it is none of the usual kind (grey or colour, and of a view that can be said in numbers), or damaged: then
+    it has to be read the long way, which can say what is wrong. Raises what Pillow's decoder does.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
+        return None
+    if image.mode not in ("L", "RGB") or channels not in (1, 3) or image.fp is None:
+        return None
+    width, height = image.size[::-1] if _TURNS[turn][0] else image.size
+    window = view.window(height, width)
+    if window is None:
+        return None
+    least_h, least_w = view.at_least(height, width)
+    factor = next(f for f in _FACTORS if (height >= f * least_h and width >= f * least_w) or f == 1)
+    image.fp.seek(0)
+    data = bytearray(image.fp.read())
+    mode = "L" if channels == 1 else "RGB"
+    rows = image.height
+    if turn == 1 and image.format == "JPEG":
+        rows = _needed_rows(data, math.ceil(window.box[3]), height)
+    decode = _torchvision() if factor == 1 and rows > _MOST * height else None
+    try:
+        pixels = decode(data, mode) if decode else _by_pillow(data, mode, rows, factor)
+    except RuntimeError:  # torchvision's, of a damaged file
+        return None
+    if pixels is None:
+        return None
+    seen = look(_upright(pixels, turn), window, factor)
+    return seen if seen.shape[2] == channels else np.repeat(seen, channels, axis=2)
+
+
+def _needed_rows(data: bytearray, bottom: int, height: int) -> int:
+    """How many rows have to be decoded for those above `bottom`; all, if the file does not end as it should."""
+    rows = (bottom // _ROWS + 2) * _ROWS
+    return rows if rows < height and data.endswith(_END) else height
+
+
+@cache
+def _torchvision() -> Callable[[bytearray, str], Pixels] | None:
+    """torchvision's decoder, None where it is not: it is to leave torchvision in a release after 0.29."""
+    try:
+        import torch
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError:
+        return None
+    if not hasattr(torch.ops.image, "decode_jpeg"):  # it is part of a library of its own, which may not load
+        return None
+    modes = {"L": ImageReadMode.GRAY, "RGB": ImageReadMode.RGB}
+
+    def decode(data: bytearray, mode: str) -> Pixels:
+        pixels: Pixels = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), modes[mode]).permute(1, 2, 0).numpy()
+        return pixels
+
+    return decode
+
+
+def _by_pillow(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | None:
+    place = _height_at(data)
+    if place is None:
+        return None
+    data[place : place + 2] = rows.to_bytes(2, "big")
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        width, height = image.size
+        image.draft(mode, (max(1, width // factor), max(1, height // factor)))
+        if image.size != (-(-width // factor), -(-height // factor)):
+            return None
+        image.load()
+        return to_array(image)
+
+
+def _height_at(data: bytearray) -> int | None:
+    """Where the header of a JPEG has the image's height, two bytes."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xC2:  # baseline, extended, progressive
+            return at + 5
+        if marker == 0xFF:  # a byte of padding
+            at += 1
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _upright(pixels: Pixels, turn: int) -> Pixels:
+    transposed, rows, columns = _TURNS[turn]
+    if transposed:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if rows else 1, :: -1 if columns else 1]

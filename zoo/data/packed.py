@@ -1,0 +1,193 @@
+"""Images that are no files of their own (`Stored`), and the files inside archives among them (`Packed`): each is a
+range of bytes of one archive, a row of a few arrays.
+
+A million members take 40 MB and pickle at once. Archives are opened by the process that reads, once each, and read at
+given places (pread), so that forked workers and threads may share them.
+"""
+
+from __future__ import annotations
+
+import bz2
+import functools
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LARGEST", "METHODS", "PLAIN", "ArchiveFile", "BadMember", "Packed", "Stored"]
+
+Indices = NDArray[np.int64]
+
+STORED, DEFLATED, BZIP2 = 0, 8, 12  # a zip's own numbers
+METHODS = frozenset({STORED, DEFLATED, BZIP2})
+PLAIN = 255  # in a tar: the bytes themselves, without a header of a zip before them
+
+# Bytes of a member, unpacked: Pillow's largest image, 178,956,970 pixels, takes less in any format.
+LARGEST = 1 << 30
+_ZIP_HEADER = struct.Struct("<4s5H3L2H")
+_OPEN = 128  # archives that a process keeps open
+
+
+class BadMember(ValueError):
+    """A member that cannot be read, and why."""
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """An archive as it was when it was listed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+    @staticmethod
+    def of(path: str) -> ArchiveFile:
+        """Raises OSError."""
+        info = os.stat(path)
+        return ArchiveFile(path, info.st_size, info.st_mtime_ns)
+
+
+class Stored(Protocol):
+    """Images by row that are no files of their own: members of archives, cells of a table, items of a library's data
+    set. Pickles into loader workers; any process and thread may read any row."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Indices) -> Stored: ...
+
+    def raw(self, row: int) -> bytes:
+        """An image file's bytes. Raises BadMember, OSError."""
+
+    def head(self, row: int, most: int) -> bytes:
+        """Its first bytes, `most` or all of them. Raises BadMember, OSError."""
+
+    def changed(self, row: int) -> int:
+        """A number that is another one once the place that holds the row has changed, as its time of change."""
+
+
+class _Descriptor:
+    def __init__(self, archive: ArchiveFile) -> None:
+        self.number = -1
+        self.number = os.open(archive.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+# A forked process inherits the descriptors; as nobody moves a position in them, they may be shared.
+_opened = functools.lru_cache(maxsize=_OPEN)(_Descriptor)
+
+
+def read_at(descriptor: int, length: int, offset: int) -> bytes:
+    """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+    if not hasattr(os, "pread"):  # Windows
+        with open(os.dup(descriptor), "rb", buffering=0) as f:
+            f.seek(offset)
+            return f.read(length)
+    data = os.pread(descriptor, length, offset)
+    while len(data) < length:
+        more = os.pread(descriptor, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+@dataclass(frozen=True)
+class Packed:
+    """N members. archive: (N,) int32, which of `archives`. offsets: (N,) where a member begins (with its own header in
+    a zip). lengths: (N,) its bytes in the archive. sizes: (N,) its bytes. methods: (N,) uint8, how it is packed.
+    checksums: (N,) uint32, its CRC-32 in a zip."""
+
+    archives: tuple[ArchiveFile, ...]
+    archive: NDArray[np.int32]
+    offsets: Indices
+    lengths: Indices
+    sizes: Indices
+    methods: NDArray[np.uint8]
+    checksums: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def take(self, rows: Indices) -> Packed:
+        return replace(
+            self,
+            archive=self.archive[rows],
+            offsets=self.offsets[rows],
+            lengths=self.lengths[rows],
+            sizes=self.sizes[rows],
+            methods=self.methods[rows],
+            checksums=self.checksums[rows],
+        )
+
+    @staticmethod
+    def join(parts: Sequence[Packed]) -> Packed:
+        """The members of all `parts`, one part after the other."""
+        first = np.cumsum([0, *(len(p.archives) for p in parts[:-1])])
+        return Packed(
+            archives=tuple(a for p in parts for a in p.archives),
+            archive=np.concatenate([p.archive + np.int32(n) for p, n in zip(parts, first, strict=True)]),
+            offsets=np.concatenate([p.offsets for p in parts]),
+            lengths=np.concatenate([p.lengths for p in parts]),
+            sizes=np.concatenate([p.sizes for p in parts]),
+            methods=np.concatenate([p.methods for p in parts]),
+            checksums=np.concatenate([p.checksums for p in parts]),
+        )
+
+    def raw(self, row: int) -> bytes:
+        """The bytes of a member. Raises BadMember, OSError."""
+        size = int(self.sizes[row])
+        if size > LARGEST:
+            raise BadMember(f"{size:,} bytes unpacked, beyond the {LARGEST:,} that an image may take")
+        data = self._unpack(row, size)
+        if len(data) != size:
+            raise BadMember(f"truncated: the archive holds {len(data):,} of its {size:,} bytes")
+        if self.methods[row] != PLAIN and zlib.crc32(data) != self.checksums[row]:
+            raise BadMember("damaged: its bytes do not have the checksum that the archive states")
+        return data
+
+    def head(self, row: int, most: int) -> bytes:
+        """The first bytes of a member, `most` or all of them. Raises BadMember, OSError."""
+        return self._unpack(row, min(int(self.sizes[row]), most), partly=True)
+
+    def changed(self, row: int) -> int:
+        archive: ArchiveFile = self.archives[self.archive[row]]
+        return archive.mtime_ns
+
+    def _unpack(self, row: int, size: int, *, partly: bool = False) -> bytes:
+        """At most `size` bytes; beyond what the archive states nothing is unpacked, however much there is."""
+        archive = self.archives[self.archive[row]]
+        descriptor = _opened(archive)
+        info = os.fstat(descriptor.number)
+        if (info.st_size, info.st_mtime_ns) != (archive.size, archive.mtime_ns):
+            raise BadMember(f"{archive.path} has changed since it was listed")
+        offset, length, method = int(self.offsets[row]), int(self.lengths[row]), int(self.methods[row])
+        if method == PLAIN:
+            return read_at(descriptor.number, size, offset)
+        header = read_at(descriptor.number, _ZIP_HEADER.size, offset)
+        if len(header) < _ZIP_HEADER.size or header[:4] != b"PK\3\4":
+            raise BadMember("damaged: the archive holds no member where it states one")
+        *_, name, extra = _ZIP_HEADER.unpack(header)
+        # As much as `size` bytes are packed into, if only those are wanted; stored ones first of all.
+        wanted = min(length, size if method == STORED else max(4096, 2 * size) if partly else length)
+        data = read_at(descriptor.number, wanted, offset + _ZIP_HEADER.size + name + extra)
+        if method == STORED:
+            return data[:size]
+        try:
+            if method == DEFLATED:
+                inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+                found = inflate.decompress(data, size + 1) if size else b""
+            else:
+                found = bz2.BZ2Decompressor().decompress(data, size + 1)
+        except (zlib.error, OSError, ValueError) as e:
+            raise BadMember(f"damaged: it cannot be unpacked ({e})") from e
+        if len(found) > size and not partly:
+            raise BadMember(f"damaged: it unpacks to more than the {size:,} bytes that the archive states")
+        return found[:size]

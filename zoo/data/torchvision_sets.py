@@ -1,0 +1,109 @@
+"""The classification data sets of torchvision: how their parts are asked for. Read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from zoo.errors import UsageError, nearest
+
+__all__ = ["SETS", "TorchvisionSet", "find_set", "is_torchvision_name"]
+
+_PREFIX = "torchvision:"
+
+
+@dataclass(frozen=True)
+class TorchvisionSet:
+    """parts: the arguments that ask for each, by our names of parts; "" for a set that has none. variant: a further
+    argument that a user may choose, its default first; of a number any is taken. mirrors: whether a mirrored image is
+    still what it was, as far as the class names do not say that. by_hand: where its files are to be had, if torchvision
+    cannot download them."""
+
+    parts: Mapping[str, Mapping[str, Any]]
+    variant: tuple[str, tuple[str | int, ...]] | None = None
+    always: Mapping[str, Any] = field(default_factory=dict)
+    mirrors: bool = True
+    by_hand: str = ""
+
+
+def _splits(**parts: str) -> Mapping[str, Mapping[str, Any]]:
+    return MappingProxyType({name: {"split": split} for name, split in parts.items()})
+
+
+_TRAIN = MappingProxyType({"train": {"train": True}, "test": {"train": False}})
+_TRAIN_TEST = _splits(train="train", test="test")
+_TRAIN_VAL = _splits(train="train", val="val")
+_ALL_THREE = _splits(train="train", val="val", test="test")
+_WHOLE: Mapping[str, Mapping[str, Any]] = MappingProxyType({"": {}})
+
+SETS: Mapping[str, TorchvisionSet] = MappingProxyType(
+    {
+        "CIFAR10": TorchvisionSet(_TRAIN),
+        "CIFAR100": TorchvisionSet(_TRAIN),
+        "CLEVRClassification": TorchvisionSet(_TRAIN_VAL),
+        "Caltech101": TorchvisionSet(_WHOLE),
+        "Caltech256": TorchvisionSet(_WHOLE),
+        "Country211": TorchvisionSet(_splits(train="train", val="valid", test="test")),
+        "DTD": TorchvisionSet(_ALL_THREE, ("partition", tuple(range(1, 11)))),
+        "EMNIST": TorchvisionSet(
+            _TRAIN, ("split", ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")), mirrors=False
+        ),
+        "EuroSAT": TorchvisionSet(_WHOLE),
+        "FER2013": TorchvisionSet(_TRAIN_TEST, by_hand="https://www.kaggle.com/datasets/msambare/fer2013"),
+        "FGVCAircraft": TorchvisionSet(_ALL_THREE, ("annotation_level", ("variant", "family", "manufacturer"))),
+        "FakeData": TorchvisionSet(_WHOLE, ("size", (1000,))),
+        "FashionMNIST": TorchvisionSet(_TRAIN),
+        "Flowers102": TorchvisionSet(_ALL_THREE),
+        "Food101": TorchvisionSet(_TRAIN_TEST),
+        "GTSRB": TorchvisionSet(_TRAIN_TEST, mirrors=False),
+        "ImageNet": TorchvisionSet(_TRAIN_VAL, by_hand="https://image-net.org/challenges/LSVRC/2012/"),
+        "Imagenette": TorchvisionSet(_TRAIN_VAL, ("size", ("full", "320px", "160px"))),
+        "KMNIST": TorchvisionSet(_TRAIN, mirrors=False),
+        "MNIST": TorchvisionSet(_TRAIN, mirrors=False),
+        "OxfordIIITPet": TorchvisionSet(_splits(train="trainval", test="test")),
+        "PCAM": TorchvisionSet(_ALL_THREE),
+        "Places365": TorchvisionSet(_splits(train="train-standard", val="val"), always={"small": True}),
+        "QMNIST": TorchvisionSet(_TRAIN, mirrors=False),
+        "RenderedSST2": TorchvisionSet(_ALL_THREE, mirrors=False),
+        "SEMEION": TorchvisionSet(_WHOLE, mirrors=False),
+        "STL10": TorchvisionSet(_TRAIN_TEST),
+        "SUN397": TorchvisionSet(_WHOLE),
+        "SVHN": TorchvisionSet(_TRAIN_TEST, mirrors=False),
+        "StanfordCars": TorchvisionSet(_TRAIN_TEST, by_hand="https://github.com/pytorch/vision/issues/7545"),
+        "USPS": TorchvisionSet(_TRAIN, mirrors=False),
+    }
+)
+
+
+def is_torchvision_name(source: str) -> bool:
+    return source.startswith(_PREFIX)
+
+
+def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
+    """(torchvision's class, the set, its further arguments) of "torchvision:NAME" or "torchvision:NAME:VARIANT".
+
+    Raises UsageError for unknown names, with the nearest one.
+    """
+    given, _, chosen = source.removeprefix(_PREFIX).partition(":")
+    name = next((n for n in SETS if n.lower() == given.lower()), None)
+    if name is None:
+        close = [n for c in nearest(given, [n.lower() for n in SETS], n=1) for n in SETS if n.lower() == c]
+        raise UsageError(
+            f"{source}: zoo knows no data set {given!r} of torchvision",
+            f"did you mean {_PREFIX}{close[0]}?" if close else f"known: {', '.join(SETS)}",
+        )
+    found = SETS[name]
+    extra = dict(found.always)
+    if found.variant is not None:
+        argument, values = found.variant
+        value: str | int = int(chosen) if chosen.isdecimal() else chosen or values[0]
+        any_number = len(values) == 1 and isinstance(value, int) and value > 0
+        if value not in values and not any_number:
+            known = ", ".join(map(str, values)) if len(values) > 1 else "a number from 1 up"
+            raise UsageError(f"{source}: no {argument} {chosen!r}", f"known: {known}")
+        extra[argument] = value
+    elif chosen:
+        raise UsageError(f"{source}: {name} comes in one variant only", f"leave {chosen!r} out")
+    return name, found, extra

@@ -1,0 +1,104 @@
+"""Which files are taken for images, and how it is said that one holds none."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+
+from PIL import Image
+
+from zoo.errors import DataError
+
+__all__ = [
+    "BROKEN",
+    "EXTENSIONS",
+    "UnknownPixels",
+    "UnreadableImage",
+    "is_image_name",
+    "not_a_file",
+    "reason_of",
+    "shown",
+    "what_starts_so",
+]
+
+# File name endings that are taken for images: what Pillow reads without further libraries, and arrays of NumPy.
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".npy"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2"}
+)
+
+# What Pillow's decoders raise on damaged files; SyntaxError is its PNG reader's "broken file".
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+class UnknownPixels(ValueError):
+    """A sound file, of whose numbers it is not known what they mean as the pixels that are asked for."""
+
+
+class UnreadableImage(DataError):
+    """`path` holds no readable image; `reason` says why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot read {shown(path)}: {reason}", "replace or remove the file")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[str, str]]:
+        return UnreadableImage, (self.path, self.reason)
+
+
+def shown(path: str) -> str:
+    """`path` fit to print: bytes that are no valid UTF-8 become replacement characters."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def is_image_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def not_a_file(mode: int) -> str:
+    """What a thing that is no regular file is. Opening a FIFO or device would wait or never end."""
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return f"not a file but {kinds.get(stat.S_IFMT(mode), 'something else')}"
+
+
+def what_starts_so(start: bytes) -> str:
+    """What a file is that is no image, by its first bytes."""
+    start = start.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
+        return "not an image: the file holds " + ("SVG or XML" if start.startswith((b"<?xml", b"<svg")) else "HTML")
+    if start.startswith(b"version https://git-lfs"):
+        return "not an image: a Git LFS pointer (run git lfs pull)"
+    return "not an image that Pillow can identify"
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception of a decoder, in words."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, a possible decompression bomb"
+    if isinstance(error, UnknownPixels):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error) or type(error).__name__
+    return "truncated file" if "truncated" in text.lower() else f"damaged file ({text})"
