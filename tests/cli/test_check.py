@@ -90,7 +90,7 @@ def test_the_page(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None
         (("photos", "--workers", "many"), 2, "neither a number nor auto"),
         (("photos", "--workers", "-1"), 2, "too few"),
         (("photos", "--unreadable", "maybe"), 2, "no policy"),
-        (("photos", "--image-column", "path"), 2, "is a folder"),
+        (("photos", "--image-column", "path"), 2, "photos is none"),
         (("photos", "--task", "guess"), 2, "no task named 'guess'"),
         (("photos", "--val", "nowhere"), 3, "no such path: nowhere"),
         (("digits", "--val", "photos"), 2, "digits brings its own"),
