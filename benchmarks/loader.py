@@ -23,6 +23,7 @@ Ends with what decoding at a part of the size costs in quality: PSNR beside deco
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import os
 import platform
@@ -48,11 +49,11 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from zoo.augment import make_augment
-from zoo.augment.crop import RATIO, random_view
+from zoo.augment.crop import RATIO, Crop, random_view
 from zoo.augment.fit import Fit
 from zoo.augment.view import View
 from zoo.data import make_loader, open_data
-from zoo.data.decode import read_image
+from zoo.data.decode import read_bytes, read_image
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 PREPROCESS = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 0.875)
@@ -221,6 +222,27 @@ def qualities(folders: dict[str, Path]) -> None:
         if files and "grey" not in name:
             quality(f"{name}, training", files, crop)
             quality(f"{name}, evaluation", files, lambda i: lambda h, w: Fit(PREPROCESS))
+    hardest()
+
+
+def hardest() -> None:
+    """The photographs as they are, sharper than enlarged ones, at the sizes where the reduction is felt most: the crop
+    of training just not enlarged, the image of evaluation just not kept larger."""
+    for name, spare in (("training", 1.0), ("evaluation", 1.45)):
+        values = []
+        for photo in photographs():
+            height, width = (side // 8 * 8 for side in photo.shape[:2])
+            file = io.BytesIO()
+            Image.fromarray(photo[:height, :width]).save(file, "JPEG", quality=90)
+            whole = read_bytes(file.getvalue(), "photograph", 3)
+            for factor in (2, 4):
+                h, w = int(height / factor / spare), int(width / factor / spare)
+                view: View = Crop((0, 0, width, height), (h, w), Image.Resampling.BILINEAR)
+                if name == "evaluation":
+                    view = Fit(Preprocess((3, h, w), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, "squash"))
+                seen = read_bytes(file.getvalue(), "photograph", 3, lambda h, w, view=view: view)
+                values.append(psnr(seen, view.apply(whole)))
+        print(f"| sharp photographs, {name} at its furthest | {np.mean(values):.1f} | {min(values):.1f} |")
 
 
 def main() -> None:

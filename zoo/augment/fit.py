@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 # Aspect ratio beyond which the centre crop sees the middle of an image only; its pixels may then differ from timm's.
 _STRIP = 16
 # How much larger than the resized image a JPEG stays when it is decoded at a part of its size. Beside the view of the
-# whole that is 40 dB for the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; at 1.0 35 and 40.
+# whole that is 40 dB for the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; at 1.0 31 and 39.
 _SPARE = 1.45
 
 
