@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from zoo.augment.build import Augment
 from zoo.augment.fit import Fit
@@ -226,28 +226,33 @@ class _Images(Dataset[Any]):
         except ZooError as e:
             return e
         targets = torch.from_numpy(self._targets[np.array(kept, dtype=np.int64)])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2), targets, bad
+        return pixels.permute(0, 3, 1, 2), targets, bad
 
-    def _batch(self, items: Sequence[Item]) -> tuple[Pixels, list[int], list[BadFile]]:
+    def _batch(self, items: Sequence[Item]) -> tuple[torch.Tensor, list[int], list[BadFile]]:
         indices = [index for _, index, _ in items]
         if self._caches:
             if self._cache is None:
                 self._cache = np.stack([self._item(0, i, 0) for i in range(len(self.source))])
-            return self._cache[indices], indices, []
-        shape = (len(items), self.preprocess.height, self.preprocess.width, self.source.channels)
-        pixels = np.empty(shape, np.uint8)
+            return torch.from_numpy(self._cache[indices]), indices, []
+        views: list[torch.Tensor] = []
         kept: list[int] = []
         bad: list[BadFile] = []
         for epoch, index, before in items:
             try:
-                pixels[len(kept)] = self._item(epoch, index, before)
+                view = np.require(self._item(epoch, index, before), requirements=["C", "W"])
             except UnreadableImage as e:
                 if not self.source.skip_unreadable:
                     raise
                 bad.append(BadFile(e.path, e.reason))
             else:
+                views.append(torch.from_numpy(view))
                 kept.append(index)
-        return pixels[: len(kept)], kept, bad
+        if not views:
+            shape = (0, self.preprocess.height, self.preprocess.width, self.source.channels)
+            return torch.empty(shape, dtype=torch.uint8), kept, bad
+        # In a worker this writes into the memory that it shares with the main process, which spares a copy.
+        images: torch.Tensor = default_collate(views)
+        return images, kept, bad
 
     def _fit(self, height: int, width: int) -> View:
         return self._view
