@@ -60,8 +60,8 @@ PREPROCESS = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 
 BATCH = 32
 SETS = {  # name → (width, height), images, format, mode, grain
     "500x375": ((500, 375), 192, "jpg", "RGB", 0),
-    "2000x1500": ((2000, 1500), 48, "jpg", "RGB", 0),
-    "2000x1500 grain": ((2000, 1500), 48, "jpg", "RGB", 2),
+    "2000x1500": ((2000, 1500), 192, "jpg", "RGB", 0),
+    "2000x1500 grain": ((2000, 1500), 192, "jpg", "RGB", 2),
     "grey 500x375": ((500, 375), 192, "jpg", "L", 0),
     "64x64 png": ((64, 64), 384, "png", "RGB", 0),
     "32x32 png": ((32, 32), 384, "png", "RGB", 0),

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zoo.strategy.scores import Interval, LearningCurve, Truth, decompose, learning_curve, ridge_loo, size_class
+
+
+def curve(shape: str) -> LearningCurve:
+    return LearningCurve((10, 20, 40), (0.4, 0.3, 0.2), 0.5, Interval(0.4, 0.6), 0.06, shape)
+
+
+@pytest.mark.parametrize(
+    ("images", "a_class", "shape", "name"),
+    [
+        (100, 4, None, "few"),
+        (100, 10, None, "small"),
+        (19_999, 500, None, "small"),
+        (20_000, 500, None, "medium"),
+        (500_000, 500, None, "large"),
+        (100, 9, "flat", "small"),
+        (100, 4, "flat", "few"),  # too far from the cut
+        (100, 12, "steep", "few"),
+        (100, 12, "between", "small"),
+        (15_000, 500, "flat", "medium"),
+        (30_000, 500, "steep", "small"),
+        (60_000, 500, "steep", "medium"),
+        (300_000, 500, "flat", "large"),
+        (900_000, 500, "steep", "medium"),
+    ],
+)
+def test_classes_by_their_cuts_and_near_them_by_the_curve(images, a_class, shape, name):
+    found = size_class(images, np.array([a_class, a_class, a_class, 0]), None if shape is None else curve(shape))
+    assert found.name == name
+    assert found.a_class == a_class
+
+
+def test_it_says_which_rule_decided():
+    assert size_class(300, np.full(6, 50)).because == "300 images, fewer than 20,000"
+    assert size_class(12, np.full(6, 2)).because == "2 images a class, fewer than 10"
+    assert "near 10" in size_class(70, np.full(6, 12), curve("steep")).because
+    assert size_class(900_000, np.full(6, 1e5)).because == "900,000 images, 500,000 or more"
+
+
+def measured(features: np.ndarray, labels: np.ndarray) -> LearningCurve | None:
+    truth = Truth.of(labels, "single-label")
+    return learning_curve(features, truth, ridge_loo(decompose(features), truth).outcome)
+
+
+def test_a_hard_task_still_learns_and_an_impossible_one_does_not(clusters):
+    features, labels = clusters(600, 512, classes=6, apart=0.15)
+    steep = measured(features, labels)
+    assert steep.images == (150, 300, 600)
+    assert steep.errors[0] > steep.errors[1] > steep.errors[2]
+    assert steep.shape == "steep"
+    rng = np.random.default_rng(0)
+    flat = measured(features, rng.permutation(labels))
+    assert flat.shape == "flat"
+    assert flat.slope == pytest.approx(0, abs=0.05)
+
+
+def test_where_little_is_left_to_learn_the_curve_is_flat(clusters):
+    done = measured(*clusters(1200, 100, classes=8, apart=0.8))
+    assert done.errors[2] == 1 / 2400  # no mistake counts as half a one
+    assert done.shape == "flat"
+    assert 0 <= done.gain < 0.01
+
+
+def test_the_slope_is_that_of_the_logarithms(clusters):
+    found = measured(*clusters(400, 30, classes=4, apart=0.3))
+    expected = -np.polyfit(np.log(found.images), np.log(found.errors), 1)[0]
+    assert found.slope == pytest.approx(expected)
+    assert found.interval.low < found.slope < found.interval.high
+
+
+def test_one_part_of_each_size_beyond_two_thousand(clusters):
+    found = measured(*clusters(2400, 5, classes=2, apart=1))
+    assert found.images == (600, 1200, 2400)
+
+
+def test_too_few_images_for_a_curve(clusters):
+    assert measured(*clusters(12, 5, classes=2)) is None
+    assert measured(*clusters(32, 5, classes=16)) is None

@@ -1,0 +1,33 @@
+"""The three scores of one model's features, which share one decomposition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.strategy.scores.logme import Evidence, logme
+from zoo.strategy.scores.neighbours import knn_loo
+from zoo.strategy.scores.ridge import LeaveOneOut, ridge_loo
+from zoo.strategy.scores.spectrum import decompose
+from zoo.strategy.scores.truth import Truth
+
+__all__ = ["Scores", "measure"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    ridge: LeaveOneOut
+    knn: LeaveOneOut
+    logme: Evidence
+
+
+def measure(features: NDArray[np.generic], truth: Truth) -> Scores:
+    """features (N, D) of any float type. Raises DataError if one of them is not finite."""
+    spectrum = decompose(features, truth.weights)
+    return Scores(
+        ridge=ridge_loo(spectrum, truth),
+        knn=knn_loo(features, truth, scaling=spectrum.scaling),
+        logme=logme(spectrum, truth),
+    )
