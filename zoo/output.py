@@ -1,4 +1,7 @@
-"""Where words go: stdout is data, stderr is prose. Rich is imported only when a terminal will show it."""
+"""Where words go: stdout is data, stderr is prose. Of several processes of one training only the first has a say.
+
+Rich is imported only when a terminal will show it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Protocol, TypeVar
+
+from zoo import processes
 
 __all__ = ["is_terminal", "note", "print_json", "print_lines", "print_table", "print_tsv", "track", "warn"]
 
@@ -19,16 +24,18 @@ def is_terminal(stream: IO[str]) -> bool:
 
 def note(text: str) -> None:
     """One line of prose on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    if processes.is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    note(f"warning: {text}")
 
 
 def print_json(value: Any) -> None:
     """`value` as JSON on stdout; NaN and infinity become null, for strict readers."""
-    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
+    if processes.is_first():
+        print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
 
 
 def _finite(value: Any) -> Any:
@@ -42,7 +49,8 @@ def _finite(value: Any) -> Any:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if processes.is_first():
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def print_tsv(rows: Iterable[Sequence[Any]]) -> None:

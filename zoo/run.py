@@ -28,7 +28,7 @@ from zoo.files import read_json, save_tensors, write_json, write_text
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Run", "fresh_folder", "now"]
+__all__ = ["Run", "SilentRun", "fresh_folder", "now"]
 
 FORMAT = 1
 
@@ -198,6 +198,52 @@ class Run:
                 return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as e:
             raise DataError(f"{path} is damaged: {e}", "make the run again with --recipe RUN/recipe.yaml") from e
+
+
+class SilentRun(Run):
+    """The run of a process that is not the first of its training: it knows what has happened, and writes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._info: dict[str, Any] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    @classmethod
+    def of(cls, run: Run) -> SilentRun:
+        """What `run` holds so far."""
+        silent = cls(run.path)
+        silent._info, silent._rows = run.info(), run.metrics()
+        return silent
+
+    def info(self) -> dict[str, Any]:
+        return self._info
+
+    def update(self, **changes: Any) -> None:
+        self._info = self._info | changes
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(self._rows)
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        self._rows = list(rows)
+
+    def write_recipe(self, text: str) -> None:
+        pass
+
+    def write_split(self, text: str) -> None:
+        pass
+
+    def write_model(self, record: dict[str, Any]) -> None:
+        pass
+
+    def save_weights(self, tensors: dict[str, torch.Tensor]) -> None:
+        pass
+
+    def save_checkpoint(self, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
+        pass
+
+    def save_start(self, tensors: dict[str, torch.Tensor]) -> None:
+        pass
 
 
 def _finite(value: Any) -> Any:

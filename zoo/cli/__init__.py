@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zoo import __version__
+from zoo import __version__, processes
 from zoo.errors import TrainingError, ZooError, no_space
 
 __all__ = ["app", "main"]
@@ -54,12 +54,15 @@ def _register() -> None:
     from zoo.cli.lr_find import lr_find
     from zoo.cli.predict import predict
     from zoo.cli.recipes import recipes
+    from zoo.cli.recommend import quadrant, recommend
     from zoo.cli.schedule import schedule
     from zoo.cli.tune import tune
 
     app.command("list")(list_models)
     app.command("inspect")(inspect_model)
     app.command("check")(check)
+    app.command("recommend")(recommend)
+    app.command("quadrant")(quadrant)
     app.command("finetune")(finetune)
     app.command("schedule")(schedule)
     app.command("lr-find")(lr_find)
@@ -101,7 +104,14 @@ def main() -> NoReturn:
             code = TrainingError.exit_code
     except Exception as e:  # noqa: BLE001 - looked at and raised again unless it is the parser's
         code = _parser_error(e)
-    sys.exit(code if isinstance(code, int) else 0)
+    number = code if isinstance(code, int) else 0
+    if processes.count() > 1:
+        # The threads of gloo and FSDP do not always survive the end of the interpreter: a finished training would be
+        # reported as aborted.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(number)
+    sys.exit(number)
 
 
 def _parser_error(error: Exception) -> int:
@@ -126,7 +136,8 @@ def _parser_error(error: Exception) -> int:
 
 def _say(message: str, hint: str) -> None:
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    who = "" if processes.is_first() else f"process {processes.rank()}: "
+    print(f"error: {who}{message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
 

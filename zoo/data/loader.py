@@ -8,7 +8,7 @@ The order of an epoch comes from a generator seeded by (seed, epoch), each image
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,9 @@ from zoo.augment.view import View
 from zoo.data.decode import UnreadableImage
 from zoo.data.order import Balance, epoch_order, times_before
 from zoo.data.source import BadFile, ImageSource
-from zoo.data.verify import cores
 from zoo.errors import DataError, ZooError
 from zoo.preprocess import Preprocess
+from zoo.processes import cores
 
 __all__ = ["Loader", "auto_workers", "make_loader"]
 
@@ -62,6 +62,7 @@ def make_loader(
     pin: bool = False,
     balance: Balance = "none",
     only: Indices | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Loader:
     """Batches of `source`: shuffled if `train`, else in order. `augment` None: the evaluation view.
 
@@ -69,14 +70,22 @@ def make_loader(
 
     balance: which classes an epoch of `train` shows how often, see `zoo.data.order`.
 
+    share: (which, of how many) processes this loader is for. Of `train` they go through the same batches together, each
+    of as many times `batch_size` images, and each loader gives its part of them: as many batches as the others', some
+    of which may be empty where files are left out. Otherwise each has a stretch of the images, in order.
+
     If a training epoch would end in a batch of one image, that image joins the batch before: batch normalisation
     cannot train on one value a channel. `pin` puts batches in page-locked memory, for faster copies to a GPU.
     """
     order = partial(epoch_order, targets=source.targets, balance=balance, shards=source.shards) if train else None
+    if not train and share[1] > 1:
+        places = np.arange(len(source)) if only is None else only
+        only = np.array_split(places, share[1])[share[0]]
     if only is not None:
         order = partial(_given, only)
     n = len(source) if only is None else len(only)
-    sampler = _Batches(n, batch_size, order=order, drop_last=drop_last, seed=seed)
+    parts = share if train else (0, 1)
+    sampler = _Batches(n, batch_size, order=order, drop_last=drop_last, seed=seed, share=parts)
     return Loader(_Images(source, preprocess, augment, seed), sampler, workers, pin)
 
 
@@ -90,9 +99,12 @@ class Loader:
 
     def __init__(self, dataset: _Images, sampler: _Batches, workers: int, pin: bool) -> None:
         self.source = dataset.source
+        self._parts = dataset, sampler, workers, pin
         # Whether an image may look different in another epoch.
         self.is_random = not dataset.plain
         self._sampler = sampler
+        # Others wait for this loader's batch, be it empty.
+        self._keep_empty = sampler.share[1] > 1
         self._problems: dict[str, BadFile] = {}
         self._open: Callable[[], DataLoader[Any]] = partial(
             DataLoader,
@@ -117,6 +129,11 @@ class Loader:
         """Images in an epoch, skipped ones included."""
         return self._sampler.images
 
+    def of(self, source: ImageSource) -> Loader:
+        """The same batches of `source`, which has the same images."""
+        dataset, sampler, workers, pin = self._parts
+        return Loader(replace(dataset, source=source), sampler, workers, pin)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration. Evaluation loaders do not depend on it."""
         self._sampler.epoch = epoch
@@ -138,7 +155,7 @@ class Loader:
                         del batch  # an error whose traceback's frame holds the error would keep every caller's loaders
                 images, targets, bad = batch
                 self._problems.update((b.path, b) for b in bad)
-                if len(targets):
+                if len(targets) or self._keep_empty:
                     yield images, targets
         except ZooError:
             # End the workers here and now: when the garbage collector does it, they miss the message and wait five
@@ -163,17 +180,28 @@ def _as_is(batch: Any) -> Any:
 
 
 class _Batches(Sampler[list[Item]]):
-    """Lists of items, one a batch. order(n, rng=…): the images of a training epoch; None: all of them as they are."""
+    """Lists of items, one a batch. order(n, rng=…): the images of a training epoch; None: all of them as they are.
+
+    share: (which, of how many): of batches so many times as large, this part.
+    """
 
     def __init__(
-        self, n: int, batch_size: int, *, order: Callable[..., Indices] | None, drop_last: bool, seed: int
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        order: Callable[..., Indices] | None,
+        drop_last: bool,
+        seed: int,
+        share: tuple[int, int],
     ) -> None:
-        self.n, self.batch_size, self.seed, self.epoch = n, batch_size, seed, 0
+        self.n, self.batch_size, self.seed, self.epoch, self.share = n, batch_size, seed, 0, share
         self._order = order
-        full, rest = divmod(n, batch_size)
-        self._sizes = [batch_size] * full
-        if rest == 1 and order is not None and full and not drop_last:
-            self._sizes[-1] += 1
+        together = batch_size * share[1]
+        full, rest = divmod(n, together)
+        self._sizes = [together] * full
+        if rest < 2 * share[1] and order is not None and full and not drop_last:
+            self._sizes[-1] += rest
         elif rest and not drop_last:
             self._sizes.append(rest)
 
@@ -194,7 +222,8 @@ class _Batches(Sampler[list[Item]]):
         before = times_before(order)
         start = 0
         for size in self._sizes:
-            part = slice(start, start + size)
+            which, of = self.share
+            part = slice(start + size * which // of, start + size * (which + 1) // of)
             yield [(epoch, i, k) for i, k in zip(order[part].tolist(), before[part].tolist(), strict=True)]
             start += size
 

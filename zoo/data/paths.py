@@ -18,8 +18,8 @@ from zoo.augment.fit import Fit
 from zoo.data.decode import UnreadableImage, read_image
 from zoo.data.scan import scan_folder
 from zoo.data.source import BadFile
-from zoo.data.verify import cores
 from zoo.preprocess import Preprocess
+from zoo.processes import cores
 
 __all__ = ["ImageBatch", "iter_paths", "open_images"]
 

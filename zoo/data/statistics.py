@@ -14,8 +14,9 @@ from zoo.augment.fit import Fit
 from zoo.data.decode import UnreadableImage
 from zoo.data.levels import Extent, depth_of
 from zoo.data.source import ImageSource
-from zoo.data.verify import FULL_CHECK, cores
+from zoo.data.verify import FULL_CHECK
 from zoo.preprocess import Levels, Preprocess
+from zoo.processes import cores
 
 __all__ = ["SAMPLE", "channel_statistics", "measure_levels"]
 

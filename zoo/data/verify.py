@@ -11,7 +11,6 @@ an epoch of training reads every file whole.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,8 +21,9 @@ from zoo.data.source import BadFile
 from zoo.data.strings import StringTable
 from zoo.errors import DataError
 from zoo.output import note
+from zoo.processes import cores
 
-__all__ = ["FULL_CHECK", "SAMPLE", "cores", "refuse", "verify_files"]
+__all__ = ["FULL_CHECK", "SAMPLE", "refuse", "verify_files"]
 
 # Images. At the 1,900 JPEGs of 500x375 a second that two cores were measured to check, ten seconds.
 FULL_CHECK = 20_000
@@ -34,11 +34,6 @@ _CHUNK = 64
 # How JPEG, PNG and GIF files begin, which have the channels of a picture.
 _HEAD = 8
 _USUAL = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def verify_files(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
 
+from zoo import processes
 from zoo.errors import UsageError
 
 __all__ = ["make_engine", "pick_device"]
@@ -14,11 +16,23 @@ _PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def pick_device(name: str) -> torch.device:
-    """auto (the first accelerator, else the CPU), cpu, cuda, cuda:N or mps. Raises UsageError if it is not there."""
+    """auto (the first accelerator, else the CPU), cpu, cuda, cuda:N or mps. Raises UsageError if it is not there.
+
+    Of several processes on a host each gets a GPU of its own.
+    """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            name = "cuda"
+        else:
+            return torch.device("mps" if torch.backends.mps.is_available() and processes.count() == 1 else "cpu")
+    if name == "cuda" and processes.count() > 1:
+        if processes.local_count() > torch.cuda.device_count():
+            raise UsageError(
+                f"{processes.local_count()} processes on a host where torch sees {torch.cuda.device_count()} "
+                "CUDA devices",
+                "give as many --processes as there are GPUs, or --device cpu",
+            )
+        return torch.device("cuda", processes.local_rank())
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -36,14 +50,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def make_engine(device: torch.device, amp_dtype: torch.dtype | None) -> Accelerator:
-    """accelerate's engine on `device`: autocast, loss scaling for fp16, backward, clipping.
+def make_engine(device: torch.device, amp_dtype: torch.dtype | None, *, some_unused: bool = False) -> Accelerator:
+    """accelerate's engine on `device`: autocast, loss scaling for fp16, backward, clipping, exchange of gradients.
+
+    some_unused: whether parameters that learn may be without a gradient in a step; finding them costs a little.
 
     accelerate keeps its first precision and device for the whole process; a program that fine-tunes twice may want two.
     """
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state()
-        PartialState._reset_state()
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    return Accelerator(mixed_precision=_PRECISIONS[amp_dtype], cpu=device.type == "cpu")
+    return Accelerator(
+        mixed_precision=_PRECISIONS[amp_dtype],
+        cpu=device.type == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
+    )

@@ -14,9 +14,9 @@ from typing import Literal
 from zoo.data.check import Quick, Report, examine_data, open_listing, quick_check
 from zoo.data.columns import UNNAMED, Columns
 from zoo.data.open import Unreadable
-from zoo.data.verify import cores
 from zoo.errors import UsageError
 from zoo.files import place_for
+from zoo.processes import cores
 
 __all__ = ["Quick", "Report", "check", "quick_check"]
 
