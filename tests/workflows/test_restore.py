@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.errors import DataError, UsageError, WeightsError, ZooError
+from zoo.errors import DataError, WeightsError, ZooError
 from zoo.run import Run
-from zoo.workflows.restore import enough_memory, restore
+from zoo.workflows.restore import restore
 
 MakeRun = Callable[..., Run]
 
@@ -106,10 +106,3 @@ def test_weights_of_another_model(make_run: MakeRun) -> None:
     run.weights_file.write_bytes(other.weights_file.read_bytes())
     with pytest.raises(WeightsError, match="do not belong"):
         restore(run)
-
-
-def test_no_memory_names_the_batch_size() -> None:
-    with pytest.raises(UsageError, match="batches of 64"), enough_memory(torch.device("cpu"), 64):
-        torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="another"), enough_memory(torch.device("cpu"), 64):
-        raise RuntimeError("another")

@@ -11,6 +11,7 @@ import typer
 
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.cli.numbers import number_or_auto
 
 if TYPE_CHECKING:
     from zoo.workflows.schedule import ScheduleCurves
@@ -44,7 +45,9 @@ def schedule(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the data")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", "-b", metavar="N|auto", help="images a step; auto: measured")
+    ] = None,
     grad_accum_steps: Annotated[int | None, typer.Option(help="batches an optimizer step")] = None,
     lr: Annotated[float | None, typer.Option(help="learning rate")] = None,
     head_lr: Annotated[float | None, typer.Option(help="learning rate of the head")] = None,
@@ -65,7 +68,8 @@ def schedule(
 
     options = Options(
         data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, freeze=freeze, epochs=epochs,
-        batch_size=batch_size, grad_accum_steps=grad_accum_steps, lr=lr, head_lr=head_lr, layer_decay=layer_decay,
+        batch_size=number_or_auto("--batch-size", batch_size, least=1),
+        grad_accum_steps=grad_accum_steps, lr=lr, head_lr=head_lr, layer_decay=layer_decay,
         opt=opt, sched=sched, warmup_epochs=warmup_epochs,
         settings=parse_assignments(assignments or []),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo.errors import TrainingError
 from zoo.training.inference import Normalize
 from zoo.training.modes import evaluating
+from zoo.training.pieces import AtOnce
 
 __all__ = ["reestimate"]
 
@@ -62,14 +63,29 @@ def reestimate(
     frozen by type (FrozenBatchNorm2d) are not among them. Everything else is in evaluation mode; modes, parameters,
     gradients and the layers' counters come out as they went in. A layer that met nothing keeps its statistics.
 
+    A batch that memory refuses is halved, and those behind it as well.
+
     Raises TrainingError if there are no two images in any batch.
     """
     layers = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
     if not layers:
         return 0
     found: dict[nn.Module, _Moments] = {}
+    met: dict[nn.Module, _Moments] = {}
+    at_once = AtOnce()
+
+    def pass_through(images: Tensor, part: slice) -> None:
+        met.clear()  # what an attempt that memory has refused left behind
+        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+            module(normalize(images[part].to(device, non_blocking=True)))
+        for layer, moments in met.items():
+            if layer in found:
+                found[layer].add(moments.count, moments.mean, moments.squares)
+            else:
+                found[layer] = moments
+
     kept = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
-    hooks = [layer.register_forward_pre_hook(partial(_measure, found)) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(partial(_measure, met)) for layer in layers]
     images = 0
     with evaluating(module):
         try:
@@ -80,8 +96,7 @@ def reestimate(
             for on_host, _ in batches:
                 if len(on_host) < 2:
                     continue
-                with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                    module(normalize(on_host.to(device, non_blocking=True)))
+                at_once.each(len(on_host), partial(pass_through, on_host))
                 images += len(on_host)
                 if images >= max_images:
                     break

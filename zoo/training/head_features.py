@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from zoo.training.pieces import AtOnce
 
 __all__ = ["head_features"]
 
@@ -30,25 +33,33 @@ def head_features(
     under autocast to `amp_dtype`. n is at most `images`, and as many as fit in `memory` bytes.
 
     None if the inputs are not all that the output depends on: the head is not called exactly once with one tensor of
-    a row an image, or it does not give the model's own output for the first batch.
+    a row an image, or it does not give the model's own output for the first batch. A batch that memory refuses is
+    halved, and those behind it as well.
     """
     calls: _Calls = []
     kept: Tensor | None = None
     targets: list[Tensor] = []
     filled = 0
+    at_once = AtOnce()
+
+    def pass_through(images: Tensor, part: slice) -> tuple[Any, Tensor | None]:
+        calls.clear()
+        output = forward(images[part])
+        return output, _single(calls, part.stop - part.start)
+
     # Through a hook: models differ in what leads to the head, and all of them call it.
     hook = layer.register_forward_pre_hook(lambda _, args, named: calls.append((args, named)), with_kwargs=True)
     try:
         for batch, target in batches:
-            calls.clear()
-            output = forward(batch)
-            inputs = _single(calls, len(batch))
-            if inputs is None:
+            passed = at_once.each(len(batch), partial(pass_through, batch))
+            found = [inputs for _, inputs in passed if inputs is not None]
+            if len(found) < len(passed):
                 return None
+            inputs = found[0] if len(found) == 1 else torch.cat(found)
             if kept is None:
                 with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                    again = layer(inputs)
-                if not _same(again, output, 1e-5 if amp_dtype is None else 1e-2):
+                    again = layer(found[0])
+                if not _same(again, passed[0][0], 1e-5 if amp_dtype is None else 1e-2):
                     return None
                 room = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
                 # As large as it may become: on the CPU, memory that is not written to costs nothing.

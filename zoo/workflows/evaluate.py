@@ -26,7 +26,8 @@ from zoo.metrics import Evaluation, SingleLabelEvaluation
 from zoo.output import track
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
-from zoo.workflows.restore import Restored, RunLike, enough_memory, restore
+from zoo.training.pieces import enough_for_one
+from zoo.workflows.restore import Restored, RunLike, restore
 
 __all__ = ["Evaluated", "evaluate"]
 
@@ -129,7 +130,7 @@ def evaluate(
         pin=where.type == "cuda",
     )
     module, normalize = restored.model.module.to(where), Normalize(restored.preprocess).to(where)
-    with enough_memory(where, batch_size):
+    with enough_for_one(where, UsageError):
         outputs, targets = forward_all(module, track(loader, "evaluating"), normalize, device=where)
     result = Evaluated(
         evaluation=metrics.report(outputs, targets, restored.classes, restored.task),

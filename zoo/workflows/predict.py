@@ -25,7 +25,8 @@ from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, activate
-from zoo.workflows.restore import Restored, RunLike, enough_memory, restore
+from zoo.training.pieces import AtOnce, enough_for_one
+from zoo.workflows.restore import Restored, RunLike, restore
 
 __all__ = ["Prediction", "predict"]
 
@@ -107,7 +108,7 @@ def predict(
     if restored.note and on_note is not None:
         on_note(restored.note)
     batches = _batches([images] if isinstance(images, str | os.PathLike) else images, restored.preprocess, batch_size)
-    return _stream(restored, batches, read, device=where, batch_size=batch_size, on_bad=on_bad)
+    return _stream(restored, batches, read, device=where, on_bad=on_bad)
 
 
 Reader = Callable[[str, Tensor], Prediction]
@@ -142,10 +143,10 @@ def _stream(
     read: Reader,
     *,
     device: torch.device,
-    batch_size: int,
     on_bad: Callable[[BadFile], None] | None,
 ) -> Iterator[Prediction]:
     module, normalize = restored.model.module.to(device), Normalize(restored.preprocess).to(device)
+    at_once = AtOnce()
     seen = 0
     for batch in batches:
         seen += len(batch.paths) + len(batch.problems)
@@ -155,8 +156,12 @@ def _stream(
             on_bad(problem)
         if not batch.paths:
             continue
-        with enough_memory(device, batch_size), torch.inference_mode():
-            rows = activate(module(normalize(batch.images.to(device))), restored.task).cpu()
+
+        def judge(part: slice, images: torch.Tensor = batch.images) -> torch.Tensor:
+            return activate(module(normalize(images[part].to(device))), restored.task).cpu()
+
+        with enough_for_one(device, UsageError), torch.inference_mode():
+            rows = torch.cat(at_once.each(len(batch.images), judge))
         for path, row in zip(batch.paths, rows, strict=True):
             yield read(path, row)
     if not seen:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from zoo.errors import DataError, UsageError, WeightsError
 from zoo.models import Model, load_strict, rebuild
@@ -16,7 +12,7 @@ from zoo.preprocess import Preprocess
 from zoo.run import Run
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["Restored", "enough_memory", "open_run", "restore"]
+__all__ = ["Restored", "open_run", "restore"]
 
 RunLike = str | os.PathLike[str] | Run
 
@@ -84,16 +80,3 @@ def _note(run: Run) -> str:
     done = f" after {info['epochs_done']} of {info['epochs']} epochs" if known else ""
     state = "is still running" if run.is_alive() else "has not finished" if status == "running" else f"was {status}"
     return f"{run.path} {state}{done}: using its best weights so far{epoch}"
-
-
-@contextmanager
-def enough_memory(device: torch.device, batch_size: int) -> Iterator[None]:
-    """Translate a refused allocation into a UsageError that names the batch size."""
-    try:
-        yield
-    except RuntimeError as e:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
-        if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e):
-            raise
-        raise UsageError(
-            f"not enough memory on {device} for batches of {batch_size} images", "use a smaller --batch-size"
-        ) from e
