@@ -1,6 +1,6 @@
-from __future__ import annotations
+"""A step that is tried, the device, and the engine's precision; which precision is chosen: test_execution.py."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
 import pytest
 import torch
@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
 from zoo.preprocess import Preprocess
-from zoo.training import precision
 from zoo.training.device import make_engine, pick_device
 from zoo.training.inference import Normalize
-from zoo.training.precision import choose_precision
-from zoo.training.trial import try_step, unchanged
+from zoo.training.trial import try_step
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize(Preprocess((3, 8, 8), (0.5,) * 3, (0.5,) * 3))
@@ -22,55 +20,23 @@ def _net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 3))
 
 
-def _step(net: nn.Module) -> Callable[[Tensor], Tensor]:
-    zeros = torch.zeros(8, dtype=torch.int64)
-    return lambda images: nn.functional.cross_entropy(net(NORMALIZE(images)), zeros[: len(images)])
-
-
-IMAGES = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
-
-
-@pytest.mark.parametrize(("asked", "dtype"), [("bf16", torch.bfloat16), ("fp32", None)])
-def test_what_is_asked_for_is_taken(asked: str, dtype: torch.dtype | None) -> None:
-    net = _net()
-    assert choose_precision(asked, CPU, _step(net), net, IMAGES).dtype is dtype
-
-
-def test_fp16_is_refused_on_the_cpu() -> None:
-    with pytest.raises(UsageError, match="fp16 does not train on the CPU"):
-        choose_precision("fp16", CPU, _step(_net()), _net(), IMAGES)
-
-
-@pytest.mark.parametrize(("ratio", "name"), [(2.0, "bf16"), (1.05, "fp32"), (0.3, "fp32")])
-def test_auto_takes_bf16_only_if_it_gains(monkeypatch: pytest.MonkeyPatch, ratio: float, name: str) -> None:
-    monkeypatch.setattr(precision, "_measure", lambda *_: ratio)
-    chosen = choose_precision("auto", CPU, _step(_net()), _net(), IMAGES)
-    assert chosen.name == name
-    assert f"{ratio:.1f}x" in chosen.reason
-
-
-def test_measuring_runs_both_precisions_and_changes_nothing() -> None:
-    net = _net().train()
-    seen: set[torch.dtype] = set()
-    net[0].register_forward_hook(lambda m, i, o: seen.add(o.dtype))
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    with unchanged(net):
-        chosen = choose_precision("auto", CPU, _step(net), net, IMAGES)
-    assert torch.equal(torch.rand(3), expected)
-    assert seen == {torch.float32, torch.bfloat16}
-    assert chosen.name in ("fp32", "bf16")
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert all(p.grad is None for p in net.parameters())
-
-
 def test_a_model_that_cannot_take_the_images_is_said() -> None:
     targets = torch.zeros(8, dtype=torch.int64)
     images = torch.zeros(8, 3, 9, 9, dtype=torch.uint8)
     with pytest.raises(ModelError, match="cannot take 3x9x9 images"):
         try_step(_net(), NORMALIZE, nn.functional.cross_entropy, images, targets, then=lambda step: None)
+
+
+def test_the_step_takes_more_images_than_there_are_targets() -> None:
+    targets = torch.tensor([0, 1, 2])
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    net = _net().eval()
+
+    def compare(step: object) -> tuple[Tensor, Tensor]:
+        return step(images), step(images.repeat(4, 1, 1, 1))  # type: ignore[operator]
+
+    once, fourfold = try_step(net, NORMALIZE, nn.functional.cross_entropy, images, targets, then=compare)
+    torch.testing.assert_close(fourfold, once)
 
 
 @pytest.mark.parametrize("name", ["tpu", "gpu", "cuda:99", "xpu:0"])

@@ -9,6 +9,7 @@ import typer
 
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.cli.numbers import number_or_auto
 
 if TYPE_CHECKING:
     from zoo.workflows.bench import Bench
@@ -35,9 +36,18 @@ def bench(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", "-b", metavar="N|auto", help="images a step; auto: measured")
+    ] = None,
     opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
     amp_dtype: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
+    channels_last: Annotated[
+        bool | None, typer.Option("--channels-last/--no-channels-last", help="memory format (default: measured)")
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile, as for finetune")
+    ] = None,
+    threads: Annotated[str | None, typer.Option(metavar="N|auto", help="of torch")] = None,
     workers: Annotated[int | None, typer.Option("--workers", "-j", help="loader processes (default: auto)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
     steps: Annotated[int, typer.Option(help="steps to measure")] = 20,
@@ -55,7 +65,9 @@ def bench(
 
     options = Options(
         data=data, img_size=img_size, in_chans=in_chans, weights=weights, freeze=freeze, recipe=recipe,
-        batch_size=batch_size, opt=opt, amp_dtype=amp_dtype, workers=workers, device=device,
+        batch_size=number_or_auto("--batch-size", batch_size, least=1),
+        opt=opt, amp_dtype=amp_dtype, workers=workers, device=device,
+        channels_last=channels_last, compile=compile, threads=number_or_auto("--threads", threads, least=1),
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
     found = run_bench(model, steps=steps, **options)
@@ -63,7 +75,8 @@ def bench(
         output.print_json(found.to_dict())
     elif output.is_terminal(sys.stdout):
         title = (
-            f"{found.model} on {found.data}, {found.device}, {found.precision}, batches of {found.times.batch}, "
+            f"{found.model} on {found.data}, {found.device}, {found.precision}, {found.memory_format}, "
+            f"{'' if found.compiled else 'not '}compiled, batches of {found.times.batch}, "
             f"{found.workers} workers, {found.threads} threads"
         )
         output.print_table(("", "", ""), _rows(found), title=title, right=(1,))

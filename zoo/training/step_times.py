@@ -136,7 +136,7 @@ def _forward(trainer: Trainer, images: Tensor, targets: Tensor) -> Tensor:
     on_device = images.to(device, non_blocking=True)
     target = trainer.for_loss(targets.to(device, non_blocking=True))
     with trainer.engine.autocast():
-        output = trainer.module(trainer.normalize(on_device))
+        output = (trainer.compiled or trainer.module)(trainer.normalize(on_device))
         return total_loss(output, target, trainer.loss, trainer.auxiliary)[1]
 
 

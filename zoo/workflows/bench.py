@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from typing_extensions import Unpack
 
-from zoo.errors import TrainingError
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
+from zoo.training.loading import same_threads
 from zoo.training.step_times import StepTimes, step_times
+from zoo.workflows import memory
 from zoo.workflows.prepare import prepare
 from zoo.workflows.settle import Options, make_recipe
 
@@ -26,6 +27,8 @@ class Bench:
     data: str
     device: str
     precision: str
+    memory_format: str
+    compiled: bool
     workers: int
     threads: int
     times: StepTimes
@@ -43,6 +46,7 @@ class Bench:
         }
 
 
+@same_threads()
 def bench(
     model: str | Recipe | None = None, *, steps: int = 20, progress: bool = True, **options: Unpack[Options]
 ) -> Bench:
@@ -56,21 +60,23 @@ def bench(
     say = TrainingProgress(0, quiet=not progress).say
     for text in prepared.notes:
         say(text)
-    say(f"timing {steps} steps of {min(recipe.data.batch_size, len(prepared.data.train))} images …")
+    say(f"timing {steps} steps of {min(int(prepared.recipe.data.batch_size), len(prepared.data.train))} images …")
     trainer = prepared.trainer
     try:
         times = step_times(trainer, prepared.train, steps=steps)
-    except torch.OutOfMemoryError as e:
-        raise TrainingError(
-            f"out of memory on {trainer.engine.device} with batches of {recipe.data.batch_size}",
-            f"try --batch-size {max(recipe.data.batch_size // 2, 1)}",
-        ) from e
+    except (RuntimeError, MemoryError) as e:
+        known = memory.refused(e, prepared)
+        if known is None:
+            raise
+        raise known from e
     workers = int(prepared.recipe.data.workers)
     return Bench(
         model=prepared.model.name,
         data=prepared.data.name,
         device=_device(trainer.engine.device),
-        precision=prepared.precision.name,
+        precision=prepared.execution.precision,
+        memory_format=prepared.execution.memory_format,
+        compiled=prepared.execution.compile,
         workers=workers,
         threads=torch.get_num_threads(),
         times=times,
