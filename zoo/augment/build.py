@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.augment import AUGMENTATIONS
+from zoo.augment.reduced import Crops
 from zoo.augment.view import View
 from zoo.components import check_params, resolve
 from zoo.errors import UsageError, ZooError
@@ -28,6 +29,10 @@ class Pipeline(Protocol):
     @property
     def is_random(self) -> bool:
         """False if the generator is not used, so that the result may be kept."""
+
+    @property
+    def crops(self) -> Crops | None:
+        """The random crops that are drawn; None if each view is the evaluation view."""
 
     def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
         """The view to begin with, of an image of (height, width)."""

@@ -68,6 +68,7 @@ class Custom:
     """The evaluation view, then the user's step; checked to return what a model can take."""
 
     is_random = True
+    crops = None
 
     def __init__(self, path: str, preprocess: Preprocess, step: Step) -> None:
         self.path = path

@@ -14,6 +14,7 @@ from zoo.augment.fit import Fit
 from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
 from zoo.augment.imgaug_spec import IMGAUG_REFUSES, Reader, one_line
 from zoo.augment.presets import span
+from zoo.augment.reduced import Crops
 from zoo.augment.result import as_input
 from zoo.augment.view import View
 from zoo.components import check_params
@@ -52,6 +53,7 @@ class Declared:
         self.preprocess = preprocess
         self.scale = None if scale is None else span(scale, "scale", 0.001, 1)
         self.ratio = span(ratio, "ratio", 0.01, 100)
+        self.crops = None if self.scale is None else Crops(self.scale[0], self.ratio)
         reader, steps = _read(pipeline)
         problems = reader.problems or _try(reader, preprocess)
         if problems:

@@ -41,7 +41,7 @@ class _Policy:
         self.first = Light(
             preprocess=preprocess, flips=flips, scale=scale, ratio=ratio, brightness=0, contrast=0, saturation=0
         )
-        self.draw = self.first.draw
+        self.draw, self.crops = self.first.draw, self.first.crops
 
     def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         image = self.first.finish(image, rng)

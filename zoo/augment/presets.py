@@ -14,6 +14,7 @@ from PIL import Image
 
 from zoo.augment.crop import RATIO, random_view
 from zoo.augment.fit import Fit
+from zoo.augment.reduced import Crops
 from zoo.augment.resize import mirrored
 from zoo.augment.view import View, to_array, to_pil
 from zoo.errors import UsageError
@@ -50,6 +51,7 @@ class Plain:
     """The evaluation view: what the model sees when it is evaluated, every time the same."""
 
     is_random = False
+    crops = None
 
     def __init__(self, *, preprocess: Preprocess, flips: bool) -> None:
         self.preprocess = preprocess
@@ -85,6 +87,7 @@ class Light:
         self.flips = flips
         self.scale = span(scale, "scale", 0.001, 1)
         self.ratio = span(ratio, "ratio", 0.01, 100)
+        self.crops = Crops(self.scale[0], self.ratio)
         self.brightness = amount(brightness, "brightness", 1)
         self.contrast = amount(contrast, "contrast", 1)
         self.saturation = amount(saturation, "saturation", 1)
@@ -130,6 +133,7 @@ class Affine:
     """
 
     is_random = True
+    crops = None
 
     def __init__(
         self,

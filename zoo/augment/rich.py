@@ -54,7 +54,7 @@ class Rich:
             contrast=contrast,
             saturation=saturation,
         )
-        self.draw = self.first.draw
+        self.draw, self.crops = self.first.draw, self.first.crops
         degrees, shear = amount(degrees, "degrees", 180), amount(shear, "shear", 80)
         hue, blur, noise = amount(hue, "hue", 0.5), amount(blur, "blur", 100), amount(noise, "noise", 255)
         cutout = amount(cutout, "cutout", 1)

@@ -23,17 +23,17 @@ def cache(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON, sizes in bytes")] = False,
 ) -> None:
-    """Show or clear the features of frozen layers that runs have kept. Deleted ones are computed again when needed.
+    """Show or clear the features and decoded images that runs have kept. What is deleted is made again when needed.
 
     In a pipe: bytes, last use (seconds since 1970), model, boundary, data and folder, a line each.
     """
-    from zoo.workflows.cache import clear_cache, list_cache, stores_folder
+    from zoo.workflows.cache import cache_folder, clear_cache, list_cache
 
     if action == "clear":
         freed = clear_cache(keep_bytes=int((keep or 0.0) * _GIB))
         if as_json:
             output.print_json({"freed": freed})
-        output.note(f"{freed / 2**20:,.1f} MiB freed in {stores_folder()}")
+        output.note(f"{freed / 2**20:,.1f} MiB freed in {cache_folder()}")
         return
     if action != "list" or keep is not None:
         raise UsageError(
@@ -55,4 +55,4 @@ def cache(
         )
     else:
         output.print_tsv((s.bytes, int(s.used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
-    output.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {stores_folder()}")
+    output.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {cache_folder()}")

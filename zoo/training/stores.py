@@ -1,9 +1,13 @@
-"""The stores of features on the disk: which there are, and which go when they are too many. Imports no torch."""
+"""The stores of features and of decoded images on the disk: which there are, and which go when they are too many.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,33 +29,39 @@ class Stored:
     used: float
 
 
-def stores_folder() -> Path:
-    return cache_folder() / "features"
+def stores_folder(kind: str = "features") -> Path:
+    return cache_folder() / kind
 
 
-def list_stores() -> list[Stored]:
-    """All stores, last used first."""
-    found = []
+def _inside(folder: Path) -> list[Path]:
     try:
-        folders = [p for p in stores_folder().iterdir() if p.is_dir()]
+        return list(folder.iterdir())
     except OSError:
         return []
-    for folder in folders:
+
+
+def list_stores(*kinds: str) -> list[Stored]:
+    """All stores of these kinds ("features", "images"; none named: features), last used first."""
+    found = []
+    for folder in (p for kind in kinds or ("features",) for p in _inside(stores_folder(kind)) if p.is_dir()):
         try:
             info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             info = {}
-        size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+        size = 0
+        for path in _inside(folder):
+            with suppress(OSError):  # another run is through with it
+                size += path.stat().st_size
         found.append(Stored(folder, info if isinstance(info, dict) else {}, size, folder.stat().st_mtime))
     return sorted(found, key=lambda s: -s.used)
 
 
-def clear_stores(*, keep_bytes: int = 0, but: Path | None = None) -> int:
+def clear_stores(*kinds: str, keep_bytes: int = 0, but: Path | None = None) -> int:
     """Delete the stores that were not used for longest until at most `keep_bytes` are left; the bytes that are free.
 
     but: a store that is in use and stays.
     """
-    stores = list_stores()
+    stores = list_stores(*kinds)
     total, freed = sum(s.bytes for s in stores), 0
     for store in reversed(stores):
         if total - freed <= keep_bytes:

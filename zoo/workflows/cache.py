@@ -1,20 +1,23 @@
-"""`zoo cache`: the features that runs have kept on the disk."""
+"""`zoo cache`: what runs have kept on the disk, features and decoded images."""
 
 from __future__ import annotations
 
-from zoo.training.stores import Stored, clear_stores, list_stores, stores_folder
+from zoo.catalog.user_file import cache_folder
+from zoo.training.stores import Stored, clear_stores, list_stores
 
-__all__ = ["Stored", "clear_cache", "list_cache", "stores_folder"]
+__all__ = ["Stored", "cache_folder", "clear_cache", "list_cache"]
+
+_KINDS = ("features", "images")
 
 
 def list_cache() -> list[Stored]:
-    """The kept features of each model and preprocessing, last used first."""
-    return list_stores()
+    """The kept features of each model and preprocessing, and the decoded images of each data set, last used first."""
+    return list_stores(*_KINDS)
 
 
 def clear_cache(*, keep_bytes: int = 0) -> int:
-    """Delete kept features, those that were not used for longest first, until at most `keep_bytes` are left.
+    """Delete what was not used for longest first, until at most `keep_bytes` are left; the bytes that were deleted.
 
-    The bytes that were deleted. What a later run needs, it computes again.
+    What a later run needs, it computes or decodes again.
     """
-    return clear_stores(keep_bytes=keep_bytes)
+    return clear_stores(*_KINDS, keep_bytes=keep_bytes)

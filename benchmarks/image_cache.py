@@ -1,0 +1,141 @@
+"""Loading images that were decoded once (`data.image_cache: keep`) beside decoding them in each epoch.
+
+    python benchmarks/image_cache.py [--rounds 5] [--workers 0,2] [--only 500x375,2000x1500,4000x3000]
+
+JPEGs as in benchmarks/loader.py, 224 px, batches of 32. Training is `light`; evaluation the short side to 256, centre
+of 224. Both loaders run one after the other in each round; speeds and the processors' milliseconds for an image are
+medians, and each ratio is the median of the rounds' own. Pages of the files are in the system's memory in both cases.
+torch has one thread, as in worker processes: where others use the cores, too, threads that wait for each other count.
+
+Then: what an image takes on the disk; how long decoding once takes, beside the first epoch that it spares; and what the
+views lose. Those of training are compared with the same part of the image, decoded in full and resized by Pillow, as
+are the views that are drawn when the file is decoded anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from loader import BATCH, PREPROCESS, photographs, psnr, run, write
+from PIL import Image
+
+from zoo.augment import make_augment
+from zoo.augment.reduced import Reduced
+from zoo.data import make_loader, open_data
+from zoo.data.cached_images import CachedSource, fill, image_keys, kept_view, open_images
+from zoo.data.decode import read_image
+
+SETS = {  # name → (width, height), images, grain
+    "500x375": ((500, 375), 256, 0),
+    "2000x1500": ((2000, 1500), 128, 0),
+    "4000x3000": ((4000, 3000), 64, 0),
+}
+LIGHT = make_augment("light", preprocess=PREPROCESS, flips=True)
+
+
+def batches(source: Any, train: bool, workers: int) -> Iterable[Any]:
+    return make_loader(
+        source, preprocess=PREPROCESS, batch_size=BATCH, train=train, augment=LIGHT if train else None, seed=0,
+        workers=workers,
+    )  # fmt: skip
+
+
+def once(source: Any, name: str, train: bool) -> tuple[CachedSource, float, float]:
+    """The cached source, the seconds that decoding all images once took, and the bytes of one."""
+    view = kept_view(PREPROCESS, LIGHT if train else None)
+    keys = image_keys(source, view)
+    store = open_images(f"{name} {train}", name)
+    began = time.perf_counter()
+    written = fill(store, source, view, keys, range(len(source)), most=10 << 30)
+    return CachedSource(source, view, store.find(keys)), time.perf_counter() - began, written / len(source)
+
+
+def compare(title: str, anew: Any, kept: Any, train: bool, workers: int, rounds: int) -> None:
+    loaders = [batches(source, train, workers) for source in (anew, kept)]
+    runs: list[list[tuple[float, float]]] = [[], []]
+    for turn in range(rounds + 1):
+        for measured, loader in zip(runs, loaders, strict=True):
+            result = run(loader)
+            if turn:  # the first starts workers
+                measured.append(result)
+    faster = median(b / a for (a, _), (b, _) in zip(*runs, strict=True))
+    leaner = median(a / b for (_, a), (_, b) in zip(*runs, strict=True))
+    speeds = [median(speed for speed, _ in measured) for measured in runs]
+    costs = [median(cost for _, cost in measured) for measured in runs]
+    print(
+        f"| {title} | {workers} | {speeds[0]:.0f} | {speeds[1]:.0f} | {faster:.1f} | "
+        f"{costs[0]:.2f} | {costs[1]:.2f} | {leaner:.1f} |",
+        flush=True,
+    )
+
+
+def quality(title: str, files: list[Path]) -> None:
+    rule, kept, anew = Reduced(PREPROCESS, LIGHT.pipeline.crops), [], []
+    for number, path in enumerate(files):
+        with Image.open(path) as image:
+            whole = np.asarray(image.convert("RGB"))
+        height, width = whole.shape[:2]
+        small = read_image(str(path), 3, lambda h, w: rule)
+        y, x = height / small.shape[0], width / small.shape[1]
+        for draw in range(4):
+            seed = 4 * number + draw
+            view = LIGHT.pipeline.draw(*small.shape[:2], np.random.default_rng(seed))
+            left, top, right, bottom = view.box
+            same = replace(view, box=(left * x, top * y, right * x, bottom * y))
+            kept.append(psnr(view.apply(small), same.apply(whole)))
+            view = LIGHT.pipeline.draw(height, width, np.random.default_rng(seed))
+            anew.append(psnr(read_image(str(path), 3, lambda h, w, view=view: view), view.apply(whole)))
+    print(f"| {title} | {np.mean(kept):.1f} | {min(kept):.1f} | {np.mean(anew):.1f} | {min(anew):.1f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", default="0,2")
+    parser.add_argument("--only", default=",".join(SETS))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ZOO_CACHE"] = str(Path(folder, "cache"))
+        files: dict[str, list[Path]] = {}
+        notes = []
+        print("| JPEGs of | workers | images/s, anew | kept | × | processors, ms an image, anew | kept | × |")
+        print("|---|---|---|---|---|---|---|---|")
+        for name in asked.only.split(","):
+            size, count, grain = SETS[name]
+            root = Path(folder, name)
+            stored = write(root, size, count, "jpg", "RGB", grain)
+            files[name] = sorted(root.glob("*/*.jpg"))
+            source = open_data(str(root), task="single-label", val_fraction=0.5).train.source  # all of the images
+            for train in (True, False):
+                what = f"{name}, {'training' if train else 'evaluation'}"
+                kept, seconds, each = once(source, name, train)
+                for workers in map(int, asked.workers.split(",")):
+                    compare(what, source, kept, train, workers, asked.rounds)
+                notes.append(f"| {what} | {stored:.0f} | {each / 1000:.0f} | {1000 * seconds / count:.1f} |")
+        print("\n| JPEGs of | kB in the file | kB kept | ms an image to decode and keep |\n|---|---|---|---|")
+        print("\n".join(notes))
+        sharp = Path(folder, "sharp")
+        sharp.mkdir()
+        for number, photo in enumerate(photographs()):
+            Image.fromarray(photo).save(sharp / f"{number}.jpg", quality=90)
+        files["sharp photographs as they are"] = sorted(sharp.iterdir())
+        print("\n| views of `light`, JPEGs of | kept: mean dB | worst | decoded anew: mean dB | worst |")
+        print("|---|---|---|---|---|")
+        for name, paths in files.items():
+            quality(name, paths[:32])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zoo.augment import make_augment
+from zoo.augment.fit import Fit
+from zoo.augment.reduced import SPARE, Crops, Reduced
+from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("size", [(1500, 2000), (900, 900), (3000, 400), (300, 9000)])
+def test_no_crop_has_to_be_enlarged_and_some_nearly_are(mode: str, size: tuple[int, int]) -> None:
+    preprocess = Preprocess((3, 64, 96), IMAGENET_MEAN, IMAGENET_STD, crop_mode=mode)
+    light = make_augment("light", preprocess=preprocess, flips=True).pipeline
+    assert light.crops == Crops(0.5, (3 / 4, 4 / 3))
+    rule = Reduced(preprocess, light.crops)
+    kept = rule.size(*size)
+    assert kept[0] < size[0]
+    assert kept[1] < size[1]
+    needed = np.array([light.draw(*size, np.random.default_rng(i)).at_least(*size) for i in range(500)])
+    assert (needed.max(0) <= np.array(kept) + 1).all()
+    if mode == "center":  # the closest: of one side at least
+        assert (needed.max(0) * SPARE > 0.9 * np.array(kept)).any()
+        assert kept[0] / kept[1] == pytest.approx(size[0] / size[1], rel=0.02)
+
+
+def test_small_images_stay_as_they_are() -> None:
+    preprocess = Preprocess((3, 64, 64), IMAGENET_MEAN, IMAGENET_STD)
+    rule = Reduced(preprocess, Crops(0.5, (3 / 4, 4 / 3)))
+    image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+    assert rule.size(50, 80) == rule.at_least(50, 80) == (50, 80)
+    assert np.array_equal(rule.apply(image), image)
+
+
+def test_which_augmentations_draw_crops() -> None:
+    preprocess = Preprocess((3, 32, 32), IMAGENET_MEAN, IMAGENET_STD)
+    given = {"imgaug": {"pipeline": [{"Fliplr": 0.5}]}}
+    for name in ("none", "affine", "imgaug", "medium", "strong", "trivialaugment"):
+        pipeline = make_augment(name, preprocess=preprocess, flips=True, params=given.get(name)).pipeline
+        drawn = pipeline.draw(100, 200, np.random.default_rng(0))
+        assert (pipeline.crops is None) == (drawn == Fit(preprocess)), name
