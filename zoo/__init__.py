@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from zoo.workflows.inspect_file import inspect_file
     from zoo.workflows.list_models import list_models, search_models, search_tags
     from zoo.workflows.lr_find import lr_find
+    from zoo.workflows.measuring import measure_models
     from zoo.workflows.predict import predict
+    from zoo.workflows.recommend import recommend
     from zoo.workflows.schedule import schedule
     from zoo.workflows.settle import make_recipe
     from zoo.workflows.tune import tune
@@ -67,6 +69,8 @@ _HOMES = {
     "clear_cache": "zoo.workflows.cache",
     "evaluate": "zoo.workflows.evaluate",
     "predict": "zoo.workflows.predict",
+    "recommend": "zoo.workflows.recommend",
+    "measure_models": "zoo.workflows.measuring",
     "augment_grid": "zoo.workflows.augment",
     "export": "zoo.workflows.export",
     "Recipe": "zoo.recipe",

@@ -1,0 +1,76 @@
+"""The pretrained models that the study starts from: zoo_tiny's architecture, each trained on something else.
+
+python benchmarks/strategy/sources.py FOLDER      # about ten minutes on one core; what is there already is kept
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from pictures import FAMILIES
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from zoo.models.builtin.pretrain import build, normalise
+
+# Source → families whose classes it learns to tell apart, all together. strokes: zoo_tiny as it is shipped.
+LEARNED = {"shapes": ("shapes", "outlines"), "textures": ("gratings", "grains"), "digits 0-4": ("digits 0-4",)}
+STEPS = {"shapes": 2500, "textures": 1500, "digits 0-4": 600}
+BATCH = 128
+
+
+def train(name: str, path: Path) -> None:
+    """AdamW 2e-3 with warm-up and cosine; flips and shifts for the digits, which are few."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    if name == "digits 0-4":
+        from pictures import _digits
+
+        makers = [(5, _digits(0, 4))]
+    else:
+        makers = [(FAMILIES[f].classes, FAMILIES[f].make) for f in LEARNED[name]]
+    total = sum(classes for classes, _ in makers)
+    model = build("zoo_tiny", total).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    steps, right, begun = STEPS[name], 0.0, time.perf_counter()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        number = int(rng.integers(len(makers)))
+        classes, make = makers[number]
+        labels = rng.integers(0, classes, BATCH)
+        pixels = make(rng, labels)
+        if name == "digits 0-4":
+            pixels = np.roll(pixels, rng.integers(-3, 4, 2), axis=(1, 2))
+            if rng.random() < 0.5:
+                pixels = 255 - pixels
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        target = torch.from_numpy(labels) + sum(c for c, _ in makers[:number])
+        logits = model(normalise(images, "zoo_tiny"))
+        loss = F.cross_entropy(logits, target, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        right = 0.98 * right + 0.02 * float((logits.argmax(1) == target).float().mean())
+        if (step + 1) % 250 == 0:
+            print(f"{name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - begun:.0f} s", flush=True)
+    kept = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("fc.")}
+    save_file(kept, path)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in LEARNED:
+        path = folder / f"{name.replace(' ', '-')}.safetensors"
+        if not path.exists():
+            train(name, path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""The ranking of models: what decides, what ties, and what a missing prior does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zoo.strategy.ranking import Candidate, prior_of, rank_models
+
+
+def right(share: float, n: int = 400, *, shift: int = 0) -> np.ndarray:
+    """(n,) of 0 and 1, so many of them right; the same images are the hard ones in every candidate, but for `shift`."""
+    return np.roll((np.arange(n) < round(share * n)).astype(np.float64), shift)
+
+
+def test_the_better_probe_comes_first_and_equal_ones_tie() -> None:
+    ones = np.ones(400)
+    candidates = [
+        Candidate(right(0.6), right(0.55), None),
+        Candidate(right(0.9), right(0.85), None),
+        Candidate(right(0.6, shift=7), right(0.55, shift=7), None),
+    ]
+    ranked = rank_models(candidates, ones)
+    assert ranked[0].index == 1
+    assert [r.place for r in ranked] == [1, 2, 2]
+    assert [r.tied for r in ranked] == [False, True, True]
+    assert all(r.interval.low <= r.score <= r.interval.high for r in ranked)
+
+
+def test_the_prior_decides_between_equals_and_an_absent_one_is_neutral() -> None:
+    same = (right(0.8), right(0.7))
+    ranked = rank_models([Candidate(*same, 0.65), Candidate(*same, None), Candidate(*same, 0.85)], np.ones(400))
+    assert [r.index for r in ranked] == [2, 1, 0]
+    assert ranked[1].score == pytest.approx(0)
+    assert ranked[0].score == pytest.approx(-ranked[2].score)
+
+
+def test_the_order_of_candidates_and_of_images_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    candidates = [Candidate(right(p), right(p - 0.1), None) for p in (0.7, 0.9, 0.5)]
+    mixed = rng.permutation(400)
+    again = [Candidate(c.probe[mixed], c.knn[mixed], None) for c in candidates[::-1]]
+    one, other = rank_models(candidates, np.ones(400)), rank_models(again, np.ones(400))
+    assert [r.index for r in one] == [2 - r.index for r in other]
+    np.testing.assert_allclose([r.score for r in one], [r.score for r in other])
+
+
+def test_numbers_without_bounds_are_compared_as_they_are() -> None:
+    rng = np.random.default_rng(1)
+    errors = rng.normal(0, 0.1, 300)
+    ranked = rank_models(
+        [Candidate(0.2 + errors, 0.1 + errors, 0.9), Candidate(0.6 + errors, 0.5 + errors, 0.1)],
+        np.ones(300),
+        bounds=None,
+    )
+    assert [r.index for r in ranked] == [1, 0]
+
+
+def test_published_accuracies() -> None:
+    assert prior_of("resnet34.a1_in1k") == pytest.approx(0.77918, abs=0.003)
+    assert prior_of("torchvision/resnet18.IMAGENET1K_V1") == pytest.approx(0.69758)
+    assert prior_of("zoo_tiny.strokes") is None
+    assert rank_models([], np.ones(3)) == []

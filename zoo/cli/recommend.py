@@ -1,0 +1,200 @@
+"""`zoo recommend` and `zoo quadrant`: which model, and how to train it, from what is measured on the data."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo import output
+from zoo.cli.completion import complete_model
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.strategy.decide import Decision
+    from zoo.workflows.recommendation import Recommendation
+    from zoo.workflows.settle import Options
+
+__all__ = ["quadrant", "recommend"]
+
+_Data = Annotated[str, typer.Argument(metavar="DATA", help="folder, archive or table of images, hf:NAME, digits …")]
+_Val = Annotated[str | None, typer.Option(metavar="PATH", help="validation images, if not inside DATA")]
+_Task = Annotated[str | None, typer.Option(help="single-label, multi-label or regression")]
+_Channels = Annotated[int | None, typer.Option("--in-chans", help="input channels")]
+_Size = Annotated[int | None, typer.Option("--img-size", help="pixels (default: the model's)")]
+_Weights = Annotated[str | None, typer.Option(metavar="WEIGHTS", help="as for finetune")]
+_Seed = Annotated[int | None, typer.Option(help="of sample, split and random networks")]
+_Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")]
+_Json = Annotated[bool, typer.Option("--json", help="everything as JSON on stdout")]
+
+
+def recommend(
+    data: _Data,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="candidates (default: ten usual ones)", autocompletion=complete_model
+        ),
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="such as 90s, 10m, 2h")] = None,
+    max_params: Annotated[str | None, typer.Option(metavar="N", help="such as 30M")] = None,
+    top: Annotated[int, typer.Option(help="models to show")] = 10,
+    val: _Val = None,
+    task: _Task = None,
+    in_chans: _Channels = None,
+    img_size: _Size = None,
+    weights: _Weights = None,
+    seed: _Seed = None,
+    device: _Device = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="for recommend.json and recommend.png"),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Say which pretrained model to take for DATA, and how to train it, from its frozen features.
+
+    With --budget what is left of it goes to short trainings of the best two, which have the last word.
+
+    In a pipe: a line for each model, best first, with its place, scores, similarity and cost.
+    """
+    from zoo.catalog.search import parse_count
+    from zoo.workflows.recommend import recommend as run
+
+    if top < 1:
+        raise UsageError(f"--top {top}", "give 1 or more")
+    options = _options(data, val, task, in_chans, img_size, weights, seed, device)
+    found = run(
+        models or (),
+        budget=None if budget is None else _seconds(budget),
+        max_params=None if max_params is None else parse_count(max_params, "--max-params"),
+        output_dir=output_dir,
+        **options,
+    )
+    if as_json:
+        output.print_json(found.to_dict())
+    else:
+        _show_models(found, top)
+    _say(found, options)
+    assert found.folder is not None
+    output.note(f"written: {found.folder / 'recommend.json'}, {found.folder / 'recommend.png'}")
+
+
+def quadrant(
+    data: _Data,
+    model: Annotated[str, typer.Argument(help="a name from `zoo list`", autocompletion=complete_model)],
+    val: _Val = None,
+    task: _Task = None,
+    in_chans: _Channels = None,
+    img_size: _Size = None,
+    weights: _Weights = None,
+    seed: _Seed = None,
+    device: _Device = None,
+    as_json: _Json = False,
+) -> None:
+    """Show where DATA and MODEL stand on the map of size and similarity, and the plan that follows.
+
+    In a pipe: a line each of what was measured, name and value.
+    """
+    from zoo.workflows.measuring import measure_models
+
+    options = _options(data, val, task, in_chans, img_size, weights, seed, device)
+    found = measure_models([model], **options)
+    decision, evidence = found.decisions[0], found.best.evidence
+    if as_json:
+        output.print_json(found.to_dict())
+    else:
+        shift = evidence.shift
+        output.print_tsv(
+            [
+                ("size", evidence.size.name),
+                ("similarity", f"{evidence.similarity.value:.3f}"),
+                ("verdict", evidence.similarity.verdict),
+                ("shift", "" if shift is None else f"{shift.value:.3g}"),
+                ("rule", decision.rule),
+                ("recipe", decision.recipe),
+                *((key, str(value)) for key, value in decision.changes.items()),
+            ]
+        )
+    _say(found, options)
+
+
+def _options(
+    data: str,
+    val: str | None,
+    task: str | None,
+    in_chans: int | None,
+    img_size: int | None,
+    weights: str | None,
+    seed: int | None,
+    device: str | None,
+) -> Options:
+    from zoo.workflows.settle import Options
+
+    return Options(
+        data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, weights=weights, seed=seed, device=device
+    )
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
+    if not found or float(found[1]) <= 0:
+        raise UsageError(f"--budget {text!r} is not a time", "such as 90s, 10m or 2h")
+    return float(found[1]) * {"s": 1, None: 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _show_models(found: Recommendation, top: int) -> None:
+    head = ("place", "model", "head", "neighbours", "ImageNet", "S", "D", "params", "GMACs", "ms")
+    rows: list[tuple[Any, ...]] = []
+    for ranked, m in list(zip(found.ranked, found.measured, strict=True))[:top]:
+        shift, similar = m.evidence.shift, m.evidence.similarity
+        rows.append(
+            (
+                f"{ranked.place}{' =' if ranked.tied else ''}",
+                m.name,
+                f"{m.scores.ridge.outcome.score:.3f}",
+                f"{m.scores.knn.outcome.score:.3f}",
+                "" if m.prior is None else f"{m.prior:.3f}",
+                f"{similar.value:.2f} {similar.verdict}",
+                "" if shift is None else f"{shift.value:.2g} {shift.verdict}",
+                f"{m.params / 1e6:.1f} M",
+                "" if m.gmacs is None else f"{m.gmacs:.2f}",
+                f"{1000 * m.seconds:.1f}",
+            )
+        )
+    if output.is_terminal(sys.stdout):
+        output.print_table(head, rows, right=(2, 3, 4, 7, 8, 9))
+    else:
+        output.print_tsv([head, *rows])
+
+
+def _say(found: Recommendation, options: Options) -> None:
+    for one in found.left_out:
+        output.note(f"left out: {one.name}: {one.reason}")
+    for text in found.sentences():
+        output.note(text)
+    decision = found.decisions[0]
+    nearly = "" if decision.runner_up is None else f"; nearly: {decision.runner_up[0]} (if {decision.runner_up[1]})"
+    output.note(f"rule: {decision.rule}{nearly}")
+    if found.pilots is not None:
+        output.note(found.pilots.reason)
+    for text in found.warnings:
+        output.warn(text)
+    output.note(f"next: {_command(*found.choice, options)}")
+
+
+def _command(model: str, decision: Decision, options: Options) -> str:
+    from zoo.workflows.recommendation import settings_text
+
+    words = ["zoo", "finetune", model]
+    for name in ("data", "val", "task", "in_chans", "img_size", "weights", "seed", "device"):
+        value = options.get(name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--recipe", decision.recipe]
+    words += [word for text in settings_text(decision.changes) for word in ("--set", text)]
+    return shlex.join(words)

@@ -1,0 +1,117 @@
+"""Where data and models stand on the map of size and similarity, and what each model costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, shorten
+
+__all__ = ["Point", "quadrant_map"]
+
+_LONGEST_NAME = 28
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model. similarity: S_probe with its interval, from 0 to 1. score: accuracy with its interval. seconds: of a
+    forward pass of one image here. chosen: it is the recommended one."""
+
+    name: str
+    similarity: float
+    similarity_interval: tuple[float, float]
+    score: float
+    score_interval: tuple[float, float]
+    seconds: float
+    chosen: bool
+
+
+def quadrant_map(
+    points: Sequence[Point],
+    path: Path,
+    *,
+    images: int,
+    size_cuts: Sequence[int],
+    similarity_cuts: tuple[float, float],
+    score_name: str = "accuracy",
+) -> None:
+    """Write a PNG: on the left the map (number of images by similarity, cuts as lines), on the right score by cost.
+
+    Raises TrainingError if the disk refuses.
+    """
+    figure = new_figure(11, 4.4)
+    left, right = figure.subplots(1, 2)
+    _map(left, points, images, size_cuts, similarity_cuts)
+    _costs(right, points, score_name)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.tick_params(colors=INK, labelsize=8)
+    save(figure, path)
+
+
+def _map(
+    axes: Axes, points: Sequence[Point], images: int, size_cuts: Sequence[int], similarity_cuts: tuple[float, float]
+) -> None:
+    low, high = min(30, images / 2), max(2 * max(size_cuts), images * 2)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(-0.03, 1.03)
+    for cut in size_cuts:
+        axes.axvline(cut, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    axes.axhspan(*similarity_cuts, color=GREY, alpha=0.12, linewidth=0, zorder=0)
+    corners = (
+        (0.02, 0.97, "top", "left", "small, similar:\nthe head only"),
+        (0.02, 0.03, "bottom", "left", "small, different:\nkeep the first layers"),
+        (0.98, 0.97, "top", "right", "large, similar:\neverything, slowly"),
+        (0.98, 0.03, "bottom", "right", "large, different:\neverything, fast"),
+    )
+    for x, y, vertical, horizontal, text in corners:
+        axes.text(
+            x, y, text, transform=axes.transAxes, va=vertical, ha=horizontal, fontsize=8, color=GREY,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        )  # fmt: skip
+    # Many models have the same number of images: side by side, the intervals would hide one another.
+    spread = np.geomspace(0.85, 1 / 0.85, len(points)) if len(points) > 1 else np.ones(1)
+    for point, factor in zip(points, spread, strict=True):
+        colour = ORANGE if point.chosen else BLUE
+        axes.plot([images * factor] * 2, point.similarity_interval, color=colour, linewidth=1.2, zorder=2)
+        axes.plot(images * factor, point.similarity, "o", color=colour, markersize=6, zorder=3)
+        if point.chosen or len(points) == 1:
+            label = axes.annotate(
+                shorten(point.name, _LONGEST_NAME),
+                (images * factor, point.similarity),
+                xytext=(7, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+                color=INK,
+            )
+            set_names([label])
+    axes.set_xlabel("training images", color=INK, fontsize=9)
+    axes.set_ylabel("similarity to the pretraining (S)", color=INK, fontsize=9)
+
+
+def _costs(axes: Axes, points: Sequence[Point], score_name: str) -> None:
+    axes.set_xscale("log")
+    for point in sorted(points, key=lambda p: p.seconds):
+        colour = ORANGE if point.chosen else BLUE
+        milliseconds = 1000 * point.seconds
+        axes.plot([milliseconds] * 2, point.score_interval, color=colour, linewidth=1.2)
+        axes.plot(milliseconds, point.score, "o", color=colour, markersize=6)
+        label = axes.annotate(
+            shorten(point.name, _LONGEST_NAME),
+            (milliseconds, point.score),
+            xytext=(6, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+        set_names([label])
+    axes.margins(x=0.25, y=0.1)
+    axes.set_xlabel("forward pass, ms an image on this machine", color=INK, fontsize=9)
+    axes.set_ylabel(f"{score_name} of a head on its features", color=INK, fontsize=9)

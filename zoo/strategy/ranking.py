@@ -1,0 +1,124 @@
+"""Which of several pretrained models to take: what they show on the data and what they are known for, together.
+
+The score of a model is the mean of up to three log-odds, each less its mean over the models that have it:
+
+    probe    accuracy of a ridge head on its features, every image left out once
+    kNN      accuracy of its nearest neighbours by cosine, left out
+    prior    published top-1 accuracy on ImageNet-1k (prior.csv); absent: neutral
+
+Why three: no estimator wins everywhere (2204.01403); on SFDA's table a static prior has a weighted τ of .83 with the
+accuracies after fine-tuning, LogME .51 (facts/transfer.md); kNN beat 23 others over 42,000 experiments (2503.18528); a
+prior beside a probe beats each alone (2010.06402). Why log-odds: those of the accuracy after transfer are near linear
+in those on ImageNet (Kornblith et al. 2019, 1805.08974, figure 2).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, resample
+from zoo.strategy.scores.truth import Floats
+
+__all__ = ["Candidate", "Ranked", "prior_of", "rank_models"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """probe, knn (N,): what the predictions of each image, left out, are worth (`Outcome.values`), for the same images
+    in every candidate. prior: a share from 0 to 1, or None."""
+
+    probe: Floats
+    knn: Floats
+    prior: float | None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One candidate's place. index: its number as given. score: in log-odds over the mean of the candidates; in the
+    units of the values where these have no bounds. place: from 1; candidates that share one are tied, for the interval
+    of their difference from the first of them holds 0."""
+
+    index: int
+    score: float
+    interval: Interval
+    place: int
+    tied: bool
+
+
+@cache
+def _table() -> dict[str, float]:
+    text = resources.files("zoo.strategy").joinpath("prior.csv").read_text(encoding="utf-8")
+    rows = csv.reader(line for line in text.splitlines() if not line.startswith("#"))
+    next(rows)
+    return {name: float(top1) / 100 for name, top1 in rows}
+
+
+def prior_of(weights: str) -> float | None:
+    """Published top-1 accuracy on ImageNet-1k, from 0 to 1, of weights called as "resnet34.a1_in1k"; None if absent."""
+    return _table().get(weights)
+
+
+def rank_models(
+    candidates: Sequence[Candidate], weights: Floats, *, bounds: Bounds = (0, 1), level: float = LEVEL, seed: int = 0
+) -> list[Ranked]:
+    """Best first. weights (N,): of the images in a score. bounds: of what a prediction is worth (`Truth.bounds`).
+
+    Intervals and ties come from drawing images again, the same ones for all candidates; the prior is taken as it is.
+    """
+    if not candidates:
+        return []
+    columns = np.stack([column for c in candidates for column in (c.probe, c.knn)], 1)
+    draws = resample(columns, weights, bounds=bounds, share=LEARNED, seed=seed)
+    images = int(np.count_nonzero(weights))
+    mean = np.average(columns, axis=0, weights=weights)[None]
+    prior = _prior(candidates, bounded=bounds is not None)
+    scores = _scores(mean, prior, images, bounds)[0]
+    drawn = _scores(draws, prior, images, bounds)
+
+    order = sorted(range(len(candidates)), key=lambda i: -scores[i])
+    places: list[int] = []
+    leader = order[0]
+    for position, i in enumerate(order):
+        apart = Interval.of(drawn[:, leader] - drawn[:, i], level)
+        if i == leader or apart.holds(0):
+            places.append(places[-1] if places else 1)
+        else:
+            leader = i
+            places.append(position + 1)
+    return [
+        Ranked(i, float(scores[i]), Interval.of(drawn[:, i], level), place, places.count(place) > 1)
+        for i, place in zip(order, places, strict=True)
+    ]
+
+
+def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
+    """(M,) log-odds less the mean of those there are; 0 where there is none, or where the others have no log-odds."""
+    known = np.array([c.prior is not None for c in candidates])
+    if not bounded or not known.any():
+        return np.zeros(len(candidates))
+    odds = np.array([_log_odds(np.array(c.prior), 50_000) if c.prior is not None else 0.0 for c in candidates])
+    return np.asarray(np.where(known, odds - odds[known].mean(), 0.0), np.float64)
+
+
+def _scores(means: Floats, prior: Floats, images: int, bounds: Bounds) -> Floats:
+    """(B, M) of means (B, 2M): probe and kNN of each candidate in turn."""
+    values = _log_odds(means, images) if bounds is not None else means
+    probe, knn = values[:, 0::2], values[:, 1::2]
+    parts = [
+        probe - probe.mean(1, keepdims=True),
+        knn - knn.mean(1, keepdims=True),
+        np.broadcast_to(prior, probe.shape),
+    ]
+    return np.asarray(np.mean(parts, axis=0))
+
+
+def _log_odds(share: Floats, images: int) -> Floats:
+    """Half an image right and half an image wrong added (Haldane 1956, Anscombe 1956): finite at 0 and 1."""
+    right = share * images
+    return np.asarray(np.log((right + 0.5) / (images - right + 0.5)))

@@ -1,0 +1,286 @@
+"""Pretrained models measured on a data set: how well their features fit it, and what follows; nothing is trained.
+
+data → a sample without duplicates → for each candidate the features of its frozen backbone, and those of the same
+network at random init → scores in closed form → size and similarity → the decision table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from typing_extensions import Unpack
+
+from zoo.catalog.entries import ModelEntry
+from zoo.catalog.index import find_weights
+from zoo.data import Data
+from zoo.data.split import hold_out
+from zoo.errors import DataError, ModelError, WeightsError
+from zoo.progress import TrainingProgress
+from zoo.recipe import Recipe
+from zoo.strategy.decide import Evidence, Kind, decide
+from zoo.strategy.ranking import Candidate, prior_of, rank_models
+from zoo.strategy.scores import (
+    Truth,
+    decompose,
+    held_out,
+    learning_curve,
+    measure,
+    ridge_loo,
+    similarity,
+    size_class,
+)  # fmt: skip
+from zoo.training.device import pick_device
+from zoo.workflows import checks, pixels
+from zoo.workflows.gather import build_model, open_source
+from zoo.workflows.keeping import image_keys
+from zoo.workflows.looking import look
+from zoo.workflows.recommendation import LeftOut, Measured, Recommendation, Sample
+from zoo.workflows.settle import Options, make_recipe
+
+__all__ = ["USUAL", "measure_models"]
+
+# Asked when the user names none: of several families and pretrainings, small enough for a CPU (ours).
+USUAL = (
+    "resnet18", "resnet50", "mobilenetv3_large_100", "efficientnet_b0", "convnext_tiny", "convnextv2_nano",
+    "vit_small_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "zoo_tiny",
+)  # fmt: skip
+# Images that are looked at (issue and facts/transfer.md: beyond, the scores move less than their intervals are wide).
+MOST = 5000
+
+
+def measure_models(
+    models: Sequence[str] = (),
+    *,
+    budget: float | None = None,
+    max_params: float | None = None,
+    progress: bool = True,
+    **options: Unpack[Options],
+) -> Recommendation:
+    """Look at the training images of `options` with each of `models` (names of `zoo list`; none: USUAL).
+
+    budget: seconds; a model that would take more than what is left of it is left out and named, the first one never.
+    max_params: of the catalog, with the default head. options: those of `finetune` that concern the data, and weights.
+
+    Raises UsageError or DataError for what the caller can mend; WeightsError if no candidate's weights can be had.
+    """
+    begun = time.perf_counter()
+    say = TrainingProgress(0, quiet=not progress).say
+    names = list(models or USUAL)
+    base = make_recipe(names[0], **options)
+    data = open_source(base)
+    sample = _sample(data, base.train.seed)
+    say(
+        f"data: {data.name}, {len(data.train):,} training images, {len(data.classes):,} {data.task} "
+        f"{'classes' if data.task == 'single-label' else 'targets'}; {len(sample.places):,} are looked at"
+        + (f", {sample.duplicates:,} duplicates left out" if sample.duplicates else "")
+    )
+    measured: list[Measured] = []
+    left_out: list[LeftOut] = []
+    for entry in _entries(names, max_params, left_out):
+        left = None if budget is None else budget - (time.perf_counter() - begun)
+        try:
+            found = _measure(entry, base, data, sample, left if measured else None, say)
+        except _TooLong as e:
+            left_out.append(LeftOut(entry, str(e)))
+        except (WeightsError, ModelError) as e:
+            if len(names) == 1:
+                raise
+            left_out.append(LeftOut(entry, e.message))
+        else:
+            measured.append(found)
+            continue
+        say(f"{entry}: left out, {left_out[-1].reason}")
+    if not measured:
+        raise WeightsError(
+            "no candidate could be looked at: " + "; ".join(f"{o.name}: {o.reason}" for o in left_out[:3]),
+            "name models whose weights are there (`zoo fetch MODEL` gets them), or zoo_tiny, which is built in",
+        )
+    truth = _truth(data, sample)
+    ranked = rank_models(
+        [Candidate(m.scores.ridge.outcome.values, m.scores.knn.outcome.values, m.prior) for m in measured],
+        truth.score_weights,
+        bounds=truth.bounds,
+    )
+    ordered = tuple(measured[r.index] for r in ranked)
+    return Recommendation(
+        data=data.name,
+        images=len(data.train),
+        validation=len(data.val),
+        classes=len(data.classes),
+        task=data.task,
+        sample=sample,
+        measured=ordered,
+        ranked=tuple(replace(r, index=i) for i, r in enumerate(ranked)),
+        decisions=tuple(decide(m.evidence) for m in ordered),
+        left_out=tuple(left_out),
+        warnings=tuple(_warnings(data, sample, ordered[0])),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+class _TooLong(Exception):
+    """No error: a candidate that would take more than the budget leaves."""
+
+
+def _entries(models: Sequence[str], max_params: float | None, left_out: list[LeftOut]) -> Iterator[str]:
+    for name in dict.fromkeys(models):
+        entry, _ = find_weights(name)
+        if max_params is not None and entry.params is not None and entry.params > max_params:
+            left_out.append(LeftOut(name, f"{entry.params / 1e6:.1f} M parameters"))
+            continue
+        yield name
+
+
+def _sample(data: Data, seed: int) -> Sample:
+    """At most MOST training images, of each class in proportion, of equal ones the first."""
+    places = np.arange(len(data.train))
+    if len(places) > MOST:
+        _, places, _ = hold_out(data.train.targets, data.classes, data.task, fraction=MOST / len(places), seed=seed)
+    first: dict[bytes, int] = {}
+    kept, conflicting = [], 0
+    targets = data.train.targets
+    for place, key in zip(places.tolist(), image_keys(data.train, places), strict=True):
+        if key not in first:
+            first[key] = place
+            kept.append(place)
+        elif not np.array_equal(targets[place], targets[first[key]]):
+            conflicting += 1
+    if len(kept) < 4:
+        raise DataError(f"{len(kept)} different training images are too few to say anything", "add images")
+    return Sample(np.array(kept, np.int64), len(places) - len(kept), conflicting)
+
+
+def _truth(data: Data, sample: Sample) -> Truth:
+    return Truth.of(
+        data.train.targets[sample.places], data.task, outputs=len(data.classes), balanced=data.task == "single-label"
+    )
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def _measure(
+    name: str, base: Recipe, data: Data, sample: Sample, left: float | None, say: Callable[[str], None]
+) -> Measured:
+    recipe = base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
+    entry, tag = find_weights(name)
+    model = build_model(recipe, data, with_weights=True)
+    if model.weights.source == "none":
+        raise WeightsError(f"{name} has no pretrained weights", "leave it out")
+    seen = pixels.settle(recipe, model, data)
+    device = pick_device(recipe.train.device)
+    amp_dtype = None if device.type == "cpu" else torch.bfloat16
+    workers = checks.workers(recipe.data.workers, data)
+    shared: dict[str, Any] = {
+        "preprocess": seen.preprocess, "device": device, "amp_dtype": amp_dtype, "workers": workers,
+        "data": data.name,
+    }  # fmt: skip
+    if left is not None:
+        trial = look(model, seen.data.train, sample.places[:8], random=False, **shared)
+        expected = 2 * trial.seconds * len(sample.places)
+        if expected > left:
+            raise _TooLong(f"it would take {expected:.0f} s of the {max(left, 0):.0f} s that are left")
+    pretrained = look(model, seen.data.train, sample.places, random=False, **shared)
+    kind = _kind(model.module)
+    with _same_randomness():
+        torch.manual_seed(recipe.train.seed)
+        bare = build_model(recipe, data, with_weights=False)
+        random = look(bare, seen.data.train, sample.places, random=True, **shared)
+
+    truth = _truth(data, sample)
+    scores = measure(pretrained.features, truth)
+    baseline = ridge_loo(decompose(random.features, truth.weights), truth)
+    similar = similarity(
+        scores.ridge.outcome.values, baseline.outcome.values, truth.naive(), truth.score_weights, bounds=truth.bounds
+    )
+    curve = learning_curve(pretrained.features, truth, scores.ridge.outcome)
+    try:
+        held = held_out(pretrained.features, truth)
+    except DataError:
+        held = None  # too few images for folds
+    counts = _counts(data)
+    size = size_class(len(data.train), counts, curve)
+    found = Measured(
+        name=name,
+        evidence=Evidence(size, similar, pretrained.shift, kind),
+        scores=scores,
+        held=held,
+        curve=curve,
+        prior=_prior(entry, tag),
+        params=sum(p.numel() for p in model.module.parameters()),
+        features=pretrained.features.shape[1],
+        gmacs=entry.gmacs,
+        seconds=pretrained.seconds,
+        computed=pretrained.computed + random.computed,
+    )
+    shift = pretrained.shift
+    say(
+        f"{name}: head {scores.ridge.outcome.score:.1%}, neighbours {scores.knn.outcome.score:.1%}, "
+        f"S {similar.value:.2f} ({similar.verdict})" + (f", D {shift.value:.2g} ({shift.verdict})" if shift else "")
+    )
+    return found
+
+
+def _prior(entry: ModelEntry, tag: str | None) -> float | None:
+    name = tag or entry.default_tag
+    return None if name is None else prior_of(f"{entry.name}.{name}")
+
+
+def _kind(module: nn.Module) -> Kind:
+    """Whether the backbone attends: any part that is an attention, in more than one block."""
+    attends = sum(
+        isinstance(part, nn.MultiheadAttention) or (hasattr(part, "qkv") and isinstance(part.qkv, nn.Module))
+        for part in module.modules()
+    )
+    return "transformer" if attends > 1 else "cnn"
+
+
+def _counts(data: Data) -> NDArray[np.int64]:
+    targets = data.train.targets
+    if data.task == "single-label":
+        return np.bincount(targets.astype(np.int64), minlength=len(data.classes))
+    return np.count_nonzero(targets, axis=0) if data.task == "multi-label" else np.array([len(targets)])
+
+
+def _warnings(data: Data, sample: Sample, best: Measured) -> list[str]:
+    found = []
+    counts = _counts(data)
+    if data.task == "single-label":
+        lonely = [data.classes[k] for k in np.flatnonzero(counts == 1)]
+        if lonely:
+            found.append(f"{len(lonely)} classes have a single image, such as {lonely[0]}: nothing can be said of them")
+        there = counts[counts > 0]
+        if there.max() >= 10 * there.min():
+            found.append(
+                f"the largest class has {there.max() / there.min():.0f} times the images of the smallest: scores count "
+                "classes alike; see --balance and --class-weights"
+            )
+    if sample.conflicting:
+        found.append(f"{sample.conflicting} images have a copy with another target: `zoo check` names them")
+    similar, scores = best.evidence.similarity, best.scores
+    shift = best.evidence.shift
+    if similar.easy:
+        found.append(
+            f"even random features get {similar.baseline:.0%}: the task is easy, and pretraining may not matter; "
+            "--weights none may do as well"
+        )
+    elif similar.verdict == "similar" and shift is not None and shift.verdict == "strong":
+        found.append("the features fit, but the images differ strongly from those of the pretraining: try a pilot")
+    if scores.ridge.outcome.score > 0.995 and data.task != "regression":
+        found.append("a head on frozen features makes hardly any mistake: no strategy can be much better")
+    if len(sample.places) < best.features:
+        found.append(
+            f"{len(sample.places):,} images, and {best.features:,} features of each: what is measured is far from sure"
+        )
+    return found

@@ -1,0 +1,184 @@
+"""Short trainings of the best candidates, which have the last word over the decision table.
+
+Successive halving (Jamieson and Talwalkar 2016, 1502.07943): all arms get an epoch, the better half three, of these the
+better half nine. An arm is one run, interrupted and resumed, so that no epoch is trained twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo import metrics
+from zoo.errors import TrainingError, ZooError
+from zoo.recipe import build, load_values
+from zoo.run import Run
+from zoo.strategy.decide import Decision
+from zoo.workflows.finetune import finetune, resume
+from zoo.workflows.recommendation import Recommendation
+from zoo.workflows.settle import Options
+
+__all__ = ["ARMS", "Pilot", "Pilots", "run_pilots"]
+
+# What is tried of each model: a recipe and what is laid over it.
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "head": ("head-only", {}),
+    "partial": ("full", {"freeze": "50%"}),
+    "all": ("full", {}),
+}
+_MODELS = 2
+_RUNGS = (1, 3, 9)  # epochs
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """How an arm of a model went: `value` of `monitor` on the validation images, the best of `epochs`."""
+
+    model: str
+    arm: str
+    epochs: int
+    value: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pilots:
+    """tried: best first. chosen: what to do instead of the rule, None if the rule's way is as good as the best."""
+
+    tried: tuple[Pilot, ...]
+    monitor: str
+    chosen: tuple[str, Decision] | None
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tried": [asdict(p) for p in self.tried],
+            "monitor": self.monitor,
+            "chosen": None if self.chosen is None else {"model": self.chosen[0], "arm": self.chosen[1].rule},
+            "reason": self.reason,
+        }
+
+
+class _Enough(TrainingError):
+    """Raised into a run to end it at its rung."""
+
+
+def run_pilots(
+    found: Recommendation, options: Options, folder: Path, *, seconds: float, say: Callable[[str], None]
+) -> Pilots | None:
+    """Train the arms of the best two models in `folder` while `seconds` last; None if not two of them had an epoch.
+
+    options: those of `recommend`. An arm that fails is out. Raises Interrupted on Ctrl-C.
+    """
+    begun = time.perf_counter()
+    arms = [(m.name, arm) for m in found.measured[:_MODELS] for arm in ARMS]
+    done: dict[tuple[str, str], Pilot] = {}
+    monitor = ""
+    for rung in _RUNGS:
+        reached: dict[tuple[str, str], Pilot] = {}
+        for model, arm in arms:
+            left = seconds - (time.perf_counter() - begun)
+            before = done.get((model, arm))
+            # The next epochs cost what the last ones did.
+            if left <= 0 or (before is not None and before.seconds / before.epochs * (rung - before.epochs) > left):
+                break
+            pilot, monitor = _train(model, arm, rung, options, folder, monitor, before)
+            if pilot is not None:
+                reached[model, arm] = pilot
+                say(f"pilot {model}, {arm}: {monitor} {pilot.value:.4g} after {pilot.epochs} epochs")
+        done |= reached
+        if len(reached) < len(arms):
+            break  # the rest would be compared over different numbers of epochs
+        order = sorted(reached, key=lambda key: reached[key].value, reverse=metrics.higher_is_better(monitor))
+        arms = order[: max(math.ceil(len(order) / 2), 1)]
+        if len(arms) == 1:
+            break
+    if len(done) < 2:
+        return None
+    return _verdict(found, done, monitor)
+
+
+def _train(
+    model: str, arm: str, rung: int, options: Options, folder: Path, monitor: str, before: Pilot | None
+) -> tuple[Pilot | None, str]:
+    """The arm, trained up to `rung` epochs; None if it failed."""
+    path = folder / f"{model}-{arm}".replace("/", "_")
+    recipe, changes = ARMS[arm]
+    epochs = [0]
+
+    def stop(row: dict[str, Any]) -> None:
+        epochs[0] = row["epoch"]
+        if row["epoch"] >= rung and rung < _RUNGS[-1]:
+            raise _Enough("the pilot has its epochs")
+
+    start = time.perf_counter()
+    try:
+        if (path / "run.json").is_file():
+            run = resume(path, progress=False, on_epoch=stop)
+        else:
+            given = Options(**options)
+            given["recipe"], given["epochs"] = recipe, _RUNGS[-1]
+            given["settings"] = {**(options.get("settings") or {}), **changes}
+            run = finetune(model, output_dir=path, progress=False, on_epoch=stop, **given)
+    except _Enough:
+        run = Run(path)
+    except ZooError as e:
+        if isinstance(e.__cause__, OSError):
+            raise
+        return None, monitor
+    best = run.info()["best"]
+    if best is None or best["value"] is None:
+        return None, monitor
+    seconds = time.perf_counter() - start + (before.seconds if before is not None else 0.0)
+    return Pilot(model, arm, epochs[0], float(best["value"]), seconds), str(best["monitor"])
+
+
+def _verdict(found: Recommendation, done: dict[tuple[str, str], Pilot], monitor: str) -> Pilots:
+    """The best arm of those that came furthest; the rule stays if its own arm is within a standard error of it."""
+    higher = metrics.higher_is_better(monitor)
+    order = sorted(done.values(), key=lambda p: (p.epochs, p.value if higher else -p.value), reverse=True)
+    best = order[0]
+    own = done.get((found.best.name, _arm_of(found.decisions[0])))
+    if own is not None:
+        noise = _noise(best.value, found.validation) if monitor.startswith("top") else 0.0
+        behind = (best.value - own.value) * (1 if higher else -1)
+        # The one that came further has learned for longer: compared is what both had, as far as that is known.
+        if own is best or (own.epochs == best.epochs and behind <= noise):
+            return Pilots(
+                tuple(order), monitor, None, f"pilots: no other way is clearly better than the rule's ({own.arm})"
+            )
+    recipe, changes = ARMS[best.arm]
+    decision = Decision(
+        rule=f"pilot: {best.arm}",
+        recipe=recipe,
+        so=f"take {best.model} and train {_SO[best.arm]}, which was best in short trainings",
+        changes=changes,
+    )
+    return Pilots(
+        tuple(order),
+        monitor,
+        (best.model, decision),
+        f"pilots: {best.arm} of {best.model} is best, {monitor} {best.value:.4g}",
+    )
+
+
+_SO = {
+    "head": "the head only",
+    "partial": "the head and the second half of the layers",
+    "all": "everything, the head first",
+}
+
+
+def _arm_of(decision: Decision) -> str:
+    """The arm that is nearest to what the rule says."""
+    plan = build(load_values(decision.recipe), decision.changes).freeze
+    return {"backbone": "head", "none": "all"}.get(plan, "partial")
+
+
+def _noise(share: float, images: int) -> float:
+    """The standard error of a share of so many images."""
+    return math.sqrt(max(share * (1 - share), 1e-12) / max(images, 1))
