@@ -19,7 +19,7 @@ def test_list_and_clear(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     args = ("finetune", "zoo_tiny", "--freeze", "backbone", "--epochs", 1, "--no-amp")
     assert zoo(*args).code == 0
     (row,) = [line.split("\t") for line in zoo("cache", "list").out.splitlines()]
-    assert row[2:5] == ["zoo_tiny", "layer4", "digits"]
+    assert row[2:5] == ["zoo_tiny", "fc", "digits"]
     assert Path(row[5]).is_dir()
     (stored,) = json.loads(zoo("cache", "--json").out)
     assert stored["bytes"] == int(row[0])

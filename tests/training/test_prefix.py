@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -39,6 +40,8 @@ def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: s
     """Training mode, dropout and batch norm included: kept features give the same weights."""
     module, prefix, images = _frozen(name, plan)
     assert prefix is not None
+    if said := prefix.to_dict():  # what a later run is told
+        assert Prefix.from_dict(module, json.loads(json.dumps(said))) == prefix
     assert (prefix.end, prefix.before) == (end, before)
     whole = copy.deepcopy(module)
     features = prefix.features(images)

@@ -11,8 +11,12 @@ import torch
 
 from zoo.errors import Interrupted, RecipeError
 from zoo.run import Run
+from zoo.training.lr_range import range_test
 from zoo.training.stores import list_stores
+from zoo.workflows import transfer
 from zoo.workflows.finetune import finetune, prepare, resume
+from zoo.workflows.lr_find import lr_find
+from zoo.workflows.prepared import Prepared
 from zoo.workflows.settle import make_recipe
 
 
@@ -132,3 +136,95 @@ def test_what_keeps_them_from_being_kept_is_said(small: Path) -> None:
 def test_numbers_are_learned_from_them(small: Path) -> None:
     kept, anew = _both(small, freeze="backbone", task="regression")
     _assert_same(kept, anew)
+
+
+class _Passes:
+    """Images that pass the first convolution of any model, while it is entered."""
+
+    def __enter__(self) -> _Passes:
+        self.images = 0
+
+        def count(module: torch.nn.Module, args: tuple[torch.Tensor, ...], _: object) -> None:
+            if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
+                self.images += len(args[0])
+
+        self._hook = torch.nn.modules.module.register_module_forward_hook(count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+def _begin(data: Path, where: str, **settings: Any) -> tuple[int, Prepared]:
+    """Images that pass the network before the first epoch of a full fine-tuning."""
+    prepared = prepare(make_recipe("zoo_tiny", data=data, amp=False, settings={"augment.name": "light", **settings}))
+    with _Passes() as passes:
+        assert transfer.begin(Run.create(Path(where), default_name=where), prepared, lambda _: None) is not None
+    return passes.images, prepared
+
+
+def test_the_head_start_of_the_next_run_opens_no_image_and_learns_the_same(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
+    without, anew = _begin(small, "anew", **{"train.features": "recompute"})
+    assert not list_stores()
+    first, one = _begin(small, "one")
+    second, two = _begin(small, "two")
+    assert without == 120  # each once: the training images, and those of validation
+    assert first >= 120
+    assert second == 0
+    for name, value in anew.trainer.module.state_dict().items():
+        assert torch.allclose(one.trainer.module.state_dict()[name], value, atol=1e-4), name
+        assert torch.equal(two.trainer.module.state_dict()[name], one.trainer.module.state_dict()[name]), name
+    rows = [Run(Path(where)).info()["start"]["head"] for where in ("anew", "one", "two")]
+    assert rows[1]["val_loss"] == pytest.approx(rows[0]["val_loss"], rel=1e-4)
+    assert rows[2]["val_loss"] == rows[1]["val_loss"]
+    flags = {name: p.requires_grad for name, p in anew.trainer.module.named_parameters()}
+    assert {name: p.requires_grad for name, p in two.trainer.module.named_parameters()} == flags
+
+
+def test_a_head_start_and_a_run_on_a_frozen_backbone_share_them(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
+    _begin(small, "start")
+    capsys.readouterr()
+    finetune("zoo_tiny", data=small, freeze="backbone", amp=False, output_dir="frozen")
+    assert "features: 0 computed, 120 found" in capsys.readouterr().err
+    # Of images that are met more than once, one row is kept.
+    _, balanced = _begin(small, "balanced", **{"data.balance": "oversample"})
+    assert balanced.head_first
+    assert len(list_stores()) == 1
+
+
+def test_where_files_may_be_left_out_nothing_is_kept(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
+    _begin(small, "skip", **{"data.unreadable": "skip"})
+    assert not list_stores()
+
+
+def test_the_range_test_and_the_trials_of_a_search_train_on_what_is_kept(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
+    _run(small, "one", freeze="stage3", epochs=1)
+    passed = []
+
+    def counted(*args: Any, **named: Any) -> Any:
+        with _Passes() as passes:
+            found = range_test(*args, **named)
+        passed.append(passes.images)
+        return found
+
+    monkeypatch.setattr("zoo.workflows.lr_find.range_test", counted)
+    settings = {"augment.name": "none"}
+    found = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
+    (store,) = [s for s in list_stores() if s.info["end"] == "layer3"]
+    settings["train.features"] = "recompute"
+    other = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
+    assert passed[0] < passed[1]
+    assert store.bytes
+    assert found.losses == pytest.approx(other.losses, rel=1e-2)

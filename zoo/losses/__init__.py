@@ -22,7 +22,7 @@ from zoo.tasks import TaskName
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LOSSES", "Loss", "LossComponent", "make_loss", "problems"]
+__all__ = ["LOSSES", "Loss", "LossComponent", "make_loss", "problems", "table_name"]
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -234,9 +234,14 @@ def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | N
 _EXPECTED = "a loss takes (output, target) and returns a scalar tensor"
 
 
+def table_name(name: str) -> str | None:
+    """What the table calls the loss; None for the user's own."""
+    return _NAMES.get(name.removeprefix("torch.nn:"))
+
+
 def _entry(name: str) -> LossComponent | None:
     """None for the user's own. "torch.nn:MSELoss" is the table's: torch's own class takes no list for its weights."""
-    return LOSSES.get(_NAMES.get(name.removeprefix("torch.nn:"), ""))
+    return LOSSES.get(table_name(name) or "")
 
 
 def _resolve(name: str) -> Any:

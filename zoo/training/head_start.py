@@ -20,12 +20,15 @@ from zoo.errors import ModelError, TrainingError
 from zoo.training.head_features import head_features
 from zoo.training.inference import Normalize
 from zoo.training.modes import evaluating
+from zoo.training.pieces import AtOnce
 from zoo.training.trainer import Batches
 
-__all__ = ["FALLBACK_EPOCHS", "MAX_IMAGES", "HeadStart", "learn_head"]
+__all__ = ["FALLBACK_EPOCHS", "MAX_IMAGES", "MEMORY", "HeadStart", "learn_head", "only"]
 
 # A linear layer on 20,000 images is past the point where more of them change where fine-tuning starts.
 MAX_IMAGES = 20_000
+# Bytes of features.
+MEMORY = 512 << 20
 # Without kept features an epoch costs a forward pass of the whole model.
 FALLBACK_EPOCHS = 3
 
@@ -71,7 +74,8 @@ def learn_head(
     amp_dtype: torch.dtype | None = None,
     seed: int,
     batch_size: int = 64,
-    memory: int = 512 << 20,
+    memory: int = MEMORY,
+    kept: tuple[Tensor, Tensor] | None = None,
     prepare_target: Callable[[Tensor], Tensor] | None = None,
 ) -> HeadStart:
     """Train the parameters under `head` (module paths) that require a gradient, and nothing else, for `epochs`.
@@ -79,14 +83,16 @@ def learn_head(
     batches: (images (n, C, H, W) uint8, targets), shuffled, because only the first images up to `memory` bytes of
     features and MAX_IMAGES are used; without augmentation, because each is seen once. prepare_target: targets, on the
     device, as the loss wants them. AdamW from `lr`, a cosine to 0, decay on matrices only; minibatches of `batch_size`
-    in an order that `seed` fixes. The whole module is in evaluation mode: no dropout, in the head neither, and batch
-    norm on its running statistics.
+    in an order that `seed` fixes. kept: the inputs (n, …) of the only head for the first images of `batches`, and their
+    targets, if they are known already; the images are then not opened. The whole module is in evaluation mode: no
+    dropout, in the head neither, and batch norm on its running statistics.
 
     Features are kept if one module is the head, is called once with one tensor, and its output is the model's; else
     (two heads as in distilled DeiT, something behind the head) each pass goes through the frozen model, in the batches
     as they come and at most FALLBACK_EPOCHS times. A head on kept features computes in fp32.
 
-    Modes, `requires_grad`, buffers, gradients and torch's CPU random state come out as they went in.
+    Modes, `requires_grad`, buffers, gradients and torch's CPU random state come out as they went in. A batch that
+    memory refuses goes through in pieces, and those behind it as well.
     Raises ModelError if there is nothing to learn under `head`, TrainingError if there are no images or the loss is not
     finite.
     """
@@ -113,13 +119,16 @@ def learn_head(
 
     feed = _Feed(bounded, forward, lambda size: min(len(batches), math.ceil(MAX_IMAGES / size)))
     cached = False
-    with _only(module, parameters), torch.random.fork_rng(devices=[]):
+    with only(module, parameters), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what a loader draws
         if len(head) == 1:
             layer = module.get_submodule(head[0])
-            kept = head_features(
-                layer, forward, bounded(0), images=MAX_IMAGES, memory=memory, device=device, amp_dtype=amp_dtype
-            )
+            if kept is None:
+                kept = head_features(
+                    layer, forward, bounded(0), images=MAX_IMAGES, memory=memory, device=device, amp_dtype=amp_dtype
+                )
+            else:
+                kept = kept[0].to(device), prepare(kept[1].to(device))
             if kept is not None:
                 cached = True
                 feed = _on_features(layer, *kept, batch_size=batch_size, seed=seed)
@@ -168,6 +177,7 @@ def _learn(
     means: list[float] = []
     step = seen = 0
     steps = 1
+    at_once = AtOnce()
     for epoch in range(epochs):
         total: Tensor | float = 0.0
         seen = 0
@@ -176,13 +186,22 @@ def _learn(
                 steps = epochs * feed.steps(len(inputs))
             for group in optimizer.param_groups:
                 group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
-            value = loss(feed.forward(inputs), target)
-            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+
+            def go(parts: list[slice], inputs: Tensor = inputs, target: Tensor = target) -> Tensor:
+                mean = torch.zeros((), device=target.device)
+                for part in parts:
+                    share = (part.stop - part.start) / len(inputs)
+                    value = loss(feed.forward(inputs[part]), target[part])
+                    scaler.scale(value * share).backward()
+                    mean += value.detach().float() * share
+                return mean
+
+            value = at_once.together(len(inputs), go, optimizer.zero_grad)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            total = total + value.detach().float() * len(inputs)
+            total = total + value * len(inputs)
             seen += len(inputs)
         if not seen:
             raise TrainingError("the head met no images", "check the data: every file proved unreadable")
@@ -196,7 +215,7 @@ def _learn(
 
 
 @contextmanager
-def _only(module: nn.Module, learning: list[nn.Parameter]) -> Iterator[None]:
+def only(module: nn.Module, learning: list[nn.Parameter]) -> Iterator[None]:
     """Evaluation mode, and gradients for `learning` alone; afterwards modes and gradients are as they were."""
     found = [(p, p.requires_grad, p.grad) for p in module.parameters()]
     chosen = {id(p) for p in learning}

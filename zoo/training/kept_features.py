@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo.training.feature_store import FeatureStore, Kept
 from zoo.training.inference import Normalize
+from zoo.training.pieces import AtOnce
 from zoo.training.prefix import Prefix
 
 __all__ = ["FeatureBatches", "Keeping", "Order", "compute", "seconds_an_image"]
@@ -57,6 +58,10 @@ class FeatureBatches:
         self._epoch = epoch
         self._order.set_epoch(epoch)
 
+    def all(self) -> tuple[Tensor, Tensor]:
+        """(features (N, …), targets) of the first view, in the order of the source."""
+        return self._views[0][range(len(self._views[0]))], self._targets
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         kept = self._views[self._epoch % len(self._views)]
         for places in self._order.places():
@@ -79,15 +84,21 @@ def compute(
 ) -> None:
     """Put the features of every image of `batches` into `store`, under `keys` in their order.
 
-    The module is in evaluation mode as far as the prefix goes. on_batch is told how many images are done. Raises
-    OSError if the disk refuses, what the batches raise, and ValueError if there are more or fewer images than keys.
+    The module is in evaluation mode as far as the prefix goes. on_batch is told how many images are done. A batch that
+    memory refuses is halved, and those behind it as well. Raises OSError if the disk refuses, what the batches raise,
+    and ValueError if there are more or fewer images than keys.
     """
+    at_once = AtOnce()
     done = 0
     for images, _ in batches:
-        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            features = prefix.features(normalize(images.to(device, non_blocking=True)))
-        store.add(keys[done : done + len(images)], features)
-        done += len(images)
+
+        def pass_through(part: slice, images: Tensor = images) -> Tensor:
+            with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+                return prefix.features(normalize(images[part].to(device, non_blocking=True)))
+
+        for features in at_once.each(len(images), pass_through):
+            store.add(keys[done : done + len(features)], features)
+            done += len(features)
         if on_batch is not None:
             on_batch(done)
     if done != len(keys):

@@ -11,7 +11,7 @@ the whole network and takes no prefix where they differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +63,20 @@ class Prefix:
         """Kept for an image."""
         return int(torch.Size(self.shape).numel())
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """JSON-able, or None if a module gives more than one tensor with a row an image."""
+        if not all(isinstance(given, _Rows) for given in self.gives.values()):
+            return None
+        gives = [[path, list(given.shape)] for path, given in self.gives.items()]
+        return {"gives": gives, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image}
+
+    @classmethod
+    def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> Prefix:
+        """What `to_dict` said of a network of the same structure. Raises KeyError, TypeError or ValueError."""
+        gives = {path: _Rows(tuple(shape)) for path, shape in values["gives"]}
+        channels, height, width = values["image"]
+        return cls(module, gives, values["end"], values["before"], tuple(values["shape"]), (channels, height, width))
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the prefix gives for normalised images (n, C, H, W): (n, *shape), under the caller's autocast.
@@ -86,14 +100,17 @@ class Prefix:
             hook.remove()
         raise RuntimeError(f"the forward pass no longer calls {self.end}")
 
-    def rest(self, features: Tensor, module: nn.Module | None = None) -> Any:
+    def rest(
+        self, features: Tensor, module: nn.Module | None = None, *, through: Callable[[Tensor], Any] | None = None
+    ) -> Any:
         """The network's output for features (n, *shape), with gradients for what learns behind the prefix.
 
         module: a copy of the network (a moving average), if not the network itself; in the mode that the caller chose.
+        through: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
         """
         module = module or self.module
         with self._standing_in(module, features):
-            return module(features.new_zeros(()).expand(len(features), *self.image))
+            return (through or module)(features.new_zeros(()).expand(len(features), *self.image))
 
     @contextmanager
     def _standing_in(self, module: nn.Module, features: Tensor) -> Iterator[None]:
@@ -135,7 +152,9 @@ def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor
     rows = [leaf for leaf in pytree.tree_leaves(gives[last]) if isinstance(leaf, _Rows)]
     places = [Prefix(module, gives, last, before=False, shape=rows[0].shape, image=image)] if len(rows) == 1 else []
     if entry is not None:
-        places.append(Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image))
+        # Where both are as many, a layer that takes a vector is the better place: it may be all that is left.
+        first = len(entry[1]) == 1
+        places.insert(0 if first else 1, Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image))
     return next((p for p in sorted(places, key=lambda p: p.numbers) if _holds(p, images)), None)
 
 

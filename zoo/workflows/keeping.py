@@ -1,9 +1,12 @@
-"""Whether a run trains on kept features of its frozen prefix, and the moment in which they are computed."""
+"""Whether a run trains on kept features of its frozen prefix, and the moment in which they are computed.
+
+Several processes decide the same, compute a share each, and then read what all of them have written.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -12,24 +15,29 @@ import numpy as np
 import timm
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor
 
+from zoo import processes
 from zoo.augment import make_augment
 from zoo.data import ImageSource, Loader, make_loader
 from zoo.data.loader import AugmentFn
-from zoo.data.verify import cores
 from zoo.errors import RecipeError
 from zoo.models import Model, record
+from zoo.preprocess import Preprocess
+from zoo.processes import cores
 from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan
-from zoo.training.feature_store import FeatureStore, image_key, store_key
+from zoo.training.distributed import agree
+from zoo.training.feature_store import FeatureStore, Kept, image_key, store_key
 from zoo.training.inference import Normalize
-from zoo.training.kept_features import FeatureBatches, Keeping, compute, seconds_an_image
-from zoo.training.prefix import Prefix, find_prefix
+from zoo.training.kept_features import FeatureBatches, Keeping, compute
+from zoo.training.prefix import Prefix
 from zoo.training.stores import clear_stores, stores_folder
 from zoo.workflows.prepared import Prepared
+from zoo.workflows.tried_prefix import try_prefix
 
-__all__ = ["decide", "keep"]
+__all__ = ["Rows", "decide", "free_room", "image_keys", "keep", "open_store", "worthwhile"]
 
 # Reading kept features back must be so much faster than computing them: a disk is slower than it looks when shared.
 _WORTHWHILE = 3.0
@@ -37,7 +45,7 @@ _DISK = 500e6  # bytes a second, of a plain SSD
 # All stores together may take this much, and never more than a share of what is free on the disk.
 _CAP = 20 << 30
 _FREE_SHARE = 0.5
-_TRIED = 3  # images
+_NONE = "no frozen part at the beginning can be taken off"
 
 
 def decide(
@@ -57,39 +65,43 @@ def decide(
     images: a few, (n, C, H, W) uint8 on the module's device. random: whether augmentation draws. mixed: whether batches
     are mixed. The module is in the training mode of the plan. Raises RecipeError if it is asked for and cannot be.
     """
-    asked = recipe.train.features
+    direct = recipe.train.solver == "direct"  # which has nothing else to work on
+    asked = "keep" if direct and recipe.train.features == "auto" else recipe.train.features
     if asked == "recompute" or (asked == "auto" and not plan.frozen):
         return None, ""
-    prefix = find_prefix(model.module, plan.frozen_modules, normalize(images[:_TRIED])) if plan.frozen else None
-    why = _why_not(recipe, prefix, random=random, mixed=mixed, sources=sources)
-    if why or prefix is None:
+    why = _why_not(recipe, plan, random=random, mixed=mixed, sources=sources)
+    tried = None if why else try_prefix(model, plan, normalize(images), amp_dtype)
+    if tried is None:
+        why = why or _NONE
         if asked == "keep":
-            raise RecipeError([f"train.features: keep: {why}"], "leave it out")
+            raise RecipeError([f"{_asks(direct)}: {why}"], "leave it out")
         return None, f"features of the frozen part are computed anew in each epoch: {why}"
-    seconds, features = seconds_an_image(prefix, normalize(images), amp_dtype)
-    row = features[0].numel() * features.element_size()
+    prefix, row = tried.prefix, tried.row_bytes
     views = recipe.train.views or 1
     total = row * (len(sources[0]) * views + len(sources[1]))
-    if asked == "auto" and seconds < _WORTHWHILE * row / _DISK:
+    if asked == "auto" and not worthwhile(tried.seconds, row):
         return None, "features of the frozen part are computed anew in each epoch: reading them back would take longer"
-    room = min(_CAP, int(_FREE_SHARE * _free()))
+    room = free_room()
     if total > room:
         said = f"they take {total / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
         if asked == "keep":
-            raise RecipeError([f"train.features: keep: {said}"], "free some space, or freeze more")
+            raise RecipeError([f"{_asks(direct)}: {said}"], "free some space, or freeze more")
         return None, f"features of the frozen part are computed anew in each epoch: {said}"
-    format_last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
-    keeping = Keeping(prefix, views, features.dtype, format_last and not features.is_contiguous(), row)
+    keeping = Keeping(prefix, views, tried.dtype, tried.channels_last, row)
     of = f"{views} views of each image" if views > 1 else "each image"
     end = f"the input of {prefix.end}" if prefix.before else prefix.end
     return keeping, f"features up to {end} are computed once for {of} ({total / 2**20:,.0f} MiB), then trained on"
 
 
+def _asks(direct: bool) -> str:
+    return "train.solver: direct: it takes kept features" if direct else "train.features: keep"
+
+
 def _why_not(
-    recipe: Recipe, prefix: Prefix | None, *, random: bool, mixed: bool, sources: tuple[ImageSource, ImageSource]
+    recipe: Recipe, plan: FreezePlan, *, random: bool, mixed: bool, sources: tuple[ImageSource, ImageSource]
 ) -> str:
-    if prefix is None:
-        return "no frozen part at the beginning can be taken off"
+    if not plan.frozen:
+        return _NONE
     if recipe.transfer.unfreeze_every is not None:
         return "transfer.unfreeze_every opens it while training"
     if mixed:
@@ -101,11 +113,17 @@ def _why_not(
     return ""
 
 
-def _free() -> int:
+def worthwhile(seconds: float, row_bytes: int) -> bool:
+    """Whether reading an image's features is enough faster than computing them, which takes `seconds`."""
+    return agree(seconds >= _WORTHWHILE * row_bytes / _DISK)
+
+
+def free_room() -> int:
+    """Bytes that features may take."""
     folder = stores_folder()
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return agree(min(_CAP, int(_FREE_SHARE * shutil.disk_usage(folder).free)))
 
 
 def keep(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
@@ -113,88 +131,139 @@ def keep(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
 
     Raises what reading the images raises, and OSError if the disk refuses.
     """
-    keeping = prepared.keeping
-    if keeping is None:
-        return prepared
+    keeping, images, judged = prepared.keeping, prepared.train, prepared.val
+    if keeping is None or not isinstance(images, Loader) or not isinstance(judged, Loader):
+        return prepared  # or they are kept already
     trainer, recipe, data = prepared.trainer, prepared.recipe, prepared.data
     trainer.set_train_mode(0)
-    store = _store(prepared, keeping)
-    clear_stores(keep_bytes=_CAP, but=store.folder)
     augment = make_augment(
         recipe.augment.name, preprocess=prepared.preprocess, flips=data.flips_ok, params=recipe.augment.params
     )
     random = bool(getattr(augment, "is_random", True))
-    images, judged = prepared.train, prepared.val
-    if not isinstance(images, Loader) or not isinstance(judged, Loader):
-        return prepared  # they are kept already
-    sources: list[tuple[ImageSource, AugmentFn | None, str, int]] = [(data.val, None, "", 0)]
+    rows = Rows(prepared, prepared.plan, keeping.prefix, keeping.dtype)
+    of_val = rows.of(data.val, range(len(data.val)))
+    views = []
     for view in range(keeping.views):
-        text = f"{recipe.augment.model_dump()} {recipe.train.seed} {view}" if random else ""
-        sources.append((data.train, augment if random else None, text, view))
-    rows = []
-    for source, own, variant, view in sources:
-        keys = _keys(source, variant)
-        missing = store.missing(keys)
-        if missing:
+        variant = f"{recipe.augment.model_dump()} {recipe.train.seed} {view}" if random else ""
+        own = augment if random else None
+        views.append(rows.of(data.train, range(len(data.train)), augment=own, variant=variant, epoch=view))
+    say(rows.said())
+    channels_last = keeping.channels_last
+    targets = [torch.from_numpy(s.targets) for s in (data.train, data.val)]
+    trainer.prefix = keeping.prefix
+    return replace(
+        prepared,
+        train=FeatureBatches(images, [rows.kept(keys) for keys in views], targets[0], channels_last=channels_last),
+        val=FeatureBatches(judged, [rows.kept(of_val)], targets[1], channels_last=channels_last),
+    )
+
+
+class Rows:
+    """The rows of images in the store of `prefix`, of type `dtype`, computed where they are missing.
+
+    plan: what is frozen up to the end of the prefix.
+    """
+
+    def __init__(self, prepared: Prepared, plan: FreezePlan, prefix: Prefix, dtype: torch.dtype) -> None:
+        self._prepared, self._prefix = prepared, prefix
+        self._store = open_store(
+            prepared.model, plan, prefix, prepared.preprocess, prepared.trainer.amp_dtype, dtype,
+            data=prepared.data.name,
+        )  # fmt: skip
+        self._made = self._known = 0
+        clear_stores(keep_bytes=_CAP, but=self._store.folder)
+
+    def of(
+        self,
+        source: ImageSource,
+        places: Sequence[int],
+        *,
+        augment: AugmentFn | None = None,
+        variant: str = "",
+        epoch: int = 0,
+    ) -> list[bytes]:
+        """The keys of the images at `places`, whose rows are in the store from here on.
+
+        variant: which random view of them `augment` draws in `epoch`.
+        """
+        recipe, trainer = self._prepared.recipe, self._prepared.trainer
+        keys = image_keys(source, places, variant)
+
+        def make(missing: Sequence[int]) -> None:
+            if not missing:
+                return
             loader = make_loader(
                 source,
-                preprocess=prepared.preprocess,
-                batch_size=recipe.data.batch_size,
+                preprocess=self._prepared.preprocess,
+                batch_size=int(recipe.data.batch_size),
                 train=False,
-                augment=own,
+                augment=augment,
                 seed=recipe.train.seed,
                 workers=int(recipe.data.workers),
-                only=np.array(missing, np.int64),
+                only=np.array([places[i] for i in missing], np.int64),
             )
-            loader.set_epoch(view)
+            loader.set_epoch(epoch)
             compute(
-                keeping.prefix,
-                store,
+                self._prefix,
+                self._store,
                 loader,
                 [keys[i] for i in missing],
                 trainer.normalize,
                 device=trainer.engine.device,
                 amp_dtype=trainer.amp_dtype,
             )
-        rows.append((keys, len(missing)))
-    made = sum(n for _, n in rows)
-    known = sum(len(keys) for keys, _ in rows) - made
-    say(f"features: {made:,} computed, {known:,} found in {store.folder}")
-    channels_last = keeping.channels_last
-    targets = [torch.from_numpy(s.targets) for s in (data.train, data.val)]
-    views = [store.rows(keys) for keys, _ in rows[1:]]
-    trainer.prefix = keeping.prefix
-    return replace(
-        prepared,
-        train=FeatureBatches(images, views, targets[0], channels_last=channels_last),
-        val=FeatureBatches(judged, [store.rows(rows[0][0])], targets[1], channels_last=channels_last),
-    )
+
+        missing = agree(self._store.missing(keys))
+        make(missing[processes.rank() :: processes.count()])
+        if processes.count() > 1:
+            agree(None)  # all have written theirs
+            self._store.refresh()
+            make(self._store.missing(keys))  # what lies on a disk that this process does not see
+        self._made += len(missing)
+        self._known += len(keys) - len(missing)
+        return keys
+
+    def kept(self, keys: Sequence[bytes]) -> Kept:
+        return self._store.rows(keys)
+
+    def said(self) -> str:
+        return f"features: {self._made:,} computed, {self._known:,} found in {self._store.folder}"
 
 
-def _keys(source: ImageSource, variant: str) -> list[bytes]:
-    """Of the images as they are stored; of a random view also of the image's number, from which it is drawn."""
+def image_keys(source: ImageSource, places: Sequence[int] | NDArray[np.int64], variant: str = "") -> list[bytes]:
+    """Of the images at `places` as they are stored; of a random view also of the image's number, from which it is
+    drawn."""
 
     def key(index: int) -> bytes:
         return image_key(source.raw(index), f"{variant} {index}" if variant else "")
 
     with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(key, range(len(source)), chunksize=64))
+        return list(pool.map(key, map(int, places), chunksize=64))
 
 
-def _store(prepared: Prepared, keeping: Keeping) -> FeatureStore:
-    model, trainer, prefix = prepared.model, prepared.trainer, keeping.prefix
-    learning = {name for name, p in trainer.module.named_parameters() if name not in prepared.plan.frozen}
-    still = tuple(f"{path}." for path in prepared.plan.frozen_modules)
-    buffers = {name for name, _ in trainer.module.named_buffers() if not name.startswith(still)}
-    fixed = {k: v for k, v in trainer.module.state_dict().items() if k not in learning and k not in buffers}
+def open_store(
+    model: Model,
+    plan: FreezePlan,
+    prefix: Prefix,
+    preprocess: Preprocess,
+    amp_dtype: torch.dtype | None,
+    dtype: torch.dtype,
+    *,
+    data: str,
+) -> FeatureStore:
+    """What is kept of the features that `prefix` gives, in `dtype`, under autocast to `amp_dtype`. data: for people."""
+    module = prefix.module
+    learning = {name for name, _ in module.named_parameters() if name not in plan.frozen}
+    still = tuple(f"{path}." for path in plan.frozen_modules)
+    buffers = {name for name, _ in module.named_buffers() if not name.startswith(still)}
+    fixed = {k: v for k, v in module.state_dict().items() if k not in learning and k not in buffers}
     seen: dict[str, Any] = {
         "model": record(model),
         "end": prefix.end,
         "before": prefix.before,
-        "preprocess": prepared.preprocess.to_dict(),
-        "amp": str(trainer.amp_dtype),
+        "preprocess": preprocess.to_dict(),
+        "amp": str(amp_dtype),
         "versions": [torch.__version__, torchvision.__version__, timm.__version__],
     }
-    info = {"model": model.name, "end": prefix.end, "data": prepared.data.name, "size": prepared.preprocess.height}
-    folder = stores_folder() / store_key(seen, fixed)
-    return FeatureStore(folder, prefix.shape, keeping.dtype, info)
+    info = {"model": model.name, "end": prefix.end, "data": data, "size": preprocess.height}
+    return FeatureStore(stores_folder() / store_key(seen, fixed), prefix.shape, dtype, info)
