@@ -41,7 +41,7 @@ def test_every_problem_at_once_with_the_nearest_key() -> None:
         "unknown key optimizer.wieght_decay; did you mean optimizer.weight_decay?",
         "data.workers: should be 0 or more, or auto",
         "data.unreadable: should be 'error' or 'skip'",
-        "data.batch_size: should be greater than or equal to 1",
+        "data.batch_size: should be 1 or more, or auto",
         "model.classes: should be greater than or equal to 1",
     ):
         assert part in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.cli.numbers import number_or_auto
 from zoo.errors import UsageError
 
 __all__ = ["finetune"]
@@ -103,16 +105,17 @@ def finetune(
     drop_path: Annotated[float | None, _opt("--drop-path", help="stochastic depth", panel=_MODEL)] = None,
     pool: Annotated[str | None, _opt("--pool", help="global pooling: avg, max, avgmax …", panel=_MODEL)] = None,
     freeze: Annotated[
-        str | None, _opt("--freeze", help="none, backbone, N groups, a group, or globs", panel=_MODEL, metavar="PLAN")
+        str | None,
+        _opt("--freeze", help="none, backbone, N groups, a group, globs, or auto", panel=_MODEL, metavar="PLAN"),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
             "-r",
-            help="a name from `zoo recipes`, a file or a run",
+            help="a name from `zoo recipes`, a file, a run, or auto (measured on the data)",
             rich_help_panel=_LEARN,
-            metavar="NAME|FILE",
+            metavar="NAME|FILE|auto",
             autocompletion=complete_recipe,
         ),
     ] = None,
@@ -123,7 +126,10 @@ def finetune(
         ),
     ] = None,
     epochs: Annotated[int | None, _opt("--epochs", help="passes over the data", panel=_LEARN)] = None,
-    batch_size: Annotated[int | None, _opt("--batch-size", "-b", help="images a step", panel=_LEARN)] = None,
+    batch_size: Annotated[
+        str | None,
+        _opt("--batch-size", "-b", help="images a step; auto: measured", panel=_LEARN, metavar="N|auto"),
+    ] = None,
     lr: Annotated[float | None, _opt("--lr", help="learning rate", panel=_LEARN)] = None,
     head_lr: Annotated[float | None, _opt("--head-lr", help="learning rate of the head", panel=_LEARN)] = None,
     layer_decay: Annotated[
@@ -153,10 +159,37 @@ def finetune(
     patience: Annotated[
         int | None, _opt("--patience", help="epochs without a better one before stopping", panel=_LEARN)
     ] = None,
+    features: Annotated[
+        str | None,
+        _opt("--features", help="of a frozen first part: auto, keep (computed once) or recompute", panel=_LEARN),
+    ] = None,
+    solver: Annotated[
+        str | None, _opt("--solver", help="of a linear head on kept features: auto, steps or direct", panel=_LEARN)
+    ] = None,
+    views: Annotated[
+        int | None, _opt("--views", help="random views of each image whose features are kept", panel=_LEARN)
+    ] = None,
     amp: Annotated[bool | None, _opt("--amp/--no-amp", help="mixed precision where it gains", panel=_LEARN)] = None,
     amp_dtype: Annotated[str | None, _opt("--amp-dtype", help="auto, bf16, fp16 or fp32", panel=_LEARN)] = None,
+    channels_last: Annotated[
+        bool | None,
+        _opt("--channels-last/--no-channels-last", help="memory format (default: measured)", panel=_RUN),
+    ] = None,
+    compile: Annotated[
+        bool | None,
+        _opt("--compile/--no-compile", help="torch.compile (default: in long runs, if measured to gain)", panel=_RUN),
+    ] = None,
+    threads: Annotated[
+        str | None, _opt("--threads", help="of torch, or auto (default)", panel=_RUN, metavar="N|auto")
+    ] = None,
     workers: Annotated[
         str | None, _opt("--workers", "-j", help="loader processes, or auto", panel=_RUN, metavar="N")
+    ] = None,
+    image_cache: Annotated[
+        str | None, _opt("--image-cache", help="decoded images: auto, keep or off", panel=_RUN)
+    ] = None,
+    processes: Annotated[
+        int | None, _opt("--processes", help="on this host, training together; one a GPU", panel=_RUN, metavar="N")
     ] = None,
     seed: Annotated[int | None, _opt("--seed", help="of split, head, order and augmentation", panel=_RUN)] = None,
     device: Annotated[str | None, _opt("--device", help="auto, cpu, cuda, cuda:N or mps", panel=_RUN)] = None,
@@ -179,6 +212,12 @@ def finetune(
     Without --data the embedded digits are used.
     Prints the run's directory on stdout; progress and what was decided go to stderr.
     """
+    if processes is not None:
+        from zoo.workflows.launch import is_launched, launch
+
+        if not is_launched(processes):
+            raise typer.Exit(launch(sys.argv[1:], processes))
+
     from zoo.recipe import dump, parse_assignments
     from zoo.workflows.finetune import finetune as run_finetune
     from zoo.workflows.finetune import prepare, resume_or_none, settle
@@ -190,11 +229,14 @@ def finetune(
         label_separator=label_separator, split_column=split_column, group_column=group_column, folds=folds, fold=fold,
         split=split, balance=balance, fit=fit, norm=norm, classes=classes, in_chans=in_chans, img_size=img_size,
         drop=drop, drop_path=drop_path, pool=pool, weights=weights, freeze=freeze, recipe=recipe,
-        settings=parse_assignments(assignments or []), epochs=epochs, batch_size=batch_size, lr=lr, head_lr=head_lr,
+        settings=parse_assignments(assignments or []), epochs=epochs, lr=lr, head_lr=head_lr,
+        batch_size=number_or_auto("--batch-size", batch_size, least=1),
         layer_decay=layer_decay, weight_decay=weight_decay, opt=opt, sched=sched, warmup_epochs=warmup_epochs,
         loss=loss, class_weights=class_weights, grad_accum_steps=grad_accum_steps, clip_grad=clip_grad,
-        model_ema=model_ema, monitor=monitor, patience=patience, amp=amp, amp_dtype=amp_dtype,
-        workers=_workers(workers), seed=seed, device=device,
+        model_ema=model_ema, monitor=monitor, patience=patience, features=features, solver=solver, views=views,
+        amp=amp, amp_dtype=amp_dtype,
+        workers=number_or_auto("--workers", workers, least=0), seed=seed, device=device, image_cache=image_cache,
+        channels_last=channels_last, compile=compile, threads=number_or_auto("--threads", threads, least=1),
     )  # fmt: skip
     run = None
     if resume == "auto":
@@ -208,7 +250,7 @@ def finetune(
             )
         run = run_resume(resume)
     if run is None:
-        chosen = settle(model, output_dir=output_dir, **options)
+        chosen = settle(model, output_dir=output_dir, progress=True, **options)
         if data is None and recipe is None and "data.source" not in (options["settings"] or {}):
             output.note("no --data given: using the embedded digits (1,797 handwritten digits of scikit-learn)")
         if dry_run:
@@ -228,12 +270,3 @@ def finetune(
             f"next: zoo evaluate {run.path}    zoo predict {run.path} IMAGE    "
             f"zoo export {run.path} --format safetensors"
         )
-
-
-def _workers(text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--workers {text!r} is neither a number nor auto", "give 0 or more, or auto") from None

@@ -12,6 +12,7 @@ import typer
 
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.cli.numbers import number_or_auto
 
 if TYPE_CHECKING:
     from zoo.workflows.lr_find import LrFinding
@@ -53,7 +54,9 @@ def lr_find(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="images a step")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", "-b", metavar="N|auto", help="images a step; auto: measured")
+    ] = None,
     opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
     loss: Annotated[str | None, typer.Option(help="loss, or module:attribute")] = None,
     seed: Annotated[int | None, typer.Option(help="of split, head, order and augmentation")] = None,
@@ -76,7 +79,8 @@ def lr_find(
 
     options = Options(
         data=data, task=task, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze, recipe=recipe,
-        batch_size=batch_size, opt=opt, loss=loss, seed=seed, device=device,
+        batch_size=number_or_auto("--batch-size", batch_size, least=1),
+        opt=opt, loss=loss, seed=seed, device=device,
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
     found = run_lr_find(model, low=low, high=high, steps=steps, plot=plot, **options)

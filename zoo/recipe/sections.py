@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 __all__ = [
     "AugmentSection",
     "DataSection",
+    "ExecutionSection",
     "GroupSection",
     "LoraSection",
     "LossSection",
@@ -70,9 +71,14 @@ class DataSection(_Section):
     balance: Literal["none", "oversample", "sqrt"] = Field(
         "none", description="how often an epoch shows a class: as it is, all alike, by the square root of its count"
     )
-    batch_size: int = Field(32, ge=1, description="images per step on one device")
+    batch_size: int | Literal["auto"] = Field(
+        32, description="images per step on one device; auto: as many as make it faster here, fit, and leave 8 updates"
+    )
     workers: int | Literal["auto"] = Field("auto", description="loader processes; 0 decodes in the main process")
     unreadable: Literal["error", "skip"] = Field("error", description="files that cannot be read: refuse, or leave out")
+    image_cache: Literal["auto", "keep", "off"] = Field(
+        "auto", description="decode images once and keep them on the disk; auto: in runs that it makes faster"
+    )
 
     norm: Literal["auto", "model", "data"] = Field(
         "auto", description="mean and deviation: the model's or the data's; auto: the data's if the others do not fit"
@@ -95,6 +101,13 @@ class DataSection(_Section):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return () if value is None else (value,) if isinstance(value, str) else value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _at_least_one(cls, value: Any) -> Any:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("Input should be 1 or more, or auto")
+        return value
 
     @field_validator("workers")
     @classmethod
@@ -147,6 +160,9 @@ class OptimizerSection(_Section):
         3e-4, gt=0, description="learning rate of the last stage (and of the head unless head_lr is given)"
     )
     head_lr: float | None = Field(None, gt=0, description="learning rate of the head")
+    lr_batch: int | None = Field(
+        None, ge=1, description="images an update that the rates are for: with data.batch_size auto they are scaled"
+    )
     layer_decay: float | None = Field(
         None, gt=0, le=1, description="factor on the rate for each group further from the head"
     )
@@ -176,8 +192,43 @@ class TrainSection(_Section):
         "auto", description="of a frozen first part: computed once and kept, or in each epoch; auto: kept where it pays"
     )
     views: int | None = Field(None, ge=1, description="random views of each training image that are kept, in turn")
+    solver: Literal["auto", "steps", "direct"] = Field(
+        "steps", description="of a linear head on kept features: solved directly instead; auto: where it can be"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
+
+
+class ExecutionSection(_Section):
+    """How the work is done, which changes what is learned in the last bits only."""
+
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        "auto", description="order of an image's numbers in memory; auto measures, for models of convolutions"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile for the training steps; auto: in long runs, if measured to repay its time"
+    )
+    threads: int | Literal["auto"] = Field(
+        "auto", description="of torch in this process; auto: as it is, or fewer where loader processes need the cores"
+    )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="of several processes each holds the whole model (ddp), or a part of every tensor (fsdp)"
+    )
+    sync_batch_norm: bool = Field(
+        False, description="batch-norm statistics over the batches of all processes; GPUs only"
+    )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML 1.1 reads on as true
+
+    @field_validator("threads")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if value != "auto" and value < 1:
+            raise ValueError("give 1 or more, or auto")
+        return value
 
 
 class LoraSection(_Section):
@@ -219,6 +270,7 @@ class Recipe(_Section):
     optimizer: OptimizerSection = OptimizerSection()
     schedule: ScheduleSection = ScheduleSection()
     train: TrainSection = TrainSection()
+    execution: ExecutionSection = ExecutionSection()
 
     @field_validator("freeze", mode="before")
     @classmethod

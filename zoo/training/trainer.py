@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,16 +15,22 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from zoo import processes
 from zoo.augment.mixing import Mixing
 from zoo.errors import TrainingError
 from zoo.losses.check import check_value
 from zoo.optim.groups import NO_DECAY
 from zoo.optim.plain_state import load_optimizer_state, optimizer_state
 from zoo.optim.schedules import Schedule
+from zoo.training.compiled import CompiledForward
+from zoo.training.distributed import gather_rows, make_same, total
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
+from zoo.training.lockstep import any_of_all, in_step
 from zoo.training.lora import merged_state
+from zoo.training.pieces import AtOnce, Attempt
 from zoo.training.prefix import Prefix
+from zoo.training.sharding import shard, whole
 from zoo.training.targets import TargetScale
 
 __all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "total_loss"]
@@ -70,7 +79,9 @@ class Trainer:
     auxiliary heads. scale: of regression targets; scaled_layers: paths of the layers that give them. penalty: a scalar
     added to every batch's loss, and not counted in the reported one. ema: moved at every step; it is then what is
     validated and kept. mixing: of training batches. prefix: what is frozen at the beginning; if there is one, batches
-    hold its features (n, …) instead of images, in training and validation.
+    hold its features (n, …) instead of images, in training and validation. at_once, judged_at_once: how many images
+    memory takes, while training and while validating, if those are fewer than a batch has. blocks: of fully sharded
+    training, paths of modules that are put together as one; None: every process holds the whole model.
     """
 
     engine: Accelerator
@@ -91,8 +102,13 @@ class Trainer:
     ema: ExponentialMovingAverage | None = None
     mixing: Mixing | None = None
     prefix: Prefix | None = None
+    blocks: Sequence[str] | None = None
+    at_once: AtOnce = field(default_factory=AtOnce)
+    judged_at_once: AtOnce = field(default_factory=AtOnce)
+    compiled: CompiledForward | None = None
     _model: nn.Module = field(init=False)
     _stepper: Any = field(init=False)
+    _twin: nn.Module | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.normalize.to(self.engine.device)
@@ -100,7 +116,17 @@ class Trainer:
             self.scale = self.scale.to(self.engine.device)
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.engine.device)
-        self._model, self._stepper = self.engine.prepare(self.module, self.optimizer)
+        if self.blocks is not None:
+            self._model, self._stepper = self.module, self.engine.prepare(self.optimizer)
+        else:
+            # Layouts of 1x1 filters that differ in name only: it would be said once, to no purpose.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            self._model, self._stepper = self.engine.prepare(self.module, self.optimizer)
+
+    def compile(self) -> CompiledForward:
+        """From here on, training steps run through compiled code; validation does not, nor do kept features."""
+        self.compiled = CompiledForward(self._model)
+        return self.compiled
 
     def train_epoch(self, batches: Batches, epoch: int, on_batch: OnBatch | None = None) -> EpochStats:
         """Learn from every batch once. `epoch` counts from 0; with the seed it fixes order, augmentation and dropout.
@@ -108,54 +134,95 @@ class Trainer:
         Raises TrainingError if the loss is not finite, UsageError if a user's loss does not return a scalar tensor.
         """
         # Seeding each epoch makes dropout and drop-path a function of (seed, epoch): a resumed epoch repeats them.
-        torch.manual_seed(_mix(self.seed, epoch))
+        torch.manual_seed(_mix(self.seed, epoch, processes.rank()))
         batches.set_epoch(epoch)
         self.set_train_mode(epoch)
+        if self.compiled is not None:
+            self.compiled.begin_epoch()
         device = self.engine.device
-        total = len(batches)
+        steps = len(batches)
         loss_sum = torch.zeros((), device=device)
         right = torch.zeros((), device=device)
         one_class = True
         seen = skipped = pending = 0
-        mixed = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        mixed = torch.Generator().manual_seed(_mix(self.seed, epoch, processes.rank()))
+        # Processes that exchange gradients in the midst of a backward pass cannot take one back.
+        attempt = Attempt(self.module, device) if processes.count() == 1 else None
         start = time.perf_counter()
 
         def read() -> tuple[float, float | None]:
             return float(loss_sum) / max(seen, 1), float(right) / max(seen, 1) if one_class else None
 
-        for number, (on_host, labels) in enumerate(batches):
+        for number, (on_host, labels, count, factor) in enumerate(in_step(batches)):
             images = on_host.to(device, non_blocking=True)
             target = self.for_loss(labels.to(device, non_blocking=True))
             if self.mixing is not None:
                 images, target = self.mixing(images, target, mixed)
-            with self.engine.autocast():
-                given = self._model(self.normalize(images)) if self.prefix is None else self.prefix.rest(images)
-                output, loss = total_loss(given, target, self.loss, self.auxiliary)
-            with torch.no_grad():
-                loss_sum += loss.detach().float() * len(images)
-                one_class = not target.is_floating_point()
-                if one_class:
-                    right += (output.argmax(1) == target).sum()
-            seen += len(images)
-            if device.type == "cpu" or number % _CHECK_EVERY == 0 or number + 1 == total:
-                self._check_finite(loss_sum, epoch, number)
             # The last group may be short; a loader that leaves bad files out may end early: a smaller step.
-            in_group = min(self.grad_accum_steps, total - number // self.grad_accum_steps * self.grad_accum_steps)
-            if self.penalty is not None:
-                loss = loss + self.penalty()
-            self.engine.backward(loss / in_group)
+            in_group = min(self.grad_accum_steps, steps - number // self.grad_accum_steps * self.grad_accum_steps)
+            output, loss = self._learn(images, target, factor / in_group, pending, in_group, attempt)
+            loss_sum += loss * count
+            one_class = not target.is_floating_point()
+            if one_class:
+                right += (output[:count].argmax(1) == target[:count]).sum()
+            seen += count
+            if device.type == "cpu" or number % _CHECK_EVERY == 0 or number + 1 == steps:
+                self._check_finite(loss_sum, epoch, number)
             pending += 1
             if pending == in_group:
                 skipped += self._update()
                 pending = 0
             if on_batch is not None:
-                on_batch(number + 1, total, seen, read)
+                on_batch(number + 1, steps, seen * processes.count(), read)
         if pending:
             skipped += self._update()
+        loss_sum, right, number_seen = total(torch.stack([loss_sum, right, loss_sum.new_tensor(seen)]))
+        seen = int(number_seen)
         if not seen:
             raise TrainingError("an epoch without a single image", "check the data: every file proved unreadable")
         mean_loss, top1 = read()
         return EpochStats(mean_loss, top1, seen, time.perf_counter() - start, skipped)
+
+    def _learn(
+        self, images: Tensor, target: Tensor, factor: float, pending: int, in_group: int, attempt: Attempt | None
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs (n, K) and mean loss of a batch, whose gradient is added to that of the `pending` ones of its group.
+
+        If memory refuses it, the batch is done again in pieces, and later ones are cut alike; its loss is then the mean
+        of the pieces' losses, weighted by their images.
+        """
+
+        def go(parts: list[slice]) -> tuple[Tensor, Tensor]:
+            outputs = []
+            mean = torch.zeros((), device=images.device)
+            for part in parts:
+                last = part.stop == len(images)
+                share = (part.stop - part.start) / len(images)
+                # Processes exchange gradients once a step, with the last of its group.
+                with nullcontext() if last and pending + 1 == in_group else self.engine.no_sync(self._model):
+                    with self.engine.autocast():
+                        given = self._forward(images[part])
+                        output, loss = total_loss(given, target[part], self.loss, self.auxiliary)
+                    outputs.append(output.detach())
+                    mean += loss.detach().float() * share
+                    loss = loss * (share * factor)
+                    if last and self.penalty is not None:
+                        loss = loss + self.penalty() / in_group
+                    self.engine.backward(loss)
+            return outputs[0] if len(outputs) == 1 else torch.cat(outputs), mean
+
+        if attempt is None:
+            return self.at_once.together(len(images), go, None)
+        attempt.begin(accumulating=pending > 0)
+        found = self.at_once.together(len(images), go, attempt.undo)
+        attempt.end()
+        return found
+
+    def _forward(self, images: Tensor) -> Any:
+        """The model's output for images, or for what is kept of them."""
+        if self.prefix is not None:
+            return self.prefix.rest(images, self.module, through=self._model)
+        return (self.compiled or self._model)(self.normalize(images))
 
     def _update(self) -> bool:
         """Clip, step, clear, schedule. True if the loss scaler left the step out (fp16 overflow)."""
@@ -179,13 +246,45 @@ class Trainer:
         Of the moving average if there is one, else of the module itself.
         """
         judged = self.module if self.ema is None else self.ema.module
+        if self._twin is not None:
+            self._twin.load_state_dict(whole(self.module.state_dict()))
+            judged = self._twin
         device = self.engine.device
-        outputs, targets = forward_all(
-            judged, batches, self.normalize, device=device, amp_dtype=self.amp_dtype, prefix=self.prefix
-        )
+        outputs, targets = self.forward_all(judged, batches)
         if self.scale is not None:
             outputs = self.scale.restore(outputs.to(device)).cpu()
         return outputs, targets, self.loss_of(outputs, targets)
+
+    def forward_all(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], prefix: Prefix | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs and targets of `batches`, those of every process in its turn. `module`: the trainer's or a copy.
+        prefix: whose features the batches hold, if not the trainer's."""
+        outputs, targets = gather_rows(
+            *forward_all(
+                module,
+                batches,
+                self.normalize,
+                device=self.engine.device,
+                amp_dtype=self.amp_dtype,
+                prefix=prefix or self.prefix,
+                at_once=self.judged_at_once,
+            )
+        )
+        return outputs, targets
+
+    def shard(self) -> None:
+        """From here on each process holds a part of every tensor, if `blocks` are given.
+
+        Validation runs on a whole copy, because the processes need not have the same number of batches there.
+        """
+        if self.blocks is not None and processes.count() > 1:
+            self._twin = copy.deepcopy(self.module)
+            shard(self.module, self.optimizer, self.blocks, self.engine.device)
+
+    def make_same(self) -> None:
+        """Give every process the first one's weights: what each has learned by itself may differ in the last bits."""
+        make_same(self.module)
 
     @torch.no_grad()
     def loss_of(self, outputs: Tensor, targets: Tensor) -> float:
@@ -196,7 +295,7 @@ class Trainer:
     def weights(self) -> dict[str, Tensor]:
         """What is kept: the plain architecture's tensors, of the moving average if there is one, adapters merged, and
         regression at the scale of the user's units."""
-        state = merged_state(self.module if self.ema is None else self.ema.module)
+        state = whole(merged_state(self.module if self.ema is None else self.ema.module))
         return state if self.scale is None else self.scale.fold(state, self.scaled_layers)
 
     def rates(self) -> dict[str, float]:
@@ -204,7 +303,7 @@ class Trainer:
         return {g["name"].removesuffix(NO_DECAY): g["lr"] for g in self.optimizer.param_groups}
 
     def _check_finite(self, loss_sum: Tensor, epoch: int, batch: int) -> None:
-        if not bool(torch.isfinite(loss_sum)):
+        if any_of_all(not bool(torch.isfinite(loss_sum))):
             rates = ", ".join(f"{lr:.2g}" for lr in sorted({g["lr"] for g in self.optimizer.param_groups}))
             raise TrainingError(
                 f"the loss became {float(loss_sum)} in epoch {epoch + 1}, batch {batch + 1} (learning rate {rates})",
@@ -215,8 +314,8 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Module, optimizer and average, flat: "model.NAME", "optimizer.state.INDEX.NAME" and "ema.NAME"."""
-        found = {f"model.{k}": v for k, v in self.module.state_dict().items()}
-        found.update({f"optimizer.{k}": v for k, v in optimizer_state(self.optimizer)[0].items()})
+        found = {f"model.{k}": v for k, v in whole(self.module.state_dict()).items()}
+        found.update({f"optimizer.{k}": v for k, v in whole(optimizer_state(self.optimizer)[0]).items()})
         if self.ema is not None:
             found.update({f"ema.{k}": v for k, v in self.ema.state().items()})
         return found
@@ -228,6 +327,7 @@ class Trainer:
             "optimizer": optimizer_state(self.optimizer)[1],
             "schedule": self.schedule.state_dict(),
             "scaler": scaler,
+            "at_once": [self.at_once.limit, self.judged_at_once.limit],
         }
 
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -236,15 +336,16 @@ class Trainer:
         gathered = {k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")}
         load_optimizer_state(self.optimizer, gathered, values["optimizer"])
         self.schedule.load_state_dict(values["schedule"])
+        self.at_once.limit, self.judged_at_once.limit = values.get("at_once", (None, None))
         if self.ema is not None:
             self.ema.load({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
         if values["scaler"] and self.engine.scaler is not None:
             self.engine.scaler.load_state_dict(values["scaler"])
 
 
-def _mix(seed: int, epoch: int) -> int:
-    """A seed of its own for each epoch: golden-ratio steps (Knuth, TAOCP 3, 6.4) keep neighbours apart."""
-    return (seed + (epoch + 1) * 0x9E3779B97F4A7C15) % 2**63
+def _mix(seed: int, epoch: int, process: int) -> int:
+    """A seed of its own for each epoch and process: golden-ratio steps (Knuth, TAOCP 3, 6.4) keep neighbours apart."""
+    return (seed + (epoch + 1 + (process << 32)) * 0x9E3779B97F4A7C15) % 2**63
 
 
 def total_loss(

@@ -22,7 +22,7 @@ from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
 from zoo.tasks import TASKS, TaskName
 from zoo.workflows import checks, pixels
-from zoo.workflows.prepare import open_source
+from zoo.workflows.gather import open_source
 
 __all__ = ["AugmentGrid", "augment_grid"]
 

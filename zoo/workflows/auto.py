@@ -7,11 +7,10 @@ from typing import Any
 from zoo.errors import UsageError
 from zoo.recipe import build, load_values
 from zoo.workflows.measuring import measure_models
-from zoo.workflows.settle import Options
+from zoo.workflows.settle import AUTO, Options
 
-__all__ = ["AUTO", "asks_for_auto", "resolve_auto"]
+__all__ = ["resolve_auto"]
 
-AUTO = "auto"
 # What a freezing plan brings along of a decision: where learning starts from, and what adapts in place of weights.
 _WITH_PLAN = ("transfer.",)
 # Options that say nothing of the data or of what the network sees of them.
@@ -19,10 +18,6 @@ _OF_DATA = (
     "task", "data", "val", "image_column", "label_column", "label_separator", "split_column", "group_column", "folds",
     "fold", "split", "norm", "fit", "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
 )  # fmt: skip
-
-
-def asks_for_auto(options: Options) -> bool:
-    return AUTO in (options.get("recipe"), options.get("freeze"), (options.get("settings") or {}).get("freeze"))
 
 
 def resolve_auto(model: str | None, options: Options, *, progress: bool) -> tuple[str, Options]:

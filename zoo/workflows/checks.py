@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo import augment, losses, metrics, optim
+from zoo import augment, losses, metrics, optim, processes
 from zoo.augment.mixing import mixing_problems
 from zoo.data import Data, auto_workers, make_loader
 from zoo.data.saved_split import read_split
@@ -118,13 +118,24 @@ def _contradictions(recipe: Recipe) -> list[str]:
         found.append("transfer.auto_rgn: it sets the rates that transfer.unfreeze_every would; leave one out")
     if transfer.wise_ft and transfer.start == "plain":
         found.append("transfer.wise_ft: it mixes with the model that transfer.start=lp-ft begins from, not with plain")
+    if recipe.execution.sync_batch_norm and not torch.cuda.is_available():
+        found.append("execution.sync_batch_norm: PyTorch has it for CUDA devices only, and there is none; leave it out")
+    if recipe.execution.parallel == "fsdp":
+        others = {"train.model_ema": recipe.train.model_ema, "transfer.l2_sp": transfer.l2_sp is not None}
+        others |= {"transfer.lora": transfer.lora is not None, "transfer.auto_rgn": transfer.auto_rgn}
+        others |= {"transfer.unfreeze_every": transfer.unfreeze_every is not None}
+        found += [
+            f"execution.parallel: fsdp cuts the tensors that {key} looks at as a whole; leave one out"
+            for key, given in others.items()
+            if given
+        ]
     return found
 
 
 def output_directory(path: Path | None) -> list[ZooError]:
     """Whether a run could be made at `path`, without making it."""
     problems: list[ZooError] = []
-    if path is not None:
+    if path is not None and processes.is_first():  # another process may find the first one's run there
         with collecting(problems):
             Run.check_free(path)
     return problems

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from zoo import metrics
 from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.files import uninterrupted
 from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
+from zoo.training.distributed import agree, gather_lists, translated
 from zoo.training.trainer import EpochStats, Trainer
-from zoo.workflows import journal, transfer
+from zoo.workflows import journal, memory, solving, transfer
+from zoo.workflows.image_cache import keep_images
 from zoo.workflows.keeping import keep
 from zoo.workflows.prepared import Prepared
 from zoo.workflows.transfer import Outcome
@@ -56,14 +56,17 @@ def train(
     Ctrl-C; in each case the run says so and keeps its best weights and its last checkpoint.
     """
     recipe, trainer = prepared.recipe, prepared.trainer
-    epochs, monitor = recipe.train.epochs, recipe.train.monitor
+    epochs, monitor = prepared.epochs, recipe.train.monitor
     state = _Progress(best, run.metrics())
     start = time.perf_counter()
     try:
         with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as shown:
+            memory.watch(run, prepared, shown.say)
+            prepared = keep_images(prepared, shown.say)
             if first is None:
                 _start(run, prepared, state, shown)
             prepared = keep(prepared, shown.say)
+            trainer.shard()
             for epoch in range(first or 0, epochs):
                 if _out_of_patience(epoch, state.best, recipe.train.patience):
                     shown.say(
@@ -90,14 +93,12 @@ def train(
             f"interrupted in epoch {min(done + 1, epochs)} of {epochs}; {run.path} keeps the {done} finished",
             f"continue with `zoo finetune --resume {run.path}`",
         ) from None
-    except torch.OutOfMemoryError as e:
-        reason = f"out of memory on {trainer.engine.device} with batches of {recipe.data.batch_size}"
-        journal.stop(run, prepared, "failed", state.rows, state.outcome, reason=reason)
-        half = max(recipe.data.batch_size // 2, 1)
-        raise TrainingError(
-            reason,
-            f"start anew with --batch-size {half} --set train.grad_accum_steps={recipe.train.grad_accum_steps * 2}",
-        ) from e
+    except (RuntimeError, MemoryError) as e:
+        known = memory.refused(e, prepared) or translated(e)
+        if known is None:
+            raise
+        journal.stop(run, prepared, "failed", state.rows, state.outcome, reason=known.message)
+        raise known from e
     except ZooError as e:
         journal.stop(run, prepared, "failed", state.rows, state.outcome, reason=e.message)
         raise
@@ -113,7 +114,8 @@ def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgre
         state.outcome = outcome
         run.save_weights(prepared.trainer.weights())
         run.update(best=state.best)
-    _save_checkpoint(run, prepared.trainer, epoch=0, best=state.best)
+    if not prepared.solves:  # a head that is solved in a second is begun anew
+        _save_checkpoint(run, prepared.trainer, epoch=0, best=state.best)
 
 
 def when(best: dict[str, Any]) -> str:
@@ -128,10 +130,12 @@ def _epoch(
     recipe, trainer = prepared.recipe, prepared.trainer
     monitor = recipe.train.monitor
     transfer.before_epoch(prepared)
-    rates = trainer.rates()
-    stats = trainer.train_epoch(prepared.train, epoch, shown.batch)
+    if prepared.solves:
+        rates, stats = {}, solving.solve(run, prepared, shown.say)
+    else:
+        rates, stats = trainer.rates(), trainer.train_epoch(prepared.train, epoch, shown.batch)
     outcome = transfer.measure(prepared, *trainer.evaluate(prepared.val))
-    row = _row(epoch, stats, outcome.values, rates)
+    row = agree(_row(epoch, stats, outcome.values, rates))
     _check(row)
     trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])
     improved = _improved(row, monitor, state.best)
@@ -148,7 +152,7 @@ def _epoch(
 
 
 def _say_unreadable(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress) -> None:
-    skipped = [*prepared.train.problems, *prepared.val.problems]
+    skipped = gather_lists([*prepared.train.problems, *prepared.val.problems])
     for bad in skipped:
         if bad.path not in state.known:
             shown.say(f"  left out {bad}")

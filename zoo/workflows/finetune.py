@@ -14,19 +14,23 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from zoo import processes
 from zoo.errors import RecipeError, UsageError
 from zoo.models import rebuild
 from zoo.recipe import Recipe, build
-from zoo.run import Run
+from zoo.run import Run, SilentRun
+from zoo.training.distributed import agree
+from zoo.training.loading import same_threads
 from zoo.workflows import journal, transfer
 from zoo.workflows.epochs import OnEpoch, train
 from zoo.workflows.prepare import prepare
 from zoo.workflows.prepared import Prepared
-from zoo.workflows.settle import Options, make_recipe
+from zoo.workflows.settle import Options, asks_for_auto, make_recipe
 
 __all__ = ["OnEpoch", "Prepared", "finetune", "prepare", "resume", "resume_or_none", "settle"]
 
 
+@same_threads()
 def finetune(
     model: str | Recipe | None = None,
     *,
@@ -43,15 +47,34 @@ def finetune(
     the run is then resumable.
     """
     folder = Path(output_dir) if output_dir is not None else None
-    recipe = model if isinstance(model, Recipe) else settle(model, output_dir=folder, **options)
+    progress = progress and processes.is_first()
+    recipe = model if isinstance(model, Recipe) else settle(model, output_dir=folder, progress=progress, **options)
     prepared = prepare(recipe, output_dir=folder, progress=progress)
-    run = Run.create(folder, default_name=journal.default_name(prepared.recipe, prepared.data))
+    run = _create(folder, journal.default_name(prepared.recipe, prepared.data))
     journal.begin(run, prepared)
     return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
 
 
-def settle(model: str | None = None, *, output_dir: Path | None = None, **options: Unpack[Options]) -> Recipe:
-    """The recipe of a run. If it has mistakes, what they leave of it is checked to the end before all are raised."""
+def _create(folder: Path | None, default_name: str) -> Run:
+    """The run, of which the first process writes the files."""
+    if processes.is_first():
+        run = Run.create(folder, default_name=default_name)
+        agree(str(run.path))
+        return run
+    return SilentRun(Path(agree("")))
+
+
+def settle(
+    model: str | None = None, *, output_dir: Path | None = None, progress: bool = False, **options: Unpack[Options]
+) -> Recipe:
+    """The recipe of a run. If it has mistakes, what they leave of it is checked to the end before all are raised.
+
+    Recipe or plan `auto` are measured on the data first.
+    """
+    if asks_for_auto(options):
+        from zoo.workflows.auto import resolve_auto  # brings much that a run with a recipe does without
+
+        model, options = resolve_auto(model, options, progress=progress)
     try:
         return make_recipe(model, **options)
     except RecipeError as e:
@@ -60,7 +83,8 @@ def settle(model: str | None = None, *, output_dir: Path | None = None, **option
         raise
 
 
-def resume(path: str | Path, *, progress: bool = True) -> Run:
+@same_threads()
+def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None = None) -> Run:
     """Continue the run at `path` behind its last finished epoch; on the CPU the result is that of an unbroken run.
 
     Raises UsageError if it has finished or is still running, DataError if it is not a run or its data have changed.
@@ -70,10 +94,13 @@ def resume(path: str | Path, *, progress: bool = True) -> Run:
         raise UsageError(
             f"{run.path} has finished", f"`zoo evaluate {run.path}`, or start another with --recipe {run.path}"
         )
-    if run.is_alive():
+    if processes.is_first() and run.is_alive():
         raise UsageError(
             f"{run.path} is in use by a running zoo (process {run.info().get('pid')})", "wait for it or stop it"
         )
+    progress = progress and processes.is_first()
+    if not processes.is_first():
+        run = SilentRun.of(run)
     recipe = make_recipe(recipe=run.path)
     if run.split_file.is_file():  # what was held out stays so, whatever has become of the rule or file that said it
         recipe = build(recipe.model_dump(), {"data.split": str(run.path), "data.folds": None, "data.fold": None})
@@ -81,7 +108,7 @@ def resume(path: str | Path, *, progress: bool = True) -> Run:
         prepared = prepare(recipe, progress=progress)
         journal.check_same_data(run, prepared.data)
         journal.resume(run)
-        return train(run, prepared, first=None, best=None, progress=progress)
+        return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
     tensors, values = run.checkpoint()
     state = json.loads(values["zoo"])
     # The structure is enough, every tensor comes from the checkpoint: the weights that it began with may be gone.
@@ -91,7 +118,7 @@ def resume(path: str | Path, *, progress: bool = True) -> Run:
     prepared.trainer.load(tensors, state["trainer"])
     run.write_metrics(run.metrics()[: state["epoch"]])  # an epoch whose checkpoint was not written is done again
     journal.resume(run)
-    return train(run, prepared, first=state["epoch"], best=state["best"], progress=progress)
+    return train(run, prepared, first=state["epoch"], best=state["best"], progress=progress, on_epoch=on_epoch)
 
 
 def resume_or_none(path: Path | None, *, progress: bool = True) -> Run | None:

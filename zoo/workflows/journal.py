@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo import reports
+from zoo import processes, reports
 from zoo.data import BadFile, Data
 from zoo.data.check import Quick
 from zoo.data.saved_split import split_text
@@ -21,7 +21,7 @@ from zoo.models import record
 from zoo.optim.groups import describe_groups
 from zoo.output import warn
 from zoo.recipe import Recipe, dump
-from zoo.run import Run, now
+from zoo.run import Run, SilentRun, now
 from zoo.strategy.freeze import FreezePlan
 from zoo.workflows.prepared import Prepared
 
@@ -79,12 +79,22 @@ def announce(prepared: Prepared, say: Callable[[str], None]) -> None:
             f"start: the head first, {recipe.transfer.head_epochs} passes over frozen features; "
             "--set transfer.start=plain leaves that out"
         )
+    if prepared.solves:
+        say(f"{recipe.loss.name}, augment {recipe.augment.name}")
+        return
     say(
-        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}, {recipe.optimizer.name}, "
+        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}{_together(recipe)}, {recipe.optimizer.name}, "
         f"{recipe.schedule.name}, {recipe.loss.name}, augment {recipe.augment.name}"
     )
     for line in _rates(prepared):
         say(line)
+
+
+def _together(recipe: Recipe) -> str:
+    if processes.count() == 1:
+        return ""
+    how = ", each a part of the model" if recipe.execution.parallel == "fsdp" else ""
+    return f" in each of {processes.count()} processes{how}"
 
 
 def looked_at(quick: Quick, say: Callable[[str], None]) -> None:
@@ -175,14 +185,16 @@ def begin(run: Run, prepared: Prepared) -> None:
         weights=model.weights.to_dict(),
         seed=recipe.train.seed,
         device=_device_name(prepared.trainer.engine.device),
+        processes=processes.count(),
         precision=recipe.train.amp_dtype,
         threads=torch.get_num_threads(),
+        execution=prepared.execution.to_dict(),
         versions=_versions(),
         left_out=_listed(data.problems),
         started=now(),
         host=platform.node(),
         pid=os.getpid(),
-        epochs=recipe.train.epochs,
+        epochs=prepared.epochs,
         epochs_done=0,
         best=None,
     )
@@ -212,6 +224,8 @@ def check_same_data(run: Run, data: Data) -> None:
 
 def draw(run: Run, prepared: Prepared, rows: list[dict[str, Any]], outcome: Outcome | None) -> None:
     """curves.png of the epochs, and a picture of what the best one says: confusion.png, scatter.png or labels.png."""
+    if isinstance(run, SilentRun):
+        return
     if rows:
         reports.curves(rows, run.path / "curves.png", monitor=prepared.recipe.train.monitor)
     if outcome is not None:
@@ -250,6 +264,8 @@ def _versions() -> dict[str, str]:
 
 
 def _device_name(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "cpu"
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)

@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import Unpack
 
-from zoo.errors import TrainingError, UsageError
+from zoo.errors import UsageError
 from zoo.files import place_for
 from zoo.output import track
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
 from zoo.run import Run
 from zoo.training.lr_range import Advice, RangeTest, advise, range_test, rates_between
-from zoo.workflows import transfer
+from zoo.workflows import memory, transfer
 from zoo.workflows.finetune import prepare
+from zoo.workflows.keeping import keep
 from zoo.workflows.settle import Options, make_recipe
 
 __all__ = ["LrFinding", "lr_find"]
@@ -77,14 +77,15 @@ def lr_find(
     _check(low, high, steps)
     picture = None if plot is None else place_for(Path(plot), "lr.png")
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
-    rate, own_rates = recipe.optimizer.lr, any(g.lr is not None for g in recipe.optimizer.groups)
+    own_rates = any(g.lr is not None for g in recipe.optimizer.groups)
     prepared = prepare(_bare(recipe), progress=False)
+    size, rate = int(prepared.recipe.data.batch_size), prepared.recipe.optimizer.lr
     trainer, data = prepared.trainer, prepared.data
     say = TrainingProgress(0, quiet=not progress).say
     learning = sum(g.learning for g in prepared.plan.groups)
     say(
         f"{prepared.model.name} on {data.name}: {learning:,} parameters learn, {recipe.optimizer.name}, "
-        f"batches of {recipe.data.batch_size}, {steps} updates at rates from {low:g} to {high:g}"
+        f"batches of {size}, {steps} updates at rates from {low:g} to {high:g}"
     )
 
     def watch(numbers: range) -> Iterable[int]:
@@ -94,17 +95,19 @@ def lr_find(
     try:
         with tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
             transfer.begin(Run(Path(folder)), prepared, say)
+            prepared = keep(prepared, say)
             transfer.before_epoch(prepared)
             test = range_test(trainer, prepared.train, rates_between(low, high, steps), base=rate, watch=watch)
-    except torch.OutOfMemoryError as e:
-        raise TrainingError(
-            f"out of memory on {trainer.engine.device} with batches of {recipe.data.batch_size}",
-            f"try --batch-size {max(recipe.data.batch_size // 2, 1)}",
-        ) from e
+    except (RuntimeError, MemoryError) as e:
+        known = memory.refused(e, prepared)
+        if known is None:
+            raise
+        raise known from e
     advice = advise(test)
     head_lr = None
-    if advice.rate is not None and recipe.optimizer.head_lr is not None:
-        head_lr = advice.rate * recipe.optimizer.head_lr / rate
+    own_head_lr = prepared.recipe.optimizer.head_lr
+    if advice.rate is not None and own_head_lr is not None:
+        head_lr = advice.rate * own_head_lr / rate
     if picture is not None:
         from zoo.reports.lr_curve import lr_curve
 
@@ -138,6 +141,7 @@ def _bare(recipe: Recipe) -> Recipe:
         {
             "schedule": {"name": "constant"},
             "train.model_ema": False,
+            "train.solver": "steps",
             "transfer.unfreeze_every": None,
             "transfer.wise_ft": False,
         },

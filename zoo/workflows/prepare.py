@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from zoo import metrics
-from zoo.augment import make_augment
-from zoo.augment.mixing import Mixing
-from zoo.data import Columns, Data, Loader, make_loader, open_data, order
-from zoo.data.check import quick_check
-from zoo.errors import ZooError, combine
+from zoo import metrics, processes
+from zoo.data import order
+from zoo.errors import ZooError
 from zoo.losses import make_loss
-from zoo.losses.class_weights import class_weights
-from zoo.models import Model, build
-from zoo.optim.groups import make_optimizer, parameter_groups
-from zoo.optim.schedules import Schedule, make_schedule
-from zoo.preprocess import Preprocess
+from zoo.models import Model
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
-from zoo.strategy.freeze import FreezePlan, resolve_plan
-from zoo.tasks import TASKS
-from zoo.training.device import make_engine, pick_device
+from zoo.training.device import make_engine
+from zoo.training.distributed import join
+from zoo.training.execution import Step
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.precision import choose_precision
-from zoo.training.targets import TargetScale
+from zoo.training.loading import Layout, threads
+from zoo.training.pieces import AtOnce, enough_for_one
 from zoo.training.trainer import Trainer
-from zoo.training.trial import try_step
-from zoo.workflows import checks, journal, pixels, transfer
+from zoo.training.trial import some_without_gradient, try_step
+from zoo.workflows import checks, journal, parts, pixels, solving, transfer
+from zoo.workflows import execution as executing
+from zoo.workflows.batch_size import settle_batch_size
+from zoo.workflows.gather import gather
+from zoo.workflows.image_cache import decide_image_cache
 from zoo.workflows.keeping import decide
 from zoo.workflows.prepared import Prepared
 
-__all__ = ["open_source", "prepare"]
+__all__ = ["prepare"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def prepare(
@@ -52,98 +50,96 @@ def prepare(
     model: the one to train, where it exists already. Raises one ZooError that lists every problem: those `found`
     before, and those of recipe, data, model, plan and output directory.
     """
-    say = TrainingProgress(0, quiet=not progress).say
-    problems = [*found, *checks.output_directory(output_dir)]
-
-    # Data: path → samples → split → task.
-    data: Data | None = None
-    with checks.collecting(problems):
-        data = open_source(recipe)
-        checks.classes(recipe.model.classes, data)
-        weights = class_weights(recipe.loss.class_weights, data.train.targets, data.classes, task=data.task)
-    task = TASKS.get(data.task if data else recipe.task)
-    quick = quick_check(data) if data is not None and progress else None
-    problems[:0] = checks.components(recipe, task)
-
-    # Model: name → module with a head for these classes → what of it learns.
-    plan: FreezePlan | None = None
-    scale: TargetScale | None = None
-    with checks.collecting(problems):
-        device = pick_device(recipe.train.device)
-        model = model or _build(recipe, data, with_weights=not problems)
-        checks.groups(recipe, model)
-        plan = resolve_plan(recipe.freeze, model.groups, model.module)
-        if data is not None and data.task == "regression":
-            scale = TargetScale.measure(data.train.targets)
-            scale.layers(model.module, model.head)
-    if problems or data is None or model is None or plan is None or task is None:
-        raise combine(problems)
-    head_first = transfer.head_first(recipe, model, plan)
-    model, plan = transfer.adapt(recipe, model, plan)
+    given = gather(recipe, output_dir=output_dir, model=model, found=found, look=progress)
+    task, device, scale = given.task, given.device, given.scale
+    join(device)
+    head_first = transfer.head_first(recipe, given.model, given.plan)
+    model, plan = transfer.adapt(recipe, given.model, given.plan)
     plan.apply(model.module)
-    module = model.module.to(device)
-    seen = pixels.settle(recipe, model, data)
+    module = parts.with_batch_norm_together(recipe, model.module).to(device)
+    seen = pixels.settle(recipe, model, given.data)
     data, preprocess = seen.data, seen.preprocess
-    workers = checks.workers(recipe.data.workers, data)
-    train, val, plain = _loaders(recipe, data, preprocess, workers, pin=device.type == "cuda")
 
     # How it learns, tried on a few images.
     loss_name, loss_params, loss_note = checks.loss_of(recipe, task)
-    loss = make_loss(loss_name, loss_params, class_weights=weights)
+    loss = make_loss(loss_name, loss_params, class_weights=given.class_weights)
     if isinstance(loss, nn.Module):
         loss.to(device)
     normalize = Normalize(preprocess).to(device)
     set_train_mode = transfer.modes(recipe, model, plan)
     set_train_mode(0)
     images, targets = checks.a_few(data, preprocess, device)
-    mixing = _mixing(recipe, data)
+    mixing = parts.make_mixing(recipe, data)
     few = targets if scale is None else scale.to(device).standardise(targets)
     if mixing is not None:
         _, few = mixing(images, few, torch.Generator().manual_seed(0))
-    asked = recipe.train.amp_dtype if recipe.train.amp else "fp32"
-    precision = try_step(
-        module,
-        normalize,
-        loss,
-        images,
-        few,
-        auxiliary=model.auxiliary or 0.0,
-        then=lambda step: choose_precision(asked, device, step, module, images),
-    )
+    if recipe.execution.threads != "auto":
+        threads(int(recipe.execution.threads))
+    job = executing.Job(recipe, model, plan, preprocess, device, batch=parts.batch_of(recipe, data))
+    step, fits = _first_step(job, normalize, loss, images, few)
+    recipe, batch_note = settle_batch_size(
+        recipe, module, normalize, loss, images, few,
+        auxiliary=model.auxiliary or 0.0, amp_dtype=step.dtype, epoch_images=len(data.train),
+    )  # fmt: skip
+    batch = parts.batch_of(recipe, data)
+    job = replace(job, recipe=recipe, batch=min(batch, fits or batch))
+    workers, pin = checks.workers(recipe.data.workers, data), device.type == "cuda"
+    train, val, plain = parts.make_loaders(recipe, data, preprocess, workers, pin=pin)
+    some_unused = _some_unused(job, normalize, loss, images, few)
     plan.apply(module)  # all that will learn at some time goes to the optimizer
     monitor = task.monitor if recipe.train.monitor == "auto" else recipe.train.monitor
     own = [name for name in (monitor, recipe.schedule.monitor) if name is not None and ":" in name]
     if own:  # a user's metric is tried, too
         metrics.compute(own, *forward_all(module, [(images, targets)], normalize, device=device), task=task.name)
-    optimizer = _optimizer(recipe, model)
+    optimizer = parts.make_recipe_optimizer(recipe, model)
     trainer = Trainer(
-        engine=make_engine(device, precision.dtype),
+        engine=make_engine(device, step.dtype, some_unused=some_unused),
         module=module,
         optimizer=optimizer,
-        schedule=_schedule(recipe, optimizer, len(train), monitor),
+        schedule=parts.make_recipe_schedule(recipe, optimizer, len(train), monitor),
         loss=loss,
         normalize=normalize,
         set_train_mode=set_train_mode,
         seed=recipe.train.seed,
-        amp_dtype=precision.dtype,
+        amp_dtype=step.dtype,
         grad_accum_steps=recipe.train.grad_accum_steps,
         clip_grad=recipe.train.clip_grad,
         auxiliary=model.auxiliary or 0.0,
         scale=scale,
         mixing=mixing,
         scaled_layers=scale.layers(module, model.head) if scale is not None else (),
+        blocks=parts.blocks_of(recipe, model),
     )
     set_train_mode(0)
     keeping, keeping_note = decide(
-        recipe, model, plan, images, normalize, precision.dtype,
+        recipe, model, plan, images[: max(fits or len(images), 3)], normalize, step.dtype,
         random=train.is_random, mixed=mixing is not None, sources=(data.train, data.val),
+    )  # fmt: skip
+    solves, solver_note = solving.choose(
+        recipe, keeping, loss_name, loss_params, images=len(data.train), outputs=len(data.classes)
+    )
+    execution = executing.complete(
+        job, step, trainer, images, few, data=data, keeps=keeping is not None,
+        layout=Layout(torch.get_num_threads(), workers),
+        batches=lambda n, size: parts.make_loaders(recipe, data, preprocess, n, pin=False, size=size)[0],
+    )  # fmt: skip
+    if execution.workers != workers:
+        train, val, plain = parts.make_loaders(recipe, data, preprocess, execution.workers, pin=pin)
+    keeps_images, images_note = decide_image_cache(
+        recipe, data, preprocess, trainer, images, few, learn=step.seconds, workers=execution.workers,
+        keeps_features=keeping is not None, key=job.key(precision=step.precision, memory_format=step.memory_format),
     )  # fmt: skip
     changes = {
         "loss.name": loss_name,
         "loss.params": loss_params,
-        "train.amp_dtype": precision.name,
+        "train.amp_dtype": execution.precision,
+        "execution.memory_format": execution.memory_format,
+        "execution.compile": "on" if execution.compile else "off",
+        **({"execution.threads": execution.threads} if device.type == "cpu" else {}),
         "train.monitor": monitor,
-        "data.workers": workers,
+        "train.solver": "direct" if solves else "steps",
+        "data.workers": execution.workers,
+        "data.image_cache": "keep" if keeps_images else "off",
         "data.norm": seen.norm,
         "transfer.start": "lp-ft" if head_first else "plain",
     }
@@ -154,8 +150,11 @@ def prepare(
         *seen.notes,
         loss_note,
         checks.crops(recipe, task),
-        f"precision {precision.name}: {precision.reason}",
+        execution.text,
+        batch_note,
         keeping_note,
+        images_note,
+        solver_note,
     )
     prepared = Prepared(
         recipe=checks.resolved(recipe, data=data, preprocess=preprocess, changes=changes),
@@ -164,104 +163,45 @@ def prepare(
         model=model,
         preprocess=preprocess,
         plan=plan,
-        precision=precision,
+        execution=execution,
         trainer=trainer,
         train=train,
         val=val,
         plain=plain,
         head_first=head_first,
         keeping=keeping,
+        solves=solves,
         notes=tuple(n for n in sentences if n),
     )
+    say = TrainingProgress(0, quiet=not progress).say
     journal.announce(prepared, say)
-    if quick is not None:
-        journal.looked_at(quick, say)
+    if given.quick is not None:
+        journal.looked_at(given.quick, say)
     return prepared
 
 
-def open_source(recipe: Recipe) -> Data:
-    return open_data(
-        recipe.data.source,
-        val=recipe.data.val,
-        val_fraction=recipe.data.val_fraction,
-        seed=recipe.train.seed,
-        folds=recipe.data.folds,
-        fold=recipe.data.fold,
-        saved_split=recipe.data.split,
-        channels=recipe.model.in_chans,
-        unreadable=recipe.data.unreadable,
-        task=recipe.task,
-        columns=Columns(
-            image=recipe.data.image_column,
-            labels=recipe.data.label_column,
-            separator=recipe.data.label_separator,
-            split=recipe.data.split_column,
-            group=recipe.data.group_column,
-        ),
-    )
+def _first_step(
+    job: executing.Job, normalize: Normalize, loss: Loss, images: Tensor, targets: Tensor
+) -> tuple[Step, int | None]:
+    """What steps compute with, found on `images`; and how many of them memory holds at once, if not all."""
+    fits = AtOnce()
+
+    def first(n: int) -> Step:
+        return try_step(
+            job.model.module, normalize, loss, images[:n], targets[:n], auxiliary=job.model.auxiliary or 0.0,
+            then=lambda step: executing.choose(replace(job, batch=n), step, normalize, images[:n]),
+        )  # fmt: skip
+
+    with enough_for_one(job.device):
+        return fits.first(job.batch, first), fits.limit
 
 
-def _build(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Model:
-    """After a problem the structure is still checked, without its weights."""
-    torch.manual_seed(recipe.train.seed)  # the new head, and everything if the weights are none
-    return build(
-        recipe.model.name,
-        classes=len(data.classes) if data else recipe.model.classes or 2,
-        in_chans=recipe.model.in_chans,
-        img_size=recipe.model.img_size,
-        weights=recipe.model.weights if with_weights else "none",
-        drop=recipe.model.drop,
-        drop_path=recipe.model.drop_path,
-        pool=recipe.model.pool,
-        stem=recipe.model.stem,
-        head_init=recipe.model.head_init,
-    )
-
-
-def _loaders(
-    recipe: Recipe, data: Data, preprocess: Preprocess, workers: int, *, pin: bool
-) -> tuple[Loader, Loader, partial[Loader]]:
-    """Training, validation, and what opens the training images without augmentation; uint8 until on the device."""
-    augment = make_augment(
-        recipe.augment.name, preprocess=preprocess, flips=data.flips_ok, params=recipe.augment.params
-    )
-    size = min(recipe.data.batch_size, len(data.train))
-    seed = recipe.train.seed
-    make = partial(make_loader, preprocess=preprocess, workers=workers, pin=pin)
-    # What is learned or measured before the first epoch meets the classes as often as the epochs do.
-    of_train = partial(make, data.train, batch_size=size, train=True, seed=seed, balance=recipe.data.balance)
-    val = make(data.val, batch_size=recipe.data.batch_size, train=False, augment=None, seed=0)
-    return of_train(augment=augment), val, partial(of_train, augment=None)
-
-
-def _mixing(recipe: Recipe, data: Data) -> Mixing | None:
-    asked = recipe.augment
-    mixing = Mixing(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, classes=len(data.classes), task=data.task)
-    return mixing if mixing.is_on else None
-
-
-def _optimizer(recipe: Recipe, model: Model) -> torch.optim.Optimizer:
-    asked = recipe.optimizer
-    groups = parameter_groups(
-        model.module,
-        [(g.name, g.parameters) for g in model.groups],
-        lr=asked.lr,
-        head_lr=asked.head_lr,
-        layer_decay=asked.layer_decay,
-        weight_decay=asked.weight_decay,
-        overrides=checks.overrides(recipe),
-        per_tensor=recipe.transfer.auto_rgn,
-    )
-    return make_optimizer(asked.name, groups, asked.params)
-
-
-def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, batches: int, monitor: str) -> Schedule:
-    return make_schedule(
-        recipe.schedule.name,
-        optimizer,
-        recipe.schedule.params,
-        updates_per_epoch=math.ceil(batches / recipe.train.grad_accum_steps),
-        epochs=recipe.train.epochs,
-        warmup_epochs=recipe.schedule.warmup_epochs,
-        higher_is_better=metrics.higher_is_better(recipe.schedule.monitor or monitor),
-    )
+def _some_unused(job: executing.Job, normalize: Normalize, loss: Loss, images: Tensor, targets: Tensor) -> bool:
+    """Whether parameters that learn go without a gradient in some steps, which several processes must know of."""
+    if job.recipe.transfer.unfreeze_every is not None or processes.count() == 1:
+        return job.recipe.transfer.unfreeze_every is not None
+    module = job.model.module
+    return try_step(
+        module, normalize, loss, images, targets, auxiliary=job.model.auxiliary or 0.0,
+        then=lambda step: some_without_gradient(module, step, images),
+    )  # fmt: skip

@@ -11,8 +11,8 @@ from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan
 from zoo.tasks import Task
+from zoo.training.execution import Execution
 from zoo.training.kept_features import FeatureBatches, Keeping
-from zoo.training.precision import Precision
 from zoo.training.trainer import Trainer
 
 __all__ = ["Prepared"]
@@ -25,7 +25,7 @@ class Prepared:
     plain opens the training images shuffled and without augmentation, as the steps before the first epoch want them.
     head_first: whether the head learns on frozen features before the first epoch (LP-FT). keeping: how features of the
     frozen part are kept, None where they are computed in each epoch; `zoo.workflows.keeping.keep` then puts them in the
-    place of the images.
+    place of the images. solves: whether the head is then solved directly, in one epoch.
     """
 
     recipe: Recipe  # with every choice resolved: task, classes, size, loss, precision, workers, absolute paths
@@ -34,11 +34,16 @@ class Prepared:
     model: Model
     preprocess: Preprocess
     plan: FreezePlan
-    precision: Precision
+    execution: Execution
     trainer: Trainer
     train: Loader | FeatureBatches
     val: Loader | FeatureBatches
     plain: Callable[[], Loader]
     head_first: bool
     keeping: Keeping | None
+    solves: bool
     notes: tuple[str, ...]  # what was decided for the user, a sentence each
+
+    @property
+    def epochs(self) -> int:
+        return 1 if self.solves else self.recipe.train.epochs

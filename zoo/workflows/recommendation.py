@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from zoo.errors import writing
 from zoo.files import write_json
-from zoo.reports.quadrant_map import Point, quadrant_map
 from zoo.run import Run, fresh_folder
 from zoo.strategy.decide import Decision, Evidence
 from zoo.strategy.ranking import Ranked
@@ -180,6 +179,8 @@ def new_folder(found: Recommendation, folder: Path | None) -> Path:
 
 def save(found: Recommendation, folder: Path) -> None:
     """Write recommend.json and recommend.png. Raises TrainingError if the disk refuses."""
+    from zoo.reports.quadrant_map import Point, quadrant_map
+
     write_json(folder / "recommend.json", found.to_dict())
     points = [
         Point(

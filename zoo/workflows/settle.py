@@ -10,8 +10,9 @@ from typing_extensions import Unpack
 
 from zoo.errors import UsageError, nearest
 from zoo.recipe import Recipe, build, load_values
+from zoo.recipe.sections import DataSection
 
-__all__ = ["Options", "make_recipe"]
+__all__ = ["AUTO", "Options", "asks_for_auto", "make_recipe"]
 
 
 class Options(TypedDict, total=False):
@@ -40,7 +41,7 @@ class Options(TypedDict, total=False):
     freeze: str | int | None
     weights: str | Path | None
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | str | None
     lr: float | None
     head_lr: float | None
     layer_decay: float | None
@@ -55,9 +56,16 @@ class Options(TypedDict, total=False):
     model_ema: bool | None
     monitor: str | None
     patience: int | None
+    features: str | None
+    views: int | None
+    solver: str | None
     amp: bool | None
     amp_dtype: str | None
+    channels_last: bool | None
+    compile: bool | None
+    threads: int | str | None
     workers: int | str | None
+    image_cache: str | None
     seed: int | None
     device: str | None
     recipe: str | Path | None
@@ -103,12 +111,27 @@ _FIELDS = {
     "model_ema": "train.model_ema",
     "monitor": "train.monitor",
     "patience": "train.patience",
+    "features": "train.features",
+    "views": "train.views",
+    "solver": "train.solver",
     "amp": "train.amp",
     "amp_dtype": "train.amp_dtype",
+    "channels_last": "execution.memory_format",
+    "compile": "execution.compile",
+    "threads": "execution.threads",
     "workers": "data.workers",
+    "image_cache": "data.image_cache",
     "seed": "train.seed",
     "device": "train.device",
 }
+
+
+AUTO = "auto"
+
+
+def asks_for_auto(options: Options) -> bool:
+    """Whether recipe or plan are to be measured on the data."""
+    return AUTO in (options.get("recipe"), options.get("freeze"), (options.get("settings") or {}).get("freeze"))
 
 
 def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
@@ -124,6 +147,8 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
             f"no option {unknown[0]!r}", f"did you mean {' or '.join(close)}?" if close else "see zoo.Options"
         )
     chosen = {key: options.get(name) for name, key in _FIELDS.items() if options.get(name) is not None}
+    if isinstance(last := chosen.get("execution.memory_format"), bool):
+        chosen["execution.memory_format"] = "channels_last" if last else "contiguous"
     if model is not None:
         chosen["model.name"] = model
     settings = dict(options.get("settings") or {})
@@ -140,10 +165,45 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
         given = overrides.get(f"{section}.name")
         if given is not None and isinstance(inside, dict) and inside.get("name") != given:
             inside.pop("params", None)  # they belong to the one that the recipe named
-    recipe = build(values, overrides, where=f"recipe {name}")
+    recipe = _with_lr_batch(build(values, overrides, where=f"recipe {name}"), values, overrides)
+    if recipe.train.solver == "auto" and "train.solver" not in overrides and any(map(_of_steps, overrides)):
+        recipe = build(recipe.model_dump(), {"train.solver": "steps"})
     if not recipe.model.name:
         raise UsageError(
             "no model named",
             "give one, as in `zoo finetune resnet34` or `zoo tune full --model resnet34`; `zoo list` shows them all",
         )
     return recipe
+
+
+# What only steps obey: whoever gives one of them wants steps.
+_STEPS = ("epochs", "patience", "grad_accum_steps", "clip_grad", "model_ema", "model_ema_decay")
+
+
+def _of_steps(key: str) -> bool:
+    return key.split(".", maxsplit=1)[0] in ("optimizer", "schedule") or key in [f"train.{name}" for name in _STEPS]
+
+
+_RATES = ("optimizer", "optimizer.lr", "optimizer.head_lr", "optimizer.groups")
+
+
+def _with_lr_batch(recipe: Recipe, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
+    """With the images an update that the rates are for, if these are the recipe's and the batch is to be found.
+
+    Those are the batches of the recipe that `values` hold, not of what the user laid over it. A recipe that sets rates
+    for the batch auto means them as they are, unless it says what they are for.
+    """
+    if recipe.data.batch_size != "auto" or recipe.optimizer.lr_batch is not None:
+        return recipe
+    size, rate = _value(values, "data", "batch_size"), _value(values, "optimizer", "lr")
+    if any(key in overrides for key in _RATES) or (size == "auto" and rate is not None):
+        return recipe
+    batch = size if isinstance(size, int) else int(DataSection().batch_size)
+    return build(
+        recipe.model_dump(), {"optimizer.lr_batch": batch * int(_value(values, "train", "grad_accum_steps") or 1)}
+    )
+
+
+def _value(values: Mapping[str, Any], section: str, key: str) -> Any:
+    inside = values.get(section)
+    return inside.get(key) if isinstance(inside, Mapping) else None

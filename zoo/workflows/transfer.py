@@ -16,13 +16,14 @@ from zoo.run import Run
 from zoo.strategy.freeze import FreezePlan, plan_of, set_train_mode
 from zoo.strategy.unfreeze import groups_opened, unfreeze_plan
 from zoo.training.batch_norm import reestimate
+from zoo.training.distributed import agree, tensors_of_first
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.head_start import learn_head
-from zoo.training.inference import forward_all
 from zoo.training.interpolate import best_mix
 from zoo.training.l2_sp import L2SP
 from zoo.training.lora import add_lora, choose_layers, plain_name
 from zoo.training.rgn import relative_gradient_norms
+from zoo.workflows.kept_head import HeadRows, kept_head
 from zoo.workflows.prepared import Prepared
 
 __all__ = [
@@ -140,6 +141,7 @@ def begin(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Outcome |
     outcome = None
     if prepared.head_first:
         steps["head"], outcome = _learn_head(prepared, say)
+    trainer.make_same()
     if recipe.transfer.l2_sp is not None or recipe.transfer.wise_ft:
         run.save_start(trainer.weights())
     if steps:
@@ -153,6 +155,7 @@ _NO_BATCH_NORM = "transfer.bn_reestimate: this model has no batch norm"
 
 def _learn_head(prepared: Prepared, say: Callable[[str], None]) -> tuple[dict[str, Any], Outcome]:
     recipe, trainer = prepared.recipe, prepared.trainer
+    rows = kept_head(prepared, say)
     found = learn_head(
         trainer.module,
         prepared.model.head,
@@ -166,8 +169,9 @@ def _learn_head(prepared: Prepared, say: Callable[[str], None]) -> tuple[dict[st
         amp_dtype=trainer.amp_dtype,
         seed=recipe.train.seed,
         prepare_target=trainer.for_loss,
+        kept=None if rows is None else rows.train,
     )
-    outcome = judge(prepared, trainer.weights())
+    outcome = judge(prepared, trainer.weights(), rows)
     value = outcome.values[recipe.train.monitor]
     say(
         f"head first: {found.epochs} passes over the frozen features of {found.images:,} images, "
@@ -193,7 +197,7 @@ def restore_start(run: Run, prepared: Prepared) -> None:
     if transfer.l2_sp is not None:
         trainer.penalty = L2SP(
             trainer.module,
-            run.start(),
+            tensors_of_first(run.start, trainer.weights()),
             head=set(prepared.model.groups[-1].parameters),
             alpha=transfer.l2_sp,
             beta=transfer.l2_sp_head,
@@ -215,26 +219,22 @@ def before_epoch(prepared: Prepared) -> None:
         amp_dtype=trainer.amp_dtype,
         prepare_target=trainer.for_loss,
     )
-    trainer.schedule.set_scales(factors)
+    trainer.schedule.set_scales(agree(factors))
 
 
 # --- behind the last -------------------------------------------------------------------------------------------------
 
 
-def judge(prepared: Prepared, weights: dict[str, Tensor]) -> Outcome:
-    """What `weights`, as a run keeps them, say of the validation images."""
+def judge(prepared: Prepared, weights: dict[str, Tensor], rows: HeadRows | None = None) -> Outcome:
+    """What `weights`, as a run keeps them, say of the validation images; of what is kept of them, if given."""
     trainer = prepared.trainer
-    device = trainer.engine.device
     module = rebuild(record(prepared.model)).module
     load_strict(module, weights)
-    outputs, targets = forward_all(
-        module.to(device),
-        prepared.val,
-        trainer.normalize,
-        device=device,
-        amp_dtype=trainer.amp_dtype,
-        prefix=trainer.prefix,
-    )
+    module.to(trainer.engine.device)
+    if rows is None or prepared.recipe.transfer.lora is not None:  # with adapters, the modules have other names
+        outputs, targets = trainer.forward_all(module, prepared.val)
+    else:
+        outputs, targets = trainer.forward_all(module, rows.val, rows.prefix)
     return measure(prepared, outputs, targets, trainer.loss_of(outputs, targets))
 
 
@@ -251,14 +251,17 @@ def finish(
     run: Run, prepared: Prepared, best: dict[str, Any], say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Outcome]:
     """The best epoch and what it says; with `wise_ft` the mixture of start and best, if it validates better."""
-    kept = judge(prepared, run.weights())
+    trainer = prepared.trainer
+    last = trainer.weights()
+    kept_weights = tensors_of_first(run.weights, last)
+    kept = judge(prepared, kept_weights)
     if not prepared.recipe.transfer.wise_ft:
         return best, kept
     monitor = best["monitor"]
     # If nothing was better than the start, what may still be is a mixture of it with the last epoch.
-    tuned = run.weights() if best["epoch"] else prepared.trainer.weights()
+    tuned = kept_weights if best["epoch"] else last
     mix = best_mix(
-        run.start(),
+        tensors_of_first(run.start, last),
         tuned,
         lambda state: judge(prepared, state).values,
         lambda new, old: metrics.better(monitor, new[monitor], old[monitor]),
