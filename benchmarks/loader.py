@@ -14,7 +14,8 @@ into reading its code, which no reduced decoding spares.
 Training, like for like: a random part of 8 to 100 % of the area, mirrored half of the time. torchvision: as in its
 references (`classic`), and on bytes with its own decoder and transforms v2 (`bytes`, which nobody's tutorial does, and
 which like ours leaves the normalisation to the device). timm: `create_loader` with its prefetcher on the CPU, no
-colour jitter, bilinear. Ours: `light` with its colours off; and as it comes (50 to 100 %, with changes of colour).
+colour jitter, bilinear. Ours: `light` with its colours off; and as it comes (50 to 100 %, with changes of colour),
+once more beside timm as its train.py comes (colour jitter .4, bilinear or bicubic at random).
 Evaluation: short side to 256, centre of 224.
 
 Ends with what decoding at a part of the size costs in quality: PSNR beside decoding and resizing in full by Pillow.
@@ -108,10 +109,12 @@ def by_torchvision(root: Path, train: bool, workers: int, *, as_bytes: bool) -> 
     return DataLoader(files, BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
 
 
-def by_timm(root: Path, train: bool, workers: int) -> Iterable[Any]:
+def by_timm(root: Path, train: bool, workers: int, *, usual: bool = False) -> Iterable[Any]:
+    """usual: with the colour jitter and the random filters that timm's train.py has by default."""
     files = timm.data.ImageDataset(str(root), reader=ReaderImageFolder(str(root)))
+    jitter, filters = (0.4, "random") if usual else (None, "bilinear")
     return timm.data.create_loader(
-        files, (3, 224, 224), BATCH, is_training=train, color_jitter=None, interpolation="bilinear", crop_pct=0.875,
+        files, (3, 224, 224), BATCH, is_training=train, color_jitter=jitter, interpolation=filters, crop_pct=0.875,
         num_workers=workers, persistent_workers=workers > 0, device=torch.device("cpu"), pin_memory=False,
     )  # fmt: skip
 
@@ -184,6 +187,8 @@ def measure(name: str, root: Path, workers: int, rounds: int) -> None:
         loaders["torchvision, bytes"] = by_torchvision(root, train, workers, as_bytes=True)
         loaders["timm"] = by_timm(root, train, workers)
         compare(f"{name}, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
+    comes = {"**zoo, `light`**": ours(source, True, workers, None), "timm": by_timm(root, True, workers, usual=True)}
+    compare(f"{name}, {workers} workers, training as it comes", comes, rounds)
 
 
 def measure_digits(workers: int, rounds: int) -> None:

@@ -115,6 +115,7 @@ def _by_pillow(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | N
         image.draft(mode, (max(1, width // factor), max(1, height // factor)))
         if image.size != (-(-width // factor), -(-height // factor)):
             return None
+        image.decodermaxblock = len(data)  # it lies in memory already: one bite
         image.load()
         return to_array(image)
 
