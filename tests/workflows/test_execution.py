@@ -72,7 +72,8 @@ def test_what_is_remembered_is_what_is_done(small: Path, monkeypatch: pytest.Mon
     images = next(iter(prepared.train))[0]
     assert not images.is_contiguous()
     assert prepared.trainer.normalize(images).is_contiguous()
-    assert prepared.notes[-1].startswith("execution: bf16 (for a test), contiguous, not compiled")
+    assert prepared.execution.text.startswith("execution: bf16 (for a test), contiguous, not compiled")
+    assert prepared.execution.text in prepared.notes
     _no_measuring(monkeypatch)
     assert _prepare(small).execution.memory_format == "contiguous"
 

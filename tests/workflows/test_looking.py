@@ -40,7 +40,10 @@ def _expected(module: nn.Module, head: str, images: torch.Tensor) -> torch.Tenso
     return met[0].flatten(1)
 
 
-def test_features_are_what_the_head_is_given_and_are_found_again(small: Path) -> None:
+def test_features_are_what_the_head_is_given_and_are_found_again(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     model = build("zoo_tiny", classes=4)
     found, _, images = _look(model, small)
     expected = _expected(model.module, "fc", images)
