@@ -61,3 +61,11 @@ def test_published_accuracies() -> None:
     assert prior_of("torchvision/resnet18.IMAGENET1K_V1") == pytest.approx(0.69758)
     assert prior_of("zoo_tiny.strokes") is None
     assert rank_models([], np.ones(3)) == []
+
+
+def test_many_candidates_take_no_more_memory_than_two() -> None:
+    """Mistakes are added at each corner of what is drawn together: of all candidates at once these would be 4^16."""
+    ranked = rank_models([Candidate(right(0.5 + k / 40), right(0.5), 0.7) for k in range(16)], np.ones(400))
+    assert [r.index for r in ranked] == list(range(15, -1, -1))
+    assert ranked[0].place == 1
+    assert ranked[-1].place > 1

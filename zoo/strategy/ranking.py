@@ -22,10 +22,10 @@ from importlib import resources
 
 import numpy as np
 
-from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, resample
+from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, Place, places, resample
 from zoo.strategy.scores.truth import Floats
 
-__all__ = ["Candidate", "Ranked", "prior_of", "rank_models"]
+__all__ = ["Candidate", "prior_of", "rank_models"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,6 @@ class Candidate:
     probe: Floats
     knn: Floats
     prior: float | None
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One candidate's place. index: its number as given. score: in log-odds over the mean of the candidates; in the
-    units of the values where these have no bounds. place: from 1; candidates that share one are tied, for the interval
-    of their difference from the first of them holds 0."""
-
-    index: int
-    score: float
-    interval: Interval
-    place: int
-    tied: bool
 
 
 @cache
@@ -66,35 +53,35 @@ def prior_of(weights: str) -> float | None:
 
 def rank_models(
     candidates: Sequence[Candidate], weights: Floats, *, bounds: Bounds = (0, 1), level: float = LEVEL, seed: int = 0
-) -> list[Ranked]:
-    """Best first. weights (N,): of the images in a score. bounds: of what a prediction is worth (`Truth.bounds`).
+) -> list[Place]:
+    """Best first; scores in log-odds over the mean of the candidates, in the units of the values where these have no
+    bounds. weights (N,): of the images in a score. bounds: of what a prediction is worth (`Truth.bounds`).
 
-    Intervals and ties come from drawing images again, the same ones for all candidates; the prior is taken as it is.
+    Intervals and ties come from drawing images again, two candidates at a time; the prior is taken as it is.
     """
     if not candidates:
         return []
-    columns = np.stack([column for c in candidates for column in (c.probe, c.knn)], 1)
-    draws = resample(columns, weights, bounds=bounds, share=LEARNED, seed=seed)
     images = int(np.count_nonzero(weights))
-    mean = np.average(columns, axis=0, weights=weights)[None]
     prior = _prior(candidates, bounded=bounds is not None)
-    scores = _scores(mean, prior, images, bounds)[0]
-    drawn = _scores(draws, prior, images, bounds)
 
-    order = sorted(range(len(candidates)), key=lambda i: -scores[i])
-    places: list[int] = []
-    leader = order[0]
-    for position, i in enumerate(order):
-        apart = Interval.of(drawn[:, leader] - drawn[:, i], level)
-        if i == leader or apart.holds(0):
-            places.append(places[-1] if places else 1)
-        else:
-            leader = i
-            places.append(position + 1)
-    return [
-        Ranked(i, float(scores[i]), Interval.of(drawn[:, i], level), place, places.count(place) > 1)
-        for i, place in zip(order, places, strict=True)
-    ]
+    def parts(means: Floats) -> Floats:
+        return _log_odds(means, images) if bounds is not None else means
+
+    def drawn(*numbers: int) -> Floats:
+        """(B, M): what each of these scores before the mean of all is taken off, the same images drawn for all."""
+        columns = np.stack([c for i in numbers for c in (candidates[i].probe, candidates[i].knn)], 1)
+        draws = parts(resample(columns, weights, bounds=bounds, share=LEARNED, seed=seed))
+        return np.asarray((draws[:, 0::2] + draws[:, 1::2] + prior[list(numbers)]) / 3)
+
+    def apart(one: int, other: int) -> Interval:
+        both = drawn(one, other)
+        return Interval.of(both[:, 0] - both[:, 1], level)
+
+    means = np.array([[np.average(v, weights=weights) for v in (c.probe, c.knn)] for c in candidates])
+    shown = parts(means).sum(1)
+    scores = (shown - shown.mean() + prior) / 3
+    centre = float(shown.mean()) / 3
+    return places(scores.tolist(), apart, lambda i: Interval.of(drawn(i)[:, 0] - centre, level))
 
 
 def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
@@ -104,18 +91,6 @@ def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
         return np.zeros(len(candidates))
     odds = np.array([_log_odds(np.array(c.prior), 50_000) if c.prior is not None else 0.0 for c in candidates])
     return np.asarray(np.where(known, odds - odds[known].mean(), 0.0), np.float64)
-
-
-def _scores(means: Floats, prior: Floats, images: int, bounds: Bounds) -> Floats:
-    """(B, M) of means (B, 2M): probe and kNN of each candidate in turn."""
-    values = _log_odds(means, images) if bounds is not None else means
-    probe, knn = values[:, 0::2], values[:, 1::2]
-    parts = [
-        probe - probe.mean(1, keepdims=True),
-        knn - knn.mean(1, keepdims=True),
-        np.broadcast_to(prior, probe.shape),
-    ]
-    return np.asarray(np.mean(parts, axis=0))
 
 
 def _log_odds(share: Floats, images: int) -> Floats:

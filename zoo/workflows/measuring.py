@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -164,12 +163,6 @@ def _truth(data: Data, sample: Sample) -> Truth:
     )
 
 
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        yield
-
-
 def _measure(
     name: str, base: Recipe, data: Data, sample: Sample, left: float | None, say: Callable[[str], None]
 ) -> Measured:
@@ -193,7 +186,7 @@ def _measure(
             raise _TooLong(f"it would take {expected:.0f} s of the {max(left, 0):.0f} s that are left")
     pretrained = look(model, seen.data.train, sample.places, random=False, **shared)
     kind = _kind(model.module)
-    with _same_randomness():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         bare = build_model(recipe, data, with_weights=False)
         random = look(bare, seen.data.train, sample.places, random=True, **shared)

@@ -15,8 +15,7 @@ from zoo.errors import writing
 from zoo.files import write_json
 from zoo.run import Run, fresh_folder
 from zoo.strategy.decide import Decision, Evidence
-from zoo.strategy.ranking import Ranked
-from zoo.strategy.scores import HeldOut, LearningCurve, Scores
+from zoo.strategy.scores import HeldOut, LearningCurve, Place, Scores
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR
 from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
 
@@ -92,7 +91,7 @@ class Recommendation:
     task: str
     sample: Sample
     measured: tuple[Measured, ...]
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[Place, ...]
     decisions: tuple[Decision, ...]
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]

@@ -13,7 +13,7 @@ same set, that is not all that is uncertain: draw LEARNED, a share of the images
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -29,6 +29,7 @@ __all__ = [
     "Place",
     "difference_interval",
     "mean_interval",
+    "places",
     "rank",
     "resample",
 ]
@@ -110,34 +111,39 @@ def rank(
     level: float = LEVEL,
     seed: int = 0,
 ) -> list[Place]:
-    """Candidates, each the values (N,) of the same images, best mean first.
+    """Candidates, each the values (N,) of the same images, best mean first, with `places`."""
 
-    A candidate shares the place of the best one above it whose difference from it has an interval that holds 0;
-    otherwise it begins a place. Ties are with the first of a place, not along a chain of neighbours.
+    def apart(one: int, other: int) -> Interval:
+        return difference_interval(
+            candidates[one], candidates[other], weights, bounds=bounds, share=share, level=level, seed=seed
+        )
+
+    def around(one: int) -> Interval:
+        return mean_interval(candidates[one], weights, bounds=bounds, share=share, level=level, seed=seed)
+
+    return places([float(np.average(values, weights=weights)) for values in candidates], apart, around)
+
+
+def places(
+    scores: Sequence[float], apart: Callable[[int, int], Interval], around: Callable[[int], Interval]
+) -> list[Place]:
+    """Candidates by their numbers, best score first.
+
+    apart(i, j): of the score of i less that of j. around(i): of the score of i. A candidate shares the place of the
+    best one above it whose difference from it has an interval that holds 0; otherwise it begins a place. Ties are with
+    the first of a place, not along a chain of neighbours.
     """
-    scores = [float(np.average(values, weights=weights)) for values in candidates]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    leaders: list[int] = []
-    places: list[int] = []
+    given: list[int] = []
+    leader = -1
     for position, i in enumerate(order):
-        leader = leaders[-1] if leaders else i
-        apart = difference_interval(
-            candidates[leader], candidates[i], weights, bounds=bounds, share=share, level=level, seed=seed
-        )
-        if not leaders or not apart.holds(0):
-            leaders.append(i)
-            places.append(position + 1)
+        if position and apart(leader, i).holds(0):
+            given.append(given[-1])
         else:
-            places.append(places[-1])
+            leader = i
+            given.append(position + 1)
     return [
-        Place(
-            index=i,
-            score=scores[i],
-            interval=mean_interval(candidates[i], weights, bounds=bounds, share=share, level=level, seed=seed),
-            place=place,
-            tied=places.count(place) > 1,
-        )
-        for i, place in zip(order, places, strict=True)
+        Place(i, scores[i], around(i), place, given.count(place) > 1) for i, place in zip(order, given, strict=True)
     ]
 
 
