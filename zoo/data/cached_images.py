@@ -33,7 +33,7 @@ from zoo.data.decode import Choose, UnreadableImage
 from zoo.data.file_source import FileSource
 from zoo.data.image_store import Decoded, ImageStore
 from zoo.data.levels import Extent
-from zoo.data.source import ImageSource, Subset, Targets
+from zoo.data.source import ImageSource, Subset, Targets, Wrapped
 from zoo.data.strings import StringTable
 from zoo.preprocess import Levels, Preprocess
 from zoo.processes import cores
@@ -66,35 +66,18 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True)
-class CachedSource:
+class CachedSource(Wrapped):
     """`source` with `kept` images of `view` in the place of decoding; what is not kept is decoded, to the same pixels.
 
     With a `Fit`, other views than it are read from `source`. With a `Reduced`, all are views of the reduced image.
     """
 
-    source: ImageSource
     view: Fit | Reduced
     kept: Kept
 
     @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.source.classes
-
-    @property
-    def channels(self) -> int:
-        return self.source.channels
-
-    @property
     def targets(self) -> Targets:
         return self.source.targets
-
-    @property
-    def in_memory(self) -> bool:
-        return self.source.in_memory
 
     @property
     def shards(self) -> Indices | None:
@@ -107,10 +90,6 @@ class CachedSource:
     @property
     def names(self) -> StringTable:
         return self.source.names
-
-    @property
-    def skip_unreadable(self) -> bool:
-        return self.source.skip_unreadable
 
     def __len__(self) -> int:
         return len(self.source)

@@ -15,7 +15,18 @@ from zoo.data.strings import StringTable
 from zoo.preprocess import Levels
 from zoo.tasks import TaskName
 
-__all__ = ["PARTS", "TRAIN_NAMES", "VAL_NAMES", "BadFile", "Data", "ImageSource", "Subset", "Targets", "flips_safe"]
+__all__ = [
+    "PARTS",
+    "TRAIN_NAMES",
+    "VAL_NAMES",
+    "BadFile",
+    "Data",
+    "ImageSource",
+    "Subset",
+    "Targets",
+    "Wrapped",
+    "flips_safe",
+]
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -99,11 +110,10 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Subset:
-    """The images of `source` at `indices`, in that order."""
+class Wrapped:
+    """What stays as it is in `source` when its images are chosen from or read in another way."""
 
     source: ImageSource
-    indices: Indices
 
     @property
     def name(self) -> str:
@@ -118,12 +128,23 @@ class Subset:
         return self.source.channels
 
     @property
-    def targets(self) -> Targets:
-        return self.source.targets[self.indices]
-
-    @property
     def in_memory(self) -> bool:
         return self.source.in_memory
+
+    @property
+    def skip_unreadable(self) -> bool:
+        return self.source.skip_unreadable
+
+
+@dataclass(frozen=True)
+class Subset(Wrapped):
+    """The images of `source` at `indices`, in that order."""
+
+    indices: Indices
+
+    @property
+    def targets(self) -> Targets:
+        return self.source.targets[self.indices]
 
     @property
     def shards(self) -> Indices | None:
@@ -138,10 +159,6 @@ class Subset:
     @property
     def names(self) -> StringTable:
         return self.source.names.take(self.indices)
-
-    @property
-    def skip_unreadable(self) -> bool:
-        return self.source.skip_unreadable
 
     def __len__(self) -> int:
         return len(self.indices)
