@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from zoo.imports import at_once
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -93,7 +95,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    with at_once():
+        value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from zoo.data import open_data, open_eval
+from zoo.data.file_source import Files
 from zoo.data.source import flips_safe
 from zoo.errors import DataError, UsageError
 
@@ -361,3 +362,45 @@ def test_digits_serve_every_task(task, classes, shape):
         assert digit is None or digit == (target.argmax() if task == "multi-label" else target[0])
     source, _ = open_eval("digits", classes, task=task)
     assert source.targets.tolist() == data.val.targets.tolist()
+
+
+def test_files_found_sound_are_not_read_again_until_they_change(make_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("zoo.data.verify._WORTH_KEEPING", 1)
+    root = make_folder("set", {"a": 4, "b": 4})
+    read = []
+    check = Files.check
+
+    def counted(self, index, **asked):
+        read.append(Path(self.where(index)).name)
+        return check(self, index, **asked)
+
+    monkeypatch.setattr(Files, "check", counted)
+    open_data(str(root))
+    assert len(read) == 8
+    read.clear()
+    open_data(str(root))
+    assert read == []
+
+    changed = sorted((root / "a").iterdir())[1]
+    contents = changed.read_bytes()
+    changed.write_bytes(contents[: len(contents) // 2])
+    times = changed.stat()
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(DataError, match=changed.name):
+        open_data(str(root))
+    assert read == [changed.name]
+    read.clear()
+    with pytest.raises(DataError, match=changed.name):  # what is bad is not remembered as sound
+        open_data(str(root))
+    assert read == [changed.name]
+
+    changed.write_bytes(contents)
+    read.clear()
+    open_data(str(root), channels=1)  # another model reads other channels
+    assert len(read) == 8
+    for file in (tmp_path / "cache" / "verified").iterdir():
+        file.write_bytes(b"damaged")
+    read.clear()
+    open_data(str(root))
+    assert len(read) == 8

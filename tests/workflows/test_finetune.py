@@ -180,6 +180,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monke
             save_checkpoint(self, tensors, values)
 
     monkeypatch.setattr(Run, "save_checkpoint", limited)
+    monkeypatch.setattr("zoo.workflows.saving._APART", 0.0)
     with pytest.raises(TrainingError, match="no space left to write"):
         finetune("zoo_tiny", data=small, epochs=3, output_dir="full", progress=False)
     monkeypatch.setattr(Run, "save_checkpoint", save_checkpoint)
@@ -188,6 +189,37 @@ def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monke
     assert not list(run.path.rglob("*.tmp"))
     assert json.loads(run.checkpoint()[1]["zoo"])["epoch"] == 1
     assert resume("full", progress=False).status == "finished"
+
+
+def test_epochs_shorter_than_their_files_are_written_together(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"data": small, "epochs": 4, "progress": False}
+    monkeypatch.setattr("zoo.workflows.saving._APART", 0.0)
+    each = finetune("zoo_tiny", output_dir="each", **options)
+
+    saves = []
+    save_checkpoint = Run.save_checkpoint
+
+    def counted(self: Run, tensors: Any, values: Any) -> None:
+        saves.append(json.loads(values["zoo"])["epoch"])
+        save_checkpoint(self, tensors, values)
+
+    monkeypatch.setattr(Run, "save_checkpoint", counted)
+    monkeypatch.setattr("zoo.workflows.saving._APART", 1e9)
+    together = finetune("zoo_tiny", output_dir="together", **options)
+    assert saves == [0, 4]
+    assert same(each.weights(), together.weights())
+    assert same(each.checkpoint()[0], together.checkpoint()[0])
+    assert each.info()["best"] == together.info()["best"]
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="keeps the 3 finished"):
+        finetune("zoo_tiny", output_dir="stopped", on_epoch=stop, **options)
+    stopped = Run.open("stopped")
+    assert json.loads(stopped.checkpoint()[1]["zoo"])["epoch"] == len(stopped.metrics()) == 3
+    assert same(resume("stopped", progress=False).weights(), each.weights())
 
 
 def test_mixed_precision_is_recorded_and_used(small: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -13,7 +15,7 @@ import typer
 from zoo import __version__, processes
 from zoo.errors import TrainingError, ZooError, no_space
 
-__all__ = ["app", "main"]
+__all__ = ["app", "command", "main"]
 
 app = typer.Typer(
     name="zoo",
@@ -112,6 +114,20 @@ def main() -> NoReturn:
         sys.stderr.flush()
         os._exit(number)
     sys.exit(number)
+
+
+def command() -> NoReturn:
+    """`zoo` as a process of its own, which ends with its work: to free torch, object by object, takes a second."""
+    try:
+        main()
+    except SystemExit as e:
+        threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
+        atexit._run_exitfuncs()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(e.code if isinstance(e.code, int) else 0)
 
 
 def _parser_error(error: Exception) -> int:

@@ -10,6 +10,7 @@ import typer
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.cli.numbers import number_or_auto
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.workflows.bench import Bench
@@ -59,9 +60,10 @@ def bench(
 
     In a pipe: name and value a line, times in milliseconds.
     """
-    from zoo.recipe import parse_assignments
-    from zoo.workflows.bench import bench as run_bench
-    from zoo.workflows.settle import Options
+    with at_once():
+        from zoo.recipe import parse_assignments
+        from zoo.workflows.bench import bench as run_bench
+        from zoo.workflows.settle import Options
 
     options = Options(
         data=data, img_size=img_size, in_chans=in_chans, weights=weights, freeze=freeze, recipe=recipe,

@@ -9,6 +9,7 @@ import typer
 
 from zoo import output
 from zoo.errors import UsageError
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.metrics import ClassScore, Evaluation, MultiLabelEvaluation, RegressionEvaluation, SingleLabelEvaluation
@@ -54,8 +55,9 @@ def evaluate(
     In a pipe: metric and value on a line each, then lines that begin with class, label or target, with the columns of
     the CSV.
     """
-    from zoo.data import Columns
-    from zoo.workflows.evaluate import evaluate as run_evaluate
+    with at_once():
+        from zoo.data import Columns
+        from zoo.workflows.evaluate import evaluate as run_evaluate
 
     found = run_evaluate(
         run,

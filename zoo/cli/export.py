@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo import output
+from zoo.imports import at_once
 
 __all__ = ["export"]
 
@@ -28,7 +29,8 @@ def export(
 
     Prints the files with their sizes; in a pipe path and bytes, tab-separated. A former export in DIR is replaced.
     """
-    from zoo.workflows.export import export as run_export
+    with at_once():
+        from zoo.workflows.export import export as run_export
 
     done = run_export(run, format, output_dir)
     rows = [(done.folder / name, size) for name, size in done.files]

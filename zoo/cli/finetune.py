@@ -12,6 +12,7 @@ from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.cli.numbers import number_or_auto
 from zoo.errors import UsageError
+from zoo.imports import at_once
 
 __all__ = ["finetune"]
 
@@ -218,11 +219,12 @@ def finetune(
         if not is_launched(processes):
             raise typer.Exit(launch(sys.argv[1:], processes))
 
-    from zoo.recipe import dump, parse_assignments
-    from zoo.workflows.finetune import finetune as run_finetune
-    from zoo.workflows.finetune import prepare, resume_or_none, settle
-    from zoo.workflows.finetune import resume as run_resume
-    from zoo.workflows.settle import Options
+    with at_once():
+        from zoo.recipe import dump, parse_assignments
+        from zoo.workflows.finetune import finetune as run_finetune
+        from zoo.workflows.finetune import prepare, resume_or_none, settle
+        from zoo.workflows.finetune import resume as run_resume
+        from zoo.workflows.settle import Options
 
     options = Options(
         task=task, data=data, val=val, image_column=image_column, label_column=label_column or None,

@@ -12,6 +12,7 @@ from zoo import output
 from zoo.cli.completion import complete_model_or_file
 from zoo.cli.inspect_file import print_facts, show_file, show_tensors, size
 from zoo.errors import UsageError
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.workflows.inspect import ModelSummary
@@ -62,7 +63,8 @@ def inspect_model(
         show_file(inspect_file(model, params=params), tensors=params is not None, as_json=as_json)
         return
 
-    from zoo.workflows.inspect import inspect
+    with at_once():
+        from zoo.workflows.inspect import inspect
 
     summary = inspect(
         model,

@@ -13,6 +13,7 @@ import typer
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.cli.numbers import number_or_auto
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.workflows.lr_find import LrFinding
@@ -73,9 +74,10 @@ def lr_find(
 
     In a pipe: a line for each update, with rate, loss and smoothed loss.
     """
-    from zoo.recipe import parse_assignments
-    from zoo.workflows.lr_find import lr_find as run_lr_find
-    from zoo.workflows.settle import Options
+    with at_once():
+        from zoo.recipe import parse_assignments
+        from zoo.workflows.lr_find import lr_find as run_lr_find
+        from zoo.workflows.settle import Options
 
     options = Options(
         data=data, task=task, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze, recipe=recipe,

@@ -13,6 +13,7 @@ import typer
 
 from zoo import output
 from zoo.errors import DataError, UsageError
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.data import BadFile
@@ -46,7 +47,8 @@ def predict(
 
     A file that cannot be read is reported on stderr and left out; the exit code is then 3.
     """
-    from zoo.workflows.predict import predict as run_predict
+    with at_once():
+        from zoo.workflows.predict import predict as run_predict
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other", "choose one")

@@ -13,6 +13,7 @@ import typer
 from zoo import output
 from zoo.cli.completion import complete_model
 from zoo.errors import UsageError
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.strategy.decide import Decision
@@ -62,8 +63,9 @@ def recommend(
 
     In a pipe: a line for each model, best first, with its place, scores, similarity and cost.
     """
-    from zoo.catalog.search import parse_count
-    from zoo.workflows.recommend import recommend as run
+    with at_once():
+        from zoo.catalog.search import parse_count
+        from zoo.workflows.recommend import recommend as run
 
     if top < 1:
         raise UsageError(f"--top {top}", "give 1 or more")
@@ -100,7 +102,8 @@ def quadrant(
 
     In a pipe: a line each of what was measured, name and value.
     """
-    from zoo.workflows.measuring import measure_models
+    with at_once():
+        from zoo.workflows.measuring import measure_models
 
     options = _options(data, val, task, in_chans, img_size, weights, seed, device)
     found = measure_models([model], **options)

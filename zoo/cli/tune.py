@@ -12,6 +12,7 @@ import typer
 
 from zoo import output
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.imports import at_once
 
 if TYPE_CHECKING:
     from zoo.workflows.tune import Search
@@ -62,9 +63,10 @@ def tune(
 
     In a pipe: a line for each trial, with number, state, value, run, and the searched values in the order of FILE.
     """
-    from zoo.recipe import parse_assignments
-    from zoo.workflows.settle import Options
-    from zoo.workflows.tune import tune as run_tune
+    with at_once():
+        from zoo.recipe import parse_assignments
+        from zoo.workflows.settle import Options
+        from zoo.workflows.tune import tune as run_tune
 
     options = Options(data=data, settings=parse_assignments(assignments or []), seed=seed, device=device)
     found = run_tune(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
-from zoo.training.loading import same_threads, threads
+from zoo.training.loading import ONE_THREAD, same_threads, threads
 from zoo.training.prefix import Prefix
 
 __all__ = ["CONVEX", "MOST_BYTES", "SolvedHead", "solve_head", "why_not_linear"]
@@ -47,8 +47,6 @@ _DECADES = tuple(10.0**-e for e in range(6))
 # float64 up to so many numbers of features, and five parts in turn up to so many products in a pass.
 _DOUBLE, _FIVE_PARTS = 500_000, 100_000_000
 _PARTS = 5
-# Products in a pass up to which threads take longer to meet than one takes alone, on cores that others use, too.
-_ONE_THREAD = 20_000_000
 # Axes up to which finding them costs less than it saves; of them those whose variance is nothing are left out.
 _FEW_AXES, _NULL = 2048, 1e-10
 # What a step must gain, of the loss that knows nothing: while penalties are compared, and in the answer.
@@ -113,7 +111,7 @@ def solve_head(features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, s
     """
     start = time.perf_counter()
     rows, columns = features.shape
-    if rows * columns * outputs <= _ONE_THREAD:
+    if rows * columns * outputs <= ONE_THREAD:
         threads(1)
     dtype = torch.float64 if rows * columns <= _DOUBLE else torch.float32
     scaled, scaling = _standardised(features, dtype)

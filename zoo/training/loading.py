@@ -11,8 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "layouts", "race_layouts", "same_threads", "threads"]
+__all__ = ["ONE_THREAD", "Layout", "layouts", "race_layouts", "same_threads", "threads"]
 
+# Products of a linear layer's pass up to which threads take longer to meet than one takes alone, on cores that others
+# use, too.
+ONE_THREAD = 20_000_000
 # Batches before the clock starts (workers begin with two each), seconds and batches that are timed, and in all.
 _WARM = 2
 _ARM_SECONDS = 0.3

@@ -48,7 +48,8 @@ class Prefix:
     """The frozen modules that a network's forward pass begins with.
 
     gives: path of each → what it returns, with `_Rows` in place of tensors. end: path of the module whose output the
-    features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W).
+    features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W). last:
+    whether what that module gives for them is the network's output, so that it is called by itself.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class Prefix:
     before: bool
     shape: tuple[int, ...]
     image: tuple[int, int, int]
+    last: bool = False
 
     @property
     def numbers(self) -> int:
@@ -68,14 +70,18 @@ class Prefix:
         if not all(isinstance(given, _Rows) for given in self.gives.values()):
             return None
         gives = [[path, list(given.shape)] for path, given in self.gives.items()]
-        return {"gives": gives, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image}
+        return {
+            "gives": gives, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image,
+            "last": self.last,
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> Prefix:
         """What `to_dict` said of a network of the same structure. Raises KeyError, TypeError or ValueError."""
         gives = {path: _Rows(tuple(shape)) for path, shape in values["gives"]}
         channels, height, width = values["image"]
-        return cls(module, gives, values["end"], values["before"], tuple(values["shape"]), (channels, height, width))
+        shape, image = tuple(values["shape"]), (channels, height, width)
+        return cls(module, gives, values["end"], values["before"], shape, image, bool(values["last"]))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -109,6 +115,8 @@ class Prefix:
         through: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
         """
         module = module or self.module
+        if self.last and through is None:
+            return module.get_submodule(self.end)(features)
         with self._standing_in(module, features):
             return (through or module)(features.new_zeros(()).expand(len(features), *self.image))
 
@@ -144,7 +152,7 @@ def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor
     (connections that skip the boundary), or if dropout falls inside the prefix. Of two places to part, the one with
     fewer numbers. Modes, buffers and the random state come out as they went in; gradients are not touched.
     """
-    gives, entry = _trace(module, frozen_modules, images)
+    gives, entry, alone = _trace(module, frozen_modules, images)
     if not gives:
         return None
     image = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
@@ -154,17 +162,20 @@ def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor
     if entry is not None:
         # Where both are as many, a layer that takes a vector is the better place: it may be all that is left.
         first = len(entry[1]) == 1
-        places.insert(0 if first else 1, Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image))
+        own = Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image, last=alone)
+        places.insert(0 if first else 1, own)
     return next((p for p in sorted(places, key=lambda p: p.numbers) if _holds(p, images)), None)
 
 
 def _trace(
     module: nn.Module, frozen: Sequence[str], images: Tensor
-) -> tuple[dict[str, Any], tuple[str, tuple[int, ...]] | None]:
-    """What the frozen modules of the prefix give, by path in the order of their calls, and the first layer behind them
-    that learns, with the shape of a row of its input (None if it takes anything but one tensor)."""
+) -> tuple[dict[str, Any], tuple[str, tuple[int, ...]] | None, bool]:
+    """What the frozen modules of the prefix give, by path in the order of their calls, the first layer behind them
+    that learns, with the shape of a row of its input (None if it takes anything but one tensor), and whether what that
+    layer gives is the network's output."""
     made: list[tuple[str, Any]] = []
     entries: list[tuple[str, Any, Any]] = []
+    given: dict[str, Any] = {}
     hooks = [
         module.get_submodule(path).register_forward_hook(lambda _, __, output, path=path: made.append((path, output)))
         for path in frozen
@@ -176,9 +187,10 @@ def _trace(
                     lambda _, args, named, path=path: entries.append((path, args, named)), with_kwargs=True
                 )
             )
+            hooks.append(part.register_forward_hook(lambda _, __, output, path=path: given.update({path: output})))
     try:
         with evaluating(module), torch.enable_grad():
-            module(images)
+            outcome = module(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -190,11 +202,13 @@ def _trace(
         if not any(_has_rows(t, len(images)) for t in tensors):
             continue  # a table of positions: it runs as always
         if path in gives:
-            return {}, None  # called twice: one answer does not serve both
+            return {}, None, False  # called twice: one answer does not serve both
         gives[path] = pytree.tree_map_only(
             Tensor, lambda t: _Rows(tuple(t.shape[1:])) if _has_rows(t, len(images)) else t.detach(), output
         )
-    return gives, _entry(*entries[0], len(images)) if entries else None
+    if not entries:
+        return gives, None, False
+    return gives, _entry(*entries[0], len(images)), len(entries) == 1 and given[entries[0][0]] is outcome
 
 
 def _entry(path: str, args: tuple[Any, ...], named: Any, images: int) -> tuple[str, tuple[int, ...]] | None:

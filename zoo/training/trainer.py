@@ -220,6 +220,8 @@ class Trainer:
 
     def _forward(self, images: Tensor) -> Any:
         """The model's output for images, or for what is kept of them."""
+        if self.prefix is not None and self.prefix.last and processes.count() == 1:
+            return self.prefix.rest(images, self.module).float()  # as the engine gives it
         if self.prefix is not None:
             return self.prefix.rest(images, self.module, through=self._model)
         return (self.compiled or self._model)(self.normalize(images))

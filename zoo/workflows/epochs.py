@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -15,11 +14,12 @@ from zoo.files import uninterrupted
 from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
 from zoo.training.distributed import agree, gather_lists, translated
-from zoo.training.trainer import EpochStats, Trainer
+from zoo.training.trainer import EpochStats
 from zoo.workflows import journal, memory, solving, transfer
 from zoo.workflows.image_cache import keep_images
 from zoo.workflows.keeping import keep
 from zoo.workflows.prepared import Prepared
+from zoo.workflows.saving import Saving
 from zoo.workflows.transfer import Outcome
 
 __all__ = ["OnEpoch", "train", "when"]
@@ -58,27 +58,31 @@ def train(
     recipe, trainer = prepared.recipe, prepared.trainer
     epochs, monitor = prepared.epochs, recipe.train.monitor
     state = _Progress(best, run.metrics())
+    saving = Saving(run, prepared)
     start = time.perf_counter()
     try:
         with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as shown:
             memory.watch(run, prepared, shown.say)
             prepared = keep_images(prepared, shown.say)
             if first is None:
-                _start(run, prepared, state, shown)
+                _start(run, prepared, state, shown, saving)
             prepared = keep(prepared, shown.say)
             trainer.shard()
-            for epoch in range(first or 0, epochs):
-                if _out_of_patience(epoch, state.best, recipe.train.patience):
-                    shown.say(
-                        f"no better {monitor} for {recipe.train.patience} epochs: stopped before epoch {epoch + 1}"
-                    )
-                    run.update(stopped_early=True)
-                    break
-                row, improved = _epoch(run, prepared, epoch, state, shown)
-                shown.epoch(row, best=improved)
-                _say_unreadable(run, prepared, state, shown)
-                if on_epoch is not None:
-                    on_epoch(row)
+            try:
+                for epoch in range(first or 0, epochs):
+                    if _out_of_patience(epoch, state.best, recipe.train.patience):
+                        shown.say(
+                            f"no better {monitor} for {recipe.train.patience} epochs: stopped before epoch {epoch + 1}"
+                        )
+                        run.update(stopped_early=True)
+                        break
+                    row, improved = _epoch(run, prepared, epoch, state, shown, saving)
+                    shown.epoch(row, best=improved)
+                    _say_unreadable(run, prepared, state, shown)
+                    if on_epoch is not None:
+                        on_epoch(row)
+            finally:
+                saving.flush()
             if state.best is not None:
                 state.best, state.outcome = transfer.finish(run, prepared, state.best, shown.say)
             seconds = time.perf_counter() - start
@@ -105,17 +109,15 @@ def train(
     return run
 
 
-def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress) -> None:
+def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress, saving: Saving) -> None:
     """What comes before the first epoch. A head that learned first counts as epoch 0: later ones must be better."""
     outcome = transfer.begin(run, prepared, shown.say)
     if outcome is not None and math.isfinite(outcome.values["loss"]):
         row = {"epoch": 0, **{f"val_{name}": value for name, value in outcome.values.items()}}
         state.best = _entry(row, prepared.recipe.train.monitor, None)
         state.outcome = outcome
-        run.save_weights(prepared.trainer.weights())
-        run.update(best=state.best)
-    if not prepared.solves:  # a head that is solved in a second is begun anew
-        _save_checkpoint(run, prepared.trainer, epoch=0, best=state.best)
+    # A head that is solved in a second is begun anew.
+    saving.start(state.best, weights=state.best is not None, checkpoint=not prepared.solves)
 
 
 def when(best: dict[str, Any]) -> str:
@@ -124,7 +126,7 @@ def when(best: dict[str, Any]) -> str:
 
 
 def _epoch(
-    run: Run, prepared: Prepared, epoch: int, state: _Progress, shown: TrainingProgress
+    run: Run, prepared: Prepared, epoch: int, state: _Progress, shown: TrainingProgress, saving: Saving
 ) -> tuple[dict[str, Any], bool]:
     """Learn, validate and write; the row of metrics.jsonl, and whether the epoch is the best so far."""
     recipe, trainer = prepared.recipe, prepared.trainer
@@ -144,10 +146,7 @@ def _epoch(
         if improved:
             state.best = _entry(row, monitor, state.best)
             state.outcome = outcome
-            run.save_weights(trainer.weights())
-        run.write_metrics(state.rows)
-        _save_checkpoint(run, trainer, epoch=epoch + 1, best=state.best)
-        run.update(epochs_done=epoch + 1, best=state.best)
+        saving.epoch(epoch + 1, state.rows, state.best, improved=improved)
     return row, improved
 
 
@@ -213,9 +212,3 @@ def _row(epoch: int, stats: EpochStats, measured: dict[str, float], rates: dict[
         "seconds": stats.seconds,
         "skipped_updates": stats.skipped_updates,
     }
-
-
-def _save_checkpoint(run: Run, trainer: Trainer, *, epoch: int, best: dict[str, Any] | None) -> None:
-    """Everything that resuming needs, behind `epoch` finished epochs."""
-    state = {"epoch": epoch, "best": best, "trainer": trainer.values()}
-    run.save_checkpoint(trainer.tensors(), {"zoo": json.dumps(state)})

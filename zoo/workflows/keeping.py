@@ -32,6 +32,7 @@ from zoo.training.distributed import agree
 from zoo.training.feature_store import FeatureStore, Kept, image_key, store_key
 from zoo.training.inference import Normalize
 from zoo.training.kept_features import FeatureBatches, Keeping, compute
+from zoo.training.loading import ONE_THREAD, threads
 from zoo.training.prefix import Prefix
 from zoo.training.stores import clear_stores, stores_folder
 from zoo.workflows.prepared import Prepared
@@ -151,6 +152,9 @@ def keep(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
     channels_last = keeping.channels_last
     targets = [torch.from_numpy(s.targets) for s in (data.train, data.val)]
     trainer.prefix = keeping.prefix
+    products = int(recipe.data.batch_size) * keeping.prefix.numbers * len(data.classes)
+    if keeping.prefix.last and products <= ONE_THREAD:
+        threads(1)
     return replace(
         prepared,
         train=FeatureBatches(images, [rows.kept(keys) for keys in views], targets[0], channels_last=channels_last),
