@@ -1,6 +1,6 @@
-"""The pretrained models that the study starts from: zoo_tiny's architecture, each trained on something else.
+"""The pretrained models that the studies start from: zoo_tiny's architecture and three others, trained on something else.
 
-python benchmarks/strategy/sources.py FOLDER      # about ten minutes on one core; what is there already is kept
+python benchmarks/strategy/sources.py FOLDER      # twenty minutes on one core; what is there already is kept
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import time
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from pictures import FAMILIES
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from zoo.models.builtin.pretrain import build, normalise
+from zoo.models.builtin import BUILTIN
+from zoo.models.builtin.pretrain import build
 
 # Source → families whose classes it learns to tell apart, all together. strokes: zoo_tiny as it is shipped.
 LEARNED = {"shapes": ("shapes", "outlines"), "textures": ("gratings", "grains"), "digits 0-4": ("digits 0-4",)}
 STEPS = {"shapes": 2500, "textures": 1500, "digits 0-4": 600}
+# Other architectures, of 0.3 to 0.5 million parameters, and what they learn: for the study of rankings.
+OTHERS = dict.fromkeys(("test_resnet", "test_efficientnet", "test_byobnet"), ("shapes", "textures"))
 BATCH = 128
 
 
-def train(name: str, path: Path) -> None:
+def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
     """AdamW 2e-3 with warm-up and cosine; flips and shifts for the digits, which are few."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -35,7 +39,10 @@ def train(name: str, path: Path) -> None:
     else:
         makers = [(FAMILIES[f].classes, FAMILIES[f].make) for f in LEARNED[name]]
     total = sum(classes for classes, _ in makers)
-    model = build("zoo_tiny", total).train()
+    own = architecture == "zoo_tiny"
+    model = (build(architecture, total) if own else timm.create_model(architecture, num_classes=total)).train()
+    cfg = BUILTIN[architecture].pretrained_cfg if own else model.pretrained_cfg
+    mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     steps, right, begun = STEPS[name], 0.0, time.perf_counter()
     for step in range(steps):
@@ -51,15 +58,19 @@ def train(name: str, path: Path) -> None:
                 pixels = 255 - pixels
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         target = torch.from_numpy(labels) + sum(c for c, _ in makers[:number])
-        logits = model(normalise(images, "zoo_tiny"))
+        logits = model((images - mean) / std)
         loss = F.cross_entropy(logits, target, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         right = 0.98 * right + 0.02 * float((logits.argmax(1) == target).float().mean())
         if (step + 1) % 250 == 0:
-            print(f"{name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - begun:.0f} s", flush=True)
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("fc.")}
+            print(
+                f"{architecture}, {name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - begun:.0f} s",
+                flush=True,
+            )
+    head = model.pretrained_cfg["classifier"] + "."
+    kept = {k: v.contiguous() for k, v in model.state_dict().items() if not (own and k.startswith(head))}
     save_file(kept, path)
 
 
@@ -70,6 +81,11 @@ def main(folder: Path) -> None:
         path = folder / f"{name.replace(' ', '-')}.safetensors"
         if not path.exists():
             train(name, path)
+    for architecture, names in OTHERS.items():
+        for name in names:
+            path = folder / f"{architecture}-{name.replace(' ', '-')}.safetensors"
+            if not path.exists():
+                train(name, path, architecture)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from zoo.recipe import build, load_values
 from zoo.strategy.decide import Decision, Evidence, decide, table
-from zoo.strategy.scores import DataSize, Interval, NormShift, Similarity
+from zoo.strategy.scores import DataSize, Interval, Mirroring, NormShift, Similarity
 
 SIZES = {"few": (60, 6.0), "small": (600, 60.0), "medium": (50_000, 500.0), "large": (900_000, 900.0)}
 SIMILARITIES = {"similar": 0.8, "between": 0.4, "dissimilar": 0.1}
@@ -73,6 +74,16 @@ def test_a_shift_of_the_input_favours_the_first_layers() -> None:
 def test_mixup_begins_at_twenty_thousand_images() -> None:
     assert decide(evidence("medium", "similar", "none", "cnn", images=20_000)).changes["augment.mixup"] == 0.1
     assert "augment.mixup" not in decide(evidence("medium", "similar", "none", "cnn", images=19_999)).changes
+
+
+def test_flips_are_left_out_where_mirrored_images_are_mistaken() -> None:
+    case = evidence("small", "similar", "none", "cnn")
+    broken = Mirroring(0.9, 0.5, Interval(0.3, 0.5))
+    assert "augment.flips" not in decide(case).changes
+    assert "augment.flips" not in decide(replace(case, mirroring=Mirroring(0.9, 0.85, Interval(-0.1, 0.2)))).changes
+    decision = decide(replace(case, mirroring=broken))
+    assert decision.recipe == decide(case).recipe
+    assert build(load_values(decision.recipe), decision.changes).augment.flips == "off"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def _look(model: Model, folder: Path, **options: object) -> tuple[object, np.nda
     found = look(
         model, data.train, places, model.preprocess.with_size(32, 32), device=torch.device("cpu"), amp_dtype=None,
         workers=0, random=bool(options.get("random", False)), data="small",
+        mirrored=bool(options.get("mirrored", False)), watch=not options.get("mirrored", False),
     )  # fmt: skip
     loader = make_loader(
         data.train, preprocess=model.preprocess.with_size(32, 32), batch_size=64, train=False, augment=None, seed=0,
@@ -92,3 +93,15 @@ def test_a_network_without_batch_norm_has_no_shift(small: Path) -> None:
     found, places, _ = _look(build("test_vit", classes=4, weights="none", img_size=32), small)
     assert found.shift is None  # type: ignore[attr-defined]
     assert found.features.shape[0] == len(places)  # type: ignore[attr-defined]
+
+
+def test_mirrored_images_are_seen_mirrored(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    model = build("zoo_tiny", classes=4)
+    found, _, images = _look(model, small)
+    mirrored, _, _ = _look(model, small, mirrored=True)
+    expected = _expected(model.module, "fc", images.flip(3))
+    np.testing.assert_allclose(mirrored.features, expected.numpy(), atol=1e-4)  # type: ignore[attr-defined]
+    assert mirrored.shift is None  # type: ignore[attr-defined]
+    again, _, _ = _look(model, small)  # the one is not taken for the other
+    np.testing.assert_array_equal(again.features, found.features)  # type: ignore[attr-defined]

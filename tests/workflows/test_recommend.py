@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import zoo as api
 from zoo.errors import DataError, UsageError, WeightsError
@@ -116,6 +117,39 @@ def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path)
     assert options["settings"]["augment.name"] == "none"  # type: ignore[index]
     run = api.finetune("zoo_tiny", data=small, recipe="auto", epochs=1, progress=False)
     assert run.status == "finished"
+
+
+def _lines(root: Path, angles: tuple[int, int]) -> Path:
+    """40 images in two classes: lines at an angle, in degrees, anywhere."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        angle, (x, y) = np.radians(angles[number % 2] + rng.normal(0, 4)), rng.uniform(10, 22, 2)
+        image = Image.new("RGB", (32, 32), "black")
+        dx, dy = 14 * np.cos(angle), 14 * np.sin(angle)
+        ImageDraw.Draw(image).line([(x - dx, y - dy), (x + dx, y + dy)], fill="white", width=3)
+        folder = root / ("one", "two")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    return root
+
+
+def test_flips_that_change_the_class_are_found_and_left_out(tmp_path: Path) -> None:
+    leaning = _lines(tmp_path / "leaning", (45, 135))
+    found = measure_models(["zoo_tiny"], data=leaning, progress=False)
+    assert found.best.evidence.mirroring is not None
+    assert found.best.evidence.mirroring.mirrored < 0.3
+    assert found.decisions[0].changes["augment.flips"] == "off"
+    assert any("mirrored" in warning for warning in found.warnings)
+    assert found.to_dict()["models"][0]["mirroring"]["verdict"] == "breaks"
+    _, options = resolve_auto("zoo_tiny", Options(data=leaning, freeze="auto"), progress=False)
+    assert options["settings"]["augment.flips"] == "off"  # type: ignore[index]
+    asked = measure_models(["zoo_tiny"], data=leaning, settings={"augment.flips": "on"}, progress=False)
+    assert asked.best.evidence.mirroring is None
+
+    upright = measure_models(["zoo_tiny"], data=_lines(tmp_path / "upright", (0, 90)), progress=False)
+    assert upright.best.evidence.mirroring is not None
+    assert upright.best.evidence.mirroring.verdict == "keeps"
+    assert "augment.flips" not in upright.decisions[0].changes
 
 
 def test_freeze_auto_takes_the_plan_only(small: Path) -> None:

@@ -120,6 +120,9 @@ class DataSection(_Section):
 class AugmentSection(_Section):
     name: str = Field("light", description="a name of zoo.augment, or module:attribute")
     params: dict[str, Any] = Field(default_factory=dict)
+    flips: Literal["auto", "on", "off"] = Field(
+        "auto", description="mirroring left and right; auto: unless the classes' names or the data set speak against it"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of MixUp, which mixes pairs of images; 0: off")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, which pastes a part of another image; 0: off")
     mix_prob: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")

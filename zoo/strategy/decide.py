@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
+from zoo.strategy.scores.mirror import Mirroring
 from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
 from zoo.strategy.scores.size import FEW_A_CLASS, LARGE_FROM, MEDIUM_FROM, DataSize
@@ -22,12 +23,13 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the rules look at. shift: None where the model has no batch norm."""
+    """All that the rules look at. shift: None where the model has no batch norm. mirroring: None if it was not tried."""
 
     size: DataSize
     similarity: Similarity
     shift: NormShift | None
     kind: Kind
+    mirroring: Mirroring | None = None
 
     def facts(self) -> Values:
         return {
@@ -36,6 +38,7 @@ class Evidence:
             "shift": "absent" if self.shift is None else self.shift.verdict,
             "kind": self.kind,
             "images": self.size.images,
+            "mirrored": "unknown" if self.mirroring is None else self.mirroring.verdict,
         }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.augment import make_augment, problems
+from zoo.augment import problems
 from zoo.augment.mixing import Mixing, mixing_problems
 from zoo.data import Data, Loader, make_loader
 from zoo.data.source import Subset
@@ -23,6 +23,7 @@ from zoo.reports.canvas import drawable
 from zoo.tasks import TASKS, TaskName
 from zoo.workflows import checks, pixels
 from zoo.workflows.gather import open_source
+from zoo.workflows.parts import augment_of
 
 __all__ = ["AugmentGrid", "augment_grid"]
 
@@ -84,9 +85,7 @@ def augment_grid(
     notes += note
     indices = np.array([row.index for row in rows], dtype=np.int64)
     shown = Subset(opened.train, indices)
-    augment = make_augment(
-        chosen.augment.name, preprocess=preprocess, flips=opened.flips_ok, params=chosen.augment.params
-    )
+    augment = augment_of(chosen, opened, preprocess)
     plain = _loader(shown, preprocess, None, 0)
     augmented = _loader(shown, preprocess, augment, chosen.train.seed)
     columns = [_batch(plain, 0)[0].numpy()]

@@ -11,8 +11,9 @@ from zoo.workflows.settle import AUTO, Options
 
 __all__ = ["resolve_auto"]
 
-# What a freezing plan brings along of a decision: where learning starts from, and what adapts in place of weights.
-_WITH_PLAN = ("transfer.",)
+# What a freezing plan brings along of a decision: where learning starts from, what adapts in place of weights, and what
+# is true of the images however they are learned from.
+_WITH_PLAN = ("transfer.", "augment.flips")
 # Options that say nothing of the data or of what the network sees of them.
 _OF_DATA = (
     "task", "data", "val", "image_column", "label_column", "label_separator", "split_column", "group_column", "folds",

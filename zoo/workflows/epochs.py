@@ -84,7 +84,7 @@ def train(
             finally:
                 saving.flush()
             if state.best is not None:
-                state.best, state.outcome = transfer.finish(run, prepared, state.best, shown.say)
+                state.best, state.outcome = transfer.finish(run, prepared, state.best, state.outcome, shown.say)
             seconds = time.perf_counter() - start
             journal.draw(run, prepared, state.rows, state.outcome)
             journal.finish(run, seconds=seconds)

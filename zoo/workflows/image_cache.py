@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import processes
-from zoo.augment import make_augment
-from zoo.augment.build import Augment
 from zoo.augment.fit import Fit
 from zoo.augment.reduced import Reduced
 from zoo.data import Data, ImageSource, Loader, UnreadableImage
@@ -29,6 +27,7 @@ from zoo.training.measured import recall, remember
 from zoo.training.stores import clear_stores
 from zoo.training.trainer import Trainer
 from zoo.workflows.image_times import learning, measure, pays, times_of
+from zoo.workflows.parts import augment_of
 from zoo.workflows.prepared import Prepared
 
 __all__ = ["decide_image_cache", "keep_images"]
@@ -75,7 +74,7 @@ def decide_image_cache(
     times = times_of(recall("images", key))
     if times is None:
         learn = learning(trainer, images, targets) if learn is None else learn
-        augment = _augment(recipe, data, preprocess)
+        augment = augment_of(recipe, data, preprocess)
         try:
             times = measure(data, preprocess, augment, parts[0][1], learn, device)
         except (UnreadableImage, DataError):
@@ -143,18 +142,13 @@ def _fill(store: ImageStore, parts: tuple[Part, Part]) -> None:
 def _parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Part] | None:
     """Training and validation images: source, what is kept of them, keys. None if they lie in no files."""
     found: list[Part] = []
-    for source, augment in ((data.train, _augment(recipe, data, preprocess)), (data.val, None)):
+    for source, augment in ((data.train, augment_of(recipe, data, preprocess)), (data.val, None)):
         view = kept_view(preprocess, augment)
         keys = None if view is None else image_keys(source, view)
         if view is None or keys is None:
             return None
         found.append((source, view, keys))
     return found[0], found[1]
-
-
-def _augment(recipe: Recipe, data: Data, preprocess: Preprocess) -> Augment:
-    asked = recipe.augment
-    return make_augment(asked.name, preprocess=preprocess, flips=data.flips_ok, params=asked.params)
 
 
 def _room() -> int:

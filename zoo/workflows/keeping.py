@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import processes
-from zoo.augment import make_augment
 from zoo.data import ImageSource, Loader, make_loader
 from zoo.data.loader import AugmentFn
 from zoo.errors import RecipeError
@@ -35,6 +34,7 @@ from zoo.training.kept_features import FeatureBatches, Keeping, compute
 from zoo.training.loading import ONE_THREAD, threads
 from zoo.training.prefix import Prefix
 from zoo.training.stores import clear_stores, stores_folder
+from zoo.workflows import parts
 from zoo.workflows.prepared import Prepared
 from zoo.workflows.tried_prefix import try_prefix
 
@@ -137,9 +137,7 @@ def keep(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
         return prepared  # or they are kept already
     trainer, recipe, data = prepared.trainer, prepared.recipe, prepared.data
     trainer.set_train_mode(0)
-    augment = make_augment(
-        recipe.augment.name, preprocess=prepared.preprocess, flips=data.flips_ok, params=recipe.augment.params
-    )
+    augment = parts.augment_of(recipe, data, prepared.preprocess)
     random = bool(getattr(augment, "is_random", True))
     rows = Rows(prepared, prepared.plan, keeping.prefix, keeping.dtype)
     of_val = rows.of(data.val, range(len(data.val)))

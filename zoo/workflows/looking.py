@@ -63,14 +63,17 @@ def look(
     workers: int,
     random: bool,
     data: str,
+    watch: bool = True,
+    mirrored: bool = False,
 ) -> Look:
     """The images of `source` at `places`, through all of `model` but its head, in evaluation mode and in their order.
 
-    random: the weights are; batch-norm statistics are then taken from a fifth of the images. Raises what reading the
-    images raises, and ModelError if the model's head cannot be told from the rest.
+    random: the weights are; batch-norm statistics are then taken from a fifth of the images. watch: whether the shift
+    of the batch norms is wanted. mirrored: left and right are swapped. Raises what reading the images raises, and
+    ModelError if the model's head cannot be told from the rest.
     """
     module = model.module.to(device)
-    normalize = Normalize(preprocess).to(device)
+    normalize = (_Mirrored if mirrored else Normalize)(preprocess).to(device)
     plan = resolve_plan("backbone", model.groups, module)
     plan.apply(module)
 
@@ -87,7 +90,7 @@ def look(
     set_train_mode(module, plan)
     few, _ = next(iter(batches(places[:3])))
     prefix = find_prefix(module, plan.frozen_modules, normalize(few.to(device)))
-    watched = _Watched(module) if not random else _Watched(None)
+    watched = _Watched(module if watch and not random else None)
     if prefix is None:
         with watched.watching():
             start = time.perf_counter()
@@ -97,7 +100,7 @@ def look(
 
     seconds, some = seconds_an_image(prefix, normalize(few.to(device)), amp_dtype)
     store = open_store(model, plan, prefix, preprocess, amp_dtype, some.dtype, data=data)
-    keys = image_keys(source, places)
+    keys = image_keys(source, places, "mirrored" if mirrored else "")
     missing = store.missing(keys)
     with watched.watching():
         if missing:
@@ -105,11 +108,16 @@ def look(
                 prefix, store, batches(places[missing]), [keys[i] for i in missing], normalize,
                 device=device, amp_dtype=amp_dtype,
             )  # fmt: skip
-        else:
+        elif watched.layers:
             _pass(prefix, batches(places[:_MOMENTS]), normalize, watched, device, amp_dtype)
     rows = store.rows(keys)
     found = [_flat(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
     return Look(torch.cat(found).numpy(), watched.shift(), seconds, len(missing))
+
+
+class _Mirrored(Normalize):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).flip(3)
 
 
 def _flat(features: Tensor) -> Tensor:
@@ -150,10 +158,9 @@ def _pass(
     device: torch.device,
     amp_dtype: torch.dtype | None,
 ) -> None:
-    if watched.layers:
-        for images, _ in batches:
-            with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                prefix.features(normalize(images.to(device)))
+    for images, _ in batches:
+        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+            prefix.features(normalize(images.to(device)))
 
 
 @dataclass

@@ -27,11 +27,13 @@ from zoo.recipe import Recipe
 from zoo.strategy.decide import Evidence, Kind, decide
 from zoo.strategy.ranking import Candidate, prior_of, rank_models
 from zoo.strategy.scores import (
+    Mirroring,
     Truth,
     decompose,
     held_out,
     learning_curve,
     measure,
+    mirroring,
     ridge_loo,
     similarity,
     size_class,
@@ -53,6 +55,8 @@ USUAL = (
 )  # fmt: skip
 # Images that are looked at (issue and facts/transfer.md: beyond, the scores move less than their intervals are wide).
 MOST = 5000
+# Images that are looked at mirrored, too, with the best of the models.
+_MIRRORED = 1000
 
 
 def measure_models(
@@ -108,7 +112,9 @@ def measure_models(
         truth.score_weights,
         bounds=truth.bounds,
     )
-    ordered = tuple(measured[r.index] for r in ranked)
+    ordered = [measured[r.index] for r in ranked]
+    mirrored = _mirroring(ordered[0].name, base, data, sample, say)
+    ordered = [replace(m, evidence=replace(m.evidence, mirroring=mirrored)) for m in ordered]
     return Recommendation(
         data=data.name,
         images=len(data.train),
@@ -116,7 +122,7 @@ def measure_models(
         classes=len(data.classes),
         task=data.task,
         sample=sample,
-        measured=ordered,
+        measured=tuple(ordered),
         ranked=tuple(replace(r, index=i) for i, r in enumerate(ranked)),
         decisions=tuple(decide(m.evidence) for m in ordered),
         left_out=tuple(left_out),
@@ -225,6 +231,34 @@ def _measure(
     return found
 
 
+def _mirroring(name: str, base: Recipe, data: Data, sample: Sample, say: Callable[[str], None]) -> Mirroring | None:
+    """What mirroring does to the classes, by the features of the model `name`; None where flips are decided anyhow, or
+    there is no telling: no classes, too few images."""
+    if base.augment.flips != "auto" or not data.flips_ok or data.task == "regression":
+        return None
+    recipe = base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
+    model = build_model(recipe, data, with_weights=True)
+    seen = pixels.settle(recipe, model, data)
+    spread = np.linspace(0, len(sample.places) - 1, min(len(sample.places), _MIRRORED)).astype(np.int64)
+    some = replace(sample, places=sample.places[spread])
+    device = pick_device(recipe.train.device)
+
+    def features(mirrored: bool) -> NDArray[np.float32]:
+        return look(
+            model, seen.data.train, some.places, seen.preprocess, device=device,
+            amp_dtype=None if device.type == "cpu" else torch.bfloat16, random=False,
+            workers=checks.workers(recipe.data.workers, data), data=data.name, watch=False, mirrored=mirrored,
+        ).features  # fmt: skip
+
+    try:
+        found = mirroring(features(False), features(True), _truth(data, some))
+    except DataError:
+        return None
+    if found.verdict == "breaks":
+        say(f"mirrored, {found.mirrored:.0%} of the images are recognised, not {found.score:.0%}: flips do harm")
+    return found
+
+
 def _prior(entry: ModelEntry, tag: str | None) -> float | None:
     name = tag or entry.default_tag
     return None if name is None else prior_of(f"{entry.name}.{name}")
@@ -261,7 +295,12 @@ def _warnings(data: Data, sample: Sample, best: Measured) -> list[str]:
             )
     if sample.conflicting:
         found.append(f"{sample.conflicting} images have a copy with another target: `zoo check` names them")
-    similar, scores = best.evidence.similarity, best.scores
+    similar, scores, mirrored = best.evidence.similarity, best.scores, best.evidence.mirroring
+    if mirrored is not None and mirrored.verdict == "breaks":
+        found.append(
+            f"mirrored images are mistaken ({mirrored.score:.0%} right, mirrored {mirrored.mirrored:.0%}): left and "
+            "right tell classes apart, and augmentation leaves flips out"
+        )
     shift = best.evidence.shift
     if similar.easy:
         found.append(

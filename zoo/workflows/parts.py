@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo import metrics, processes
 from zoo.augment import make_augment
+from zoo.augment.build import Augment
 from zoo.augment.mixing import Mixing
 from zoo.data import Data, Loader, make_loader
 from zoo.models import Model
@@ -21,6 +22,7 @@ from zoo.recipe.sections import DataSection
 from zoo.workflows import checks
 
 __all__ = [
+    "augment_of",
     "batch_of",
     "blocks_of",
     "make_loaders",
@@ -39,9 +41,7 @@ def make_loaders(
     size: of training batches, if not the recipe's. Of several processes each has its part of the first two, and all of
     the last.
     """
-    augment = make_augment(
-        recipe.augment.name, preprocess=preprocess, flips=data.flips_ok, params=recipe.augment.params
-    )
+    augment = augment_of(recipe, data, preprocess)
     share = processes.rank(), processes.count()
     size = size or batch_of(recipe, data)
     seed = recipe.train.seed
@@ -50,6 +50,13 @@ def make_loaders(
     of_train = partial(make, data.train, batch_size=size, train=True, seed=seed, balance=recipe.data.balance)
     val = make(data.val, batch_size=int(recipe.data.batch_size), train=False, augment=None, seed=0, share=share)
     return of_train(augment=augment, share=share), val, partial(of_train, augment=None)
+
+
+def augment_of(recipe: Recipe, data: Data, preprocess: Preprocess) -> Augment:
+    """What training images go through. Raises UsageError as `make_augment` does."""
+    asked = recipe.augment
+    flips = data.flips_ok if asked.flips == "auto" else asked.flips == "on"
+    return make_augment(asked.name, preprocess=preprocess, flips=flips, params=asked.params)
 
 
 def batch_of(recipe: Recipe, data: Data) -> int:

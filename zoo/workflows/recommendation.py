@@ -53,7 +53,7 @@ class Measured:
     computed: int
 
     def to_dict(self) -> dict[str, Any]:
-        similar, shift = self.evidence.similarity, self.evidence.shift
+        similar, shift, mirrored = self.evidence.similarity, self.evidence.shift, self.evidence.mirroring
         return {
             "model": self.name,
             "accuracy_left_out": self.scores.ridge.outcome.score,
@@ -62,6 +62,7 @@ class Measured:
             "held_out": None if self.held is None else {"score": self.held.score, **asdict(self.held.interval)},
             "similarity": asdict(similar),
             "batch_norm_shift": None if shift is None else {**asdict(shift), "layers": list(shift.layers)},
+            "mirroring": None if mirrored is None else {**asdict(mirrored), "verdict": mirrored.verdict},
             "learning_curve": None if self.curve is None else asdict(self.curve),
             "size": asdict(self.evidence.size),
             "kind": self.evidence.kind,

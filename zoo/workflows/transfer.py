@@ -248,9 +248,14 @@ def measure(prepared: Prepared, outputs: Tensor, targets: Tensor, loss: float) -
 
 
 def finish(
-    run: Run, prepared: Prepared, best: dict[str, Any], say: Callable[[str], None]
+    run: Run, prepared: Prepared, best: dict[str, Any], outcome: Outcome | None, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], Outcome]:
-    """The best epoch and what it says; with `wise_ft` the mixture of start and best, if it validates better."""
+    """The best epoch and what it says; with `wise_ft` the mixture of start and best, if it validates better.
+
+    outcome: of the best epoch, if this process has seen it.
+    """
+    if outcome is not None and not prepared.recipe.transfer.wise_ft:
+        return best, outcome
     trainer = prepared.trainer
     last = trainer.weights()
     kept_weights = tensors_of_first(run.weights, last)

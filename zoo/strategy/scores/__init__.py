@@ -18,6 +18,7 @@ from zoo.strategy.scores.curve import LearningCurve, learning_curve
 from zoo.strategy.scores.holdout import HeldOut, held_out
 from zoo.strategy.scores.logme import Evidence, logme
 from zoo.strategy.scores.measure import Scores, measure
+from zoo.strategy.scores.mirror import Mirroring, mirroring
 from zoo.strategy.scores.neighbours import knn_loo
 from zoo.strategy.scores.norm_shift import LayerMoments, NormShift, norm_shift
 from zoo.strategy.scores.ridge import LeaveOneOut, LinearHead, ridge_head, ridge_loo
@@ -35,6 +36,7 @@ __all__ = [
     "LearningCurve",
     "LeaveOneOut",
     "LinearHead",
+    "Mirroring",
     "NormShift",
     "Outcome",
     "Place",
@@ -50,6 +52,7 @@ __all__ = [
     "logme",
     "mean_interval",
     "measure",
+    "mirroring",
     "norm_shift",
     "rank",
     "ridge_head",

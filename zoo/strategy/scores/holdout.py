@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.spectrum import decompose
 from zoo.strategy.scores.truth import Floats, Indices, Truth
 
-__all__ = ["HeldOut", "deal", "held_out"]
+__all__ = ["HeldOut", "deal", "held_out", "left_out"]
 
 # Images held out in turn, if there are as many (ours): the interval of .9 right is then .02 to either side.
 _ENOUGH = 1000
@@ -48,19 +49,9 @@ def held_out(
     from nine tenths of the images is a little worse than from all. The same seed gives all models the same folds.
     groups (N,): images of the same number stay in one fold. Raises DataError if there are too few images for the folds.
     """
-    n = len(truth.matrix)
     fold = deal(truth, folds, seed=seed, groups=groups)
-    turns = min(turns or math.ceil(_ENOUGH * folds / n), folds)
-    predictions = np.zeros_like(truth.matrix)
-    judged = np.zeros(n, bool)
-    for turn in range(turns):
-        train, test = np.flatnonzero(fold != turn), np.flatnonzero(fold == turn)
-        known = truth.take(train)
-        spectrum = decompose(features[train], known.weights)
-        head = ridge_head(spectrum, known, ridge_loo(spectrum, known).chosen)
-        predictions[test] = head.predict(features[test])
-        judged[test] = np.isin(truth.labels[test], known.labels) if truth.task == "single-label" else True
-    rows = np.flatnonzero(judged)
+    turns = min(turns or math.ceil(_ENOUGH * folds / len(fold)), folds)
+    rows, (predictions,) = left_out(features, truth, fold, turns, (features,))
     values, weights = truth.judge(predictions).values[rows], truth.weights[rows]
     return HeldOut(
         rows=rows,
@@ -69,6 +60,24 @@ def held_out(
         score=float(np.average(values, weights=weights)),
         interval=mean_interval(values, weights, bounds=truth.bounds, share=LEARNED, level=level, seed=seed),
     )
+
+
+def left_out(
+    features: NDArray[np.generic], truth: Truth, fold: Indices, turns: int, shown: Sequence[NDArray[np.generic]]
+) -> tuple[Indices, list[Floats]]:
+    """Rows of the images in the first `turns` folds whose class was learned from others, and for each of `shown`, other
+    features (N, D) of the same images, what is predicted from them (N, K) by the fit to `features` of other folds."""
+    predictions = [np.zeros_like(truth.matrix) for _ in shown]
+    judged = np.zeros(len(fold), bool)
+    for turn in range(turns):
+        train, test = np.flatnonzero(fold != turn), np.flatnonzero(fold == turn)
+        known = truth.take(train)
+        spectrum = decompose(features[train], known.weights)
+        head = ridge_head(spectrum, known, ridge_loo(spectrum, known).chosen)
+        for predicted, seen in zip(predictions, shown, strict=True):
+            predicted[test] = head.predict(seen[test])
+        judged[test] = np.isin(truth.labels[test], known.labels) if truth.task == "single-label" else True
+    return np.flatnonzero(judged), predictions
 
 
 def deal(truth: Truth, folds: int, *, seed: int, groups: Indices | None = None) -> Indices:

@@ -1,0 +1,133 @@
+"""What `zoo recommend` costs: python benchmarks/strategy/cost.py [--images 500] [--rounds 5] [--models resnet18 …]
+
+Looking at a model beside two plain passes of the same images through it (torchvision's ImageFolder, a DataLoader of two
+workers, timm's network in evaluation mode, fp32), in turn, in one process each; and the closed forms by themselves for
+5,000 images, 2,048 features and 100 classes. Weights are random ones in a file: what they are costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+
+def folder_of(root: Path, images: int) -> Path:
+    """JPEGs of 400x300 in ten classes: noise over a colour, so that decoding has something to do."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for part, number in (("train", images), ("val", 20)):
+        for i in range(number):
+            folder = root / part / f"class{i % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            base = np.full((300, 400, 3), 25 * (i % 10), np.float64)
+            noise = rng.normal(0, 40, (38, 50, 3)).repeat(8, 0).repeat(8, 1)[:300, :400]
+            Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=90)
+    return root
+
+
+def passes(model: str, data: Path, weights: Path) -> float:
+    """Seconds of two."""
+    import timm
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, num_classes=0)
+    network.eval()
+    fit = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+         transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )  # fmt: skip
+    began = time.perf_counter()
+    for _ in range(2):
+        with torch.inference_mode():
+            for images, _ in DataLoader(ImageFolder(str(data / "train"), fit), batch_size=32, num_workers=2):
+                network(images)
+    return time.perf_counter() - began
+
+
+def looking(model: str, data: Path, weights: Path) -> float:
+    import zoo
+
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["ZOO_CACHE"] = cache
+        began = time.perf_counter()
+        found = zoo.measure_models([model], data=data, weights=str(weights), progress=False)
+        seconds = time.perf_counter() - began
+    assert found.best.computed == 2 * len(found.sample.places)
+    return seconds
+
+
+def closed_forms() -> float:
+    from zoo.strategy.scores import Truth, held_out, learning_curve, measure
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(5000) % 100
+    features = rng.normal(size=(5000, 2048)).astype(np.float32)
+    features[np.arange(5000), labels] += 3
+    truth = Truth.of(labels, "single-label", balanced=True)
+    began = time.perf_counter()
+    scores = measure(features, truth)
+    alone = time.perf_counter() - began
+    learning_curve(features, truth, scores.ridge.outcome)
+    held_out(features, truth)
+    print(f"  with the learning curve and the held-out folds {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    return alone
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=["resnet18", "mobilenetv3_large_100"])
+    parser.add_argument("--one", nargs=4, metavar=("WHAT", "MODEL", "DATA", "WEIGHTS"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        what, model, data, weights = asked.one
+        function = {"passes": passes, "looking": looking}.get(what)
+        print(json.dumps(function(model, Path(data), Path(weights)) if function else closed_forms()))
+        return
+
+    def once(*given: str) -> float:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", *given], stdout=subprocess.PIPE, check=True, text=True
+        )
+        return float(json.loads(done.stdout.splitlines()[-1]))
+
+    with tempfile.TemporaryDirectory() as name:
+        data = folder_of(Path(name) / "data", asked.images)
+        print("| model | two passes, s | looking, s | ratio, median | least–most |\n|---|---|---|---|---|")
+        for model in asked.models:
+            weights = Path(name) / f"{model}.safetensors"
+            code = (
+                "import sys, timm; from safetensors.torch import save_file; "
+                "save_file(timm.create_model(sys.argv[1]).state_dict(), sys.argv[2])"
+            )
+            subprocess.run([sys.executable, "-c", code, model, str(weights)], check=True)
+            pairs = [
+                (once("passes", model, str(data), str(weights)), once("looking", model, str(data), str(weights)))
+                for _ in range(asked.rounds)
+            ]
+            ratios = [ours / theirs for theirs, ours in pairs]
+            print(
+                f"| {model} | {median(t for t, _ in pairs):.1f} | {median(o for _, o in pairs):.1f} | "
+                f"**{median(ratios):.2f}** | {min(ratios):.2f}–{max(ratios):.2f} |",
+                flush=True,
+            )
+    forms = [once("forms", "-", "-", "-") for _ in range(asked.rounds)]
+    print(f"\nclosed forms, N = 5,000, D = 2,048, C = 100: {median(forms):.1f} s ({min(forms):.1f}–{max(forms):.1f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""How well the ranking of `zoo recommend` foretells which pretrained model is best after fine-tuning.
+
+    python benchmarks/strategy/sources.py /tmp/study/sources
+    python benchmarks/strategy/ranking.py run /tmp/study [--images 256] [--seeds 1] [--part 0/2]
+    python benchmarks/strategy/ranking.py table /tmp/study
+
+Ten pairs of what was learned and by which architecture. On each target every pair is looked at as `zoo recommend` does
+and fine-tuned (the recipe full, which begins with the head), then the order by our score, by LogME, by the neighbours
+and by the probe alone is compared with the order of the accuracies: weighted Kendall tau, 1 if the orders agree, 0 if
+they have nothing to do with each other. None of the pairs has a published accuracy: the prior is absent from all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from study import EPOCHS, folder_of, only_the_end_counts
+
+PAIRS = [
+    *(("zoo_tiny", source) for source in ("strokes", "shapes", "textures", "digits-0-4")),
+    *((own, s) for own in ("test_resnet", "test_efficientnet", "test_byobnet") for s in ("shapes", "textures")),
+]
+TARGETS = (
+    "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes, noise .2",
+    "shapes, blur 2",
+)  # fmt: skip
+
+
+def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: int) -> dict[str, Any]:
+    import zoo
+    from zoo.workflows.measuring import measure_models
+
+    data = folder_of(root, target, n, seed)
+    file = root / "sources" / f"{'' if architecture == 'zoo_tiny' else architecture + '-'}{source}.safetensors"
+    given: dict[str, Any] = {
+        "data": data, "weights": "default" if source == "strokes" else str(file), "seed": seed, "img_size": 32,
+    }  # fmt: skip
+    found = measure_models([architecture], progress=False, **given)
+    settings = {"train.epochs": EPOCHS[n], "data.workers": 0}
+    folder = root / "runs" / f"{os.getpid()}-ranking"
+    run = zoo.finetune(architecture, output_dir=folder, progress=False, recipe="full", settings=settings, **given)
+    accuracy = run.metrics()[-1]["val_top1"]
+    shutil.rmtree(folder)
+    scores = found.best.scores
+    return {
+        "architecture": architecture, "source": source, "target": target, "n": n, "seed": seed, "accuracy": accuracy,
+        "probe": scores.ridge.outcome.values.tolist(), "knn": scores.knn.outcome.values.tolist(),
+        "logme": scores.logme.value,
+    }  # fmt: skip
+
+
+def run(root: Path, n: int, seeds: int, part: tuple[int, int]) -> None:
+    os.environ["ZOO_CACHE"] = str(root / f"cache-ranking-{part[0]}")
+    only_the_end_counts()
+    rows = root / f"ranking-{part[0]}.jsonl"
+    done = {tuple(r[k] for k in ("architecture", "source", "target", "n", "seed")) for r in read(root)}
+    cells = [(a, s, t, n, seed) for seed in range(seeds) for t in TARGETS for a, s in PAIRS]
+    for number, key in enumerate(cells):
+        if number % part[1] != part[0] or key in done:
+            continue
+        row = cell(root, *key)
+        with rows.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(*key, f"{row['accuracy']:.3f}", f"probe {np.mean(row['probe']):.3f}", flush=True)
+
+
+def read(root: Path) -> list[dict[str, Any]]:
+    found = sorted(root.glob("ranking-*.jsonl"))
+    return [json.loads(line) for file in found for line in file.read_text().splitlines()]
+
+
+def table(root: Path) -> None:
+    from scipy.stats import weightedtau
+
+    from zoo.strategy.ranking import Candidate, rank_models
+
+    rows = read(root)
+    print("| target | N | pairs | best, worst after fine-tuning | ours | probe | neighbours | LogME |")
+    print("|---|---|---|---|---|---|---|---|")
+    taus: list[list[float]] = []
+    regrets: list[list[float]] = []
+    for target, n, seed in sorted({(r["target"], r["n"], r["seed"]) for r in rows}):
+        some = [r for r in rows if (r["target"], r["n"], r["seed"]) == (target, n, seed)]
+        if len(some) < len(PAIRS):
+            continue
+        truth = np.array([r["accuracy"] for r in some])
+        probe, knn = ([np.array(r[key]) for r in some] for key in ("probe", "knn"))
+        ours = np.empty(len(some))
+        for place in rank_models(
+            [Candidate(p, k, None) for p, k in zip(probe, knn, strict=True)], np.ones(len(probe[0]))
+        ):
+            ours[place.index] = place.score
+        scores = [ours, np.array([p.mean() for p in probe]), np.array([k.mean() for k in knn]),
+                  np.array([r["logme"] for r in some])]  # fmt: skip
+        taus.append([float(weightedtau(truth, s).statistic) for s in scores])
+        regrets.append([100 * (truth.max() - truth[int(s.argmax())]) for s in scores])
+        print(
+            f"| {target} | {n} | {len(some)} | {100 * truth.max():.1f}, {100 * truth.min():.1f} | "
+            + " | ".join(f"{tau:.2f}" for tau in taus[-1])
+            + " |"
+        )
+    print("| **mean τ** | | | | " + " | ".join(f"**{t:.2f}**" for t in np.mean(taus, 0)) + " |")
+    print("| points lost by taking the first | | | | " + " | ".join(f"{r:.1f}" for r in np.mean(regrets, 0)) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--part", default="0/1", help="I/K: the Ith of K processes")
+    asked = parser.parse_args()
+    if asked.what == "table":
+        table(asked.root)
+        return
+    part, of = map(int, asked.part.split("/"))
+    run(asked.root, asked.images, asked.seeds, (part, of))
+
+
+if __name__ == "__main__":
+    main()
