@@ -1,4 +1,4 @@
-"""The pretrained models that the studies start from: zoo_tiny's architecture and three others, trained on something else.
+"""The pretrained models that the studies start from: zoo_tiny's architecture and three others, each trained here.
 
 python benchmarks/strategy/sources.py FOLDER      # twenty minutes on one core; what is there already is kept
 """

@@ -182,7 +182,7 @@ def test_a_terminal_gets_a_table_that_fits(columns: int, left_out: list[str]) ->
 def test_listing_imports_no_model_library() -> None:
     code = (
         "import sys\n"
-        "from zoo.__main__ import main\n"
+        "from zoo.cli import main\n"
         "sys.argv = ['zoo', 'list', '*densenet*']\n"
         "try:\n    main()\n"
         "except SystemExit as e:\n    assert not e.code, e.code\n"

@@ -23,7 +23,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the rules look at. shift: None where the model has no batch norm. mirroring: None if it was not tried."""
+    """All that the rules look at. shift: None where the model has no batch norm. mirroring: None if not looked at."""
 
     size: DataSize
     similarity: Similarity

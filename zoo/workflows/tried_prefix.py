@@ -14,6 +14,7 @@ from zoo.models import Model, record
 from zoo.strategy.freeze import FreezePlan
 from zoo.training.kept_features import seconds_an_image
 from zoo.training.measured import machine, recall, remember
+from zoo.training.pieces import AtOnce
 from zoo.training.prefix import Prefix, find_prefix
 
 __all__ = ["TriedPrefix", "try_prefix"]
@@ -60,7 +61,7 @@ def try_prefix(model: Model, plan: FreezePlan, images: Tensor, amp_dtype: torch.
     found = find_prefix(module, plan.frozen_modules, images[:_TRIED])
     if found is None:
         return None
-    seconds, features = seconds_an_image(found, images, amp_dtype)
+    seconds, features = AtOnce().first(len(images), lambda n: seconds_an_image(found, images[:n], amp_dtype))
     last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
     tried = TriedPrefix(found, seconds, features.dtype, last and not features.is_contiguous())
     if said := found.to_dict():
