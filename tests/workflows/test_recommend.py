@@ -48,6 +48,15 @@ def test_what_is_measured_of_a_model_that_knows_the_data(
     assert again.best.evidence.similarity == best.evidence.similarity
 
 
+def test_a_head_starts_from_what_was_looked_at(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    measure_models(["zoo_tiny"], data=small, progress=False)
+    api.finetune("zoo_tiny", data=small, freeze="backbone", epochs=1, output_dir="run")
+    assert "features: 24 computed, 96 found" in capsys.readouterr().err  # those of validation were not looked at
+
+
 def test_permuted_labels_are_not_similar(small: Path, tmp_path: Path) -> None:
     """The images are the same; nothing is to be learned of them."""
     rng = np.random.default_rng(0)

@@ -22,9 +22,13 @@ from zoo.catalog.index import find_weights
 from zoo.data import Data
 from zoo.data.split import hold_out
 from zoo.errors import DataError, ModelError, WeightsError
+from zoo.losses import make_loss
+from zoo.models import Model
+from zoo.preprocess import Preprocess
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
 from zoo.strategy.decide import Evidence, Kind, decide
+from zoo.strategy.freeze import resolve_plan, set_train_mode
 from zoo.strategy.ranking import Candidate, prior_of, rank_models
 from zoo.strategy.scores import (
     Mirroring,
@@ -38,8 +42,12 @@ from zoo.strategy.scores import (
     similarity,
     size_class,
 )  # fmt: skip
+from zoo.tasks import TASKS
 from zoo.training.device import pick_device
-from zoo.workflows import checks, pixels
+from zoo.training.inference import Normalize
+from zoo.training.trial import try_step
+from zoo.workflows import checks, parts, pixels
+from zoo.workflows.execution import Job, choose
 from zoo.workflows.gather import build_model, open_source
 from zoo.workflows.keeping import image_keys
 from zoo.workflows.looking import look
@@ -179,7 +187,7 @@ def _measure(
         raise WeightsError(f"{name} has no pretrained weights", "leave it out")
     seen = pixels.settle(recipe, model, data)
     device = pick_device(recipe.train.device)
-    amp_dtype = None if device.type == "cpu" else torch.bfloat16
+    amp_dtype = _precision(recipe, model, seen.data, seen.preprocess, device)
     workers = checks.workers(recipe.data.workers, data)
     shared: dict[str, Any] = {
         "preprocess": seen.preprocess, "device": device, "amp_dtype": amp_dtype, "workers": workers,
@@ -231,6 +239,28 @@ def _measure(
     return found
 
 
+def _precision(
+    recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device
+) -> torch.dtype | None:
+    """What a run that trains the head only would compute with: it then finds the features that are computed here."""
+    module = model.module.to(device)
+    plan = resolve_plan("backbone", model.groups, module)
+    plan.apply(module)
+    set_train_mode(module, plan)
+    normalize = Normalize(preprocess).to(device)
+    name, params, _ = checks.loss_of(recipe, TASKS[data.task])
+    loss = make_loss(name, params)
+    images, targets = checks.a_few(data, preprocess, device)
+    if isinstance(loss, nn.Module):
+        loss.to(device)
+    job = Job(recipe, model, plan, preprocess, device, batch=parts.batch_of(recipe, data))
+    step = try_step(
+        module, normalize, loss, images, targets, auxiliary=model.auxiliary or 0.0,
+        then=lambda step: choose(job, step, normalize, images),
+    )  # fmt: skip
+    return step.dtype
+
+
 def _mirroring(name: str, base: Recipe, data: Data, sample: Sample, say: Callable[[str], None]) -> Mirroring | None:
     """What mirroring does to the classes, by the features of the model `name`; None where flips are decided anyhow, or
     there is no telling: no classes, too few images."""
@@ -242,11 +272,12 @@ def _mirroring(name: str, base: Recipe, data: Data, sample: Sample, say: Callabl
     spread = np.linspace(0, len(sample.places) - 1, min(len(sample.places), _MIRRORED)).astype(np.int64)
     some = replace(sample, places=sample.places[spread])
     device = pick_device(recipe.train.device)
+    amp_dtype = _precision(recipe, model, seen.data, seen.preprocess, device)
 
     def features(mirrored: bool) -> NDArray[np.float32]:
         return look(
             model, seen.data.train, some.places, seen.preprocess, device=device,
-            amp_dtype=None if device.type == "cpu" else torch.bfloat16, random=False,
+            amp_dtype=amp_dtype, random=False,
             workers=checks.workers(recipe.data.workers, data), data=data.name, watch=False, mirrored=mirrored,
         ).features  # fmt: skip
 
