@@ -106,14 +106,7 @@ def main() -> NoReturn:
             code = TrainingError.exit_code
     except Exception as e:  # noqa: BLE001 - looked at and raised again unless it is the parser's
         code = _parser_error(e)
-    number = code if isinstance(code, int) else 0
-    if processes.count() > 1:
-        # The threads of gloo and FSDP do not always survive the end of the interpreter: a finished training would be
-        # reported as aborted.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(number)
-    sys.exit(number)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def command() -> NoReturn:
@@ -121,8 +114,10 @@ def command() -> NoReturn:
     try:
         main()
     except SystemExit as e:
-        threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
-        atexit._run_exitfuncs()
+        # The threads of gloo and FSDP do not always survive such an end: a finished training would be called aborted.
+        if processes.count() == 1:
+            threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
+            atexit._run_exitfuncs()
         try:
             sys.stdout.flush()
             sys.stderr.flush()

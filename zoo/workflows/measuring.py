@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import find_weights
-from zoo.data import Data
+from zoo.data import Data, ImageSource
 from zoo.data.split import hold_out
 from zoo.errors import DataError, ModelError, WeightsError
 from zoo.losses import make_loss
@@ -180,30 +180,20 @@ def _truth(data: Data, sample: Sample) -> Truth:
 def _measure(
     name: str, base: Recipe, data: Data, sample: Sample, left: float | None, say: Callable[[str], None]
 ) -> Measured:
-    recipe = base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
+    recipe = _recipe_of(name, base)
     entry, tag = find_weights(name)
-    model = build_model(recipe, data, with_weights=True)
-    if model.weights.source == "none":
-        raise WeightsError(f"{name} has no pretrained weights", "leave it out")
-    seen = pixels.settle(recipe, model, data)
-    device = pick_device(recipe.train.device)
-    amp_dtype = _precision(recipe, model, seen.data, seen.preprocess, device)
-    workers = checks.workers(recipe.data.workers, data)
-    shared: dict[str, Any] = {
-        "preprocess": seen.preprocess, "device": device, "amp_dtype": amp_dtype, "workers": workers,
-        "data": data.name,
-    }  # fmt: skip
+    model, source, shared = _ready(recipe, data)
     if left is not None:
-        trial = look(model, seen.data.train, sample.places[:8], random=False, **shared)
+        trial = look(model, source, sample.places[:8], random=False, **shared)
         expected = 2 * trial.seconds * len(sample.places)
         if expected > left:
             raise _TooLong(f"it would take {expected:.0f} s of the {max(left, 0):.0f} s that are left")
-    pretrained = look(model, seen.data.train, sample.places, random=False, **shared)
+    pretrained = look(model, source, sample.places, random=False, **shared)
     kind = _kind(model.module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         bare = build_model(recipe, data, with_weights=False)
-        random = look(bare, seen.data.train, sample.places, random=True, **shared)
+        random = look(bare, source, sample.places, random=True, **shared)
 
     truth = _truth(data, sample)
     scores = measure(pretrained.features, truth)
@@ -239,6 +229,25 @@ def _measure(
     return found
 
 
+def _recipe_of(name: str, base: Recipe) -> Recipe:
+    return base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
+
+
+def _ready(recipe: Recipe, data: Data) -> tuple[Model, ImageSource, dict[str, Any]]:
+    """The pretrained model, the training images as it sees them, and what else `look` is told in each case."""
+    model = build_model(recipe, data, with_weights=True)
+    if model.weights.source == "none":
+        raise WeightsError(f"{recipe.model.name} has no pretrained weights", "leave it out")
+    seen = pixels.settle(recipe, model, data)
+    device = pick_device(recipe.train.device)
+    shared = {
+        "preprocess": seen.preprocess, "device": device, "data": data.name,
+        "amp_dtype": _precision(recipe, model, seen.data, seen.preprocess, device),
+        "workers": checks.workers(recipe.data.workers, data),
+    }  # fmt: skip
+    return model, seen.data.train, shared
+
+
 def _precision(
     recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device
 ) -> torch.dtype | None:
@@ -266,20 +275,12 @@ def _mirroring(name: str, base: Recipe, data: Data, sample: Sample, say: Callabl
     there is no telling: no classes, too few images."""
     if base.augment.flips != "auto" or not data.flips_ok or data.task == "regression":
         return None
-    recipe = base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
-    model = build_model(recipe, data, with_weights=True)
-    seen = pixels.settle(recipe, model, data)
+    model, source, shared = _ready(_recipe_of(name, base), data)
     spread = np.linspace(0, len(sample.places) - 1, min(len(sample.places), _MIRRORED)).astype(np.int64)
     some = replace(sample, places=sample.places[spread])
-    device = pick_device(recipe.train.device)
-    amp_dtype = _precision(recipe, model, seen.data, seen.preprocess, device)
 
     def features(mirrored: bool) -> NDArray[np.float32]:
-        return look(
-            model, seen.data.train, some.places, seen.preprocess, device=device,
-            amp_dtype=amp_dtype, random=False,
-            workers=checks.workers(recipe.data.workers, data), data=data.name, watch=False, mirrored=mirrored,
-        ).features  # fmt: skip
+        return look(model, source, some.places, random=False, watch=False, mirrored=mirrored, **shared).features
 
     try:
         found = mirroring(features(False), features(True), _truth(data, some))
