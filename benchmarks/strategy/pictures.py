@@ -238,10 +238,15 @@ SHIFTS: dict[str, Callable[[np.random.Generator, Pixels], Pixels]] = {
 }
 
 
-def draw(family: str, shift: str, n: int, seed: int, *, permuted: bool = False) -> tuple[Pixels, Labels]:
-    """(n, 32, 32, 3) and (n,): classes as equal as n allows, in random order. permuted: labels say nothing."""
+def draw(
+    family: str, shift: str, parts: tuple[int, ...], seed: int, *, permuted: bool = False
+) -> list[tuple[Pixels, Labels]]:
+    """For each of `parts`, numbers of images n: (n, 32, 32, 3) and (n,), classes as equal as n allows, in random order;
+    no real image is in two parts. permuted: labels say nothing."""
     rng = np.random.default_rng([seed, *family.encode(), *shift.encode()])
     found = FAMILIES[family]
-    labels = rng.permutation(np.arange(n) % found.classes).astype(np.int64)
+    labels = np.concatenate([rng.permutation(np.arange(n) % found.classes) for n in parts]).astype(np.int64)
     pixels = SHIFTS[shift](rng, found.make(rng, labels))
-    return pixels, rng.permutation(labels) if permuted else labels
+    ends = np.cumsum(parts)[:-1]
+    given = [rng.permutation(some) if permuted else some for some in np.split(labels, ends)]
+    return list(zip(np.split(pixels, ends), given, strict=True))

@@ -29,8 +29,8 @@ PAIRS = [
     *((own, s) for own in ("test_resnet", "test_efficientnet", "test_byobnet") for s in ("shapes", "textures")),
 ]
 TARGETS = (
-    "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes, noise .2",
-    "shapes, blur 2",
+    "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes noise .2",
+    "shapes blur 2",
 )  # fmt: skip
 
 

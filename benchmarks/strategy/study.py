@@ -1,14 +1,18 @@
 """How well the measurements of `zoo recommend` foretell what training does, and what following its rules costs.
 
     python benchmarks/strategy/sources.py /tmp/study/sources
-    python benchmarks/strategy/study.py run /tmp/study [--sizes 64,256,1024] [--seeds 3] [--part 0/2]
-    python benchmarks/strategy/study.py table /tmp/study
+    python benchmarks/strategy/study.py run /tmp/study [--sizes 64,256,1024] [--seeds 0] [--part 0/2]
+    python benchmarks/strategy/study.py run /tmp/study --seeds 100 --targets "dots;grains" --ways "lp-ft;lp-ft-2e-3"
+    python benchmarks/strategy/study.py table /tmp/study [--seeds 0] [--ways …]
 
 A cell is a source model, a target, a number of training images and a seed. In each the similarity is measured as
-`zoo recommend` does, and the recipes are trained: head only, the second half of the layers and the head (partial),
+`zoo recommend` does, and trainings are made: head only, the second half of the layers and the head (partial),
 everything behind a head that learned first (lp-ft), everything at once (full), everything from random weights
-(scratch), and what the rules say (auto). Reported is the last epoch's accuracy on 500 fresh images, never the best.
-Every row goes to a JSONL file at once, so that the study can be ended and taken up again; parts run side by side.
+(scratch), and what the rules say (auto). Reported is the last epoch's accuracy on fresh images, never the best.
+Every result goes to a JSONL file at once, under what was trained and not why: the study can be ended and taken up
+again, parts run side by side, and after a change of the rules only what they now choose is trained.
+Cuts and rules are calibrated on seeds from 100 on, with --ways of EXPLORED beside the others, and judged on seeds
+from 0 on.
 """
 
 from __future__ import annotations
@@ -18,12 +22,15 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from numpy.typing import NDArray
 from pictures import FAMILIES, draw
 from PIL import Image
 
@@ -31,28 +38,49 @@ SOURCES = ("strokes", "shapes", "textures", "digits-0-4")
 # Target → family, shift of the input, permuted labels.
 TARGETS: dict[str, tuple[str, str, bool]] = {
     **{name: (name, "", False) for name in FAMILIES},
-    **{f"strokes, {s}": ("strokes", s, False) for s in ("noise .2", "noise .5", "blur 2", "contrast .15")},
-    **{f"shapes, {s}": ("shapes", s, False) for s in ("noise .2", "blur 2", "negative red")},
-    **{f"digits, {s}": ("digits", s, False) for s in ("noise .2", "contrast .15", "negative red")},
-    "strokes, permuted": ("strokes", "", True),
-    "shapes, permuted": ("shapes", "", True),
+    **{f"strokes {s}": ("strokes", s, False) for s in ("noise .2", "noise .5", "blur 2", "contrast .15")},
+    **{f"shapes {s}": ("shapes", s, False) for s in ("noise .2", "blur 2", "negative red")},
+    **{f"digits {s}": ("digits", s, False) for s in ("noise .2", "contrast .15", "negative red")},
+    "strokes permuted": ("strokes", "", True),
+    "shapes permuted": ("shapes", "", True),
 }
-TEST = 500
-# Epochs for so many images, the same for every recipe: 120 to 512 updates with 32 images.
+# Fresh images to judge by; of real ones, of which there are not so many, half of it.
+TEST = 1000
+# Epochs for so many images, the same for every way: 120 to 512 updates with 32 images.
 EPOCHS = {64: 60, 256: 24, 1024: 10, 4096: 4}
-PLAIN = {"augment.name": "light"}
-RECIPES: dict[str, dict[str, Any]] = {
+Way = dict[str, Any]  # arguments of zoo.finetune
+
+
+def _rates(lr: float, head_lr: float) -> Way:
+    return {"optimizer.lr": lr, "optimizer.head_lr": head_lr}
+
+
+WAYS: dict[str, Way] = {
     "head": {"recipe": "head-only"},
     "partial": {"recipe": "full", "freeze": "50%"},
     "lp-ft": {"recipe": "full", "settings": {"transfer.start": "lp-ft"}},
     "full": {"recipe": "full", "settings": {"transfer.start": "plain"}},
     # At the rate that zoo_tiny was pretrained with: at the others' it stays near chance.
-    "scratch": {
-        "recipe": "full",
-        "weights": "none",
-        "settings": {"data.norm": "model", "optimizer.lr": 2e-3, "optimizer.head_lr": 2e-3},
-    },
+    "scratch": {"recipe": "full", "weights": "none", "settings": {"data.norm": "model", **_rates(2e-3, 2e-3)}},
 }
+# Looked at for the rules' sake.
+EXPLORED: dict[str, Way] = {
+    "lp-ft-1e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(1e-3, 3e-3)}},
+    "lp-ft-2e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(2e-3, 2e-3)}},
+    "no-flips-1e-3": {
+        "recipe": "full", "settings": {"transfer.start": "lp-ft", "augment.flips": "off", **_rates(1e-3, 3e-3)}
+    },
+    "views": {"recipe": "small-similar"},
+    "stem-frozen": {"recipe": "small-different", "settings": {"transfer.bn_reestimate": True}},
+    "stem-frozen-2e-3": {
+        "recipe": "small-different",
+        "settings": {"transfer.bn_reestimate": True, "augment.name": "light", "optimizer.lr": 2e-3},
+    },
+    "rgn": {"recipe": "full", "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True}},
+}  # fmt: skip
+# Recipes whose head is solved: epochs, which are for steps, would have it trained.
+SOLVED = ("head-only", "small-similar")
+Cell = tuple[str, str, int, int]  # source, target, images, seed
 
 
 def folder_of(root: Path, target: str, n: int, seed: int) -> Path:
@@ -61,14 +89,24 @@ def folder_of(root: Path, target: str, n: int, seed: int) -> Path:
     if (path / "done").exists():
         return path
     family, shift, permuted = TARGETS[target]
-    pixels, labels = draw(family, shift, n + TEST, seed, permuted=permuted)
     shutil.rmtree(path, ignore_errors=True)
-    for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        here = path / ("train" if i < n else "val") / f"{label:02d}"
-        here.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(here / f"{i}.png")
+    parts = draw(family, shift, (n, tests_of(target)), seed, permuted=permuted)
+    for part, (pixels, labels) in zip(("train", "val"), parts, strict=True):
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            here = path / part / f"{label:02d}"
+            here.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(here / f"{i}.png")
     (path / "done").touch()
     return path
+
+
+def tests_of(target: str) -> int:
+    return TEST // 2 if FAMILIES[TARGETS[target][0]].most else TEST
+
+
+def exists(target: str, n: int) -> bool:
+    most = FAMILIES[TARGETS[target][0]].most
+    return most is None or n + tests_of(target) <= most
 
 
 def only_the_end_counts() -> None:
@@ -93,115 +131,252 @@ def only_the_end_counts() -> None:
     saving._APART = 1e9  # once, at the end
 
 
-def cell(root: Path, source: str, target: str, n: int, seed: int, scratch: float | None) -> dict[str, Any]:
-    """A row of the study. scratch: its accuracy if another source's cell with the same images has found it."""
+# --- what is found, a line each ---
+
+
+class Found:
+    """The lines that all parts have written; each part appends to its own file."""
+
+    def __init__(self, root: Path, part: int) -> None:
+        self.file = root / f"found-{part}.jsonl"
+        self.lines: dict[str, Any] = {}
+        for file in sorted(root.glob("found-*.jsonl")):
+            for line in file.read_text().splitlines():
+                self.lines.update([json.loads(line)])
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.lines[key] = value
+        with self.file.open("a") as file:
+            file.write(json.dumps([key, value]) + "\n")
+
+
+def training_key(cell: Cell, way: Way) -> str:
+    source, *images = cell
+    if way.get("weights") == "none":
+        source = ""  # the same whatever the source
+    return json.dumps([source, *images, way], sort_keys=True)
+
+
+def measured_key(cell: Cell) -> str:
+    return json.dumps([*cell, "measured"])
+
+
+def weights_of(root: Path, source: str) -> str:
+    return "default" if source == "strokes" else str(root / "sources" / f"{source}.safetensors")
+
+
+def train(root: Path, cell: Cell, way: Way) -> float:
     import zoo
+
+    source, target, n, seed = cell
+    settings = {**way.get("settings", {}), "data.workers": 0}
+    if way["recipe"] not in SOLVED:
+        settings["train.epochs"] = EPOCHS[n]
+    given = {"weights": weights_of(root, source), **way, "settings": settings}
+    folder = root / "runs" / str(os.getpid())
+    shutil.rmtree(folder, ignore_errors=True)
+    run = zoo.finetune(
+        "zoo_tiny", data=folder_of(root, target, n, seed), seed=seed, output_dir=folder, progress=False, **given
+    )
+    accuracy = float(run.metrics()[-1]["val_top1"])
+    shutil.rmtree(folder)
+    return accuracy
+
+
+# --- what is measured ---
+
+
+def measure(root: Path, cell: Cell) -> dict[str, Any]:
+    """The evidence that the rules look at, the scores, and what fresh images say of the same."""
     from zoo.workflows.measuring import measure_models
 
+    source, target, n, seed = cell
     data = folder_of(root, target, n, seed)
-    weights = "default" if source == "strokes" else str(root / "sources" / f"{source}.safetensors")
-    found = measure_models(["zoo_tiny"], data=data, weights=weights, seed=seed, progress=False)
-    measured, decision = found.best, found.decisions[0]
-    similar, shift = measured.evidence.similarity, measured.evidence.shift
-    accuracy = {} if scratch is None else {"scratch": scratch}
-    for name, options in {**RECIPES, "auto": {"recipe": decision.recipe}}.items():
-        if name in accuracy:
-            continue
-        given = {"weights": weights, **options, "seed": seed, "data": data}
-        changes = {k: v for k, v in decision.changes.items() if k != "train.epochs"} if name == "auto" else {}
-        if name == "auto" and decision.recipe == "full" and not changes:  # whose start is a head that learned first
-            accuracy[name] = accuracy["lp-ft"]
-            continue
-        settings = {**changes, **given.pop("settings", {})}
-        settings = {**settings, "train.epochs": EPOCHS[n], "data.workers": 0}
-        run = zoo.finetune(
-            "zoo_tiny", output_dir=root / "runs" / f"{os.getpid()}-{name}", progress=False, settings=settings, **given
-        )
-        accuracy[name] = run.metrics()[-1]["val_top1"]
-        shutil.rmtree(run.path)
+    weights = weights_of(root, source)
+    best = measure_models(["zoo_tiny"], data=data, weights=weights, seed=seed, progress=False).best
+    fresh = _on_fresh_images(data, weights, seed)
+    a0 = max(fresh[1], 1 / FAMILIES[TARGETS[target][0]].classes)
     return {
-        "source": source, "target": target, "n": n, "seed": seed, "accuracy": accuracy,
-        "S": similar.value, "S_interval": [similar.interval.low, similar.interval.high], "verdict": similar.verdict,
-        "a_pre": similar.pretrained, "a0": similar.baseline, "D": None if shift is None else shift.value,
-        "held_out": None if measured.held is None else [
-            measured.held.score, measured.held.interval.low, measured.held.interval.high
-        ],
-        "knn": measured.scores.knn.outcome.score, "logme": measured.scores.logme.value,
-        "rule": decision.rule, "recipe": decision.recipe,
+        "evidence": asdict(best.evidence),
+        "held_out": None if best.held is None else asdict(best.held.interval),
+        "knn": best.scores.knn.outcome.score, "logme": best.scores.logme.value,
+        "fresh": fresh, "S": float(np.clip((fresh[0] - a0) / (1 - a0), 0, 1)),
     }  # fmt: skip
 
 
-def run(root: Path, sizes: list[int], seeds: int, part: tuple[int, int], sources: list[str]) -> None:
-    os.environ["ZOO_CACHE"] = str(root / f"cache-{part[0]}")
+def _on_fresh_images(data: Path, weights: str, seed: int) -> list[float]:
+    """Accuracy on val/ of the ridge heads of train/, on the pretrained features and on those of a random network."""
+    import torch
+
+    from zoo.strategy.scores import Truth, decompose, ridge_head, ridge_loo
+    from zoo.workflows import measuring
+    from zoo.workflows.gather import build_model, open_source
+    from zoo.workflows.looking import look
+    from zoo.workflows.settle import make_recipe
+
+    recipe = make_recipe("zoo_tiny", data=data, weights=weights, seed=seed)
+    opened = open_source(recipe)
+    model, train, shared = measuring._ready(recipe, opened)
+    torch.manual_seed(seed)
+    bare = build_model(recipe, opened, with_weights=False)
+    truth = Truth.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
+    found = []
+    for network, random in ((model, False), (bare, True)):
+        known = look(network, train, np.arange(len(train)), random=random, watch=False, **shared).features
+        fresh = look(network, opened.val, np.arange(len(opened.val)), random=False, watch=False, **shared).features
+        spectrum = decompose(known, truth.weights)
+        head = ridge_head(spectrum, truth, ridge_loo(spectrum, truth).chosen)
+        found.append(float((head.predict(fresh).argmax(1) == opened.val.targets).mean()))
+    return found
+
+
+def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
+    """The rule that today's table takes for what was measured, and what it trains, as the ways above spell it."""
+    from zoo.strategy.decide import Evidence, decide
+    from zoo.strategy.scores import Interval, Mirroring, NormShift, Similarity
+    from zoo.strategy.scores.similarity import verdict
+    from zoo.strategy.scores.size import DataSize
+
+    of = found["evidence"]
+    interval = Interval(**of["similarity"]["interval"])
+    similar = Similarity(**{**of["similarity"], "interval": interval, "verdict": verdict(interval)})
+    shift = NormShift(**{**of["shift"], "layers": (), "interval": None})
+    mirrored = of["mirroring"] and Mirroring(**{**of["mirroring"], "interval": Interval(**of["mirroring"]["interval"])})
+    decision = decide(Evidence(DataSize(**of["size"]), similar, shift, of["kind"], mirrored))
+    settings = {k: v for k, v in decision.changes.items() if k != "train.epochs"}
+    if decision.recipe == "full" and "transfer.lora" not in settings:
+        settings.setdefault("transfer.start", "lp-ft")  # what a run does by itself
+    way: Way = {"recipe": decision.recipe, **({"settings": settings} if settings else {})}
+    return decision.rule, way
+
+
+# --- running ---
+
+
+def run(root: Path, cells: Iterator[Cell], ways: list[str], number: int) -> None:
+    os.environ["ZOO_CACHE"] = str(root / f"cache-{number}")
     only_the_end_counts()
-    rows = root / f"rows-{part[0]}.jsonl"
-    done = {tuple(r[k] for k in ("source", "target", "n", "seed")) for r in read(root)}
-    scratch = {(r["target"], r["n"], r["seed"]): r["accuracy"]["scratch"] for r in read(root)}
-    draws = [(t, n, seed) for seed in range(seeds) for n in sizes for t in TARGETS]
-    for number, ((target, n, seed), source) in enumerate(itertools.product(draws, sources)):
-        most = FAMILIES[TARGETS[target][0]].most
-        mine = number // len(sources) % part[1] == part[0]
-        if not mine or (source, target, n, seed) in done or (most and n + TEST > most):
-            continue
-        row = cell(root, source, target, n, seed, scratch.get((target, n, seed)))
-        scratch[target, n, seed] = row["accuracy"]["scratch"]
-        with rows.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        shown = "  ".join(f"{k} {v:.3f}" for k, v in row["accuracy"].items())
-        print(f"{source} → {target}, {n}, seed {seed}: S {row['S']:.2f}  {shown}  ({row['rule']})", flush=True)
+    found = Found(root, number)
+    known = {**WAYS, **EXPLORED}
+    for cell in cells:
+        new = []
+        if measured_key(cell) not in found.lines:
+            found[measured_key(cell)] = measure(root, cell)
+        for name in ways:
+            way = rules_way(found.lines[measured_key(cell)])[1] if name == "auto" else known[name]
+            key = training_key(cell, way)
+            if key not in found.lines:
+                found[key] = train(root, cell, way)
+                new.append(f"{name} {found.lines[key]:.3f}")
+        if new:
+            s = found.lines[measured_key(cell)]["evidence"]["similarity"]["value"]
+            print(*cell, f"S {s:.2f}", *new, sep="  ", flush=True)
         shutil.rmtree(Path(os.environ["ZOO_CACHE"]) / "features", ignore_errors=True)
 
 
-def read(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in sorted(root.glob("rows-*.jsonl")) for line in file.read_text().splitlines()]
+def cells_of(asked: argparse.Namespace, part: tuple[int, int]) -> Iterator[Cell]:
+    images = [(t, n, seed) for seed in asked.seeds for n in asked.sizes for t in asked.targets if exists(t, n)]
+    for number, (target, n, seed) in enumerate(images):
+        if number % part[1] == part[0]:
+            yield from ((source, target, n, seed) for source in asked.sources)
 
 
-def table(root: Path) -> None:
+# --- telling ---
+
+
+def table(root: Path, cells: list[Cell], ways: list[str]) -> None:
     from scipy.stats import spearmanr
 
-    rows = read(root)
-    own = tuple(RECIPES)
-    print("| source → target | N | S | D | " + " | ".join((*own, "auto")) + " | rule | regret |")
-    print("|---|---|---|---|" + "---|" * (len(own) + 3))
-    keys = sorted({(r["source"], r["target"], r["n"]) for r in rows})
-    for source, target, n in keys:
-        some = [r for r in rows if (r["source"], r["target"], r["n"]) == (source, target, n)]
-        means = {k: float(np.mean([r["accuracy"][k] for r in some])) for k in (*own, "auto")}
+    lines = Found(root, -1).lines
+    known = {**WAYS, **EXPLORED}
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        found = lines.get(measured_key(cell))
+        if found is None:
+            continue
+        rule, chosen = rules_way(found)
+        accuracy = {w: lines.get(training_key(cell, chosen if w == "auto" else known[w])) for w in ways}
+        if None not in accuracy.values():
+            rows.append({"cell": cell, "rule": rule, **found, "accuracy": accuracy})
+    own = [w for w in ways if w in WAYS]
+    print("| source → target | N | S | D | " + " | ".join(ways) + " | rule | regret |")
+    print("|---|---|---|---|" + "---|" * (len(ways) + 2))
+    by_kind: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_kind.setdefault(row["cell"][:3], []).append(row)
+    for (source, target, n), some in sorted(by_kind.items(), key=lambda item: (item[0][2], *item[0])):
+        s = np.mean([r["evidence"]["similarity"]["value"] for r in some])
+        shift = np.mean([r["evidence"]["shift"]["value"] for r in some])
+        means = {w: float(np.mean([r["accuracy"][w] for r in some])) for w in ways}
+        lost = max(means[w] for w in own) - means.get("auto", np.nan)
+        shown = " | ".join(f"{100 * means[w]:.1f}" for w in ways)
         rules = ", ".join(sorted({r["rule"] for r in some}))
-        shift = np.mean([r["D"] for r in some])
-        print(
-            f"| {source} → {target} | {n} | {np.mean([r['S'] for r in some]):.2f} | {shift:.2g} | "
-            + " | ".join(f"{100 * means[k]:.1f}" for k in (*own, "auto"))
-            + f" | {rules} | {100 * (max(means[k] for k in own) - means['auto']):.1f} |"
-        )
-    gain = [max(r["accuracy"][k] for k in ("lp-ft", "full")) - r["accuracy"]["scratch"] for r in rows]
-    print(f"\n{len(rows)} cells, {len({r['target'] for r in rows})} targets")
-    print("Spearman ρ with the gain of fine-tuning over scratch:")
-    for name in ("S", "a_pre", "knn", "logme"):
-        print(f"  {name} {spearmanr([r[name] for r in rows], gain)[0]:.2f}")
-    print(f"  −D {spearmanr([-r['D'] for r in rows], gain)[0]:.2f}")
-    permuted = [r["S"] for r in rows if "permuted" in r["target"]]
+        print(f"| {source} → {target} | {n} | {s:.2f} | {shift:.2g} | {shown} | {rules} | {100 * lost:.1f} |")
+    print(f"\n{len(rows)} cells, {len({r['cell'][1] for r in rows})} targets")
+    _tell_similarity(rows, lambda a, b: float(spearmanr(a, b)[0]))
+    _tell_regret(rows, own, ways)
+
+
+def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
+    for n in (*sorted({r["cell"][2] for r in rows}), None):
+        some = [r for r in rows if n in (r["cell"][2], None)]
+        gain = [max(r["accuracy"][k] for k in ("lp-ft", "full")) - r["accuracy"]["scratch"] for r in some]
+        similar = [r["evidence"]["similarity"] for r in some]
+        by = {
+            "S": [s["value"] for s in similar], "a_pre": [s["pretrained"] for s in similar],
+            "neighbours": [r["knn"] for r in some], "LogME": [r["logme"] for r in some],
+            "−D": [-r["evidence"]["shift"]["value"] for r in some],
+        }  # fmt: skip
+        shown = ", ".join(f"{name} {rank_correlation(values, gain):.2f}" for name, values in by.items())
+        print(f"Spearman ρ with the gain of fine-tuning over scratch, {n or 'all'} images, {len(some)} cells: {shown}")
+    permuted = [r["evidence"]["similarity"]["value"] for r in rows if "permuted" in r["cell"][1]]
     if permuted:
         print(f"permuted labels: S {np.mean(permuted):.3f} on average, {max(permuted):.3f} at most")
-    best = np.array([max(r["accuracy"][k] for k in own) for r in rows])
-    for name in (*own, "auto"):
-        print(f"regret of always {name}: {100 * np.mean(best - [r['accuracy'][name] for r in rows]):.2f} points")
+    for name, intervals, truths in (
+        ("S", [r["evidence"]["similarity"]["interval"] for r in rows], [r["S"] for r in rows]),
+        ("held-out accuracy", [r["held_out"] for r in rows], [r["fresh"][0] for r in rows]),
+    ):
+        inside = [i["low"] <= t <= i["high"] for i, t in zip(intervals, truths, strict=True) if i is not None]
+        print(f"90 % interval of {name} holds what fresh images say: {100 * np.mean(inside):.0f} % of {len(inside)}")
+
+
+def _tell_regret(rows: list[dict[str, Any]], own: list[str], ways: list[str]) -> None:
+    accuracy: NDArray[np.float64] = np.array([[r["accuracy"][w] for w in ways] for r in rows])
+    best = accuracy[:, [ways.index(w) for w in own]].max(1)
+    for column, way in enumerate(ways):
+        lost = best - accuracy[:, column]
+        error = lost.std() / np.sqrt(len(lost))
+        print(f"regret of always {way}: {100 * lost.mean():.2f} points (standard error {100 * error:.2f})")
+    for rule in sorted({r["rule"] for r in rows}):
+        held = np.array([r["rule"] == rule for r in rows])
+        shown = ", ".join(f"{way} {100 * (best - accuracy[:, k])[held].mean():.1f}" for k, way in enumerate(ways))
+        print(f"  where it is {rule!r} ({held.sum()}): {shown}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("root", type=Path)
-    parser.add_argument("--sizes", default="64,256,1024")
-    parser.add_argument("--seeds", type=int, default=3)
+
+    def names(text: str) -> list[str]:
+        return text.split(";")
+
+    def numbers(text: str) -> list[int]:
+        return [int(n) for n in text.split(",")]
+
+    parser.add_argument("--sizes", type=numbers, default=[64, 256, 1024, 4096])
+    parser.add_argument("--seeds", type=numbers, default=[0])
+    parser.add_argument("--targets", type=names, default=list(TARGETS), help="with ; between them")
+    parser.add_argument("--sources", type=names, default=list(SOURCES), help="with ; between them")
+    parser.add_argument("--ways", type=names, default=[*WAYS, "auto"], help="with ; between them")
     parser.add_argument("--part", default="0/1", help="I/K: the Ith of K processes")
-    parser.add_argument("--sources", default=",".join(SOURCES))
     asked = parser.parse_args()
+    number, of = map(int, asked.part.split("/"))
+    cells = cells_of(asked, (number, of))
     if asked.what == "table":
-        table(asked.root)
+        table(asked.root, list(cells), asked.ways)
         return
-    part, of = map(int, asked.part.split("/"))
-    run(asked.root, [int(n) for n in asked.sizes.split(",")], asked.seeds, (part, of), asked.sources.split(","))
+    run(asked.root, cells, asked.ways, number)
 
 
 if __name__ == "__main__":

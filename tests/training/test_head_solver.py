@@ -56,6 +56,45 @@ def test_both_sets_of_coordinates_give_the_same(monkeypatch: pytest.MonkeyPatch)
     assert torch.allclose(other.outputs, one.outputs, atol=0.02)
 
 
+def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    # The class, faintly, and something that is the image's own and that another view of it shows differently.
+    class_of = rng.normal(size=(60, 1)) * 0.3 + y[:, None]
+    own = [rng.normal(size=(60, 30)) * 3 for _ in range(9)]
+    plain, *views = (torch.from_numpy(np.concatenate([class_of, some], 1)).float() for some in own)
+    targets = torch.from_numpy(y)
+    alone = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0)
+    found = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0, views=views)
+    assert alone.views == 1
+    assert found.views == 9
+    assert found.held_out < 0.8 * alone.held_out
+    assert found.outputs.shape == (60, 2)  # of the images as they are
+    fresh = np.concatenate(
+        [rng.normal(size=(500, 1)) * 0.3 + (np.arange(500) % 2)[:, None], rng.normal(size=(500, 30)) * 3], 1
+    )
+    right = [
+        float(
+            (F.linear(torch.from_numpy(fresh).float(), f.weight, f.bias).argmax(1).numpy() == np.arange(500) % 2).mean()
+        )
+        for f in (alone, found)
+    ]
+    assert right[1] > right[0] + 0.03
+    # Views that take an image to where another class lies are left alone.
+    wrong = [view * torch.tensor([-1.0] + [1.0] * 30) + torch.tensor([1.0] + [0.0] * 30) for view in views]
+    kept = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
+    assert kept.views == 1
+    assert torch.equal(kept.weight, alone.weight)
+
+
+def test_all_views_of_an_image_are_left_out_with_it() -> None:
+    x, y = _clouds(80, 40, 2, noise=0.4)
+    alone = solve_head(x, y, F.cross_entropy, outputs=2, seed=0)
+    # The same three times is nothing new: were one of the three fitted while another judges, it would seem so.
+    again = solve_head(x, y, F.cross_entropy, outputs=2, seed=0, views=[x, x])
+    assert again.held_out == pytest.approx(alone.held_out, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "params", "weights"),
     [

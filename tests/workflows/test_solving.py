@@ -51,6 +51,28 @@ def test_the_recipe_of_the_run_gives_the_same_weights_and_a_rate_means_steps(sma
     assert prepare(both).solves
 
 
+def test_random_views_are_fitted_beside_the_images_as_they_are_or_left_alone(small: Path) -> None:
+    plain = _run(small, "plain", seed=3)
+    run = _run(small, "views", recipe="small-similar", seed=3)
+    solved = run.info()["solved"]
+    assert load_values(run.path)["train"]["solver"] == "direct"
+    assert len(run.metrics()) == 1
+    assert solved["views"] in (1, 9)
+    # The better of the two by the images left out, and the one without them is what head-only finds.
+    assert solved["held_out_loss"] <= plain.info()["solved"]["held_out_loss"]
+    if solved["views"] == 1:
+        assert all(torch.equal(value, plain.weights()[name]) for name, value in run.weights().items())
+    # Views that show nothing but a corner.
+    worse = {"augment.params": {"scale": [0.02, 0.03]}}
+    corner = _run(small, "corner", recipe="small-similar", seed=3, settings=worse)
+    assert corner.info()["solved"]["views"] == 1
+    for name, value in corner.weights().items():
+        assert torch.equal(value, plain.weights()[name]), name
+    steps = _run(small, "steps", recipe="small-similar", epochs=2)
+    assert "solved" not in steps.info()
+    assert len(steps.metrics()) == 2
+
+
 @pytest.mark.parametrize("task", ["regression", "multi-label"])
 def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     lines = ["image,label" if task == "multi-label" else "image,a,b"]
@@ -91,7 +113,6 @@ def test_a_run_that_stops_behind_it_goes_on_to_its_end(small: Path) -> None:
     [
         ({"freeze": "none"}, "kept features"),
         ({"freeze": "stage3"}, "both learn"),
-        ({"augment.name": "light", "train.views": 2}, "2 views"),
         ({"model.drop": 0.5}, "dropout"),
         ({"loss.name": "focal"}, "smooth and convex"),
         ({"data.balance": "oversample"}, "data.balance"),

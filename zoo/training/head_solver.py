@@ -6,14 +6,15 @@ c the curvature of the loss in a logit where all classes are as likely (Böhning
 bounds it so). That takes a half to a third of the passes over the data that L-BFGS takes on W itself (measured).
 
 λ is chosen on the training images alone: by the loss of those left out, in five parts in turn where that is cheap, else
-of a fifth of them; from strong to weak, each begun from the one before.
+of a fifth of them; from strong to weak, each begun from the one before. Random views of the images are fitted, too, if
+that lowers the loss of images left out, which are judged as they are, all views of theirs left out with them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,8 +61,8 @@ _BIAS_PENALTY = 1e-4
 @dataclass(frozen=True)
 class SolvedHead:
     """weight (K, D) and bias (K,), float32, for features as the model gives them. loss, outputs (N, K): over the
-    training images, without the penalty. penalty: λ. held_out: the loss of images left out at that λ. passes: over the
-    features, in all. seconds: of wall time."""
+    training images, without the penalty. penalty: λ. held_out: the loss of images left out at that λ. views: of each
+    image that were fitted. passes: over the features, in all. seconds: of wall time."""
 
     weight: Tensor
     bias: Tensor
@@ -69,6 +70,7 @@ class SolvedHead:
     loss: float
     penalty: float
     held_out: float
+    views: int
     passes: int
     seconds: float
 
@@ -101,16 +103,30 @@ def why_not_linear(prefix: Prefix) -> str:
 
 @same_threads()
 @torch.no_grad()
-def solve_head(features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, seed: int) -> SolvedHead:
+def solve_head(
+    features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, seed: int, views: Sequence[Tensor] = ()
+) -> SolvedHead:
     """The linear layer for features (N, D) with the least loss and penalty.
 
     targets: (N,) int64 or (N, K) float32, as `loss`, a mean over images that is convex in the logits, takes them; on
-    the device of the features. outputs: K. seed: of which images are left out.
+    the device of the features. outputs: K. seed: of which images are left out. views: features (N, D) of random views
+    of the same images.
 
     Raises TrainingError if features are not finite, or the loss is not.
     """
+    tried = [_solve([features], targets, loss, outputs, seed)]
+    if views:
+        tried.append(_solve([features, *views], targets, loss, outputs, seed))
+    best = min(tried, key=lambda found: found.held_out)
+    return replace(best, passes=sum(t.passes for t in tried), seconds=sum(t.seconds for t in tried))
+
+
+def _solve(views: Sequence[Tensor], targets: Tensor, loss: Loss, outputs: int, seed: int) -> SolvedHead:
     start = time.perf_counter()
-    rows, columns = features.shape
+    images, columns = views[0].shape
+    features = torch.cat(list(views)) if len(views) > 1 else views[0]
+    every = targets.repeat(len(views), *[1] * (targets.ndim - 1))
+    rows = len(features)
     if rows * columns * outputs <= ONE_THREAD:
         threads(1)
     dtype = torch.float64 if rows * columns <= _DOUBLE else torch.float32
@@ -119,12 +135,12 @@ def solve_head(features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, s
     x = shape.turned(scaled)
     del scaled
     problem = _Problem(loss, outputs, shape, 1 / (4 * outputs if targets.is_floating_point() else outputs), rows)
-    scale = float(loss(x.new_zeros(rows, outputs), targets))
+    scale = float(loss(x.new_zeros(images, outputs), targets))
     cheap = rows * columns * outputs <= _FIVE_PARTS
-    tried, weight = _choose(problem, x, targets, scale, turns=_PARTS if cheap else 1, seed=seed)
+    tried, weight = _choose(problem, x, every, images, scale, turns=_PARTS if cheap else 1, seed=seed)
     best = min(tried, key=tried.__getitem__)
-    weight = problem.minimise(x, targets, best, weight, _FINE * scale)
-    logits = x @ weight[:-1] + weight[-1]
+    weight = problem.minimise(x, every, best, weight, _FINE * scale)
+    logits = x[:images] @ weight[:-1] + weight[-1]
     value = float(loss(logits, targets))
     if not np.isfinite(value):
         raise TrainingError(
@@ -132,25 +148,30 @@ def solve_head(features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, s
         )
     whole, bias = scaling.fold(shape.back(weight[:-1]), weight[-1])
     seconds = time.perf_counter() - start
-    return SolvedHead(whole, bias, logits.float(), value, best, tried[best], round(problem.passes), seconds)
+    return SolvedHead(whole, bias, logits.float(), value, best, tried[best], len(views), round(problem.passes), seconds)
 
 
 def _choose(
-    problem: _Problem, x: Tensor, targets: Tensor, scale: float, *, turns: int, seed: int
+    problem: _Problem, x: Tensor, targets: Tensor, images: int, scale: float, *, turns: int, seed: int
 ) -> tuple[dict[float, float], Tensor]:
-    """The loss of images left out, by penalty, from strong to weak until it rises; and a fit to begin the last from."""
+    """The loss of images left out, by penalty, from strong to weak until it rises; and a fit to begin the last from.
+
+    x, targets: of all `images` in one view, then in the next.
+    """
     folds = []
-    for fitted, left in _cuts(targets.cpu().numpy(), seed, turns=turns):
-        fit, out = torch.from_numpy(fitted).to(x.device), torch.from_numpy(left).to(x.device)
+    for fitted, left in _cuts(targets[:images].cpu().numpy(), seed, turns=turns):
+        out = torch.from_numpy(left).to(x.device)
+        one = torch.from_numpy(fitted).to(x.device)
+        fit = torch.cat([one + start for start in range(0, len(x), images)])
         folds.append(
             _Fold(problem, x[fit], targets[fit], x[out], targets[out], x.new_zeros(x.shape[1] + 1, problem.outputs))
         )
-    images = sum(len(fold.left_targets) for fold in folds)
+    left_out = sum(len(fold.left_targets) for fold in folds)
     unit = problem.curvature * len(problem.shape.values)
     tried: dict[float, float] = {}
 
     def held_out(penalty: float) -> float:
-        tried[penalty] = sum(fold.left_out(penalty, _ROUGH * scale) for fold in folds) / images
+        tried[penalty] = sum(fold.left_out(penalty, _ROUGH * scale) for fold in folds) / left_out
         return tried[penalty]
 
     for decade in _DECADES:

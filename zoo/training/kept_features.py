@@ -28,6 +28,11 @@ class Keeping:
     channels_last: bool
     row_bytes: int
 
+    @property
+    def seen(self) -> int:
+        """Rows of a training image: a head that is solved sees it as it is, beside several random views."""
+        return self.views + (self.views > 1)
+
 
 class Order(Protocol):
     """Which images an epoch's batches hold: what a loader of them knows."""
@@ -58,9 +63,9 @@ class FeatureBatches:
         self._epoch = epoch
         self._order.set_epoch(epoch)
 
-    def all(self) -> tuple[Tensor, Tensor]:
-        """(features (N, …), targets) of the first view, in the order of the source."""
-        return self._views[0][range(len(self._views[0]))], self._targets
+    def all(self) -> tuple[list[Tensor], Tensor]:
+        """(features (N, …) of each view, targets), in the order of the source."""
+        return [kept[range(len(kept))] for kept in self._views], self._targets
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         kept = self._views[self._epoch % len(self._views)]

@@ -79,7 +79,8 @@ def decide(
         return None, f"features of the frozen part are computed anew in each epoch: {why}"
     prefix, row = tried.prefix, tried.row_bytes
     views = recipe.train.views or 1
-    total = row * (len(sources[0]) * views + len(sources[1]))
+    keeping = Keeping(prefix, views, tried.dtype, tried.channels_last, row)
+    total = row * (len(sources[0]) * keeping.seen + len(sources[1]))
     if asked == "auto" and not worthwhile(tried.seconds, row):
         return None, "features of the frozen part are computed anew in each epoch: reading them back would take longer"
     room = free_room()
@@ -88,7 +89,6 @@ def decide(
         if asked == "keep":
             raise RecipeError([f"{_asks(direct)}: {said}"], "free some space, or freeze more")
         return None, f"features of the frozen part are computed anew in each epoch: {said}"
-    keeping = Keeping(prefix, views, tried.dtype, tried.channels_last, row)
     of = f"{views} views of each image" if views > 1 else "each image"
     end = f"the input of {prefix.end}" if prefix.before else prefix.end
     return keeping, f"features up to {end} are computed once for {of} ({total / 2**20:,.0f} MiB), then trained on"
@@ -141,7 +141,7 @@ def keep(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
     random = bool(getattr(augment, "is_random", True))
     rows = Rows(prepared, prepared.plan, keeping.prefix, keeping.dtype)
     of_val = rows.of(data.val, range(len(data.val)))
-    views = []
+    views = [rows.of(data.train, range(len(data.train)))] if prepared.solves and random else []
     for view in range(keeping.views):
         variant = f"{recipe.augment.model_dump()} {recipe.train.seed} {view}" if random else ""
         own = augment if random else None

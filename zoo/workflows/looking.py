@@ -28,7 +28,7 @@ from zoo.training.modes import evaluating
 from zoo.training.prefix import Prefix, find_prefix
 from zoo.workflows.keeping import image_keys, open_store
 
-__all__ = ["Look", "look"]
+__all__ = ["Indices", "Look", "look"]
 
 Indices = NDArray[np.int64]
 

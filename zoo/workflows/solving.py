@@ -44,7 +44,7 @@ def choose(
     why = next(_why_not(recipe, keeping, loss, loss_params, images=images), "")
     if asked == "auto" and not why and keeping is not None:
         numbers = keeping.prefix.numbers
-        if float(images) * numbers * outputs > _MOST_WORK:
+        if float(images) * keeping.seen * numbers * outputs > _MOST_WORK:
             why = f"{images:,} images of {numbers:,} numbers and {outputs:,} outputs take long; --solver direct does it"
     if not why:
         return True, (
@@ -62,8 +62,6 @@ def _why_not(
     if keeping is None:
         yield "that takes kept features of a frozen backbone"
         return
-    if keeping.views > 1:
-        yield f"there are {keeping.views} views of each image"
     if processes.count() > 1:
         yield "it runs in one process"
     if next(keeping.prefix.module.parameters()).device.type == "mps":
@@ -83,9 +81,11 @@ def _why_not(
         if given:
             yield f"{key} belongs to steps"
     # Ridge regression holds several copies of them in float64.
-    room = (16 if known == "mse" else 4) * images * keeping.prefix.numbers
+    room = (16 if known == "mse" else 4) * images * keeping.seen * keeping.prefix.numbers
     if room > MOST_BYTES:
         yield f"it holds all features in memory, {room / 2**30:.1f} GiB of {images:,} images"
+    if known == "mse" and keeping.views > 1:
+        yield f"there are {keeping.views} views of each image, and the squared error is solved with one"
 
 
 def solve(run: Run, prepared: Prepared, say: Callable[[str], None]) -> EpochStats:
@@ -97,7 +97,7 @@ def solve(run: Run, prepared: Prepared, say: Callable[[str], None]) -> EpochStat
     if prefix is None or not isinstance(batches, FeatureBatches):
         raise TypeError("a head is solved on kept features")
     start = time.perf_counter()
-    features, on_host = batches.all()
+    (features, *views), on_host = batches.all()
     device = trainer.engine.device
     targets = trainer.for_loss(on_host.to(device))
     outputs = len(prepared.data.classes)
@@ -105,13 +105,15 @@ def solve(run: Run, prepared: Prepared, say: Callable[[str], None]) -> EpochStat
         found, said = _ridge(features, targets)
     else:
         solved = solve_head(
-            features.to(device), targets, trainer.loss, outputs=outputs, seed=prepared.recipe.train.seed
-        )
+            features.to(device), targets, trainer.loss, outputs=outputs, seed=prepared.recipe.train.seed,
+            views=[view.to(device) for view in views],
+        )  # fmt: skip
         found = solved.weight, solved.bias
         said = {
             "method": "l-bfgs",
             "penalty": solved.penalty,
             "held_out_loss": solved.held_out,
+            **({"views": solved.views} if views else {}),
             "passes": solved.passes,
         }
     weight, bias = found
@@ -125,8 +127,12 @@ def solve(run: Run, prepared: Prepared, say: Callable[[str], None]) -> EpochStat
     top1 = float((logits.argmax(1) == targets).float().mean()) if one_class else None
     seconds = time.perf_counter() - start
     run.update(solved={**said, "seconds": round(seconds, 3)})
+    of = ""
+    if views:
+        fitted = "" if said["views"] > 1 else "not "
+        of = f", {fitted}of their {len(views)} random views as well (by the loss of images left out),"
     say(
-        f"head solved on the features of {len(features):,} images in {duration(seconds)}: "
+        f"head solved on the features of {len(features):,} images{of} in {duration(seconds)}: "
         f"penalty {said['penalty']:.2g}, loss {loss:.3g}, {said['held_out_loss']:.3g} on images left out"
     )
     return EpochStats(loss, top1, len(features), seconds)

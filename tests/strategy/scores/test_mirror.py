@@ -32,6 +32,22 @@ def test_classes_that_change_sides_break_and_more_of_the_same_keeps() -> None:
     assert kept.interval.holds(0)
 
 
+def test_a_quarter_of_the_images_is_judged_by_a_head_that_learns_from_all() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    truth = Truth.of(labels, "single-label", balanced=True)
+    features = _features(labels, rng)
+    judged = np.linspace(0, 399, 100).astype(np.int64)
+    turned = _features(labels, rng, turned=True)
+    some = mirroring(features, turned[judged], truth, judged)
+    every = mirroring(features, turned, truth)
+    assert some.verdict == every.verdict == "breaks"
+    assert some.mirrored == pytest.approx(every.mirrored, abs=0.05)
+    assert some.interval.high - some.interval.low > every.interval.high - every.interval.low
+    with pytest.raises(DataError):
+        mirroring(features, turned[:0], truth, judged[:0])
+
+
 def test_a_loss_that_may_be_chance_does_not_break() -> None:
     labels = np.arange(24) % 2
     truth = Truth.of(labels, "single-label", balanced=True)

@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.errors import DataError
 from zoo.strategy.scores.bootstrap import Interval, difference_interval
 from zoo.strategy.scores.holdout import deal, left_out
-from zoo.strategy.scores.truth import Truth
+from zoo.strategy.scores.truth import Indices, Truth
 
 __all__ = ["BREAKS", "Mirroring", "mirroring"]
 
@@ -40,10 +41,22 @@ class Mirroring:
 
 
 def mirroring(
-    features: NDArray[np.generic], mirrored: NDArray[np.generic], truth: Truth, *, seed: int = 0
+    features: NDArray[np.generic],
+    mirrored: NDArray[np.generic],
+    truth: Truth,
+    judged: Indices | None = None,
+    *,
+    seed: int = 0,
 ) -> Mirroring:
-    """features, mirrored: (N, D) of the same images. Raises DataError if there are too few for five folds."""
-    rows, (plain, other) = left_out(features, truth, deal(truth, _FOLDS, seed=seed), _FOLDS, (features, mirrored))
+    """features (N, D); mirrored (m, D): of the images `judged` (m,), without repeats, by default of all. The head
+    learns from the others of all N images. Raises DataError if these are too few for five folds."""
+    judged = np.arange(len(features)) if judged is None else judged
+    seen = np.array(features)
+    seen[judged] = mirrored
+    rows, (plain, other) = left_out(features, truth, deal(truth, _FOLDS, seed=seed), _FOLDS, (features, seen))
+    rows = np.intersect1d(rows, judged)
+    if not len(rows):
+        raise DataError("no image to be judged was left out of the fit", "add images")
     ours, theirs, weights = truth.judge(plain).values[rows], truth.judge(other).values[rows], truth.weights[rows]
     return Mirroring(
         float(np.average(ours, weights=weights)),
