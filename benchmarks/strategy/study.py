@@ -76,7 +76,10 @@ EXPLORED: dict[str, Way] = {
         "recipe": "small-different",
         "settings": {"transfer.bn_reestimate": True, "augment.name": "light", "optimizer.lr": 2e-3},
     },
-    "rgn": {"recipe": "full", "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True}},
+    "rgn-2e-3": {
+        "recipe": "full",
+        "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True, **_rates(2e-3, 2e-3)},
+    },
 }  # fmt: skip
 # Recipes whose head is solved: epochs, which are for steps, would have it trained.
 SOLVED = ("head-only", "small-similar")
@@ -192,9 +195,9 @@ def measure(root: Path, cell: Cell) -> dict[str, Any]:
 
     source, target, n, seed = cell
     data = folder_of(root, target, n, seed)
-    weights = weights_of(root, source)
-    best = measure_models(["zoo_tiny"], data=data, weights=weights, seed=seed, progress=False).best
-    fresh = _on_fresh_images(data, weights, seed)
+    given: dict[str, Any] = {"data": data, "weights": weights_of(root, source), "seed": seed, "workers": 0}
+    best = measure_models(["zoo_tiny"], progress=False, **given).best
+    fresh = _on_fresh_images(given)
     a0 = max(fresh[1], 1 / FAMILIES[TARGETS[target][0]].classes)
     return {
         "evidence": asdict(best.evidence),
@@ -204,7 +207,7 @@ def measure(root: Path, cell: Cell) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _on_fresh_images(data: Path, weights: str, seed: int) -> list[float]:
+def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     """Accuracy on val/ of the ridge heads of train/, on the pretrained features and on those of a random network."""
     import torch
 
@@ -214,10 +217,10 @@ def _on_fresh_images(data: Path, weights: str, seed: int) -> list[float]:
     from zoo.workflows.looking import look
     from zoo.workflows.settle import make_recipe
 
-    recipe = make_recipe("zoo_tiny", data=data, weights=weights, seed=seed)
+    recipe = make_recipe("zoo_tiny", **given)
     opened = open_source(recipe)
     model, train, shared = measuring._ready(recipe, opened)
-    torch.manual_seed(seed)
+    torch.manual_seed(given["seed"])
     bare = build_model(recipe, opened, with_weights=False)
     truth = Truth.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
     found = []

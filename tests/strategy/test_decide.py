@@ -12,7 +12,7 @@ from zoo.recipe import build, load_values
 from zoo.strategy.decide import Decision, Evidence, decide, table
 from zoo.strategy.scores import DataSize, Interval, Mirroring, NormShift, Similarity
 
-SIZES = {"few": (60, 6.0), "small": (600, 60.0), "medium": (50_000, 500.0), "large": (900_000, 900.0)}
+SIZES = {"few": (60, 6.0), "small": (600, 30.0), "medium": (50_000, 500.0), "large": (900_000, 900.0)}
 SIMILARITIES = {"similar": 0.8, "between": 0.4, "dissimilar": 0.1}
 SHIFTS = {"none": 0.01, "mild": 0.4, "strong": 5.0}
 
@@ -31,7 +31,7 @@ def evidence(size: str, similar: str, shift: str | None, kind: str, **changes: A
 CASES = [
     evidence(size, similar, shift, kind)
     for size, similar, shift, kind in product(SIZES, SIMILARITIES, (*SHIFTS, None), ("cnn", "transformer"))
-]
+] + [evidence("small", "similar", "none", "cnn", a_class=80.0)]
 
 
 def test_every_case_has_a_rule_and_every_rule_a_case() -> None:
@@ -57,7 +57,7 @@ def test_a_decision_is_a_recipe_that_can_be_built(decision: Decision) -> None:
     ],
 )
 def test_the_quadrants_are_the_corners(size: str, similar: str, recipe: str) -> None:
-    assert decide(evidence(size, similar, "none", "cnn")).recipe == recipe
+    assert decide(evidence(size, similar, None, "cnn")).recipe == recipe
 
 
 def test_large_and_different_starts_from_pretrained_weights() -> None:
@@ -67,8 +67,32 @@ def test_large_and_different_starts_from_pretrained_weights() -> None:
 
 
 def test_a_shift_of_the_input_favours_the_first_layers() -> None:
-    assert decide(evidence("small", "dissimilar", "strong", "cnn")).changes["transfer.auto_rgn"] is True
-    assert "transfer.auto_rgn" not in decide(evidence("small", "dissimilar", "mild", "cnn")).changes
+    assert decide(evidence("small", "between", "strong", "cnn")).changes["transfer.auto_rgn"] is True
+    assert "transfer.auto_rgn" not in decide(evidence("small", "between", "mild", "cnn")).changes
+
+
+def test_the_less_alike_the_faster_where_batch_norm_bears_it() -> None:
+    rates = [
+        build(load_values(decision.recipe), decision.changes).optimizer.lr
+        for similar in ("between", "dissimilar")
+        for decision in [decide(evidence("small", similar, "mild", "cnn"))]
+    ]
+    assert rates[0] < rates[1]
+    without = decide(evidence("small", "between", None, "cnn"))
+    assert build(load_values(without.recipe), without.changes).optimizer.lr < rates[0]
+
+
+def test_similar_images_train_the_head_until_there_are_many_of_each_class() -> None:
+    case = evidence("small", "similar", "none", "cnn", a_class=49.0)
+    assert load_values(decide(case).recipe)["freeze"] == "backbone"
+    case = evidence("small", "similar", "none", "cnn", a_class=50.0)
+    assert load_values(decide(case).recipe)["freeze"] == "none"
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(60, 60), (300, 54), (1000, 16), (15_000, 10)])
+def test_epochs_follow_from_the_updates_that_a_rule_names(images: int, epochs: int) -> None:
+    case = evidence("small", "dissimilar", "none", "cnn", images=images)
+    assert decide(case).changes["train.epochs"] == epochs
 
 
 def test_mixup_begins_at_twenty_thousand_images() -> None:
@@ -89,7 +113,7 @@ def test_flips_are_left_out_where_mirrored_images_are_mistaken() -> None:
 @pytest.mark.parametrize(
     ("case", "rule", "because"),
     [
-        (evidence("small", "similar", "none", "cnn", value=0.52), "small, between", "similarity between"),
+        (evidence("small", "similar", "none", "cnn", value=0.62), "small, related", "similarity between"),
         (evidence("small", "between", "none", "cnn", value=0.27), "small and different", "similarity dissimilar"),
         (evidence("small", "similar", "none", "cnn", value=0.95, images=19_000), "large and similar", "size medium"),
     ],

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 import zoo as api
 from zoo.errors import DataError, UsageError, WeightsError
 from zoo.recipe import build, load_values
+from zoo.run import Run
 from zoo.workflows.auto import resolve_auto
 from zoo.workflows.measuring import measure_models
 from zoo.workflows.recommend import recommend
@@ -214,9 +215,13 @@ def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Pa
     assert {p.arm for p in pilots.tried} == {"head", "partial", "all"}
     assert sorted(p.epochs for p in pilots.tried) == [1, 3, 3]
     assert pilots.tried[0].epochs == 3
+    of_rule = found.decisions[0].changes
     for pilot in pilots.tried:
-        rows = (tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.arm}" / "metrics.jsonl").read_text().splitlines()
-        assert len(rows) == pilot.epochs
+        run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.arm}")
+        assert len(run.metrics()) == (1 if pilot.arm == "head" else pilot.epochs)  # a head is solved
+        given = load_values(run.path)
+        if pilot.arm != "head" and found.decisions[0].recipe == "full":
+            assert given["optimizer"]["lr"] == of_rule.get("optimizer.lr", given["optimizer"]["lr"])
     model, decision = found.choice
     assert model == "zoo_tiny"
     assert (pilots.chosen is None) == (decision == found.decisions[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -19,6 +20,9 @@ __all__ = ["Decision", "Evidence", "Kind", "decide", "table"]
 
 Kind = Literal["cnn", "transformer"]
 Values = dict[str, Any]
+
+# Images of an update, the usual batch of a recipe.
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Evidence:
             "shift": "absent" if self.shift is None else self.shift.verdict,
             "kind": self.kind,
             "images": self.size.images,
+            "a_class": self.size.a_class,
             "mirrored": "unknown" if self.mirroring is None else self.mirroring.verdict,
         }
 
@@ -77,16 +82,24 @@ def decide(evidence: Evidence) -> Decision:
 def _first(facts: Mapping[str, Any]) -> Decision:
     rule = next(r for r in table()["rules"] if _holds(r["when"], facts))
     changes = dict(rule.get("set", {}))
+    if "updates" in rule:
+        changes["train.epochs"] = _epochs(rule["updates"], facts["images"])
     for more in table()["also"]:
         if _holds(more["when"], facts):
             changes = {**more["set"], **changes}
     return Decision(rule["name"], rule["recipe"], rule["so"], changes)
 
 
+def _epochs(updates: int, images: int) -> int:
+    """As many as make so many updates of 32 images, 10 to 60 (ours): fewer never show an image often enough for
+    augmentation to matter, more of the same few images teach nothing."""
+    return min(max(math.ceil(updates * _BATCH / images), 10), 60)
+
+
 def _holds(when: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     for what, wanted in when.items():
         value = facts[what]
-        if isinstance(value, int):
+        if isinstance(value, int | float):
             low, high = wanted
             if (low is not None and value < low) or (high is not None and value >= high):
                 return False

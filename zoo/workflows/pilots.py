@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from zoo.workflows.settle import Options
 
 __all__ = ["ARMS", "Pilot", "Pilots", "run_pilots"]
 
-# What is tried of each model: a recipe and what is laid over it.
+# What is tried of each model: a recipe and what is laid over it, beside what the rule says of rates and flips.
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "head": ("head-only", {}),
+    "head": ("small-similar", {}),
     "partial": ("full", {"freeze": "50%"}),
     "all": ("full", {}),
 }
@@ -36,7 +36,8 @@ _RUNGS = (1, 3, 9)  # epochs
 
 @dataclass(frozen=True)
 class Pilot:
-    """How an arm of a model went: `value` of `monitor` on the validation images, the best of `epochs`."""
+    """How an arm of a model went: `value` of `monitor` on the validation images, the best of `epochs`. A head that is
+    solved has its end at once, and counts as far as it was asked to go."""
 
     model: str
     arm: str
@@ -86,7 +87,8 @@ def run_pilots(
             # The next epochs cost what the last ones did.
             if left <= 0 or (before is not None and before.seconds / before.epochs * (rung - before.epochs) > left):
                 break
-            pilot, monitor = _train(model, arm, rung, options, folder, monitor, before)
+            way = _way(found, model, arm)
+            pilot, monitor = _train(model, arm, way, rung, options, folder, monitor, before)
             if pilot is not None:
                 reached[model, arm] = pilot
                 say(f"pilot {model}, {arm}: {monitor} {pilot.value:.4g} after {pilot.epochs} epochs")
@@ -102,12 +104,31 @@ def run_pilots(
     return _verdict(found, done, monitor)
 
 
+def _way(found: Recommendation, model: str, arm: str) -> tuple[str, dict[str, Any]]:
+    """The recipe of an arm and what is laid over it: flips as the model's rule has them, and rates if they are those of
+    the arm's recipe."""
+    decision = next(d for m, d in zip(found.measured, found.decisions, strict=True) if m.name == model)
+    recipe, changes = ARMS[arm]
+    same = decision.recipe == recipe and "transfer.lora" not in decision.changes
+    prefixes = ("augment.flips", "optimizer.") if same else ("augment.flips",)
+    return recipe, {**{k: v for k, v in decision.changes.items() if k.startswith(prefixes)}, **changes}
+
+
 def _train(
-    model: str, arm: str, rung: int, options: Options, folder: Path, monitor: str, before: Pilot | None
+    model: str,
+    arm: str,
+    way: tuple[str, dict[str, Any]],
+    rung: int,
+    options: Options,
+    folder: Path,
+    monitor: str,
+    before: Pilot | None,
 ) -> tuple[Pilot | None, str]:
     """The arm, trained up to `rung` epochs; None if it failed."""
     path = folder / f"{model}-{arm}".replace("/", "_")
-    recipe, changes = ARMS[arm]
+    recipe, changes = way
+    if before is not None and Run(path).info()["status"] == "finished":
+        return replace(before, epochs=rung), monitor
     epochs = [0]
 
     def stop(row: dict[str, Any]) -> None:
@@ -121,8 +142,10 @@ def _train(
             run = resume(path, progress=False, on_epoch=stop)
         else:
             given = Options(**options)
-            given["recipe"], given["epochs"] = recipe, _RUNGS[-1]
-            given["settings"] = {**(options.get("settings") or {}), **changes}
+            given["recipe"] = recipe
+            if arm != "head":  # which is solved where it can be, without epochs
+                given["epochs"] = _RUNGS[-1]
+            given["settings"] = {**changes, **(options.get("settings") or {}), **ARMS[arm][1]}
             run = finetune(model, output_dir=path, progress=False, on_epoch=stop, **given)
     except _Enough:
         run = Run(path)
@@ -134,6 +157,8 @@ def _train(
     if best is None or best["value"] is None:
         return None, monitor
     seconds = time.perf_counter() - start + (before.seconds if before is not None else 0.0)
+    if run.info()["status"] == "finished":
+        epochs[0] = rung
     return Pilot(model, arm, epochs[0], float(best["value"]), seconds), str(best["monitor"])
 
 
@@ -151,7 +176,7 @@ def _verdict(found: Recommendation, done: dict[tuple[str, str], Pilot], monitor:
             return Pilots(
                 tuple(order), monitor, None, f"pilots: no other way is clearly better than the rule's ({own.arm})"
             )
-    recipe, changes = ARMS[best.arm]
+    recipe, changes = _way(found, best.model, best.arm)
     decision = Decision(
         rule=f"pilot: {best.arm}",
         recipe=recipe,

@@ -37,8 +37,8 @@ def test_few_images_leave_it_between():
 @pytest.mark.parametrize(
     ("low", "high", "name"),
     [
-        (0.5, 0.7, "similar"),
-        (0.49, 0.9, "between"),
+        (0.6, 0.7, "similar"),
+        (0.59, 0.9, "between"),
         (0.3, 0.4, "between"),
         (0.2, 0.25, "between"),
         (0, 0.24, "dissimilar"),
