@@ -77,7 +77,7 @@ def look(
     plan = resolve_plan("backbone", model.groups, module)
     plan.apply(module)
 
-    def batches(some: Indices) -> Any:
+    def batches(some: Indices, workers: int = workers) -> Any:
         return make_loader(
             source, preprocess=preprocess, batch_size=_BATCH, train=False, augment=None, seed=0, workers=workers,
             only=some,
@@ -88,7 +88,7 @@ def look(
         spread = places[np.linspace(0, len(places) - 1, number).astype(np.int64)]
         reestimate(module, batches(spread), normalize, device=device, amp_dtype=amp_dtype)
     set_train_mode(module, plan)
-    few, _ = next(iter(batches(places[:3])))
+    few, _ = next(iter(batches(places[:3], workers=0)))  # sooner read than processes are started
     prefix = find_prefix(module, plan.frozen_modules, normalize(few.to(device)))
     watched = _Watched(module if watch and not random else None)
     if prefix is None:
