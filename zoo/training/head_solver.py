@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -114,14 +115,17 @@ def solve_head(
 
     Raises TrainingError if features are not finite, or the loss is not.
     """
-    tried = [_solve([features], targets, loss, outputs, seed)]
+    # The same images are left out with views and without.
+    cheap = (1 + len(views)) * features.numel() * outputs <= _FIVE_PARTS
+    solve = partial(_solve, targets=targets, loss=loss, outputs=outputs, turns=_PARTS if cheap else 1, seed=seed)
+    tried = [solve([features])]
     if views:
-        tried.append(_solve([features, *views], targets, loss, outputs, seed))
+        tried.append(solve([features, *views]))
     best = min(tried, key=lambda found: found.held_out)
     return replace(best, passes=sum(t.passes for t in tried), seconds=sum(t.seconds for t in tried))
 
 
-def _solve(views: Sequence[Tensor], targets: Tensor, loss: Loss, outputs: int, seed: int) -> SolvedHead:
+def _solve(views: Sequence[Tensor], *, targets: Tensor, loss: Loss, outputs: int, turns: int, seed: int) -> SolvedHead:
     start = time.perf_counter()
     images, columns = views[0].shape
     features = torch.cat(list(views)) if len(views) > 1 else views[0]
@@ -136,8 +140,7 @@ def _solve(views: Sequence[Tensor], targets: Tensor, loss: Loss, outputs: int, s
     del scaled
     problem = _Problem(loss, outputs, shape, 1 / (4 * outputs if targets.is_floating_point() else outputs), rows)
     scale = float(loss(x.new_zeros(images, outputs), targets))
-    cheap = rows * columns * outputs <= _FIVE_PARTS
-    tried, weight = _choose(problem, x, every, images, scale, turns=_PARTS if cheap else 1, seed=seed)
+    tried, weight = _choose(problem, x, every, images, scale, turns=turns, seed=seed)
     best = min(tried, key=tried.__getitem__)
     weight = problem.minimise(x, every, best, weight, _FINE * scale)
     logits = x[:images] @ weight[:-1] + weight[-1]

@@ -127,13 +127,12 @@ def solve(run: Run, prepared: Prepared, say: Callable[[str], None]) -> EpochStat
     top1 = float((logits.argmax(1) == targets).float().mean()) if one_class else None
     seconds = time.perf_counter() - start
     run.update(solved={**said, "seconds": round(seconds, 3)})
-    of = ""
-    if views:
-        fitted = "" if said["views"] > 1 else "not "
-        of = f", {fitted}of their {len(views)} random views as well (by the loss of images left out),"
+    fitted = said.get("views", 1)
+    tried = f" and {fitted - 1} random views of each" if fitted > 1 else ""
+    left = f"; {len(views)} random views of each foretell images left out no better" if len(views) >= fitted else ""
     say(
-        f"head solved on the features of {len(features):,} images{of} in {duration(seconds)}: "
-        f"penalty {said['penalty']:.2g}, loss {loss:.3g}, {said['held_out_loss']:.3g} on images left out"
+        f"head solved on the features of {len(features):,} images{tried} in {duration(seconds)}: "
+        f"penalty {said['penalty']:.2g}, loss {loss:.3g}, {said['held_out_loss']:.3g} on images left out{left}"
     )
     return EpochStats(loss, top1, len(features), seconds)
 
