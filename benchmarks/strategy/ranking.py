@@ -5,7 +5,7 @@
     python benchmarks/strategy/ranking.py table /tmp/study
 
 Ten pairs of what was learned and by which architecture. On each target every pair is looked at as `zoo recommend` does
-and fine-tuned (the recipe full, which begins with the head), then the order by our score, by LogME, by the neighbours
+and fine-tuned (the recipe full at the rates of related data, the head first), then the order by our score, by LogME, by the neighbours
 and by the probe alone is compared with the order of the accuracies: weighted Kendall tau, 1 if the orders agree, 0 if
 they have nothing to do with each other. None of the pairs has a published accuracy: the prior is absent from all.
 """
@@ -42,9 +42,10 @@ def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: 
     file = root / "sources" / f"{'' if architecture == 'zoo_tiny' else architecture + '-'}{source}.safetensors"
     given: dict[str, Any] = {
         "data": data, "weights": "default" if source == "strokes" else str(file), "seed": seed, "img_size": 32,
+        "workers": 0,
     }  # fmt: skip
     found = measure_models([architecture], progress=False, **given)
-    settings = {"train.epochs": EPOCHS[n], "data.workers": 0}
+    settings = {"train.epochs": EPOCHS[n], "optimizer.lr": 1e-3, "optimizer.head_lr": 3e-3}
     folder = root / "runs" / f"{os.getpid()}-ranking"
     run = zoo.finetune(architecture, output_dir=folder, progress=False, recipe="full", settings=settings, **given)
     accuracy = run.metrics()[-1]["val_top1"]
