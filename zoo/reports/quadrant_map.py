@@ -66,7 +66,7 @@ def _map(
     axes.axhspan(*similarity_cuts, color=GREY, alpha=0.12, linewidth=0, zorder=0)
     corners = (
         (0.02, 0.97, "top", "left", "small, similar:\nthe head only"),
-        (0.02, 0.03, "bottom", "left", "small, different:\nkeep the first layers"),
+        (0.02, 0.03, "bottom", "left", "small, different:\nretrain most or all"),
         (0.98, 0.97, "top", "right", "large, similar:\neverything, slowly"),
         (0.98, 0.03, "bottom", "right", "large, different:\neverything, fast"),
     )
