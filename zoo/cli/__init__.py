@@ -83,6 +83,10 @@ def _register() -> None:
 _register()
 
 
+# The reader has left, as in `zoo list | head`: no error, and no one to tell. As a shell says it of `yes | head`.
+_NO_READER = 141
+
+
 def main() -> NoReturn:
     """Run the program. The one place where an error becomes words and an exit code."""
     signal.signal(signal.SIGTERM, _as_interrupt)
@@ -95,12 +99,16 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _say("interrupted", "")
         code = 130
+    except SystemExit as e:
+        if not isinstance(e.__context__, BrokenPipeError):  # which typer turns into a plain failure
+            raise
+        code = _NO_READER
     except OSError as e:
         if not (isinstance(e, BrokenPipeError) or no_space(e)):
             raise
         # Nothing more can be written there, not even what Python still holds at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141  # the reader has left, as in `zoo list | head`: no error, and no one to tell
+        code = _NO_READER
         if no_space(e):
             _say("no space left to write the output", "free some disk space")
             code = TrainingError.exit_code
