@@ -66,9 +66,12 @@ def test_large_and_different_starts_from_pretrained_weights() -> None:
     assert "model.weights" not in decision.changes
 
 
-def test_a_shift_of_the_input_favours_the_first_layers() -> None:
-    assert decide(evidence("small", "between", "strong", "cnn")).changes["transfer.auto_rgn"] is True
-    assert "transfer.auto_rgn" not in decide(evidence("small", "between", "mild", "cnn")).changes
+def test_a_shift_of_the_input_lets_the_first_layers_learn_as_fast_as_the_rest() -> None:
+    shifted, usual = (decide(evidence("small", "between", shift, "cnn")) for shift in ("strong", "mild"))
+    recipes = [build(load_values(d.recipe), d.changes) for d in (shifted, usual)]
+    assert recipes[0].freeze == "none"
+    assert recipes[0].optimizer.layer_decay is None
+    assert recipes[0].optimizer.lr > recipes[1].optimizer.lr
 
 
 def test_the_less_alike_the_faster_where_batch_norm_bears_it() -> None:
