@@ -19,7 +19,7 @@ from zoo.strategy.scores.truth import Floats
 
 __all__ = ["DISSIMILAR", "SIMILAR", "Similarity", "Verdict", "similarity", "verdict"]
 
-# Ours. Calibrated on 46 cells of the study (seed 100; docs/strategy.md): with 6 to 32 images a class a head alone was
+# Ours. Calibrated on 45 cells of the study (seed 100; docs/strategy.md): with 6 to 32 images a class a head alone was
 # as good as training everything from .7 on. .25 is the first value of facts/transfer.md: below it a high rate was best.
 SIMILAR, DISSIMILAR = 0.6, 0.25
 
