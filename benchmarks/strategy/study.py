@@ -323,7 +323,8 @@ def table(root: Path, cells: list[Cell], ways: list[str]) -> None:
 def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
     for n in (*sorted({r["cell"][2] for r in rows}), None):
         some = [r for r in rows if n in (r["cell"][2], None)]
-        gain = [max(r["accuracy"][k] for k in ("lp-ft", "full")) - r["accuracy"]["scratch"] for r in some]
+        scratch = np.array([r["accuracy"]["scratch"] for r in some])
+        gain = np.array([max(r["accuracy"][k] for k in ("lp-ft", "full")) for r in some]) - scratch
         similar = [r["evidence"]["similarity"] for r in some]
         by = {
             "S": [s["value"] for s in similar], "a_pre": [s["pretrained"] for s in similar],
@@ -332,6 +333,8 @@ def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
         }  # fmt: skip
         shown = ", ".join(f"{name} {rank_correlation(values, gain):.2f}" for name, values in by.items())
         print(f"Spearman ρ with the gain of fine-tuning over scratch, {n or 'all'} images, {len(some)} cells: {shown}")
+        relative = rank_correlation(by["S"], gain / (1 + 1e-3 - scratch))
+        print(f"  of S with the gain as a share of what scratch gets wrong: {relative:.2f}")
     permuted = [r["evidence"]["similarity"]["value"] for r in rows if "permuted" in r["cell"][1]]
     if permuted:
         print(f"permuted labels: S {np.mean(permuted):.3f} on average, {max(permuted):.3f} at most")
