@@ -33,6 +33,8 @@ TARGETS = (
     "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes noise .2",
     "shapes blur 2",
 )  # fmt: skip
+# Mirrored, their images are of other classes.
+SIDED = ("gratings", "digits")
 
 
 def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: int) -> dict[str, Any]:
@@ -46,7 +48,9 @@ def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: 
         "workers": 0,
     }  # fmt: skip
     found = measure_models([architecture], progress=False, **given)
-    settings = {"train.epochs": EPOCHS[n], "optimizer.lr": 1e-3, "optimizer.head_lr": 3e-3}
+    settings: dict[str, Any] = {"train.epochs": EPOCHS[n], "optimizer.lr": 1e-3, "optimizer.head_lr": 3e-3}
+    if target in SIDED:
+        settings["augment.flips"] = "off"
     folder = root / "runs" / f"{os.getpid()}-ranking"
     run = zoo.finetune(architecture, output_dir=folder, progress=False, recipe="full", settings=settings, **given)
     accuracy = run.metrics()[-1]["val_top1"]

@@ -16,6 +16,7 @@ import zoo as api
 from zoo.errors import DataError, UsageError, WeightsError
 from zoo.recipe import build, load_values
 from zoo.run import Run
+from zoo.workflows import pilots
 from zoo.workflows.auto import resolve_auto
 from zoo.workflows.measuring import measure_models
 from zoo.workflows.recommend import recommend
@@ -210,13 +211,14 @@ def test_the_command_that_it_prints_can_be_typed(zoo: Callable[..., Said], small
 
 def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Path, tmp_path: Path) -> None:
     found = recommend(["zoo_tiny"], data=small, budget=120, output_dir=tmp_path / "out", progress=False)
-    pilots = found.pilots
-    assert pilots is not None
-    assert {p.arm for p in pilots.tried} == {"head", "partial", "all"}
-    assert sorted(p.epochs for p in pilots.tried) == [1, 3, 3]
-    assert pilots.tried[0].epochs == 3
+    tried = found.pilots
+    assert tried is not None
+    assert {p.arm for p in tried.tried} == {"head", "partial", "all"}
+    assert {p.epochs for p in tried.tried} <= {1, 20, 60}  # of the 60 that 500 updates make of so few images
+    own = {"backbone": "head", "none": "all"}[load_values(found.decisions[0].recipe)["freeze"]]
+    assert next(p.epochs for p in tried.tried if p.arm == own) == tried.tried[0].epochs  # it goes along to the end
     of_rule = found.decisions[0].changes
-    for pilot in pilots.tried:
+    for pilot in tried.tried:
         run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.arm}")
         assert len(run.metrics()) == (1 if pilot.arm == "head" else pilot.epochs)  # a head is solved
         given = load_values(run.path)
@@ -224,9 +226,29 @@ def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Pa
             assert given["optimizer"]["lr"] == of_rule.get("optimizer.lr", given["optimizer"]["lr"])
     model, decision = found.choice
     assert model == "zoo_tiny"
-    assert (pilots.chosen is None) == (decision == found.decisions[0])
+    assert (tried.chosen is None) == (decision == found.decisions[0])
     kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
-    assert kept["pilots"]["tried"][0]["epochs"] == 3
+    assert kept["pilots"]["tried"][0]["epochs"] == tried.tried[0].epochs
+
+
+def test_only_a_pilot_that_came_to_its_end_overrules_the_rule(small: Path, tmp_path: Path) -> None:
+    found = recommend(["zoo_tiny"], data=small, budget=1e-6, output_dir=tmp_path / "out", progress=False)
+    own = ("zoo_tiny", "all")
+
+    def verdict(epochs: int, head: float, everything: float) -> pilots.Pilots:
+        done = {
+            (model, arm): pilots.Pilot(model, arm, epochs, value, 1.0)
+            for (model, arm), value in {("zoo_tiny", "head"): head, own: everything}.items()
+        }
+        return pilots._verdict(found, done, own, 60, "top1")
+
+    early = verdict(20, 0.9, 0.3)
+    assert early.chosen is None
+    assert "20 of 60 epochs" in early.reason
+    assert verdict(60, 0.3, 0.9).chosen is None
+    overruled = verdict(60, 0.9, 0.3).chosen
+    assert overruled is not None
+    assert overruled[1].recipe == "small-similar"
 
 
 def test_no_time_no_pilots(small: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
 from zoo.strategy.scores.size import FEW_A_CLASS, LARGE_FROM, MEDIUM_FROM, DataSize
 
-__all__ = ["Decision", "Evidence", "Kind", "decide", "table"]
+__all__ = ["Decision", "Evidence", "Kind", "decide", "epochs_of", "table"]
 
 Kind = Literal["cnn", "transformer"]
 Values = dict[str, Any]
@@ -83,14 +83,14 @@ def _first(facts: Mapping[str, Any]) -> Decision:
     rule = next(r for r in table()["rules"] if _holds(r["when"], facts))
     changes = dict(rule.get("set", {}))
     if "updates" in rule:
-        changes["train.epochs"] = _epochs(rule["updates"], facts["images"])
+        changes["train.epochs"] = epochs_of(rule["updates"], facts["images"])
     for more in table()["also"]:
         if _holds(more["when"], facts):
             changes = {**more["set"], **changes}
     return Decision(rule["name"], rule["recipe"], rule["so"], changes)
 
 
-def _epochs(updates: int, images: int) -> int:
+def epochs_of(updates: int, images: int) -> int:
     """As many as make so many updates of 32 images, 10 to 60 (ours): fewer never show an image often enough for
     augmentation to matter, more of the same few images teach nothing."""
     return min(max(math.ceil(updates * _BATCH / images), 10), 60)

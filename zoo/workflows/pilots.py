@@ -1,7 +1,9 @@
 """Short trainings of the best candidates, which have the last word over the decision table.
 
-Successive halving (Jamieson and Talwalkar 2016, 1502.07943): all arms get an epoch, the better half three, of these the
-better half nine. An arm is one run, interrupted and resumed, so that no epoch is trained twice.
+Successive halving (Jamieson and Talwalkar 2016, 1502.07943): all arms get an epoch, the better half a third of all, of
+these the better half the rest. The rule's own arm goes along to the end, and only an arm that got there, too, overrules
+it: a head is at its best at once, while what learns everything has not begun to. An arm is one run, interrupted and
+resumed, so that no epoch is trained twice.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from zoo import metrics
 from zoo.errors import TrainingError, ZooError
 from zoo.recipe import build, load_values
 from zoo.run import Run
-from zoo.strategy.decide import Decision
+from zoo.strategy.decide import Decision, epochs_of
 from zoo.workflows.finetune import finetune, resume
 from zoo.workflows.recommendation import Recommendation
 from zoo.workflows.settle import Options
@@ -31,7 +33,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "all": ("full", {}),
 }
 _MODELS = 2
-_RUNGS = (1, 3, 9)  # epochs
+_UPDATES = 500  # of an arm that goes to its end, as of the rules
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,11 @@ def run_pilots(
     """
     begun = time.perf_counter()
     arms = [(m.name, arm) for m in found.measured[:_MODELS] for arm in ARMS]
+    own = found.best.name, _arm_of(found.decisions[0])
+    epochs = epochs_of(_UPDATES, found.images)
     done: dict[tuple[str, str], Pilot] = {}
     monitor = ""
-    for rung in _RUNGS:
+    for rung in (1, epochs // 3, epochs):
         reached: dict[tuple[str, str], Pilot] = {}
         for model, arm in arms:
             left = seconds - (time.perf_counter() - begun)
@@ -88,7 +92,7 @@ def run_pilots(
             if left <= 0 or (before is not None and before.seconds / before.epochs * (rung - before.epochs) > left):
                 break
             way = _way(found, model, arm)
-            pilot, monitor = _train(model, arm, way, rung, options, folder, monitor, before)
+            pilot, monitor = _train(model, arm, way, (rung, epochs), options, folder, monitor, before)
             if pilot is not None:
                 reached[model, arm] = pilot
                 say(f"pilot {model}, {arm}: {monitor} {pilot.value:.4g} after {pilot.epochs} epochs")
@@ -97,11 +101,13 @@ def run_pilots(
             break  # the rest would be compared over different numbers of epochs
         order = sorted(reached, key=lambda key: reached[key].value, reverse=metrics.higher_is_better(monitor))
         arms = order[: max(math.ceil(len(order) / 2), 1)]
-        if len(arms) == 1:
+        if own in reached and own not in arms:
+            arms.append(own)
+        if arms == [own]:
             break
     if len(done) < 2:
         return None
-    return _verdict(found, done, monitor)
+    return _verdict(found, done, own, epochs, monitor)
 
 
 def _way(found: Recommendation, model: str, arm: str) -> tuple[str, dict[str, Any]]:
@@ -118,22 +124,22 @@ def _train(
     model: str,
     arm: str,
     way: tuple[str, dict[str, Any]],
-    rung: int,
+    until: tuple[int, int],
     options: Options,
     folder: Path,
     monitor: str,
     before: Pilot | None,
 ) -> tuple[Pilot | None, str]:
-    """The arm, trained up to `rung` epochs; None if it failed."""
+    """The arm, trained until so many epochs of all that it would have; None if it failed."""
     path = folder / f"{model}-{arm}".replace("/", "_")
-    recipe, changes = way
+    (recipe, changes), (rung, end) = way, until
     if before is not None and Run(path).info()["status"] == "finished":
         return replace(before, epochs=rung), monitor
     epochs = [0]
 
     def stop(row: dict[str, Any]) -> None:
         epochs[0] = row["epoch"]
-        if row["epoch"] >= rung and rung < _RUNGS[-1]:
+        if row["epoch"] >= rung and rung < end:
             raise _Enough("the pilot has its epochs")
 
     start = time.perf_counter()
@@ -144,7 +150,7 @@ def _train(
             given = Options(**options)
             given["recipe"] = recipe
             if arm != "head":  # which is solved where it can be, without epochs
-                given["epochs"] = _RUNGS[-1]
+                given["epochs"] = end
             given["settings"] = {**changes, **(options.get("settings") or {}), **ARMS[arm][1]}
             run = finetune(model, output_dir=path, progress=False, on_epoch=stop, **given)
     except _Enough:
@@ -162,20 +168,24 @@ def _train(
     return Pilot(model, arm, epochs[0], float(best["value"]), seconds), str(best["monitor"])
 
 
-def _verdict(found: Recommendation, done: dict[tuple[str, str], Pilot], monitor: str) -> Pilots:
-    """The best arm of those that came furthest; the rule stays if its own arm is within a standard error of it."""
+def _verdict(
+    found: Recommendation, done: dict[tuple[str, str], Pilot], own: tuple[str, str], epochs: int, monitor: str
+) -> Pilots:
+    """The best arm of those that came furthest; the rule stays unless that one came to its end and is ahead of the
+    rule's own arm by more than a standard error."""
     higher = metrics.higher_is_better(monitor)
     order = sorted(done.values(), key=lambda p: (p.epochs, p.value if higher else -p.value), reverse=True)
-    best = order[0]
-    own = done.get((found.best.name, _arm_of(found.decisions[0])))
-    if own is not None:
+    best, rules = order[0], done.get(own)
+    if rules is not None:
         noise = _noise(best.value, found.validation) if monitor.startswith("top") else 0.0
-        behind = (best.value - own.value) * (1 if higher else -1)
-        # The one that came further has learned for longer: compared is what both had, as far as that is known.
-        if own is best or (own.epochs == best.epochs and behind <= noise):
-            return Pilots(
-                tuple(order), monitor, None, f"pilots: no other way is clearly better than the rule's ({own.arm})"
-            )
+        behind = (best.value - rules.value) * (1 if higher else -1)
+        said = ""
+        if rules is best or (rules.epochs == best.epochs and behind <= noise):
+            said = f"no other way is clearly better than the rule's ({rules.arm})"
+        elif best.epochs < epochs:
+            said = f"the budget ended after {best.epochs} of {epochs} epochs, too soon to overrule the rule"
+        if said:
+            return Pilots(tuple(order), monitor, None, f"pilots: {said}")
     recipe, changes = _way(found, best.model, best.arm)
     decision = Decision(
         rule=f"pilot: {best.arm}",
