@@ -338,12 +338,40 @@ def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
     permuted = [r["evidence"]["similarity"]["value"] for r in rows if "permuted" in r["cell"][1]]
     if permuted:
         print(f"permuted labels: S {np.mean(permuted):.3f} on average, {max(permuted):.3f} at most")
-    for name, intervals, truths in (
-        ("S", [r["evidence"]["similarity"]["interval"] for r in rows], [r["S"] for r in rows]),
-        ("held-out accuracy", [r["held_out"] for r in rows], [r["fresh"][0] for r in rows]),
+    for name, judged in (
+        ("S", [_judged_similarity(r) for r in rows]),
+        ("held-out accuracy", [*_judged_accuracy(rows)]),
     ):
-        inside = [i["low"] <= t <= i["high"] for i, t in zip(intervals, truths, strict=True) if i is not None]
-        print(f"90 % interval of {name} holds what fresh images say: {100 * np.mean(inside):.0f} % of {len(inside)}")
+        alone = np.mean([abs(t - v) <= half for v, half, t, _ in judged])
+        both = np.mean([abs(t - v) <= np.hypot(half, 1.645 * error) for v, half, t, error in judged])
+        print(
+            f"90 % interval of {name} holds what fresh images say: {100 * alone:.0f} % of {len(judged)}; "
+            f"these not being certain themselves, {100 * both:.0f} %"
+        )
+
+
+# Each: the middle of an interval and half its width, what fresh images say, and the standard error of that.
+Judged = tuple[float, float, float, float]
+
+
+def _judged_similarity(row: dict[str, Any]) -> Judged:
+    similar, tests = row["evidence"]["similarity"], tests_of(row["cell"][1])
+    a, random = row["fresh"]
+    a0 = max(random, 1e-9) if similar["by"] == "random" else similar["baseline"]
+    of_a0 = np.sqrt(a0 * (1 - a0) / tests) * (1 - a) / max(1 - a0, 1e-9) if similar["by"] == "random" else 0.0
+    error = np.hypot(np.sqrt(a * (1 - a) / tests), of_a0) / max(1 - a0, 1e-9)
+    return (*_middle(similar["interval"]), row["S"], float(error))
+
+
+def _judged_accuracy(rows: list[dict[str, Any]]) -> Iterator[Judged]:
+    for row in rows:
+        if row["held_out"] is not None:
+            a = row["fresh"][0]
+            yield (*_middle(row["held_out"]), a, float(np.sqrt(a * (1 - a) / tests_of(row["cell"][1]))))
+
+
+def _middle(interval: dict[str, float]) -> tuple[float, float]:
+    return (interval["low"] + interval["high"]) / 2, (interval["high"] - interval["low"]) / 2
 
 
 def _tell_regret(rows: list[dict[str, Any]], own: list[str], ways: list[str]) -> None:
