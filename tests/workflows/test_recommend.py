@@ -130,6 +130,22 @@ def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path)
     assert run.status == "finished"
 
 
+def test_what_the_images_are_is_told(small: Path, tmp_path: Path, zoo: Callable[..., Said]) -> None:
+    found = measure_models(["zoo_tiny"], data=small, progress=False)
+    told = found.to_dict()
+    assert told["images_of_each"] == list(found.sample.counts)
+    assert sum(told["images_of_each"]) == found.images
+    rng = np.random.default_rng(0)
+    for part in ("one", "two"):
+        (tmp_path / "wide" / part).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 256, (30, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "wide" / part / f"{part}{number}.png")
+    wide = measure_models(["zoo_tiny"], data=tmp_path / "wide", progress=False)
+    assert (wide.sample.width, wide.sample.height, wide.sample.colours) == (50, 30, "colour")
+    assert "images: 50x30 pixels (median), colour; " in zoo("quadrant", tmp_path / "wide", "zoo_tiny").err
+
+
 def _lines(root: Path, angles: tuple[int, int]) -> Path:
     """40 images in two classes: lines at an angle, in degrees, anywhere."""
     rng = np.random.default_rng(0)

@@ -20,6 +20,9 @@ from typing_extensions import Unpack
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import find_weights
 from zoo.data import Data, ImageSource
+from zoo.data.check.counts import class_counts
+from zoo.data.check.examine import examine_images
+from zoo.data.check.records import GREY, READ
 from zoo.data.split import hold_out
 from zoo.errors import DataError, ModelError, WeightsError
 from zoo.losses import make_loss
@@ -63,6 +66,8 @@ USUAL = (
 )  # fmt: skip
 # Images that are looked at (issue and facts/transfer.md: beyond, the scores move less than their intervals are wide).
 MOST = 5000
+# Images whose size and colours are told, which are read whole.
+_SHOWN = 16
 # Of the images, and at least and at most so many: looked at mirrored, too, with the best of the models (ours: looking
 # at one model is to cost at most 1.3 times two passes of all images).
 _MIRRORED, _LEAST_MIRRORED, _MOST_MIRRORED = 0.25, 100, 1000
@@ -94,6 +99,8 @@ def measure_models(
         f"{'classes' if data.task == 'single-label' else 'targets'}; {len(sample.places):,} are looked at"
         + (f", {sample.duplicates:,} duplicates left out" if sample.duplicates else "")
     )
+    of_each = "" if data.task == "regression" else f"; {min(sample.counts):,} to {max(sample.counts):,} images of each"
+    say(f"images: {sample.width}x{sample.height} pixels (median), {sample.colours}{of_each}")
     measured: list[Measured] = []
     left_out: list[LeftOut] = []
     for entry in _entries(names, max_params, left_out):
@@ -169,7 +176,25 @@ def _sample(data: Data, seed: int) -> Sample:
             conflicting += 1
     if len(kept) < 4:
         raise DataError(f"{len(kept)} different training images are too few to say anything", "add images")
-    return Sample(np.array(kept, np.int64), len(places) - len(kept), conflicting)
+    found = np.array(kept, np.int64)
+    width, height, colours = _pictures(data.train, found)
+    counts = tuple(_counts(data).tolist())
+    return Sample(found, len(places) - len(kept), conflicting, counts, width, height, colours)
+
+
+def _pictures(source: ImageSource, places: Indices) -> tuple[int, int, str]:
+    """Median width and height in pixels, and what the colours are, of a few images."""
+    spread = places[np.linspace(0, len(places) - 1, min(len(places), _SHOWN)).astype(np.int64)]
+    rows = examine_images(source, spread.tolist()).rows
+    rows = rows[(rows["flags"] & READ) > 0]
+    if not len(rows):
+        raise DataError(f"none of {len(spread)} training images can be read", "`zoo check` names what is wrong")
+    grey = int(np.count_nonzero(rows["flags"] & GREY))
+    if source.channels != 3:
+        colours = f"{source.channels} channels"
+    else:
+        colours = "grey" if grey == len(rows) else f"colour, {grey} of {len(rows)} grey" if grey else "colour"
+    return int(np.median(rows["width"])), int(np.median(rows["height"])), colours
 
 
 def _truth(data: Data, sample: Sample) -> Truth:
@@ -207,8 +232,7 @@ def _measure(
         held = held_out(pretrained.features, truth)
     except DataError:
         held = None  # too few images for folds
-    counts = _counts(data)
-    size = size_class(len(data.train), counts, curve)
+    size = size_class(len(data.train), np.array(sample.counts), curve)
     found = Measured(
         name=name,
         evidence=Evidence(size, similar, pretrained.shift, kind),
@@ -309,15 +333,17 @@ def _kind(module: nn.Module) -> Kind:
 
 
 def _counts(data: Data) -> NDArray[np.int64]:
-    targets = data.train.targets
-    if data.task == "single-label":
-        return np.bincount(targets.astype(np.int64), minlength=len(data.classes))
-    return np.count_nonzero(targets, axis=0) if data.task == "multi-label" else np.array([len(targets)])
+    """(classes,) images of each class or label; all of them for regression."""
+    images = len(data.train)
+    if data.task == "regression":
+        return np.array([images])
+    alike = np.zeros(images, np.int64)
+    return class_counts(data.train.targets, alike, len(data.classes), 1, data.task)[:, 0]
 
 
 def _warnings(data: Data, sample: Sample, best: Measured) -> list[str]:
     found = []
-    counts = _counts(data)
+    counts = np.array(sample.counts)
     if data.task == "single-label":
         lonely = [data.classes[k] for k in np.flatnonzero(counts == 1)]
         if lonely:

@@ -28,11 +28,16 @@ __all__ = ["LeftOut", "Measured", "Recommendation", "Sample", "new_folder", "sav
 @dataclass(frozen=True)
 class Sample:
     """Training images that are looked at: places in the source; duplicates: images left out because another has the
-    same contents; conflicting: of these, the ones with another target."""
+    same contents; conflicting: of these, the ones with another target. counts: training images of each class or label,
+    all of them for regression. width, height: medians over a few images, in pixels; colours: what these show."""
 
     places: NDArray[np.int64]
     duplicates: int
     conflicting: int
+    counts: tuple[int, ...]
+    width: int
+    height: int
+    colours: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,10 @@ class Recommendation:
             "validation_images": self.validation,
             "classes": self.classes,
             "looked_at": len(self.sample.places),
+            "images_of_each": list(self.sample.counts),
+            "width": self.sample.width,
+            "height": self.sample.height,
+            "colours": self.sample.colours,
             "duplicates": self.sample.duplicates,
             "conflicting_duplicates": self.sample.conflicting,
             "models": [
