@@ -12,10 +12,9 @@ there is a set with the grain of a camera, too (2 levels of noise): the more byt
 into reading its code, which no reduced decoding spares.
 
 Training, like for like: a random part of 8 to 100 % of the area, mirrored half of the time. torchvision: as in its
-references (`classic`), and on bytes with its own decoder and transforms v2 (`bytes`, which nobody's tutorial does, and
-which like ours leaves the normalisation to the device). timm: `create_loader` with its prefetcher on the CPU, no
-colour jitter, bilinear. Ours: `light` with its colours off; and as it comes (50 to 100 %, with changes of colour),
-once more beside timm as its train.py comes (colour jitter .4, bilinear or bicubic at random).
+references. timm: `create_loader` with its prefetcher on the CPU, no colour jitter, bilinear. Ours: `light` with its
+colours off; and as it comes (50 to 100 %, with changes of colour), once more beside timm as its train.py comes (colour
+jitter .4, bilinear or bicubic at random).
 Evaluation: short side to 256, centre of 224.
 
 Ends with what decoding at a part of the size costs in quality: PSNR beside decoding and resizing in full by Pillow.
@@ -46,8 +45,6 @@ from timm.data.readers.reader_image_folder import ReaderImageFolder
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms import v2
 
 from zoo.augment import make_augment
 from zoo.augment.crop import RATIO, Crop, random_view
@@ -99,13 +96,9 @@ def write(root: Path, size: tuple[int, int], images: int, ending: str, mode: str
     return sum(f.stat().st_size for f in root.glob("*/*")) / images / 1000
 
 
-def by_torchvision(root: Path, train: bool, workers: int, *, as_bytes: bool) -> DataLoader[Any]:
-    t = v2 if as_bytes else v1
-    seen = [t.RandomResizedCrop(224), t.RandomHorizontalFlip()] if train else [t.Resize(256), t.CenterCrop(224)]
-    if as_bytes:
-        files = ImageFolder(str(root), v2.Compose(seen), loader=lambda path: decode_image(path, ImageReadMode.RGB))
-    else:
-        files = ImageFolder(str(root), v1.Compose([*seen, *NORMALISE]))
+def by_torchvision(root: Path, train: bool, workers: int) -> DataLoader[Any]:
+    seen = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
+    files = ImageFolder(str(root), v1.Compose([*seen, *NORMALISE]))
     return DataLoader(files, BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
 
 
@@ -183,8 +176,7 @@ def measure(name: str, root: Path, workers: int, rounds: int) -> None:
         loaders: dict[str, Iterable[Any]] = {"**zoo**": ours(source, train, workers, PLAIN)}
         if train:
             loaders["zoo, `light` as it comes"] = ours(source, train, workers, None)
-        loaders["torchvision, classic"] = by_torchvision(root, train, workers, as_bytes=False)
-        loaders["torchvision, bytes"] = by_torchvision(root, train, workers, as_bytes=True)
+        loaders["torchvision"] = by_torchvision(root, train, workers)
         loaders["timm"] = by_timm(root, train, workers)
         compare(f"{name}, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
     comes = {"**zoo, `light`**": ours(source, True, workers, None), "timm": by_timm(root, True, workers, usual=True)}
@@ -197,7 +189,7 @@ def measure_digits(workers: int, rounds: int) -> None:
     source = Subset(open_data("digits").train, np.arange(512))
     for train in (True, False):
         plain = DataLoader(Digits(train), BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
-        loaders = {"**zoo**": ours(source, train, workers, PLAIN), "torchvision, classic": plain}
+        loaders = {"**zoo**": ours(source, train, workers, PLAIN), "torchvision": plain}
         compare(f"digits, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
 
 

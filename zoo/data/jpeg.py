@@ -5,8 +5,6 @@
 - Decoding ends below the last row of the view. To that end the height in the file's header is lowered: every decoder
   knows how to stop there, none has a call for it in Python. Only files that end as a JPEG does are read so, for the
   missing end of the others is to be found.
-- At full size torchvision's decoder is used, which writes three bytes a pixel where Pillow writes four and copies them
-  to three. It is the same library below (libjpeg-turbo), and gives the same pixels.
 - The view is resized by `zoo.augment.resize`.
 """
 
@@ -14,8 +12,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +28,6 @@ _FACTORS = (8, 4, 2, 1)
 _END = b"\xff\xd9"
 # Rows of pixels that are coded together, at most 4 blocks of 8. Those below are needed to enlarge the colours smoothly.
 _ROWS = 32
-# Share of the rows from which on torchvision is the quicker, which has to read them all: it would warn of the others.
-_MOST = 0.85
 # EXIF orientation → how the stored rows and columns become upright ones: transposed, rows reversed, columns reversed.
 _TURNS = {
     1: (False, False, False),
@@ -69,11 +63,7 @@ def view_of(image: Image.Image, view: View, channels: int, turn: int) -> Pixels 
     rows = image.height
     if turn == 1 and image.format == "JPEG":
         rows = _needed_rows(data, math.ceil(window.box[3]), height)
-    decode = _torchvision() if factor == 1 and rows > _MOST * height else None
-    try:
-        pixels = decode(data, mode) if decode else _by_pillow(data, mode, rows, factor)
-    except RuntimeError:  # torchvision's, of a damaged file
-        return None
+    pixels = _decoded(data, mode, rows, factor)
     if pixels is None:
         return None
     seen = look(_upright(pixels, turn), window, factor)
@@ -86,26 +76,7 @@ def _needed_rows(data: bytearray, bottom: int, height: int) -> int:
     return rows if rows < height and data.endswith(_END) else height
 
 
-@cache
-def _torchvision() -> Callable[[bytearray, str], Pixels] | None:
-    """torchvision's decoder, None where it is not: it is to leave torchvision in a release after 0.29."""
-    try:
-        import torch
-        from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError:
-        return None
-    if not hasattr(torch.ops.image, "decode_jpeg"):  # it is part of a library of its own, which may not load
-        return None
-    modes = {"L": ImageReadMode.GRAY, "RGB": ImageReadMode.RGB}
-
-    def decode(data: bytearray, mode: str) -> Pixels:
-        pixels: Pixels = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), modes[mode]).permute(1, 2, 0).numpy()
-        return pixels
-
-    return decode
-
-
-def _by_pillow(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | None:
+def _decoded(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | None:
     place = _height_at(data)
     if place is None:
         return None
