@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.dist_env import cores
 from zoo.models import build
-from zoo.processes import cores
-from zoo.training.compiled import CompiledForward
-from zoo.training.execution import choose_step, lay_out
+from zoo.training.autotune.precision import choose_step, lay_out
+from zoo.training.compile import CompiledForward
 from zoo.training.inference import Normalize
-from zoo.training.trial import unchanged
+from zoo.training.module_state import unchanged
 
 BATCH = 32
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from zoo.data import make_loader, open_data
 from zoo.models import build
-from zoo.training.head_solver import solve_head
+from zoo.training.features.linear_probe import solve_head
 from zoo.training.inference import Normalize
 
 EPOCHS, BATCH, RATE, DECAY = 10, 32, 1e-2, 1e-4
@@ -62,8 +62,8 @@ def steps(case: Case, loss: Loss, seed: int, *, standardised: bool) -> Layer:
 
 def ridge(features: Tensor, targets: Tensor) -> Layer:
     from zoo.strategy.scores.ridge import ridge_head, ridge_loo
-    from zoo.strategy.scores.spectrum import decompose
-    from zoo.strategy.scores.truth import Truth
+    from zoo.strategy.scores.svd import decompose
+    from zoo.strategy.scores.targets import Truth
 
     spectrum, truth = decompose(features.numpy()), Truth.of(targets.numpy(), "regression")
     head = ridge_head(spectrum, truth, ridge_loo(spectrum, truth).chosen)

@@ -32,8 +32,8 @@ from PIL import Image
 from zoo.augment import make_augment
 from zoo.augment.reduced import Reduced
 from zoo.data import make_loader, open_data
-from zoo.data.cached_images import CachedSource, fill, image_keys, kept_view, open_images
-from zoo.data.decode import read_image
+from zoo.data.cache.cached_dataset import CachedSource, fill, image_keys, kept_view, open_images
+from zoo.data.decode.read import read_image
 
 SETS = {  # name → (width, height), images, grain
     "500x375": ((500, 375), 256, 0),

@@ -51,7 +51,7 @@ from zoo.augment.crop import RATIO, Crop, random_view
 from zoo.augment.fit import Fit
 from zoo.augment.view import View
 from zoo.data import make_loader, open_data
-from zoo.data.decode import read_bytes, read_image
+from zoo.data.decode.read import read_bytes, read_image
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 PREPROCESS = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 0.875)

@@ -95,7 +95,9 @@ def zoo_first_batch(path: str) -> dict[str, float]:
     import torchvision.io  # noqa: F401  (which decodes; loaded by the first image otherwise)
 
     from zoo.augment import make_augment
-    from zoo.data import folder, make_loader, open_data, rows
+    from zoo.data import make_loader, open_data
+    from zoo.data.schema import rows
+    from zoo.data.sources import folder
     from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
     checks = 0.0

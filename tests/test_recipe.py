@@ -6,7 +6,7 @@ import pytest
 
 from zoo.errors import RecipeError, UsageError
 from zoo.recipe import Recipe, build, copy_to, describe, dump, load_values, parse_assignments, shipped
-from zoo.workflows.settle import make_recipe
+from zoo.workflows.finetune.options import make_recipe
 
 
 def test_dump_and_load_give_an_equal_recipe(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from zoo.atomic_io import atomic_write, read_json, write_json
 from zoo.errors import DataError, TrainingError, UsageError
-from zoo.files import atomic_write, read_json, write_json
 from zoo.run import Run
 
 
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     code = (
         "import resource, sys, pathlib\n"
-        "from zoo.files import write_json\n"
+        "from zoo.atomic_io import write_json\n"
         "from zoo.errors import TrainingError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_json(pathlib.Path(sys.argv[1]), 'x' * 5000)\n"

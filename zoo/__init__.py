@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
     from zoo.workflows.fetch import fetch
-    from zoo.workflows.finetune import finetune, prepare, resume
+    from zoo.workflows.finetune.options import make_recipe
+    from zoo.workflows.finetune.run import finetune, prepare, resume
     from zoo.workflows.inspect import inspect
     from zoo.workflows.inspect_file import inspect_file
     from zoo.workflows.list_models import list_models, search_models, search_tags
     from zoo.workflows.lr_find import lr_find
-    from zoo.workflows.measuring import measure_models
     from zoo.workflows.predict import predict
-    from zoo.workflows.recommend import recommend
+    from zoo.workflows.recommend.measure import measure_models
+    from zoo.workflows.recommend.run import recommend
     from zoo.workflows.schedule import schedule
-    from zoo.workflows.settle import make_recipe
-    from zoo.workflows.tune import tune
+    from zoo.workflows.tune.run import tune
 
 _HOMES = {
     "list_models": "zoo.workflows.list_models",
@@ -58,21 +58,21 @@ _HOMES = {
     "inspect": "zoo.workflows.inspect",
     "inspect_file": "zoo.workflows.inspect_file",
     "fetch": "zoo.workflows.fetch",
-    "make_recipe": "zoo.workflows.settle",
+    "make_recipe": "zoo.workflows.finetune.options",
     "check": "zoo.workflows.check",
-    "finetune": "zoo.workflows.finetune",
-    "prepare": "zoo.workflows.finetune",
-    "resume": "zoo.workflows.finetune",
+    "finetune": "zoo.workflows.finetune.run",
+    "prepare": "zoo.workflows.finetune.run",
+    "resume": "zoo.workflows.finetune.run",
     "lr_find": "zoo.workflows.lr_find",
     "schedule": "zoo.workflows.schedule",
-    "tune": "zoo.workflows.tune",
+    "tune": "zoo.workflows.tune.run",
     "bench": "zoo.workflows.bench",
     "list_cache": "zoo.workflows.cache",
     "clear_cache": "zoo.workflows.cache",
     "evaluate": "zoo.workflows.evaluate",
     "predict": "zoo.workflows.predict",
-    "recommend": "zoo.workflows.recommend",
-    "measure_models": "zoo.workflows.measuring",
+    "recommend": "zoo.workflows.recommend.run",
+    "measure_models": "zoo.workflows.recommend.measure",
     "augment_grid": "zoo.workflows.augment",
     "export": "zoo.workflows.export",
     "Recipe": "zoo.recipe",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from zoo.output import is_terminal, note
+from zoo.console import is_terminal, note
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.atomic_io import read_json, save_tensors, write_json, write_text
 from zoo.errors import DataError, TrainingError, UsageError, writing
-from zoo.files import read_json, save_tensors, write_json, write_text
 
 if TYPE_CHECKING:
     import torch

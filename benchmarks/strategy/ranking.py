@@ -39,7 +39,7 @@ SIDED = ("gratings", "digits")
 
 def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: int) -> dict[str, Any]:
     import zoo
-    from zoo.workflows.measuring import measure_models
+    from zoo.workflows.recommend.measure import measure_models
 
     data = folder_of(root, target, n, seed)
     file = root / "sources" / f"{'' if architecture == 'zoo_tiny' else architecture + '-'}{source}.safetensors"

@@ -116,9 +116,9 @@ def only_the_end_counts() -> None:
     """Spare what the study does not look at, two thirds of the time of such small runs: validation but for a batch
     before the last epoch, checkpoints and pictures. What is learnt stays the same, as nothing in it looks at these."""
     from zoo.training.trainer import Trainer
-    from zoo.workflows import epochs, journal, saving
+    from zoo.workflows.finetune import checkpoint, loop, record
 
-    whole, whole_epoch = Trainer.evaluate, epochs._epoch
+    whole, whole_epoch = Trainer.evaluate, loop._epoch
     at_end = False
 
     def epoch(run: Any, prepared: Any, number: int, *rest: Any) -> Any:
@@ -129,9 +129,9 @@ def only_the_end_counts() -> None:
     def evaluate(self: Trainer, batches: Any) -> Any:
         return whole(self, batches if at_end else itertools.islice(batches, 1))
 
-    Trainer.evaluate, epochs._epoch = evaluate, epoch  # type: ignore[method-assign]
-    journal.draw = lambda *_, **__: None  # type: ignore[assignment]
-    saving._APART = 1e9  # once, at the end
+    Trainer.evaluate, loop._epoch = evaluate, epoch  # type: ignore[method-assign]
+    record.draw = lambda *_, **__: None  # type: ignore[assignment]
+    checkpoint._APART = 1e9  # once, at the end
 
 
 # --- what is found, a line each ---
@@ -191,7 +191,7 @@ def train(root: Path, cell: Cell, way: Way) -> float:
 
 def measure(root: Path, cell: Cell) -> dict[str, Any]:
     """The evidence that the rules look at, the scores, and what fresh images say of the same."""
-    from zoo.workflows.measuring import measure_models
+    from zoo.workflows.recommend.measure import measure_models
 
     source, target, n, seed = cell
     data = folder_of(root, target, n, seed)
@@ -212,14 +212,14 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     import torch
 
     from zoo.strategy.scores import Truth, decompose, ridge_head, ridge_loo
-    from zoo.workflows import measuring
-    from zoo.workflows.gather import build_model, open_source
-    from zoo.workflows.looking import look
-    from zoo.workflows.settle import make_recipe
+    from zoo.workflows.finetune.inputs import build_model, open_source
+    from zoo.workflows.finetune.options import make_recipe
+    from zoo.workflows.recommend import measure
+    from zoo.workflows.recommend.features import look
 
     recipe = make_recipe("zoo_tiny", **given)
     opened = open_source(recipe)
-    model, train, shared = measuring._ready(recipe, opened)
+    model, train, shared = measure._ready(recipe, opened)
     torch.manual_seed(given["seed"])
     bare = build_model(recipe, opened, with_weights=False)
     truth = Truth.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
@@ -235,7 +235,7 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
 
 def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
     """The rule that today's table takes for what was measured, and what it trains, as the ways above spell it."""
-    from zoo.strategy.decide import Evidence, decide
+    from zoo.strategy.decision_table import Evidence, decide
     from zoo.strategy.scores import Interval, Mirroring, NormShift, Similarity
     from zoo.strategy.scores.similarity import verdict
     from zoo.strategy.scores.size import DataSize

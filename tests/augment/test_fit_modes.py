@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from zoo.augment import make_augment
 from zoo.augment.crop import Crop, PaddedCrop, random_view
 from zoo.augment.fit import fit
-from zoo.data.decode import read_image
+from zoo.data.decode.read import read_image
 from zoo.preprocess import FIT_MODES, Levels, Preprocess
 
 MEAN, STD = (0.2, 0.5, 0.8), (0.3, 0.3, 0.3)

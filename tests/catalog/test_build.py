@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo.catalog import find, search
-from zoo.catalog.build import count_costs, known_costs, known_signatures, shapes_of
+from zoo.catalog.build import count_costs, known_costs, known_signatures, render, shapes_of, write_index
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, natural_key, shipped_index
 from zoo.catalog.read_builtin import build_builtin, read_builtin
@@ -16,7 +16,6 @@ from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision, torchvision_entry
 from zoo.catalog.refresh import refresh_if_stale
 from zoo.catalog.signatures import SIGNATURES, read_signatures, render_signatures, signature
-from zoo.catalog.write import render, write_index
 from zoo.models.builtin import BUILTIN
 
 VERSIONS = {"timm": "1.0", "torch": "2.0", "torchvision": "0.20"}

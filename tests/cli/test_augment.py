@@ -12,8 +12,8 @@ from PIL import Image
 
 from zoo.augment import make_augment
 from zoo.data import Data, make_loader, open_data
-from zoo.data.levels import Extent
-from zoo.data.source import Subset
+from zoo.data.dataset import Subset
+from zoo.data.decode.intensity import Extent
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.workflows import augment as workflow
 

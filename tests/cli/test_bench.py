@@ -30,9 +30,9 @@ def test_json_is_in_seconds_and_bytes(zoo: Zoo) -> None:
 
 
 def test_a_table_for_a_person(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "120")
     said = zoo(*ARGS)
     assert "zoo_tiny on digits, cpu" in said.out

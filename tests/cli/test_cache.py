@@ -12,7 +12,7 @@ Zoo = Callable[..., Any]
 
 
 def test_list_and_clear(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     assert zoo("cache").out == ""
@@ -24,7 +24,7 @@ def test_list_and_clear(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (stored,) = json.loads(zoo("cache", "--json").out)
     assert stored["bytes"] == int(row[0])
     with monkeypatch.context() as m:
-        m.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+        m.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
         assert "zoo_tiny" in zoo("cache").out
     assert zoo("cache", "clear", "--keep", 1).err.startswith("0.0 MiB freed")
     assert json.loads(zoo("cache", "clear", "--json").out)["freed"] == int(row[0])

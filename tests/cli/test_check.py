@@ -59,7 +59,7 @@ def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
 
 
 def test_a_person_reads_the_worst_first(photos: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: stream is sys.stdout)
     shutil.copy(photos / "china/03.jpg", photos / "flower/same.jpg")
     shutil.copy(photos / "china/05.jpg", photos / "china/copy.jpg")
     said = zoo("check", photos)

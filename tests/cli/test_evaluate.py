@@ -49,9 +49,9 @@ def test_json_alone_on_stdout(zoo: Zoo, run: Any, held_out: int) -> None:
 
 
 def test_a_table_for_a_person(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
     said = zoo("evaluate", run.path)
     assert "most often taken for" in said.out
@@ -104,9 +104,9 @@ def test_numbers_in_a_pipe_and_as_json(zoo: Zoo, numbers_run: Any) -> None:
 def test_labels_and_numbers_for_a_person(
     zoo: Zoo, labels_run: Any, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
     said = zoo("evaluate", labels_run.path).out
     lines = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]

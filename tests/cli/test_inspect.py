@@ -65,7 +65,7 @@ def test_json_is_the_api(zoo):
 
 @pytest.mark.parametrize("columns", [80, 130])
 def test_a_terminal_gets_facts_and_a_table_that_fit(zoo, monkeypatch, columns):
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     said = zoo("inspect", "resnet50", "--classes", "10", "--freeze", "stem")
     rows = said.out.splitlines()
@@ -84,7 +84,7 @@ def test_a_terminal_gets_facts_and_a_table_that_fit(zoo, monkeypatch, columns):
 
 def test_a_terminal_is_told_what_was_loaded(zoo, monkeypatch, tmp_path):
     save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "200")
     out = zoo("inspect", "test_resnet", "--classes", "3", "--weights", tmp_path / "w.safetensors").out
     assert "tensors loaded" in out
@@ -114,7 +114,7 @@ def test_a_file_in_a_pipe(zoo, checkpoint):
 
 
 def test_a_file_on_a_terminal(zoo, checkpoint, monkeypatch):
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "130")
     out = zoo("inspect", checkpoint).out
     assert "made for" in out
@@ -129,7 +129,7 @@ def test_a_run_and_tensors_of_it(zoo, make_run, monkeypatch):
     assert (found["model"], found["class_names"], found["status"]) == (["test_vit"], ["cat,dog"], ["finished"])
     rows = [line.split("\t") for line in zoo("inspect", run.path, "--params", "head").out.splitlines()]
     assert sorted(row[:2] for row in rows) == [["head.bias", "2"], ["head.weight", "2x64"]]
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "120")
     out = zoo("inspect", run.path).out
     assert "finished, 2 of 3 epochs done" in out
@@ -139,7 +139,7 @@ def test_a_run_and_tensors_of_it(zoo, make_run, monkeypatch):
 
 def test_tensors_of_no_architecture_on_a_terminal(zoo, tmp_path, monkeypatch):
     torch.save({"a": torch.full((2,), float("nan"))}, tmp_path / "w.pth")
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     said = zoo("inspect", tmp_path / "w.pth")
     assert "NaN or infinity in a" in said.out
     assert "no architecture of the catalog" in said.err

@@ -142,7 +142,7 @@ def test_a_terminal_gets_tags_that_fit(
     zoo: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("zoo.output.is_terminal", lambda stream: True)
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     said = zoo("list", "resnet34", "--tags")

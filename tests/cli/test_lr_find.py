@@ -39,9 +39,9 @@ def test_the_next_command_repeats_what_was_asked(zoo: Zoo) -> None:
 
 
 def test_a_curve_of_bars_for_a_person(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
     said = zoo("lr-find", "zoo_tiny", "--freeze", "backbone", "--set", "augment.name=none", "--steps", 60)
     bars = [line for line in said.out.splitlines() if "█" in line]

@@ -21,9 +21,9 @@ def test_a_line_an_epoch_in_a_pipe(zoo: Zoo) -> None:
 
 
 def test_groups_with_the_same_rates_share_a_column_on_a_terminal(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
     said = zoo("schedule", "full", "--model", "test_vit", "--epochs", 2, "--warmup-epochs", 1, "--plot", "rates.png")
     assert said.code == 0, said.err
@@ -33,9 +33,9 @@ def test_groups_with_the_same_rates_share_a_column_on_a_terminal(zoo: Zoo, monke
 
 
 def test_a_long_table_is_folded(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "140")
     said = zoo("schedule", "full", "--model", "resnet18", "--img-size", 32, "--layer-decay", 0.7, "--epochs", 100)
     assert said.code == 0, said.err

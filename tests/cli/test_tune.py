@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from zoo.run import Run
-from zoo.workflows import trials as room
+from zoo.workflows.tune import trials as room
 
 Zoo = Callable[..., Any]
 SPACE = """\
@@ -84,9 +84,9 @@ def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], pretend: 
 def test_the_best_first_for_a_person(
     zoo: Zoo, command: list[str], pretend: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo import output
+    from zoo import console
 
-    monkeypatch.setattr(output, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "120")
     said = zoo(*command, "--trials", 3)
     rows = [line.split() for line in said.out.splitlines() if line.strip()]

@@ -12,7 +12,7 @@ import pytest
 from zoo import run as run_module
 from zoo.errors import ExportError, UsageError
 from zoo.formats.folder import write_folder
-from zoo.formats.subject import Subject, Usage
+from zoo.formats.spec import Subject, Usage
 from zoo.models import build
 
 

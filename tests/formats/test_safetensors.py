@@ -18,10 +18,10 @@ import zoo
 from zoo.errors import ExportError
 from zoo.formats import FORMATS
 from zoo.formats.safetensors import write
-from zoo.formats.subject import Subject, check_logits, sample
+from zoo.formats.spec import Subject, check_logits, sample
 from zoo.models import build
 from zoo.run import Run
-from zoo.workflows.restore import restore
+from zoo.workflows.load_run import restore
 
 MakeRun = Callable[..., Run]
 

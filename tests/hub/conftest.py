@@ -18,7 +18,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the waiting in this process; the real bounds are proven by running the program."""
     for module in ("probe", "hub_ask"):
         monkeypatch.setattr(f"zoo.hub.{module}.PROBE_SECONDS", 0.3)
-    monkeypatch.setattr("zoo.hub.transfer.STALL_SECONDS", 0.8)
+    monkeypatch.setattr("zoo.hub.download.STALL_SECONDS", 0.8)
 
 
 @pytest.fixture

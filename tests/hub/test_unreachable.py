@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from zoo.errors import WeightsError
-from zoo.hub import fetch_hub_file, fetch_url, parse_hub_name, probe, torch_cache
+from zoo.hub import fetch_hub_file, fetch_url, http, parse_hub_name, torch_cache
 from zoo.models import build
 
 pytestmark = pytest.mark.timeout(90)
@@ -45,8 +45,8 @@ def test_a_black_hole_ends_the_program_within_ten_seconds(hub, silent, tmp_path)
 
 def test_all_questions_together_have_one_bound(hub, monkeypatch):
     """A server that says each word just in time is as bad as one that says none."""
-    monkeypatch.setattr("zoo.hub.hub_ask.ANSWER_SECONDS", 0.6)
-    monkeypatch.setattr("zoo.hub.hub_ask.require_answer", lambda *_, **__: time.sleep(20))
+    monkeypatch.setattr("zoo.hub.metadata.ANSWER_SECONDS", 0.6)
+    monkeypatch.setattr("zoo.hub.metadata.require_answer", lambda *_, **__: time.sleep(20))
     before = time.monotonic()
     with pytest.raises(WeightsError, match="cannot be reached"):
         fetch_hub_file(REPO, (NAME,))
@@ -57,8 +57,8 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(20))
     monkeypatch.setattr("urllib.request.getproxies", dict)
     before = time.monotonic()
-    with pytest.raises(probe.Unreachable, match="was not resolved"):
-        probe.require_answer("http://hub.example")
+    with pytest.raises(http.Unreachable, match="was not resolved"):
+        http.require_answer("http://hub.example")
     assert time.monotonic() - before < 5
 
 

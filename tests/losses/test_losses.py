@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.components import resolve
 from zoo.errors import UsageError
 from zoo.losses import LOSSES, make_loss, problems
 from zoo.losses.unfit import UNFIT, why_unfit
+from zoo.registry import resolve
 from zoo.tasks import TASKS
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0], [1.0, 1.0, 1.0]])

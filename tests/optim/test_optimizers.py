@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from zoo.errors import UsageError
 from zoo.optim import OPTIMIZERS, REFUSED, problems
-from zoo.optim.groups import make_optimizer
 from zoo.optim.optimizer_names import TIMM_SHARED, TimmOptimizer
-from zoo.optim.plain_state import load_optimizer_state, optimizer_state
+from zoo.optim.param_groups import make_optimizer
+from zoo.optim.state_dict import load_optimizer_state, optimizer_state
 
 # kron compiles what it computes, for seconds each
 SLOW = {"kron", "kronc", "kronw"}

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ModelError, TrainingError, UsageError
-from zoo.optim.groups import make_optimizer, parameter_groups
+from zoo.optim.param_groups import make_optimizer, parameter_groups
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
 from zoo.training.device import make_engine
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.targets import TargetScale
+from zoo.training.target_scaler import TargetScale
 from zoo.training.trainer import Trainer
 
 PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

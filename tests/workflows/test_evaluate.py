@@ -21,7 +21,7 @@ from zoo.data import Columns, make_loader, open_data
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize, forward_all
-from zoo.workflows.restore import restore
+from zoo.workflows.load_run import restore
 
 MakeRun = Callable[..., Run]
 FILES = ["confusion.csv", "confusion.png", "evaluation.json", "per_class.csv"]

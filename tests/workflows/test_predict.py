@@ -16,7 +16,7 @@ from zoo.data import read_image
 from zoo.errors import DataError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize
-from zoo.workflows.restore import restore
+from zoo.workflows.load_run import restore
 
 MakeRun = Callable[..., Run]
 

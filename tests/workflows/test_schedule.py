@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from zoo.errors import RecipeError, UsageError, ZooError
-from zoo.workflows import pixels
+from zoo.workflows.finetune import preprocessing
 
 SETTINGS = {"augment.name": "none", "transfer.start": "plain"}
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 16, "settings": SETTINGS, "head_lr": 1e-2, "layer_decay": 0.5}
@@ -41,7 +41,7 @@ def test_no_weights_are_wanted_and_nothing_is_written(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(tmp_path.iterdir())
-    monkeypatch.setattr(pixels, "channel_statistics", lambda *_, **__: pytest.fail("all images were looked at"))
+    monkeypatch.setattr(preprocessing, "channel_statistics", lambda *_, **__: pytest.fail("all images were looked at"))
     drawn = zoo.schedule("full", model="resnet18", data=small, img_size=32, epochs=2)
     assert sum(drawn.parameters) == pytest.approx(11.2e6, rel=0.01)
     assert drawn.names[0] == "stem"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.components import Component
+from zoo.registry import Component
 
 if TYPE_CHECKING:
     from zoo.augment.build import Augment

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from zoo.augment import AUGMENTATIONS
 from zoo.augment.reduced import Crops
 from zoo.augment.view import View
-from zoo.components import check_params, resolve
 from zoo.errors import UsageError, ZooError
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from zoo.registry import check_params, resolve
 
 __all__ = ["Augment", "Pipeline", "find_problems"]
 

@@ -16,9 +16,9 @@ from zoo.augment.imgaug_spec import one_line
 from zoo.augment.result import as_input
 from zoo.augment.seeding import seeded
 from zoo.augment.view import View
-from zoo.components import check_params, import_object
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
+from zoo.registry import check_params, import_object
 
 __all__ = ["Custom", "find", "load_custom"]
 

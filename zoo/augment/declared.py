@@ -17,9 +17,9 @@ from zoo.augment.presets import span
 from zoo.augment.reduced import Crops
 from zoo.augment.result import as_input
 from zoo.augment.view import View
-from zoo.components import check_params
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
+from zoo.registry import check_params
 
 __all__ = ["Declared", "find"]
 

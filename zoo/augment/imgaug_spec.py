@@ -19,8 +19,8 @@ from typing import Any
 
 from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug
 from zoo.augment.imgaug_names import CONTAINERS, NESTING, REFUSED, augmenters, literals, parts
-from zoo.components import check_params
 from zoo.errors import UsageError, nearest
+from zoo.registry import check_params
 
 __all__ = ["IMGAUG_REFUSES", "Reader", "one_line"]
 

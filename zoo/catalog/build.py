@@ -25,13 +25,43 @@ from zoo.catalog.read_builtin import BuiltinSpec, build_builtin, read_builtin
 from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision
 from zoo.catalog.signatures import SIGNATURES, Signature, read_signatures, render_signatures, signature
-from zoo.catalog.write import render, write_index
-from zoo.components import import_object
+from zoo.registry import import_object
 
 if TYPE_CHECKING:
     from torch import nn
+from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["count_costs", "known_costs", "known_signatures", "main", "shapes_of"]
+from zoo.atomic_io import replace_file
+from zoo.catalog.entries import to_record
+from zoo.catalog.index import FORMAT
+
+__all__ = ["count_costs", "known_costs", "known_signatures", "main", "render", "shapes_of", "write_index"]
+
+
+def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
+    """The index as text: one JSON document with a model a line, so that a rebuild shows as a readable difference."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    ordered = sorted(entries, key=lambda e: natural_key(e.name))
+    names = [e.name for e in ordered]
+    if len(set(names)) < len(names):
+        raise ValueError(f"names are not unique: {sorted(n for n in set(names) if names.count(n) > 1)}")
+    head = {"format": FORMAT, "versions": dict(sorted(versions.items())), "renamed": dict(sorted(renamed.items()))}
+    lines = [f'"{key}":{compact(value)},\n' for key, value in head.items()]
+    return "{" + "".join(lines) + '"models":[\n' + ",\n".join(compact(to_record(e)) for e in ordered) + "\n]}\n"
+
+
+def write_index(path: Path, text: str) -> None:
+    """Replace `path` at once: a reader sees the old index or the new one. Raises OSError."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    replace_file(path, write)
+
 
 # Costs change with the library that defines the model and with torch, which counts.
 _COUNTED_WITH = {"timm": ("timm", "torch"), "torchvision": ("torchvision", "torch")}

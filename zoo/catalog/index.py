@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalog.entries import SOURCES, ModelEntry, from_record
-from zoo.catalog.user_file import installed_versions, same_versions, user_file
+from zoo.catalog.installed import installed_versions, same_versions, user_file
 from zoo.errors import ModelError, nearest
 
 __all__ = [

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from zoo.catalog.build import render, write_index
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, find_weights, load_index, shipped_index, use_index
+from zoo.catalog.installed import installed_versions, same_versions, user_file
 from zoo.catalog.read_timm import read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import read_torchvision
-from zoo.catalog.user_file import installed_versions, same_versions, user_file
-from zoo.catalog.write import render, write_index
 
 __all__ = ["find_installed", "refresh_if_stale", "remember_costs"]
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from zoo import __version__, processes
+from zoo import __version__, dist_env
 from zoo.errors import TrainingError, ZooError, no_space
 
 __all__ = ["app", "command", "main"]
@@ -123,7 +123,7 @@ def command() -> NoReturn:
         main()
     except SystemExit as e:
         # The threads of gloo and FSDP do not always survive such an end: a finished training would be called aborted.
-        if processes.count() == 1:
+        if dist_env.count() == 1:
             threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
             atexit._run_exitfuncs()
         try:
@@ -155,7 +155,7 @@ def _parser_error(error: Exception) -> int:
 
 def _say(message: str, hint: str) -> None:
     sys.stdout.flush()
-    who = "" if processes.is_first() else f"process {processes.rank()}: "
+    who = "" if dist_env.is_first() else f"process {dist_env.rank()}: "
     print(f"error: {who}{message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
 
 __all__ = ["augment"]
@@ -58,8 +58,8 @@ def augment(
         seed=seed,
     )
     for text in found.notes:
-        output.note(text)
+        console.note(text)
     if as_json:
-        output.print_json(found.to_dict())
+        console.print_json(found.to_dict())
     else:
-        output.print_lines([str(found.path)])
+        console.print_lines([str(found.path)])

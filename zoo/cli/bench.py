@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.numbers import number_or_auto
+from zoo.cli.options import number_or_auto
 from zoo.imports import at_once
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def bench(
     with at_once():
         from zoo.recipe import parse_assignments
         from zoo.workflows.bench import bench as run_bench
-        from zoo.workflows.settle import Options
+        from zoo.workflows.finetune.options import Options
 
     options = Options(
         data=data, img_size=img_size, in_chans=in_chans, weights=weights, freeze=freeze, recipe=recipe,
@@ -74,17 +74,17 @@ def bench(
     )  # fmt: skip
     found = run_bench(model, steps=steps, **options)
     if as_json:
-        output.print_json(found.to_dict())
-    elif output.is_terminal(sys.stdout):
+        console.print_json(found.to_dict())
+    elif console.is_terminal(sys.stdout):
         title = (
             f"{found.model} on {found.data}, {found.device}, {found.precision}, {found.memory_format}, "
             f"{'' if found.compiled else 'not '}compiled, batches of {found.times.batch}, "
             f"{found.workers} workers, {found.threads} threads"
         )
-        output.print_table(("", "", ""), _rows(found), title=title, right=(1,))
+        console.print_table(("", "", ""), _rows(found), title=title, right=(1,))
     else:
-        output.print_tsv((name, value.split(" ")[0]) for name, value, _ in _rows(found))
-    output.note(found.advice)
+        console.print_tsv((name, value.split(" ")[0]) for name, value, _ in _rows(found))
+    console.note(found.advice)
 
 
 def _rows(found: Bench) -> list[tuple[str, str, str]]:

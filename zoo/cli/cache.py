@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import UsageError
 
 __all__ = ["cache"]
@@ -32,8 +32,8 @@ def cache(
     if action == "clear":
         freed = clear_cache(keep_bytes=int((keep or 0.0) * _GIB))
         if as_json:
-            output.print_json({"freed": freed})
-        output.note(f"{freed / 2**20:,.1f} MiB freed in {cache_folder()}")
+            console.print_json({"freed": freed})
+        console.note(f"{freed / 2**20:,.1f} MiB freed in {cache_folder()}")
         return
     if action != "list" or keep is not None:
         raise UsageError(
@@ -43,9 +43,9 @@ def cache(
     stores = list_cache()
     rows = [(s.info.get("model", "?"), s.info.get("end", "?"), s.info.get("data", "?")) for s in stores]
     if as_json:
-        output.print_json([{**s.info, "bytes": s.bytes, "used": s.used, "folder": str(s.folder)} for s in stores])
-    elif output.is_terminal(sys.stdout):
-        output.print_table(
+        console.print_json([{**s.info, "bytes": s.bytes, "used": s.used, "folder": str(s.folder)} for s in stores])
+    elif console.is_terminal(sys.stdout):
+        console.print_table(
             ("model", "up to", "data", "MiB", "last used"),
             (
                 (*row, f"{s.bytes / 2**20:,.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(s.used)))
@@ -54,5 +54,5 @@ def cache(
             right=(3,),
         )
     else:
-        output.print_tsv((s.bytes, int(s.used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
-    output.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {cache_folder()}")
+        console.print_tsv((s.bytes, int(s.used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
+    console.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {cache_folder()}")

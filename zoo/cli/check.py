@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def check(
     `images`, part, number; `class`, name, images of each part; and for every image or name found its severity, kind,
     number of the group, path, detail.
     """
-    from zoo.data.columns import Columns
+    from zoo.data.schema.columns import Columns
     from zoo.workflows.check import check as run_check
 
     if unreadable not in ("error", "skip"):
@@ -66,23 +66,23 @@ def check(
         html=html,
     )
     for text in report.listing.notes:
-        output.note(text)
+        console.note(text)
     if as_json:
-        output.print_json(report.to_dict())
-    elif output.is_terminal(sys.stdout):
-        output.print_lines(_for_a_person(report))
+        console.print_json(report.to_dict())
+    elif console.is_terminal(sys.stdout):
+        console.print_lines(_for_a_person(report))
     else:
-        output.print_tsv(_for_a_program(report))
+        console.print_tsv(_for_a_program(report))
     sys.stdout.flush()
     if html is not None:
-        output.note(f"wrote {html}")
-    if report.findings and html is None and output.is_terminal(sys.stdout):
-        output.note(f"next: zoo check {data} --html check.html   (a page with the images; the second run is quick)")
+        console.note(f"wrote {html}")
+    if report.findings and html is None and console.is_terminal(sys.stdout):
+        console.note(f"next: zoo check {data} --html check.html   (a page with the images; the second run is quick)")
     raise typer.Exit(report.exit_code)
 
 
 def _for_a_program(report: Report) -> Iterator[tuple[Any, ...]]:
-    from zoo.data.decode import shown
+    from zoo.data.decode.read import shown
 
     listing = report.listing
     for part in listing.parts:
@@ -151,7 +151,7 @@ def _size(finding: Finding) -> int:
 
 def _examples(report: Report, finding: Finding) -> Iterator[str]:
     """One line for each of the first names, files or groups; one more than is shown, if there are more."""
-    from zoo.data.decode import shown
+    from zoo.data.decode.read import shown
 
     yield from finding.names[: _EXAMPLES + 1]
     for file in finding.files[: _EXAMPLES + 1]:

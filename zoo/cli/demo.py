@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import UsageError
 
 __all__ = ["demo"]
@@ -46,7 +46,7 @@ def demo(
         ["predict", str(full), *write_images(images, 3)],
     ):
         sys.stdout.flush()
-        output.note(f"\n$ zoo {shlex.join(command)}")
+        console.note(f"\n$ zoo {shlex.join(command)}")
         app(command, standalone_mode=False)
     sys.stdout.flush()
-    output.note(f"\nall of it took {time.perf_counter() - begun:.0f} s; the pictures and files are in {folder}")
+    console.note(f"\nall of it took {time.perf_counter() - begun:.0f} s; the pictures and files are in {folder}")

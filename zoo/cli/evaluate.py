@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import UsageError
 from zoo.imports import at_once
 
@@ -69,27 +69,27 @@ def evaluate(
         device=device,
         save=False,
     )
-    output.note(f"{found.data}: {found.rule}")
+    console.note(f"{found.data}: {found.rule}")
     for text in found.notes:
-        output.warn(text)
+        console.warn(text)
     for bad in found.left_out:
-        output.note(f"left out {bad}")
+        console.note(f"left out {bad}")
     if as_json:
-        output.print_json(found.to_dict())
-    elif output.is_terminal(sys.stdout):
+        console.print_json(found.to_dict())
+    elif console.is_terminal(sys.stdout):
         _print_for_a_person(found.evaluation)
     else:
         _print_for_a_program(found.evaluation)
     sys.stdout.flush()  # the numbers are out, whatever happens to the files
     files = found.save()
-    output.note(f"wrote {', '.join(f.name for f in files)} to {found.folder}")
+    console.note(f"wrote {', '.join(f.name for f in files)} to {found.folder}")
     if data is None:
-        output.note(f"next: zoo export {run} --format safetensors")
+        console.note(f"next: zoo export {run} --format safetensors")
 
 
 def _print_for_a_program(found: Evaluation) -> None:
-    output.print_tsv([("images", found.images), *((name, f"{value:.6g}") for name, value in found.summary().items())])
-    output.print_tsv((found.PART, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)) for row in found.rows())
+    console.print_tsv([("images", found.images), *((name, f"{value:.6g}") for name, value in found.summary().items())])
+    console.print_tsv((found.PART, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)) for row in found.rows())
 
 
 def _print_for_a_person(found: Evaluation) -> None:
@@ -106,7 +106,7 @@ def _print_for_a_person(found: Evaluation) -> None:
 
 def _show_classes(found: SingleLabelEvaluation) -> None:
     shown = _weakest([score.f1 for score in found.per_class])
-    output.print_table(
+    console.print_table(
         ("class", "images", "precision", "recall", "F1", "most often taken for"),
         [(*_rates(found.per_class[i]), _taken_for(found, i)) for i in shown],
         right=(1, 2, 3, 4),
@@ -120,7 +120,7 @@ def _show_classes(found: SingleLabelEvaluation) -> None:
 def _show_labels(found: MultiLabelEvaluation) -> None:
     shown = _weakest([score.average_precision for score in found.per_label])
     scores = [found.per_label[i] for i in shown]
-    output.print_table(
+    console.print_table(
         ("label", "images", "precision", "recall", "F1", "AP", "AUROC"),
         [(*_rates(s), _percent(s.average_precision), _percent(s.auroc)) for s in scores],
         right=(1, 2, 3, 4, 5, 6),
@@ -134,7 +134,7 @@ def _show_labels(found: MultiLabelEvaluation) -> None:
 
 def _show_targets(found: RegressionEvaluation) -> None:
     numbers = [(t.mean, t.mae, t.rmse, t.r2) for t in found.per_target]
-    output.print_table(
+    console.print_table(
         ("target", "mean", "MAE", "RMSE", "R²"),
         [
             (name, *("-" if v is None else f"{v:.4g}" for v in row))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.imports import at_once
 
 __all__ = ["export"]
@@ -35,12 +35,12 @@ def export(
     done = run_export(run, format, output_dir)
     rows = [(done.folder / name, size) for name, size in done.files]
     if as_json:
-        output.print_json(done.to_dict())
-    elif output.is_terminal(sys.stdout):
-        output.print_table(("file", "size"), [(path, _size(size)) for path, size in rows], right=(1,))
+        console.print_json(done.to_dict())
+    elif console.is_terminal(sys.stdout):
+        console.print_table(("file", "size"), [(path, _size(size)) for path, size in rows], right=(1,))
     else:
-        output.print_tsv(rows)
-    output.note(f"checked: loaded from the files, it gives the run's logits\nnext: {done.command}")
+        console.print_tsv(rows)
+    console.note(f"checked: loaded from the files, it gives the run's logits\nnext: {done.command}")
 
 
 def _size(count: int) -> str:

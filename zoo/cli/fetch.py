@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model
 
 if TYPE_CHECKING:
@@ -48,17 +48,17 @@ def fetch(
         if isinstance(outcome, FetchedFile):
             done.append(outcome)
             if not outcome.downloaded:
-                output.note(f"{outcome.model}: already there, and whole")
-            if not as_json and not output.is_terminal(sys.stdout):
-                output.print_tsv([(outcome.model, outcome.path, outcome.bytes, outcome.sha256)])
+                console.note(f"{outcome.model}: already there, and whole")
+            if not as_json and not console.is_terminal(sys.stdout):
+                console.print_tsv([(outcome.model, outcome.path, outcome.bytes, outcome.sha256)])
                 sys.stdout.flush()
         else:
             failed.append(outcome)
             if len(models) > 1:
-                output.note(f"{outcome.model}: {outcome.error.message}")
+                console.note(f"{outcome.model}: {outcome.error.message}")
     if as_json:
-        output.print_json([*(f.to_dict() for f in done), *(f.to_dict() for f in failed)])
-    elif done and output.is_terminal(sys.stdout):
+        console.print_json([*(f.to_dict() for f in done), *(f.to_dict() for f in failed)])
+    elif done and console.is_terminal(sys.stdout):
         _show(done)
     if len(models) == 1 and failed:
         raise failed[0].error
@@ -69,7 +69,7 @@ def fetch(
 
 
 def _show(files: list[FetchedFile]) -> None:
-    output.print_table(
+    console.print_table(
         ("model", "file", "MB", "sha256"),
         [(f.model, f.path, f"{f.bytes / 1e6:,.1f}", f"{f.sha256[:12]}…") for f in files],
         right=(2,),

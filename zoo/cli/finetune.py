@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.numbers import number_or_auto
+from zoo.cli.options import number_or_auto
 from zoo.errors import UsageError
 from zoo.imports import at_once
 
@@ -214,17 +214,17 @@ def finetune(
     Prints the run's directory on stdout; progress and what was decided go to stderr.
     """
     if processes is not None:
-        from zoo.workflows.launch import is_launched, launch
+        from zoo.workflows.finetune.launch import is_launched, launch
 
         if not is_launched(processes):
             raise typer.Exit(launch(sys.argv[1:], processes))
 
     with at_once():
         from zoo.recipe import dump, parse_assignments
-        from zoo.workflows.finetune import finetune as run_finetune
-        from zoo.workflows.finetune import prepare, resume_or_none, settle
-        from zoo.workflows.finetune import resume as run_resume
-        from zoo.workflows.settle import Options
+        from zoo.workflows.finetune.options import Options
+        from zoo.workflows.finetune.run import finetune as run_finetune
+        from zoo.workflows.finetune.run import prepare, resume_or_none, settle
+        from zoo.workflows.finetune.run import resume as run_resume
 
     options = Options(
         task=task, data=data, val=val, image_column=image_column, label_column=label_column or None,
@@ -254,21 +254,21 @@ def finetune(
     if run is None:
         chosen = settle(model, output_dir=output_dir, progress=True, **options)
         if data is None and recipe is None and "data.source" not in (options["settings"] or {}):
-            output.note("no --data given: using the embedded digits (1,797 handwritten digits of scikit-learn)")
+            console.note("no --data given: using the embedded digits (1,797 handwritten digits of scikit-learn)")
         if dry_run:
             resolved = prepare(chosen, output_dir=output_dir, progress=True).recipe
             if as_json:
-                output.print_json(resolved.model_dump())
+                console.print_json(resolved.model_dump())
             else:
-                output.print_lines(dump(resolved).splitlines())
-            output.note("dry run: everything is in place, nothing was trained or written")
+                console.print_lines(dump(resolved).splitlines())
+            console.note("dry run: everything is in place, nothing was trained or written")
             return
         run = run_finetune(chosen, output_dir=output_dir)
     if as_json:
-        output.print_json({"run": str(run.path), **run.info(), "metrics": run.metrics()})
+        console.print_json({"run": str(run.path), **run.info(), "metrics": run.metrics()})
     else:
-        output.print_lines([str(run.path)])
-        output.note(
+        console.print_lines([str(run.path)])
+        console.note(
             f"next: zoo evaluate {run.path}    zoo predict {run.path} IMAGE    "
             f"zoo export {run.path} --format safetensors"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model_or_file
 from zoo.cli.inspect_file import print_facts, show_file, show_tensors, size
 from zoo.errors import UsageError
@@ -75,15 +75,15 @@ def inspect_model(
         params=params,
     )
     if params is not None and summary.weights.source == "none":
-        output.note("random start: without --weights these are not the pretrained values")
+        console.note("random start: without --weights these are not the pretrained values")
     if as_json:
-        output.print_json(summary.to_dict())
+        console.print_json(summary.to_dict())
     elif params is not None:
         show_tensors(summary.tensors)
-    elif output.is_terminal(sys.stdout):
+    elif console.is_terminal(sys.stdout):
         _show(summary)
     else:
-        output.print_tsv(_lines(summary))
+        console.print_tsv(_lines(summary))
 
 
 def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
@@ -145,7 +145,7 @@ def _show(summary: ModelSummary) -> None:
         (g.name, _modules(g.modules), f"{g.parameters:,}", _learns(g.parameters, g.learning), f"{g.learning:,}")
         for g in summary.groups
     ]
-    output.print_table(
+    console.print_table(
         ("group", "modules", "parameters", "learns", "learning"),
         [*rows, ("all", "", f"{summary.params:,}", _learns(summary.params, summary.learning), f"{summary.learning:,}")],
         title=f"freezing plan: {summary.freeze}",

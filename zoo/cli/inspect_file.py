@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from zoo import output
+from zoo import console
 
 if TYPE_CHECKING:
     from zoo.models.architectures import ArchitectureFit
-    from zoo.workflows.inspect_file import FileSummary, RunFacts
-    from zoo.workflows.tensors import TensorSummary
+    from zoo.workflows.inspect_file import FileSummary, RunFacts, TensorSummary
 
 __all__ = ["print_facts", "show_file", "show_tensors", "size"]
 
@@ -39,23 +38,23 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def show_tensors(tensors: Iterable[TensorSummary]) -> None:
-    if not output.is_terminal(sys.stdout):
-        output.print_tsv((t.name, size(t.shape), t.dtype, t.mean, t.std) for t in tensors)
+    if not console.is_terminal(sys.stdout):
+        console.print_tsv((t.name, size(t.shape), t.dtype, t.mean, t.std) for t in tensors)
         return
     rows = (
         (t.name, size(t.shape), t.dtype, *("" if v is None else f"{v:.4g}" for v in (t.mean, t.std))) for t in tensors
     )
-    output.print_table(("tensor", "shape", "dtype", "mean", "std"), rows, right=(3, 4))
+    console.print_table(("tensor", "shape", "dtype", "mean", "std"), rows, right=(3, 4))
 
 
 def show_file(summary: FileSummary, *, tensors: bool, as_json: bool) -> None:
     """`tensors`: only those that were asked for."""
     if as_json:
-        output.print_json(summary.to_dict())
+        console.print_json(summary.to_dict())
     elif tensors:
         show_tensors(summary.summaries)
-    elif not output.is_terminal(sys.stdout):
-        output.print_tsv(_lines(summary))
+    elif not console.is_terminal(sys.stdout):
+        console.print_tsv(_lines(summary))
     else:
         print_facts(f"{summary.path}: {summary.params:,} parameters in {summary.tensors:,} tensors", _words(summary))
         _show_fits(summary.fits)
@@ -139,9 +138,9 @@ def _run_words(run: RunFacts) -> Iterator[tuple[str, str]]:
 
 def _show_fits(fits: tuple[ArchitectureFit, ...]) -> None:
     if not fits:
-        output.note("no architecture of the catalog has half of these tensors: names or shapes are another library's")
+        console.note("no architecture of the catalog has half of these tensors: names or shapes are another library's")
         return
-    output.print_table(
+    console.print_table(
         ("architecture", "fits", "other than the head and the channels"),
         ((", ".join(fit.names), f"{100 * fit.share:.4g} %", _differences(fit)) for fit in fits),
         title="architectures that it fits",

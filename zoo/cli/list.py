@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model
 from zoo.errors import UsageError, nearest
 
@@ -69,21 +69,21 @@ def list_models(
     if not found:
         raise _no_match(pattern, filters, tags)
     if pattern is not None and (wider := widen(pattern)) != pattern:
-        output.note(f"no model is named {pattern!r}: listing the names that contain it, as for {wider!r}")
+        console.note(f"no model is named {pattern!r}: listing the names that contain it, as for {wider!r}")
     if as_json:
-        output.print_json([item.to_dict() for item in found])
+        console.print_json([item.to_dict() for item in found])
     elif quiet:
-        output.print_lines(item.name for item in found)
-    elif output.is_terminal(sys.stdout):
+        console.print_lines(item.name for item in found)
+    elif console.is_terminal(sys.stdout):
         if tags:
             _show_table({title: [cell(p) for p in published] for title, cell in _TAG_COLUMNS.items()})
-            output.note(f"{len(found):,} set{'s' if len(found) > 1 else ''} of weights")
+            console.note(f"{len(found):,} set{'s' if len(found) > 1 else ''} of weights")
         else:
             _show_table({title: [cell(e) for e in models] for title, cell in _COLUMNS.items()})
-            output.note(f"{len(found):,} model{'s' if len(found) > 1 else ''}")
+            console.note(f"{len(found):,} model{'s' if len(found) > 1 else ''}")
     else:
-        output.print_tsv((e.name, e.source, e.params, e.gmacs, _size(e), len(e.pretrained)) for e in models)
-        output.print_tsv(
+        console.print_tsv((e.name, e.source, e.params, e.gmacs, _size(e), len(e.pretrained)) for e in models)
+        console.print_tsv(
             (p.name, p.weights.license, _size(p.weights), p.entry.params, p.weights.hub_id or p.weights.url)
             for p in published
         )
@@ -127,7 +127,7 @@ def _show_table(columns: dict[str, list[str]]) -> None:
         if needed <= width:
             break
         columns.pop(spare, None)
-    output.print_table(
+    console.print_table(
         list(columns),
         zip(*columns.values(), strict=True),
         right=[i for i, title in enumerate(columns) if title in _NUMBERS],

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.numbers import number_or_auto
+from zoo.cli.options import number_or_auto
 from zoo.imports import at_once
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def lr_find(
     """
     with at_once():
         from zoo.recipe import parse_assignments
+        from zoo.workflows.finetune.options import Options
         from zoo.workflows.lr_find import lr_find as run_lr_find
-        from zoo.workflows.settle import Options
 
     options = Options(
         data=data, task=task, in_chans=in_chans, img_size=img_size, weights=weights, freeze=freeze, recipe=recipe,
@@ -87,20 +87,20 @@ def lr_find(
     )  # fmt: skip
     found = run_lr_find(model, low=low, high=high, steps=steps, plot=plot, **options)
     if as_json:
-        output.print_json(found.to_dict())
-    elif output.is_terminal(sys.stdout):
+        console.print_json(found.to_dict())
+    elif console.is_terminal(sys.stdout):
         _show(found)
     else:
         rows = zip(found.rates, found.losses, found.smoothed, strict=True)
-        output.print_tsv([f"{v:.6g}" for v in row] for row in rows)
+        console.print_tsv([f"{v:.6g}" for v in row] for row in rows)
     for text in found.notes:
-        output.note(text)
+        console.note(text)
     if found.plot is not None:
-        output.note(f"curve drawn: {found.plot}")
+        console.note(f"curve drawn: {found.plot}")
     if found.suggestion is None:
-        output.note(f"no suggestion: {found.reason}")
+        console.note(f"no suggestion: {found.reason}")
         return
-    output.note(
+    console.note(
         f"suggestion: {found.suggestion:.2g}    (loss falls fastest at {found.steepest:.2g}, "
         f"is lowest at {found.lowest:.2g})"
     )
@@ -114,7 +114,7 @@ def lr_find(
     words += [word for text in assignments or [] for word in ("--set", text)]
     words += ["--lr", f"{found.suggestion:.2g}"]
     words += ["--head-lr", f"{found.head_lr:.2g}"] if found.head_lr is not None else []
-    output.note(f"next: {shlex.join(words)}")
+    console.note(f"next: {shlex.join(words)}")
 
 
 def _show(found: LrFinding) -> None:
@@ -137,4 +137,4 @@ def _show(found: LrFinding) -> None:
         height = min((loss - lowest) / (top - lowest), 1.0) if top > lowest else 0.0
         bar = "█" * (1 + round((_BAR - 1) * height)) if math.isfinite(loss) else ""
         rows.append((f"{found.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
-    output.print_table(("rate", "loss", "above the lowest"), rows, right=(1,))
+    console.print_table(("rate", "loss", "above the lowest"), rows, right=(1,))

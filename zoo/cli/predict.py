@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import DataError, UsageError
 from zoo.imports import at_once
 
@@ -60,7 +60,7 @@ def predict(
 
     def report(problem: BadFile) -> None:
         bad.append(problem)
-        output.note(f"skipped {_shown(str(problem))}")
+        console.note(f"skipped {_shown(str(problem))}")
 
     found = run_predict(
         run,
@@ -70,7 +70,7 @@ def predict(
         batch_size=batch_size,
         device=device,
         on_bad=report,
-        on_note=output.note,
+        on_note=console.note,
     )
     show = _print_json if as_json else _print_csv if as_csv else _print_tsv
     good = show(found)
@@ -82,7 +82,7 @@ def predict(
 def _print_tsv(found: Iterable[Prediction]) -> int:
     done = 0
     for p in found:
-        output.print_tsv([_cells(p, "{:.4f}", "{:.6g}")])
+        console.print_tsv([_cells(p, "{:.4f}", "{:.6g}")])
         sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
         done += 1
     return done
@@ -125,7 +125,7 @@ def _print_json(found: Iterable[Prediction]) -> int:
         sys.stdout.write((",\n  " if done else "[\n  ") + text)
         sys.stdout.flush()
         done += 1
-    output.print_lines(["\n]" if done else "[]"])
+    console.print_lines(["\n]" if done else "[]"])
     return done
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.errors import UsageError
 
 __all__ = ["recipes"]
@@ -29,15 +29,15 @@ def recipes(
             raise UsageError("--copy needs the name of a recipe", "for example `zoo recipes full --copy mine.yaml`")
         rows = [(known, describe(path)) for known, path in shipped().items()]
         if as_json:
-            output.print_json([{"name": n, "description": d} for n, d in rows])
-        elif output.is_terminal(sys.stdout):
-            output.print_table(("recipe", "what it does"), rows)
+            console.print_json([{"name": n, "description": d} for n, d in rows])
+        elif console.is_terminal(sys.stdout):
+            console.print_table(("recipe", "what it does"), rows)
         else:
-            output.print_tsv(rows)
+            console.print_tsv(rows)
     elif copy is not None:
         copy_to(name, copy)
-        output.note(f"{copy} written; next: zoo finetune MODEL --data FOLDER --recipe {copy}")
+        console.note(f"{copy} written; next: zoo finetune MODEL --data FOLDER --recipe {copy}")
     elif as_json:
-        output.print_json(load_values(name))
+        console.print_json(load_values(name))
     else:
         sys.stdout.write(recipe_path(name).read_text(encoding="utf-8"))

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model
 from zoo.errors import UsageError
 from zoo.imports import at_once
 
 if TYPE_CHECKING:
-    from zoo.strategy.decide import Decision
-    from zoo.workflows.recommendation import Recommendation
-    from zoo.workflows.settle import Options
+    from zoo.strategy.decision_table import Decision
+    from zoo.workflows.finetune.options import Options
+    from zoo.workflows.recommend.result import Recommendation
 
 __all__ = ["quadrant", "recommend"]
 
@@ -65,7 +65,7 @@ def recommend(
     """
     with at_once():
         from zoo.catalog.search import parse_count
-        from zoo.workflows.recommend import recommend as run
+        from zoo.workflows.recommend.run import recommend as run
 
     if top < 1:
         raise UsageError(f"--top {top}", "give 1 or more")
@@ -78,12 +78,12 @@ def recommend(
         **options,
     )
     if as_json:
-        output.print_json(found.to_dict())
+        console.print_json(found.to_dict())
     else:
         _show_models(found, top)
     _say(found, options)
     assert found.folder is not None
-    output.note(f"written: {found.folder / 'recommend.json'}, {found.folder / 'recommend.png'}")
+    console.note(f"written: {found.folder / 'recommend.json'}, {found.folder / 'recommend.png'}")
 
 
 def quadrant(
@@ -103,16 +103,16 @@ def quadrant(
     In a pipe: a line each of what was measured, name and value.
     """
     with at_once():
-        from zoo.workflows.measuring import measure_models
+        from zoo.workflows.recommend.measure import measure_models
 
     options = _options(data, val, task, in_chans, img_size, weights, seed, device)
     found = measure_models([model], **options)
     decision, evidence = found.decisions[0], found.best.evidence
     if as_json:
-        output.print_json(found.to_dict())
+        console.print_json(found.to_dict())
     else:
         shift = evidence.shift
-        output.print_tsv(
+        console.print_tsv(
             [
                 ("size", evidence.size.name),
                 ("similarity", f"{evidence.similarity.value:.3f}"),
@@ -136,7 +136,7 @@ def _options(
     seed: int | None,
     device: str | None,
 ) -> Options:
-    from zoo.workflows.settle import Options
+    from zoo.workflows.finetune.options import Options
 
     return Options(
         data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, weights=weights, seed=seed, device=device
@@ -169,29 +169,29 @@ def _show_models(found: Recommendation, top: int) -> None:
                 f"{1000 * m.seconds:.1f}",
             )
         )
-    if output.is_terminal(sys.stdout):
-        output.print_table(head, rows, right=(2, 3, 4, 7, 8, 9))
+    if console.is_terminal(sys.stdout):
+        console.print_table(head, rows, right=(2, 3, 4, 7, 8, 9))
     else:
-        output.print_tsv([head, *rows])
+        console.print_tsv([head, *rows])
 
 
 def _say(found: Recommendation, options: Options) -> None:
     for one in found.left_out:
-        output.note(f"left out: {one.name}: {one.reason}")
+        console.note(f"left out: {one.name}: {one.reason}")
     for text in found.sentences():
-        output.note(text)
+        console.note(text)
     decision = found.decisions[0]
     nearly = "" if decision.runner_up is None else f"; nearly: {decision.runner_up[0]} (if {decision.runner_up[1]})"
-    output.note(f"rule: {decision.rule}{nearly}")
+    console.note(f"rule: {decision.rule}{nearly}")
     if found.pilots is not None:
-        output.note(found.pilots.reason)
+        console.note(found.pilots.reason)
     for text in found.warnings:
-        output.warn(text)
-    output.note(f"next: {_command(*found.choice, options)}")
+        console.warn(text)
+    console.note(f"next: {_command(*found.choice, options)}")
 
 
 def _command(model: str, decision: Decision, options: Options) -> str:
-    from zoo.workflows.recommendation import settings_text
+    from zoo.workflows.recommend.result import settings_text
 
     words = ["zoo", "finetune", model]
     for name in ("data", "val", "task", "in_chans", "img_size", "weights", "seed", "device"):

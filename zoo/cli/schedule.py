@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.numbers import number_or_auto
+from zoo.cli.options import number_or_auto
 
 if TYPE_CHECKING:
     from zoo.workflows.schedule import ScheduleCurves
@@ -63,8 +63,8 @@ def schedule(
     In a pipe: a line for each epoch, with the rate that each group begins it with, under a line of names.
     """
     from zoo.recipe import parse_assignments
+    from zoo.workflows.finetune.options import Options
     from zoo.workflows.schedule import schedule as run_schedule
-    from zoo.workflows.settle import Options
 
     options = Options(
         data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, freeze=freeze, epochs=epochs,
@@ -75,16 +75,16 @@ def schedule(
     )  # fmt: skip
     found = run_schedule(recipe, model=model, plot=plot, **options)
     if as_json:
-        output.print_json(found.to_dict())
-    elif output.is_terminal(sys.stdout):
+        console.print_json(found.to_dict())
+    elif console.is_terminal(sys.stdout):
         _show(found)
     else:
-        output.print_tsv([("epoch", *found.names)])
-        output.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(found.by_epoch().tolist()))
+        console.print_tsv([("epoch", *found.names)])
+        console.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(found.by_epoch().tolist()))
     for text in found.notes:
-        output.note(text)
+        console.note(text)
     if found.plot is not None:
-        output.note(f"curves drawn: {found.plot}")
+        console.note(f"curves drawn: {found.plot}")
 
 
 def _show(found: ScheduleCurves) -> None:
@@ -103,7 +103,7 @@ def _show(found: ScheduleCurves) -> None:
     title = f"{found.name}: {found.epochs} epochs of {found.updates:,} updates"
     title += f", {found.warmup:,} updates of warm-up" if found.warmup else ""
     names = [name for name, _ in shown]
-    output.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
-    output.note("each rate is that of the epoch's first update")
+    console.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
+    console.note("each rate is that of the epoch's first update")
     if len(curves) > _COLUMNS or len(epochs) < found.epochs:
-        output.note("all of it: in a pipe (`| cat`), with --json, or drawn with --plot FILE")
+        console.note("all of it: in a pipe (`| cat`), with --json, or drawn with --plot FILE")

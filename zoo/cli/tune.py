@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo import output
+from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.imports import at_once
 
 if TYPE_CHECKING:
-    from zoo.workflows.tune import Search
+    from zoo.workflows.tune.run import Search
 
 __all__ = ["tune"]
 
@@ -65,19 +65,19 @@ def tune(
     """
     with at_once():
         from zoo.recipe import parse_assignments
-        from zoo.workflows.settle import Options
-        from zoo.workflows.tune import tune as run_tune
+        from zoo.workflows.finetune.options import Options
+        from zoo.workflows.tune.run import tune as run_tune
 
     options = Options(data=data, settings=parse_assignments(assignments or []), seed=seed, device=device)
     found = run_tune(
         recipe, search, trials=trials, model=model, output_dir=output_dir, timeout=timeout, prune=prune, **options
     )
     if as_json:
-        output.print_json(found.to_dict())
-    elif output.is_terminal(sys.stdout):
+        console.print_json(found.to_dict())
+    elif console.is_terminal(sys.stdout):
         _show(found)
     else:
-        output.print_tsv(
+        console.print_tsv(
             (
                 t.number,
                 t.state,
@@ -88,10 +88,10 @@ def tune(
             for t in found.trials
         )
     for text in found.notes:
-        output.note(text)
+        console.note(text)
     pictures = ["history.png", *(["importance.png"] if found.importance else [])]
-    output.note(f"wrote best.yaml, {' and '.join(pictures)} to {found.folder}")
-    output.note(f"next: zoo finetune --recipe {shlex.quote(str(found.best_recipe))}")
+    console.note(f"wrote best.yaml, {' and '.join(pictures)} to {found.folder}")
+    console.note(f"next: zoo finetune --recipe {shlex.quote(str(found.best_recipe))}")
 
 
 def _cell(value: Any) -> Any:
@@ -99,12 +99,12 @@ def _cell(value: Any) -> Any:
 
 
 def _show(found: Search) -> None:
-    from zoo.workflows.trials import shown
+    from zoo.workflows.tune.trials import shown
 
     ranked = found.ranked()
     keys = list(found.best.values)
     rows = [(t.number, f"{t.value:.4g}", *(shown(v) for v in t.values.values())) for t in ranked[:_ROWS]]
-    output.print_table(("trial", found.monitor, *keys), rows, right=(0, 1))
+    console.print_table(("trial", found.monitor, *keys), rows, right=(0, 1))
     counts = {state: sum(t.state == state for t in found.trials) for state in ("pruned", "failed", "interrupted")}
     said = [f"{len(ranked)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
     print(f"{len(found.trials)} trials: {', '.join(said)}")

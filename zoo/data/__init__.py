@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from zoo.augment.fit import fit
-from zoo.data.columns import Columns
-from zoo.data.decode import UnreadableImage, read_image
+from zoo.data.dataset import BadFile, Data, ImageSource, Subset
+from zoo.data.decode.read import UnreadableImage, read_image
 from zoo.data.loader import Loader, auto_workers, make_loader
-from zoo.data.open import open_data, open_eval
-from zoo.data.paths import ImageBatch, iter_paths, open_images
-from zoo.data.source import BadFile, Data, ImageSource, Subset
+from zoo.data.schema.columns import Columns
+from zoo.data.sources.registry import open_data, open_eval
+from zoo.data.unlabeled import ImageBatch, iter_paths, open_images
 
 __all__ = [
     "BadFile",

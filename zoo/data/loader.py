@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from zoo.augment.build import Augment
 from zoo.augment.fit import Fit
 from zoo.augment.view import View
-from zoo.data.decode import UnreadableImage
-from zoo.data.order import Balance, epoch_order, times_before
-from zoo.data.source import BadFile, ImageSource
+from zoo.data.dataset import BadFile, ImageSource
+from zoo.data.decode.read import UnreadableImage
+from zoo.data.sampler import Balance, epoch_order, times_before
+from zoo.dist_env import cores
 from zoo.errors import DataError, ZooError
 from zoo.preprocess import Preprocess
-from zoo.processes import cores
 
 __all__ = ["Loader", "auto_workers", "make_loader"]
 
@@ -68,7 +68,7 @@ def make_loader(
 
     only: the images at these places, in this order, with the views that they have in a loader of all; not for `train`.
 
-    balance: which classes an epoch of `train` shows how often, see `zoo.data.order`.
+    balance: which classes an epoch of `train` shows how often, see `zoo.data.sampler`.
 
     share: (which, of how many) processes this loader is for. Of `train` they go through the same batches together, each
     of as many times `batch_size` images, and each loader gives its part of them: as many batches as the others', some

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.augment.fit import Fit
-from zoo.data.decode import UnreadableImage
-from zoo.data.levels import Extent, depth_of
-from zoo.data.source import ImageSource
-from zoo.data.verify import FULL_CHECK
+from zoo.data.dataset import ImageSource
+from zoo.data.decode.intensity import Extent, depth_of
+from zoo.data.decode.read import UnreadableImage
+from zoo.data.validate import FULL_CHECK
+from zoo.dist_env import cores
 from zoo.preprocess import Levels, Preprocess
-from zoo.processes import cores
 
 __all__ = ["SAMPLE", "channel_statistics", "measure_levels"]
 

@@ -8,7 +8,7 @@ folder in its place.
 
 from __future__ import annotations
 
-from zoo.components import Component
+from zoo.registry import Component
 
 __all__ = ["FORMATS"]
 

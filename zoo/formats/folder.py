@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.atomic_io import atomic_write, write_json
 from zoo.errors import ExportError, UsageError, writing
-from zoo.files import atomic_write, write_json
-from zoo.formats.card import card
-from zoo.formats.subject import Subject, Usage
+from zoo.formats.model_card import card
+from zoo.formats.spec import Subject, Usage
 
 __all__ = ["Exported", "write_folder"]
 

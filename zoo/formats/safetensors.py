@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from zoo.atomic_io import save_tensors, write_json
 from zoo.errors import ExportError
-from zoo.files import save_tensors, write_json
-from zoo.formats.pixels import from_array, needs_arrays, resize
-from zoo.formats.subject import Subject, Usage, answer_code, check_logits
+from zoo.formats.preprocess_code import from_array, needs_arrays, resize
+from zoo.formats.spec import Subject, Usage, answer_code, check_logits
 
 __all__ = ["write"]
 

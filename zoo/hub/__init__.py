@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from zoo.hub.cache_layout import Fetched
 from zoo.hub.hashes import sha256_of
-from zoo.hub.hub_ask import HubName, parse_hub_name
-from zoo.hub.hub_cache import Fetched
-from zoo.hub.hub_file import copy, fetch_hub_file, save_hub_file
-from zoo.hub.url_file import fetch_url, save_url, torch_cache
+from zoo.hub.huggingface import copy, fetch_hub_file, save_hub_file
+from zoo.hub.metadata import HubName, parse_hub_name
+from zoo.hub.url import fetch_url, save_url, torch_cache
 
 __all__ = [
     "Fetched",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo.components import Component, check_params, resolve
 from zoo.errors import UsageError, ZooError
 from zoo.losses.unfit import why_unfit
+from zoo.registry import Component, check_params, resolve
 from zoo.tasks import TaskName
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.components import import_object
 from zoo.errors import DataError, UsageError, nearest
+from zoo.registry import import_object
 from zoo.tasks import TaskName, get_task
 
 if TYPE_CHECKING:

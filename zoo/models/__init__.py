@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.models.factory import build, rebuild, record, skeleton, without_auxiliary
-    from zoo.models.fit import load_strict
+    from zoo.models.load_weights import load_strict
     from zoo.models.model import Group, Model, WeightsReport
 
 __all__ = [
@@ -34,7 +34,7 @@ _WHERE = {
     "Model": "zoo.models.model",
     "WeightsReport": "zoo.models.model",
     "build": "zoo.models.factory",
-    "load_strict": "zoo.models.fit",
+    "load_strict": "zoo.models.load_weights",
     "rebuild": "zoo.models.factory",
     "record": "zoo.models.factory",
     "skeleton": "zoo.models.factory",

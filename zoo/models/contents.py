@@ -1,4 +1,4 @@
-"""All that a file of weights holds, for those who want to look at it; `files.read_tensors` is for those who load it."""
+"""All that a file of weights holds, to show it; `weight_files.read_tensors` is for loading it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo.errors import WeightsError
-from zoo.models import files
+from zoo.models import weight_files
 
 __all__ = ["Contents", "read_contents"]
 
@@ -19,9 +19,9 @@ _SHOWN = 60  # characters of a text
 
 @dataclass(frozen=True)
 class Contents:
-    """tensors: by name, on the CPU, as `files.read_tensors` names them. wrapping: keys under which they lie. prefix:
-    what was taken off all names. others: key → kind of what lies beside the tensors on the way to them. metadata: of a
-    safetensors header.
+    """tensors: by name, on the CPU, as `weight_files.read_tensors` names them. wrapping: keys under which they lie.
+    prefix: what was taken off all names. others: key → kind of what lies beside the tensors on the way to them.
+    metadata: of a safetensors header.
     """
 
     tensors: dict[str, Tensor]
@@ -43,11 +43,11 @@ def read_contents(path: Path) -> Contents:
     metadata: dict[str, str] = {}
     content: Any
     if path.suffix == ".safetensors":
-        content, metadata = files.read_safetensors(path), _header_metadata(path)
+        content, metadata = weight_files.read_safetensors(path), _header_metadata(path)
     else:
-        content = files.read_pickle(path)
-    inner, _ = files.unwrap(content)
-    tensors = files.named_tensors(inner, path)
+        content = weight_files.read_pickle(path)
+    inner, _ = weight_files.unwrap(content)
+    tensors = weight_files.named_tensors(inner, path)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors", "give a file that holds a model's state_dict")
     wrapping = _path_to(inner, content) or ()

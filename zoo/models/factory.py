@@ -14,11 +14,11 @@ from zoo.catalog import ModelEntry
 from zoo.catalog.refresh import find_installed as find_weights
 from zoo.errors import ModelError
 from zoo.models import timm_source, weights
-from zoo.models.bare import on_meta_device
-from zoo.models.fit import Fit, load_strict
 from zoo.models.groups import partition
 from zoo.models.heads import AUXILIARY, HEAD_INITS, attach_auxiliary, zero_new
 from zoo.models.hub_config import Described
+from zoo.models.load_weights import Fit, load_strict
+from zoo.models.meta_init import on_meta_device
 from zoo.models.model import Model, WeightsReport
 from zoo.models.stems import rule_for
 from zoo.preprocess import Preprocess

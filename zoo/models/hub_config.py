@@ -267,7 +267,7 @@ def _weigh(described: Described, channels: int) -> None:
 def _timm(described: Described, channels: int) -> Any:
     import timm
 
-    from zoo.models.bare import on_meta_device
+    from zoo.models.meta_init import on_meta_device
 
     if not timm.is_model(described.architecture):
         raise _bad(

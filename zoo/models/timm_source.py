@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from zoo.errors import ModelError, WeightsError
-from zoo.models.fit import Fit, is_under, load_fitting
 from zoo.models.heads import AUXILIARY
-from zoo.models.positions import resample
+from zoo.models.load_weights import Fit, is_under, load_fitting
+from zoo.models.pos_embed import resample
 from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from zoo.errors import ModelError
-from zoo.models.fit import Fit, is_under, load_fitting
 from zoo.models.heads import AUXILIARY
+from zoo.models.load_weights import Fit, is_under, load_fitting
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from zoo.catalog import ModelEntry
 from zoo.errors import DataError, WeightsError, nearest
 from zoo.hub import Fetched, fetch_hub_file, parse_hub_name, sha256_of
-from zoo.models.files import SUFFIXES, read_weights
-from zoo.models.fit import ENOUGH, Fit
 from zoo.models.hub_config import LARGEST_CONFIG, Described, read_config
-from zoo.models.published import HUB_FILES, fetch_published, fetch_published_again
+from zoo.models.load_weights import ENOUGH, Fit
+from zoo.models.pretrained import HUB_FILES, fetch_published, fetch_published_again
 from zoo.models.report import NO_WEIGHTS, WeightsReport
+from zoo.models.weight_files import SUFFIXES, read_weights
 from zoo.run import Run
 
 __all__ = ["Choice", "Loaded", "choose", "read"]

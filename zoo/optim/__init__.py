@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.components import check_params
 from zoo.errors import ZooError
 from zoo.optim.optimizer_names import OPTIMIZERS, REFUSED, find_optimizer
 from zoo.optim.schedule_names import SCHEDULES, ScheduleComponent
+from zoo.registry import check_params
 
 __all__ = ["OPTIMIZERS", "REFUSED", "SCHEDULES", "ScheduleComponent", "problems"]
 
@@ -18,7 +18,7 @@ def problems(
     optimizer: str, optimizer_params: Mapping[str, Any], schedule: str, schedule_params: Mapping[str, Any]
 ) -> list[str]:
     """What would keep the optimizer or the schedule from being built, one line each."""
-    from zoo.optim.schedule_problems import schedule_problems
+    from zoo.optim.schedule_validation import schedule_problems
 
     found: list[str] = []
     try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from zoo.components import Component, resolve
 from zoo.errors import UsageError
+from zoo.registry import Component, resolve
 
 __all__ = ["OPTIMIZERS", "REFUSED", "TIMM_SHARED", "TimmOptimizer", "find_optimizer"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.components import Component
+from zoo.registry import Component
 
 __all__ = ["SCHEDULES", "ScheduleComponent"]
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
-from zoo.components import resolve
 from zoo.errors import RecipeError, UsageError
-from zoo.optim.build_schedule import Span, build_stepper
+from zoo.optim.custom_schedules import SLIPS, checked_rates
+from zoo.optim.schedule_factory import Span, build_stepper
 from zoo.optim.schedule_names import SCHEDULES
-from zoo.optim.schedule_problems import kind_of, schedule_problems
-from zoo.optim.stand_in import StandIn
-from zoo.optim.steppers import Stepper
-from zoo.optim.user_functions import SLIPS, checked_rates
+from zoo.optim.schedule_validation import kind_of, schedule_problems
+from zoo.optim.scheduler_adapters import Stepper
+from zoo.registry import resolve
 
-__all__ = ["Schedule", "make_schedule"]
+__all__ = ["Schedule", "StandIn", "make_schedule"]
+
+
+class StandIn(Optimizer):
+    """Has the groups of another one with all their settings, and nothing to learn."""
+
+    def __init__(self, of: Optimizer) -> None:
+        groups = [
+            {**{k: v for k, v in group.items() if k != "params"}, "params": [torch.zeros(())]}
+            for group in of.param_groups
+        ]
+        super().__init__(groups, dict(of.defaults))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Nothing moves."""
+
 
 # Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
 _SETTINGS = ("momentum", "betas", "weight_decay")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from zoo.files import atomic_write
+from zoo.atomic_io import atomic_write
 
 __all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.atomic_io import write_text
 from zoo.augment.view import View, to_pil
 from zoo.data.check import THRESHOLDS, Finding, Report
-from zoo.data.decode import UnreadableImage, shown
-from zoo.files import write_text
+from zoo.data.decode.read import UnreadableImage, shown
 from zoo.tasks import get_task
 
 __all__ = ["write_page"]

@@ -23,7 +23,7 @@ from importlib import resources
 import numpy as np
 
 from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, Place, places, resample
-from zoo.strategy.scores.truth import Floats
+from zoo.strategy.scores.targets import Floats
 
 __all__ = ["Candidate", "prior_of", "rank_models"]
 

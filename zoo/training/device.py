@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 
-from zoo import processes
+from zoo import dist_env
 from zoo.errors import UsageError
 
 __all__ = ["make_engine", "pick_device"]
@@ -24,15 +24,15 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             name = "cuda"
         else:
-            return torch.device("mps" if torch.backends.mps.is_available() and processes.count() == 1 else "cpu")
-    if name == "cuda" and processes.count() > 1:
-        if processes.local_count() > torch.cuda.device_count():
+            return torch.device("mps" if torch.backends.mps.is_available() and dist_env.count() == 1 else "cpu")
+    if name == "cuda" and dist_env.count() > 1:
+        if dist_env.local_count() > torch.cuda.device_count():
             raise UsageError(
-                f"{processes.local_count()} processes on a host where torch sees {torch.cuda.device_count()} "
+                f"{dist_env.local_count()} processes on a host where torch sees {torch.cuda.device_count()} "
                 "CUDA devices",
                 "give as many --processes as there are GPUs, or --device cpu",
             )
-        return torch.device("cuda", processes.local_rank())
+        return torch.device("cuda", dist_env.local_rank())
     try:
         device = torch.device(name)
     except RuntimeError:

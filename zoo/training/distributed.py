@@ -5,7 +5,7 @@ All processes call them in the same order: a process that leaves one out holds u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -13,10 +13,78 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from zoo import processes
-from zoo.errors import TrainingError
+from zoo import dist_env
+from zoo.errors import TrainingError, ZooError
 
-__all__ = ["agree", "gather_lists", "gather_rows", "join", "make_same", "tensors_of_first", "total", "translated"]
+__all__ = [
+    "agree",
+    "any_of_all",
+    "gather_lists",
+    "gather_rows",
+    "in_step",
+    "join",
+    "make_same",
+    "tensors_of_first",
+    "total",
+    "translated",
+]
+
+_STAND_IN = 2  # images; batch normalisation cannot train on one
+
+
+def in_step(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, int, float]]:
+    """(images, targets, how many of them count, factor on their mean loss) for each batch.
+
+    The processes' gradients are averaged. The factor, own images over the mean number of images in a process, makes
+    that the mean over all images of the step, however many each process has. One whose batch came empty takes part
+    with images that do not count. All must have the same number of batches.
+
+    Raises the ZooError of the batches in every process, whichever it came about in.
+    """
+    if dist_env.count() == 1:
+        for images, targets in batches:
+            yield images, targets, len(images), 1.0
+        return
+    source = iter(batches)
+    while True:
+        batch: tuple[Tensor, Tensor] | None = None
+        error: ZooError | None = None
+        try:
+            batch = next(source, None)
+        except ZooError as e:
+            error = e
+        # On the CPU, over gloo: the device is not waited for.
+        counts = torch.tensor([0 if batch is None else len(batch[0]), int(error is not None), int(batch is None)])
+        dist.all_reduce(counts)
+        images_in_all, failed, ended = counts.tolist()
+        if failed:
+            raise _first_error(error)
+        if ended:
+            return
+        assert batch is not None
+        images, targets = batch
+        own = len(images)
+        if not own:
+            images = images.new_zeros(_STAND_IN, *images.shape[1:])
+            targets = targets.new_zeros(_STAND_IN, *targets.shape[1:])
+        yield images, targets, own, own * dist_env.count() / max(images_in_all, 1)
+
+
+def any_of_all(here: bool) -> bool:
+    """Whether it is so in any process."""
+    if dist_env.count() == 1:
+        return here
+    flag = torch.tensor([int(here)])
+    dist.all_reduce(flag)
+    return bool(flag)
+
+
+def _first_error(own: ZooError | None) -> ZooError:
+    """The own error, or that of the first process that has one."""
+    errors: list[ZooError | None] = [None] * dist_env.count()
+    dist.all_gather_object(errors, own)
+    return own or next(error for error in errors if error is not None)
+
 
 T = TypeVar("T")
 
@@ -26,13 +94,13 @@ def join(device: torch.device) -> None:
 
     Raises TrainingError if the first process cannot be reached.
     """
-    if processes.count() == 1 or dist.is_initialized():
+    if dist_env.count() == 1 or dist.is_initialized():
         return
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as e:
         raise TrainingError(
-            f"process {processes.rank()} of {processes.count()} cannot meet the others: {_line(e)}",
+            f"process {dist_env.rank()} of {dist_env.count()} cannot meet the others: {_line(e)}",
             "start it with --processes N, torchrun or accelerate launch, which say where to meet",
         ) from e
 
@@ -102,7 +170,7 @@ def tensors_of_first(load: Callable[[], dict[str, Tensor]], like: dict[str, Tens
     """What `load` gives in the first process, which alone calls it. `like`: names, shapes and types, in each."""
     if not _together():
         return load()
-    found = load() if processes.is_first() else like
+    found = load() if dist_env.is_first() else like
     out = {}
     for name in sorted(like):
         out[name] = found[name].detach().cpu().clone().contiguous()
@@ -119,7 +187,7 @@ def translated(error: BaseException) -> TrainingError | None:
     if not lost:
         return None
     return TrainingError(
-        f"process {processes.rank()} has lost the others",
+        f"process {dist_env.rank()} has lost the others",
         "another process has ended: its message says why; the run can be continued with --resume",
     )
 

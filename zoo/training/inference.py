@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName, get_task
-from zoo.training.pieces import AtOnce
-from zoo.training.prefix import Prefix
+from zoo.training.feature_extractor import Prefix
+from zoo.training.microbatch import AtOnce
 
 __all__ = ["Normalize", "activate", "forward_all"]
 

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from zoo import processes
+from zoo import dist_env
 
 __all__ = ["shard", "whole"]
 
@@ -30,7 +30,7 @@ def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device
     blocks: paths of modules whose tensors are put together as one; what is in none of them goes with the whole.
     """
     names = {id(p): name for name, p in module.named_parameters()}
-    mesh = init_device_mesh(device.type, (processes.count(),))
+    mesh = init_device_mesh(device.type, (dist_env.count(),))
     for path in blocks:
         part = module.get_submodule(path)
         holds = isinstance(part, nn.ModuleList | nn.ModuleDict)  # is never called as a whole

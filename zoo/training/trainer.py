@@ -15,23 +15,22 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from zoo import processes
+from zoo import dist_env
 from zoo.augment.mixing import Mixing
 from zoo.errors import TrainingError
 from zoo.losses.check import check_value
-from zoo.optim.groups import NO_DECAY
-from zoo.optim.plain_state import load_optimizer_state, optimizer_state
+from zoo.optim.param_groups import NO_DECAY
 from zoo.optim.schedules import Schedule
-from zoo.training.compiled import CompiledForward
-from zoo.training.distributed import gather_rows, make_same, total
+from zoo.optim.state_dict import load_optimizer_state, optimizer_state
+from zoo.training.compile import CompiledForward
+from zoo.training.distributed import any_of_all, gather_rows, in_step, make_same, total
 from zoo.training.ema import ExponentialMovingAverage
+from zoo.training.feature_extractor import Prefix
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.lockstep import any_of_all, in_step
 from zoo.training.lora import merged_state
-from zoo.training.pieces import AtOnce, Attempt
-from zoo.training.prefix import Prefix
+from zoo.training.microbatch import AtOnce, Attempt
 from zoo.training.sharding import shard, whole
-from zoo.training.targets import TargetScale
+from zoo.training.target_scaler import TargetScale
 
 __all__ = ["Batches", "EpochStats", "OnBatch", "Trainer", "total_loss"]
 
@@ -134,7 +133,7 @@ class Trainer:
         Raises TrainingError if the loss is not finite, UsageError if a user's loss does not return a scalar tensor.
         """
         # Seeding each epoch makes dropout and drop-path a function of (seed, epoch): a resumed epoch repeats them.
-        torch.manual_seed(_mix(self.seed, epoch, processes.rank()))
+        torch.manual_seed(_mix(self.seed, epoch, dist_env.rank()))
         batches.set_epoch(epoch)
         self.set_train_mode(epoch)
         if self.compiled is not None:
@@ -145,9 +144,9 @@ class Trainer:
         right = torch.zeros((), device=device)
         one_class = True
         seen = skipped = pending = 0
-        mixed = torch.Generator().manual_seed(_mix(self.seed, epoch, processes.rank()))
+        mixed = torch.Generator().manual_seed(_mix(self.seed, epoch, dist_env.rank()))
         # Processes that exchange gradients in the midst of a backward pass cannot take one back.
-        attempt = Attempt(self.module, device) if processes.count() == 1 else None
+        attempt = Attempt(self.module, device) if dist_env.count() == 1 else None
         start = time.perf_counter()
 
         def read() -> tuple[float, float | None]:
@@ -173,7 +172,7 @@ class Trainer:
                 skipped += self._update()
                 pending = 0
             if on_batch is not None:
-                on_batch(number + 1, steps, seen * processes.count(), read)
+                on_batch(number + 1, steps, seen * dist_env.count(), read)
         if pending:
             skipped += self._update()
         loss_sum, right, number_seen = total(torch.stack([loss_sum, right, loss_sum.new_tensor(seen)]))
@@ -220,7 +219,7 @@ class Trainer:
 
     def _forward(self, images: Tensor) -> Any:
         """The model's output for images, or for what is kept of them."""
-        if self.prefix is not None and self.prefix.last and processes.count() == 1:
+        if self.prefix is not None and self.prefix.last and dist_env.count() == 1:
             return self.prefix.rest(images, self.module).float()  # as the engine gives it
         if self.prefix is not None:
             return self.prefix.rest(images, self.module, through=self._model)
@@ -280,7 +279,7 @@ class Trainer:
 
         Validation runs on a whole copy, because the processes need not have the same number of batches there.
         """
-        if self.blocks is not None and processes.count() > 1:
+        if self.blocks is not None and dist_env.count() > 1:
             self._twin = copy.deepcopy(self.module)
             shard(self.module, self.optimizer, self.blocks, self.engine.device)
 

@@ -13,7 +13,7 @@ import torch
 from zoo.augment import problems
 from zoo.augment.mixing import Mixing, mixing_problems
 from zoo.data import Data, Loader, make_loader
-from zoo.data.source import Subset
+from zoo.data.dataset import Subset
 from zoo.errors import DataError, RecipeError, UsageError, ZooError, combine
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.recipe import Recipe, build, load_values
@@ -21,9 +21,9 @@ from zoo.reports.augment_grid import GridRow
 from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
 from zoo.tasks import TASKS, TaskName
-from zoo.workflows import checks, pixels
-from zoo.workflows.gather import open_source
-from zoo.workflows.parts import augment_of
+from zoo.workflows.finetune import preprocessing, validate
+from zoo.workflows.finetune.components import augment_of
+from zoo.workflows.finetune.inputs import open_source
 
 __all__ = ["AugmentGrid", "augment_grid"]
 
@@ -136,7 +136,7 @@ def _prepare(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
     asked = recipe.augment
     wrong = problems(asked.name, asked.params)
     data = preprocess = None
-    with checks.collecting(found):
+    with validate.collecting(found):
         data, preprocess = _seen(recipe, open_source(recipe))
     task: TaskName = data.task if data is not None else "single-label"
     wrong += mixing_problems(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, task)
@@ -159,12 +159,12 @@ def _seen(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
             in_chans=recipe.model.in_chans,
             img_size=recipe.model.img_size,
         )
-        seen = pixels.settle(recipe, built, data)
+        seen = preprocessing.settle(recipe, built, data)
         return seen.data, seen.preprocess
     side = recipe.model.img_size or data.useful_size or _SIZE
     channels = data.train.channels
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    data, levels, _ = pixels.with_levels(recipe, data)
+    data, levels, _ = preprocessing.with_levels(recipe, data)
     return data, replace(Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), levels=levels)
 
 

@@ -10,11 +10,11 @@ from typing_extensions import Unpack
 
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
-from zoo.training.loading import same_threads
-from zoo.training.step_times import StepTimes, step_times
-from zoo.workflows import memory
-from zoo.workflows.prepare import prepare
-from zoo.workflows.settle import Options, make_recipe
+from zoo.training.autotune.step_profile import StepTimes, step_times
+from zoo.training.autotune.workers import same_threads
+from zoo.workflows.finetune import oom
+from zoo.workflows.finetune.build import prepare
+from zoo.workflows.finetune.options import Options, make_recipe
 
 __all__ = ["Bench", "bench"]
 
@@ -65,7 +65,7 @@ def bench(
     try:
         times = step_times(trainer, prepared.train, steps=steps)
     except (RuntimeError, MemoryError) as e:
-        known = memory.refused(e, prepared)
+        known = oom.refused(e, prepared)
         if known is None:
             raise
         raise known from e

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from zoo.catalog.user_file import cache_folder
-from zoo.training.stores import Stored, clear_stores, list_stores
+from zoo.cache import Stored, cache_folder, clear_stores, list_stores
 
 __all__ = ["Stored", "cache_folder", "clear_cache", "list_cache"]
 

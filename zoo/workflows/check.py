@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from zoo.atomic_io import place_for
 from zoo.data.check import Quick, Report, examine_data, open_listing, quick_check
-from zoo.data.columns import UNNAMED, Columns
-from zoo.data.open import Unreadable
+from zoo.data.schema.columns import UNNAMED, Columns
+from zoo.data.sources.registry import Unreadable
+from zoo.dist_env import cores
 from zoo.errors import UsageError
-from zoo.files import place_for
-from zoo.processes import cores
 
 __all__ = ["Quick", "Report", "check", "quick_check"]
 

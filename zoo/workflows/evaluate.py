@@ -19,15 +19,15 @@ from typing import Any, Literal, TypedDict
 from torch import Tensor
 
 from zoo import metrics, reports
+from zoo.atomic_io import read_json, write_json, write_text
+from zoo.console import track
 from zoo.data import BadFile, Columns, ImageSource, auto_workers, make_loader, open_data, open_eval
 from zoo.errors import DataError, TrainingError, UsageError
-from zoo.files import read_json, write_json, write_text
 from zoo.metrics import Evaluation, SingleLabelEvaluation
-from zoo.output import track
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.pieces import enough_for_one
-from zoo.workflows.restore import Restored, RunLike, restore
+from zoo.training.microbatch import enough_for_one
+from zoo.workflows.load_run import Restored, RunLike, restore
 
 __all__ = ["Evaluated", "evaluate"]
 

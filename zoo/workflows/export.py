@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from zoo.console import note
 from zoo.errors import UsageError, nearest
 from zoo.formats import FORMATS
 from zoo.formats.folder import Exported, check_free, write_folder
-from zoo.formats.subject import Subject
+from zoo.formats.spec import Subject
 from zoo.models import without_auxiliary
-from zoo.output import note
 from zoo.tasks import get_task
-from zoo.workflows.restore import Restored, RunLike, open_run, restore
+from zoo.workflows.load_run import Restored, RunLike, open_run, restore
 
 __all__ = ["export"]
 

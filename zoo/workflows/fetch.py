@@ -10,8 +10,8 @@ from typing import Any
 from zoo.catalog import find_weights
 from zoo.errors import UsageError, ZooError
 from zoo.hub import Fetched, fetch_hub_file, parse_hub_name, save_hub_file
-from zoo.hub.transfer import unwritable
-from zoo.models.published import HUB_FILES, fetch_published, save_published
+from zoo.hub.download import unwritable
+from zoo.models.pretrained import HUB_FILES, fetch_published, save_published
 
 __all__ = ["FetchedFile", "NotFetched", "fetch", "fetch_each"]
 

@@ -16,7 +16,7 @@ from zoo.errors import ModelError, nearest
 from zoo.models import Model, WeightsReport, build, skeleton
 from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import GroupPlan, resolve_plan
-from zoo.workflows.tensors import TensorSummary, summarise
+from zoo.workflows.inspect_file import TensorSummary, summarise
 
 __all__ = ["ModelSummary", "inspect"]
 

@@ -18,9 +18,43 @@ from zoo.hub.hashes import sha256_of
 from zoo.models.architectures import ArchitectureFit, architectures_for
 from zoo.models.contents import Contents, read_contents
 from zoo.run import Run
-from zoo.workflows.tensors import TensorSummary, summarise
 
-__all__ = ["FileSummary", "RunFacts", "inspect_file", "is_file_of_weights"]
+__all__ = ["FileSummary", "RunFacts", "TensorSummary", "inspect_file", "is_file_of_weights", "summarise"]
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """mean and std (of the whole tensor, the population's) are None for an empty tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    mean: float | None
+    std: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+
+def summarise(tensors: Mapping[str, Tensor]) -> tuple[TensorSummary, ...]:
+    """One summary for each tensor, in the given order."""
+    return tuple(
+        TensorSummary(
+            name=name,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            mean=float(tensor.detach().double().mean()) if tensor.numel() else None,
+            std=float(tensor.detach().double().std(correction=0)) if tensor.numel() else None,
+        )
+        for name, tensor in tensors.items()
+    )
+
 
 # Below this an architecture says nothing about what the tensors are for.
 _RESEMBLES = 0.5
@@ -101,7 +135,7 @@ def is_file_of_weights(text: str) -> bool:
     `./resnet34` is always a path.
     """
     from zoo.catalog import find_weights
-    from zoo.models.files import SUFFIXES
+    from zoo.models.weight_files import SUFFIXES
 
     path = Path(text).expanduser()
     if text.startswith((".", "/", "~")) or text.endswith(("/", *SUFFIXES)):

@@ -11,17 +11,17 @@ from typing import Any
 
 from typing_extensions import Unpack
 
+from zoo.atomic_io import place_for
+from zoo.console import track
 from zoo.errors import UsageError
-from zoo.files import place_for
-from zoo.output import track
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
 from zoo.run import Run
-from zoo.training.lr_range import Advice, RangeTest, advise, range_test, rates_between
-from zoo.workflows import memory, transfer
-from zoo.workflows.finetune import prepare
-from zoo.workflows.keeping import keep
-from zoo.workflows.settle import Options, make_recipe
+from zoo.training.lr_finder import Advice, RangeTest, advise, range_test, rates_between
+from zoo.workflows.finetune import oom, transfer
+from zoo.workflows.finetune.feature_cache import keep
+from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.run import prepare
 
 __all__ = ["LrFinding", "lr_find"]
 
@@ -99,7 +99,7 @@ def lr_find(
             transfer.before_epoch(prepared)
             test = range_test(trainer, prepared.train, rates_between(low, high, steps), base=rate, watch=watch)
     except (RuntimeError, MemoryError) as e:
-        known = memory.refused(e, prepared)
+        known = oom.refused(e, prepared)
         if known is None:
             raise
         raise known from e

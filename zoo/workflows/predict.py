@@ -25,8 +25,8 @@ from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, activate
-from zoo.training.pieces import AtOnce, enough_for_one
-from zoo.workflows.restore import Restored, RunLike, restore
+from zoo.training.microbatch import AtOnce, enough_for_one
+from zoo.workflows.load_run import Restored, RunLike, restore
 
 __all__ = ["Prediction", "predict"]
 

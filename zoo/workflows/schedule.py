@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from zoo.components import resolve
+from zoo.console import track
 from zoo.optim import SCHEDULES
-from zoo.optim.groups import NO_DECAY
-from zoo.optim.schedule_problems import PLATEAUS, entry_of, owned
-from zoo.output import track
+from zoo.optim.param_groups import NO_DECAY
+from zoo.optim.schedule_validation import PLATEAUS, entry_of, owned
 from zoo.recipe import Recipe, build, load_values
-from zoo.workflows.finetune import Prepared, prepare, settle
-from zoo.workflows.settle import Options
+from zoo.registry import resolve
+from zoo.workflows.finetune.options import Options
+from zoo.workflows.finetune.run import Prepared, prepare, settle
 
 __all__ = ["ScheduleCurves", "schedule"]
 

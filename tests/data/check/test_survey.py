@@ -13,7 +13,7 @@ import pytest
 
 from zoo.data.check import Report, examine, open_listing, survey
 from zoo.data.check.cache import Cache
-from zoo.data.file_source import FileSource
+from zoo.data.file_dataset import FileSource
 from zoo.errors import DataError
 
 Look = Callable[..., Report]

@@ -16,35 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.catalog.user_file import cache_folder
+from zoo.atomic_io import replace_file
+from zoo.cache import cache_folder
+from zoo.console import note
 from zoo.data.check.records import RECORD, Records
-from zoo.data.file_source import FileSource
-from zoo.files import replace_file
-from zoo.output import note
 
-__all__ = ["Cache", "file_keys"]
+__all__ = ["Cache"]
 
 # Another version of the rules by which a file becomes a row.
 VERSION = 1
-
-
-def file_keys(source: FileSource) -> NDArray[np.uint64]:
-    """(n, 2) identities of the files as they are now; 0 for those that are gone."""
-    keys = np.zeros((len(source), 2), dtype=np.uint64)
-    root = os.path.abspath(source.root)
-    for i, name in enumerate(source.names):
-        path = os.path.join(root, name)
-        if source.packed is None:
-            try:
-                info = os.stat(path)
-            except OSError:
-                continue
-            size, changed = info.st_size, info.st_mtime_ns
-        else:
-            size, changed = int(source.sizes[i]), source.packed.changed(i)
-        identity = b"%d %d " % (size, changed) + os.fsencode(path)
-        keys[i] = np.frombuffer(hashlib.blake2b(identity, digest_size=16).digest(), dtype="<u8")
-    return keys
 
 
 class Cache:

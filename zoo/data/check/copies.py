@@ -17,7 +17,7 @@ from zoo.data.check import records as r
 from zoo.data.check.findings import Finding, Severity, plural
 from zoo.data.check.neighbours import close_pairs, distances
 from zoo.data.check.similarity import confirm
-from zoo.data.source import Targets
+from zoo.data.dataset import Targets
 from zoo.tasks import TaskName
 
 __all__ = ["Pairs", "copy_findings", "equal_groups", "look_alikes", "near_pairs", "split_by_equality", "unequal_pairs"]

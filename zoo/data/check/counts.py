@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zoo.data.check.findings import Finding, plural
 from zoo.data.check.thresholds import FEW, IMBALANCE
-from zoo.data.source import Targets
+from zoo.data.dataset import Targets
 from zoo.tasks import TaskName
 
 __all__ = ["class_counts", "count_findings"]

@@ -19,9 +19,9 @@ from zoo.augment.view import View
 from zoo.data.check import records as r
 from zoo.data.check.similarity import SIDE, describe, spread
 from zoo.data.check.thresholds import BLANK_LEVELS, DETAIL, GREY_LEVELS, NEAR_SIDE
-from zoo.data.decode import UnreadableImage, band_facts, check_bytes, read_preview
-from zoo.data.file_source import FileSource
-from zoo.data.source import ImageSource
+from zoo.data.dataset import ImageSource
+from zoo.data.decode.read import UnreadableImage, band_facts, check_bytes, read_preview
+from zoo.data.file_dataset import FileSource
 
 __all__ = ["Examined", "examine_files", "examine_images", "pixel_hashes"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.source import BadFile
+from zoo.data.dataset import BadFile
 
 __all__ = ["SEVERITIES", "Finding", "Severity", "plural", "singly", "worst_first"]
 

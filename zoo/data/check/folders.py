@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from zoo.data.check.findings import Finding, plural
-from zoo.data.decode import shown
-from zoo.data.source import PARTS, BadFile
+from zoo.data.dataset import PARTS, BadFile
+from zoo.data.decode.read import shown
 
 __all__ = ["ClassFolder", "Folder", "folder_findings", "name_findings"]
 

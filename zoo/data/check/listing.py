@@ -13,17 +13,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.archive import is_archive_name
 from zoo.data.check.folders import ClassFolder, Folder
-from zoo.data.columns import UNNAMED, Columns
-from zoo.data.decode import is_image_name, shown
-from zoo.data.file_source import FileSource, Parts, relabel
-from zoo.data.folder import find_layout, open_tree, require_path
-from zoo.data.kinds import open_parts, plain_task, refuse_columns
-from zoo.data.labels import from_classes
-from zoo.data.open import open_data
-from zoo.data.scan import Scan, Tree, numbered, scan_classes
-from zoo.data.source import BadFile, ImageSource, Targets
+from zoo.data.dataset import BadFile, ImageSource, Targets
+from zoo.data.decode.read import is_image_name, shown
+from zoo.data.file_dataset import FileSource, Parts, relabel
+from zoo.data.schema.columns import UNNAMED, Columns
+from zoo.data.schema.labels import from_classes
+from zoo.data.sources.archive import is_archive_name
+from zoo.data.sources.folder import find_layout, open_tree, require_path
+from zoo.data.sources.registry import open_data, open_parts, plain_task, refuse_columns
+from zoo.data.sources.scan import Scan, Tree, numbered, scan_classes
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
@@ -167,7 +166,7 @@ class _Opened:
 
 
 def _open(name: str, root: Tree) -> _Opened:
-    """ROOT/<class>/** without reading a file; the rules are those of `zoo.data.folder`."""
+    """ROOT/<class>/** without reading a file; the rules are those of `zoo.data.sources.folder`."""
     scan, labels, counts, lost = Scan(), list[str](), list[int](), Counter[str]()
     folders = []
     for folder, label, scan, count in scan_classes(root):

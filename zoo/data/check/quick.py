@@ -20,9 +20,9 @@ from zoo.data.check.counts import class_counts, count_findings
 from zoo.data.check.findings import Finding, worst_first
 from zoo.data.check.folders import name_findings
 from zoo.data.check.listing import Listing, Part
-from zoo.data.decode import UnreadableImage
-from zoo.data.file_source import FileSource
-from zoo.data.source import Data, ImageSource, Subset
+from zoo.data.dataset import Data, ImageSource, Subset
+from zoo.data.decode.read import UnreadableImage
+from zoo.data.file_dataset import FileSource
 
 __all__ = ["Quick", "quick_check"]
 

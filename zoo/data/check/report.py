@@ -20,8 +20,8 @@ from zoo.data.check.findings import Finding, worst_first
 from zoo.data.check.folders import folder_findings, name_findings
 from zoo.data.check.listing import Listing
 from zoo.data.check.survey import same_pixels, survey
-from zoo.data.decode import shown
-from zoo.data.file_source import FileSource
+from zoo.data.decode.read import shown
+from zoo.data.file_dataset import FileSource
 from zoo.errors import DataError
 
 __all__ = ["Report", "examine_data"]

@@ -17,14 +17,15 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check.cache import Cache, file_keys
+from zoo.atomic_io import uninterrupted
+from zoo.console import track
+from zoo.data.check.cache import Cache
 from zoo.data.check.examine import Examined, examine_files, examine_images, pixel_hashes
 from zoo.data.check.records import RECORD, Records
-from zoo.data.file_source import FileSource
-from zoo.data.source import ImageSource
+from zoo.data.dataset import ImageSource
+from zoo.data.file_dataset import FileSource
+from zoo.data.file_identity import file_keys
 from zoo.errors import DataError
-from zoo.files import uninterrupted
-from zoo.output import track
 
 __all__ = ["Survey", "same_pixels", "survey"]
 

@@ -14,18 +14,18 @@ order of the images.
 """
 
 from zoo.strategy.scores.bootstrap import Interval, Place, difference_interval, mean_interval, rank
-from zoo.strategy.scores.curve import LearningCurve, learning_curve
+from zoo.strategy.scores.flip_invariance import Mirroring, mirroring
 from zoo.strategy.scores.holdout import HeldOut, held_out
+from zoo.strategy.scores.knn import knn_loo
+from zoo.strategy.scores.learning_curve import LearningCurve, learning_curve
 from zoo.strategy.scores.logme import Evidence, logme
 from zoo.strategy.scores.measure import Scores, measure
-from zoo.strategy.scores.mirror import Mirroring, mirroring
-from zoo.strategy.scores.neighbours import knn_loo
 from zoo.strategy.scores.norm_shift import LayerMoments, NormShift, norm_shift
 from zoo.strategy.scores.ridge import LeaveOneOut, LinearHead, ridge_head, ridge_loo
 from zoo.strategy.scores.similarity import Similarity, similarity
 from zoo.strategy.scores.size import DataSize, size_class
-from zoo.strategy.scores.spectrum import Spectrum, decompose
-from zoo.strategy.scores.truth import Outcome, Truth
+from zoo.strategy.scores.svd import Spectrum, decompose
+from zoo.strategy.scores.targets import Outcome, Truth
 
 __all__ = [
     "DataSize",

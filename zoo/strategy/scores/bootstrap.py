@@ -19,7 +19,7 @@ from itertools import product
 
 import numpy as np
 
-from zoo.strategy.scores.truth import Floats
+from zoo.strategy.scores.targets import Floats
 
 __all__ = [
     "LEARNED",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.folds import fold_numbers
+from zoo.data.split.kfold import fold_numbers
 from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Interval, mean_interval
 from zoo.strategy.scores.ridge import ridge_head, ridge_loo
-from zoo.strategy.scores.spectrum import decompose
-from zoo.strategy.scores.truth import Floats, Indices, Truth
+from zoo.strategy.scores.svd import decompose
+from zoo.strategy.scores.targets import Floats, Indices, Truth
 
 __all__ = ["HeldOut", "deal", "held_out", "left_out"]
 
@@ -81,8 +81,8 @@ def left_out(
 
 
 def deal(truth: Truth, folds: int, *, seed: int, groups: Indices | None = None) -> Indices:
-    """(N,) the part of each image, from 0, by the rule of `zoo.data.folds`; classes of fewer images than folds are
-    dealt out among those of the largest class. Raises DataError if there are fewer images or groups than folds."""
+    """(N,) the part of each image, from 0, by the rule of `zoo.data.split.kfold`; classes of fewer images than folds
+    are dealt out among those of the largest class. Raises DataError if there are fewer images or groups than folds."""
     matrix = truth.matrix.astype(np.float32)
     if truth.task != "single-label":
         return fold_numbers(matrix, _names(truth), truth.task, folds=folds, seed=seed, groups=groups) - 1

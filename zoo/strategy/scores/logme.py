@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.strategy.scores.spectrum import Spectrum
-from zoo.strategy.scores.truth import Floats, Truth
+from zoo.strategy.scores.svd import Spectrum
+from zoo.strategy.scores.targets import Floats, Truth
 
 __all__ = ["Evidence", "logme"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.strategy.scores.knn import knn_loo
 from zoo.strategy.scores.logme import Evidence, logme
-from zoo.strategy.scores.neighbours import knn_loo
 from zoo.strategy.scores.ridge import LeaveOneOut, ridge_loo
-from zoo.strategy.scores.spectrum import decompose
-from zoo.strategy.scores.truth import Truth
+from zoo.strategy.scores.svd import decompose
+from zoo.strategy.scores.targets import Truth
 
 __all__ = ["Scores", "measure"]
 

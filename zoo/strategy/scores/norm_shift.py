@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.strategy.scores.bootstrap import LEVEL, Interval
-from zoo.strategy.scores.truth import Floats
+from zoo.strategy.scores.targets import Floats
 
 __all__ = ["MILD", "STRONG", "LayerMoments", "NormShift", "norm_shift"]
 

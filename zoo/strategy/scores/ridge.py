@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.strategy.scores.spectrum import Spectrum
-from zoo.strategy.scores.truth import Floats, Outcome, Truth
+from zoo.strategy.scores.svd import Spectrum
+from zoo.strategy.scores.targets import Floats, Outcome, Truth
 
 __all__ = ["PENALTIES", "LeaveOneOut", "LinearHead", "ridge_head", "ridge_loo"]
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, resample
-from zoo.strategy.scores.truth import Floats
+from zoo.strategy.scores.targets import Floats
 
 __all__ = ["DISSIMILAR", "SIMILAR", "Similarity", "Verdict", "similarity", "verdict"]
 

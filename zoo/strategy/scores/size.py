@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.strategy.scores.curve import LearningCurve
+from zoo.strategy.scores.learning_curve import LearningCurve
 
 __all__ = ["FEW_A_CLASS", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
 

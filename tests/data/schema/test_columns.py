@@ -1,0 +1,127 @@
+"""Which columns of a table are taken, and which task they make."""
+
+from __future__ import annotations
+
+import pytest
+
+from zoo.data.schema.column_stats import Facts
+from zoo.data.schema.columns import Columns, choose
+from zoo.data.schema.infer_task import decide
+from zoo.errors import DataError, UsageError
+
+
+def facts(**columns: list[object]) -> list[Facts]:
+    found = []
+    for name, cells in columns.items():
+        fact = Facts(name.replace("__", " "))
+        for start in range(0, len(cells), 3):  # in blocks, as a table is read
+            fact.see([str(c) for c in cells[start : start + 3]])
+        found.append(fact)
+    return found
+
+
+IMAGES = [f"{i}.jpg" for i in range(40)]
+TEXT = ["cat", "dog"] * 20
+FLAGS = [0, 1] * 20
+NUMBERS = [i / 8 for i in range(40)]
+WHOLE = list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "image", "labels", "split"),
+    [
+        ({"label": TEXT, "Image": IMAGES}, {}, "Image", ["label"], None),
+        ({"x": IMAGES, "y": TEXT}, {}, "x", ["y"], None),
+        ({"file": WHOLE, "path": IMAGES, "label": TEXT}, {}, "path", ["label"], None),
+        ({"image": WHOLE, "kind": TEXT}, {}, "image", ["kind"], None),
+        ({"image": IMAGES, "id": WHOLE, "Category": TEXT}, {}, "image", ["Category"], None),
+        ({"": WHOLE, "image": IMAGES, "kind": TEXT, "note": [""] * 40}, {}, "image", ["kind"], None),
+        ({"Unnamed: 0": WHOLE, "image": IMAGES, "kind": TEXT}, {}, "image", ["kind"], None),
+        ({"image": IMAGES, "a": FLAGS, "b": FLAGS, "c": FLAGS}, {}, "image", ["a", "b", "c"], None),
+        ({"image": IMAGES, "x": NUMBERS, "y": NUMBERS}, {}, "image", ["x", "y"], None),
+        ({"image": IMAGES, "x": NUMBERS, "n": WHOLE}, {"task": "regression"}, "image", ["x", "n"], None),
+        ({"image": IMAGES, "split": ["train", "VAL"] * 20, "kind": TEXT}, {}, "image", ["kind"], "split"),
+        ({"image": IMAGES, "split": TEXT}, {}, "image", ["split"], None),
+        ({"image": IMAGES, "a": TEXT, "b": TEXT}, {"columns": Columns(labels=("b",))}, "image", ["b"], None),
+        ({"left": IMAGES, "right": IMAGES, "k": TEXT}, {"columns": Columns("right", ("k",))}, "right", ["k"], None),
+        ({"image": IMAGES, "n": TEXT, "a": FLAGS, "b": FLAGS}, {"task": "multi-label", "classes": ("b", "a")},
+         "image", ["b", "a"], None),
+    ],
+)  # fmt: skip
+def test_columns_are_found(columns, named, image, labels, split):
+    found = facts(**columns)
+    roles = choose(found, **{"columns": Columns(), "table": "t.csv", **named})
+    names = [f.name for f in found]
+    assert names[roles.image] == image
+    assert [names[i] for i in roles.labels] == labels
+    assert (None if roles.split is None else names[roles.split]) == split
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": IMAGES, "a": TEXT, "b": TEXT}, "may hold the label: 'a', 'b'"),
+        ({"image": IMAGES, "a": TEXT, "b": FLAGS, "c": FLAGS}, "may hold the label: 'a', 'b', 'c'"),
+        ({"image": IMAGES, "n": WHOLE, "m": WHOLE}, "may hold the label: 'n', 'm'"),
+        ({"image": IMAGES, "x": NUMBERS, "n": WHOLE}, "may hold the label: 'x', 'n'"),
+        ({"image": IMAGES, "class": TEXT, "tags": TEXT, "n": WHOLE}, "2 columns of t.csv may hold the label: 'class',"),
+        ({"a": TEXT, "b": TEXT}, "no column of t.csv looks like paths of images: 'a', 'b'"),
+        ({"image": IMAGES}, "t.csv has no column of labels"),
+    ],
+)  # fmt: skip
+def test_what_could_be_read_in_two_ways_is_refused(columns, message):
+    with pytest.raises(DataError) as e:
+        choose(facts(**columns), Columns(), table="t.csv")
+    assert message in e.value.message
+
+
+@pytest.mark.parametrize(
+    ("columns", "separator", "rows", "task", "why"),
+    [
+        ({"label": TEXT}, None, 40, "single-label", "as 'label' holds text"),
+        ({"label": TEXT}, "|", 40, "multi-label", "as a label separator is given ('|')"),
+        ({"a": FLAGS, "b": FLAGS}, None, 40, "multi-label", "as 'a' and 'b' hold 0 and 1 only"),
+        ({"a": FLAGS}, None, 40, "single-label", "as 'a' holds 2 different whole numbers in 40 rows"),
+        ({"a": NUMBERS}, None, 40, "regression", "as 'a' holds numbers with decimals"),
+        ({"a": [*NUMBERS, "NA"]}, None, 41, "regression", "as 'a' holds numbers with decimals"),
+        ({"a": NUMBERS, "b": WHOLE}, None, 40, "regression", "as 'a' and 'b' hold numbers"),
+        ({"a": WHOLE}, None, 79, "regression", "as 'a' holds 40 different whole numbers in 79 rows"),
+        ({"a": WHOLE}, None, 80, "single-label", "as 'a' holds 40 different whole numbers in 80 rows"),
+        ({"a": list(range(100))}, None, 999, "single-label", ""),
+        ({"a": list(range(101))}, None, 999, "regression", ""),
+        ({"Label": list(range(101))}, None, 999, "single-label", ""),
+        ({"target": list(range(101))}, None, 999, "regression", ""),
+        ({"label": list(range(10_001))}, None, 99_999, "regression", "as 'label' holds more than 10,000 different"),
+        ({"a": ["1.0", "2.0"]}, None, 40, "single-label", ""),
+        ({"tags": ["a|b", "b|c", "c"]}, None, 40, "single-label", "labels: --label-separator '|'"),
+    ],
+)  # fmt: skip
+def test_the_task_is_told_from_the_labels(columns, separator, rows, task, why):
+    found, sentence = decide(facts(**columns), rows, Columns(separator=separator), table="t.csv")
+    assert found == task
+    assert sentence.startswith(f"{task}, ")
+    assert why in sentence
+
+
+@pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
+def test_a_task_that_is_asked_for_is_taken(task):
+    assert decide(facts(a=FLAGS), 40, Columns(), table="t.csv", task=task) == (task, f"{task}, as asked")
+
+
+@pytest.mark.parametrize(
+    ("columns", "separator", "task", "message"),
+    [
+        ({"a": TEXT}, None, "regression", "column 'a' of t.csv does not hold numbers but 'cat', 'dog'"),
+        ({"a": TEXT, "b": TEXT}, None, "single-label", "several columns, and a single-label task has one"),
+        ({"a": FLAGS, "b": TEXT}, None, "multi-label", "column 'b' of t.csv does not hold 0 and 1 but 'cat', 'dog'"),
+        ({"a": FLAGS, "b": TEXT}, None, "auto", "'a' and 'b' of t.csv hold neither 0 and 1 only nor numbers only"),
+        ({"a": TEXT}, "|", "single-label", "a label separator makes several labels"),
+        ({"a": NUMBERS}, "|", "regression", "exclude each other"),
+        ({"a": FLAGS, "b": FLAGS}, "|", "multi-label", "goes with one label column"),
+        ({"a": [""]}, None, "auto", "column 'a' of t.csv holds no label at all"),
+    ],
+)  # fmt: skip
+def test_a_task_that_cannot_be_is_refused(columns, separator, task, message):
+    with pytest.raises((DataError, UsageError)) as e:
+        decide(facts(**columns), 40, Columns(separator=separator), table="t.csv", task=task)
+    assert message in e.value.message

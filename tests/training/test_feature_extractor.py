@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zoo.models import build
+from zoo.strategy.freeze import resolve_plan, set_train_mode
+from zoo.training.feature_extractor import Prefix, find_prefix
+
+
+def _frozen(name: str, plan: str, size: int = 64) -> tuple[nn.Module, Prefix | None, Tensor]:
+    torch.manual_seed(0)
+    model = build(name, classes=5, weights="none", img_size=size)
+    frozen = resolve_plan(plan, model.groups, model.module)
+    frozen.apply(model.module)
+    set_train_mode(model.module, frozen)
+    images = torch.randn(4, 3, size, size)
+    return model.module, find_prefix(model.module, frozen.frozen_modules, images), images
+
+
+CASES = [
+    ("resnet18", "backbone", "fc", True),
+    ("resnet18", "stage3", "layer3", False),
+    ("torchvision/resnet18", "stage3", "layer3", False),
+    ("torchvision/mobilenet_v3_small", "backbone", "classifier.0", False),
+    ("test_vit", "backbone", "head", True),
+    ("test_vit", "4", "blocks.2", False),
+    ("test_efficientnet", "2", "blocks.0", False),
+    ("test_convnext", "stage2", "stages.1", False),
+    ("zoo_tiny", "backbone", "fc", True),
+]
+
+
+@pytest.mark.parametrize(("name", "plan", "end", "before"), CASES)
+def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: str, end: str, before: bool) -> None:
+    """Training mode, dropout and batch norm included: kept features give the same weights."""
+    module, prefix, images = _frozen(name, plan)
+    assert prefix is not None
+    if said := prefix.to_dict():  # what a later run is told
+        assert Prefix.from_dict(module, json.loads(json.dumps(said))) == prefix
+    assert (prefix.end, prefix.before) == (end, before)
+    whole = copy.deepcopy(module)
+    features = prefix.features(images)
+    assert features.shape[1:] == prefix.shape
+    target = torch.tensor([0, 1, 2, 3])
+    for net in (module, whole):
+        learning = [p for p in net.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
+        torch.manual_seed(3)
+        for _ in range(3):
+            output = net(images) if net is whole else prefix.rest(features)
+            nn.functional.cross_entropy(output, target).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    changed = 0
+    for (key, one), other in zip(module.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=1e-5), key
+        changed += 1
+    assert changed
+    assert torch.allclose(prefix.rest(features, whole.eval()), whole(images), atol=1e-4)
+
+
+def test_everything_comes_out_as_it_went_in() -> None:
+    torch.manual_seed(0)
+    model = build("resnet18", classes=5, weights="none", img_size=32)
+    plan = resolve_plan("stage2", model.groups, model.module)
+    plan.apply(model.module)
+    set_train_mode(model.module, plan)
+    before = copy.deepcopy(model.module)
+    state = torch.get_rng_state()
+    prefix = find_prefix(model.module, plan.frozen_modules, torch.randn(3, 3, 32, 32, generator=torch.Generator()))
+    assert prefix is not None
+    assert torch.equal(state, torch.get_rng_state())
+    for one, other in zip(model.module.state_dict().values(), before.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    for (name, one), other in zip(model.module.named_modules(), before.modules(), strict=True):
+        assert one.training == other.training, name
+        assert one.__dict__.keys() == other.__dict__.keys(), name
+        assert not one._forward_hooks, name
+        assert not one._forward_pre_hooks, name
+
+
+class _Skips(nn.Module):
+    """What learns takes two things from the frozen part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.one(x)
+        b = self.two(a)
+        return torch.as_tensor(self.head(torch.cat([a.mean((2, 3)), b.mean((2, 3))], 1)))
+
+
+class _Drops(nn.Module):
+    """Dropout between the frozen part and what learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.drop, self.head = nn.Conv2d(3, 4, 1), nn.Dropout(0.5), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.head(self.drop(self.body(x).mean((2, 3)))))
+
+
+class _Twice(nn.Module):
+    """The frozen part stands behind something that learns, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.mix, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.head(self.body(self.mix(self.body(x))).mean((2, 3))))
+
+
+def _prefix_of(module: nn.Module, *frozen: str) -> Prefix | None:
+    for path in frozen:
+        module.get_submodule(path).eval().requires_grad_(False)
+    return find_prefix(module, frozen, torch.randn(4, 3, 8, 8))
+
+
+def test_two_ways_into_what_learns_are_met_at_its_door() -> None:
+    """The classifier's input holds both."""
+    prefix = _prefix_of(_Skips(), "one", "two")
+    assert prefix is not None
+    assert (prefix.end, prefix.before, prefix.shape) == ("head", True, (8,))
+
+
+def test_dropout_stays_outside() -> None:
+    prefix = _prefix_of(_Drops(), "body")
+    assert prefix is not None
+    assert (prefix.end, prefix.before) == ("body", False)
+    torch.manual_seed(0)
+    features = prefix.features(torch.randn(4, 3, 8, 8))
+    assert not torch.equal(prefix.rest(features), prefix.rest(features))
+
+
+def test_no_prefix_where_nothing_frozen_comes_first() -> None:
+    assert _prefix_of(_Drops(), "head") is None
+    assert _prefix_of(_Skips(), "two") is None
+
+
+def test_a_module_that_is_called_on_both_sides_is_replaced_on_neither() -> None:
+    assert _prefix_of(_Twice(), "body") is None
+
+
+def test_branches_side_by_side_have_none() -> None:
+    assert _frozen("hrnet_w18_small", "3")[1] is None

@@ -1,0 +1,188 @@
+"""What is chosen at the start of a run: said, recorded, remembered, and fixed by flags and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zoo.run import Run
+from zoo.training.autotune.precision import Step
+from zoo.training.autotune.workers import Layout
+from zoo.workflows.finetune import autotune
+from zoo.workflows.finetune.options import make_recipe
+from zoo.workflows.finetune.run import finetune, prepare, resume
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def _prepare(data: Path, **options: Any) -> Any:
+    return prepare(make_recipe("zoo_tiny", data=data, **options))
+
+
+def _no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("zoo.training.autotune.precision.race", never)
+    monkeypatch.setattr(autotune, "race_layouts", never)
+
+
+def test_the_choice_is_said_recorded_and_repeated(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finetune("zoo_tiny", data=small, epochs=1, progress=False)
+    chosen = run.info()["execution"]
+    assert chosen["text"].startswith(f"execution: {chosen['precision']} (")
+    recipe = make_recipe(recipe=run.path)
+    assert recipe.train.amp_dtype == chosen["precision"] == run.info()["precision"]
+    assert recipe.execution.memory_format == chosen["memory_format"]
+    assert recipe.execution.compile == "off"
+    assert recipe.execution.threads == chosen["threads"] == torch.get_num_threads()
+    assert recipe.data.workers == chosen["workers"] == 0
+    _no_measuring(monkeypatch)
+    again = prepare(recipe)
+    assert again.recipe.execution == recipe.execution
+    assert "as asked" in again.execution.text
+
+
+def test_the_next_run_of_its_kind_measures_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _prepare(small)
+    _no_measuring(monkeypatch)
+    second = _prepare(small, lr=1e-4, seed=3)
+    assert second.execution == first.execution
+    assert second.execution.text in second.notes
+    with pytest.raises(AssertionError, match="measured again"):
+        _prepare(small, batch_size=8)
+
+
+def test_what_is_remembered_is_what_is_done(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Step("bf16", "contiguous", 0.01, "bf16 (for a test), contiguous")
+    monkeypatch.setattr(autotune, "choose_step", lambda *_, **__: found)
+    prepared = _prepare(small)
+    assert prepared.trainer.amp_dtype is torch.bfloat16
+    assert prepared.trainer.engine.mixed_precision == "bf16"
+    images = next(iter(prepared.train))[0]
+    assert not images.is_contiguous()
+    assert prepared.trainer.normalize(images).is_contiguous()
+    assert prepared.execution.text.startswith("execution: bf16 (for a test), contiguous, not compiled")
+    assert prepared.execution.text in prepared.notes
+    _no_measuring(monkeypatch)
+    assert _prepare(small).execution.memory_format == "contiguous"
+
+
+def test_flags_fix_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _no_measuring(monkeypatch)
+    before = torch.get_num_threads()
+    run = finetune(
+        "zoo_tiny", data=small, epochs=1, amp_dtype="bf16", channels_last=False, compile=False, threads=before + 1,
+        workers=1, progress=False,
+    )  # fmt: skip
+    chosen = run.info()["execution"]
+    assert chosen["text"] == (
+        f"execution: bf16 (as asked), contiguous (as asked), not compiled (as asked), {before + 1} threads, 1 worker"
+    )
+    assert run.info()["threads"] == before + 1
+    assert torch.get_num_threads() == before, "the program's own number is restored"
+
+
+def test_a_missing_compiler_is_said_and_the_run_goes_on(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    with config.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        run = finetune("zoo_tiny", data=small, epochs=1, compile=True, amp=False, progress=False)
+    chosen = run.info()["execution"]
+    assert run.status == "finished"
+    assert not chosen["compile"]
+    assert ", not compiled (" in chosen["text"]
+    assert "ompiler" in chosen["text"]
+    assert "compile: off" in run.recipe_file.read_text()
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_resumed_compiled(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = finetune("zoo_tiny", data=small, epochs=2, compile=True, batch_size=16, progress=False)
+    assert whole.info()["execution"]["compile"], whole.info()["execution"]["text"]
+    assert make_recipe(recipe=whole.path).execution.compile == "on"
+    epochs = 0
+
+    def stop(row: dict[str, Any]) -> None:
+        nonlocal epochs
+        epochs += 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(Exception, match="interrupted"):
+        finetune(
+            "zoo_tiny", data=small, epochs=2, compile=True, batch_size=16, progress=False, output_dir="b", on_epoch=stop
+        )
+    broken = resume("b", progress=False)
+    ours, theirs = Run(broken.path).weights(), whole.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def gain(*args: Any, compare: bool) -> autotune.Gain:
+        tried.append(compare)
+        args[1].compile()
+        return autotune.Gain(compiling=10.0, eager=0.2, compiled=0.1)
+
+    monkeypatch.setattr(autotune, "_try_compiled", gain)
+    found = Step("fp32", "channels_last", 0.05, "fp32")
+    monkeypatch.setattr(autotune, "choose_step", lambda *_, **__: found)
+    # 3 steps an epoch save 0.1 s each.
+    assert "too short a run" in _prepare(small, epochs=10).execution.text
+    assert not tried
+    long = _prepare(small, epochs=2000)
+    assert long.execution.compile
+    assert long.trainer.compiled is not None
+    assert "compiled (measured 2.00x as fast, 10 s to compile)" in long.execution.text
+    short = _prepare(small, epochs=10)
+    assert not short.execution.compile
+    assert short.trainer.compiled is None
+    assert tried == [True], "what it gains is known by now"
+
+
+@pytest.mark.parametrize(("speed", "expected"), [(1.1, Layout(2, 2)), (1.5, Layout(1, 1))])
+def test_threads_and_workers(small: Path, monkeypatch: pytest.MonkeyPatch, speed: float, expected: Layout) -> None:
+    monkeypatch.setattr(autotune.dist_env, "cores", lambda: 2)
+    monkeypatch.setattr("zoo.workflows.finetune.validate.auto_workers", lambda source: 2)
+    monkeypatch.setattr(autotune, "_loading", lambda open: 1.0)
+    speeds = {Layout(2, 2): 1.0, Layout(1, 1): speed, Layout(2, 0): 0.9}
+    monkeypatch.setattr(autotune, "race_layouts", lambda arms, *_: {arm: speeds[arm] for arm in arms})
+    with autotune.same_threads():
+        autotune.threads(2)
+        prepared = _prepare(small)
+        assert torch.get_num_threads() == expected.threads
+    assert Layout(prepared.execution.threads, prepared.execution.workers) == expected
+    assert prepared.recipe.data.workers == prepared.train._loader.num_workers == expected.workers  # type: ignore[union-attr]
+    assert ("measured 1.5x as fast as 2 threads, 2 workers" in prepared.execution.text) == (speed > 1.25)
+
+
+def test_light_loading_is_not_measured(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune.dist_env, "cores", lambda: 2)
+    monkeypatch.setattr("zoo.workflows.finetune.validate.auto_workers", lambda source: 2)
+    monkeypatch.setattr(autotune, "_loading", lambda open: 1e-9)
+    monkeypatch.setattr(autotune, "race_layouts", lambda *_: pytest.fail("measured"))
+    assert _prepare(small).execution.workers == 2
+
+
+def test_kept_features_are_not_compiled_and_need_no_layout(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "race_layouts", lambda *_: pytest.fail("measured"))
+    prepared = _prepare(
+        small, freeze="backbone", compile=True, settings={"train.features": "keep", "augment.name": "none"}
+    )
+    assert prepared.keeping is not None
+    assert "not compiled (kept features are trained on)" in prepared.execution.text
+    assert prepared.trainer.compiled is None

@@ -1,0 +1,139 @@
+"""A linear head on kept features is solved in one epoch, and the run is one like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zoo.errors import Interrupted, RecipeError, UsageError
+from zoo.recipe import build, load_values
+from zoo.run import Run
+from zoo.workflows.evaluate import evaluate
+from zoo.workflows.finetune.options import make_recipe
+from zoo.workflows.finetune.run import finetune, prepare, resume
+
+
+def _run(data: Path, where: str, /, **options: Any) -> Run:
+    options = {"freeze": "backbone", "amp": False, **options}
+    return finetune("zoo_tiny", data=data, progress=False, output_dir=where, **options)
+
+
+def test_the_default_of_head_only_is_solved_in_one_epoch_and_is_as_good_as_ten(small: Path) -> None:
+    run = _run(small, "direct")
+    (row,) = run.metrics()
+    assert row["lr"] == row["lr_names"] == []
+    assert row["train_top1"] == 1.0
+    assert run.info()["status"] == "finished"
+    assert run.info()["epochs"] == 1
+    assert run.info()["solved"]["method"] == "l-bfgs"
+    assert load_values(run.path)["train"]["solver"] == "direct"
+    steps = _run(small, "steps", solver="steps")
+    assert len(steps.metrics()) == 10
+    assert row["val_top1"] >= steps.info()["best"]["value"]
+    assert row["val_loss"] <= steps.metrics()[-1]["val_loss"]
+    # What is saved is the plain model.
+    assert evaluate(run.path).evaluation.top1 == pytest.approx(row["val_top1"])
+    with pytest.raises(UsageError, match="has finished"):
+        resume("direct")
+
+
+def test_the_recipe_of_the_run_gives_the_same_weights_and_a_rate_means_steps(small: Path) -> None:
+    one = _run(small, "one")
+    again = finetune(build(load_values(one.path), {}), output_dir="two", progress=False)
+    for name, value in one.weights().items():
+        assert torch.equal(again.weights()[name], value), name
+    for given in ({"lr": 0.1}, {"epochs": 3}, {"sched": "constant"}, {"settings": {"train.clip_grad": 1.0}}):
+        assert make_recipe("zoo_tiny", data=small, freeze="backbone", **given).train.solver == "steps"
+    both = make_recipe("zoo_tiny", data=small, freeze="backbone", lr=0.1, solver="direct")
+    assert prepare(both).solves
+
+
+def test_random_views_are_fitted_beside_the_images_as_they_are_or_left_alone(small: Path) -> None:
+    plain = _run(small, "plain", seed=3)
+    run = _run(small, "views", recipe="small-similar", seed=3)
+    solved = run.info()["solved"]
+    assert load_values(run.path)["train"]["solver"] == "direct"
+    assert len(run.metrics()) == 1
+    assert solved["views"] in (1, 9)
+    # The better of the two by the images left out, and the one without them is what head-only finds.
+    assert solved["held_out_loss"] <= plain.info()["solved"]["held_out_loss"]
+    if solved["views"] == 1:
+        assert all(torch.equal(value, plain.weights()[name]) for name, value in run.weights().items())
+    # Views that show nothing but a corner.
+    worse = {"augment.params": {"scale": [0.02, 0.03]}}
+    corner = _run(small, "corner", recipe="small-similar", seed=3, settings=worse)
+    assert corner.info()["solved"]["views"] == 1
+    for name, value in corner.weights().items():
+        assert torch.equal(value, plain.weights()[name]), name
+    steps = _run(small, "steps", recipe="small-similar", epochs=2)
+    assert "solved" not in steps.info()
+    assert len(steps.metrics()) == 2
+
+
+@pytest.mark.parametrize("task", ["regression", "multi-label"])
+def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
+    lines = ["image,label" if task == "multi-label" else "image,a,b"]
+    for n, path in enumerate(sorted(small.rglob("*.png"))):
+        digit = int(path.parent.name)
+        labels = "odd;all" if digit % 2 else "all" if n % 7 else ""
+        lines.append(f"{path},{labels}" if task == "multi-label" else f"{path},{digit * 100 + 5},{-digit}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(lines) + "\n")
+    columns = ["label"] if task == "multi-label" else ["a", "b"]
+    options: dict[str, Any] = {"task": task, "label_column": columns}
+    if task == "multi-label":
+        options["label_separator"] = ";"
+    run = _run(table, "direct", **options)
+    steps = _run(table, "steps", solver="steps", **options)
+    assert run.info()["solved"]["method"] == ("ridge" if task == "regression" else "l-bfgs")
+    assert run.metrics()[0]["val_loss"] < 1.05 * min(row["val_loss"] for row in steps.metrics())
+    measured = evaluate(run.path).evaluation
+    name = "r2" if task == "regression" else "micro_f1"
+    assert getattr(measured, name) == pytest.approx(run.metrics()[0][f"val_{name}"], abs=0.01)
+
+
+def test_a_run_that_stops_behind_it_goes_on_to_its_end(small: Path) -> None:
+    def stop(row: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        _run(small, "broken", on_epoch=stop)
+    again, whole = resume("broken", progress=False), _run(small, "whole")
+    assert again.info()["status"] == "finished"
+    assert len(again.metrics()) == 1
+    for name, value in whole.weights().items():
+        assert torch.equal(again.weights()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"freeze": "none"}, "kept features"),
+        ({"freeze": "stage3"}, "both learn"),
+        ({"model.drop": 0.5}, "dropout"),
+        ({"loss.name": "focal"}, "smooth and convex"),
+        ({"data.balance": "oversample"}, "data.balance"),
+        ({"train.model_ema": True}, "train.model_ema"),
+        ({"train.features": "recompute"}, "kept features"),
+    ],
+)
+def test_where_it_cannot_be_the_reason_is_given_and_auto_takes_steps(
+    small: Path, settings: dict[str, Any], reason: str
+) -> None:
+    freeze = settings.get("freeze", "backbone")
+    rest = {k: v for k, v in settings.items() if k != "freeze"}
+
+    def prepared(solver: str) -> Any:
+        values = {**rest, "train.solver": solver}
+        return prepare(
+            make_recipe("zoo_tiny", data=small, recipe="head-only", freeze=freeze, amp=False, settings=values)
+        )
+
+    with pytest.raises(RecipeError, match=reason):
+        prepared("direct")
+    auto = prepared("auto")
+    assert not auto.solves
+    assert auto.recipe.train.solver == "steps"

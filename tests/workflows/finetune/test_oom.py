@@ -1,0 +1,198 @@
+"""A run on a device that is too small for its batches, and one that chooses its batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoo.errors import TrainingError, UsageError
+from zoo.models import build
+from zoo.recipe import load_values
+from zoo.run import Run
+from zoo.training.autotune import batch_size as measuring
+from zoo.training.autotune.batch_size import Cost
+from zoo.workflows.evaluate import evaluate
+from zoo.workflows.finetune import autotune
+from zoo.workflows.finetune.options import make_recipe
+from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.lr_find import lr_find
+from zoo.workflows.predict import predict
+
+QUIET: dict[str, Any] = {"amp": False, "workers": 0, "weights": "none"}
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """[n]: zoo_tiny takes n images at a time from here on; the list then grows by the images of each call."""
+    met = [10**6]
+    kind = type(build("zoo_tiny", classes=2, weights="none").module)
+    forward = kind.forward
+
+    def tight(self: Any, x: Tensor) -> Tensor:
+        if len(x) > met[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        met.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(kind, "forward", tight)
+    return met
+
+
+def test_a_run_goes_on_says_so_once_and_resumes_with_it(
+    small: Path, room: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room[0] = 10
+    run = finetune("zoo_tiny", data=small, epochs=3, output_dir="whole", **QUIET)
+    said = capsys.readouterr().err
+    assert run.status == "finished"
+    assert run.info()["images_at_once"] == {"train": 8, "val": 6}  # 24 validation images
+    assert (
+        said.count("training batches go on in pieces of at most 8 images; the steps are still those of 32, but for")
+        == 1
+    )
+    assert said.count("validation goes on with at most 6 images at a time") == 1
+    assert load_values(run.path)["data"]["batch_size"] == 32
+
+    def stop(row: dict[str, Any]) -> None:
+        if row["epoch"] == 2:
+            raise TrainingError("stopped")
+
+    with pytest.raises(TrainingError, match="stopped"):
+        finetune("zoo_tiny", data=small, epochs=3, output_dir="broken", progress=False, on_epoch=stop, **QUIET)
+    del room[1:]
+    resumed = resume("broken")
+    assert "training batches go on in pieces of at most 8 images, as before" in capsys.readouterr().err
+    assert max(room[1:]) <= 8
+    ours, theirs = run.weights(), resumed.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("freeze", ["none", "backbone", "3"])
+def test_every_step_before_and_behind_the_epochs_fits_too(small: Path, room: list[int], freeze: str) -> None:
+    """From default weights: head first, kept features, batch norm measured anew, Auto-RGN, mixture at the end."""
+    room[0] = 3
+    whole = freeze == "none"
+    more = {"transfer.bn_reestimate": whole, "transfer.auto_rgn": whole, "transfer.wise_ft": whole}
+    run = finetune("zoo_tiny", data=small, epochs=1, freeze=freeze, amp=False, workers=0, settings=more, progress=False)
+    assert run.status == "finished"
+    found = run.info().get("images_at_once", {})
+    if freeze == "backbone":  # what steps see is one vector an image, and only the head is called with it
+        assert "train" not in found
+    else:
+        assert found["train"] <= 3
+
+
+def test_one_image_that_does_not_fit_ends_in_a_sentence(small: Path, room: list[int]) -> None:
+    room[0] = 0
+    with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time") as e:
+        finetune("zoo_tiny", data=small, epochs=1, output_dir="run", progress=False, **QUIET)
+    assert "--freeze" in e.value.hint
+    assert not Path("run").exists()
+
+
+def test_one_image_that_no_longer_fits_ends_the_run_with_the_sentence(small: Path, room: list[int]) -> None:
+    def shrink(row: dict[str, Any]) -> None:
+        room[0] = 0
+
+    with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"):
+        finetune("zoo_tiny", data=small, epochs=2, output_dir="run", progress=False, on_epoch=shrink, **QUIET)
+    assert Run(Path("run")).status == "failed"
+    assert Run(Path("run")).info()["epochs_done"] == 1
+
+
+def test_lr_find_goes_on_too(small: Path, room: list[int]) -> None:
+    room[0] = 10
+    found = lr_find("zoo_tiny", data=small, steps=20, progress=False, **QUIET)
+    assert len(found.rates) > 3
+
+
+# --- --batch-size auto ---
+
+
+def _costs(monkeypatch: pytest.MonkeyPatch, best: int) -> None:
+    """Steps of up to `best` images take the same time."""
+    monkeypatch.setattr(autotune, "trial_steps", lambda *_, **__: lambda size: Cost(float(max(size, best)), 1.0, 0))
+
+
+def test_the_batch_is_chosen_written_and_said_and_the_recipe_s_rates_follow(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """96 training images leave 8 updates of 8; the recipe's rates are for 32."""
+    _costs(monkeypatch, 10**6)
+    run = finetune("zoo_tiny", data=small, epochs=1, batch_size="auto", **QUIET)
+    written = load_values(run.path)
+    assert written["data"]["batch_size"] == 8
+    assert written["optimizer"]["lr"] == pytest.approx(3e-4 / 2)
+    assert written["optimizer"]["head_lr"] == pytest.approx(1e-3 / 2)
+    assert written["optimizer"]["lr_batch"] is None
+    assert (
+        "batch size 8: 16 would leave fewer than 8 updates an epoch; learning rates x 0.50, by the square root of 8/32"
+        in (capsys.readouterr().err)
+    )
+    again = finetune(recipe=run.path, progress=False)
+    first, second = run.weights(), again.weights()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_rates_that_the_user_sets_stay(small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _costs(monkeypatch, 10**6)
+
+    def rates(**options: Any) -> tuple[float, float | None]:
+        prepared = prepare(
+            make_recipe(data=small, batch_size="auto", warmup_epochs=0, **{"model": "zoo_tiny", **QUIET, **options})
+        )
+        assert prepared.recipe.data.batch_size == 8
+        assert max(len(x) for x, _ in prepared.train) == 8
+        rates = prepared.trainer.rates()
+        assert rates["head"] == (prepared.recipe.optimizer.head_lr or prepared.recipe.optimizer.lr)
+        return prepared.recipe.optimizer.lr, prepared.recipe.optimizer.head_lr
+
+    assert rates(lr=0.01) == (0.01, 1e-3)
+    assert rates(settings={"optimizer.head_lr": 0.5}) == (3e-4, 0.5)
+    assert rates(opt="sgd") == pytest.approx((3e-4 / 4, 1e-3 / 4))
+    # 8 batches of 64 an update are the recipe's: what is asked for is 8 batches of 8
+    assert rates(recipe="large-similar") == (pytest.approx(5e-5 / 8**0.5, rel=1e-2), None)
+    own = tmp_path / "own.yaml"
+    own.write_text("data: {batch_size: auto}\noptimizer: {lr: 0.02}\n")
+    assert rates(recipe=own) == (0.02, None)
+    own.write_text("data: {batch_size: auto}\noptimizer: {lr: 0.02, lr_batch: 2}\n")
+    assert rates(recipe=own) == (0.04, None)
+
+
+def test_a_measured_choice_is_a_power_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_SECONDS_A_SIZE", 0.02)
+    prepared = prepare(make_recipe("zoo_tiny", data="digits", batch_size="auto", freeze="backbone", **QUIET))
+    assert prepared.recipe.data.batch_size in (32, 64, 128)
+    assert any(note.startswith(f"batch size {prepared.recipe.data.batch_size}: ") for note in prepared.notes)
+
+
+def test_a_machine_without_memory_for_one_image_is_told_so(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "free_memory", lambda device: 1000.0)
+    with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"):
+        prepare(make_recipe("zoo_tiny", data=small, batch_size="auto", **QUIET))
+
+
+def test_flags_take_a_number_or_auto(zoo: Any, small: Path) -> None:
+    said = zoo("finetune", "zoo_tiny", "--data", small, "--batch-size", "many")
+    assert said.code == 2
+    assert "--batch-size 'many' is neither a number nor auto" in said.err
+    assert zoo("finetune", "zoo_tiny", "--data", small, "--batch-size", "0").code == 2
+
+
+def test_evaluation_and_prediction_go_on_too(small: Path, room: list[int]) -> None:
+    run = finetune("zoo_tiny", data=small, epochs=1, progress=False, **QUIET)
+    images = sorted(small.glob("*/*.png"))[:20]
+    whole = [p.top[0][1] for p in predict(run, images)]
+    report = evaluate(run, save=False).evaluation
+    room[0] = 6
+    del room[1:]
+    assert [p.top[0][1] for p in predict(run, images)] == pytest.approx(whole, abs=1e-5)
+    assert evaluate(run, save=False).evaluation.loss == pytest.approx(report.loss, abs=1e-5)
+    assert max(room[1:]) == 6
+    room[0] = 0
+    with pytest.raises(UsageError, match="with one image at a time"):
+        list(predict(run, images))

@@ -1,0 +1,150 @@
+"""Folds, saved splits and balance from the command line to the run and back."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+from zoo.data import open_data
+from zoo.errors import DataError, Interrupted, RecipeError
+from zoo.run import Run
+from zoo.workflows.finetune import loop
+from zoo.workflows.finetune.build import prepare
+from zoo.workflows.finetune.run import settle
+
+QUICK = {"transfer.start": "plain", "augment.name": "light", "model.img_size": 32}
+
+
+def train(folder, where, **options):
+    settings = QUICK | options.pop("settings", {})
+    return zoo.finetune(
+        "test_resnet", data=str(folder), weights="none", epochs=options.pop("epochs", 1), output_dir=where,
+        settings=settings, progress=False, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photos(photo_folder, tmp_path):
+    return shutil.copytree(photo_folder, tmp_path / "photos")
+
+
+def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
+    first = train(photos, "a", seed=4, folds=4, fold=3)
+    held_out = open_data(str(photos), seed=4, folds=4, fold=3).val.names
+    assert [n for n in first.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
+    for i in range(3):  # the data grow: drawn anew, another split would be made
+        Image.new("RGB", (40, 40)).save(photos / "china" / f"0new{i}.jpg")
+    second = train(photos, "b", split="a")
+    assert [n for n in second.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
+    assert second.split_file.read_text().splitlines()[1] == "# images: 21 for training, 6 for validation"
+    recorded = second.model_record()["data"]
+    assert (recorded["split"], recorded["folds"]) == (str(first.path.resolve()), None)
+    for split, said in ((None, 1), (str(first.path), 0)):
+        again = settle("test_resnet", data=str(photos), weights=str(first.path), split=split, settings=QUICK)
+        assert sum("may have learned from" in note for note in prepare(again).notes) == said
+    shutil.rmtree(first.path)
+    found = zoo.evaluate(second, save=False)
+    assert found.notes == ()
+    assert len(found.targets) == 6
+    assert found.rule == recorded["rule"]
+
+
+def test_a_run_is_judged_on_what_it_held_out_though_the_data_have_grown(photos):
+    run = train(photos, "a")
+    before = zoo.evaluate(run, save=False)
+    for i in range(8):
+        Image.new("RGB", (40, 40)).save(photos / "flower" / f"0new{i}.jpg")
+    after = zoo.evaluate(run, save=False)
+    assert torch.equal(before.outputs, after.outputs)
+    assert before.notes == ()
+    assert len(after.notes) == 2
+    assert after.notes[0].endswith("have changed since the run: it is judged on those left that it held out")
+    assert after.notes[1] == f"split {run.split_file}: 8 images more than when it was made are for training"
+    run.split_file.unlink()  # as runs from before: by the rule
+    assert zoo.evaluate(run, save=False).notes[0].endswith("it may be judged on some that it learned from")
+
+
+def test_a_lost_list_that_no_rule_replaces_is_told(photos):
+    train(photos, "a")
+    run = train(photos, "b", split="a")
+    run.split_file.unlink()
+    with pytest.raises(DataError, match=r"split\.txt is missing: it says what the run held out"):
+        zoo.evaluate(run, save=False)
+
+
+def test_no_split_is_written_where_validation_images_are_given(photos, tmp_path):
+    whole = shutil.copytree(photos, tmp_path / "other")
+    run = train(photos, "a", val=str(whole))
+    assert not run.split_file.exists()
+    assert len(zoo.evaluate(run, save=False).targets) == 24
+
+
+@pytest.mark.parametrize("balance", ["oversample", "sqrt"])
+def test_a_resumed_run_continues_with_the_same_batches(photos, monkeypatch, balance):
+    for i in range(9):
+        (photos / "flower" / f"{i:02d}.jpg").unlink()
+    settings = {"data.batch_size": 5, "train.amp": False, "augment.name": "medium"}
+    options = {"balance": balance, "epochs": 3, "device": "cpu", "settings": settings}
+    whole = train(photos, "whole", **options)
+
+    real, done = loop._epoch, []
+
+    def stop_in_the_second(*args):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_epoch", stop_in_the_second)
+    with pytest.raises(Interrupted):
+        train(photos, "broken", **options)
+    monkeypatch.setattr(loop, "_epoch", real)
+    broken = Run.open("broken")
+    zoo.resume(broken.path, progress=False)
+    a, b = whole.checkpoint()[0], broken.checkpoint()[0]
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    rows = [[row["train_loss"] for row in run.metrics()] for run in (whole, broken)]
+    assert rows[0] == rows[1]
+
+
+def test_the_plan_says_what_an_epoch_sees(photos):
+    for i in range(9):
+        (photos / "flower" / f"{i:02d}.jpg").unlink()
+    prepared = prepare(settle("test_resnet", data=str(photos), weights="none", balance="oversample", settings=QUICK))
+    counts = np.bincount(prepared.data.train.targets)
+    assert counts.tolist() == [10, 2]
+    assert "balance oversample: an epoch draws 12 times: flower 6 (of 2), china 6 (of 10)" in prepared.notes
+    seen = torch.cat([targets for _, targets in prepared.train])
+    assert torch.bincount(seen).tolist() == [6, 6]
+
+
+def test_balance_that_makes_no_sense_is_refused():
+    with pytest.raises(RecipeError, match=r"data.balance: sqrt is of classes, and regression has none"):
+        prepare(settle("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
+    with pytest.raises(RecipeError, match="class_weights: balanced makes up for the same counts"):
+        prepare(settle("test_resnet", weights="none", balance="oversample", class_weights="balanced"))
+    with pytest.raises(RecipeError, match=r"data\.balance: should be 'none', 'oversample' or 'sqrt'"):
+        settle("test_resnet", balance="evenly")
+
+
+def test_the_flags(zoo, photos):
+    said = zoo("finetune", "test_resnet", "--data", photos, "--folds", 3, "--fold", 4, "--dry-run")
+    assert said.code == 2
+    assert "--fold 4 is none of 3 folds" in said.err
+    said = zoo("finetune", "test_resnet", "--data", photos, "--split", "nowhere", "--dry-run")
+    assert said.code == 3
+    assert "no such split: nowhere" in said.err
+    said = zoo(
+        "finetune", "test_resnet", "--data", photos, "--weights", "none", "--folds", 3, "--fold", 1,
+        "--balance", "sqrt", "--dry-run",
+    )  # fmt: skip
+    assert said.code == 0
+    assert "8 of 24 images held out for validation: fold 1 of 3, drawn with seed 0" in said.err
+    assert "folds: 3\n" in said.out
+    assert "balance: sqrt\n" in said.out

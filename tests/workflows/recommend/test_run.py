@@ -1,0 +1,273 @@
+"""What is recommended: the measurements hold what they say, and `auto` trains as the recommendation says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import zoo as api
+from zoo.errors import DataError, UsageError, WeightsError
+from zoo.recipe import build, load_values
+from zoo.run import Run
+from zoo.workflows.finetune.auto import resolve_auto
+from zoo.workflows.finetune.options import Options
+from zoo.workflows.recommend import pilots
+from zoo.workflows.recommend.measure import measure_models
+from zoo.workflows.recommend.run import recommend
+
+if TYPE_CHECKING:
+    from tests.conftest import Said
+    from zoo.run import Run
+
+
+def test_what_is_measured_of_a_model_that_knows_the_data(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    found = measure_models(["zoo_tiny"], data=small, progress=False)
+    best = found.best
+    assert found.images == 96
+    assert best.scores.ridge.outcome.score > 0.95
+    assert best.evidence.size.name == "small"
+    assert best.evidence.kind == "cnn"
+    assert best.evidence.shift is not None
+    assert best.prior is None
+    assert best.params > 900_000
+    assert best.features == 192
+    assert best.computed == 2 * 96
+    assert found.decisions[0].recipe in {"small-similar", "full", "small-different"}
+    assert len(found.sentences()) == 3
+    assert "96 training images in 4 classes" in found.sentences()[0]
+    again = measure_models(["zoo_tiny"], data=small, progress=False)
+    assert again.best.computed == 0
+    assert again.best.evidence.similarity == best.evidence.similarity
+
+
+def test_a_head_starts_from_what_was_looked_at(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    measure_models(["zoo_tiny"], data=small, progress=False)
+    api.finetune("zoo_tiny", data=small, freeze="backbone", epochs=1, output_dir="run")
+    assert "features: 24 computed, 96 found" in capsys.readouterr().err  # those of validation were not looked at
+
+
+def test_permuted_labels_are_not_similar(small: Path, tmp_path: Path) -> None:
+    """The images are the same; nothing is to be learned of them."""
+    rng = np.random.default_rng(0)
+    files = sorted(small.rglob("*.png"))
+    for label in range(4):
+        (tmp_path / "mixed" / str(label)).mkdir(parents=True)
+    for number, (file, label) in enumerate(zip(files, rng.permutation(len(files)) % 4, strict=True)):
+        shutil.copy(file, tmp_path / "mixed" / str(label) / f"{number}.png")
+    found = measure_models(["zoo_tiny"], data=tmp_path / "mixed", progress=False)
+    similar = found.best.evidence.similarity
+    assert similar.value < 0.2
+    assert similar.verdict != "similar"
+
+
+def test_copies_are_left_out_and_contradictions_named(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "copies")
+    for number, file in enumerate(sorted((tmp_path / "copies" / "0").glob("*.png"))[:10]):
+        shutil.copy(file, tmp_path / "copies" / "0" / f"again{number}.png")
+        shutil.copy(file, tmp_path / "copies" / "1" / f"other{number}.png")
+    found = measure_models(["zoo_tiny"], data=tmp_path / "copies", progress=False)
+    assert 5 <= found.sample.duplicates <= 20
+    assert 1 <= found.sample.conflicting <= 10
+    assert len(found.sample.places) + found.sample.duplicates == found.images
+    assert any("copy with another target" in text for text in found.warnings)
+
+
+def test_several_models_are_ranked_and_what_cannot_be_had_is_named(small: Path, make_run: Callable[..., Run]) -> None:
+    run = make_run("test_resnet", tuple("0123"))
+    found = measure_models(["test_vit2.r160_in1k", "zoo_tiny"], data=small, progress=False)
+    assert [m.name for m in found.measured] == ["zoo_tiny"]
+    assert [one.name for one in found.left_out] == ["test_vit2.r160_in1k"]
+    assert found.left_out[0].reason
+    assert run.path.exists()
+    with pytest.raises(WeightsError):
+        measure_models(["test_vit2.r160_in1k"], data=small, progress=False)
+
+
+def test_what_exceeds_the_limits_is_left_out(small: Path) -> None:
+    found = measure_models(["zoo_tiny", "resnet50"], data=small, max_params=5e6, progress=False)
+    assert [(one.name, one.reason) for one in found.left_out] == [("resnet50", "25.6 M parameters")]
+    with pytest.raises(DataError):
+        measure_models(["zoo_tiny"], data=small.parent / "nowhere", progress=False)
+
+
+def test_regression_has_r2_and_no_classes(small: Path, tmp_path: Path) -> None:
+    rows = ["image,brightness"]
+    from PIL import Image
+
+    for file in sorted(small.rglob("*.png")):
+        rows.append(f"{file},{np.asarray(Image.open(file)).mean():.3f}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    found = measure_models(["zoo_tiny"], data=tmp_path / "t.csv", progress=False)
+    assert found.task == "regression"
+    assert found.best.scores.ridge.outcome.score > 0.25
+    assert "R²" in found.sentences()[1]
+
+
+def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path) -> None:
+    found = measure_models(["zoo_tiny"], data=small, progress=False)
+    decision = found.decisions[0]
+    name, options = resolve_auto(
+        "zoo_tiny", Options(data=small, recipe="auto", epochs=2, settings={"augment.name": "none"}), progress=False
+    )
+    assert name == "zoo_tiny"
+    assert options["recipe"] == decision.recipe
+    assert options["epochs"] == 2
+    assert options["settings"]["augment.name"] == "none"  # type: ignore[index]
+    run = api.finetune("zoo_tiny", data=small, recipe="auto", epochs=1, progress=False)
+    assert run.status == "finished"
+
+
+def test_what_the_images_are_is_told(small: Path, tmp_path: Path, zoo: Callable[..., Said]) -> None:
+    found = measure_models(["zoo_tiny"], data=small, progress=False)
+    told = found.to_dict()
+    assert told["images_of_each"] == list(found.sample.counts)
+    assert sum(told["images_of_each"]) == found.images
+    rng = np.random.default_rng(0)
+    for part in ("one", "two"):
+        (tmp_path / "wide" / part).mkdir(parents=True)
+        for number in range(8):
+            pixels = rng.integers(0, 256, (30, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "wide" / part / f"{part}{number}.png")
+    wide = measure_models(["zoo_tiny"], data=tmp_path / "wide", progress=False)
+    assert (wide.sample.width, wide.sample.height, wide.sample.colours) == (50, 30, "colour")
+    assert "images: 50x30 pixels (median), colour; " in zoo("quadrant", tmp_path / "wide", "zoo_tiny").err
+
+
+def _lines(root: Path, angles: tuple[int, int]) -> Path:
+    """40 images in two classes: lines at an angle, in degrees, anywhere."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        angle, (x, y) = np.radians(angles[number % 2] + rng.normal(0, 4)), rng.uniform(10, 22, 2)
+        image = Image.new("RGB", (32, 32), "black")
+        dx, dy = 14 * np.cos(angle), 14 * np.sin(angle)
+        ImageDraw.Draw(image).line([(x - dx, y - dy), (x + dx, y + dy)], fill="white", width=3)
+        folder = root / ("one", "two")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    return root
+
+
+def test_flips_that_change_the_class_are_found_and_left_out(tmp_path: Path) -> None:
+    leaning = _lines(tmp_path / "leaning", (45, 135))
+    found = measure_models(["zoo_tiny"], data=leaning, progress=False)
+    assert found.best.evidence.mirroring is not None
+    assert found.best.evidence.mirroring.mirrored < 0.3
+    assert found.decisions[0].changes["augment.flips"] == "off"
+    assert any("mirrored" in warning for warning in found.warnings)
+    assert found.to_dict()["models"][0]["mirroring"]["verdict"] == "breaks"
+    _, options = resolve_auto("zoo_tiny", Options(data=leaning, freeze="auto"), progress=False)
+    assert options["settings"]["augment.flips"] == "off"  # type: ignore[index]
+    asked = measure_models(["zoo_tiny"], data=leaning, settings={"augment.flips": "on"}, progress=False)
+    assert asked.best.evidence.mirroring is None
+
+    upright = measure_models(["zoo_tiny"], data=_lines(tmp_path / "upright", (0, 90)), progress=False)
+    assert upright.best.evidence.mirroring is not None
+    assert upright.best.evidence.mirroring.verdict == "keeps"
+    assert "augment.flips" not in upright.decisions[0].changes
+
+
+def test_freeze_auto_takes_the_plan_only(small: Path) -> None:
+    decision = measure_models(["zoo_tiny"], data=small, progress=False).decisions[0]
+    plan = build(load_values(decision.recipe), decision.changes).freeze
+    _, options = resolve_auto("zoo_tiny", Options(data=small, freeze="auto", lr=0.1), progress=False)
+    assert options["freeze"] == plan
+    assert options.get("recipe") is None
+    assert options["lr"] == 0.1
+    with pytest.raises(UsageError, match="without a model"):
+        resolve_auto(None, Options(data=small, freeze="auto"), progress=False)
+
+
+def test_the_command_line(zoo: Callable[..., Said], small: Path, tmp_path: Path) -> None:
+    said = zoo("recommend", small, "zoo_tiny", "-o", "out")
+    assert said.code == 0
+    head, row = (line.split("\t") for line in said.out.splitlines())
+    assert head[:3] == ["place", "model", "head"]
+    assert row[:2] == ["1", "zoo_tiny"]
+    assert "You have 96 training images" in said.err
+    assert "next: zoo finetune zoo_tiny --data" in said.err
+    kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
+    assert kept["models"][0]["model"] == "zoo_tiny"
+    assert kept["sentences"][2].startswith("So: ")
+    assert (tmp_path / "out" / "recommend.png").read_bytes().startswith(b"\x89PNG")
+
+    as_json = json.loads(zoo("recommend", small, "zoo_tiny", "--json").out)
+    assert as_json["models"][0]["similarity"] == kept["models"][0]["similarity"]
+
+    point = zoo("quadrant", small, "zoo_tiny")
+    values = dict(line.split("\t") for line in point.out.splitlines())
+    assert values["recipe"] == kept["models"][0]["decision"]["recipe"]
+    assert values["size"] == "small"
+
+    assert zoo("recommend", small, "zoo_tiny", "--budget", "soon").code == 2
+    assert zoo("recommend", small, "zoo_tiny", "--top", "0").code == 2
+    assert zoo("recommend", tmp_path / "nothing").code == 3
+    assert zoo("quadrant", small, "no_such_model").code == 4
+
+
+def test_the_command_that_it_prints_can_be_typed(zoo: Callable[..., Said], small: Path) -> None:
+    import shlex
+
+    said = zoo("recommend", small, "zoo_tiny")
+    command = next(line for line in said.err.splitlines() if line.startswith("next: zoo "))
+    assert zoo(*shlex.split(command.removeprefix("next: zoo ")), "--dry-run").code == 0
+
+
+def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Path, tmp_path: Path) -> None:
+    found = recommend(["zoo_tiny"], data=small, budget=120, output_dir=tmp_path / "out", progress=False)
+    tried = found.pilots
+    assert tried is not None
+    assert {p.arm for p in tried.tried} == {"head", "partial", "all"}
+    assert {p.epochs for p in tried.tried} <= {1, 20, 60}  # of the 60 that 500 updates make of so few images
+    own = {"backbone": "head", "none": "all"}[load_values(found.decisions[0].recipe)["freeze"]]
+    assert next(p.epochs for p in tried.tried if p.arm == own) == tried.tried[0].epochs  # it goes along to the end
+    of_rule = found.decisions[0].changes
+    for pilot in tried.tried:
+        run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.arm}")
+        assert len(run.metrics()) == (1 if pilot.arm == "head" else pilot.epochs)  # a head is solved
+        given = load_values(run.path)
+        if pilot.arm != "head" and found.decisions[0].recipe == "full":
+            assert given["optimizer"]["lr"] == of_rule.get("optimizer.lr", given["optimizer"]["lr"])
+    model, decision = found.choice
+    assert model == "zoo_tiny"
+    assert (tried.chosen is None) == (decision == found.decisions[0])
+    kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
+    assert kept["pilots"]["tried"][0]["epochs"] == tried.tried[0].epochs
+
+
+def test_only_a_pilot_that_came_to_its_end_overrules_the_rule(small: Path, tmp_path: Path) -> None:
+    found = recommend(["zoo_tiny"], data=small, budget=1e-6, output_dir=tmp_path / "out", progress=False)
+    own = ("zoo_tiny", "all")
+
+    def verdict(epochs: int, head: float, everything: float) -> pilots.Pilots:
+        done = {
+            (model, arm): pilots.Pilot(model, arm, epochs, value, 1.0)
+            for (model, arm), value in {("zoo_tiny", "head"): head, own: everything}.items()
+        }
+        return pilots._verdict(found, done, own, 60, "top1")
+
+    early = verdict(20, 0.9, 0.3)
+    assert early.chosen is None
+    assert "20 of 60 epochs" in early.reason
+    assert verdict(60, 0.3, 0.9).chosen is None
+    overruled = verdict(60, 0.9, 0.3).chosen
+    assert overruled is not None
+    assert overruled[1].recipe == "small-similar"
+
+
+def test_no_time_no_pilots(small: Path, tmp_path: Path) -> None:
+    found = recommend(["zoo_tiny"], data=small, budget=1e-6, output_dir=tmp_path / "out", progress=False)
+    assert found.pilots is None
+    assert found.choice == ("zoo_tiny", found.decisions[0])

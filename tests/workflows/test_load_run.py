@@ -1,0 +1,108 @@
+"""A run directory → its model, and every way in which it can be damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from zoo.errors import DataError, WeightsError, ZooError
+from zoo.run import Run
+from zoo.workflows.load_run import restore
+
+MakeRun = Callable[..., Run]
+
+
+def test_the_weights_of_the_run_in_eval_mode(make_run: MakeRun) -> None:
+    run = make_run("test_vit", ("a", "b"), in_chans=1, img_size=48)
+    restored = restore(run.path)
+    saved = run.weights()
+    state = restored.model.module.state_dict()
+    assert state.keys() == saved.keys()
+    assert all(torch.equal(state[name], saved[name]) for name in saved)
+    assert not restored.model.module.training
+    assert restored.classes == ("a", "b")
+    assert restored.preprocess.input_size == (1, 48, 48)
+    assert restored.note == ""
+
+
+def test_an_unfinished_run_says_so(make_run: MakeRun) -> None:
+    note = restore(make_run(status="interrupted")).note
+    assert "was interrupted after 2 of 3 epochs" in note
+    assert "epoch 2" in note
+
+
+def test_the_task_of_the_run_and_of_those_from_before_there_were_tasks(make_run: MakeRun) -> None:
+    run = make_run(task="regression")
+    assert restore(run).task == "regression"
+    change(run, lambda record: record.pop("task"))
+    assert restore(run).task == "single-label"
+
+
+def damage_task(run: Run) -> None:
+    change(run, lambda record: record.update(task="regresion"))
+
+
+def damage_classes(run: Run) -> None:
+    change(run, lambda record: record["classes"].pop())
+
+
+def damage_size(run: Run) -> None:
+    change(run, lambda record: record["preprocess"].update(input_size=3))
+
+
+def damage_args(run: Run) -> None:
+    change(run, lambda record: record["model"]["args"].update(num_classes=3))
+
+
+def damage_source(run: Run) -> None:
+    change(run, lambda record: record["model"].update(source="elsewhere"))
+
+
+def damage_model(run: Run) -> None:
+    change(run, lambda record: record["model"].clear())
+
+
+def truncate(run: Run) -> None:
+    run.weights_file.write_bytes(run.weights_file.read_bytes()[:5000])
+
+
+def change(run: Run, edit: Callable[[Any], object]) -> None:
+    record = json.loads(run.model_file.read_text())
+    edit(record)
+    run.model_file.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "says"),
+    [
+        (damage_classes, WeightsError, "9 classes, but its model has 10"),
+        (damage_size, DataError, "model.json is damaged"),
+        (damage_task, DataError, "model.json is damaged: no task named 'regresion'"),
+        (damage_args, ZooError, "classes"),
+        (damage_source, ZooError, "elsewhere"),
+        (damage_model, ZooError, "damaged"),
+        (truncate, DataError, "model.safetensors"),
+        (lambda run: run.weights_file.unlink(), DataError, "model.safetensors is missing"),
+        (lambda run: run.model_file.unlink(), DataError, "model.json is missing"),
+        (lambda run: run.model_file.write_text("{"), DataError, "model.json"),
+        (lambda run: run.info_file.unlink(), DataError, "is not a run"),
+    ],
+)
+def test_damage_is_named(make_run: MakeRun, damage: Callable[[Run], object], kind: type[ZooError], says: str) -> None:
+    run = make_run()
+    damage(run)
+    with pytest.raises(kind) as e:
+        restore(run.path)
+    assert says in e.value.message
+    assert e.value.hint
+
+
+def test_weights_of_another_model(make_run: MakeRun) -> None:
+    run, other = make_run(), make_run("test_vit", where="other")
+    run.weights_file.write_bytes(other.weights_file.read_bytes())
+    with pytest.raises(WeightsError, match="do not belong"):
+        restore(run)

@@ -1,0 +1,53 @@
+"""The index of the libraries that are installed, where they are not those of the shipped one: a file for each user.
+
+It lies in $ZOO_CACHE, else $XDG_CACHE_HOME/zoo, else the platform's folder for caches, and is named after everything
+that it depends on; a file that is absent, damaged or of another version counts as none. Looking for it imports neither
+library: their versions are read from a line of their own files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from zoo import __version__
+from zoo.cache import cache_folder
+
+__all__ = ["installed_versions", "same_versions", "user_file"]
+
+# What the names and configurations come from; the counts in the index also depend on torch, a little.
+_LIBRARIES = ("timm", "torchvision")
+_VERSION = re.compile(r"""^__version__\s*(?::\s*str\s*)?=\s*['"]([^'"]+)['"]""", re.MULTILINE)
+
+
+def installed_versions() -> dict[str, str]:
+    """Library → version as published, without a label of the build such as +cu130; unknown ones are left out."""
+    found = {package: _version_in_file(package) for package in _LIBRARIES}
+    return {package: version for package, version in found.items() if version is not None}
+
+
+def _version_in_file(package: str) -> str | None:
+    """The version that `package`'s version.py states, a tenth of the time that importlib.metadata takes."""
+    try:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations if spec else None) or ():
+            stated = _VERSION.search(Path(folder, "version.py").read_text(encoding="utf-8"))
+            if stated:
+                return stated[1].partition("+")[0]
+    except (OSError, ValueError, ImportError):
+        pass  # not there, or installed in a way of its own: the shipped index is what there is
+    return None
+
+
+def same_versions(index: Mapping[str, str], installed: Mapping[str, str]) -> bool:
+    """True if an index of the versions `index` describes the `installed` libraries."""
+    return all(index.get(package) == version for package, version in installed.items())
+
+
+def user_file(installed: Mapping[str, str], format_number: int) -> Path:
+    """Where the index of the `installed` versions is kept: one file for each combination."""
+    parts = [f"{package}-{version}" for package, version in sorted(installed.items())]
+    name = "-".join([f"index{format_number}-zoo-{__version__}", *parts])
+    return cache_folder() / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"

@@ -1,0 +1,114 @@
+"""Where words go: stdout is data, stderr is prose. Of several processes of one training only the first has a say.
+
+Rich is imported only when a terminal will show it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, Protocol, TypeVar
+
+from zoo import dist_env
+
+__all__ = ["is_terminal", "note", "print_json", "print_lines", "print_table", "print_tsv", "track", "warn"]
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """True if a person reads `stream`; NO_COLOR and TERM=dumb do not change that, rich honours them itself."""
+    return stream.isatty()
+
+
+def note(text: str) -> None:
+    """One line of prose on stderr."""
+    if dist_env.is_first():
+        print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    note(f"warning: {text}")
+
+
+def print_json(value: Any) -> None:
+    """`value` as JSON on stdout; NaN and infinity become null, for strict readers."""
+    if dist_env.is_first():
+        print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    if dist_env.is_first():
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def print_tsv(rows: Iterable[Sequence[Any]]) -> None:
+    """Tab-separated lines on stdout; None is an empty field, tabs and newlines inside a field become spaces."""
+    for row in rows:
+        cells = ("" if v is None else str(v).replace("\t", " ").replace("\n", " ") for v in row)
+        sys.stdout.write("\t".join(cells) + "\n")
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    right: Sequence[int] = (),
+    stream: IO[str] | None = None,
+) -> None:
+    """A rich table for a person, under its title. `right`: columns to align right. `stream`: stdout if None."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    target = stream or sys.stdout
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(
+            column,
+            justify="right" if i in right else "left",
+            no_wrap=i == 0,
+            overflow="fold",
+            style="bold" if i == 0 else None,
+        )
+    for row in rows:
+        table.add_row(*("" if v is None else str(v) for v in row), end_section=False)
+    # A table in a file or pipe must not be cut at 80 columns.
+    width = None if is_terminal(target) else int(os.environ.get("COLUMNS", "120"))
+    console = Console(file=target, width=width, highlight=False, markup=False)
+    if title:
+        console.print(title, style="bold")
+    console.print(table)
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Counted(Protocol[T_co]):
+    """Something to go through once whose length is known."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+def track(items: Counted[T_co], label: str) -> Iterator[T_co]:
+    """Go through `items` with a bar on stderr if a person looks at it; the bar vanishes at the end."""
+    if not is_terminal(sys.stderr):
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, description=label, total=len(items), console=Console(stderr=True), transient=True)

@@ -1,0 +1,1 @@
+"""Decoded images stored on the disk, and the dataset that reads them."""

@@ -1,0 +1,256 @@
+"""Decoded images on the disk, each an array of its own shape, read by mapping the files into memory.
+
+A store is a folder for everything that pixels depend on but the image. In it lie shards, never changed once written:
+
+    the pixels of one image after the other, (H, W, C) uint8
+    n rows: key (16 bytes), height, width, channels, height and width of the image in its file, place of its pixels
+    n, magic, BLAKE2b of everything before it
+
+A shard gets its name when it is complete, so that what is killed leaves none; one whose digest is another is deleted,
+and its images are decoded again. Runs may write at the same time: each adds shards of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.atomic_io import replace_file
+from zoo.console import note
+from zoo.dist_env import cores
+
+__all__ = ["INFO", "Decoded", "ImageStore", "KeptImages"]
+
+INFO = "info.json"
+Pixels = NDArray[np.uint8]
+Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_identity.file_keys` gives them
+
+# Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.
+_SHARD = 128 << 20
+_SUFFIX = ".images"
+_ROW = np.dtype([("key", "<u8", 2), ("shape", "<u4", 3), ("whole", "<u4", 2), ("place", "<u8")])
+_MAGIC = b"zooimg01"
+_DIGEST = 16
+_TAIL = 8 + len(_MAGIC) + _DIGEST
+# Seconds after which a file that was never finished belongs to no run that still writes.
+_STALE = 3600
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as it is kept. key: (2,) uint64; whole: its height and width in its file."""
+
+    key: Keys
+    pixels: Pixels
+    whole: tuple[int, int]
+
+
+@dataclass(eq=False)
+class KeptImages:
+    """Images of a store by their number in the order in which they were asked for. Pickles without what it has mapped.
+
+    shard: (n,) the number of the file in `files`, -1 of what is not kept. row: (n,) of `_ROW`.
+    """
+
+    files: tuple[Path, ...]
+    shard: NDArray[np.int64]
+    row: NDArray[np.void]
+    _maps: dict[int, mmap.mmap | None] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """The numbers of the images that are not kept."""
+        return np.flatnonzero(self.shard < 0)
+
+    def get(self, index: int) -> tuple[Pixels, tuple[int, int]] | None:
+        """An image, not to be written to, and its height and width in its file; None if it is not kept (any more)."""
+        number = int(self.shard[index])
+        mapped = self._mapped(number) if number >= 0 else None
+        if mapped is None:
+            return None
+        row = self.row[index]
+        height, width, channels = row["shape"].tolist()
+        pixels = np.frombuffer(mapped, np.uint8, height * width * channels, int(row["place"]))
+        whole_h, whole_w = row["whole"].tolist()
+        return pixels.reshape(height, width, channels), (whole_h, whole_w)
+
+    def _mapped(self, number: int) -> mmap.mmap | None:
+        if number not in self._maps:
+            try:
+                with self.files[number].open("rb") as f:
+                    self._maps[number] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+            except OSError:  # `zoo cache clear` was quicker
+                self._maps[number] = None
+        return self._maps[number]
+
+
+class ImageStore:
+    """The store in `folder`; it is made when the first images are added. info: what it holds, for people, JSON-able."""
+
+    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+        self.folder, self.info = folder, info
+        self._rows: dict[Path, NDArray[np.void]] = {}
+        self.refresh()
+
+    @property
+    def bytes(self) -> int:
+        return sum(_size(path) for path in self._rows)
+
+    def refresh(self) -> None:
+        """Take in the shards that lie in the folder now. Damaged ones and what was never finished are deleted."""
+        try:
+            found = sorted(self.folder.iterdir())
+        except OSError:
+            return
+        for path in found:
+            if path.suffix == ".tmp" and time.time() - _changed(path) > _STALE:
+                path.unlink(missing_ok=True)
+        new = [path for path in found if path.suffix == _SUFFIX and path not in self._rows]
+        with ThreadPoolExecutor(cores()) as pool:
+            for path, rows in zip(new, pool.map(_read_rows, new), strict=True):
+                if rows is not None:
+                    self._rows[path] = rows
+                elif path.exists():
+                    note(f"{path} is damaged: deleted, and its images are decoded again")
+                    path.unlink(missing_ok=True)
+        if self._rows:
+            os.utime(self.folder)  # last used: now
+
+    def find(self, keys: Keys) -> KeptImages:
+        """What is kept of the images with these keys (n, 2); a key of zeros is nothing's."""
+        files, known = tuple(self._rows), list(self._rows.values())
+        shard, row = np.full(len(keys), -1, np.int64), np.zeros(len(keys), _ROW)
+        if not sum(map(len, known)):
+            return KeptImages(files, shard, row)
+        rows = np.concatenate(known)
+        number = np.repeat(np.arange(len(known)), [len(some) for some in known])
+        order = np.argsort(rows["key"][:, 0], kind="stable")
+        place = np.searchsorted(rows["key"][order, 0], keys[:, 0])
+        place = order[np.minimum(place, len(order) - 1)]
+        hit = (rows["key"][place] == keys).all(axis=1) & keys.any(axis=1)
+        shard[hit], row[hit] = number[place[hit]], rows[place[hit]]
+        return KeptImages(files, shard, row)
+
+    def forget_others(self, keys: Keys) -> int:
+        """Delete the shards that hold none of these images; the bytes that are free now."""
+        freed = 0
+        for path, rows in list(self._rows.items()):
+            if not np.isin(rows["key"][:, 0], keys[:, 0]).any():
+                freed += _size(path)
+                path.unlink(missing_ok=True)
+                del self._rows[path]
+        return freed
+
+    def fill(self, images: Iterator[Decoded], *, most: int) -> int:
+        """Keep these images, up to so many bytes; the bytes that were written. Raises OSError if the disk refuses:
+        what was complete until then is kept."""
+        written = 0
+        waiting: Decoded | None = next(images, None)
+        while waiting is not None and written + waiting.pixels.nbytes <= most:
+            if not written:
+                self._begin()
+            path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
+
+            def write(temporary: Path, room: int = most - written) -> None:
+                nonlocal waiting
+                with temporary.open("wb") as file:
+                    waiting = _write_shard(file, waiting, images, min(_SHARD, room))
+
+            replace_file(path, write)
+            written += _size(path)
+            rows = _read_index(path)
+            if rows is not None:
+                self._rows[path] = rows
+        return written
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / INFO).exists():
+            text = json.dumps(self.info, indent=2) + "\n"
+            replace_file(self.folder / INFO, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_shard(file: BinaryIO, first: Decoded | None, images: Iterator[Decoded], most: int) -> Decoded | None:
+    """Images until `most` bytes are reached, then the rows and the tail; the image that did not fit any more."""
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    rows: list[Any] = []
+    place = 0
+    image = first
+    while image is not None and (not rows or place + image.pixels.nbytes <= most):
+        data = np.ascontiguousarray(image.pixels).data
+        file.write(data)
+        digest.update(data)
+        rows.append((image.key, image.pixels.shape, image.whole, place))
+        place += image.pixels.nbytes
+        image = next(images, None)
+    end = np.array(rows, _ROW).tobytes() + len(rows).to_bytes(8, "little") + _MAGIC
+    digest.update(end)
+    file.write(end + digest.digest())
+    return image
+
+
+def _read_rows(path: Path) -> NDArray[np.void] | None:
+    """The rows of a shard, None if it is not what was written."""
+    rows = _read_index(path)
+    if rows is None:
+        return None
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    try:
+        with path.open("rb") as file:
+            left = _size(path) - _DIGEST
+            while left and (block := file.read(min(left, 1 << 20))):
+                digest.update(block)
+                left -= len(block)
+            return rows if file.read() == digest.digest() else None
+    except OSError:
+        return None
+
+
+def _read_index(path: Path) -> NDArray[np.void] | None:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < _TAIL:
+                return None
+            file.seek(size - _TAIL)
+            tail = file.read(_TAIL)
+            start = size - _TAIL - int.from_bytes(tail[:8], "little") * _ROW.itemsize
+            if tail[8 : 8 + len(_MAGIC)] != _MAGIC or start < 0:
+                return None
+            file.seek(start)
+            return np.frombuffer(file.read(size - _TAIL - start), _ROW)
+    except OSError:
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()

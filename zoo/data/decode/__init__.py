@@ -1,0 +1,1 @@
+"""Encoded bytes to uint8 images, one file per kind of format."""

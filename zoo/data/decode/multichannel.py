@@ -1,0 +1,81 @@
+"""Images that Pillow has no mode for: any number of channels, any type of level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.augment.view import View
+from zoo.data.decode.errors import UnknownPixels
+from zoo.data.decode.intensity import to_bytes
+from zoo.preprocess import Levels
+
+__all__ = ["Bands", "Choose", "require_fit"]
+
+Pixels = NDArray[np.uint8]
+Numbers = NDArray[Any]
+Choose = Callable[[int, int], View]
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The header of an opened file: an image of `count` channels; `load` gives its levels (H, W, count).
+
+    kind: of the file, "NPY" or "TIFF". alpha: whether the last channel is known to say how opaque a pixel is. A context
+    manager that closes the file.
+    """
+
+    count: int
+    load: Callable[[], Numbers]
+    kind: str
+    alpha: bool = False
+    close: Callable[[], None] = _nothing
+
+    def __enter__(self) -> Bands:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pixels(self, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
+        """(H, W, channels) uint8, with `choose` of its view only. Raises UnknownPixels."""
+        require_fit(self.count, self.alpha, channels)
+        numbers = self.load()
+        if choose is None:
+            return self._channels(to_bytes(numbers, levels), channels)
+        height, width = numbers.shape[:2]
+        (left, top, right, bottom), view = choose(height, width).part(height, width)
+        part = to_bytes(numbers[top:bottom, left:right], levels, numbers)
+        return view.apply(self._channels(part, channels))
+
+    def _channels(self, pixels: Pixels, channels: int) -> Pixels:
+        if pixels.shape[2] == channels:
+            return pixels
+        if self.alpha:
+            opaque = pixels[:, :, -1:].astype(np.uint16)
+            over = pixels[:, :, :-1] * opaque + 255 * (255 - opaque)  # at most 255 · 255, within 16 bits
+            pixels = ((over + 127) // 255).astype(np.uint8)
+        if pixels.shape[2] == channels:
+            return pixels
+        if channels == 3:
+            return np.repeat(pixels, 3, axis=2)
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
+
+
+def require_fit(count: int, alpha: bool, channels: int) -> None:
+    """Raises UnknownPixels unless an image of `count` channels can be read with `channels`: as they are, without its
+    alpha, or grey as colour and colour as grey."""
+    colours = count - 1 if alpha else count
+    if channels in (count, colours) or (colours in (1, 3) and channels in (1, 3)):
+        return
+    has = f"{count} channel{'s' if count > 1 else ''}{', the last of them alpha' if alpha else ''}"
+    raise UnknownPixels(f"{has}, not the {channels} asked for (--in-chans)")

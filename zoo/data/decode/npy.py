@@ -1,0 +1,79 @@
+"""`.npy` files as images: the header is read and held against the file before any memory is taken."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.data.decode.errors import UnknownPixels
+
+__all__ = ["MAGIC", "as_bands", "open_npy", "read_npy"]
+
+Numbers = NDArray[Any]
+
+MAGIC = b"\x93NUMPY"
+
+
+def open_npy(path: str, channels: int | None) -> Numbers:
+    """(H, W, B) of the file at `path`, mapped into memory: only what is looked at is read. See `as_bands`.
+
+    Raises UnknownPixels or ValueError: no such header, Python objects, a shape that is no image or beyond the file's
+    end.
+    """
+    with open(path, "rb") as f:
+        shape, order, dtype = _header(f, os.fstat(f.fileno()).st_size)
+        whole = np.memmap(f, dtype=dtype, mode="r", offset=f.tell(), shape=shape, order=order)
+    return as_bands(whole, channels)
+
+
+def read_npy(data: bytes, channels: int | None) -> Numbers:
+    """As `open_npy`, of a file's bytes."""
+    f = io.BytesIO(data)
+    shape, order, dtype = _header(f, len(data))
+    flat = np.frombuffer(data, dtype, math.prod(shape), f.tell())
+    return as_bands(flat.reshape(shape, order=order), channels)
+
+
+def _header(f: BinaryIO, size: int) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
+    version = np.lib.format.read_magic(f)
+    if version not in ((1, 0), (2, 0)):
+        raise UnknownPixels(f"a .npy file of version {version}, which holds no plain numbers")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(f)
+    if dtype.hasobject:
+        raise UnknownPixels("an array of Python objects, which is not loaded: it could run code")
+    if dtype.kind not in "buif":
+        raise UnknownPixels(f"an array of type {dtype}; levels are bool, uint8, uint16 or floating point")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UnknownPixels(f"an array of shape {shape}; an image is (H, W), (H, W, C) or (C, H, W)")
+    wanted, there = math.prod(shape) * dtype.itemsize, size - f.tell()
+    if wanted > there:
+        raise UnknownPixels(f"truncated file: shape {shape} of {dtype} is {wanted:,} bytes, and {there:,} are there")
+    return shape, "F" if is_fortran else "C", dtype
+
+
+def as_bands(array: Numbers, channels: int | None) -> Numbers:
+    """(H, W, B) of an array (H, W), (H, W, C) or (C, H, W), without a copy.
+
+    The end of the shape that is `channels` long is the channels', the last if both are. If neither is, or `channels` is
+    None, it is the shorter end, the last if they are equal. Raises UnknownPixels on another shape, and Pillow's
+    DecompressionBombError on more pixels than its limit.
+    """
+    if array.ndim == 2:
+        array = array[:, :, None]
+    elif array.ndim != 3 or 0 in array.shape:
+        raise UnknownPixels(f"an array of shape {array.shape}; an image is (H, W), (H, W, C) or (C, H, W)")
+    else:
+        first, last = array.shape[0], array.shape[2]
+        leads = first < last if channels not in (first, last) else last != channels
+        if leads:
+            array = array.transpose(1, 2, 0)
+    if array.shape[0] * array.shape[1] > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError
+    return array

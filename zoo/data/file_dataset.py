@@ -1,0 +1,224 @@
+"""Images in files as a source: what folders and tables are both read into."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import BadFile, Targets
+from zoo.data.decode.intensity import BY_TYPE, Extent
+from zoo.data.decode.read import (
+    Choose,
+    UnreadableImage,
+    check_bytes,
+    check_image,
+    level_range,
+    not_a_file,
+    read_bytes,
+    read_image,
+)
+from zoo.data.packed_files import BadMember, Stored
+from zoo.data.string_table import StringTable
+from zoo.preprocess import Levels
+from zoo.tasks import TaskName
+
+__all__ = ["FileSource", "Files", "Found", "Parts", "StringTable", "relabel"]
+
+Pixels = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images at `names` below `root` (an absolute name stands for itself): files of their own, or with `packed`
+    stored in something else, row for row."""
+
+    root: str
+    names: StringTable
+    packed: Stored | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def where(self, index: int) -> str:
+        """The file's path; that of a member goes on within the archive: "photos.zip/cat/1.jpg"."""
+        return os.path.join(self.root, self.names[index])
+
+    def raw(self, index: int) -> bytes:
+        """The file as it is stored. Raises UnreadableImage."""
+        if self.packed is None:
+            return _read_file(self.where(index))
+        try:
+            return self.packed.raw(index)
+        except (BadMember, OSError) as e:
+            raise UnreadableImage(self.where(index), _why(e)) from e
+
+    def head(self, index: int, most: int) -> bytes:
+        """Its first bytes, b"" where it cannot be read."""
+        try:
+            return _start(self.where(index), most) if self.packed is None else self.packed.head(index, most)
+        except (BadMember, OSError):
+            return b""
+
+    def read(self, index: int, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
+        if self.packed is None:
+            return read_image(self.where(index), channels, choose, levels)
+        return read_bytes(self.raw(index), self.where(index), channels, choose, levels)
+
+    def check(self, index: int, *, decode: bool, channels: int | None = None) -> str:
+        """Why it is unreadable, "" if it is not; `decode`: read to the end, else only the header. `channels`: that a
+        model reads, if it is known."""
+        if self.packed is None:
+            return check_image(self.where(index), decode=decode, channels=channels)
+        try:
+            return check_bytes(self.raw(index), self.where(index), decode=decode, channels=channels)
+        except UnreadableImage as e:
+            return e.reason
+
+
+def _start(path: str, most: int) -> bytes:
+    """Raises OSError. As a FIFO or device may be asked too, it does not wait for what is not there."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
+
+
+def _read_file(path: str) -> bytes:
+    """Raises UnreadableImage, of what is no regular file before it is opened: a FIFO would wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise UnreadableImage(path, not_a_file(mode))
+        with open(path, "rb", buffering=0) as f:
+            return f.read()
+    except OSError as e:
+        raise UnreadableImage(path, _why(e)) from e
+
+
+def _why(error: Exception) -> str:
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The labelled images at `names` below `root`; with `packed`, stored in something else (`Files`). `sizes`: their
+    bytes. groups: see `ImageSource`.
+
+    labels_in_names: the label of an image is a part of its path, as in class folders. If not, the targets count in the
+    fingerprint: a changed label is a changed data set. levels: how those beyond 8 bits are read.
+    """
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    names: StringTable
+    targets: Targets
+    sizes: Indices
+    channels: int
+    skip_unreadable: bool
+    labels_in_names: bool
+    in_memory: bool = False
+    packed: Stored | None = None
+    shards: Indices | None = None
+    groups: Indices | None = None
+    levels: Levels = BY_TYPE
+
+    @property
+    def files(self) -> Files:
+        return Files(self.root, self.names, self.packed)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+        return self.files.read(index, self.channels, choose, self.levels)
+
+    def level_range(self, index: int) -> Extent:
+        try:
+            return level_range(self.where(index) if self.packed is None else self.raw(index), self.where(index))
+        except UnreadableImage:
+            return Extent()
+
+    def with_levels(self, levels: Levels) -> FileSource:
+        return replace(self, levels=levels)
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of the file. Raises UnreadableImage."""
+        return self.files.raw(index)
+
+    def where(self, index: int) -> str:
+        return self.files.where(index)
+
+    def take(self, rows: Indices) -> FileSource:
+        """The images of these rows, small where they are few: to be sent to another process."""
+        return replace(
+            self,
+            names=self.names.take(rows),
+            targets=self.targets[rows],
+            sizes=self.sizes[rows],
+            packed=None if self.packed is None else self.packed.take(rows),
+            shards=None if self.shards is None else self.shards[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for block in self.names.blocks():
+            digest.update(block)
+        digest.update(self.sizes.astype("<i8").tobytes())
+        if not self.labels_in_names:
+            digest.update("\0".join(self.classes).encode())
+            digest.update(self.targets.astype("<i8" if self.targets.ndim == 1 else "<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder or table that has been read: its images, which of them were unreadable, links that lead nowhere, and
+    what was ignored or assumed."""
+
+    source: FileSource
+    bad: tuple[BadFile, ...]
+    links: tuple[BadFile, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Training and validation images as a folder or table has them; `val` is None if they are still to be split.
+
+    rule: how the two were told apart, "" without `val`. where: what messages call the source. mirrors: whether the
+    labels stay right when an image is mirrored, as far as they are classes or labels.
+    """
+
+    name: str
+    task: TaskName
+    train: FileSource
+    val: FileSource | None
+    rule: str
+    problems: tuple[BadFile, ...]
+    notes: tuple[str, ...]
+    where: str
+    mirrors: bool
+
+
+def relabel(source: FileSource, classes: tuple[str, ...]) -> FileSource:
+    """`source` with its targets counted in `classes`, which holds all of its own. Labels that it lacks are 0."""
+    if classes == source.classes:
+        return source
+    place = {name: i for i, name in enumerate(classes)}
+    places = np.array([place[c] for c in source.classes], dtype=np.int64)
+    targets: Targets
+    if source.targets.ndim == 1:
+        targets = places[source.targets]
+    else:
+        targets = np.zeros((len(source), len(classes)), np.float32)
+        targets[:, places] = source.targets
+    return replace(source, classes=classes, targets=targets)

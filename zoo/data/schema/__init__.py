@@ -1,0 +1,1 @@
+"""Table columns to targets: cells, labels, and which task they are for."""

@@ -1,0 +1,249 @@
+"""What labels become as targets: cells of a table, or class names, in each of the three tasks (`zoo.tasks`)."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import Targets
+from zoo.data.decode.read import shown
+from zoo.data.schema.cells import items_of
+from zoo.data.schema.row_errors import Troubles
+from zoo.errors import DataError
+from zoo.tasks import TaskName
+
+__all__ = [
+    "FOLDER_TARGET",
+    "Classes",
+    "Flags",
+    "Groups",
+    "LabelReader",
+    "Lists",
+    "Numbers",
+    "Tags",
+    "from_classes",
+    "listed",
+    "number",
+    "truth",
+]
+
+# The name of the one target that class folders with numbers for names have in regression.
+FOLDER_TARGET = "value"
+
+_TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+
+def number(text: str) -> float | None:
+    """`text` as a number, which may be NaN or infinite; None if it is none. Python's 1_000 is none here."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if "_" in text else value
+
+
+def truth(text: str) -> bool | None:
+    """True for 1 and true, False for 0 and false, in any case; else None."""
+    return _TRUTHS.get(text.lower())
+
+
+class LabelReader(Protocol):
+    """Takes the label cells of a table row by row and turns them into targets at the end."""
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        """The next rows: the line of each and the cells of the label columns. What is wrong goes to `troubles`."""
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        """(classes, targets) of all rows."""
+
+
+class Classes:
+    """One column of text: class names, sorted → (N,) int64."""
+
+    def __init__(self, column: str) -> None:
+        self._column = column
+        self._codes: dict[str, int] = {}
+        self._rows = array("q")
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        (cells,) = columns
+        codes = {text: self._codes.setdefault(_nfc(text), len(self._codes)) for text in dict.fromkeys(cells)}
+        if "" in codes:
+            for line, text in zip(lines, cells, strict=True):
+                if not text:
+                    troubles.add(f"no label in column {self._column!r}", line)
+        self._rows.extend(codes[text] for text in cells)
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        classes, order = _sorted(self._codes)
+        return classes, order[np.array(self._rows, dtype=np.int64)]
+
+
+class Tags:
+    """One column of label names with `separator` between them, or one name a row if that is None; labels sorted →
+    (N, K) float32 of 0 and 1. An empty cell has no label."""
+
+    def __init__(self, separator: str | None) -> None:
+        self._separator = separator
+        self._codes: dict[str, int] = {}
+        self._sets: dict[str, tuple[int, ...]] = {}
+        self._labels = array("q")
+        self._counts = array("q")
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        (cells,) = columns
+        for text in cells:
+            found = self._sets.get(text) or self._split(text)
+            self._labels.extend(found)
+            self._counts.append(len(found))
+
+    def _split(self, text: str) -> tuple[int, ...]:
+        parts = [text] if self._separator is None else text.split(self._separator)
+        names = dict.fromkeys(_nfc(p.strip()) for p in parts)
+        found = tuple(self._codes.setdefault(name, len(self._codes)) for name in names if name)
+        if len(self._sets) < _KEPT_SETS:
+            self._sets[text] = found
+        return found
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        classes, order = _sorted(self._codes)
+        targets = np.zeros((len(self._counts), len(classes)), np.float32)
+        rows = np.repeat(np.arange(len(self._counts)), np.array(self._counts, dtype=np.int64))
+        targets[rows, order[np.array(self._labels, dtype=np.int64)]] = 1
+        return classes, targets
+
+
+_KEPT_SETS = 100_000  # cells whose split is remembered
+
+
+class Flags:
+    """A column of 0 and 1 for each label, named as the columns, sorted → (N, K) float32."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+        self._columns = [array("b") for _ in self._names]
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        for name, kept, cells in zip(self._names, self._columns, columns, strict=True):
+            values = {text: truth(text) for text in set(cells)}
+            if None in values.values():
+                for line, text in zip(lines, cells, strict=True):
+                    if values[text] is None:
+                        troubles.add(f"neither 0 nor 1 in column {name!r}", line, text or "an empty cell")
+            kept.extend(int(values[text] or 0) for text in cells)
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        order = sorted(range(len(self._names)), key=lambda i: self._names[i])
+        targets = np.empty((len(self._columns[0]), len(order)), np.float32)
+        for place, i in enumerate(order):
+            targets[:, place] = np.frombuffer(self._columns[i], dtype=np.int8)
+        return tuple(self._names[i] for i in order), targets
+
+
+class Numbers:
+    """A column of numbers for each target, in the order given → (N, K) float32."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._columns = [array("f") for _ in names]
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        for name, kept, cells in zip(self._names, self._columns, columns, strict=True):
+            for line, text in zip(lines, cells, strict=True):
+                value = number(text)
+                if value is None or not abs(value) <= _LARGEST:
+                    troubles.add(f"no finite number in column {name!r}", line, text or "an empty cell")
+                    value = 0.0
+                kept.append(value)
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        return self._names, np.stack([np.frombuffer(c, dtype=np.float32) for c in self._columns], axis=1)
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Lists:
+    """One column of lists, each as long as `reader` has columns: its first items are the cells of the first one."""
+
+    def __init__(self, reader: LabelReader, column: str, length: int) -> None:
+        self._reader, self._column, self._length = reader, column, length
+
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+        (cells,) = columns
+        rows = [items_of(cell) for cell in cells]
+        for i, items in enumerate(rows):
+            if len(items) != self._length:
+                what = f"a list of {len(items)} items" if items else "no list"
+                troubles.add(f"{what} in column {self._column!r} instead of {self._length}", lines[i])
+                rows[i] = ["0"] * self._length
+        self._reader.add(lines, list(zip(*rows, strict=True)), troubles)
+
+    def finish(self) -> tuple[tuple[str, ...], Targets]:
+        return self._reader.finish()
+
+
+class Groups:
+    """One column of group names → (N,) int64, numbered as they come. Several tables read by one object count alike."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._codes: dict[str, int] = {}
+        self._rows = array("q")
+
+    def add(self, lines: Sequence[int], cells: Sequence[str], troubles: Troubles) -> None:
+        for line, text in zip(lines, cells, strict=True):
+            if not text:
+                troubles.add(f"no group in column {self.column!r}", line)
+            self._rows.append(self._codes.setdefault(_nfc(text), len(self._codes)))
+
+    def finish(self) -> NDArray[np.int64]:
+        """The groups of the rows since the last time."""
+        found = np.array(self._rows, dtype=np.int64)
+        self._rows = array("q")
+        return found
+
+
+def from_classes(
+    targets: NDArray[np.int64], classes: tuple[str, ...], task: TaskName, where: str
+) -> tuple[Targets, tuple[str, ...]]:
+    """Class numbers (N,) as targets of `task`, and its classes. multi-label: the class is the one label of an image.
+    regression: the class's name is the number, in one column called "value". Raises DataError if a name is none."""
+    if task == "single-label":
+        return targets, classes
+    if task == "multi-label":
+        one_hot = np.zeros((len(targets), len(classes)), np.float32)
+        one_hot[np.arange(len(targets)), targets] = 1
+        return one_hot, classes
+    values = [number(name) for name in classes]
+    other = [name for name, v in zip(classes, values, strict=True) if v is None or not math.isfinite(v)]
+    if other:
+        raise DataError(
+            f"class folders of {where} whose names are no numbers: {listed(other)}",
+            "regression takes the folder's name as the number; for numbers of each image give a CSV table",
+        )
+    return np.array(values, dtype=np.float32)[targets][:, None], (FOLDER_TARGET,)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first ten of `names`, fit to print, and how many there are if that is more."""
+    return ", ".join(shown(n) for n in names[:10]) + (f" … ({len(names):,} in all)" if len(names) > 10 else "")
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _sorted(codes: dict[str, int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names in sorted order, and the place of each code in it."""
+    classes = tuple(sorted(codes))
+    order = np.empty(len(codes), dtype=np.int64)
+    for place, name in enumerate(classes):
+        order[codes[name]] = place
+    return classes, order

@@ -1,0 +1,36 @@
+"""Errors in the rows of a table, collected by kind with their line numbers."""
+
+from __future__ import annotations
+
+from zoo.errors import DataError
+
+__all__ = ["Troubles"]
+
+_SHOWN = 10
+
+
+class Troubles:
+    """What is wrong with a table, each kind with the first lines that have it: all of it in one error. unit: what a
+    line is called."""
+
+    def __init__(self, where: str, hint: str, unit: str = "line") -> None:
+        self._where, self._hint, self._unit = where, hint, unit
+        self._kinds: dict[str, tuple[str, list[int], int]] = {}
+
+    def add(self, what: str, line: int, example: str = "") -> None:
+        """`what` stands at `line`; `example` is kept from the first one of the kind."""
+        first, lines, count = self._kinds.get(what, (example, [], 0))
+        if count < _SHOWN:
+            lines.append(line)
+        self._kinds[what] = (first, lines, count + 1)
+
+    def refuse(self) -> None:
+        """Raise DataError if there are any."""
+        if not self._kinds:
+            return
+        texts = []
+        for what, (example, lines, count) in self._kinds.items():
+            numbers = ", ".join(f"{n}" for n in lines) + (f", … ({count:,} in all)" if count > len(lines) else "")
+            texts.append(f"{what}{example and f', such as {example!r}'}: {self._unit}{'s' * (count > 1)} {numbers}")
+        listed = texts[0] if len(texts) == 1 else "".join(f"\n  {t}" for t in texts)
+        raise DataError(f"{self._where}: {listed}", self._hint)

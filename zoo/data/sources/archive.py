@@ -1,0 +1,279 @@
+"""Zip and tar files as folders: read in place, member by member, without unpacking them to the disk.
+
+A compressed tar has no way to its members but through all before them: it is unpacked once (`zoo.data.sources.unpack`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from zoo.atomic_io import replace_file
+from zoo.cache import cache_folder
+from zoo.data.dataset import PARTS, BadFile
+from zoo.data.decode.read import is_image_name, shown
+from zoo.data.packed_files import ArchiveFile, Packed
+from zoo.data.sources.members import Entries
+from zoo.data.sources.scan import Scan, is_ignored, is_image_ending
+from zoo.data.sources.tar import list_tar
+from zoo.data.sources.unpack import is_compressed_name, plain_tar
+from zoo.data.sources.zip import list_zip
+from zoo.data.string_table import StringTable
+from zoo.errors import DataError
+
+__all__ = ["Archive", "ArchiveFolder", "index_of", "is_archive_name", "open_archive", "stem"]
+
+# Another version of the rules by which headers become entries.
+VERSION = 1
+# Bytes. A smaller tar is listed sooner than its list would be written.
+_WORTH_KEEPING = 16 << 20
+_COLUMNS = {"offsets": "<i8", "lengths": "<i8", "sizes": "<i8", "methods": "u1", "checksums": "<u4"}
+
+
+def index_of(archive: ArchiveFile) -> Entries:
+    """Raises DataError if it is no archive, or damaged; OSError."""
+    with open(archive.path, "rb") as f:
+        is_zip = f.read(4) in (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
+    if is_zip or archive.path.lower().endswith(".zip"):
+        return list_zip(archive)  # from its directory, at a place
+    if archive.size < _WORTH_KEEPING:
+        return list_tar(archive)
+    path = _place(archive)
+    known = _load(path, archive)
+    if known is None:
+        known = list_tar(archive)
+        _save(path, archive, known)
+    return known
+
+
+def _place(archive: ArchiveFile) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.abspath(archive.path))).hexdigest()[:16]
+    return cache_folder() / "archives" / f"{name}.npz"
+
+
+def _identity(archive: ArchiveFile) -> list[object]:
+    return [VERSION, os.path.abspath(archive.path), archive.size, archive.mtime_ns]
+
+
+def _load(path: Path, archive: ArchiveFile) -> Entries | None:
+    try:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as stored:
+            meta = json.loads(bytes(stored["meta"]).decode("utf-8", "surrogateescape"))
+            if meta["identity"] != _identity(archive):
+                return None
+            entries = Entries(
+                names=StringTable.from_arrays(stored["names"], stored["ends"]),
+                bad=[BadFile(*b) for b in meta["bad"]],
+                broken=[BadFile(*b) for b in meta["broken"]],
+                notes=list(meta["notes"]),
+            )
+            for name, kind in _COLUMNS.items():
+                column: array[int] = getattr(entries, name)
+                column.frombytes(stored[name].astype(kind).tobytes())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+        return None
+    ends = np.asarray(entries.offsets) + np.asarray(entries.lengths)
+    sound = all(len(getattr(entries, name)) == len(entries) for name in _COLUMNS)
+    return entries if sound and (not len(entries) or int(ends.max()) <= archive.size) else None
+
+
+def _save(path: Path, archive: ArchiveFile, entries: Entries) -> None:
+    meta = {
+        "identity": _identity(archive),
+        "bad": [[b.path, b.reason] for b in entries.bad],
+        "broken": [[b.path, b.reason] for b in entries.broken],
+        "notes": entries.notes,
+    }
+    names, ends = entries.names.to_arrays()
+    columns = {name: np.array(getattr(entries, name)).astype(kind) for name, kind in _COLUMNS.items()}
+    text = np.frombuffer(json.dumps(meta, ensure_ascii=True).encode(), np.uint8)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as f:
+            np.savez(f, allow_pickle=False, names=names, ends=ends, meta=text, **columns)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, write)
+    except OSError:
+        return
+
+
+_ENDINGS = (".zip", ".tar")
+
+
+def is_archive_name(path: str) -> bool:
+    return path.lower().endswith(_ENDINGS) or is_compressed_name(path)
+
+
+def stem(path: str) -> str:
+    """The archive's name without its ending or endings: photos for photos.tar.gz."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    return name[:-4] if name.lower().endswith(".tar") else name
+
+
+@dataclass(frozen=True)
+class Archive:
+    """path: as the user calls it. file: where the members lie, another one for a compressed tar. folders: for each
+    folder that has files, "" for the top, the rows of those in `entries`."""
+
+    path: str
+    file: ArchiveFile
+    entries: Entries
+    folders: dict[str, array[int]]
+    sorted_folders: list[str]
+    said: tuple[str, ...] = ()
+    tops: dict[str, list[str]] = field(default_factory=dict)  # folder → the folders directly in it
+
+    def join(self, inside: str) -> str:
+        return os.path.join(self.path, inside) if inside else self.path
+
+
+def open_archive(path: str) -> Archive:
+    """List the archive at `path`. Raises DataError: no archive, cut off, damaged, encrypted, no room to unpack."""
+    plain, notes = plain_tar(path)
+    try:
+        file = ArchiveFile.of(plain)
+        if not file.size:
+            raise DataError(f"{shown(path)} is empty (zero bytes)", "copy or download it again")
+        entries = index_of(file)
+    except OSError as e:
+        raise DataError(f"cannot read {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+    if not len(entries) and entries.bad and all(b.reason == "encrypted" for b in entries.bad):
+        raise DataError(f"{shown(path)} is encrypted", "unpack it with its password, and give the folder")
+    folders: dict[str, array[int]] = {}
+    last, rows = None, array("q")
+    for i, name in enumerate(entries.names):
+        folder = name.rpartition("/")[0]
+        if folder != last:
+            rows = folders.setdefault(folder, array("q"))
+            last = folder
+        rows.append(i)
+    return Archive(path, file, entries, folders, sorted(folders), (*notes, *entries.notes), _tops(folders))
+
+
+def _tops(folders: dict[str, array[int]]) -> dict[str, list[str]]:
+    """Folder → the names of those directly in it, also where they hold nothing but folders."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        inner = folder
+        while inner:
+            above, _, name = inner.rpartition("/")
+            names = found.setdefault(above, set())
+            if name in names:
+                break
+            names.add(name)
+            inner = above
+    return {above: sorted(names) for above, names in found.items()}
+
+
+@dataclass(frozen=True)
+class ArchiveFolder:
+    """The folder `inside` of an archive, "" for its top (`zoo.data.sources.scan.Tree`)."""
+
+    archive: Archive
+    inside: str = ""
+
+    @property
+    def path(self) -> str:
+        return self.archive.join(self.inside)
+
+    @property
+    def name(self) -> str:
+        return stem(self.archive.path)
+
+    def below_wrapping(self) -> ArchiveFolder:
+        """The one folder that all others lie in, if there is one: archives are often made of a folder as a whole."""
+        inner = self.folders()
+        if len(inner) != 1 or not inner[0].folders() or any(map(is_image_name, self.outside()[0])):
+            return self
+        return self if os.path.basename(inner[0].path).lower() in PARTS else inner[0]
+
+    def folders(self) -> list[ArchiveFolder]:
+        names = self.archive.tops.get(self.inside, [])
+        return [ArchiveFolder(self.archive, self._below(n)) for n in names if not is_ignored(n)]
+
+    def outside(self) -> tuple[list[str], list[BadFile]]:
+        names = {self._rest(self.archive.entries.names[row]) for row in self.archive.folders.get(self.inside, ())}
+        links = [b for b in self._within(self.archive.entries.broken) if "/" not in self._rest(b.path)]
+        return sorted(n for n in names if not is_ignored(n)), [self._full(b) for b in links]
+
+    def has_folder(self, name: str) -> bool:
+        return name in self.archive.tops.get(self.inside, [])
+
+    def scan(self, into: Scan, prefix: str) -> None:
+        entries = self.archive.entries
+        found: dict[str, int] = {}  # a name that comes twice stands for its last member, as tar has it
+        odd: set[str] = set()
+        for folder in self._folders_below():
+            parts = self._rest(folder).split("/") if folder != self.inside else []
+            if any(map(is_ignored, parts)):
+                continue
+            image = next((i for i, part in enumerate(parts) if is_image_name(part)), None)
+            if image is not None:
+                odd.add("/".join(parts[: image + 1]))
+                continue
+            above = "".join(f"{part}/" for part in parts)
+            start = len(folder) + 1 if folder else 0
+            for row in self.archive.folders[folder]:
+                name = entries.names[row][start:]
+                if is_ignored(name):
+                    continue
+                if is_image_ending(name[name.rfind(".") :]):
+                    found[above + name] = row
+                else:
+                    into.ignore(name)
+        names = sorted(found)
+        rows = [found[name] for name in names]
+        into.members.extend(rows)
+        into.sizes.extend(entries.sizes[row] for row in rows)
+        before = os.path.join(prefix, "")
+        into.names.extend(before + name for name in names)
+        into.bad += [BadFile(os.path.join(self.path, name), "not a file but a directory") for name in sorted(odd)]
+        into.bad += [self._full(b) for b in self._within(entries.bad) if self._matters(b.path)]
+        into.links += [self._full(b) for b in self._within(entries.broken)]
+
+    def _folders_below(self) -> list[str]:
+        """This folder and all in it, as far as they hold files; of a sorted list those lie next to each other."""
+        known = self.archive.sorted_folders
+        if not self.inside:
+            return known
+        first, last = bisect_left(known, self.inside + "/"), bisect_left(known, self.inside + chr(ord("/") + 1))
+        return [self.inside] * (self.inside in self.archive.folders) + known[first:last]
+
+    def packed(self, scan: Scan) -> Packed | None:
+        return self.archive.entries.packed(self.archive.file, scan.members)
+
+    def notes(self) -> tuple[str, ...]:
+        """With what belongs to no folder: members whose names lead elsewhere are told of by the top."""
+        outside = [b for b in self.archive.entries.bad if ".." in b.path.split("/") or b.path.startswith("/")]
+        if not outside:
+            return self.archive.said
+        count = f"{len(outside):,} {'member' if len(outside) == 1 else 'members'}"
+        return (*self.archive.said, f"left aside {count} with names that lead out of the archive: {outside[0].path!r}")
+
+    def _below(self, name: str) -> str:
+        return f"{self.inside}/{name}" if self.inside else name
+
+    def _rest(self, name: str) -> str:
+        return name[len(self.inside) + 1 if self.inside else 0 :]
+
+    def _within(self, found: list[BadFile]) -> list[BadFile]:
+        prefix = self.inside + "/" if self.inside else ""
+        return [b for b in found if b.path.startswith(prefix) and not b.path.startswith("/")]
+
+    def _matters(self, name: str) -> bool:
+        """True of an image that nobody would ignore."""
+        parts = self._rest(name).split("/")
+        return is_image_name(name) and not any(map(is_ignored, parts)) and ".." not in parts
+
+    def _full(self, bad: BadFile) -> BadFile:
+        return BadFile(self.archive.join(bad.path), bad.reason)

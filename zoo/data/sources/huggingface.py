@@ -1,0 +1,237 @@
+"""Hugging Face data sets as tables: `hf:NAME`, `hf:NAME:CONFIG`, and `hf:PATH` of one on the disk.
+
+Names are looked up on the hub, or in the library's own cache ($HF_HOME) when offline. A path is what `save_to_disk`
+wrote, or a folder that `load_dataset` understands (imagefolder, parquet …). Code of a data set is never run: from
+version 4 on the library has no way to. Images are taken as they are stored, and decoded by our rules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.decode.read import shown
+from zoo.data.packed_files import BadMember
+from zoo.data.schema.cells import StoredRows
+from zoo.data.sources.arrow import ArrowColumns
+from zoo.data.sources.folder import require_path
+from zoo.data.sources.table import TableSet
+from zoo.data.sources.text_formats import BLOCK
+from zoo.errors import DataError, UsageError
+
+__all__ = ["HubTable", "find_hub_tables", "is_hub_name"]
+
+Indices = NDArray[np.int64]
+
+_PREFIX = "hf:"
+
+
+def is_hub_name(source: str) -> bool:
+    return source.startswith(_PREFIX)
+
+
+def find_hub_tables(source: str) -> TableSet:
+    """A table for each split of the data set. Raises DataError if it cannot be had, UsageError if it is no name."""
+    name = source.removeprefix(_PREFIX)
+    if not name:
+        raise UsageError(f"{source} names no data set", "give hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:PATH")
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"{source} is read by Hugging Face's datasets, which is not installed",
+            "pip install 'zoo[hf]', or pip install datasets",
+        ) from None
+    path = require_path(name) if name.startswith((".", "~", os.sep)) else name
+    is_path = os.path.exists(path)
+    found = _from_disk(path, source) if is_path else _by_name(name, source)
+    own = os.path.basename(os.path.abspath(path)) if is_path else name.replace("/", "-").replace(":", "-")
+    splits = found if isinstance(found, datasets.DatasetDict) else {"": found}
+    return TableSet(
+        own,
+        source,
+        {str(split).lower(): HubTable(rows, own, source, str(split)) for split, rows in splits.items()},
+    )
+
+
+class HubTable:
+    """A `datasets.Dataset`. Rows count from 1. Images that are stored are called "SOURCE/SPLIT/row 12"."""
+
+    unit = "row"
+
+    def __init__(self, rows: Any, name: str, source: str, split: str) -> None:
+        from datasets import Image
+
+        self.name = f"{name} ({split})" if split else name
+        self.folder = os.path.join(source, split) if split else source
+        for column, feature in rows.features.items():
+            if isinstance(feature, Image):
+                rows = rows.cast_column(column, Image(decode=False))
+        self._rows = rows
+        self._columns = ArrowColumns.of(rows.features.arrow_schema, rows.features.to_dict())
+        self.header = self._columns.header
+        self.classes = frozenset(self._columns.names)
+        self.images: Mapping[str, Callable[[Indices], StoredRows]] = {
+            column: partial(self._stored, column) for column in self._columns.images
+        }
+        if not len(rows):
+            raise DataError(f"{self.name} of {source} has no rows", "choose another split or data set")
+
+    def blocks(self) -> Iterator[tuple[Sequence[int], list[Sequence[str]]]]:
+        wanted = self._columns.readable
+        start = 0
+        if not wanted:
+            for start in range(0, len(self._rows), BLOCK):
+                numbers = list(range(start + 1, min(start + BLOCK, len(self._rows)) + 1))
+                yield numbers, self._columns.cells(None, [f"row {n}" for n in numbers])
+            return
+        for table in self._rows.select_columns(wanted).with_format("arrow").iter(BLOCK):
+            numbers = list(range(start + 1, start + table.num_rows + 1))
+            yield numbers, self._columns.cells(table, [f"row {n}" for n in numbers])
+            start += table.num_rows
+
+    def _stored(self, column: str, rows: Indices) -> StoredRows:
+        images = HubImages(self._rows.select_columns([column]), column, rows - 1)
+        return StoredRows(images, self._sizes(column)[rows - 1])
+
+    def _sizes(self, column: str) -> Indices:
+        """Bytes of every image, from where they begin and end: the bytes themselves are not read. 0 where unknown."""
+        from pyarrow import compute, types
+
+        sizes = []
+        for table in self._rows.select_columns([column]).with_format("arrow").iter(BLOCK):
+            chunk = table.column(column).combine_chunks()
+            is_struct = types.is_struct(chunk.type)
+            found = compute.binary_length(chunk.field("bytes") if is_struct else chunk).fill_null(0)
+            lengths = found.to_numpy(zero_copy_only=False).astype(np.int64)
+            if is_struct and not lengths.all():
+                paths = chunk.field("path").to_pylist()
+                for i in np.flatnonzero(lengths == 0).tolist():
+                    lengths[i] = _size_of(paths[i])
+            sizes.append(lengths)
+        return np.concatenate(sizes)
+
+
+@dataclass(frozen=True)
+class HubImages:
+    """The images in `column` of `dataset` at `rows` (N,)."""
+
+    dataset: Any
+    column: str
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Indices) -> HubImages:
+        return replace(self, rows=self.rows[rows])
+
+    def raw(self, row: int) -> bytes:
+        """Raises BadMember."""
+        data, path = self._item(row)
+        if data is not None:
+            return data
+        if not path:
+            raise BadMember("no image: the cell is empty (null)")
+        try:
+            with open(path, "rb") as f:
+                return f.read()
+        except OSError as e:
+            raise BadMember(f"{path}: {(e.strerror or str(e)).lower()}") from e
+
+    def head(self, row: int, most: int) -> bytes:
+        return self.raw(row)[:most]
+
+    def changed(self, row: int) -> int:
+        _, path = self._item(row)
+        try:
+            return os.stat(path or "").st_mtime_ns
+        except OSError:  # stored, or gone; a data set that is stored anew has another fingerprint
+            return int(self.dataset._fingerprint[:15], 16)
+
+    def _item(self, row: int) -> tuple[bytes | None, str | None]:
+        value = self.dataset[int(self.rows[row])][self.column]
+        if isinstance(value, dict):
+            return value.get("bytes"), value.get("path")
+        return value, None
+
+
+def _from_disk(path: str, source: str) -> Any:
+    import datasets
+
+    saved = ("dataset_dict.json", "state.json")
+    try:
+        if any(os.path.isfile(os.path.join(path, name)) for name in saved):
+            return datasets.load_from_disk(path)
+        return datasets.load_dataset(path)
+    except _failures() as e:
+        raise DataError(
+            f"{shown(source)} is no data set that datasets {datasets.__version__} can read: {_first_line(e)}",
+            "give a folder that save_to_disk wrote, or one of images or Parquet files",
+        ) from e
+
+
+def _by_name(name: str, source: str) -> Any:
+    import datasets
+    from huggingface_hub.errors import HFValidationError
+
+    repo, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(repo, config or None)
+    except datasets.exceptions.DatasetNotFoundError as e:
+        if "gated" in str(e):
+            raise DataError(
+                f"{source} is gated: its owner grants access by account",
+                f"ask for it on https://huggingface.co/datasets/{repo}, then run `hf auth login`",
+            ) from e
+        raise DataError(
+            f"{source}: there is no such data set on the Hugging Face Hub, or you may not see it",
+            "check the name; for a private one run `hf auth login`; for one on the disk give its path",
+        ) from e
+    except HFValidationError as e:
+        raise DataError(
+            f"{source}: no such path, and no name that the Hugging Face Hub could have", "give OWNER/NAME or a path"
+        ) from e
+    except ConnectionError as e:
+        offline = datasets.config.HF_HUB_OFFLINE
+        raise DataError(
+            f"{source} is not in the cache, and the Hugging Face Hub "
+            + ("is not asked, as HF_HUB_OFFLINE is set" if offline else f"cannot be reached: {_first_line(e)}"),
+            "unset HF_HUB_OFFLINE to download it" if offline else "try again with a connection to the internet",
+        ) from e
+    except _failures() as e:
+        what = _first_line(e)
+        missing = "config name is missing" in what.lower()
+        listed = str(e).partition("[")[2].partition("]")[0].replace("'", "")
+        raise DataError(
+            f"{source} has several configurations: {listed}" if missing else f"{source} cannot be loaded: {what}",
+            f"name one, as hf:{repo}:{listed.split(',')[0]}"
+            if missing
+            else "try `datasets.load_dataset` with this name",
+        ) from e
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What `datasets` raises on data that it cannot read; its own errors among them."""
+    import pyarrow as pa
+    from datasets.exceptions import DatasetsError
+
+    library = (pa.ArrowException, DatasetsError)
+    return (OSError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, *library)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _size_of(path: str | None) -> int:
+    try:
+        return os.stat(path or "").st_size
+    except OSError:
+        return 0

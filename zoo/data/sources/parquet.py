@@ -1,0 +1,263 @@
+"""Parquet files as a table: one, or the shards of a folder. Images may be paths, or stored in the file."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.decode.read import not_a_file, shown
+from zoo.data.packed_files import ArchiveFile, BadMember
+from zoo.data.schema.cells import StoredRows
+from zoo.data.sources.arrow import ArrowColumns
+from zoo.data.sources.text_formats import BLOCK
+from zoo.errors import DataError
+
+__all__ = ["ParquetImages", "ParquetTable", "is_parquet_name"]
+
+Indices = NDArray[np.int64]
+_Key = tuple[ArchiveFile, int, str]
+
+_KEPT = 512 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """The images in `column`: of each the file (N,), its row group (N,) and the row there (N,)."""
+
+    files: tuple[ArchiveFile, ...]
+    column: str
+    file: Indices
+    group: Indices
+    row: Indices
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, rows: Indices) -> ParquetImages:
+        return replace(self, file=self.file[rows], group=self.group[rows], row=self.row[rows])
+
+    def raw(self, row: int) -> bytes:
+        """Raises BadMember, OSError."""
+        file = self.files[int(self.file[row])]
+        value: Any = _groups.get((file, int(self.group[row]), self.column))[int(self.row[row])].as_py()
+        path = None
+        if isinstance(value, dict):
+            path = value.get("path")
+            value = value.get("bytes")
+        if value is not None:
+            return bytes(value)
+        if not path:
+            raise BadMember("no image: the cell is empty (null)")
+        with open(os.path.join(os.path.dirname(file.path), path), "rb") as f:
+            return f.read()
+
+    def head(self, row: int, most: int) -> bytes:
+        return self.raw(row)[:most]
+
+    def changed(self, row: int) -> int:
+        return self.files[int(self.file[row])].mtime_ns
+
+
+class _Groups:
+    """Row groups by file, number and column, the last ones kept; for all threads of a process."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, Any] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: _Key) -> Any:
+        """A pyarrow.ChunkedArray. Raises BadMember, OSError."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                found = _read(*key)
+                self._bytes += found.nbytes
+                self._kept[key] = found
+                while self._bytes > _KEPT and len(self._kept) > 1:
+                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._kept.move_to_end(key)
+            return found
+
+
+_groups = _Groups()
+if hasattr(os, "register_at_fork"):  # a worker has a memory and a lock of its own
+    os.register_at_fork(after_in_child=_groups.forget)
+
+
+@functools.lru_cache(maxsize=128)
+def _metadata(file: ArchiveFile) -> Any:
+    from pyarrow import parquet
+
+    return parquet.read_metadata(file.path)
+
+
+def _read(file: ArchiveFile, group: int, column: str) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    info = os.stat(file.path)
+    if (info.st_size, info.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise BadMember(f"{file.path} has changed since it was listed")
+    try:
+        with parquet.ParquetFile(file.path, metadata=_metadata(file)) as opened:
+            return opened.read_row_group(group, columns=[column], use_threads=False).column(column)
+    except pa.ArrowException as e:
+        raise BadMember(f"damaged: row group {group + 1} of {file.path} cannot be read ({e})") from e
+
+
+# Bytes of the images of a row group: it is held whole while one of them is read.
+_LARGEST_GROUP = 1 << 30
+
+
+def is_parquet_name(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in (".parquet", ".pq")
+
+
+class ParquetTable:
+    """The rows of the files at `paths`, one after the other. folder: what paths in them start from, and names of stored
+    images too, "train-0.parquet/row 12"; the folder of the first file if it is not given.
+
+    Raises DataError if a file is missing, damaged or has other columns than the first one, and if pyarrow is.
+    """
+
+    unit = "row"
+
+    def __init__(self, paths: Sequence[str], *, name: str = "", folder: str = "") -> None:
+        self.path = paths[0]
+        self.name = name or shown(os.path.basename(paths[0]))
+        self.folder = folder or os.path.dirname(paths[0]) or os.curdir
+        opened = [_open(path) for path in paths]
+        self._files = tuple(file for file, _, _ in opened)
+        schema = opened[0][1]
+        self._columns = ArrowColumns.of(schema, _features(schema))
+        for file, other, _ in opened[1:]:
+            if other.names != schema.names:
+                raise DataError(
+                    f"{shown(file.path)} has other columns than {shown(self._files[0].path)}",
+                    "give files of one table only",
+                )
+        self._metadata = [metadata for _, _, metadata in opened]
+        self._starts = np.cumsum([0, *(m.num_rows for m in self._metadata)])
+        if not self._starts[-1]:
+            raise DataError(f"{self.name} has no rows", "add a row for each image")
+        self.header = self._columns.header
+        self.classes = frozenset(self._columns.names)
+        self.images: Mapping[str, Callable[[Indices], StoredRows]] = {
+            name: partial(self._stored, name) for name in self._columns.images
+        }
+
+    def blocks(self) -> Iterator[tuple[Sequence[int], list[Sequence[str]]]]:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+
+        for file, start in zip(self._files, self._starts.tolist(), strict=False):
+            done = 0
+            own = os.path.relpath(file.path, self.folder)
+            try:
+                with ParquetFile(file.path) as opened:
+                    # A column that is asked for brings the number of rows along; where none is, one of bytes has to.
+                    wanted = self._columns.readable or [self.header[0]]
+                    for batch in opened.iter_batches(BLOCK, columns=wanted, use_threads=False):
+                        numbers = range(done + 1, done + batch.num_rows + 1)
+                        names = [f"{own}/row {n}" for n in numbers] if self.images else [""] * batch.num_rows
+                        yield [start + n for n in numbers], self._columns.cells(batch, names)
+                        done += batch.num_rows
+            except (ArrowException, OSError) as e:
+                raise _damaged(file.path, e) from e
+
+    def _stored(self, column: str, rows: Indices) -> StoredRows:
+        places = rows - 1
+        file = np.searchsorted(self._starts, places, side="right") - 1
+        inside = places - self._starts[file]
+        group, row, sizes = np.empty_like(inside), np.empty_like(inside), np.zeros_like(inside)
+        first_group = 0
+        shards = np.empty_like(inside)
+        for f, metadata in enumerate(self._metadata):
+            here = np.flatnonzero(file == f)
+            counts = np.array([metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)])
+            ends = np.cumsum(counts)
+            group[here] = np.searchsorted(ends, inside[here], side="right")
+            row[here] = inside[here] - (ends - counts)[group[here]]
+            shards[here] = first_group + group[here]
+            first_group += len(counts)
+            sizes[here] = self._sizes(column, f)[inside[here]]
+        images = ParquetImages(self._files, column, file, group, row)
+        return StoredRows(images, sizes, shards if first_group > 1 else None)
+
+    def _sizes(self, column: str, file: int) -> Indices:
+        """Bytes of every image of a file, 0 where it has none; a row group at a time."""
+        import pyarrow as pa
+        from pyarrow import compute
+        from pyarrow.parquet import ParquetFile
+
+        path, metadata = self._files[file].path, self._metadata[file]
+        sizes = []
+        for g in range(metadata.num_row_groups):
+            group = metadata.row_group(g)
+            leaves = [group.column(c) for c in range(group.num_columns)]
+            size = sum(c.total_uncompressed_size for c in leaves if c.path_in_schema.split(".")[0] == column)
+            if size > _LARGEST_GROUP:
+                raise DataError(
+                    f"row group {g + 1} of {shown(path)} holds {size / 1e9:.1f} GB of images, and has to be read whole "
+                    "for one of them",
+                    "write the file again with row groups of 1,000 images or so (row_group_size=1000 in pandas and "
+                    "pyarrow)",
+                )
+        try:
+            with ParquetFile(path) as opened:
+                for batch in opened.iter_batches(256, columns=[column], use_threads=False):
+                    found = batch.column(0)
+                    data = found.field("bytes") if pa.types.is_struct(found.type) else found
+                    sizes.append(compute.binary_length(data).fill_null(0).to_numpy(zero_copy_only=False))
+        except (pa.ArrowException, OSError) as e:
+            raise _damaged(path, e) from e
+        return np.concatenate(sizes).astype(np.int64) if sizes else np.empty(0, np.int64)
+
+
+def _open(path: str) -> tuple[ArchiveFile, Any, Any]:
+    """(the file, its schema, its metadata)"""
+    if not os.path.isfile(path) and os.path.exists(path):
+        raise DataError(f"{shown(path)} is {not_a_file(os.stat(path).st_mode)}", "give the path of a Parquet file")
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise DataError(
+            f"{shown(path)} is read by pyarrow, which is not installed",
+            "pip install 'zoo[parquet]', or pip install pyarrow",
+        ) from None
+    try:
+        with parquet.ParquetFile(path) as opened:
+            return ArchiveFile.of(path), opened.schema_arrow, opened.metadata
+    except (pa.ArrowException, OSError) as e:
+        raise _damaged(path, e) from e
+
+
+def _damaged(path: str, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"cannot read {shown(path)}: {error.strerror.lower()}")
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{shown(path)} is no readable Parquet file: {said}", "write or download it again")
+
+
+def _features(schema: Any) -> Mapping[str, Any]:
+    """What Hugging Face's library has noted of the columns, nothing if another wrote the file."""
+    try:
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,232 @@
+"""Which images lie under a folder: deterministic on any file system, and never surprised by what it meets.
+
+A `Tree` is a folder of the disk or of an archive (`zoo.data.sources.archive`); class folders are found
+in trees.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import BadFile
+from zoo.data.decode.read import is_image_name, not_a_file, shown
+from zoo.data.packed_files import Packed
+from zoo.data.string_table import StringTable
+from zoo.errors import DataError
+
+__all__ = ["DiskFolder", "Scan", "Tree", "is_ignored", "is_image_ending", "numbered", "scan_classes", "scan_folder"]
+
+_IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
+
+
+def is_ignored(name: str) -> bool:
+    """True for what file managers and notebooks leave behind, and for hidden files (which `.ipynb_checkpoints` is)."""
+    return name.startswith(".") or name.lower() in _IGNORED
+
+
+@functools.lru_cache(maxsize=4096)
+def is_image_ending(ending: str) -> bool:
+    """Whether a name that ends so, from its last dot on, is that of an image. A million names have few endings."""
+    return is_image_name(f"x{ending}")
+
+
+@dataclass
+class Scan:
+    """`names`: paths of the images below the folder, sorted within each folder scanned; `sizes`: their bytes;
+    `members`: their rows in the archive, none on the disk. `bad`: with an image's name but no regular file. `links`:
+    broken or looping links. `ignored`: endings of the other files, with counts."""
+
+    names: StringTable = field(default_factory=StringTable)
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    members: array[int] = field(default_factory=lambda: array("q"))
+    bad: list[BadFile] = field(default_factory=list)
+    links: list[BadFile] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def ignore(self, name: str) -> None:
+        self.ignored[os.path.splitext(name)[1].lower()] += 1
+
+    def notes(self) -> list[str]:
+        if not self.ignored:
+            return []
+        kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in self.ignored.most_common(5))
+        n = sum(self.ignored.values())
+        return [f"ignored {n:,} {'file that is' if n == 1 else 'files that are'} not images ({kinds})"]
+
+
+class Tree(Protocol):
+    """A folder, as far as class folders have to know it."""
+
+    @property
+    def path(self) -> str:
+        """As messages call it, and as the names of its images are joined to: "photos/train", "photos.zip/train"."""
+
+    @property
+    def name(self) -> str:
+        """Its own name; an archive's without the ending."""
+
+    def folders(self) -> Sequence[Tree]:
+        """The folders directly in it, sorted by name, without ignored ones. Raises DataError if it is unreadable."""
+
+    def outside(self) -> tuple[list[str], list[BadFile]]:
+        """Names of the files directly in it, sorted, without ignored ones; and the links there that lead nowhere."""
+
+    def has_folder(self, name: str) -> bool: ...
+
+    def scan(self, into: Scan, prefix: str) -> None:
+        """Add every image at any depth, under its path below this folder with `prefix` before it."""
+
+    def packed(self, scan: Scan) -> Packed | None:
+        """Where the images of a scan lie, if not in files of their own."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the place as a whole."""
+
+
+@dataclass(frozen=True)
+class DiskFolder:
+    path: str
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(os.path.abspath(self.path))
+
+    def folders(self) -> list[DiskFolder]:
+        found = []
+        for entry in _entries(self.path):
+            try:
+                if entry.is_dir() and not is_ignored(entry.name):
+                    found.append(DiskFolder(entry.path))
+            except OSError:  # a looping link; `scan` reports those below the class folders
+                continue
+        return found
+
+    def outside(self) -> tuple[list[str], list[BadFile]]:
+        names, links = [], []
+        for entry in _entries(self.path):
+            if os.path.isdir(entry.path):
+                continue
+            if not is_ignored(entry.name):
+                names.append(entry.name)
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                links.append(BadFile(entry.path, "symbolic link that leads nowhere"))
+        return names, links
+
+    def has_folder(self, name: str) -> bool:
+        return os.path.isdir(os.path.join(self.path, name))
+
+    def scan(self, into: Scan, prefix: str) -> None:
+        found: list[tuple[str, int]] = []
+        bad, links = len(into.bad), len(into.links)
+        _walk(self.path, prefix, (), into, found)
+        found.sort()
+        into.bad[bad:], into.links[links:] = sorted(into.bad[bad:], key=str), sorted(into.links[links:], key=str)
+        into.names.extend(name for name, _ in found)
+        into.sizes.extend(size for _, size in found)
+
+    def packed(self, scan: Scan) -> Packed | None:
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+
+def scan_folder(root: str) -> Scan:
+    """Every image at any depth below `root`. Symbolic links are followed, but not back into a folder they lie in."""
+    scan = Scan()
+    DiskFolder(root).scan(scan, "")
+    return scan
+
+
+def scan_classes(tree: Tree) -> Iterator[tuple[Tree, str, Scan, int]]:
+    """(folder, class, scan, images of the folder) for each folder in `tree`; the one scan of all of them grows.
+
+    The class is the folder's name in Unicode's NFC form, so that it is the same from every system.
+    """
+    scan = Scan()
+    for folder in tree.folders():
+        before = len(scan)
+        own = os.path.basename(folder.path)
+        folder.scan(scan, own)
+        yield folder, unicodedata.normalize("NFC", own), scan, len(scan) - before
+
+
+def numbered(labels: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """(the classes that have images, sorted; (N,) class of every image) of folders with so many images each."""
+    classes = tuple(sorted({label for label, n in zip(labels, counts, strict=True) if n}))
+    place = {name: i for i, name in enumerate(classes)}
+    return classes, np.repeat(np.array([place.get(label, 0) for label in labels], np.int64), counts)
+
+
+def _walk(
+    folder: str, prefix: str, above: tuple[tuple[int, int], ...], scan: Scan, found: list[tuple[str, int]]
+) -> None:
+    try:
+        info = os.stat(folder)
+        here = (info.st_dev, info.st_ino)
+        if here in above:
+            scan.links.append(BadFile(folder, "symbolic link back to a folder that it lies in"))
+            return
+        with os.scandir(folder) as entries:
+            folders = _sort_out(entries, os.path.join(prefix, ""), scan, found)
+    except OSError as e:
+        scan.bad.append(BadFile(folder, (e.strerror or str(e)).lower()))
+        return
+    for entry in sorted(folders, key=lambda e: e.name):
+        _walk(entry.path, os.path.join(prefix, entry.name), (*above, here), scan, found)
+
+
+def _sort_out(
+    entries: Iterator[os.DirEntry[str]], prefix: str, scan: Scan, found: list[tuple[str, int]]
+) -> list[os.DirEntry[str]]:
+    """The folders to walk through; all else is put where it belongs. Written for a million files: nothing is asked
+    twice, and a file without an image's name costs no question to the disk."""
+    folders = []
+    for entry in entries:
+        name = entry.name
+        if is_ignored(name):
+            continue
+        is_image = is_image_ending(name[name.rfind(".") :])
+        try:
+            if not is_image and entry.is_file():  # the folder's own list says so
+                scan.ignore(name)
+                continue
+            info = entry.stat()
+        except OSError as e:
+            if entry.is_symlink():
+                kind = "broken symbolic link" if isinstance(e, FileNotFoundError) else "looping symbolic link"
+                scan.links.append(BadFile(entry.path, kind))
+            else:
+                scan.bad.append(BadFile(entry.path, (e.strerror or str(e)).lower()))
+            continue
+        if is_image and stat.S_ISREG(info.st_mode):
+            found.append((prefix + name, info.st_size))
+        elif stat.S_ISDIR(info.st_mode) and not is_image:
+            folders.append(entry)
+        elif is_image:
+            scan.bad.append(BadFile(entry.path, not_a_file(info.st_mode)))
+        else:
+            scan.ignore(name)
+    return folders
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda e: e.name)
+    except OSError as e:
+        raise DataError(f"cannot read the folder {shown(path)}: {(e.strerror or str(e)).lower()}") from e

@@ -1,0 +1,184 @@
+"""Which files the shards of a WebDataset are: "train-{000..099}.tar", a folder of them, or one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zoo.data.dataset import PARTS, TRAIN_NAMES, VAL_NAMES
+from zoo.data.decode.read import is_image_name, shown
+from zoo.data.packed_files import ArchiveFile
+from zoo.data.sources.archive import is_archive_name
+from zoo.data.sources.scan import is_ignored
+from zoo.data.sources.tar import list_tar
+from zoo.data.sources.unpack import plain_tar
+from zoo.errors import DataError, UsageError
+
+__all__ = ["LABEL_ENDINGS", "ShardSet", "find_shards", "is_shards", "refuse_remote", "sample_key"]
+
+# What holds the label of a sample, best first.
+LABEL_ENDINGS = ("cls", "json", "txt")
+
+_REMOTE = re.compile(r"^(pipe|[a-z][a-z0-9+.-]+:/)[/:]")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST = 100_000  # shards; a wrong number in a pattern would list for ever
+_LOOK = 64  # members of a tar that tell samples from class folders
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """name: of the data set. parts: shards by part ("train", "val" …), under "" where names tell none. unused: shards
+    of no part, beside others that have one."""
+
+    name: str
+    parts: dict[str, list[str]]
+    unused: tuple[str, ...] = ()
+
+    def of(self, names: tuple[str, ...]) -> tuple[str, list[str]]:
+        """(the first of the parts `names` that there is, its shards), or ("", [])."""
+        return next(((n, self.parts[n]) for n in names if n in self.parts), ("", []))
+
+    @property
+    def train(self) -> list[str]:
+        """The shards to train on. Raises DataError if there are parts, but none for training."""
+        shards = self.parts.get("") or self.of(TRAIN_NAMES)[1]
+        if not shards:
+            raise DataError(
+                f"{self.name} has shards of {', '.join(sorted(self.parts))} but of no train",
+                "name the training shards, such as 'train-{000..009}.tar'",
+            )
+        return shards
+
+    @property
+    def val(self) -> tuple[str, list[str]]:
+        return self.of(VAL_NAMES)
+
+
+def refuse_remote(source: str) -> None:
+    """Raises UsageError for addresses instead of paths."""
+    if _REMOTE.match(source.lower()):
+        raise UsageError(f"{source} is not on this machine: zoo reads local files", "download it, and give its path")
+
+
+def is_shards(source: str) -> bool:
+    """True for a pattern of tars, for a folder that holds tars and nothing to take for class folders or images, and for
+    a tar whose members are samples: files of one name, of which one is an image and one says its label."""
+    path = os.path.expanduser(source)
+    if not os.path.exists(path):
+        return bool(_BRACES.search(path) or glob.has_magic(path)) and _is_tar(re.sub(r"\{[^{}]*\}|\*", "", path))
+    if os.path.isdir(path):
+        return bool(_in_folder(path)) and not _has_images(path)
+    return _is_tar(path) and _holds_samples(path)
+
+
+def find_shards(source: str) -> ShardSet:
+    """The shards that `source` names, sorted. Raises DataError: none there, or some of a pattern missing."""
+    path = os.path.expanduser(source)
+    if os.path.isdir(path):
+        found = _in_folder(path)
+        by_part: dict[str, list[str]] = {}
+        for shard in found:
+            by_part.setdefault(_part(os.path.relpath(shard, path)), []).append(shard)
+        unused = tuple(by_part.pop("", ())) if len(by_part) > 1 else ()
+        return ShardSet(os.path.basename(os.path.abspath(path)), by_part, unused)
+    if os.path.exists(path):
+        return ShardSet(sample_key(os.path.basename(path))[0], {"": [path]})
+    names = sorted({n for p in _expanded(path) for n in (glob.glob(p) if glob.has_magic(p) else [p])})
+    missing = [n for n in names if not os.path.exists(n)]
+    if missing or not names:
+        example = f", such as {shown(missing[0])}" if missing else ""
+        raise DataError(
+            f"{len(missing) or 'none'} of {len(names):,} shards of {shown(source)} "
+            f"{'does' if len(missing) == 1 else 'do'} not exist{example}",
+            "the pattern counts from the first to the last, as in 'train-{000..009}.tar'",
+        )
+    folder = os.path.basename(os.path.dirname(os.path.abspath(names[0])))
+    return ShardSet(folder, {"": names})
+
+
+def sample_key(name: str) -> tuple[str, str]:
+    """(key, ending) of a member: its name up to the first dot of its last part, and what follows, in lower case."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, ending = base.partition(".")
+    return folder + slash + stem, ending.lower()
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """All names of a pattern with braces, {000..009} or {a,b}. Raises UsageError if it is none, or has too many."""
+    names = [pattern]
+    while any(_BRACES.search(n) for n in names):
+        match = _BRACES.search(names[0])
+        if match is None:
+            break
+        numbers = _RANGE.fullmatch(match[1])
+        if numbers:
+            first, last = int(numbers[1]), int(numbers[2])
+            if last < first or (last - first + 1) * len(names) > _MOST:
+                raise UsageError(f"{{{match[1]}}} counts {last - first + 1:,} shards", "give the first and the last")
+            inner = [f"{i:0{len(numbers[1])}d}" for i in range(first, last + 1)]
+        else:
+            inner = match[1].split(",")
+        names = [n.replace(match[0], i, 1) for n in names for i in inner]
+    yield from names
+
+
+def _is_tar(path: str) -> bool:
+    return is_archive_name(path) and not path.lower().endswith(".zip")
+
+
+def _in_folder(path: str) -> list[str]:
+    """The tars directly in a folder, or in those in it that are named like parts."""
+    found = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if is_ignored(entry.name):
+                    continue
+                if _is_tar(entry.name) and entry.is_file():
+                    found.append(entry.path)
+                elif entry.name.lower() in PARTS and entry.is_dir():
+                    with os.scandir(entry.path) as inner:
+                        found += [e.path for e in inner if _is_tar(e.name) and not is_ignored(e.name) and e.is_file()]
+    except OSError as e:
+        raise DataError(f"cannot read the folder {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+    return sorted(found)
+
+
+def _has_images(path: str) -> bool:
+    """Whether an image lies in the folder or one directly in it: then the tars beside it are no data set."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if is_image_name(entry.name):
+                return True
+            if entry.is_dir() and not is_ignored(entry.name):
+                with os.scandir(entry.path) as inner:
+                    if any(is_image_name(e.name) or (e.is_dir() and entry.name.lower() in PARTS) for e in inner):
+                        return True
+    return False
+
+
+def _part(name: str) -> str:
+    """The first word of a shard's name that is the name of a part, "" if none is."""
+    return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in PARTS), "")
+
+
+def _holds_samples(path: str) -> bool:
+    """From the first members. Raises DataError if it is no tar."""
+    plain, _ = plain_tar(path)
+    try:
+        file = ArchiveFile.of(plain)
+        names = list(list_tar(file, _LOOK).names) if file.size else []
+    except OSError as e:
+        raise DataError(f"cannot read {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+    endings: dict[str, set[str]] = {}
+    for name in names:
+        key, ending = sample_key(name)
+        endings.setdefault(key, set()).add(ending.rpartition(".")[2])
+    return any(
+        "cls" in found or (found & set(LABEL_ENDINGS) and any(is_image_name(f"x.{e}") for e in found))
+        for found in endings.values()
+    )

@@ -1,0 +1,294 @@
+"""torchvision's classification data sets: `torchvision:CIFAR10`, downloaded to $ZOO_CACHE/torchvision/CIFAR10.
+
+Where a data set is made of image files, those are read by our rules. Others are taken as torchvision gives them, which
+for arrays is what they hold, and travel as uncompressed files from there on. Classes keep torchvision's order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.cache import cache_folder
+from zoo.console import note
+from zoo.data.dataset import VAL_NAMES, BadFile, flips_safe
+from zoo.data.file_dataset import FileSource, Found, Parts
+from zoo.data.packed_files import BadMember
+from zoo.data.schema.labels import from_classes
+from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set
+from zoo.data.string_table import StringTable
+from zoo.data.validate import refuse, verify_files
+from zoo.errors import DataError
+from zoo.tasks import TaskName
+
+__all__ = [
+    "TorchvisionImages",
+    "classes_of",
+    "download_folder",
+    "files_of",
+    "load",
+    "size_of",
+    "targets_of",
+    "torchvision_eval",
+    "torchvision_parts",
+]
+
+Indices = NDArray[np.int64]
+
+
+def download_folder(name: str) -> Path:
+    return cache_folder() / "torchvision" / name
+
+
+def load(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, Any]) -> Any:
+    """The part that `arguments` ask for, downloaded if it is not there. Raises DataError."""
+    from torchvision import datasets
+
+    make, root = getattr(datasets, name, None), download_folder(name)
+    if make is None:
+        raise DataError(f"{source}: this version of torchvision has no {name}", "pip install -U torchvision")
+    if name == "FakeData":
+        return make(**arguments)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"cannot make {root}: {e.strerror or e}", "ZOO_CACHE=DIR names another place") from e
+    has_download = "download" in _parameters(make)
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return make(root, **arguments, **({"download": False} if has_download else {}))
+        except ImportError as e:
+            raise _missing(source, e) from e
+        except (RuntimeError, OSError, ValueError) as e:
+            if "install" in str(e):
+                raise _missing(source, e) from e
+            if known.by_hand or not has_download:
+                raise _by_hand(source, known, root, e) from e
+        note(f"downloading {source} to {root} …")
+        try:
+            return make(root, **arguments, download=True)
+        except ImportError as e:
+            raise _missing(source, e) from e
+        except (RuntimeError, OSError, ValueError) as e:  # urllib's errors are OSErrors
+            raise DataError(
+                f"{source} cannot be downloaded: {_said(e)}",
+                f"try again with a connection to the internet, or put its files in {root} as torchvision has them",
+            ) from e
+
+
+def _parameters(make: Any) -> set[str]:
+    """Of the class, and of those that it hands further arguments on to."""
+    return {p for kind in make.__mro__[:-1] for p in inspect.signature(kind.__init__).parameters}
+
+
+def _missing(source: str, error: Exception) -> DataError:
+    return DataError(f"torchvision cannot read {source}: {_said(error)}", "install what it names, and try again")
+
+
+def _by_hand(source: str, known: TorchvisionSet, root: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{source} has to be downloaded by hand ({_said(error)})",
+        f"see {known.by_hand or 'torchvision.org'}, and put the files in {root}",
+    )
+
+
+def _said(error: Exception) -> str:
+    reason = getattr(error, "reason", None)  # of urllib's URLError
+    return (str(reason or error).strip() or type(error).__name__).splitlines()[0]
+
+
+def files_of(dataset: Any) -> list[str] | None:
+    """The image files of a data set that is made of such, None of another. torchvision has no common name for them."""
+    for name in ("samples", "_samples", "imgs", "_image_files", "_images"):
+        found = getattr(dataset, name, None)
+        if isinstance(found, Sequence) and len(found) == len(dataset) > 0:
+            paths = [item[0] if isinstance(item, tuple) else item for item in found]
+            if all(isinstance(path, str | Path) for path in paths):
+                return [os.path.abspath(path) for path in paths]
+    return None
+
+
+def targets_of(dataset: Any) -> Indices:
+    """The class number of every image; without decoding them all, where the data set has a list."""
+    for name in ("targets", "labels", "_labels", "y"):
+        found = getattr(dataset, name, None)
+        if found is not None and len(found) == len(dataset):
+            return np.asarray(found, np.int64).reshape(-1)
+    samples = getattr(dataset, "_samples", None)
+    if samples is not None and files_of(dataset) is not None:
+        return np.array([int(target) for _, target in samples], np.int64)
+    return np.array([int(dataset[i][1]) for i in range(len(dataset))], np.int64)
+
+
+def classes_of(dataset: Any, count: int) -> tuple[str, ...]:
+    """The names of the classes, numbers where there are none; different for each (ImageNet has two cranes)."""
+    own = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ()
+    names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in own]
+    names += [str(i) for i in range(len(names), count)]
+    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return tuple(f"{name} ({i})" if name in twice else name for i, name in enumerate(names))
+
+
+def size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def torchvision_parts(source: str, *, task: TaskName, channels: int, skip_unreadable: bool) -> Parts:
+    """The data set's training part, and its validation part, or test part if it has no other.
+
+    Raises UsageError for an unknown name, DataError if it can be neither found nor downloaded.
+    """
+    name, known, _ = find_set(source)
+    reader = _Reader(source, channels, skip_unreadable)
+    val_part = _val_part(known)
+    train, problems = reader.read(next(iter(known.parts)))
+    val: FileSource | None = None
+    rule = ""
+    if val_part is not None:
+        val, more = reader.read(val_part)
+        problems += more
+        rule = (
+            f"as given: {len(train):,} images of {source} for training, {len(val):,} of its part {val_part} for "
+            "validation"
+        )
+    shown_classes = np.unique(np.concatenate([train.targets, *([val.targets] if val is not None else [])]))
+    mirrors = known.mirrors and flips_safe(train.classes)
+    train = _with_classes(train, np.asarray(shown_classes, np.int64), task)
+    unused = [part for part in known.parts if part not in (val_part, next(iter(known.parts)))]
+    return Parts(
+        name=name,
+        task=task,
+        train=train,
+        val=None if val is None else _with_classes(val, np.asarray(shown_classes, np.int64), task),
+        rule=rule,
+        problems=problems,
+        notes=(f"not used: part {', '.join(unused)} of {source}",) if unused else (),
+        where=source,
+        mirrors=mirrors,
+    )
+
+
+def torchvision_eval(source: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool) -> Found:
+    """The part `split`; if that is None the validation (or test) part, or all if there are no parts."""
+    _, known, _ = find_set(source)
+    part = _val_part(known) or next(iter(known.parts))
+    if split is not None:
+        part = split.lower()
+        if part not in known.parts:
+            has = ", ".join(filter(None, known.parts)) or "no parts"
+            raise DataError(f"{source} has no part {split!r}", f"it has {has}")
+    found, bad = _Reader(source, channels, skip_unreadable).read(part)
+    there = np.asarray(np.unique(found.targets), np.int64)
+    return Found(_with_classes(found, there, task), bad, (), ())
+
+
+def _val_part(known: TorchvisionSet) -> str | None:
+    return next((part for part in VAL_NAMES if part in known.parts), None)
+
+
+def _with_classes(source: FileSource, there: Indices, task: TaskName) -> FileSource:
+    """`source` with no other classes than `there`, as targets of `task`."""
+    numbers = np.searchsorted(there, np.asarray(source.targets, np.int64))
+    classes = tuple(source.classes[i] for i in there.tolist())
+    targets, classes = from_classes(numbers, classes, task, source.name)
+    return replace(source, targets=targets, classes=classes)
+
+
+@dataclass(frozen=True)
+class TorchvisionImages:
+    """The images at `rows` (N,) of a torchvision `dataset`."""
+
+    dataset: Any
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, rows: Indices) -> TorchvisionImages:
+        return replace(self, rows=self.rows[rows])
+
+    def raw(self, row: int) -> bytes:
+        """Raises BadMember."""
+        try:
+            image = self.dataset[int(self.rows[row])][0]
+            if not isinstance(image, Image.Image):
+                raise BadMember(f"torchvision gives a {type(image).__name__}, no image")
+            return _as_file(image)
+        except (OSError, SyntaxError, IndexError, KeyError, RuntimeError) as e:
+            raise BadMember(str(e) or type(e).__name__) from e
+
+    def head(self, row: int, most: int) -> bytes:
+        return self.raw(row)[:most]
+
+    def changed(self, row: int) -> int:
+        return 0  # torchvision refuses files that do not have the checksum it knows
+
+
+def _as_file(image: Image.Image) -> bytes:
+    """As it was, if it is still a file, else uncompressed."""
+    path = getattr(image, "filename", "")
+    if path:
+        with open(path, "rb") as f:
+            return f.read()
+    file = io.BytesIO()
+    if image.mode in ("L", "RGB"):
+        image.save(file, "PPM")
+    elif image.mode == "CMYK":
+        image.save(file, "TIFF")
+    else:
+        image.save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    source: str
+    channels: int
+    skip_unreadable: bool
+
+    def read(self, part: str) -> tuple[FileSource, tuple[BadFile, ...]]:
+        name, known, extra = find_set(self.source)
+        dataset = load(self.source, name, known, {**known.parts[part], **extra})
+        files = files_of(dataset)
+        root = f"{self.source}/{part}".rstrip("/")
+        if files is None:
+            names, sizes = StringTable(f"{i}" for i in range(len(dataset))), np.zeros(len(dataset), np.int64)
+            stored = TorchvisionImages(dataset, np.arange(len(dataset)))
+        else:
+            root = str(download_folder(name))
+            names = StringTable(os.path.relpath(f, root) for f in files)
+            sizes, stored = np.array([size_of(f) for f in files], np.int64), None
+        targets = targets_of(dataset)
+        found = FileSource(
+            name=self.source,
+            root=root,
+            classes=classes_of(dataset, int(targets.max(initial=0)) + 1),
+            names=names,
+            targets=targets,
+            sizes=sizes,
+            channels=self.channels,
+            skip_unreadable=self.skip_unreadable,
+            labels_in_names=False,
+            packed=stored,
+        )
+        if stored is not None:  # mostly arrays, which no reading can find damaged
+            return found, ()
+        reasons = verify_files(root, names, stored, channels=self.channels)
+        bad = tuple(BadFile(found.where(i), why) for i, why in sorted(reasons.items()))
+        if not self.skip_unreadable:
+            refuse(bad)
+        return found.take(np.setdiff1d(np.arange(len(found)), list(reasons))) if reasons else found, bad

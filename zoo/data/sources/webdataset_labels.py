@@ -1,0 +1,130 @@
+"""The labels of a WebDataset's samples: contents of .cls, .txt and .json members → targets of a task.
+
+A label is text, a number, or in a .json a list. Lists that all have one length and hold numbers with decimals are
+targets of a regression; those that hold nothing but 0 and 1 are a flag for each label; other lists name the labels of
+the image. Whole numbers count in the file of class names, if there is one beside the shards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from zoo.data.dataset import Targets
+from zoo.data.schema.cells import LIST
+from zoo.data.schema.column_stats import Facts
+from zoo.data.schema.columns import Columns
+from zoo.data.schema.infer_task import decide, reader_of
+from zoo.data.schema.row_errors import Troubles
+from zoo.data.string_table import StringTable
+from zoo.errors import DataError
+from zoo.tasks import TaskName
+
+__all__ = ["FIELDS", "Labels", "cells_of"]
+
+# What the label is called in a .json, best first.
+FIELDS = ("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "tags", "cls")
+
+_BLOCK = 4096
+
+
+def cells_of(data: bytes, ending: str, fields: Sequence[str]) -> list[str | list[str]]:
+    """The label in a member with this ending; of a .json those of its `fields`. Raises ValueError with the reason."""
+    if ending.rpartition(".")[2] != "json":
+        return [data.decode("utf-8-sig").strip()]
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise ValueError("its .json is nested too deeply") from None
+    if not isinstance(value, dict):
+        return [_cell(value)]
+    found = []
+    for name in fields or [next((f for f in FIELDS if f in value), "")]:
+        if name not in value:
+            known = ", ".join(map(repr, value)) or "nothing"
+            raise ValueError(f"no field {name!r} in its .json" if name else f"no label in its .json but {known}")
+        found.append(_cell(value[name]))
+    return found
+
+
+def _cell(value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [_text(v) for v in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"a label that is neither text nor number: {json.dumps(value)[:40]}")
+    return str(value).strip()
+
+
+@dataclass
+class Labels:
+    """The labels of all samples so far: a column of cells for each field. where: what messages call the data."""
+
+    where: str
+    names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    columns: list[StringTable] = field(default_factory=list)
+
+    def add(self, cells: Sequence[str | list[str]]) -> None:
+        """Raises ValueError, with the reason, for a whole number beyond the class names."""
+        texts = [LIST + LIST.join(map(self._named, c)) if isinstance(c, list) else self._named(c) for c in cells]
+        self.columns = self.columns or [StringTable() for _ in texts]
+        for column, text in zip(self.columns, texts, strict=True):
+            column.append(text)
+
+    def _named(self, text: str) -> str:
+        if not self.class_names or not text.isdecimal():
+            return text
+        if int(text) >= len(self.class_names):
+            raise ValueError(f"class {text}, but there are names for {len(self.class_names)} classes")
+        return self.class_names[int(text)]
+
+    def finish(
+        self, task: str, separator: str | None, place: Callable[[int], str]
+    ) -> tuple[TaskName, str, tuple[str, ...], Targets]:
+        """(task, a sentence that says why, classes, targets). `place`: what to call a sample. Raises DataError."""
+        troubles = _Troubles(self.where, "mend these samples", place)
+        facts = [Facts(name) for name in self.names]
+        for _, cells in self._blocks():
+            for fact, column in zip(facts, cells, strict=True):
+                fact.see(column)
+        given = Columns(separator=separator)
+        chosen, why = decide(facts, len(self.columns[0]), given, table=self.where, task=task)
+        reader = reader_of(facts, chosen, separator, self.class_names)
+        for at, cells in self._blocks():
+            reader.add(at, cells, troubles)
+        troubles.refuse()
+        return chosen, why, *reader.finish()
+
+    def _blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
+        """(numbers of the samples, their cells of each column)."""
+        iterators = [iter(c) for c in self.columns]
+        start = 0
+        while (block := [list(islice(i, _BLOCK)) for i in iterators])[0]:
+            yield list(range(start, start + len(block[0]))), block
+            start += len(block[0])
+
+
+class _Troubles(Troubles):
+    """Troubles of samples, which have names where tables have lines."""
+
+    def __init__(self, where: str, hint: str, place: Callable[[int], str]) -> None:
+        super().__init__(where, hint)
+        self._place = place
+
+    def refuse(self) -> None:
+        if not self._kinds:
+            return
+        texts = []
+        for what, (example, samples, count) in self._kinds.items():
+            names = ", ".join(self._place(i) for i in samples[:5]) + (f" … ({count:,} in all)" if count > 5 else "")
+            texts.append(f"{what}{example and f', such as {example!r}'}: {names}")
+        raise DataError(f"{self._where}: {'; '.join(texts)}", self._hint)

@@ -1,0 +1,124 @@
+"""A split as a text file: the names of its validation images, one a line, so that other trainings can use it again.
+
+    # zoo split: the images held out for validation, a name a line; names start from the root of the data
+    # images: 8 for training, 2 for validation
+    cat/003.jpg
+    dog/017.jpg
+
+Names are those below the data's root, so that the data may move; every image that is not named is for training, so that
+the file grows with the smaller part. Lines behind a "#" are remarks; only the second one above is read, and a file
+without it will do. A name that a line cannot hold as it is (a line break in it, bytes that are no UTF-8, a "#" or a
+quotation mark at its start, space at an end) stands there as a JSON string.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import Data, ImageSource
+from zoo.errors import DataError
+
+__all__ = ["SPLIT_FILE", "SavedSplit", "read_split", "split_text"]
+
+SPLIT_FILE = "split.txt"  # in a run's directory
+
+_FIRST = "# zoo split: the images held out for validation, a name a line; names start from the root of the data"
+_COUNTS = re.compile(r"# images: (\d+) for training, (\d+) for validation")
+_FORMAT = "a split is a text file with the name of a validation image on each line, or a run that made one"
+
+
+@dataclass(frozen=True)
+class SavedSplit:
+    """path: of the file. names: of the validation images. training: number of the other ones then, if it is known."""
+
+    path: str
+    names: frozenset[str]
+    training: int | None
+
+    def apply(self, source: ImageSource) -> tuple[NDArray[np.bool_], str]:
+        """(N,) whether each image of `source` is held out, and a sentence about what has changed since, or "".
+
+        Raises DataError if no name is that of an image, or every image is named.
+        """
+        held_out = np.fromiter((name in self.names for name in source.names), np.bool_, len(source))
+        found = int(np.count_nonzero(held_out))
+        if not found:
+            example = min(self.names)
+            raise DataError(
+                f"{self.path} is no split of {source.name}: none of its {len(self.names):,} names is that of an image "
+                f"there (it says {example!r}, the data {source.names[0]!r})",
+                "names start from the root of the data: give the folder or table that the split was made of",
+            )
+        if found == len(source):
+            raise DataError(
+                f"{self.path} names every image of {source.name}: none is left for training",
+                "give the data that the split was made of",
+            )
+        changes = []
+        if found < len(self.names):
+            changes.append(f"{len(self.names) - found:,} of its {len(self.names):,} images are not there any more")
+        training = len(source) - found
+        if self.training is not None and training != self.training:
+            kind = "more" if training > self.training else "fewer"
+            changes.append(f"{abs(training - self.training):,} images {kind} than when it was made are for training")
+        return held_out, f"split {self.path}: {', and '.join(changes)}" if changes else ""
+
+
+def split_text(data: Data) -> str:
+    """What the file says of the split of `data`."""
+    counts = f"# images: {len(data.train)} for training, {len(data.val)} for validation"
+    return "\n".join([_FIRST, counts, *map(_written, data.val.names), ""])
+
+
+def read_split(where: str | os.PathLike[str]) -> SavedSplit:
+    """Read the split of a run, or the file `where`. Raises DataError if there is none, or nothing that is one."""
+    path = Path(where)
+    if path.is_dir():
+        if not (path / SPLIT_FILE).is_file():
+            is_run = (path / "run.json").is_file()
+            raise DataError(
+                f"{path} holds no {SPLIT_FILE}"
+                + (": its validation images were given, not split off" if is_run else ""),
+                "give the same --data and --val again" if is_run else _FORMAT,
+            )
+        path = path / SPLIT_FILE
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"no such split: {path}", _FORMAT) from None
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is no split: it is not UTF-8 text", _FORMAT) from e
+    except OSError as e:
+        raise DataError(f"cannot read the split {path}: {(e.strerror or str(e)).lower()}", _FORMAT) from e
+    counts = _COUNTS.search(text)
+    names = frozenset(_names(text.split("\n"), path))
+    if not names:
+        raise DataError(f"{path} is no split: it names no image", _FORMAT)
+    return SavedSplit(str(path), names, int(counts[1]) if counts else None)
+
+
+def _names(lines: Iterable[str], path: Path) -> Iterable[str]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not line.startswith('"'):
+            yield line
+            continue
+        try:
+            name = json.loads(line)
+        except ValueError as e:
+            raise DataError(f"{path}, line {number}: a quoted name that is no JSON string: {e}", _FORMAT) from e
+        yield str(name)
+
+
+def _written(name: str) -> str:
+    plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
+    return name if plain else json.dumps(name)

@@ -1,0 +1,168 @@
+"""Whole groups of images on one side of a split, or in one fold, and every class in proportion all the same.
+
+The greedy rule of scikit-learn's StratifiedGroupKFold: group after group goes where the shares of the classes come out
+most even. That measures evenness by the mean deviation of the classes' shares over the folds; here it is the sum of
+their variances, so that only the classes of the group at hand need be looked at, and parts may be of unequal size. For
+parts of the shares s_p that hold x_pk of the T_k images of class k, the variance of x_pk / (s_p T_k) grows by
+(2 x_pk c + c²) / (s_p T_k²) when c images go to part p. Groups that hold the largest share of a class come first, as
+they leave the least choice, not those of the most uneven counts; the total counts like one more class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import Targets
+from zoo.errors import DataError
+from zoo.tasks import TaskName
+
+__all__ = ["RANGES", "Strata", "group_folds", "group_hold_out", "ranks"]
+
+Indices = NDArray[np.int64]
+
+# Ranges of a regression target: enough that the parts span it alike, few enough to draw from each.
+RANGES = 10
+
+_OTHER_WAYS = "give the validation images with --val PATH, or leave --group-column out"
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What is to be kept in proportion: for each image none, one or several of K classes, labels or ranges.
+
+    rows, columns: the pairs of image and class. both_sides: whether a class wants an image on each side.
+    """
+
+    rows: Indices
+    columns: Indices
+    count: int
+    both_sides: bool
+
+    @staticmethod
+    def of(targets: Targets, count: int, task: TaskName) -> Strata:
+        """Of single-label the classes, of multi-label the labels, of regression ranges of the first target."""
+        if task == "multi-label":
+            rows, columns = np.nonzero(targets > 0)
+            return Strata(rows, columns, count, both_sides=True)
+        images = np.arange(len(targets))
+        if task == "single-label":
+            return Strata(images, np.asarray(targets, np.int64), count, both_sides=True)
+        return Strata(images, ranks(np.asarray(targets[:, 0], np.float32), RANGES), RANGES, both_sides=False)
+
+
+def ranks(values: NDArray[np.float32], ranges: int) -> Indices:
+    """(N,) which of so many equally large ranges each of the values (N,) falls into, by its rank."""
+    n = len(values)
+    place = np.empty(n, dtype=np.int64)
+    place[np.argsort(values, kind="stable")] = np.arange(n) * ranges // n
+    return place
+
+
+def group_hold_out(groups: Indices, strata: Strata, *, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """(N,) whether an image is held out: near to `fraction` of each class, no group (N,) on both sides.
+
+    A class of two groups or more gets one on each side, where that does not take another class's last one; a class all
+    in one group stays in training. Raises DataError if there are not two groups that can be told apart.
+    """
+    table = _Table(groups, strata)
+    _require(table, 2)
+    owned = np.zeros(table.groups, dtype=bool)  # groups that hold all images of some class
+    if strata.both_sides:
+        alone = table.groups_with == 1
+        owned[table.group[alone[table.column]]] = True
+    if owned.all():
+        raise DataError(
+            "each group holds all images of some class: no group can be held out without taking a class from training",
+            _OTHER_WAYS,
+        )
+    part = table.share_out([1 - fraction, fraction], np.random.default_rng(seed), first=np.flatnonzero(owned))
+    if not part.any():
+        part[np.where(owned, len(groups) + 1, table.sizes).argmin()] = 1
+    if strata.both_sides:
+        _mend(table, part)
+    return np.asarray(part[table.of_image] == 1)
+
+
+def group_folds(groups: Indices, strata: Strata, *, folds: int, seed: int) -> Indices:
+    """(N,) the fold of each image, 0 to folds - 1; each holds near to the same share of each class, and whole groups.
+
+    Raises DataError if there are fewer groups than folds.
+    """
+    table = _Table(groups, strata)
+    _require(table, folds)
+    part = table.share_out([1 / folds] * folds, np.random.default_rng(seed), first=np.zeros(0, np.int64))
+    return np.asarray(part[table.of_image])
+
+
+class _Table:
+    """Images of each group and class, as a sparse matrix of groups by K + 1 classes; the last one is all images."""
+
+    def __init__(self, groups: Indices, strata: Strata) -> None:
+        _, of_image, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        self.of_image, self.sizes = of_image.ravel(), sizes
+        self.groups, self.columns = len(sizes), strata.count + 1
+        keys = np.concatenate(
+            [
+                self.of_image[strata.rows] * self.columns + strata.columns,
+                self.of_image * self.columns + strata.count,
+            ]
+        )
+        cells, self.images = np.unique(keys, return_counts=True)
+        self.group, self.column = np.divmod(cells, self.columns)  # of each cell, group by group
+        self.ends = np.searchsorted(self.group, np.arange(1, self.groups + 1))
+        self.groups_with = np.bincount(self.column, minlength=self.columns)
+        self.groups_with[-1] = 0  # the total is no class
+
+    def share_out(self, shares: Sequence[float], rng: np.random.Generator, *, first: Indices) -> Indices:
+        """(groups,) the part of each; those named by `first` are in part 0 beforehand."""
+        totals = np.bincount(self.column, weights=self.images, minlength=self.columns)
+        portion = self.images / totals[self.column]
+        largest = np.maximum.reduceat(portion, np.r_[0, self.ends[:-1]])
+        mixed = rng.permutation(self.groups)
+        order = mixed[np.argsort(-largest[mixed], kind="stable")]
+        part = np.full(self.groups, -1, dtype=np.int64)
+        part[first] = 0
+        held = [[0.0] * self.columns for _ in shares]  # the portion of each class that each part has
+        inside = np.isin(self.group, first)
+        held[0] = np.bincount(self.column[inside], weights=portion[inside], minlength=self.columns).tolist()
+        # Python's own numbers: a group has few classes, and an array of two costs more than it saves.
+        columns, portions, ends = self.column.tolist(), portion.tolist(), self.ends.tolist()
+        parts = list(zip(shares, held, strict=True))
+        for group in order[part[order] < 0].tolist():
+            cells = range(ends[group - 1] if group else 0, ends[group])
+            costs = [sum((2 * has[columns[i]] + portions[i]) * portions[i] for i in cells) / s for s, has in parts]
+            best = costs.index(min(costs))
+            part[group] = best
+            has = held[best]
+            for i in cells:
+                has[columns[i]] += portions[i]
+        return part
+
+
+def _mend(table: _Table, part: Indices) -> None:
+    """Move single groups so that classes of two or more are in both parts, where no other class leaves one."""
+    with_class = [np.bincount(table.column[part[table.group] == p], minlength=table.columns) for p in (0, 1)]
+    for side in (1, 0):  # what validation lacks first
+        lacking = np.flatnonzero((table.groups_with > 1) & (with_class[side] == 0))
+        for column in lacking.tolist():
+            if with_class[side][column]:
+                continue  # mended by the move for another class
+            having = table.group[table.column == column]
+            for group in having[np.argsort(table.sizes[having], kind="stable")].tolist():
+                classes = table.column[table.ends[group - 1] if group else 0 : table.ends[group]][:-1]
+                if (with_class[1 - side][classes] > 1).all() and part[group] != side:
+                    part[group] = side
+                    with_class[side][classes] += 1
+                    with_class[1 - side][classes] -= 1
+                    break
+
+
+def _require(table: _Table, least: int) -> None:
+    if table.groups < least:
+        there = "one group" if table.groups == 1 else f"{table.groups:,} groups"
+        what = "a split needs two" if least == 2 else f"{least} folds need as many"
+        raise DataError(f"all images are of {there}; {what}", _OTHER_WAYS)

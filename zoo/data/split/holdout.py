@@ -1,0 +1,185 @@
+"""The stated rule by which one set of images becomes a training and a validation set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.dataset import Targets
+from zoo.data.split.grouped import RANGES, Strata, group_hold_out, ranks
+from zoo.errors import DataError, UsageError
+from zoo.tasks import TaskName
+
+__all__ = ["hold_out", "images_having", "iterative_split", "ranged_split", "stratified_split"]
+
+Indices = NDArray[np.int64]
+
+
+def hold_out(
+    targets: Targets,
+    classes: Sequence[str],
+    task: TaskName,
+    *,
+    fraction: float,
+    seed: int,
+    groups: Indices | None = None,
+) -> tuple[Indices, Indices, str]:
+    """(train, val, a sentence that says how) for targets of `task`: indices in rising order, both of at least one.
+
+    groups (N,): images of the same number stay on one side. The same for the same targets, fraction, seed and groups.
+    Raises DataError if there are too few images or groups to divide, UsageError if the fraction is not between 0 and 1.
+    """
+    if groups is not None:
+        _require_fraction(fraction)
+        strata = Strata.of(targets, len(classes), task)
+        held_out = group_hold_out(groups, strata, fraction=fraction, seed=seed)
+        train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        part = {"single-label": "each class", "multi-label": "each label"}.get(task, f"each range of {classes[0]!r}")
+        held, there = len(np.unique(groups[val])), len(np.unique(groups))
+        how = f"{held:,} of {there:,} whole groups, near to {fraction:.3g} of {part}"
+    elif task == "single-label":
+        train, val = stratified_split(np.asarray(targets, np.int64), classes, fraction=fraction, seed=seed)
+        how = f"{fraction:.3g} of each class (at least one)"
+    elif task == "multi-label":
+        train, val = iterative_split(targets > 0, fraction=fraction, seed=seed)
+        how = f"{fraction:.3g} of the images of each label (at least one where it has two)"
+    else:
+        train, val, ranges = ranged_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
+        how = f"{fraction:.3g} of each of {ranges} equally large groups by {classes[0]!r}"
+    n = f"{len(val):,} of {len(targets):,} images held out for validation"
+    return train, val, f"{n}: {how}, drawn with seed {seed}"
+
+
+def stratified_split(
+    targets: Indices, classes: Sequence[str], *, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """(train, val) indices, each in rising order: ceil(fraction * n) images go to val, in each class in proportion.
+
+    The shares are rounded by largest remainder; every class keeps at least one image on each side, which decides where
+    that and the total disagree. Which images is drawn for each class from its own generator, seeded by (seed, class).
+    Raises DataError if a class has a single image, UsageError if the fraction is not between 0 and 1.
+    """
+    _require_fraction(fraction)
+    counts = np.bincount(targets, minlength=len(classes))
+    single = [name for name, n in zip(classes, counts, strict=True) if n == 1]
+    if single:
+        names = ", ".join(repr(n) for n in single[:10]) + (" …" if len(single) > 10 else "")
+        raise DataError(
+            f"{'class' if len(single) == 1 else 'classes'} with one image only: {names}; a split needs two",
+            "add images, remove the class, or give the validation images with --val PATH",
+        )
+    shares = counts * fraction
+    take = np.floor(shares).astype(np.int64)
+    missing = math.ceil(fraction * len(targets)) - int(take.sum())
+    by_remainder = np.argsort(take - shares, kind="stable")
+    take[by_remainder[: max(missing, 0)]] += 1
+    take = np.minimum(np.maximum(take, 1), np.maximum(counts - 1, 0))
+    held_out = np.zeros(len(targets), dtype=bool)
+    for c in range(len(classes)):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(c,)))
+        held_out[rng.permutation(np.flatnonzero(targets == c))[: take[c]]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def ranged_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
+    """(train, val, number of ranges): `stratified_split` of equally large ranges of the values (N,), by their ranks.
+
+    At most ten ranges, fewer where one would have no image for one of the sides.
+    """
+    _require_fraction(fraction)
+    n = len(values)
+    _require_two_images(n)
+    ranges = max(1, min(RANGES, int(n * min(fraction, 1 - fraction))))
+    names = [str(r) for r in range(ranges)]
+    train, val = stratified_split(ranks(values, ranges), names, fraction=fraction, seed=seed)
+    return train, val, ranges
+
+
+def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """(train, val) indices, each in rising order, of images with the labels `positive` (N, K), by iterative
+    stratification: Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011,
+    algorithm 1, for two parts of the shares 1 - fraction and fraction.
+
+    Of the labels with images left the rarest is next. Each part is still owed a number of its images; the paper hands
+    them out one at a time to the part that is owed more, which for two parts comes to giving val what it is owed,
+    rounded, and train the rest. Here they are drawn at once, so that the time is a few passes over the matrix. Where a
+    half can be rounded either way, the part that is owed more images in all gets it. Images without a label come last
+    and fill up the total.
+
+    Beyond the paper: a label of two images or more gets at least one in each part, where that does not take another
+    label's last one; the only image of a label stays in train.
+    """
+    _require_fraction(fraction)
+    n, k = positive.shape
+    _require_two_images(n)
+    rng = np.random.default_rng(seed)
+    totals = np.count_nonzero(positive, axis=0)
+    having = images_having(positive)
+    left = np.ones(n, dtype=bool)
+    remaining = totals.copy()
+    held_out = np.zeros(n, dtype=bool)
+    owed_all, owed = fraction * n, fraction * totals
+    shown = np.zeros((2, k), dtype=np.int64)  # images of each label in train and val so far
+    while remaining.any():
+        label = int(np.where(remaining > 0, remaining, n + 1).argmin())
+        images = rng.permutation(having[label][left[having[label]]])
+        least = int(totals[label] > 1 and shown[1, label] == 0)
+        most = len(images) - int(shown[0, label] == 0)
+        share = float(owed[label])
+        half_up = owed_all > fraction * np.count_nonzero(left)
+        give = math.floor(share + 0.5) if half_up else math.ceil(share - 0.5)
+        give = min(max(give, least), most)
+        chosen, others = positive[images[:give]].sum(0), positive[images[give:]].sum(0)
+        held_out[images[:give]] = True
+        left[images] = False
+        shown += np.stack([others, chosen])
+        remaining -= chosen + others
+        owed = owed - chosen
+        owed_all -= give
+    rest = rng.permutation(np.flatnonzero(left))
+    held_out[rest[: max(round(owed_all), 0)]] = True
+    _repair(positive, having, totals, held_out, rng)
+    if held_out.all() or not held_out.any():  # so few labels and images that the shares round to nothing
+        held_out[rng.integers(n)] ^= True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def images_having(positive: NDArray[np.bool_]) -> list[Indices]:
+    """The images of each label of `positive` (N, K), in rising order."""
+    rows, labels = np.nonzero(positive)
+    ends = np.cumsum(np.bincount(labels, minlength=positive.shape[1]))
+    return np.split(rows[np.argsort(labels, kind="stable")], ends[:-1])
+
+
+def _repair(
+    positive: NDArray[np.bool_],
+    having: Sequence[Indices],
+    totals: Indices,
+    held_out: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> None:
+    """Move single images so that labels of two images or more are on both sides, where no other label leaves one."""
+    in_val = np.count_nonzero(positive[held_out], axis=0)
+    for label in np.flatnonzero((totals > 1) & ((in_val == 0) | (in_val == totals))).tolist():
+        into_val = in_val[label] == 0
+        if not into_val and in_val[label] < totals[label]:
+            continue  # mended by the move of another label's image
+        for image in rng.permutation(having[label]):
+            here = totals - in_val if into_val else in_val  # images of each label on the side that gives one away
+            if (here[positive[image]] > 1).all():
+                held_out[image] = into_val
+                in_val += positive[image] if into_val else -positive[image].astype(np.int64)
+                break
+
+
+def _require_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise UsageError(f"the validation fraction must lie between 0 and 1, not {fraction}", "0.2 holds out a fifth")
+
+
+def _require_two_images(n: int) -> None:
+    if n < 2:
+        raise DataError("a split needs two images or more", "add images, or give the validation images with --val PATH")

@@ -1,0 +1,150 @@
+"""The hub client's own cache on disk, and what the hub says of a file that belongs into it.
+
+    models--OWNER--NAME/blobs/ETAG, snapshots/COMMIT/FILE (a link to the blob), refs/REVISION (the commit)
+
+Where links cannot be made the snapshot holds the content itself, and nothing in the client's cache tells its hash: that
+is kept in `.etags/COMMIT/FILE`, which the client does not look at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.atomic_io import replace_file
+from zoo.hub.download import unwritable
+from zoo.hub.endpoint import require_endpoint
+from zoo.hub.hashes import Expected, expected_by_etag, sha256_of
+
+__all__ = ["CACHE_HINT", "Fetched", "Place", "Remote"]
+
+CACHE_HINT = "free some disk space, or HF_HOME=DIR names another cache"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """path: where the file lies. source: its name elsewhere. revision: the hub's commit. sha256: of the file.
+    downloaded: now, and not found in a cache. checked: its publisher's hash is known, and it is that of the file.
+    """
+
+    path: Path
+    source: str
+    revision: str | None
+    sha256: str
+    downloaded: bool = field(default=False, compare=False)
+    checked: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What the hub says of a file. headers: for the download; they identify the user only to the hub itself."""
+
+    name: str
+    url: str
+    etag: str
+    commit: str
+    size: int | None
+    headers: Mapping[str, str]
+
+    @property
+    def expected(self) -> Expected:
+        expected = expected_by_etag(self.etag)
+        assert expected is not None
+        return expected
+
+
+class Place:
+    """A repository's folder in the client's cache."""
+
+    def __init__(self, repo: str, revision: str) -> None:
+        require_endpoint()
+        from huggingface_hub import constants
+
+        self.repo, self.revision = repo, revision
+        self.endpoint: str = constants.ENDPOINT
+        self.cache = Path(constants.HF_HUB_CACHE)
+        self.folder = self.cache / f"models--{repo.replace('/', '--')}"
+
+    def find(self, names: Sequence[str]) -> tuple[str, Path] | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        for name in names:
+            try:
+                cached = try_to_load_from_cache(self.repo, name, cache_dir=self.cache, revision=self.revision)
+            except (OSError, UnicodeDecodeError) as e:
+                raise unwritable(self.folder, e if isinstance(e, OSError) else OSError(str(e)), CACHE_HINT) from e
+            if isinstance(cached, str):
+                return name, Path(cached)
+        return None
+
+    def blob(self, etag: str) -> Path:
+        return self.folder / "blobs" / etag
+
+    def lock(self, etag: str) -> Path:
+        """The client's own, so that it and we do not fetch the same file."""
+        return self.cache / ".locks" / self.folder.name / f"{etag}.lock"
+
+    def pointer(self, commit: str, name: str) -> Path:
+        return self.folder / "snapshots" / commit / name
+
+    def _note_of(self, commit: str, name: str) -> Path:
+        """Where the hash is kept if no link tells it."""
+        return self.folder / ".etags" / commit / name
+
+    def commit_of(self, name: str, path: Path) -> str:
+        # The snapshot's folder is called by the commit: …/snapshots/COMMIT/NAME
+        return path.parts[-1 - len(Path(name).parts)]
+
+    def expected(self, name: str, path: Path) -> Expected | None:
+        """By the name of the blob that a snapshot links to (not what that links to in turn, which a store of its own
+        may hold), or what was noted at the download; None if neither is there, as after another program's."""
+        if path.is_symlink():
+            return expected_by_etag(os.path.basename(os.readlink(path)))
+        try:
+            noted = self._note_of(self.commit_of(name, path), name).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return expected_by_etag(noted.strip())
+
+    def fetched(self, name: str, path: Path, *, downloaded: bool = False, checked: bool = True) -> Fetched:
+        source = f"hf-hub:{self.repo}/{name}"
+        return Fetched(path, source, self.commit_of(name, path), sha256_of(path), downloaded, checked)
+
+    def holds(self, remote: Remote) -> bool:
+        """True if the content is there, as a blob or, where links cannot be made, in the snapshot itself."""
+        there = (self.blob(remote.etag), self.pointer(remote.commit, remote.name))
+        return any(path.is_file() and remote.expected.fits(path) for path in there)
+
+    def install(self, remote: Remote) -> Path:
+        """Have the snapshot of the commit name the content, which is there, and the revision name the commit."""
+        from huggingface_hub.file_download import are_symlinks_supported
+
+        blob, pointer = self.blob(remote.etag), self.pointer(remote.commit, remote.name)
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        if not blob.is_file():
+            self.note_etag(remote)  # the snapshot holds the content itself
+        elif are_symlinks_supported(self.cache):
+            link = pointer.with_name(f".{pointer.name}.{os.getpid()}.tmp")
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(blob, pointer.parent))
+            os.replace(link, pointer)
+        else:
+            os.replace(blob, pointer)
+            self.note_etag(remote)
+        if self.revision != remote.commit:
+            _write(self.folder / "refs" / self.revision, remote.commit)
+        return pointer
+
+    def note_etag(self, remote: Remote) -> None:
+        _write(self._note_of(remote.commit, remote.name), remote.etag)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="ascii")
+
+    replace_file(path, write)

@@ -1,0 +1,135 @@
+"""The user's own functions of the epoch: how they are called, and what is said when they give something unusable.
+
+    def half(epoch):                                  # factor on every group's rate, epochs counted from 0
+        return 0.5 ** epoch
+
+    def adjust_learning_rate(optimizer, epoch):       # sets the rates itself
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * 0.1 ** (epoch // 30)
+
+More parameters get their values from schedule.params.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from zoo.errors import UsageError
+from zoo.registry import import_object
+
+__all__ = ["SLIPS", "adjust", "checked_factor", "checked_rates", "factor_function", "function_problems", "left_to_fill"]
+
+# What a slip in a user's function, or an unusable parameter, raises; anything else is let through with its traceback.
+SLIPS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
+# torch's cosine is a product of steps and may end so far below 0.
+_ROUNDING = 1e-12
+
+
+def left_to_fill(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
+    """Names of the parameters that have neither a default nor a value in `params`: 1 for a factor, 2 for rates.
+
+    Raises UsageError if `function` publishes no signature.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"schedule {_name(function)} does not say what it takes", "wrap it: def lr(epoch): return …"
+        ) from None
+    return [
+        name
+        for name, p in parameters.items()
+        if p.default is inspect.Parameter.empty
+        and name not in params
+        and p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ]
+
+
+def function_problems(function: Callable[..., Any], params: Mapping[str, Any], label: str) -> list[str]:
+    """What would keep `function` from being called, one line each."""
+    try:
+        missing = left_to_fill(function, params)
+    except UsageError as e:
+        return [f"{label}.name: {e}"]
+    parameters = inspect.signature(function).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    found = [f"{label}.params.{k} is unknown to {_name(function)}" for k in params if k not in parameters]
+    found = [] if takes_any else found
+    if len(missing) not in (1, 2):
+        found.append(
+            f"{label}.name: {_name(function)} takes {len(missing)} parameters without a value"
+            f"{' (' + ', '.join(missing) + ')' if missing else ''}; one is the epoch, two are the optimizer and the "
+            f"epoch, others get theirs from {label}.params"
+        )
+    return found
+
+
+def factor_function(path: str, kind: str) -> Callable[[int], float]:
+    """The user's function at "module:attribute", for a torch scheduler that calls it with a number.
+
+    Raises UsageError if it cannot be imported; the function given raises it if the user's gives no finite number.
+    """
+    function = import_object(path, kind)
+    if not callable(function):
+        raise UsageError(f"{kind} {path!r} is a {type(function).__name__}, not a function")
+
+    def checked(step: int) -> float:  # a plain function: torch then leaves it out of the scheduler's state
+        return checked_factor(function, step, {}, path)
+
+    return checked
+
+
+def checked_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, Any], name: str) -> float:
+    """`function(epoch)`. Raises UsageError, naming the function, if it fails or gives no finite number from 0."""
+    try:
+        value = function(epoch, **params)
+    except SLIPS as e:
+        raise UsageError(f"{name}({epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
+    return _number(value, f"{name}({epoch}) returned", "a factor, one number from 0")
+
+
+def adjust(
+    function: Callable[..., Any], optimizer: Optimizer, epoch: int, params: Mapping[str, Any], name: str
+) -> None:
+    """`function(optimizer, epoch)`. Raises UsageError, naming the function, if it fails or sets an unusable rate."""
+    before = len(optimizer.param_groups)
+    try:
+        function(optimizer, epoch, **params)
+    except SLIPS as e:
+        raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
+    if len(optimizer.param_groups) != before:
+        raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set rates only")
+    for group, rate in zip(
+        optimizer.param_groups, checked_rates(optimizer, f"{name}(optimizer, {epoch})"), strict=True
+    ):
+        group["lr"] = rate
+
+
+def checked_rates(optimizer: Optimizer, who: str) -> list[float]:
+    """The groups' rates, which `who` has set. Raises UsageError, naming it, for what is no finite number from 0."""
+    return [
+        _number(group["lr"], f"{who} set the rate of {group.get('name', 'a group')!r} to", "one number from 0")
+        for group in optimizer.param_groups
+    ]
+
+
+def _number(value: Any, before: str, wanted: str) -> float:
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a scalar of numpy or torch
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shape = getattr(value, "shape", None)
+        said = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
+        raise UsageError(f"{before} {said}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
+    if not math.isfinite(value) or value < -_ROUNDING:
+        raise UsageError(f"{before} {value}, not {wanted}", "return a finite number that is not negative")
+    return float(value)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))

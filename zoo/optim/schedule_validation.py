@@ -1,0 +1,111 @@
+"""Names and parameters of schedules: what each class is, and what is wrong before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from zoo.errors import ZooError
+from zoo.optim.custom_schedules import function_problems
+from zoo.optim.schedule_names import SCHEDULES, ScheduleComponent
+from zoo.registry import check_params, import_object, resolve
+
+__all__ = ["LAMBDAS", "LISTS", "PLATEAUS", "entry_of", "kind_of", "owned", "schedule_problems"]
+
+LISTS = ("SequentialLR", "ChainedScheduler")
+PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
+LAMBDAS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}
+
+# What zoo gives in any case, and what it gives unless the user does (see zoo.optim.schedules).
+_ALWAYS = ("optimizer", "last_epoch", "initialize")
+_UNLESS_GIVEN = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
+
+
+def kind_of(found: Any) -> Literal["torch", "timm", "function", "neither"]:
+    """What an object is as a schedule. A class counts as torch's unless it descends from timm's."""
+    if not inspect.isclass(found):
+        return "function" if callable(found) else "neither"
+    # by name: timm's module is not imported for the sake of a question
+    return "timm" if any(c.__module__ == "timm.scheduler.scheduler" for c in found.__mro__) else "torch"
+
+
+def entry_of(name: str, found: Any) -> ScheduleComponent | None:
+    """The table's entry for `name`, or for the class that an import path leads to or descends from."""
+    if name in SCHEDULES:
+        return SCHEDULES[name]
+    for ancestor in inspect.getmro(found) if inspect.isclass(found) else ():
+        entry = SCHEDULES.get(ancestor.__name__)
+        if entry is not None and ancestor.__module__.startswith(entry.path.partition(":")[0]):
+            return entry
+    return None
+
+
+def owned(entry: ScheduleComponent | None) -> str:
+    """The library's name of the class behind an entry: CosineAnnealingLR for cosine. Empty without an entry."""
+    return entry.path.partition(":")[2] if entry is not None else ""
+
+
+def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedule") -> list[str]:
+    """What would keep the schedule `name` from being built with `params`, one line each."""
+    try:
+        found = resolve(name, SCHEDULES, "schedule")
+    except ZooError as e:
+        return [f"{label}.name: {e}"]
+    kind = kind_of(found)
+    if kind == "neither":
+        return [f"{label}.name: {name!r} is a {type(found).__name__}, not a class or a function"]
+    if kind == "function":
+        return function_problems(found, params, label)
+    entry = entry_of(name, found)
+    library = owned(entry)
+    first = list(inspect.signature(found).parameters)[:1]
+    always = {*_ALWAYS, *(first if library not in LISTS else ()), *(("mode",) if library in PLATEAUS else ())}
+    fillable = {*_UNLESS_GIVEN.get(library, ())}
+    if entry is not None and entry.length is not None:
+        # The lengths of the short names are counted in updates, which no one knows by heart.
+        (always if name in SCHEDULES and name != library else fillable).add(entry.length)
+    if name == "onecycle":
+        always.add("max_lr")
+    given = always | (fillable - set(params))
+    settings = {**(entry.defaults if entry is not None else {}), **params}
+    problems = check_params(found, settings, given=given, label=f"{label}.params")
+    if library in LISTS and "schedulers" in params:
+        problems += _of_list(library, params["schedulers"], f"{label}.params.schedulers")
+    if library in LAMBDAS and LAMBDAS[library] in params:
+        problems += _of_paths(params[LAMBDAS[library]], f"{label}.params.{LAMBDAS[library]}")
+    return problems
+
+
+def _of_list(library: str, schedulers: Any, label: str) -> list[str]:
+    """Problems of the schedules in a list, which are classes of torch by their own names or import paths."""
+    if not isinstance(schedulers, list) or not schedulers:
+        return [f"{label} is a list of schedules, such as [{{name: LinearLR}}, {{name: StepLR, params: …}}]"]
+    problems = []
+    for i, item in enumerate(schedulers):
+        here = f"{label}[{i}]"
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item.keys() <= {"name", "params"}:
+            problems.append(f"{here}: {item!r} is not of the form {{name: StepLR, params: {{step_size: 3}}}}")
+            continue
+        name, params = item["name"], item.get("params") or {}
+        entry = SCHEDULES.get(name)
+        if entry is not None and (name != owned(entry) or not entry.path.startswith("torch.")):
+            problems.append(f"{here}.name: {name!r} cannot stand in a list, torch's own can, such as CosineAnnealingLR")
+        elif name in PLATEAUS:
+            problems.append(f"{here}.name: {library} steps its schedules without a metric, which {name!r} needs")
+        else:
+            problems += schedule_problems(name, params, here)
+    return problems
+
+
+def _of_paths(paths: Any, label: str) -> list[str]:
+    problems = []
+    for path in paths if isinstance(paths, list) else [paths]:
+        try:
+            if not isinstance(path, str):
+                problems.append(f"{label}: {path!r} is not the import path of a function, module:function")
+            elif not callable(import_object(path, "function")):
+                problems.append(f"{label}: {path!r} is not a function")
+        except ZooError as e:
+            problems.append(f"{label}: {e}")
+    return problems

@@ -1,0 +1,132 @@
+"""What moves the rates: a scheduler of torch, one of timm, or a function of the user's, under one interface."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from zoo.optim.custom_schedules import adjust, checked_factor
+from zoo.optim.state_dict import restore, to_json
+
+__all__ = ["AdjustStepper", "FactorStepper", "Per", "Stepper", "TimmStepper", "TorchStepper"]
+
+Per = Literal["update", "epoch"]
+
+
+class Stepper(Protocol):
+    """Sets the groups' rates; it finds in them what it set last."""
+
+    per: Per
+
+    def step(self, count: int, metric: float | None) -> None:
+        """`count` steps are done. metric: the monitored value of the epoch, None between epochs."""
+
+    def state(self) -> Any:
+        """JSON-able. Raises TypeError if there is something that JSON cannot hold."""
+
+    def load(self, state: Any, count: int) -> None:
+        """Be as the stepper was that gave `state` after `count` steps."""
+
+
+class TorchStepper:
+    """A torch.optim.lr_scheduler, or a class of the user's with the same methods."""
+
+    def __init__(self, scheduler: Any, per: Per) -> None:
+        self.scheduler = scheduler
+        self.per = per
+
+    def step(self, count: int, metric: float | None) -> None:
+        with warnings.catch_warnings():
+            if count == 1:
+                # A loss scaler leaves out its first steps (fp16), which torch takes for the wrong order of calls.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                self.scheduler.step(0.0 if metric is None else metric)
+            else:
+                self.scheduler.step()
+
+    def state(self) -> Any:
+        return to_json(self.scheduler.state_dict(), type(self.scheduler).__name__)
+
+    def load(self, state: Any, count: int) -> None:
+        self.scheduler.load_state_dict(restore(state))
+
+
+class TimmStepper:
+    """A timm.scheduler: it is told the number of the epoch or update, and has no state but for plateau's."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.per: Per = "epoch" if scheduler.t_in_epochs else "update"
+        self._plateau = getattr(scheduler, "lr_scheduler", None)
+
+    def step(self, count: int, metric: float | None) -> None:
+        if self.per == "epoch":
+            self.scheduler.step(count, metric)
+        else:
+            self.scheduler.step_update(count, metric)
+
+    def state(self) -> Any:
+        if self._plateau is None:
+            return None
+        # timm's own state_dict leaves out the epochs without improvement and the rate below the noise
+        state = {"plateau": self._plateau.state_dict(), "restore_lr": self.scheduler.restore_lr}
+        return to_json(state, type(self.scheduler).__name__)
+
+    def load(self, state: Any, count: int) -> None:
+        if self._plateau is not None:
+            found = restore(state)
+            self._plateau.load_state_dict(found["plateau"])
+            self.scheduler.restore_lr = found["restore_lr"]
+
+
+class FactorStepper:
+    """The user's `lr(epoch) → factor`. It is asked for all epochs at once, so that a mistake shows before the first."""
+
+    per: Per = "epoch"
+
+    def __init__(
+        self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str, epochs: int
+    ) -> None:
+        self._optimizer = optimizer
+        self._base: Sequence[float] = [g["lr"] for g in optimizer.param_groups]
+        self._factors = [checked_factor(function, epoch, params, name) for epoch in range(epochs)]
+        self.step(0, None)
+
+    def step(self, count: int, metric: float | None) -> None:
+        for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
+            group.setdefault("initial_lr", base)
+            group["lr"] = base * self._factors[count]
+
+    def state(self) -> Any:
+        return None
+
+    def load(self, state: Any, count: int) -> None:
+        pass
+
+
+class AdjustStepper:
+    """The user's `adjust_learning_rate(optimizer, epoch)`, called before each epoch."""
+
+    per: Per = "epoch"
+
+    def __init__(
+        self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str
+    ) -> None:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self._optimizer, self._function, self._params, self._name = optimizer, function, params, name
+        self.step(0, None)
+
+    def step(self, count: int, metric: float | None) -> None:
+        adjust(self._function, self._optimizer, count, self._params, self._name)
+
+    def state(self) -> Any:
+        return None
+
+    def load(self, state: Any, count: int) -> None:
+        pass

@@ -1,0 +1,83 @@
+"""Nearest neighbours by cosine, every image left out once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zoo.strategy.scores.ridge import LeaveOneOut
+from zoo.strategy.scores.svd import Scaling
+from zoo.strategy.scores.targets import Floats, Indices, Truth
+
+__all__ = ["NEIGHBOURS", "knn_loo"]
+
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+
+# exp(cosine / 0.07) is a neighbour's vote: Wu et al. 2018 (1805.01978), section 3.4, and DINO's eval_knn.py.
+_TEMPERATURE = 0.07
+
+# Cosines that are held at a time: 64 MB.
+_CHUNK = 16_000_000
+
+
+def knn_loo(
+    features: NDArray[np.generic],
+    truth: Truth,
+    neighbours: tuple[int, ...] = NEIGHBOURS,
+    *,
+    scaling: Scaling | None = None,
+) -> LeaveOneOut:
+    """Predictions of each image (its own left out) by its k nearest; the k of the best score, of equals that of the
+    least squared error.
+
+    features (N, D): standardised by column, constant ones dropped; `scaling` if it is known. A neighbour votes with
+    exp(cosine / 0.07) times its weight, so a balanced truth gives every class the same say. Cosines are in float32.
+    To tell classes apart, the votes for an image's own class count n / (n − 1) times, n its images, so that leaving it
+    out takes nothing from the share of its class (see `ridge_loo`: the same correction, and as near to fresh images).
+    Numbers of neighbours beyond N − 1 are left out. Raises DataError if a feature is not finite.
+    """
+    rows = (scaling or Scaling.of(features)).apply(features)
+    n, d = rows.shape
+    # Without any feature all images are equally near: only all of them together are an answer.
+    tried = tuple(k for k in neighbours if d and k < n) or ((1,) if d else (n - 1,))
+    nearest, cosines = _nearest(rows, tried[-1])
+    votes = np.exp((cosines - cosines[:, :1]) / _TEMPERATURE) * truth.weights[nearest]
+
+    total, cast = np.zeros_like(truth.matrix), np.zeros((n, 1))
+    best = total
+    score_weights = truth.score_weights / truth.score_weights.sum()
+    restored = np.ones_like(total)
+    if truth.task == "single-label":
+        own = np.bincount(truth.labels)[truth.labels]
+        restored += truth.matrix / np.maximum(own - 1, 1)[:, None]
+    found = []
+    for j in range(tried[-1]):
+        total += votes[:, j, None] * truth.matrix[nearest[:, j]]
+        cast += votes[:, j, None]
+        if j + 1 in tried:
+            predictions = total / cast
+            loss = float(score_weights @ ((truth.matrix - predictions) ** 2).sum(1))
+            found.append((truth.judge(predictions * restored).score, -loss, j + 1))
+            if found[-1] >= max(found):
+                best = predictions
+    chosen = max(found)
+    losses = tuple(-loss for _, loss, _ in found)
+    return LeaveOneOut(best, truth.judge(best * restored), chosen[2], tried, losses)
+
+
+def _nearest(rows: Floats, k: int) -> tuple[Indices, Floats]:
+    """(indices, cosines) (N, k) of the nearest other rows, nearest first."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = torch.from_numpy((rows / np.where(lengths > 0, lengths, 1)).astype(np.float32))
+    n = len(unit)
+    indices, cosines = np.empty((n, k), np.int64), np.empty((n, k))
+    step = max(_CHUNK // n, 1)
+    for start in range(0, n, step):
+        near = unit[start : start + step] @ unit.T
+        own = torch.arange(len(near))
+        near[own, own + start] = -torch.inf
+        top = near.topk(k, dim=1)
+        indices[start : start + step] = top.indices.numpy()
+        cosines[start : start + step] = top.values.numpy()
+    return indices, cosines

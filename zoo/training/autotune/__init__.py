@@ -1,0 +1,1 @@
+"""Settings that are measured on this machine: precision, workers, batch size, step times."""

@@ -1,0 +1,288 @@
+"""The frozen beginning of a network, taken off: what it gives is computed once, and the rest is trained on that.
+
+Nothing is rewritten or traced into a graph. The network's own forward pass runs; while kept features stand in for the
+prefix, its modules return zeros of the right shape at once, and the features enter where the prefix ends: as the output
+of its last module, or as the input of the first layer that learns (a classifier behind pooling keeps much less so).
+What lies between the modules (an addition of position embeddings) runs on those zeros, which costs next to nothing.
+
+Whether that is the same function is not argued but tried: `find_prefix` compares outputs and gradients with those of
+the whole network and takes no prefix where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from zoo.training.module_state import evaluating
+
+__all__ = ["Prefix", "find_prefix"]
+
+# What a forward pass may raise on zeros that it looks into.
+_MISFITS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+
+
+class _Reached(Exception):
+    """No error: the features at the end of the prefix, where the forward pass has done what it was wanted for."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """In place of a tensor with a row an image: the shape of a row."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The frozen modules that a network's forward pass begins with.
+
+    gives: path of each → what it returns, with `_Rows` in place of tensors. end: path of the module whose output the
+    features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W). last:
+    whether what that module gives for them is the network's output, so that it is called by itself.
+    """
+
+    module: nn.Module
+    gives: dict[str, Any]
+    end: str
+    before: bool
+    shape: tuple[int, ...]
+    image: tuple[int, int, int]
+    last: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """Kept for an image."""
+        return int(torch.Size(self.shape).numel())
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """JSON-able, or None if a module gives more than one tensor with a row an image."""
+        if not all(isinstance(given, _Rows) for given in self.gives.values()):
+            return None
+        gives = [[path, list(given.shape)] for path, given in self.gives.items()]
+        return {
+            "gives": gives, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image,
+            "last": self.last,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> Prefix:
+        """What `to_dict` said of a network of the same structure. Raises KeyError, TypeError or ValueError."""
+        gives = {path: _Rows(tuple(shape)) for path, shape in values["gives"]}
+        channels, height, width = values["image"]
+        shape, image = tuple(values["shape"]), (channels, height, width)
+        return cls(module, gives, values["end"], values["before"], shape, image, bool(values["last"]))
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What the prefix gives for normalised images (n, C, H, W): (n, *shape), under the caller's autocast.
+
+        The forward pass ends there. Modes are the caller's affair: evaluation, for what is frozen.
+        """
+        end = self.module.get_submodule(self.end)
+
+        def stop_before(_: nn.Module, args: tuple[Any, ...]) -> None:
+            raise _Reached(args[0])
+
+        def stop_behind(_: nn.Module, __: Any, output: Any) -> None:
+            raise _Reached(_only_rows(output, len(images)))
+
+        hook = end.register_forward_pre_hook(stop_before) if self.before else end.register_forward_hook(stop_behind)
+        try:
+            self.module(images)
+        except _Reached as reached:
+            return reached.value
+        finally:
+            hook.remove()
+        raise RuntimeError(f"the forward pass no longer calls {self.end}")
+
+    def rest(
+        self, features: Tensor, module: nn.Module | None = None, *, through: Callable[[Tensor], Any] | None = None
+    ) -> Any:
+        """The network's output for features (n, *shape), with gradients for what learns behind the prefix.
+
+        module: a copy of the network (a moving average), if not the network itself; in the mode that the caller chose.
+        through: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
+        """
+        module = module or self.module
+        if self.last and through is None:
+            return module.get_submodule(self.end)(features)
+        with self._standing_in(module, features):
+            return (through or module)(features.new_zeros(()).expand(len(features), *self.image))
+
+    @contextmanager
+    def _standing_in(self, module: nn.Module, features: Tensor) -> Iterator[None]:
+        zero = features.new_zeros(())
+        replaced = []
+        try:
+            for path, given in self.gives.items():
+                part = module.get_submodule(path)
+                kept = features if path == self.end else None
+                # On the instance: looked up before the class's own forward.
+                object.__setattr__(part, "forward", _Returns(_filled(given, kept, zero, len(features))))
+                replaced.append(part)
+            if self.before:
+                part = module.get_submodule(self.end)
+                own = part.forward
+                object.__setattr__(part, "forward", lambda *_, **__: own(features))
+                replaced.append(part)
+            yield
+        finally:
+            for part in replaced:
+                object.__delattr__(part, "forward")
+
+
+def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor) -> Prefix | None:
+    """The beginning of `module` that is frozen as a whole, up to the first thing that learns, if it can be taken off.
+
+    module: in the training mode of its plan, frozen parts in evaluation mode. frozen_modules: paths of the largest
+    modules in which nothing learns. images: normalised (n, C, H, W), three or more, to try it with.
+
+    None if nothing frozen comes first, if what learns needs more of the prefix than one tensor of a row an image
+    (connections that skip the boundary), or if dropout falls inside the prefix. Of two places to part, the one with
+    fewer numbers. Modes, buffers and the random state come out as they went in; gradients are not touched.
+    """
+    gives, entry, alone = _trace(module, frozen_modules, images)
+    if not gives:
+        return None
+    image = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    last = next(reversed(gives))
+    rows = [leaf for leaf in pytree.tree_leaves(gives[last]) if isinstance(leaf, _Rows)]
+    places = [Prefix(module, gives, last, before=False, shape=rows[0].shape, image=image)] if len(rows) == 1 else []
+    if entry is not None:
+        # Where both are as many, a layer that takes a vector is the better place: it may be all that is left.
+        first = len(entry[1]) == 1
+        own = Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image, last=alone)
+        places.insert(0 if first else 1, own)
+    return next((p for p in sorted(places, key=lambda p: p.numbers) if _holds(p, images)), None)
+
+
+def _trace(
+    module: nn.Module, frozen: Sequence[str], images: Tensor
+) -> tuple[dict[str, Any], tuple[str, tuple[int, ...]] | None, bool]:
+    """What the frozen modules of the prefix give, by path in the order of their calls, the first layer behind them
+    that learns, with the shape of a row of its input (None if it takes anything but one tensor), and whether what that
+    layer gives is the network's output."""
+    made: list[tuple[str, Any]] = []
+    entries: list[tuple[str, Any, Any]] = []
+    given: dict[str, Any] = {}
+    hooks = [
+        module.get_submodule(path).register_forward_hook(lambda _, __, output, path=path: made.append((path, output)))
+        for path in frozen
+    ]
+    for path, part in module.named_modules():
+        if next(part.children(), None) is None and any(p.requires_grad for p in part.parameters(recurse=False)):
+            hooks.append(
+                part.register_forward_pre_hook(
+                    lambda _, args, named, path=path: entries.append((path, args, named)), with_kwargs=True
+                )
+            )
+            hooks.append(part.register_forward_hook(lambda _, __, output, path=path: given.update({path: output})))
+    try:
+        with evaluating(module), torch.enable_grad():
+            outcome = module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    gives: dict[str, Any] = {}
+    for path, output in made:
+        tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+        if any(t.requires_grad for t in tensors):
+            break  # what is frozen from here on stands behind something that learns
+        if not any(_has_rows(t, len(images)) for t in tensors):
+            continue  # a table of positions: it runs as always
+        if path in gives:
+            return {}, None, False  # called twice: one answer does not serve both
+        gives[path] = pytree.tree_map_only(
+            Tensor, lambda t: _Rows(tuple(t.shape[1:])) if _has_rows(t, len(images)) else t.detach(), output
+        )
+    if not entries:
+        return gives, None, False
+    return gives, _entry(*entries[0], len(images)), len(entries) == 1 and given[entries[0][0]] is outcome
+
+
+def _entry(path: str, args: tuple[Any, ...], named: Any, images: int) -> tuple[str, tuple[int, ...]] | None:
+    if len(args) != 1 or named or not isinstance(args[0], Tensor):
+        return None
+    taken = args[0]
+    return (path, tuple(taken.shape[1:])) if _has_rows(taken, images) and not taken.requires_grad else None
+
+
+class _Returns:
+    """A forward pass that returns the same whatever it is given."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self._value
+
+
+def _filled(given: Any, kept: Tensor | None, zero: Tensor, images: int) -> Any:
+    """`given` with `kept` where its rows belong; without it zeros, which take no memory."""
+
+    def fill(rows: _Rows) -> Tensor:
+        return zero.expand(images, *rows.shape) if kept is None else kept
+
+    return pytree.tree_map_only(_Rows, fill, given)
+
+
+def _has_rows(tensor: Tensor, images: int) -> bool:
+    return tensor.ndim > 1 and len(tensor) == images
+
+
+def _only_rows(output: Any, images: int) -> Tensor:
+    found: Tensor = next(
+        leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and _has_rows(leaf, images)
+    )
+    return found
+
+
+def _holds(prefix: Prefix, images: Tensor) -> bool:
+    """Whether the parted network is the whole one: the same outputs and gradients to the last bits of float32, and
+    nothing random in what is kept."""
+    module = prefix.module
+    learning = [p for p in module.parameters() if p.requires_grad]
+    buffers = [(b, b.clone()) for b in module.buffers()]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            in_training = prefix.features(images)
+        with evaluating(module), torch.enable_grad():
+            kept = prefix.features(images)
+            if not torch.equal(kept, in_training):
+                return False
+            whole, parted = module(images), prefix.rest(kept)
+            if not isinstance(whole, Tensor) or not isinstance(parted, Tensor) or not _close(parted, whole):
+                return False
+            first, second = _gradients(whole, learning), _gradients(parted, learning)
+    except _MISFITS:
+        return False  # the forward pass looks at something that zeros have not
+    finally:
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+    return all(_close(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _gradients(output: Tensor, learning: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(output.float().square().sum(), learning, allow_unused=True)
+
+
+def _close(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.shape != other.shape:
+        return False
+    scale = float(other.detach().abs().max()) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5 * scale + 1e-12)

@@ -1,0 +1,126 @@
+"""Features of a frozen prefix in place of images: computed once for each image, then trained on like batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zoo.training.feature_extractor import Prefix
+from zoo.training.features.store import FeatureStore, Kept
+from zoo.training.inference import Normalize
+from zoo.training.microbatch import AtOnce
+
+__all__ = ["FeatureBatches", "Keeping", "Order", "compute", "seconds_an_image"]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """A run that trains on kept features. views: of each training image; row_bytes: of one image's features."""
+
+    prefix: Prefix
+    views: int
+    dtype: torch.dtype
+    channels_last: bool
+    row_bytes: int
+
+    @property
+    def seen(self) -> int:
+        """Rows of a training image: a head that is solved sees it as it is, beside several random views."""
+        return self.views + (self.views > 1)
+
+
+class Order(Protocol):
+    """Which images an epoch's batches hold: what a loader of them knows."""
+
+    def __len__(self) -> int: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def places(self) -> Iterator[list[int]]: ...
+
+
+class FeatureBatches:
+    """(features (n, …), targets) in the order in which `order`, the loader of the images, would give these.
+
+    views: the kept rows of all images, in the order of the source, one for each view; epoch e trains on view e modulo
+    their number. channels_last: the memory format in which the network computed them.
+    """
+
+    problems = ()
+
+    def __init__(self, order: Order, views: Sequence[Kept], targets: Tensor, *, channels_last: bool) -> None:
+        self._order, self._views, self._targets = order, views, targets
+        self._channels_last = channels_last
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._order.set_epoch(epoch)
+
+    def all(self) -> tuple[list[Tensor], Tensor]:
+        """(features (N, …) of each view, targets), in the order of the source."""
+        return [kept[range(len(kept))] for kept in self._views], self._targets
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        kept = self._views[self._epoch % len(self._views)]
+        for places in self._order.places():
+            features = kept[places]
+            if self._channels_last:
+                features = features.contiguous(memory_format=torch.channels_last)
+            yield features, self._targets[torch.tensor(places)]
+
+
+def compute(
+    prefix: Prefix,
+    store: FeatureStore,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    keys: Sequence[bytes],
+    normalize: Normalize,
+    *,
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+    on_batch: Callable[[int], None] | None = None,
+) -> None:
+    """Put the features of every image of `batches` into `store`, under `keys` in their order.
+
+    The module is in evaluation mode as far as the prefix goes. on_batch is told how many images are done. A batch that
+    memory refuses is halved, and those behind it as well. Raises OSError if the disk refuses, what the batches raise,
+    and ValueError if there are more or fewer images than keys.
+    """
+    at_once = AtOnce()
+    done = 0
+    for images, _ in batches:
+
+        def pass_through(part: slice, images: Tensor = images) -> Tensor:
+            with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+                return prefix.features(normalize(images[part].to(device, non_blocking=True)))
+
+        for features in at_once.each(len(images), pass_through):
+            store.add(keys[done : done + len(features)], features)
+            done += len(features)
+        if on_batch is not None:
+            on_batch(done)
+    if done != len(keys):
+        raise ValueError(f"{done} images for {len(keys)} keys")
+    store.flush()
+
+
+def seconds_an_image(prefix: Prefix, images: Tensor, amp_dtype: torch.dtype | None) -> tuple[float, Tensor]:
+    """What the prefix takes for an image, the best of three passes over normalised `images` (n, C, H, W), and its
+    features of them."""
+    best = float("inf")
+    features = torch.empty(0)
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.autocast(images.device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+            features = prefix.features(images)
+        if images.device.type == "cuda":
+            torch.cuda.synchronize(images.device)
+        best = min(best, (time.perf_counter() - start) / len(images))
+    return best, features

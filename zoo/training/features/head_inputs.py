@@ -1,0 +1,90 @@
+"""What a model gives its classifier, image by image, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.training.microbatch import AtOnce
+
+__all__ = ["head_features"]
+
+_Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@torch.no_grad()
+def head_features(
+    layer: nn.Module,
+    forward: Callable[[Tensor], Any],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    images: int,
+    memory: int,
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """The head's inputs (n, …) for the first n images, as they come, and their targets.
+
+    layer: the head, a part of the model. forward(batch) gives the model's output for a batch of `batches`, on `device`
+    under autocast to `amp_dtype`. n is at most `images`, and as many as fit in `memory` bytes.
+
+    None if the inputs are not all that the output depends on: the head is not called exactly once with one tensor of
+    a row an image, or it does not give the model's own output for the first batch. A batch that memory refuses is
+    halved, and those behind it as well.
+    """
+    calls: _Calls = []
+    kept: Tensor | None = None
+    targets: list[Tensor] = []
+    filled = 0
+    at_once = AtOnce()
+
+    def pass_through(images: Tensor, part: slice) -> tuple[Any, Tensor | None]:
+        calls.clear()
+        output = forward(images[part])
+        return output, _single(calls, part.stop - part.start)
+
+    # Through a hook: models differ in what leads to the head, and all of them call it.
+    hook = layer.register_forward_pre_hook(lambda _, args, named: calls.append((args, named)), with_kwargs=True)
+    try:
+        for batch, target in batches:
+            passed = at_once.each(len(batch), partial(pass_through, batch))
+            found = [inputs for _, inputs in passed if inputs is not None]
+            if len(found) < len(passed):
+                return None
+            inputs = found[0] if len(found) == 1 else torch.cat(found)
+            if kept is None:
+                with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
+                    again = layer(found[0])
+                if not _same(again, passed[0][0], 1e-5 if amp_dtype is None else 1e-2):
+                    return None
+                room = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
+                # As large as it may become: on the CPU, memory that is not written to costs nothing.
+                kept = inputs.new_empty(min(room, images), *inputs.shape[1:])
+            part = inputs[: len(kept) - filled]
+            kept[filled : filled + len(part)] = part
+            targets.append(target[: len(part)])
+            filled += len(part)
+            if filled == len(kept):
+                break
+    finally:
+        hook.remove()
+    return None if kept is None else (kept[:filled], torch.cat(targets))
+
+
+def _single(calls: _Calls, images: int) -> Tensor | None:
+    if len(calls) != 1:
+        return None
+    args, named = calls[0]
+    if named or len(args) != 1 or not isinstance(args[0], Tensor) or len(args[0]) != images:
+        return None
+    return args[0]
+
+
+def _same(again: Any, output: Any, tolerance: float) -> bool:
+    if not isinstance(output, Tensor) or not isinstance(again, Tensor) or again.shape != output.shape:
+        return False
+    return torch.allclose(again.float(), output.float(), rtol=tolerance, atol=tolerance)

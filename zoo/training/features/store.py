@@ -1,0 +1,181 @@
+"""Features of images on the disk, found again by the image's contents: what one run has computed, the next one reads.
+
+A store is a folder for everything that features depend on but the image: weights up to the boundary, the boundary,
+preprocessing, number format. In it lie shards, safetensors files of `keys` (n, 16) uint8 and `rows` (n, …), never
+changed once written and named after the digest of their bytes, so that a damaged one is known by its name; it is
+deleted and its rows are computed again. Runs may write at the same time: each adds shards of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from zoo.atomic_io import replace_file
+from zoo.cache import INFO
+from zoo.console import note
+
+__all__ = ["KEY_BYTES", "FeatureStore", "Kept", "image_key", "store_key"]
+
+KEY_BYTES = 16
+# Bytes of rows in a shard: large enough to read at the disk's speed, small enough to be held once while it is written.
+_SHARD = 64 << 20
+
+Keys = NDArray[np.uint8]
+
+
+def image_key(contents: bytes, variant: str = "") -> bytes:
+    """What an image's rows are found by: its file's contents, and which random view of it they are of."""
+    key = hashlib.blake2b(variant.encode(), digest_size=KEY_BYTES).digest() if variant else b""
+    return hashlib.blake2b(contents, digest_size=KEY_BYTES, key=key).digest()
+
+
+def store_key(parts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """20 hex digits of `parts` (JSON-able) and of `tensors`, by name: another weight anywhere is another store."""
+    digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=10)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows of a store, some in each shard: `shards[i]` (n_i, …) and, for each row asked for, where it lies."""
+
+    shards: tuple[Tensor, ...]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, wanted: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """(len(wanted), …): the rows at these places."""
+        places = np.asarray(wanted, np.int64)
+        shard, row = self.shard[places], self.row[places]
+        used = np.unique(shard)
+        if len(used) == 1:
+            return self.shards[int(used[0])][torch.from_numpy(row)]
+        first = self.shards[int(used[0])]
+        out = first.new_empty(len(places), *first.shape[1:])
+        for number in used:
+            here = np.flatnonzero(shard == number)
+            out[torch.from_numpy(here)] = self.shards[int(number)][torch.from_numpy(row[here])]
+        return out
+
+
+class FeatureStore:
+    """The store in `folder`; it is made when the first rows are added.
+
+    info: what it holds, for people (`zoo cache list`), JSON-able. shape: of a row.
+    """
+
+    def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype, info: dict[str, Any]) -> None:
+        self.folder = folder
+        self.shape, self.dtype, self.info = tuple(shape), dtype, info
+        self._names: list[str] = []
+        self._shards: list[Tensor] = []
+        self._places: dict[bytes, tuple[int, int]] = {}
+        self._new: list[tuple[bytes, Tensor]] = []
+        self._new_bytes = 0
+        self.refresh()
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def refresh(self) -> None:
+        """Take in the shards that lie in the folder now. Damaged and foreign ones are deleted."""
+        try:
+            found = sorted(p for p in self.folder.iterdir() if p.suffix == ".safetensors")
+        except OSError:
+            return
+        for path in found:
+            if path.stem not in self._names and not self._read(path):
+                note(f"{path} is damaged: deleted, and computed again")
+                path.unlink(missing_ok=True)
+        if found:
+            os.utime(self.folder)  # last used: now
+
+    def _read(self, path: Path) -> bool:
+        try:
+            if _digest(path) != path.stem:
+                return False
+            with safe_open(path, framework="pt") as file:
+                keys, rows = file.get_tensor("keys"), file.get_tensor("rows")
+        except (OSError, SafetensorError):
+            return False
+        if keys.shape != (len(rows), KEY_BYTES) or tuple(rows.shape[1:]) != self.shape or rows.dtype != self.dtype:
+            return False
+        for row, key in enumerate(keys.numpy()):
+            self._places.setdefault(key.tobytes(), (len(self._shards), row))
+        self._names.append(path.stem)
+        self._shards.append(rows)
+        return True
+
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """The places in `keys` of which nothing is known; of equal keys the first."""
+        asked: set[bytes] = set()
+        places = []
+        for i, key in enumerate(keys):
+            if key not in self._places and key not in asked:
+                asked.add(key)
+                places.append(i)
+        return places
+
+    def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
+        """Keep `rows` (n, …) under `keys`; on the disk when a shard is full, and at `flush`. Raises OSError."""
+        own = rows.detach().cpu().to(self.dtype)
+        self._new += zip(keys, own, strict=True)
+        self._new_bytes += own.numel() * own.element_size()
+        if self._new_bytes >= _SHARD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been added. Raises OSError if the disk refuses."""
+        if not self._new:
+            return
+        keys = np.frombuffer(b"".join(key for key, _ in self._new), np.uint8).reshape(-1, KEY_BYTES)
+        data = save({"keys": torch.from_numpy(keys.copy()), "rows": torch.stack([row for _, row in self._new])})
+        self._new, self._new_bytes = [], 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / INFO).exists():
+            text = json.dumps({**self.info, "shape": list(self.shape), "dtype": str(self.dtype)}, indent=2) + "\n"
+            _write(self.folder / INFO, text.encode())
+        path = self.folder / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.safetensors"
+        _write(path, data)
+        self._read(path)
+
+    def rows(self, keys: Sequence[bytes]) -> Kept:
+        """The rows of `keys`, all of them known. Raises KeyError."""
+        places = np.array([self._places[key] for key in keys], np.int64).reshape(-1, 2)
+        return Kept(tuple(self._shards), places[:, 0], places[:, 1])
+
+
+def _write(path: Path, data: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    replace_file(path, write)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

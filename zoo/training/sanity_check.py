@@ -1,0 +1,77 @@
+"""One step on a few images before anything is written: what would fail in the first minute fails here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ModelError, UsageError
+from zoo.losses.check import check_value, loss_name
+from zoo.training.inference import Normalize
+from zoo.training.microbatch import out_of_memory
+from zoo.training.module_state import unchanged
+from zoo.training.trainer import total_loss
+
+__all__ = ["some_without_gradient", "try_step"]
+
+T = TypeVar("T")
+
+
+def some_without_gradient(module: nn.Module, step: Callable[[Tensor], Tensor], images: Tensor) -> bool:
+    """Whether parameters that learn get no gradient from `step(images)`; to be called inside `unchanged`."""
+    step(images).backward()  # type: ignore[no-untyped-call]
+    return any(p.requires_grad and p.grad is None for p in module.parameters())
+
+
+def try_step(
+    module: nn.Module,
+    normalize: Normalize,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    auxiliary: float = 0.0,
+    then: Callable[[Callable[[Tensor], Tensor]], T],
+) -> T:
+    """Forward and loss of `images` (n, C, H, W) uint8 with `targets` (n,), on the module's device; then `then(step)`.
+
+    auxiliary: weight of the losses of auxiliary heads.
+
+    `step(images) → scalar loss` is the same computation, for whoever wants to time it; for more images than targets
+    these begin again. The module is left unchanged.
+
+    Raises ModelError if the model cannot take images of this size, UsageError if the loss fails or gives no scalar,
+    TrainingError if the very first loss is not finite. An allocator's error passes as it is.
+    """
+    with unchanged(module):
+        try:
+            output = module(normalize(images))
+        except (RuntimeError, ValueError, AssertionError, IndexError) as e:
+            if out_of_memory(e):
+                raise
+            size = "x".join(map(str, images.shape[1:]))
+            raise ModelError(
+                f"the model cannot take {size} images: {str(e).strip().splitlines()[0]}",
+                "choose another --img-size (the model's own is shown by `zoo inspect`) or a smaller --batch-size",
+            ) from e
+        logits = output[0] if isinstance(output, tuple) else output
+        name = loss_name(loss)
+        try:
+            _, first = total_loss(output, targets, loss, auxiliary)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
+            if out_of_memory(e):
+                raise
+            raise UsageError(
+                f"the loss {name} failed on logits {tuple(logits.shape)} and targets {tuple(targets.shape)}: {e}",
+                "a loss takes (output, target) and returns a scalar tensor",
+            ) from e
+        check_value(first, loss, logits, finite=True)
+
+        def step(some: Tensor) -> Tensor:
+            again = torch.arange(len(some), device=targets.device) % len(targets)
+            return total_loss(module(normalize(some)), targets[again], loss, auxiliary)[1]
+
+        return then(step)

@@ -1,0 +1,58 @@
+"""`--recipe auto` and `--freeze auto`: the options of a run, with what its data say in the place of `auto`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.recipe import build, load_values
+from zoo.workflows.finetune.options import AUTO, Options
+from zoo.workflows.recommend.measure import measure_models
+
+__all__ = ["resolve_auto"]
+
+# What a freezing plan brings along of a decision: where learning starts from, what adapts in place of weights, and what
+# is true of the images however they are learned from.
+_WITH_PLAN = ("transfer.", "augment.flips")
+# Options that say nothing of the data or of what the network sees of them.
+_OF_DATA = (
+    "task", "data", "val", "image_column", "label_column", "label_separator", "split_column", "group_column", "folds",
+    "fold", "split", "norm", "fit", "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
+)  # fmt: skip
+
+
+def resolve_auto(model: str | None, options: Options, *, progress: bool) -> tuple[str, Options]:
+    """The model and the options of `finetune`, with a recipe or a plan in the place of `auto`.
+
+    recipe auto: the decision's, whole; without a model the best of the usual ones is taken. freeze auto: of the
+    decision the plan and the start; the rest stays as it is. What the user set himself stays.
+
+    Raises what `measure_models` raises, and UsageError if a plan is asked for without a model.
+    """
+    whole = options.get("recipe") == AUTO
+    if model is None and not whole:
+        raise UsageError("freeze auto without a model", "name one, or take --recipe auto, which chooses one")
+    some: dict[str, Any] = {key: options[key] for key in _OF_DATA if options.get(key) is not None}  # type: ignore[literal-required]
+    found = measure_models([model] if model else (), progress=progress, **some)
+    decision = found.decisions[0]
+    if progress:
+        from zoo.console import note
+
+        for text in found.sentences():
+            note(text)
+        note(f"rule: {decision.rule}")
+    settings = dict(options.get("settings") or {})
+    changed = Options(**options)
+    if whole:
+        changed["recipe"] = decision.recipe
+        brought = decision.changes
+    else:
+        taken = build(load_values(decision.recipe), decision.changes, where=decision.recipe)
+        settings.pop("freeze", None)
+        changed["freeze"] = taken.freeze
+        brought = {key: value for key, value in decision.changes.items() if key.startswith(_WITH_PLAN)}
+    if changed.get("freeze") == AUTO or settings.get("freeze") == AUTO:  # both were asked for: the recipe brings it
+        changed["freeze"] = None
+        settings.pop("freeze", None)
+    changed["settings"] = {**brought, **settings}
+    return found.best.name, changed

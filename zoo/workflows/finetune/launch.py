@@ -1,0 +1,131 @@
+"""`--processes N`: the same command N times on this host, as one training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from zoo import dist_env
+from zoo.errors import UsageError
+
+__all__ = ["is_launched", "launch"]
+
+# After one process has failed, the others get this long to say why themselves, and then to end.
+_GRACE = 5.0
+# After Ctrl-C the first process finishes its step and writes down how far it has come.
+_GRACE_TO_WRITE = 30.0
+
+
+def is_launched(number: int) -> bool:
+    """Whether this is one of `number` processes already. Raises UsageError for less than one, or another number."""
+    if number < 1:
+        raise UsageError(f"--processes {number}", "give 1 or more")
+    if dist_env.count() not in (1, number):
+        raise UsageError(
+            f"--processes {number}, but a launcher has started {dist_env.count()}", "leave --processes out"
+        )
+    return dist_env.count() == number
+
+
+def launch(arguments: Sequence[str], number: int) -> int:
+    """Run `zoo ARGUMENTS` in `number` processes that find each other, and wait: the exit code of the first that failed.
+
+    The first process has this one's stdout and stderr; of the others only the error is shown, if the first shows none.
+    When one fails the others are ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="zoo-processes-") as folder:
+        logs = [Path(folder, str(rank)) for rank in range(number)]
+        running = _start(arguments, number, logs)
+        code = _wait(running)
+        if code not in (0, 130):
+            _show_error(running, logs)
+    return code
+
+
+def _start(arguments: Sequence[str], number: int, logs: Sequence[Path]) -> list[subprocess.Popen[bytes]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(number),
+        "LOCAL_WORLD_SIZE": str(number),
+    }
+    if "OMP_NUM_THREADS" not in os.environ:
+        shared["OMP_NUM_THREADS"] = str(max(dist_env.cores() // number, 1))
+    running = []
+    for rank in range(number):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with logs[rank].open("wb") as log:
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "zoo", *arguments],
+                    env={**os.environ, **shared, **own},
+                    stdout=None if rank == 0 else subprocess.DEVNULL,
+                    stderr=None if rank == 0 else log,
+                )
+            )
+    return running
+
+
+def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Ctrl-C reaches all of them by itself, and twice would be once too often; SIGTERM is passed on."""
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        while True:
+            codes = [process.poll() for process in running]
+            failed = next((code for code in codes if code), None)
+            if failed is not None:
+                return _end(running, failed, _GRACE)
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        return _end(running, 130, _GRACE_TO_WRITE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(running: Sequence[subprocess.Popen[bytes]], code: int, grace: float) -> int:
+    """Wait `grace` seconds for the rest to end by themselves, then end them. The code that says most."""
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and any(process.poll() is None for process in running):
+        time.sleep(0.05)
+    for stop in (subprocess.Popen.terminate, subprocess.Popen.kill):
+        for process in running:
+            if process.poll() is None:
+                stop(process)
+        deadline = time.monotonic() + _GRACE
+        while time.monotonic() < deadline and any(process.poll() is None for process in running):
+            time.sleep(0.05)
+    first = running[0].returncode
+    return first if first and first > 0 else code if code > 0 else 1
+
+
+def _show_error(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> None:
+    """The error of the process that failed, if the first one has not said it itself."""
+    if running[0].returncode and running[0].returncode > 0:
+        return
+    for process, log in zip(running[1:], logs[1:], strict=True):
+        text = log.read_text(errors="replace")
+        if process.returncode and process.returncode > 0 and text.strip():
+            at = text.rfind("error: ")
+            sys.stderr.write(text[at:] if at >= 0 else text)
+            return
+    sys.stderr.write("error: a process was ended from outside\nhint: it may have run out of memory: a smaller batch\n")

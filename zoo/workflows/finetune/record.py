@@ -1,0 +1,271 @@
+"""What a fine-tuning writes about itself into its run, and says on stderr."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo import dist_env, reports
+from zoo.console import warn
+from zoo.data import BadFile, Data
+from zoo.data.check import Quick
+from zoo.data.split.file import split_text
+from zoo.errors import DataError, TrainingError
+from zoo.models import record
+from zoo.optim.param_groups import describe_groups
+from zoo.recipe import Recipe, dump
+from zoo.run import Run, SilentRun, now
+from zoo.strategy.freeze import FreezePlan
+from zoo.workflows.finetune.session import Prepared
+
+if TYPE_CHECKING:
+    from zoo.workflows.finetune.transfer import Outcome
+
+__all__ = [
+    "announce",
+    "begin",
+    "check_same_data",
+    "default_name",
+    "draw",
+    "finish",
+    "left_out",
+    "looked_at",
+    "resume",
+    "stop",
+]
+
+_PACKAGES = ("zoo", "torch", "torchvision", "timm", "numpy", "pillow", "imgaug", "accelerate", "safetensors")
+
+
+def default_name(recipe: Recipe, data: Data) -> str:
+    """MODEL-DATA, safe as a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", f"{recipe.model.name}-{Path(data.name).name}").strip("_")
+
+
+def announce(prepared: Prepared, say: Callable[[str], None]) -> None:
+    """What is about to happen: data, task, model, weights, groups with what learns, and how fast."""
+    recipe, data, model, plan = prepared.recipe, prepared.data, prepared.model, prepared.plan
+    say(
+        f"data: {data.name}, {len(data.train):,} training and {len(data.val):,} validation images, "
+        f"{len(data.classes):,} {prepared.task.outputs}"
+        + (f", {prepared.task.name}" if prepared.task.name != "single-label" else "")
+    )
+    for sentence in data.notes:
+        say(f"  {sentence}")
+    for bad in data.problems:
+        say(f"  left out {bad}")
+    say(f"model: {model.name} ({model.source}), weights: {model.weights.source}")
+    if model.weights.source != "none":
+        say(f"  {model.weights.summary()}")
+    if model.auxiliary is not None:
+        say(f"  auxiliary heads learn too, their losses weighted {model.auxiliary:g}")
+    learning = sum(g.learning for g in plan.groups)
+    total = sum(g.parameters for g in plan.groups)
+    say(f"freeze {plan.text}: {learning:,} of {total:,} parameters learn")
+    width = max(len(g.name) for g in plan.groups)
+    for line in _runs_of_groups(plan, width):
+        say(line)
+    for sentence in prepared.notes:
+        say(sentence)
+    if prepared.head_first:
+        say(
+            f"start: the head first, {recipe.transfer.head_epochs} passes over frozen features; "
+            "--set transfer.start=plain leaves that out"
+        )
+    if prepared.solves:
+        say(f"{recipe.loss.name}, augment {recipe.augment.name}")
+        return
+    say(
+        f"{recipe.train.epochs} epochs, batch {recipe.data.batch_size}{_together(recipe)}, {recipe.optimizer.name}, "
+        f"{recipe.schedule.name}, {recipe.loss.name}, augment {recipe.augment.name}"
+    )
+    for line in _rates(prepared):
+        say(line)
+
+
+def _together(recipe: Recipe) -> str:
+    if dist_env.count() == 1:
+        return ""
+    how = ", each a part of the model" if recipe.execution.parallel == "fsdp" else ""
+    return f" in each of {dist_env.count()} processes{how}"
+
+
+def looked_at(quick: Quick, say: Callable[[str], None]) -> None:
+    """What the quick look at the data found, and what it covered."""
+    for line in quick.lines():
+        warn(line)
+    say(quick.covered)
+    if quick.findings:
+        say("see `zoo check DATA` for the whole of it")
+
+
+def _rates(prepared: Prepared) -> list[str]:
+    """The optimizer's groups as a table."""
+    rows = [
+        ("group", "tensors", "parameters", "rate", "decay"),
+        *describe_groups(prepared.trainer.optimizer.param_groups),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        f"  {row[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+
+
+def _runs_of_groups(plan: FreezePlan, width: int) -> list[str]:
+    """A line for each group; a long run of stages with the same state is folded into one line."""
+    states = ["learns" if g.learning == g.parameters else "frozen" if not g.learning else "partly" for g in plan.groups]
+    lines, i = [], 0
+    while i < len(states):
+        j = i
+        while (
+            j + 1 < len(states) and states[j + 1] == states[i] and len(states) > 8 and plan.groups[j + 1].name != "head"
+        ):
+            j += 1
+        span = plan.groups[i : j + 1]
+        name = span[0].name if i == j else f"{span[0].name}-{span[-1].name}"
+        modules = _named([m for g in span for m in g.modules])
+        lines.append(f"  {name:<{width}}  {sum(g.parameters for g in span):>13,}  {states[i]:<6}  {modules}")
+        i = j + 1
+    return lines
+
+
+def _named(modules: Sequence[str]) -> str:
+    """All of a few module paths, the first and the last of many."""
+    return ", ".join(modules) if len(modules) <= 4 else f"{modules[0]} … {modules[-1]}"
+
+
+def begin(run: Run, prepared: Prepared) -> None:
+    """The files that exist before the first step."""
+    recipe, model, data = prepared.recipe, prepared.model, prepared.data
+    run.write_recipe(dump(recipe))
+    if data.divided:
+        run.write_split(split_text(data))
+    run.write_model(
+        {
+            "format": 1,
+            "model": record(model),
+            "task": data.task,
+            "classes": list(data.classes),
+            "preprocess": prepared.preprocess.to_dict(),
+            "data": {
+                "source": recipe.data.source,
+                "val": recipe.data.val,
+                "val_fraction": recipe.data.val_fraction,
+                "seed": recipe.train.seed,
+                "folds": recipe.data.folds,
+                "fold": recipe.data.fold,
+                "split": recipe.data.split,
+                "unreadable": recipe.data.unreadable,
+                "columns": {
+                    "image": recipe.data.image_column,
+                    "labels": list(recipe.data.label_column),
+                    "separator": recipe.data.label_separator,
+                    "split": recipe.data.split_column,
+                    "group": recipe.data.group_column,
+                },
+                "channels": recipe.model.in_chans,
+                "fingerprint": data.fingerprint(),
+                "train_images": len(data.train),
+                "val_images": len(data.val),
+                "rule": data.rule,
+            },
+        }
+    )
+    run.update(
+        status="running",
+        model=model.name,
+        weights=model.weights.to_dict(),
+        seed=recipe.train.seed,
+        device=_device_name(prepared.trainer.engine.device),
+        processes=dist_env.count(),
+        precision=recipe.train.amp_dtype,
+        threads=torch.get_num_threads(),
+        execution=prepared.execution.to_dict(),
+        versions=_versions(),
+        left_out=_listed(data.problems),
+        started=now(),
+        host=platform.node(),
+        pid=os.getpid(),
+        epochs=prepared.epochs,
+        epochs_done=0,
+        best=None,
+    )
+
+
+def left_out(run: Run, data: Data, problems: Sequence[BadFile]) -> None:
+    """Add files that proved unreadable while training (`problems`, all so far) to those found before it."""
+    run.update(left_out=_listed([*data.problems, *problems]))
+
+
+def _listed(problems: Sequence[BadFile]) -> list[dict[str, str]]:
+    return [{"path": bad.path, "reason": bad.reason} for bad in problems]
+
+
+def resume(run: Run) -> None:
+    run.update(status="running", pid=os.getpid(), host=platform.node(), resumed=[*run.info().get("resumed", []), now()])
+
+
+def check_same_data(run: Run, data: Data) -> None:
+    """Raises DataError if the images are not those that the run began with."""
+    if run.model_record()["data"]["fingerprint"] != data.fingerprint():
+        raise DataError(
+            f"the images of {data.name} have changed since {run.path} began",
+            f"start a new run with --recipe {run.path}",
+        )
+
+
+def draw(run: Run, prepared: Prepared, rows: list[dict[str, Any]], outcome: Outcome | None) -> None:
+    """curves.png of the epochs, and a picture of what the best one says: confusion.png, scatter.png or labels.png."""
+    if isinstance(run, SilentRun):
+        return
+    if rows:
+        reports.curves(rows, run.path / "curves.png", monitor=prepared.recipe.train.monitor)
+    if outcome is not None:
+        reports.outcome(outcome.outputs, outcome.targets, list(prepared.data.classes), run.path, prepared.task.name)
+
+
+def finish(run: Run, *, seconds: float) -> None:
+    run.update(status="finished", ended=now(), seconds=round(seconds, 3))
+
+
+def stop(
+    run: Run,
+    prepared: Prepared,
+    status: str,
+    rows: list[dict[str, Any]],
+    outcome: Outcome | None,
+    *,
+    reason: str | None = None,
+) -> None:
+    """Say in run.json how the run ended, and draw what there is, as far as the disk still lets us."""
+    try:
+        run.update(status=status, ended=now(), **({"error": reason} if reason else {}))
+        draw(run, prepared, rows, outcome)
+    except TrainingError as e:
+        warn(f"{run.path} could not be closed properly: {e}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "cpu"
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

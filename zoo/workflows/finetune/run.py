@@ -1,0 +1,134 @@
+"""`zoo finetune`: every step of a fine-tuning, in order. Start reading here.
+
+recipe   = make_recipe("resnet34", data="photos", freeze="backbone")   what to do
+prepared = prepare(recipe)             data, model, plan, loss, precision: all checked before any step is taken
+run      = finetune(recipe)            the same, then the start, the epochs, and what comes behind the last
+
+prepare.py builds, transfer.py leads the weights over, epochs.py learns, record.py writes and says.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typing_extensions import Unpack
+
+from zoo import dist_env
+from zoo.errors import RecipeError, UsageError
+from zoo.models import rebuild
+from zoo.recipe import Recipe, build
+from zoo.run import Run, SilentRun
+from zoo.training.autotune.workers import same_threads
+from zoo.training.distributed import agree
+from zoo.workflows.finetune import record, transfer
+from zoo.workflows.finetune.build import prepare
+from zoo.workflows.finetune.loop import OnEpoch, train
+from zoo.workflows.finetune.options import Options, asks_for_auto, make_recipe
+from zoo.workflows.finetune.session import Prepared
+
+__all__ = ["OnEpoch", "Prepared", "finetune", "prepare", "resume", "resume_or_none", "settle"]
+
+
+@same_threads()
+def finetune(
+    model: str | Recipe | None = None,
+    *,
+    output_dir: str | Path | None = None,
+    progress: bool = True,
+    on_epoch: OnEpoch | None = None,
+    **options: Unpack[Options],
+) -> Run:
+    """Fine-tune `model` (a name of `zoo list`, or a whole Recipe) and return its run.
+
+    The named options are those of the command line; see `zoo.workflows.finetune.options.Options`. The run directory is
+    `output_dir`, or runs/MODEL-DATA with a number behind it. on_epoch is given each epoch's line of metrics.jsonl; a
+    ZooError that it raises ends the run. Raises a ZooError for anything the caller can mend, and Interrupted on Ctrl-C;
+    the run is then resumable.
+    """
+    folder = Path(output_dir) if output_dir is not None else None
+    progress = progress and dist_env.is_first()
+    recipe = model if isinstance(model, Recipe) else settle(model, output_dir=folder, progress=progress, **options)
+    prepared = prepare(recipe, output_dir=folder, progress=progress)
+    run = _create(folder, record.default_name(prepared.recipe, prepared.data))
+    record.begin(run, prepared)
+    return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
+
+
+def _create(folder: Path | None, default_name: str) -> Run:
+    """The run, of which the first process writes the files."""
+    if dist_env.is_first():
+        run = Run.create(folder, default_name=default_name)
+        agree(str(run.path))
+        return run
+    return SilentRun(Path(agree("")))
+
+
+def settle(
+    model: str | None = None, *, output_dir: Path | None = None, progress: bool = False, **options: Unpack[Options]
+) -> Recipe:
+    """The recipe of a run. If it has mistakes, what they leave of it is checked to the end before all are raised.
+
+    Recipe or plan `auto` are measured on the data first.
+    """
+    if asks_for_auto(options):
+        from zoo.workflows.finetune.auto import resolve_auto  # brings much that a run with a recipe does without
+
+        model, options = resolve_auto(model, options, progress=progress)
+    try:
+        return make_recipe(model, **options)
+    except RecipeError as e:
+        if isinstance(e.rest, Recipe):
+            prepare(e.rest, output_dir=output_dir, found=[e])
+        raise
+
+
+@same_threads()
+def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None = None) -> Run:
+    """Continue the run at `path` behind its last finished epoch; on the CPU the result is that of an unbroken run.
+
+    Raises UsageError if it has finished or is still running, DataError if it is not a run or its data have changed.
+    """
+    run = Run.open(path)
+    if run.status == "finished":
+        raise UsageError(
+            f"{run.path} has finished", f"`zoo evaluate {run.path}`, or start another with --recipe {run.path}"
+        )
+    if dist_env.is_first() and run.is_alive():
+        raise UsageError(
+            f"{run.path} is in use by a running zoo (process {run.info().get('pid')})", "wait for it or stop it"
+        )
+    progress = progress and dist_env.is_first()
+    if not dist_env.is_first():
+        run = SilentRun.of(run)
+    recipe = make_recipe(recipe=run.path)
+    if run.split_file.is_file():  # what was held out stays so, whatever has become of the rule or file that said it
+        recipe = build(recipe.model_dump(), {"data.split": str(run.path), "data.folds": None, "data.fold": None})
+    if not run.checkpoint_file.is_file() and not run.info()["epochs_done"]:  # stopped before the first epoch began
+        prepared = prepare(recipe, progress=progress)
+        record.check_same_data(run, prepared.data)
+        record.resume(run)
+        return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
+    tensors, values = run.checkpoint()
+    state = json.loads(values["zoo"])
+    # The structure is enough, every tensor comes from the checkpoint: the weights that it began with may be gone.
+    prepared = prepare(recipe, progress=progress, model=rebuild(run.model_record()["model"]))
+    record.check_same_data(run, prepared.data)
+    transfer.restore_start(run, prepared)
+    prepared.trainer.load(tensors, state["trainer"])
+    run.write_metrics(run.metrics()[: state["epoch"]])  # an epoch whose checkpoint was not written is done again
+    record.resume(run)
+    return train(run, prepared, first=state["epoch"], best=state["best"], progress=progress, on_epoch=on_epoch)
+
+
+def resume_or_none(path: Path | None, *, progress: bool = True) -> Run | None:
+    """`--resume auto`, for jobs that are restarted: the unfinished run at `path` is continued, a finished one returned.
+
+    None if there is nothing at `path`, so that the caller begins. Raises UsageError if no path was given.
+    """
+    if path is None:
+        raise UsageError("--resume auto needs --output-dir, where the run is or will be", "add --output-dir DIR")
+    if not (path / "run.json").is_file():
+        return None
+    run = Run(path)
+    return run if run.status == "finished" else resume(path, progress=progress)

@@ -1,0 +1,249 @@
+"""What is checked, and what is decided for the user, before the first step of a fine-tuning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from zoo import augment, dist_env, losses, metrics, optim
+from zoo.augment.mixing import mixing_problems
+from zoo.data import Data, auto_workers, make_loader
+from zoo.data.sources.shard_paths import is_shards
+from zoo.data.split.file import read_split
+from zoo.errors import DataError, RecipeError, ZooError
+from zoo.models import Model
+from zoo.optim.param_groups import GroupOverride, group_problems
+from zoo.preprocess import Preprocess
+from zoo.recipe import Recipe, build
+from zoo.run import Run
+from zoo.tasks import TASKS, Task
+
+__all__ = [
+    "a_few",
+    "classes",
+    "collecting",
+    "components",
+    "crops",
+    "groups",
+    "input_size",
+    "learned_before",
+    "loss_of",
+    "output_directory",
+    "overrides",
+    "resolved",
+    "workers",
+]
+
+
+@contextmanager
+def collecting(problems: list[ZooError]) -> Iterator[None]:
+    """Put a ZooError raised inside on the list instead of letting it pass."""
+    try:
+        yield
+    except ZooError as e:
+        problems.append(e)
+
+
+def components(recipe: Recipe, task: Task | None) -> list[ZooError]:
+    """Everything that the recipe names and that can be checked without a model, as one error or none.
+
+    task: None if it is not known, because the data could not be opened and the recipe does not say.
+    """
+    name = task.name if task is not None else None
+    found: list[str] = []
+    loss, params = recipe.loss.name, recipe.loss.params
+    if loss == "auto":
+        loss = (task or TASKS["single-label"]).loss
+        params = {k: v for k, v in params.items() if not _taken_by_some_task(k, v)}  # those are looked at in `loss_of`
+    if task is not None or params or recipe.loss.name != "auto":
+        found += losses.problems(loss, params, name, class_weights=recipe.loss.class_weights, mixed=_mixes(recipe))
+    found += optim.problems(
+        recipe.optimizer.name, recipe.optimizer.params, recipe.schedule.name, recipe.schedule.params
+    )
+    found += augment.problems(recipe.augment.name, recipe.augment.params)
+    if task is not None:
+        mixed = recipe.augment
+        found += mixing_problems(mixed.mixup, mixed.cutmix, mixed.mix_prob, mixed.erase, task.name)
+        if task.name == "regression" and recipe.data.balance != "none":
+            found.append(f"data.balance: {recipe.data.balance} is of classes, and regression has none; leave it out")
+    for key, monitor in (("train.monitor", recipe.train.monitor), ("schedule.monitor", recipe.schedule.monitor)):
+        if monitor is not None and monitor != "auto":
+            found += [f"{key}: {problem}" for problem in _monitor_problems(monitor, task)]
+    found += _contradictions(recipe)
+    return [RecipeError(found, "`zoo recipes full` shows every key")] if found else []
+
+
+def groups(recipe: Recipe, model: Model) -> None:
+    """Raises RecipeError for globs of optimizer.groups that match no parameter of `model`."""
+    names = [name for name, _ in model.module.named_parameters()]
+    found = group_problems(names, overrides(recipe))
+    if found:
+        raise RecipeError(found, "`zoo inspect MODEL --groups` shows the names")
+
+
+def overrides(recipe: Recipe) -> list[GroupOverride]:
+    return [GroupOverride(g.match, g.lr, g.lr_scale, g.weight_decay) for g in recipe.optimizer.groups]
+
+
+def _mixes(recipe: Recipe) -> bool:
+    return bool(recipe.augment.mix_prob and (recipe.augment.mixup or recipe.augment.cutmix))
+
+
+def _monitor_problems(monitor: str, task: Task | None) -> list[str]:
+    """For a task that is not known, those that it would have in every one."""
+    if task is not None:
+        return metrics.problems(monitor, task.name)
+    each = [metrics.problems(monitor, known.name) for known in TASKS.values()]
+    return each[0] if all(each) else []
+
+
+def _contradictions(recipe: Recipe) -> list[str]:
+    """Pairs of fields that exclude each other."""
+    transfer = recipe.transfer
+    found = []
+    if recipe.data.balance != "none" and recipe.loss.class_weights in ("balanced", "effective"):
+        found.append(
+            f"loss.class_weights: {recipe.loss.class_weights} makes up for the same counts as "
+            f"data.balance={recipe.data.balance}, a second time; leave one out"
+        )
+    if transfer.lora is not None and transfer.l2_sp is not None:
+        found.append("transfer.l2_sp: with transfer.lora the pretrained matrices do not move at all; leave one out")
+    if transfer.auto_rgn and transfer.unfreeze_every is not None:
+        found.append("transfer.auto_rgn: it sets the rates that transfer.unfreeze_every would; leave one out")
+    if transfer.wise_ft and transfer.start == "plain":
+        found.append("transfer.wise_ft: it mixes with the model that transfer.start=lp-ft begins from, not with plain")
+    if recipe.execution.sync_batch_norm and not torch.cuda.is_available():
+        found.append("execution.sync_batch_norm: PyTorch has it for CUDA devices only, and there is none; leave it out")
+    if recipe.execution.parallel == "fsdp":
+        others = {"train.model_ema": recipe.train.model_ema, "transfer.l2_sp": transfer.l2_sp is not None}
+        others |= {"transfer.lora": transfer.lora is not None, "transfer.auto_rgn": transfer.auto_rgn}
+        others |= {"transfer.unfreeze_every": transfer.unfreeze_every is not None}
+        found += [
+            f"execution.parallel: fsdp cuts the tensors that {key} looks at as a whole; leave one out"
+            for key, given in others.items()
+            if given
+        ]
+    return found
+
+
+def output_directory(path: Path | None) -> list[ZooError]:
+    """Whether a run could be made at `path`, without making it."""
+    problems: list[ZooError] = []
+    if path is not None and dist_env.is_first():  # another process may find the first one's run there
+        with collecting(problems):
+            Run.check_free(path)
+    return problems
+
+
+def classes(asked: int | None, data: Data) -> None:
+    """Raises DataError if the data do not have the number of classes that was asked for."""
+    if asked is not None and asked != len(data.classes):
+        shown = ", ".join(data.classes[:20]) + (", …" if len(data.classes) > 20 else "")
+        raise DataError(
+            f"--classes {asked}, but {data.name} has {len(data.classes)} {TASKS[data.task].outputs}: {shown}",
+            "leave --classes out to take the data's, or correct the data",
+        )
+
+
+def _taken_by_some_task(parameter: str, value: Any) -> bool:
+    """Whether the own loss of one of the tasks takes the parameter."""
+    return any(not losses.problems(task.loss, {parameter: value}, task.name) for task in TASKS.values())
+
+
+def loss_of(recipe: Recipe, task: Task) -> tuple[str, dict[str, Any], str]:
+    """The name and parameters of the loss, and a sentence if parameters were left out.
+
+    A recipe whose loss is `auto` serves every task: of its parameters those are taken that the task's own loss knows.
+    """
+    if recipe.loss.name != "auto":
+        return recipe.loss.name, recipe.loss.params, ""
+    fitting = {k: v for k, v in recipe.loss.params.items() if not losses.problems(task.loss, {k: v}, task.name)}
+    lost = ", ".join(k for k in recipe.loss.params if k not in fitting)
+    return task.loss, fitting, f"{task.loss} takes no {lost}: left out of loss.params" if lost else ""
+
+
+def input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, str]:
+    """The preprocessing of the run, and a sentence if its size is not the model's own.
+
+    Images that are far smaller than the model's input gain nothing from being enlarged to it, and cost its square: data
+    that know their useful size get it, if the architecture takes any size and the user has not chosen one.
+    """
+    own, useful = model.preprocess, data.useful_size
+    fixed = bool(model.pretrained_cfg.get("fixed_input_size", False))
+    if recipe.model.img_size is not None or useful is None or fixed or min(own.height, own.width) <= useful:
+        return own, ""
+    return own.with_size(useful, useful), (
+        f"input {useful}x{useful}, enough for {data.name}, instead of the model's {own.height}x{own.width}; "
+        "--img-size changes it"
+    )
+
+
+def crops(recipe: Recipe, task: Task) -> str:
+    """A sentence if random crops may spoil what is to be measured."""
+    if task.name != "regression" or recipe.augment.name not in ("light", "medium", "strong"):
+        return ""
+    return (
+        f"augment {recipe.augment.name} crops at random, which changes how large things look and where they are: "
+        "if the numbers say that, --set augment.name=none"
+    )
+
+
+def learned_before(recipe: Recipe, data: Data) -> str:
+    """A sentence if the run that the weights come from may have learned from what is now for validation."""
+    run = Run(Path(recipe.model.weights))
+    source = recipe.data.source
+    same = {source, str(Path(source).resolve())}
+    if not data.divided or not run.split_file.is_file() or run.model_record()["data"].get("source") not in same:
+        return ""
+    held_out = read_split(run.path).names
+    seen = sum(name not in held_out for name in data.val.names)
+    return (
+        f"{run.path} may have learned from {seen:,} of the {len(data.val):,} validation images: the numbers will "
+        f"flatter its weights; --split {run.path} holds out the same images"
+        if seen
+        else ""
+    )
+
+
+def workers(asked: int | Literal["auto"], data: Data) -> int:
+    return auto_workers(data.train) if asked == "auto" else asked
+
+
+def a_few(data: Data, preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Up to 8 training images (n, C, H, W) uint8 and their targets, without augmentation, on `device`."""
+    loader = make_loader(data.train, preprocess=preprocess, batch_size=8, train=False, augment=None, seed=0, workers=0)
+    images, targets = next(iter(loader))
+    return images.to(device), targets.to(device)
+
+
+_NAMES = ("digits", "default", "none", "balanced", "effective")  # a folder may be called so, but is not meant
+
+
+def resolved(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dict[str, Any]) -> Recipe:
+    """The recipe with every choice made, so that running it again does the same.
+
+    changes: dotted key → value of what was decided elsewhere.
+    """
+    changes = {"model.classes": len(data.classes), "task": data.task, **changes}
+    if recipe.model.img_size is not None or data.useful_size is not None:
+        changes["model.img_size"] = preprocess.height
+    for key, value in (
+        ("data.source", recipe.data.source),
+        ("data.val", recipe.data.val),
+        ("data.split", recipe.data.split),
+        ("model.weights", recipe.model.weights),
+        ("loss.class_weights", recipe.loss.class_weights),
+    ):
+        if value is None or value in _NAMES:
+            continue
+        scheme = next((s for s in ("local-dir:", "hf:") if value.startswith(s)), "")
+        path = value.removeprefix(scheme)
+        if os.path.exists(path) or is_shards(path):  # a pattern of shards is no path
+            changes[key] = f"{scheme}{Path(path).resolve()}"
+    return build(recipe.model_dump(), changes)

@@ -1,0 +1,1 @@
+"""`zoo tune`: a search over recipe fields."""

@@ -1,0 +1,232 @@
+"""`zoo tune`: search for the recipe values that validate best; every trial is a run of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from typing_extensions import Unpack
+
+from zoo import metrics
+from zoo.atomic_io import write_text
+from zoo.errors import RecipeError, TrainingError, UsageError, writing
+from zoo.progress import TrainingProgress
+from zoo.recipe import Recipe, build, dump, load_values
+from zoo.run import Run
+from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.run import prepare
+from zoo.workflows.tune.search_space import Space, check_space, first, read_space, space_record
+from zoo.workflows.tune.study import Study, TrialRecord, need_optuna, open_study
+from zoo.workflows.tune.trials import Searching, best_of, flat, folder_of
+
+__all__ = ["Search", "TrialRecord", "tune"]
+
+# Fields of `data` that leave the validation images what they are.
+_SAME_IMAGES = tuple(f"data.{name}" for name in ("balance", "batch_size", "fit", "levels", "norm", "workers"))
+_WHERE_ONLY = ("train.device", "data.workers")  # where trials run does not make them other trials
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has found so far.
+
+    trials: every one that was begun, by number; those of earlier commands too. best: of the finished ones. importance:
+    key → share of the differences between the trials that it explains; empty if that cannot be told. notes: what a
+    reader should know, a sentence each.
+    """
+
+    folder: Path
+    monitor: str
+    higher_is_better: bool
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord
+    best_recipe: Path
+    importance: dict[str, float]
+    notes: tuple[str, ...]
+
+    def run_of(self, trial: TrialRecord) -> Path:
+        return folder_of(self.folder, trial.number if trial.same_as is None else trial.same_as)
+
+    def ranked(self) -> list[TrialRecord]:
+        """The finished trials, best first; of equals the earlier."""
+        sign = -1 if self.higher_is_better else 1
+        finished = [t for t in self.trials if t.state == "finished" and t.value is not None]
+        return sorted(finished, key=lambda t: (sign * (t.value or 0.0), t.number))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "monitor": self.monitor,
+            "higher_is_better": self.higher_is_better,
+            "best": self.best.number,
+            "best_recipe": str(self.best_recipe),
+            "importance": self.importance,
+            "trials": [{**asdict(t), "run": str(self.run_of(t))} for t in self.trials],
+        }
+
+
+def tune(
+    recipe: str | Path,
+    search: str | Path | Mapping[str, Any],
+    /,
+    *,
+    trials: int,
+    model: str | None = None,
+    output_dir: str | Path | None = None,
+    timeout: float | None = None,
+    prune: bool = True,
+    progress: bool = True,
+    **options: Unpack[Options],
+) -> Search:
+    """Try up to `trials` sets of values in all, each as a fine-tuning of `recipe` with those values.
+
+    search: a YAML file or a mapping of dotted recipe keys to what they may be; see `search_space`. The
+    named options and `model` are finetune's and hold for every trial. Trials are compared by the recipe's monitored
+    metric in their best epoch. They are runs in `output_dir` (runs/tune-RECIPE if left out), beside study.db, best.yaml
+    and pictures; the same call again goes on where the last one stopped. timeout: seconds after which no further trial
+    begins. prune: end a trial that is worse than the median of the others after as many epochs. A trial that fails is
+    counted, and the search goes on.
+
+    Raises UsageError if Optuna is missing or the search began with other settings, RecipeError with every mistake of
+    the space, TrainingError if no trial has finished or the disk is full, Interrupted on Ctrl-C.
+    """
+    need_optuna()
+    if trials < 1:
+        raise UsageError(f"{trials} trials", "give 1 or more")
+    if options.get("recipe") is not None:
+        raise UsageError("two recipes", "the first argument is the recipe of every trial")
+    settings = dict(options.get("settings") or {})
+
+    def make(values: Mapping[str, Any]) -> Recipe:
+        given: Options = {**options, "recipe": recipe, "settings": {**settings, **values}}
+        return make_recipe(model, **given)
+
+    space, problems = read_space(search)
+    problems += [f"{key}: is given by --set as well; leave one of them out" for key in space if key in settings]
+    problems += check_space(space, make)
+    where = "search" if isinstance(search, Mapping) else str(search)
+    if problems:
+        raise RecipeError(problems, "`zoo recipes full` shows every key of a recipe", where=where)
+    folder = Path(output_dir) if output_dir is not None else Path("runs") / f"tune-{Path(recipe).stem}"
+    _check_folder(folder)
+    base = make(first(space))
+    say = TrainingProgress(0, quiet=not progress).say
+    monitor, facts = _prepared_facts(base, space, where)
+    higher = metrics.higher_is_better(monitor)
+    say(
+        f"search on {base.data.source} in {folder}: {', '.join(space)}; {trials} trials, "
+        f"{'highest' if higher else 'lowest'} {monitor}"
+    )
+    for text in _warnings(space):
+        say(f"warning: {text}")
+    with (
+        _alone(folder),
+        open_study(
+            folder / "study.db",
+            space,
+            higher_is_better=higher,
+            seed=base.train.seed,
+            prune=prune,
+            facts=facts,
+        ) as study,
+    ):
+        for number in study.recover():
+            say(f"trial {number} was interrupted: its values are tried again")
+        Searching(study, folder, monitor, make, trials, say, quiet=not progress).run(timeout)
+        return _conclude(study, folder, monitor, base.train.seed)
+
+
+def _prepared_facts(base: Recipe, space: Space, where: str) -> tuple[str, dict[str, Any]]:
+    """The monitored metric, and what makes trials comparable. Everything is built once, before anything is written:
+    mistakes in recipe, data and model end the search here."""
+    prepared = prepare(base)
+    monitor = prepared.recipe.train.monitor
+    if monitor == "loss" and (own := [key for key in space if key.partition(".")[0] == "loss"]):
+        raise RecipeError(
+            [f"{key}: with --monitor loss, trials of different losses cannot be compared" for key in own],
+            "choose another train.monitor",
+            where=where,
+        )
+    fixed = {k: v for k, v in flat(base.model_dump(mode="json")) if k not in _WHERE_ONLY and not _searched(k, space)}
+    searched = {f"search of {key}": entry for key, entry in space_record(space).items()}
+    return monitor, {**searched, **fixed, "monitor": monitor, "images": prepared.data.fingerprint()}
+
+
+def _searched(key: str, space: Space) -> bool:
+    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in space)
+
+
+def _warnings(space: Space) -> list[str]:
+    moved = [
+        k for k in space if k in ("data", "train", "train.seed") or (k.startswith("data.") and k not in _SAME_IMAGES)
+    ]
+    if not moved:
+        return []
+    return [f"{', '.join(moved)} may change which images are validated: trials then differ by luck as well"]
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"output directory {folder} is a file", "choose another --output-dir")
+    if folder.is_dir() and not (folder / "study.db").is_file() and any(p.name != _LOCK for p in folder.iterdir()):
+        raise UsageError(
+            f"output directory {folder} is in use: it is not empty and holds no study.db", "choose another --output-dir"
+        )
+
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes in one study would take each other's running trials for dead."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    with writing(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{folder} is in use by another zoo tune", "wait for it, or choose another --output-dir"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _conclude(study: Study, folder: Path, monitor: str, seed: int) -> Search:
+    from zoo.reports.importance import importance
+    from zoo.reports.search_history import search_history
+
+    records = study.records()
+    best = best_of(records, monitor)
+    if best is None:
+        reasons = [f"trial {r.number}: {r.reason}" for r in records if r.reason]
+        raise TrainingError(
+            f"none of {len(records)} trials has finished" + (f"; {reasons[0]}" if reasons else ""),
+            "narrow the search, or allow more trials",
+        )
+    run = Run(folder_of(folder, best.number))
+    best_recipe = folder / "best.yaml"
+    said = f"the best of {len(records)} trials by {monitor} ({best.value:.4g})"
+    write_text(best_recipe, dump(build(load_values(run.path), {"description": said})))
+    higher = metrics.higher_is_better(monitor)
+    notes = []
+    search_history(
+        [(r.number, r.state, r.value) for r in records], folder / "history.png", monitor=monitor, higher=higher
+    )
+    shares = study.importance(seed)
+    picture = folder / "importance.png"
+    if isinstance(shares, str):
+        notes.append(f"importance cannot be told: {shares}")
+        picture.unlink(missing_ok=True)
+        shares = {}
+    else:
+        importance(shares, picture, monitor=monitor, trials=sum(r.state == "finished" for r in records))
+    return Search(folder, monitor, higher, tuple(records), best, best_recipe, shares, tuple(notes))

@@ -1,0 +1,244 @@
+"""What `zoo tune` searches: recipe keys and the values each may take, read from YAML and checked against the recipe.
+
+optimizer.lr: {low: 1e-5, high: 1e-2, log: true}
+train.epochs: {low: 5, high: 20, step: 5, int: true}
+augment.name: [none, light, strong]
+loss: {choices: [{name: focal, params: {gamma: 2}}, {name: cross_entropy}]}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RecipeError, UsageError, nearest
+from zoo.recipe import Recipe
+from zoo.recipe.files import parse_yaml
+from zoo.tasks import TASKS
+from zoo.workflows.finetune import validate
+
+__all__ = ["Choices", "Range", "Space", "check_space", "combinations", "first", "read_space", "size", "space_record"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high, both included; with step only low, low + step …; log: evenly in their logarithm."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+    integer: bool = False
+
+    def probes(self) -> list[float]:
+        """Values that a field must take if it takes all: the ends and, between them, one that is not whole."""
+        if self.integer or self.step is not None:
+            return [self.low, self.high]
+        return [self.low, self.high, self.low + (self.high - self.low) * 0.38197]
+
+    def values(self) -> list[float] | None:
+        """All of them; None if they cannot be counted."""
+        step = self.step or (1 if self.integer else None)
+        if step is None:
+            return None
+        return [self.low + k * step for k in range(math.floor((self.high - self.low) / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Any YAML values, a whole section included."""
+
+    options: tuple[Any, ...]
+
+    def probes(self) -> list[Any]:
+        return list(self.options)
+
+    def values(self) -> list[Any]:
+        return list(self.options)
+
+
+Space = dict[str, Range | Choices]
+
+
+def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]]:
+    """The space of a YAML file or of a mapping like it, and a line for each entry that cannot be read.
+
+    Raises UsageError if there is no such file, RecipeError if it is no mapping.
+    """
+    problems: list[str] = []
+    if isinstance(search, Mapping):
+        values: Any = search
+        where = "search"
+    else:
+        where = str(search)
+        try:
+            text = Path(search).read_text(encoding="utf-8")
+        except OSError as e:
+            raise UsageError(f"search file {where} cannot be read: {e.strerror}", _EXAMPLE) from e
+        except UnicodeDecodeError as e:
+            raise UsageError(f"search file {where} is not text", _EXAMPLE) from e
+        try:
+            values = parse_yaml(text, where)
+        except RecipeError as e:
+            if e.rest is None:
+                raise
+            problems, values = list(e.problems), e.rest
+    if not isinstance(values, Mapping) or not values:
+        raise RecipeError(["the top level must be a mapping of recipe keys to what they may be"], _EXAMPLE, where=where)
+    space: Space = {}
+    for key, entry in values.items():
+        found = _entry(str(key), entry)
+        if isinstance(found, str):
+            problems.append(f"{key}: {found}")
+        else:
+            space[str(key)] = found
+    for key in space:
+        problems += [
+            f"{key} is a part of {other}; search one of them" for other in space if key.startswith(f"{other}.")
+        ]
+    return space, problems
+
+
+_EXAMPLE = "write for example `optimizer.lr: {low: 1e-5, high: 1e-2, log: true}` or `augment.name: [light, strong]`"
+_RANGE_KEYS = ("low", "high", "step", "log", "int")
+_NEVER = {
+    "task": "trials of different tasks cannot be compared",
+    "train.monitor": "it is what the trials are compared by",
+    "description": "it does nothing",
+}
+
+
+def _entry(key: str, entry: Any) -> Range | Choices | str:
+    """What `entry` allows, or what is wrong with it."""
+    if key in _NEVER:
+        return f"cannot be searched: {_NEVER[key]}"
+    if isinstance(entry, list | tuple):
+        return _choices(list(entry))
+    if not isinstance(entry, Mapping):
+        return f"{entry!r} is one value; give several as [a, b], or low and high"
+    unknown = [str(k) for k in entry if k not in (*_RANGE_KEYS, "choices")]
+    if unknown and not ({"low", "high", "choices"} & set(entry)):
+        return f"neither low and high nor choices; of a section name each field: {key}.{unknown[0]}"
+    if unknown:
+        close = nearest(unknown[0], [*_RANGE_KEYS, "choices"], n=1)
+        return f"unknown {unknown[0]!r}; " + (f"did you mean {close[0]}?" if close else "known: low, high, choices …")
+    if "choices" in entry:
+        if len(entry) > 1:
+            return "choices stand alone, without low, high, step, log or int"
+        return _choices(entry["choices"])
+    return _range(entry)
+
+
+def _choices(options: Any) -> Choices | str:
+    if not isinstance(options, list | tuple) or not options:
+        return "choices must be a list of values"
+    twice = [option for i, option in enumerate(options) if option in options[:i]]
+    return f"the choice {twice[0]!r} stands there twice" if twice else Choices(tuple(options))
+
+
+def _range(entry: Mapping[str, Any]) -> Range | str:
+    low: Any = entry.get("low")
+    high: Any = entry.get("high")
+    step: Any = entry.get("step")
+    log, integer = entry.get("log", False), entry.get("int", False)
+    if not isinstance(log, bool) or not isinstance(integer, bool):
+        return "log and int are true or false"
+    for name, number in (("low", low), ("high", high), ("step", 1 if step is None else step)):
+        if problem := _number(number, integer):
+            return f"{name} {problem}"
+    if not low < high:
+        return f"low {low!r} is not below high {high!r}"
+    if log and (low <= 0 or step is not None):
+        return "log: true has no step" if step is not None else f"log: true needs a low above 0, not {low!r}"
+    if step is not None and not 0 < step <= high - low:
+        return f"step {step!r} does not fit between {low!r} and {high!r}"
+    if step is not None:  # the last value that the steps reach
+        high = low + math.floor((high - low) / step + 1e-9) * step
+    kind = int if integer else float
+    return Range(kind(low), kind(high), None if step is None else kind(step), log, integer)
+
+
+def _number(value: Any, whole: bool) -> str:
+    """What is wrong with a bound, if anything."""
+    if value is None:
+        return "is missing"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return f"must be a number, not {value!r}"
+    return f"must be a whole number with int: true, not {value!r}" if whole and value != int(value) else ""
+
+
+# --- against the recipe ----------------------------------------------------------------------------------------------
+
+
+def first(space: Space) -> dict[str, Any]:
+    return {key: entry.probes()[0] for key, entry in space.items()}
+
+
+def check_space(space: Space, make: Callable[[dict[str, Any]], Recipe]) -> list[str]:
+    """A line for each mistake that some trial would end in: every choice and bound is tried, the other keys at their
+    first value.
+
+    make: values by dotted key → the recipe of a trial.
+    """
+    start = first(space)
+    found = dict.fromkeys(_problems(make, start))
+    for key, entry in space.items():
+        of_key: dict[str, None] = {}
+        for value in entry.probes():
+            new = [p for p in _problems(make, {**start, key: value}) if p not in found]
+            if new and isinstance(entry, Range) and value not in (entry.low, entry.high) and not of_key:
+                # What takes both ends and nothing between them takes whole numbers.
+                new = [f"{key}: takes whole numbers; add int: true"]
+            of_key |= dict.fromkeys(new)
+        found |= of_key
+        if not of_key and not _lands(make, start, key, entry.probes()):
+            found[f"{key}: is given by an option as well, which counts more; leave one of them out"] = None
+    return list(found)
+
+
+def _problems(make: Callable[[dict[str, Any]], Recipe], values: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    try:
+        recipe = make(values)
+    except RecipeError as e:
+        found += e.problems
+        if not isinstance(e.rest, Recipe):
+            return found
+        recipe = e.rest
+    for error in validate.components(recipe, TASKS.get(recipe.task)):
+        found += error.problems if isinstance(error, RecipeError) else [error.message]
+    return found
+
+
+def _lands(make: Callable[[dict[str, Any]], Recipe], start: dict[str, Any], key: str, values: list[Any]) -> bool:
+    """Whether another value of `key` gives another recipe."""
+    if len(values) < 2:
+        return True
+    try:
+        return make({**start, key: values[0]}) != make({**start, key: values[1]})
+    except RecipeError:
+        return True  # mistakes in other keys, which are told
+
+
+# --- as a whole ------------------------------------------------------------------------------------------------------
+
+
+def size(space: Space) -> int | None:
+    """How many different trials there are; None if they cannot be counted."""
+    counts = [None if (values := entry.values()) is None else len(values) for entry in space.values()]
+    return None if None in counts else math.prod(n for n in counts if n is not None)
+
+
+def combinations(space: Space) -> Iterator[dict[str, Any]]:
+    """All of them, of a space that has a `size`."""
+    for values in product(*(entry.values() or [] for entry in space.values())):
+        yield dict(zip(space, values, strict=True))
+
+
+def space_record(space: Space) -> dict[str, Any]:
+    """JSON-able, equal for equal spaces."""
+    return {key: {"kind": type(entry).__name__, **vars(entry)} for key, entry in space.items()}

@@ -1,0 +1,279 @@
+"""The memory of a search: Optuna's study in an SQLite file, which a later process can take up again.
+
+Optuna (Akiba et al. 2019, 1907.10902) proposes values with TPE (Bergstra et al. 2011) and ends a trial early that is
+worse than the median of the others after as many epochs. It is an extra of zoo, and imported nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import DataError, UsageError
+from zoo.workflows.tune.search_space import Choices, Range, Space, combinations, size
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Study", "Trial", "TrialRecord", "need_optuna", "open_study"]
+
+_NAME = "zoo tune"
+_INTERRUPTED = "interrupted"  # of the study: numbers of trials that a process left running
+# fANOVA fits a forest to the finished trials; from fewer than these any answer is an accident.
+_FEWEST_FOR_IMPORTANCE = 6
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """How a trial went. state: finished | pruned | failed | interrupted.
+
+    value: the best epoch's of a finished trial, the last epoch's of a pruned one, else None. same_as: the trial with
+    the same values whose result this one took over.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    values: dict[str, Any]
+    epochs: int
+    seconds: float
+    reason: str
+    same_as: int | None
+
+
+class Trial:
+    """One proposal: `values` by dotted recipe key, to be tried and told about."""
+
+    def __init__(self, study: Study, trial: optuna.Trial) -> None:
+        self._study, self._trial = study, trial
+        self.number = trial.number
+        self.values = study.decode(trial.params)
+        self.epochs = 0
+
+    def worse_than_the_others(self, value: float, epoch: int) -> bool:
+        """Report the value after an epoch (from 1); True if the trial should end here."""
+        self.epochs = epoch
+        self._trial.report(value, epoch)
+        return bool(self._trial.should_prune())
+
+    def finished(self, value: float, seconds: float, *, same_as: int | None = None) -> None:
+        self._tell("COMPLETE", seconds, value=value, same_as=same_as)
+
+    def pruned(self, seconds: float, *, same_as: int | None = None) -> None:
+        self._tell("PRUNED", seconds, same_as=same_as)
+
+    def failed(self, reason: str, seconds: float) -> None:
+        self._tell("FAIL", seconds, reason=reason)
+
+    def _tell(self, state: str, seconds: float, *, value: float | None = None, **attributes: Any) -> None:
+        from optuna.trial import TrialState
+
+        for name, attribute in {"epochs": self.epochs, "seconds": round(seconds, 3), **attributes}.items():
+            if attribute is not None:
+                self._trial.set_user_attr(name, attribute)
+        self._study.optuna.tell(self._trial, value, state=TrialState[state])
+
+
+class Study:
+    """A study and the space it searches."""
+
+    def __init__(self, study: optuna.Study, space: Space) -> None:
+        self.optuna = study
+        self.space = space
+        self._distributions = {key: _distribution(entry) for key, entry in space.items()}
+
+    def ask(self) -> Trial:
+        return Trial(self, self.optuna.ask(self._distributions))
+
+    def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Optuna's parameters, in the order of the space → values for a recipe."""
+        found = {}
+        for key, entry in self.space.items():
+            if key in params:
+                found[key] = _chosen(entry, params[key]) if isinstance(entry, Choices) else params[key]
+        return found
+
+    def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: _label(v) if isinstance(self.space[k], Choices) else v for k, v in values.items()}
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial that was begun, by number."""
+        found, interrupted = [], self._interrupted()
+        for trial in self.optuna.get_trials(deepcopy=False):
+            state = _STATES.get(trial.state.name)
+            if state is None:
+                continue
+            attributes = trial.user_attrs
+            value = trial.value if state == "finished" else trial.intermediate_values.get(trial.last_step or 0)
+            found.append(
+                TrialRecord(
+                    number=trial.number,
+                    state="interrupted" if trial.number in interrupted else state,
+                    value=value if state in ("finished", "pruned") else None,
+                    values=self.decode(trial.params),
+                    epochs=int(attributes.get("epochs", 0)),
+                    seconds=float(attributes.get("seconds", 0.0)),
+                    reason=str(attributes.get("reason", "")),
+                    same_as=attributes.get("same_as"),
+                )
+            )
+        return found
+
+    def recover(self) -> list[int]:
+        """Close what a process that died or was stopped left running, and put its values in line to be tried again.
+
+        The numbers of those trials. Call it only while no other process works on the study.
+        """
+        from optuna.trial import TrialState
+
+        left = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.optuna.set_user_attr(_INTERRUPTED, [*self._interrupted(), *(trial.number for trial in left)])
+        for trial in left:
+            self.optuna.tell(trial.number, state=TrialState.FAIL)
+            if trial.params.keys() == self.space.keys():
+                self.optuna.enqueue_trial(trial.params)
+        return [trial.number for trial in left]
+
+    def _interrupted(self) -> list[int]:
+        return list(self.optuna.user_attrs.get(_INTERRUPTED, ()))
+
+    def try_all(self, most: int) -> int | None:
+        """If there are at most `most` combinations, put those not yet tried in line; how many there are."""
+        count = size(self.space)
+        if count is None or count > most:
+            return None
+        for values in combinations(self.space):
+            self.optuna.enqueue_trial(self.encode(values), skip_if_exists=True)
+        return count
+
+    def importance(self, seed: int) -> dict[str, float] | str:
+        """The share of each key in how much the finished trials differ (fANOVA, Hutter et al. 2014), largest first;
+        or why it cannot be told."""
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        values = [r.value for r in self.records() if r.state == "finished"]
+        if len(self.space) < 2:
+            return "only one key is searched"
+        if len(values) < _FEWEST_FOR_IMPORTANCE:
+            return f"{len(values)} finished trials are too few, {_FEWEST_FOR_IMPORTANCE} are the least"
+        if len(set(values)) == 1:
+            return "all finished trials have the same value"
+        return get_param_importances(self.optuna, evaluator=FanovaImportanceEvaluator(seed=seed))
+
+
+_STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "interrupted"}
+
+
+def need_optuna() -> None:
+    """Raises UsageError if Optuna is not installed."""
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError as e:
+        raise UsageError(
+            "the search needs Optuna, which is not installed", "pip install 'zoo[tune]', or: pip install optuna"
+        ) from e
+
+
+@contextmanager
+def open_study(
+    path: Path,
+    space: Space,
+    *,
+    higher_is_better: bool,
+    seed: int,
+    prune: bool,
+    facts: Mapping[str, Any],
+) -> Iterator[Study]:
+    """The study in the SQLite file `path`, made if there is none.
+
+    seed: of the proposals; a study that is taken up again goes on with one that is derived from it. facts: JSON-able,
+    by dotted key; what makes trials comparable. Raises UsageError if those of the file differ, DataError if it is not
+    a study's file.
+    """
+    import numpy as np
+    import optuna
+    from sqlalchemy.engine import URL
+    from sqlalchemy.exc import SQLAlchemyError
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    storage = None
+    try:
+        try:
+            storage = optuna.storages.RDBStorage(url)
+        except RuntimeError as e:  # written by another version of Optuna
+            raise _unusable(path, e) from e
+        study = optuna.create_study(
+            storage=storage,
+            study_name=_NAME,
+            direction="maximize" if higher_is_better else "minimize",
+            pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        _compare(study, facts)
+        done = len(study.get_trials(deepcopy=False))
+        derived = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(seed=derived)
+        yield Study(study, space)
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as e:
+        raise _unusable(path, e) from e
+    finally:
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+        optuna.logging.set_verbosity(level)
+
+
+def _unusable(path: Path, error: Exception) -> DataError:
+    reason = str(error.__cause__ or error).splitlines()[0]
+    return DataError(f"{path} cannot be used as a search's memory: {reason}", "choose another --output-dir")
+
+
+def _compare(study: optuna.Study, facts: Mapping[str, Any]) -> None:
+    """Write the facts into a new study; raise UsageError if those of an old one differ."""
+    plain = json.loads(json.dumps(facts))
+    before = study.user_attrs.get("facts")
+    if before is None:
+        study.set_user_attr("facts", plain)
+        return
+    changed = [key for key in (*plain, *before) if before.get(key, _ABSENT) != plain.get(key, _ABSENT)]
+    if changed:
+        said = [
+            f"{k}: {_short(before.get(k, _ABSENT))} -> {_short(plain.get(k, _ABSENT))}" for k in dict.fromkeys(changed)
+        ]
+        raise UsageError(
+            f"this search began with other settings ({'; '.join(said[:5])}{'; …' if len(said) > 5 else ''})",
+            "put them back to continue it, or choose another --output-dir",
+        )
+
+
+_ABSENT = "absent"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if not isinstance(value, str) else value
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _distribution(entry: Range | Choices) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(entry, Choices):
+        return CategoricalDistribution([_label(option) for option in entry.options])
+    if entry.integer:
+        return IntDistribution(int(entry.low), int(entry.high), log=entry.log, step=int(entry.step or 1))
+    return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
+
+
+def _label(option: Any) -> Any:
+    """What Optuna stores for a choice: scalars as they are, sections and lists as JSON."""
+    return option if option is None or isinstance(option, bool | int | float | str) else json.dumps(option)
+
+
+def _chosen(entry: Choices, label: Any) -> Any:
+    return next(option for option in entry.options if _label(option) == label)

@@ -1,0 +1,165 @@
+"""The trials of a search, one after the other: each a fine-tuning that the study is told about."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo import metrics
+from zoo.console import is_terminal
+from zoo.errors import Interrupted, TrainingError, ZooError
+from zoo.progress import duration
+from zoo.recipe import Recipe
+from zoo.workflows.finetune.loop import when
+from zoo.workflows.finetune.run import finetune
+from zoo.workflows.tune.study import Study, Trial, TrialRecord
+
+__all__ = ["Searching", "best_of", "flat", "folder_of", "shown"]
+
+
+class _Pruned(TrainingError):
+    """Raised into a run to end it."""
+
+
+def folder_of(parent: Path, number: int) -> Path:
+    return parent / f"trial-{number:04d}"
+
+
+def best_of(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | None:
+    """The finished trial with the best value, the earliest of equals; None if none has finished."""
+    best: TrialRecord | None = None
+    for record in records:
+        if record.state != "finished" or record.value is None or record.same_as is not None:
+            continue
+        if best is None or best.value is None or metrics.better(monitor, record.value, best.value):
+            best = record
+    return best
+
+
+@dataclass
+class Searching:
+    """What the trials need. make: values by dotted key → recipe; trials: how many in all; say: a line for a person."""
+
+    study: Study
+    folder: Path
+    monitor: str
+    make: Callable[[Mapping[str, Any]], Recipe]
+    trials: int
+    say: Callable[[str], None]
+    quiet: bool
+
+    def run(self, timeout: float | None) -> None:
+        """Try until the study holds enough; no trial begins after `timeout` seconds.
+
+        Raises Interrupted on Ctrl-C, TrainingError if the disk refuses.
+        """
+        begun = time.monotonic()
+        count = self.study.try_all(self.trials)
+        if count is not None and count < self.trials:
+            self.say(f"there are only {count} combinations: each is tried once")
+        target = self.trials if count is None else count
+        done = self._done()
+        if done:
+            self.say(f"{done} {'trial is' if done == 1 else 'trials are'} done already")
+        while (done := self._done()) < target:
+            if timeout is not None and time.monotonic() - begun >= timeout:
+                self.say(f"{duration(timeout)} are over: stopped after {done} of {target} trials")
+                return
+            trial = self.study.ask()
+            label = f"trial {trial.number} ({done + 1} of {target})"
+            try:
+                outcome = self._try(trial, label)
+            except (KeyboardInterrupt, Interrupted):
+                raise Interrupted(
+                    f"interrupted in trial {trial.number}; {self.folder} keeps the {done} that are done of {target}",
+                    "the same command goes on from here",
+                ) from None
+            values = "  ".join(f"{key} {shown(value)}" for key, value in trial.values.items())
+            self.say(f"{label}  {values}  {outcome}{self._best_so_far()}")
+
+    def _done(self) -> int:
+        return sum(r.state != "interrupted" for r in self.study.records())
+
+    def _best_so_far(self) -> str:
+        best = best_of(self.study.records(), self.monitor)
+        return "" if best is None else f"  best {best.value:.4g} (trial {best.number})"
+
+    def _try(self, trial: Trial, label: str) -> str:
+        """Train with the trial's values and tell the study; what came of it, in a few words."""
+        begun = time.monotonic()
+        for other in self.study.records():
+            if other.values == trial.values and other.state == "finished" and other.value is not None:
+                trial.finished(other.value, 0.0, same_as=other.number if other.same_as is None else other.same_as)
+                return f"as trial {other.number}: {self.monitor} {other.value:.4g}"
+        last = [0.0]
+        with _status(label, self.quiet) as show:
+
+            def on_epoch(row: dict[str, Any]) -> None:
+                last[0] = row[f"val_{self.monitor}"]
+                show(f"epoch {row['epoch']}, {self.monitor} {last[0]:.4g}")
+                if trial.worse_than_the_others(last[0], row["epoch"]):
+                    raise _Pruned(f"pruned after epoch {row['epoch']}: worse than the median of the other trials")
+
+            try:
+                recipe = self.make(trial.values)
+                run = finetune(
+                    recipe, output_dir=folder_of(self.folder, trial.number), progress=False, on_epoch=on_epoch
+                )
+            except Interrupted:
+                raise
+            except _Pruned:
+                trial.pruned(time.monotonic() - begun)
+                return f"pruned after epoch {trial.epochs} at {self.monitor} {last[0]:.4g}"
+            except (ZooError, torch.OutOfMemoryError) as e:
+                if isinstance(e.__cause__, OSError):
+                    raise  # the disk would refuse the next trial, too
+                reason = " ".join((e.message if isinstance(e, ZooError) else "out of memory").split())
+                trial.failed(reason, time.monotonic() - begun)
+                return f"failed: {reason}"
+        seconds = time.monotonic() - begun
+        best = run.info()["best"]
+        if best is None or best["value"] is None:
+            trial.failed(reason := f"val_{self.monitor} is not a number", seconds)
+            return f"failed: {reason}"
+        trial.finished(best["value"], seconds)
+        return f"{self.monitor} {best['value']:.4g} {when(best)}, {duration(seconds)}"
+
+
+def shown(value: Any) -> str:
+    """A value of a trial, short; a section as `name focal, params.gamma 2`."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key} {shown(inner)}" for key, inner in flat(value))
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a recipe's sections by dotted key; an empty section is one."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+@contextmanager
+def _status(label: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A line that changes while a person waits, and vanishes."""
+    if quiet or not is_terminal(sys.stderr):
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, highlight=False).status(f"{label}: preparing") as line:
+        yield lambda text: line.update(f"{label}: {text}")
