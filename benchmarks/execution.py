@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from zoo.dist_env import cores
 from zoo.models import build
-from zoo.training.autotune.precision import choose_step, lay_out
+from zoo.training.autotune.precision import choose_precision, set_memory_format
 from zoo.training.compile import CompiledForward
 from zoo.training.inference import Normalize
-from zoo.training.module_state import unchanged
+from zoo.training.module_state import preserve_module_state
 
 BATCH = 32
 CPU = torch.device("cpu")
@@ -63,19 +63,19 @@ def measure(name: str, rounds: int, compiles: bool) -> None:
             module(normalize(images))
 
     start = time.perf_counter()
-    with unchanged(module):
-        chosen = choose_step("auto", "auto", CPU, loss, module, normalize, images[:8], batch=BATCH)
+    with preserve_module_state(module):
+        chosen = choose_precision("auto", "auto", CPU, loss, module, normalize, images[:8], batch=BATCH)
     print(f"\n{name}: chosen in {time.perf_counter() - start:.1f} s: {chosen.reason}", flush=True)
 
     seconds: dict[tuple[str, ...], list[float]] = {}
     compiled = CompiledForward(module) if compiles else None
     if compiled is not None:
-        lay_out(module, normalize, chosen.memory_format)
+        set_memory_format(module, normalize, chosen.memory_format)
         step(chosen.precision, compiled)
         print(f"{name}: compiled in {timed(partial(step, chosen.precision, compiled)):.0f} s", flush=True)
     for number in range(rounds + 1):  # the first makes the kernels
         for form, dtype in SETTINGS:
-            lay_out(module, normalize, form)
+            set_memory_format(module, normalize, form)
             took = {"train": timed(partial(step, dtype))}
             module.eval()
             took["features"] = timed(partial(features, dtype))
@@ -83,7 +83,7 @@ def measure(name: str, rounds: int, compiles: bool) -> None:
             for what, value in took.items() if number else ():
                 seconds.setdefault((form, dtype, what), []).append(value)
         if compiled is not None:
-            lay_out(module, normalize, chosen.memory_format)
+            set_memory_format(module, normalize, chosen.memory_format)
             value = timed(partial(step, chosen.precision, compiled))
             if number:
                 seconds.setdefault(("compiled", "", "train"), []).append(value)

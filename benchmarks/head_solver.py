@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from zoo.data import make_loader, open_data
 from zoo.models import build
-from zoo.training.features.linear_probe import solve_head
+from zoo.training.features.linear_probe import fit_linear_probe
 from zoo.training.inference import Normalize
 
 EPOCHS, BATCH, RATE, DECAY = 10, 32, 1e-2, 1e-4
@@ -63,18 +63,18 @@ def steps(case: Case, loss: Loss, seed: int, *, standardised: bool) -> Layer:
 def ridge(features: Tensor, targets: Tensor) -> Layer:
     from zoo.strategy.scores.ridge import ridge_head, ridge_loo
     from zoo.strategy.scores.svd import decompose
-    from zoo.strategy.scores.targets import Truth
+    from zoo.strategy.scores.targets import Targets
 
-    spectrum, truth = decompose(features.numpy()), Truth.of(targets.numpy(), "regression")
-    head = ridge_head(spectrum, truth, ridge_loo(spectrum, truth).chosen)
-    weight, bias = head.weight * truth.scale[:, None], head.bias * truth.scale + truth.offset
+    svd, ridge_targets = decompose(features.numpy()), Targets.of(targets.numpy(), "regression")
+    head = ridge_head(svd, ridge_targets, ridge_loo(svd, ridge_targets).chosen)
+    weight, bias = head.weight * ridge_targets.scale[:, None], head.bias * ridge_targets.scale + ridge_targets.offset
     return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
 
 
 def direct(case: Case, loss: Loss, seed: int) -> Layer:
     if loss is F.mse_loss:
         return ridge(case.features, case.targets)
-    found = solve_head(case.features, case.targets, loss, outputs=case.outputs, seed=seed)
+    found = fit_linear_probe(case.features, case.targets, loss, outputs=case.outputs, seed=seed)
     return found.weight, found.bias
 
 

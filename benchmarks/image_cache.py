@@ -1,4 +1,4 @@
-"""Loading images that were decoded once (`data.image_cache: keep`) beside decoding them in each epoch.
+"""Loading images that were decoded once (`data.image_cache: on`) beside decoding them in each epoch.
 
     python benchmarks/image_cache.py [--rounds 5] [--workers 0,2] [--only 500x375,2000x1500,4000x3000]
 
@@ -32,7 +32,7 @@ from PIL import Image
 from zoo.augment import make_augment
 from zoo.augment.reduced import Reduced
 from zoo.data import make_loader, open_data
-from zoo.data.cache.cached_dataset import CachedSource, fill, image_keys, kept_view, open_images
+from zoo.data.cache.cached_dataset import CachedDataset, cache_view, fill, image_keys, open_image_store
 from zoo.data.decode.read import read_image
 
 SETS = {  # name → (width, height), images, grain
@@ -50,14 +50,14 @@ def batches(source: Any, train: bool, workers: int) -> Iterable[Any]:
     )  # fmt: skip
 
 
-def once(source: Any, name: str, train: bool) -> tuple[CachedSource, float, float]:
+def once(source: Any, name: str, train: bool) -> tuple[CachedDataset, float, float]:
     """The cached source, the seconds that decoding all images once took, and the bytes of one."""
-    view = kept_view(PREPROCESS, LIGHT if train else None)
+    view = cache_view(PREPROCESS, LIGHT if train else None)
     keys = image_keys(source, view)
-    store = open_images(f"{name} {train}", name)
+    store = open_image_store(f"{name} {train}", name)
     began = time.perf_counter()
-    written = fill(store, source, view, keys, range(len(source)), most=10 << 30)
-    return CachedSource(source, view, store.find(keys)), time.perf_counter() - began, written / len(source)
+    written = fill(store, source, view, keys, range(len(source)), max_bytes=10 << 30)
+    return CachedDataset(source, view, store.find(keys)), time.perf_counter() - began, written / len(source)
 
 
 def compare(title: str, anew: Any, kept: Any, train: bool, workers: int, rounds: int) -> None:
@@ -87,13 +87,13 @@ def quality(title: str, files: list[Path]) -> None:
         height, width = whole.shape[:2]
         small = read_image(str(path), 3, lambda h, w: rule)
         y, x = height / small.shape[0], width / small.shape[1]
-        for draw in range(4):
-            seed = 4 * number + draw
-            view = LIGHT.pipeline.draw(*small.shape[:2], np.random.default_rng(seed))
+        for sample_view in range(4):
+            seed = 4 * number + sample_view
+            view = LIGHT.pipeline.sample_view(*small.shape[:2], np.random.default_rng(seed))
             left, top, right, bottom = view.box
             same = replace(view, box=(left * x, top * y, right * x, bottom * y))
             kept.append(psnr(view.apply(small), same.apply(whole)))
-            view = LIGHT.pipeline.draw(height, width, np.random.default_rng(seed))
+            view = LIGHT.pipeline.sample_view(height, width, np.random.default_rng(seed))
             anew.append(psnr(read_image(str(path), 3, lambda h, w, view=view: view), view.apply(whole)))
     print(f"| {title} | {np.mean(kept):.1f} | {min(kept):.1f} | {np.mean(anew):.1f} | {min(anew):.1f} |", flush=True)
 

@@ -48,7 +48,7 @@ from torchvision.datasets import ImageFolder
 
 from zoo.augment import make_augment
 from zoo.augment.crop import RATIO, Crop, random_view
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.augment.view import View
 from zoo.data import make_loader, open_data
 from zoo.data.decode.read import read_bytes, read_image
@@ -218,7 +218,7 @@ def qualities(folders: dict[str, Path]) -> None:
         files = sorted(root.glob("*/*.jpg"))
         if files and "grey" not in name:
             quality(f"{name}, training", files, crop)
-            quality(f"{name}, evaluation", files, lambda i: lambda h, w: Fit(PREPROCESS))
+            quality(f"{name}, evaluation", files, lambda i: lambda h, w: EvalView(PREPROCESS))
     hardest()
 
 
@@ -236,7 +236,7 @@ def hardest() -> None:
                 h, w = int(height / factor / spare), int(width / factor / spare)
                 view: View = Crop((0, 0, width, height), (h, w), Image.Resampling.BILINEAR)
                 if name == "evaluation":
-                    view = Fit(Preprocess((3, h, w), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, "squash"))
+                    view = EvalView(Preprocess((3, h, w), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, "squash"))
                 seen = read_bytes(file.getvalue(), "photograph", 3, lambda h, w, view=view: view)
                 values.append(psnr(seen, view.apply(whole)))
         print(f"| sharp photographs, {name} at its furthest | {np.mean(values):.1f} | {min(values):.1f} |")

@@ -42,7 +42,7 @@ def everything(net: nn.Module) -> nn.Module:
 def ours(net: nn.Module) -> nn.Module:
     names = {name for name, _ in net.named_parameters()}
     head = {name for name in names if name.startswith("head.")}
-    add_lora(net, choose_layers(net, names - head, "attention"), rank=RANK, learning=head)
+    add_lora(net, choose_layers(net, names - head, "attention"), rank=RANK, trainable=head)
     return net
 
 
@@ -57,7 +57,7 @@ def theirs(net: nn.Module) -> nn.Module:
 WAYS: dict[str, Make] = {"everything": everything, "zoo": ours, **({"peft": theirs} if peft is not None else {})}
 
 
-def learning(net: nn.Module) -> list[nn.Parameter]:
+def trainable(net: nn.Module) -> list[nn.Parameter]:
     return [p for p in net.parameters() if p.requires_grad]
 
 
@@ -70,7 +70,7 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targe
 def times(name: str, batch: int, side: int, rounds: int) -> None:
     """Milliseconds of a step."""
     nets = {way: make(timm.create_model(name, num_classes=10)) for way, make in WAYS.items()}
-    optimizers = {way: torch.optim.AdamW(learning(net), 1e-3) for way, net in nets.items()}
+    optimizers = {way: torch.optim.AdamW(trainable(net), 1e-3) for way, net in nets.items()}
     images, targets = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + 1):
@@ -81,7 +81,7 @@ def times(name: str, batch: int, side: int, rounds: int) -> None:
                 found[way].append(time.perf_counter() - start)
     total = sum(p.numel() for p in nets["everything"].parameters())
     for way, seconds in found.items():
-        count = sum(p.numel() for p in learning(nets[way]))
+        count = sum(p.numel() for p in trainable(nets[way]))
         print(
             f"{name:24} {way:12} {statistics.median(seconds) * 1000:8.1f} ms a step of {batch}"
             f"   learning {count:>10,} ({count / total:.1%})"
@@ -96,7 +96,7 @@ def digits(classes: range, side: int) -> tuple[Tensor, Tensor]:
 
 
 def fit(net: nn.Module, images: Tensor, targets: Tensor, *, epochs: int, lr: float, seed: int) -> None:
-    optimizer = torch.optim.AdamW(learning(net), lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trainable(net), lr, weight_decay=0.0)
     order = torch.Generator().manual_seed(seed)
     net.train()
     for _ in range(epochs):

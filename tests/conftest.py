@@ -38,14 +38,14 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated_folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder and with a cache of its own: no `runs/` in the checkout, nothing in the home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
 
 
 @dataclass(frozen=True)
-class Said:
+class CliResult:
     """What a command printed and its exit code."""
 
     code: int
@@ -54,13 +54,13 @@ class Said:
 
 
 @pytest.fixture
-def zoo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+def zoo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., CliResult]:
     """Run the program in this process, through the same `main` as the shell does: `zoo("list", "resnet18").out`."""
     import signal
 
     from zoo import cli
 
-    def run(*args: object) -> Said:
+    def run(*args: object) -> CliResult:
         monkeypatch.setattr("sys.argv", ["zoo", *map(str, args)])
         before = signal.getsignal(signal.SIGTERM)
         capsys.readouterr()
@@ -70,7 +70,7 @@ def zoo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         finally:
             signal.signal(signal.SIGTERM, before)
         captured = capsys.readouterr()
-        return Said(int(e.value.code or 0), captured.out, captured.err)
+        return CliResult(int(e.value.code or 0), captured.out, captured.err)
 
     return run
 

@@ -50,7 +50,7 @@ def test_a_line_an_epoch_when_no_one_watches(capsys: pytest.CaptureFixture[str])
 def test_the_monitored_metric_is_shown_with_or_without_top1(
     capsys: pytest.CaptureFixture[str], monitor: str, row: dict[str, float], shown: str
 ) -> None:
-    common = {"train_loss": 1.5, "val_loss": 1.25, "images_per_second": 120.0, "skipped_updates": 0}
+    common = {"train_loss": 1.5, "val_loss": 1.25, "images_per_second": 120.0, "skipped_steps": 0}
     with TrainingProgress(1, monitor=monitor) as progress:
         progress.epoch({**common, **row}, best=True)
     line = capsys.readouterr().err
@@ -62,7 +62,7 @@ def test_the_monitored_metric_is_shown_with_or_without_top1(
 @pytest.mark.parametrize(("count", "text"), [(1, "1 step skipped (fp16"), (2, "2 steps skipped (fp16 overflow)")])
 def test_skipped_steps_are_counted(capsys: pytest.CaptureFixture[str], count: int, text: str) -> None:
     with TrainingProgress(1) as progress:
-        progress.epoch({**ROW, "skipped_updates": count}, best=False)
+        progress.epoch({**ROW, "skipped_steps": count}, best=False)
     assert text in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import RecipeError, UsageError
-from zoo.recipe import Recipe, build, copy_to, describe, dump, load_values, parse_assignments, shipped
+from zoo.recipe import Recipe, build, copy_recipe, describe, dump, load_values, parse_assignments, shipped
 from zoo.workflows.finetune.options import make_recipe
 
 
@@ -122,7 +122,7 @@ def test_shipped_recipes_are_described_and_complete() -> None:
 
 
 def test_copy_does_not_overwrite(tmp_path: Path) -> None:
-    copy_to("full", tmp_path / "mine.yaml")
+    copy_recipe("full", tmp_path / "mine.yaml")
     assert build(load_values(str(tmp_path / "mine.yaml"))) == build(load_values("full"))
     with pytest.raises(UsageError, match="exists already"):
-        copy_to("full", tmp_path / "mine.yaml")
+        copy_recipe("full", tmp_path / "mine.yaml")

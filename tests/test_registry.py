@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import UsageError
-from zoo.registry import Component, check_params, import_object, resolve
+from zoo.registry import RegistryEntry, check_params, import_object, resolve
 
 TABLE = {
-    "counter": Component("collections:Counter", "counts"),
-    "ordered": Component("collections:OrderedDict", "keeps order"),
+    "counter": RegistryEntry("collections:Counter", "counts"),
+    "ordered": RegistryEntry("collections:OrderedDict", "keeps order"),
 }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 __version__ = "0.1.0"
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from zoo.workflows.export import export
     from zoo.workflows.fetch import fetch
     from zoo.workflows.finetune.options import make_recipe
-    from zoo.workflows.finetune.run import finetune, prepare, resume
+    from zoo.workflows.finetune.run import build_session, finetune, resume
     from zoo.workflows.inspect import inspect
     from zoo.workflows.inspect_file import inspect_file
     from zoo.workflows.list_models import list_models, search_models, search_tags
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from zoo.workflows.schedule import schedule
     from zoo.workflows.tune.run import tune
 
-_HOMES = {
+_EXPORTS = {
     "list_models": "zoo.workflows.list_models",
     "search_models": "zoo.workflows.list_models",
     "search_tags": "zoo.workflows.list_models",
@@ -61,7 +61,7 @@ _HOMES = {
     "make_recipe": "zoo.workflows.finetune.options",
     "check": "zoo.workflows.check",
     "finetune": "zoo.workflows.finetune.run",
-    "prepare": "zoo.workflows.finetune.run",
+    "build_session": "zoo.workflows.finetune.run",
     "resume": "zoo.workflows.finetune.run",
     "lr_find": "zoo.workflows.lr_find",
     "schedule": "zoo.workflows.schedule",
@@ -88,15 +88,15 @@ _HOMES = {
     "Interrupted": "zoo.errors",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table
+__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604 - names of the table
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module_name = _EXPORTS.get(name)
+    if module_name is None:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    with at_once():
-        value = getattr(importlib.import_module(home), name)
+    with gc_paused():
+        value = getattr(importlib.import_module(module_name), name)
     globals()[name] = value
     return value
 

@@ -11,24 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DataError, TrainingError, UsageError, ZooError, writing
+from zoo.errors import DataError, TrainingError, UsageError, ZooError, translate_write_errors
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "atomic_write",
-    "place_for",
+    "check_output_path",
+    "defer_interrupts",
     "read_json",
     "replace_file",
     "save_tensors",
-    "uninterrupted",
     "write_json",
     "write_text",
 ]
 
 
-def place_for(path: Path, example: str) -> Path:
+def check_output_path(path: Path, example: str) -> Path:
     """`path`, if a file can lie there: for what is written behind long work, asked before it. example: a file's name.
 
     Raises UsageError if it is a folder, DataError if there is no folder for it.
@@ -60,7 +60,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def atomic_write(path: Path, write: Callable[[Path], None], kind: type[ZooError] = TrainingError) -> None:
     """As `replace_file`; the system's refusal becomes a `kind` of ours."""
-    with writing(path, kind):
+    with translate_write_errors(path, kind):
         replace_file(path, write)
 
 
@@ -93,7 +93,7 @@ def save_tensors(
     from safetensors.torch import save
 
     # One copy of the weights in memory, in exchange for the system's own error instead of safetensors' text of it.
-    data = save(_unshared(tensors), metadata)
+    data = save(_without_shared_storage(tensors), metadata)
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(data)
@@ -101,7 +101,7 @@ def save_tensors(
     atomic_write(path, write, kind)
 
 
-def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _without_shared_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """On the CPU, contiguous, no two in one storage: safetensors refuses that, and CoaT uses modules twice."""
     own, seen = {}, set()
     for name, tensor in tensors.items():
@@ -114,17 +114,19 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Hold back Ctrl-C until the files that belong together are written; it is raised at the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives signals
         return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda n, _: received.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
+    if received:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["INFO", "Stored", "cache_folder", "clear_stores", "list_stores", "stores_folder"]
+__all__ = ["INFO_FILE", "CacheEntry", "cache_folder", "clear_stores", "list_stores", "store_dir"]
 
 
 def cache_folder() -> Path:
@@ -27,20 +27,20 @@ def cache_folder() -> Path:
     return Path("~/.cache/zoo").expanduser()
 
 
-INFO = "info.json"
+INFO_FILE = "info.json"
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A store on the disk. used: when it was last, in seconds since the epoch."""
+class CacheEntry:
+    """A store on the disk. last_used: when it was last, in seconds since the epoch."""
 
     folder: Path
     info: dict[str, Any]
     bytes: int
-    used: float
+    last_used: float
 
 
-def stores_folder(kind: str = "features") -> Path:
+def store_dir(kind: str = "features") -> Path:
     return cache_folder() / kind
 
 
@@ -51,33 +51,33 @@ def _inside(folder: Path) -> list[Path]:
         return []
 
 
-def list_stores(*kinds: str) -> list[Stored]:
+def list_stores(*kinds: str) -> list[CacheEntry]:
     """All stores of these kinds ("features", "images"; none named: features), last used first."""
     found = []
-    for folder in (p for kind in kinds or ("features",) for p in _inside(stores_folder(kind)) if p.is_dir()):
+    for folder in (p for kind in kinds or ("features",) for p in _inside(store_dir(kind)) if p.is_dir()):
         try:
-            info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+            info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             info = {}
         size = 0
         for path in _inside(folder):
             with suppress(OSError):  # another run is through with it
                 size += path.stat().st_size
-        found.append(Stored(folder, info if isinstance(info, dict) else {}, size, folder.stat().st_mtime))
-    return sorted(found, key=lambda s: -s.used)
+        found.append(CacheEntry(folder, info if isinstance(info, dict) else {}, size, folder.stat().st_mtime))
+    return sorted(found, key=lambda s: -s.last_used)
 
 
-def clear_stores(*kinds: str, keep_bytes: int = 0, but: Path | None = None) -> int:
-    """Delete the stores that were not used for longest until at most `keep_bytes` are left; the bytes that are free.
+def clear_stores(*kinds: str, max_bytes: int = 0, exclude: Path | None = None) -> int:
+    """Delete the stores that were not used for longest until at most `max_bytes` are left; the bytes that are free.
 
     but: a store that is in use and stays.
     """
     stores = list_stores(*kinds)
     total, freed = sum(s.bytes for s in stores), 0
     for store in reversed(stores):
-        if total - freed <= keep_bytes:
+        if total - freed <= max_bytes:
             break
-        if store.folder != but:
+        if store.folder != exclude:
             shutil.rmtree(store.folder, ignore_errors=True)
             freed += store.bytes
     return freed

@@ -24,7 +24,7 @@ def is_terminal(stream: IO[str]) -> bool:
 
 def note(text: str) -> None:
     """One line of prose on stderr."""
-    if dist_env.is_first():
+    if dist_env.is_main_process():
         print(text, file=sys.stderr, flush=True)
 
 
@@ -34,7 +34,7 @@ def warn(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """`value` as JSON on stdout; NaN and infinity become null, for strict readers."""
-    if dist_env.is_first():
+    if dist_env.is_main_process():
         print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
 
 
@@ -49,7 +49,7 @@ def _finite(value: Any) -> Any:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    if dist_env.is_first():
+    if dist_env.is_main_process():
         sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
@@ -96,14 +96,14 @@ def print_table(
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Counted(Protocol[T_co]):
+class SizedIterable(Protocol[T_co]):
     """Something to go through once whose length is known."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[T_co]: ...
 
 
-def track(items: Counted[T_co], label: str) -> Iterator[T_co]:
+def track(items: SizedIterable[T_co], label: str) -> Iterator[T_co]:
     """Go through `items` with a bar on stderr if a person looks at it; the bar vanishes at the end."""
     if not is_terminal(sys.stderr):
         yield from items

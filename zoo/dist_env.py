@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["cores", "count", "is_first", "local_count", "local_rank", "rank"]
+__all__ = ["cores", "is_main_process", "local_rank", "local_world_size", "rank", "world_size"]
 
 
 def rank() -> int:
@@ -16,7 +16,7 @@ def rank() -> int:
     return _number("RANK", 0)
 
 
-def count() -> int:
+def world_size() -> int:
     """Processes in all, on all hosts."""
     return max(_number("WORLD_SIZE", 1), 1)
 
@@ -26,19 +26,19 @@ def local_rank() -> int:
     return _number("LOCAL_RANK", rank())
 
 
-def local_count() -> int:
+def local_world_size() -> int:
     """Processes on this host."""
-    return max(_number("LOCAL_WORLD_SIZE", 1 if count() == 1 else local_rank() + 1), 1)
+    return max(_number("LOCAL_WORLD_SIZE", 1 if world_size() == 1 else local_rank() + 1), 1)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     return rank() == 0
 
 
 def cores() -> int:
     """The processor cores that this process may use: its share, if there are several processes on the host."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(own // local_count(), 1)
+    return max(own // local_world_size(), 1)
 
 
 def _number(name: str, default: int) -> int:

@@ -35,7 +35,7 @@ __all__ = [
     "combine",
     "nearest",
     "no_space",
-    "writing",
+    "translate_write_errors",
 ]
 
 
@@ -60,14 +60,14 @@ class UsageError(ZooError):
 class RecipeError(UsageError):
     """`problems` holds every mistake found, so that one run reports all of them.
 
-    rest: the recipe without the mistakes, for whoever wants to check what else is wrong; None if there is none.
+    valid_part: the recipe without the mistakes, for whoever wants to check what else is wrong; None if there is none.
     """
 
     def __init__(
-        self, problems: Sequence[str], hint: str = "", *, where: str = "recipe", rest: object | None = None
+        self, problems: Sequence[str], hint: str = "", *, where: str = "recipe", valid_part: object | None = None
     ) -> None:
         self.problems = tuple(problems)
-        self.rest = rest
+        self.valid_part = valid_part
         if len(self.problems) == 1:
             message = f"{where}: {self.problems[0]}"
         else:
@@ -76,7 +76,7 @@ class RecipeError(UsageError):
         super().__init__(message, hint)
 
 
-class _Several(ZooError):
+class _MultipleErrors(ZooError):
     """Problems of several kinds, found together before the first step; the exit code is the first one's."""
 
     def __init__(self, problems: Sequence[ZooError]) -> None:
@@ -92,7 +92,7 @@ class _Several(ZooError):
 
 def combine(problems: Sequence[ZooError]) -> ZooError:
     """One error that says all of `problems`; the problem itself if it is alone."""
-    return problems[0] if len(problems) == 1 else _Several(problems)
+    return problems[0] if len(problems) == 1 else _MultipleErrors(problems)
 
 
 class DataError(ZooError):
@@ -127,16 +127,16 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5)
     return (close + sorted(inside, key=len))[:n]
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def no_space(error: OSError) -> bool:
     """True if the system said that the disk, the quota or the largest file size is exhausted."""
-    return error.errno in _FULL
+    return error.errno in _NO_SPACE_ERRNOS
 
 
 @contextmanager
-def writing(path: Path, kind: type[ZooError] = TrainingError) -> Iterator[None]:
+def translate_write_errors(path: Path, kind: type[ZooError] = TrainingError) -> Iterator[None]:
     """Translate the system's refusal to write `path` into a `kind` of ours."""
     try:
         yield

@@ -6,11 +6,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["at_once"]
+__all__ = ["gc_paused"]
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Without looking for garbage meanwhile: torch, torchvision and timm make a million objects that all stay, and
     going through them again and again takes a tenth of the time that importing them takes."""
     if not gc.isenabled():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-__all__ = ["FIT_MODES", "IMAGENET_MEAN", "IMAGENET_STD", "Levels", "Preprocess"]
+__all__ = ["FIT_MODES", "IMAGENET_MEAN", "IMAGENET_STD", "IntensityRange", "Preprocess"]
 
 # Deng et al. 2009; the channel statistics used by torchvision's and most of timm's weights.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,7 +20,7 @@ FIT_MODES: dict[str, tuple[str, float | None]] = {
 
 
 @dataclass(frozen=True)
-class Levels:
+class IntensityRange:
     """The level that becomes white (255) in images of more than 8 bits; those from 0 to it are spread evenly.
 
     integers: of whole numbers, one for all channels or one each. floats: of floating point; None: 1 if all levels of an
@@ -40,7 +40,7 @@ class Preprocess:
     input_size: (C, H, W) in pixels. mean, std: one number a channel, for pixels scaled to 0..1.
     interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos". crop_pct: share of the resized short side that the
     centre crop keeps (timm's meaning). crop_mode: "center" (resize the short side, centre crop) | "squash" (resize both
-    sides, aspect ratio lost) | "border" (resize the long side, pad). levels: see `Levels`.
+    sides, aspect ratio lost) | "border" (resize the long side, pad). levels: see `IntensityRange`.
     """
 
     input_size: tuple[int, int, int]
@@ -49,7 +49,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
     crop_mode: str = "center"
-    levels: Levels = Levels()
+    levels: IntensityRange = IntensityRange()
 
     @property
     def channels(self) -> int:
@@ -67,7 +67,7 @@ class Preprocess:
         """JSON-able; without the levels where they are those of the types."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         del values["levels"]
-        if self.levels != Levels():
+        if self.levels != IntensityRange():
             values["levels"] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.levels).items()}
         return values
 
@@ -83,8 +83,8 @@ class Preprocess:
             interpolation=str(values["interpolation"]),
             crop_pct=float(values["crop_pct"]),
             crop_mode=str(values.get("crop_mode", "center")),
-            levels=Levels(
-                tuple(int(v) for v in levels.get("integers", Levels.integers)),
+            levels=IntensityRange(
+                tuple(int(v) for v in levels.get("integers", IntensityRange.integers)),
                 None if floats is None else tuple(float(v) for v in floats),
                 bool(levels.get("clips", False)),
             ),

@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
-def _learned(loss: float, top1: float | None) -> str:
+def _train_metrics(loss: float, top1: float | None) -> str:
     return f"loss {loss:.4f}" + ("" if top1 is None else f"  top-1 {top1:.1%}")
 
 
@@ -48,9 +48,9 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._task: Any = None
         self._epoch = first
-        self._begun = time.perf_counter()
-        self._epoch_begun = self._begun
-        self._shown = 0.0
+        self._start_time = time.perf_counter()
+        self._epoch_start_time = self._start_time
+        self._last_refresh = 0.0
 
     def __enter__(self) -> TrainingProgress:
         if not self.quiet and is_terminal(sys.stderr):
@@ -67,7 +67,7 @@ class TrainingProgress:
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=1, status="")
-        self._begun = self._epoch_begun = time.perf_counter()
+        self._start_time = self._epoch_start_time = time.perf_counter()
         return self
 
     def __exit__(
@@ -79,19 +79,19 @@ class TrainingProgress:
     def batch(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float | None]]) -> None:
         """Matches `zoo.training.trainer.OnBatch`. `read` gives mean loss and top-1 share, None if there is none."""
         now = time.perf_counter()
-        if self._bar is None or (now - self._shown < _REFRESH_SECONDS and batch < batches):
+        if self._bar is None or (now - self._last_refresh < _REFRESH_SECONDS and batch < batches):
             return
-        self._shown = now
+        self._last_refresh = now
         loss, top1 = read()
-        rate = images / max(now - self._epoch_begun, 1e-9)
+        rate = images / max(now - self._epoch_start_time, 1e-9)
         share = (self._epoch - self.first + batch / batches) / max(self.epochs - self.first, 1)
-        left = (now - self._begun) * (1 - share) / max(share, 1e-9)
+        remaining = (now - self._start_time) * (1 - share) / max(share, 1e-9)
         self._bar.update(
             self._task,
             total=batches,
             completed=batch,
             description=f"epoch {self._epoch + 1}/{self.epochs}",
-            status=f"{_learned(loss, top1)}  {rate:.0f} images/s  {duration(left)} left",
+            status=f"{_train_metrics(loss, top1)}  {rate:.0f} images/s  {duration(remaining)} left",
         )
 
     def epoch(self, row: dict[str, Any], *, best: bool) -> None:
@@ -99,27 +99,28 @@ class TrainingProgress:
         self._epoch += 1
         now = time.perf_counter()
         done = self._epoch - self.first
-        left = (now - self._begun) / done * (self.epochs - self._epoch)
-        self._epoch_begun = now
-        skipped = row.get("skipped_updates") or 0
+        remaining = (now - self._start_time) / done * (self.epochs - self._epoch)
+        self._epoch_start_time = now
+        skipped = row.get("skipped_steps") or 0
         parts = [
             f"epoch {self._epoch}/{self.epochs}",
-            _learned(row["train_loss"], row.get("train_top1")),
-            f"val loss {row['val_loss']:.4f}" + ("" if self.monitor == "loss" else f"  val {self._monitored(row)}"),
+            _train_metrics(row["train_loss"], row.get("train_top1")),
+            f"val loss {row['val_loss']:.4f}"
+            + ("" if self.monitor == "loss" else f"  val {self._format_monitor(row)}"),
         ]
         parts[-1] += " *" if best else "  "
-        parts += [f"{row['images_per_second']:.0f} images/s", f"{duration(left)} left"]
+        parts += [f"{row['images_per_second']:.0f} images/s", f"{duration(remaining)} left"]
         if skipped:
             parts.append(f"{skipped} step{'s' * (skipped > 1)} skipped (fp16 overflow)")
-        self.say("  ".join(parts))
+        self.log("  ".join(parts))
 
-    def _monitored(self, row: dict[str, Any]) -> str:
+    def _format_monitor(self, row: dict[str, Any]) -> str:
         value = row[f"val_{self.monitor}"]
         if found := re.fullmatch(r"top(\d+)", self.monitor):
             return f"top-{found[1]} {value:.2%}"
         return f"{self.monitor.rpartition(':')[2]} {value:.4g}"  # of the user's own "module:attribute" the attribute
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         if self.quiet:
             return
         if self._bar is not None:

@@ -1,4 +1,5 @@
-"""Name or import path → object. Each family (losses, optimizers, schedules, formats …) keeps one table of `Component`s.
+"""Name or import path → object. Each family (losses, optimizers, schedules, formats …) keeps one table of
+`RegistryEntry`s.
 
     LOSSES = {"cross_entropy": Component("torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood")}
     factory = resolve("cross_entropy", LOSSES, "loss")          # a name
@@ -19,11 +20,11 @@ from typing import Any
 
 from zoo.errors import UsageError, nearest
 
-__all__ = ["Component", "check_params", "import_object", "resolve"]
+__all__ = ["RegistryEntry", "check_params", "import_object", "resolve"]
 
 
 @dataclass(frozen=True)
-class Component:
+class RegistryEntry:
     """`path` is "module:attribute"; `defaults` are parameters given unless the user gives others."""
 
     path: str
@@ -42,9 +43,9 @@ def import_object(path: str, kind: str = "object") -> Any:
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise UsageError(f"{kind} {path!r} is not of the form module:attribute", "write for example my_module:MyThing")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
+    cwd = os.getcwd()
+    if cwd not in sys.path:
+        sys.path.append(cwd)
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as e:
@@ -67,7 +68,7 @@ def import_object(path: str, kind: str = "object") -> Any:
     return found
 
 
-def resolve(name: str, table: Mapping[str, Component], kind: str) -> Any:
+def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
     """The object that `name` stands for: an entry of `table`, or an import path (it holds a colon).
 
     Raises UsageError with the nearest names if there is none.
@@ -101,12 +102,12 @@ def check_params(factory: Any, params: Mapping[str, Any], *, given: Iterable[str
         for n, p in signature.parameters.items()
         if p.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     }
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+    accepts_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
     problems = []
     for name in params:
         if name in given:
             problems.append(f"{label}.{name} is set by zoo itself")
-        elif name not in known and not takes_any:
+        elif name not in known and not accepts_any:
             close = nearest(name, known, n=1)
             advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
             problems.append(f"{label}.{name} is unknown; {advice}")

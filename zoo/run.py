@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.atomic_io import read_json, save_tensors, write_json, write_text
-from zoo.errors import DataError, TrainingError, UsageError, writing
+from zoo.errors import DataError, TrainingError, UsageError, translate_write_errors
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Run", "SilentRun", "fresh_folder", "now"]
+__all__ = ["InMemoryRun", "Run", "create_unique_folder", "timestamp"]
 
 FORMAT = 1
 
@@ -72,9 +72,9 @@ class Run:
         Raises UsageError if `path` is in use, TrainingError if it cannot be written.
         """
         if path is None:
-            return cls(fresh_folder(Path("runs"), default_name))
+            return cls(create_unique_folder(Path("runs"), default_name))
         cls.check_free(path)
-        with writing(path):
+        with translate_write_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -165,13 +165,13 @@ class Run:
         save_tensors(self.weights_file, tensors, {"format": "pt"})
 
     def save_checkpoint(self, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
-        self._save_below(self.checkpoint_file, tensors, values)
+        self._save_in_subfolder(self.checkpoint_file, tensors, values)
 
     def save_start(self, tensors: dict[str, torch.Tensor]) -> None:
-        self._save_below(self.start_file, tensors, {"format": "pt"})
+        self._save_in_subfolder(self.start_file, tensors, {"format": "pt"})
 
-    def _save_below(self, path: Path, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
-        with writing(path):
+    def _save_in_subfolder(self, path: Path, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
+        with translate_write_errors(path):
             path.parent.mkdir(exist_ok=True)
         save_tensors(path, tensors, values)
 
@@ -200,7 +200,7 @@ class Run:
             raise DataError(f"{path} is damaged: {e}", "make the run again with --recipe RUN/recipe.yaml") from e
 
 
-class SilentRun(Run):
+class InMemoryRun(Run):
     """The run of a process that is not the first of its training: it knows what has happened, and writes nothing."""
 
     def __init__(self, path: Path) -> None:
@@ -209,7 +209,7 @@ class SilentRun(Run):
         self._rows: list[dict[str, Any]] = []
 
     @classmethod
-    def of(cls, run: Run) -> SilentRun:
+    def of(cls, run: Run) -> InMemoryRun:
         """What `run` holds so far."""
         silent = cls(run.path)
         silent._info, silent._rows = run.info(), run.metrics()
@@ -255,15 +255,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def fresh_folder(parent: Path, name: str) -> Path:
+def create_unique_folder(parent: Path, name: str) -> Path:
     """Make parent/NAME, or NAME-2, NAME-3 …; the exclusive mkdir settles a race between two processes."""
-    with writing(parent):
+    with translate_write_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         path = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            with writing(path):
+            with translate_write_errors(path):
                 path.mkdir()
             return path
         except TrainingError as e:
@@ -272,6 +272,6 @@ def fresh_folder(parent: Path, name: str) -> Path:
             number += 1
 
 
-def now() -> str:
+def timestamp() -> str:
     """The local time with its offset, to the second, as ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -65,23 +65,23 @@ def looking(model: str, data: Path, weights: Path) -> float:
         began = time.perf_counter()
         found = zoo.measure_models([model], data=data, weights=str(weights), progress=False)
         seconds = time.perf_counter() - began
-    assert found.best.computed == 2 * len(found.sample.places)
+    assert found.best.computed == 2 * len(found.sample.indices)
     return seconds
 
 
 def closed_forms() -> float:
-    from zoo.strategy.scores import Truth, held_out, learning_curve, measure
+    from zoo.strategy.scores import Targets, held_out, learning_curve, measure
 
     rng = np.random.default_rng(0)
     labels = np.arange(5000) % 100
     features = rng.normal(size=(5000, 2048)).astype(np.float32)
     features[np.arange(5000), labels] += 3
-    truth = Truth.of(labels, "single-label", balanced=True)
+    targets = Targets.of(labels, "single-label", balanced=True)
     began = time.perf_counter()
-    scores = measure(features, truth)
+    scores = measure(features, targets)
     alone = time.perf_counter() - began
-    learning_curve(features, truth, scores.ridge.outcome)
-    held_out(features, truth)
+    learning_curve(features, targets, scores.ridge.outcome)
+    held_out(features, targets)
     print(f"  with the learning curve and the held-out folds {time.perf_counter() - began:.1f} s", file=sys.stderr)
     return alone
 

@@ -118,7 +118,7 @@ def only_the_end_counts() -> None:
     from zoo.training.trainer import Trainer
     from zoo.workflows.finetune import checkpoint, loop, record
 
-    whole, whole_epoch = Trainer.evaluate, loop._epoch
+    whole, whole_epoch = Trainer.evaluate, loop._run_epoch
     at_end = False
 
     def epoch(run: Any, prepared: Any, number: int, *rest: Any) -> Any:
@@ -129,9 +129,9 @@ def only_the_end_counts() -> None:
     def evaluate(self: Trainer, batches: Any) -> Any:
         return whole(self, batches if at_end else itertools.islice(batches, 1))
 
-    Trainer.evaluate, loop._epoch = evaluate, epoch  # type: ignore[method-assign]
+    Trainer.evaluate, loop._run_epoch = evaluate, epoch  # type: ignore[method-assign]
     record.draw = lambda *_, **__: None  # type: ignore[assignment]
-    checkpoint._APART = 1e9  # once, at the end
+    checkpoint._TRAIN_TO_WRITE_RATIO = 1e9  # once, at the end
 
 
 # --- what is found, a line each ---
@@ -201,7 +201,7 @@ def measure(root: Path, cell: Cell) -> dict[str, Any]:
     a0 = max(fresh[1], 1 / FAMILIES[TARGETS[target][0]].classes)
     return {
         "evidence": asdict(best.evidence),
-        "held_out": None if best.held is None else asdict(best.held.interval),
+        "held_out": None if best.holdout is None else asdict(best.holdout.interval),
         "knn": best.scores.knn.outcome.score, "logme": best.scores.logme.value,
         "fresh": fresh, "S": float(np.clip((fresh[0] - a0) / (1 - a0), 0, 1)),
     }  # fmt: skip
@@ -211,32 +211,36 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     """Accuracy on val/ of the ridge heads of train/, on the pretrained features and on those of a random network."""
     import torch
 
-    from zoo.strategy.scores import Truth, decompose, ridge_head, ridge_loo
-    from zoo.workflows.finetune.inputs import build_model, open_source
+    from zoo.strategy.scores import Targets, decompose, ridge_head, ridge_loo
+    from zoo.workflows.finetune.inputs import build_model, open_dataset
     from zoo.workflows.finetune.options import make_recipe
     from zoo.workflows.recommend import measure
-    from zoo.workflows.recommend.features import look
+    from zoo.workflows.recommend.features import extract_features
 
     recipe = make_recipe("zoo_tiny", **given)
-    opened = open_source(recipe)
-    model, train, shared = measure._ready(recipe, opened)
+    opened = open_dataset(recipe)
+    model, train, shared = measure._load_candidate(recipe, opened)
     torch.manual_seed(given["seed"])
     bare = build_model(recipe, opened, with_weights=False)
-    truth = Truth.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
+    ridge_targets = Targets.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
     found = []
     for network, random in ((model, False), (bare, True)):
-        known = look(network, train, np.arange(len(train)), random=random, watch=False, **shared).features
-        fresh = look(network, opened.val, np.arange(len(opened.val)), random=False, watch=False, **shared).features
-        spectrum = decompose(known, truth.weights)
-        head = ridge_head(spectrum, truth, ridge_loo(spectrum, truth).chosen)
+        known = extract_features(
+            network, train, np.arange(len(train)), random=random, measure_shift=False, **shared
+        ).features
+        fresh = extract_features(
+            network, opened.val, np.arange(len(opened.val)), random=False, measure_shift=False, **shared
+        ).features
+        svd = decompose(known, ridge_targets.weights)
+        head = ridge_head(svd, ridge_targets, ridge_loo(svd, ridge_targets).chosen)
         found.append(float((head.predict(fresh).argmax(1) == opened.val.targets).mean()))
     return found
 
 
 def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
     """The rule that today's table takes for what was measured, and what it trains, as the ways above spell it."""
-    from zoo.strategy.decision_table import Evidence, decide
-    from zoo.strategy.scores import Interval, Mirroring, NormShift, Similarity
+    from zoo.strategy.decision_table import Measurements, decide
+    from zoo.strategy.scores import FlipInvariance, Interval, NormShift, Similarity
     from zoo.strategy.scores.similarity import verdict
     from zoo.strategy.scores.size import DataSize
 
@@ -244,8 +248,10 @@ def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
     interval = Interval(**of["similarity"]["interval"])
     similar = Similarity(**{**of["similarity"], "interval": interval, "verdict": verdict(interval)})
     shift = NormShift(**{**of["shift"], "layers": (), "interval": None})
-    mirrored = of["mirroring"] and Mirroring(**{**of["mirroring"], "interval": Interval(**of["mirroring"]["interval"])})
-    decision = decide(Evidence(DataSize(**of["size"]), similar, shift, of["kind"], mirrored))
+    mirrored = of["flip_invariance"] and FlipInvariance(
+        **{**of["flip_invariance"], "interval": Interval(**of["flip_invariance"]["interval"])}
+    )
+    decision = decide(Measurements(DataSize(**of["size"]), similar, shift, of["kind"], mirrored))
     settings = {k: v for k, v in decision.changes.items() if k != "train.epochs"}
     if decision.recipe == "full" and "transfer.lora" not in settings:
         settings.setdefault("transfer.start", "lp-ft")  # what a run does by itself
@@ -382,9 +388,9 @@ def _tell_regret(rows: list[dict[str, Any]], own: list[str], ways: list[str]) ->
         error = lost.std() / np.sqrt(len(lost))
         print(f"regret of always {way}: {100 * lost.mean():.2f} points (standard error {100 * error:.2f})")
     for rule in sorted({r["rule"] for r in rows}):
-        held = np.array([r["rule"] == rule for r in rows])
-        shown = ", ".join(f"{way} {100 * (best - accuracy[:, k])[held].mean():.1f}" for k, way in enumerate(ways))
-        print(f"  where it is {rule!r} ({held.sum()}): {shown}")
+        holdout = np.array([r["rule"] == rule for r in rows])
+        shown = ", ".join(f"{way} {100 * (best - accuracy[:, k])[holdout].mean():.1f}" for k, way in enumerate(ways))
+        print(f"  where it is {rule!r} ({holdout.sum()}): {shown}")
 
 
 def main() -> None:

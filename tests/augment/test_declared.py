@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from zoo.augment import make_augment, problems
-from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug, repeatable
-from zoo.augment.imgaug_names import REFUSED, augmenters
-from zoo.augment.imgaug_spec import Reader
+from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug, reproducible
+from zoo.augment.imgaug_names import UNSUPPORTED, augmenters
+from zoo.augment.imgaug_spec import PipelineParser
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
 
@@ -95,9 +95,9 @@ def build(preprocess):
 
 @pytest.mark.parametrize("name", sorted(augmenters()))
 def test_every_augmenter_runs_from_a_recipe_on_a_real_image(build, photo, name):
-    if name in REFUSED:
+    if name in UNSUPPORTED:
         (problem,) = problems("imgaug", {"pipeline": [name]})
-        assert problem == f"augment.params.pipeline[0]: {name} {REFUSED[name]}"
+        assert problem == f"augment.params.pipeline[0]: {name} {UNSUPPORTED[name]}"
         return
     if name.startswith("imgcorruptlike."):
         try:
@@ -149,7 +149,7 @@ def test_nested_data_give_the_pixels_of_the_code_they_stand_for(build, photo, pr
             iaa.AddElementwise(iap.Clip(iap.Normal((0, 5), 9), -9, 9)),
         ]
     )
-    code = repeatable(by_hand)
+    code = reproducible(by_hand)
     fitted = build("Identity")(photo, np.random.default_rng(0))
     for seed in range(12):
         expected = code(fitted.copy(), np.random.default_rng(seed))
@@ -250,10 +250,10 @@ def test_a_failure_while_training_names_the_augmenter(build, photo):
 
 
 def test_containers_are_no_units():
-    reader = Reader()
+    reader = PipelineParser()
     inside = {"WithColorspace": {"to_colorspace": "HSV", "children": ["CLAHE"]}}
     reader.steps([{"Sometimes": {"then_list": ["CLAHE", inside]}}, {"OneOf": ["Fliplr"]}], "p")
-    assert [where for where, _ in reader.units] == [
+    assert [where for where, _ in reader.leaf_steps] == [
         "p[0].Sometimes.then_list[0].CLAHE",
         "p[0].Sometimes.then_list[1].WithColorspace",
         "p[1].OneOf.children[0].Fliplr",

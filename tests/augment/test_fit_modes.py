@@ -14,7 +14,7 @@ from zoo.augment import make_augment
 from zoo.augment.crop import Crop, PaddedCrop, random_view
 from zoo.augment.fit import fit
 from zoo.data.decode.read import read_image
-from zoo.preprocess import FIT_MODES, Levels, Preprocess
+from zoo.preprocess import FIT_MODES, IntensityRange, Preprocess
 
 MEAN, STD = (0.2, 0.5, 0.8), (0.3, 0.3, 0.3)
 MODEL = Preprocess((3, 32, 32), MEAN, STD, "bilinear", 0.8)
@@ -51,7 +51,7 @@ def test_a_mode_changes_what_it_must_and_auto_nothing():
     assert MODEL.with_fit("auto") == MODEL
     assert MODEL.with_fit("crop").crop_pct == 0.8
     assert MODEL.with_fit("pad").crop_pct == MODEL.with_fit("squash").crop_pct == 1.0
-    told = Preprocess((4, 8, 8), (0.5,) * 4, (0.5,) * 4, levels=Levels((4095, 1, 2, 3), (1.0,), clips=True))
+    told = Preprocess((4, 8, 8), (0.5,) * 4, (0.5,) * 4, levels=IntensityRange((4095, 1, 2, 3), (1.0,), clips=True))
     assert Preprocess.from_dict(told.to_dict()) == told
     assert "levels" not in MODEL.to_dict()
 
@@ -118,7 +118,7 @@ def test_a_reduced_jpeg_gives_nearly_the_same_view(tmp_path: Path, mode):
     for view in views(mode, 600, 900, 10):
         seen = read_image(str(path), 3, lambda h, w, view=view: view)
         crop = view if isinstance(view, Crop) else view.crop
-        reduced += min(crop.at_least(600, 900)) < 300
+        reduced += min(crop.min_size(600, 900)) < 300
         assert np.abs(seen.astype(int) - view.apply(whole)).mean() < 1.5
     assert reduced  # else nothing was tested
 

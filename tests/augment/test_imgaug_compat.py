@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from zoo.augment.imgaug_compat import load_imgaug, repeatable
+from zoo.augment.imgaug_compat import load_imgaug, reproducible
 
 ia = load_imgaug()
 iaa = ia.augmenters
@@ -49,7 +49,7 @@ AUGMENTERS = {
 
 @pytest.mark.parametrize("name", AUGMENTERS)
 def test_augmenters_run_and_repeat_themselves(photo, name):
-    step = repeatable(AUGMENTERS[name]())
+    step = reproducible(AUGMENTERS[name]())
     results = [step(photo.copy(), np.random.default_rng(seed)) for seed in (0, 1, 2, 3, 4, 0)]
     assert results[0].dtype == np.uint8
     assert results[0].ndim == 3
@@ -58,7 +58,7 @@ def test_augmenters_run_and_repeat_themselves(photo, name):
 
 
 def test_a_pipeline_with_seeds_of_its_own_still_follows_the_generator(photo):
-    step = repeatable(
+    step = reproducible(
         iaa.Sequential([iaa.RandAugment(n=2, seed=3), iaa.Rain(), iaa.Affine(rotate=(-9, 9), seed=5)], seed=1)
     )
     first = [step(photo.copy(), np.random.default_rng(s)) for s in range(3)]

@@ -75,7 +75,7 @@ def test_policies_are_torchvisions_and_leave_its_generator_alone(photo, preproce
         assert torch.equal(torch.get_rng_state(), state)
         # The draws of the crop and the mirror come first, then the seed for torchvision.
         ours = rng(seed)
-        cropped = augment.pipeline.first.finish(augment.pipeline.draw(48, 48, ours).apply(square), ours)
+        cropped = augment.pipeline.first.transform_view(augment.pipeline.sample_view(48, 48, ours).apply(square), ours)
         torch.manual_seed(int(ours.integers(2**63)))
         assert np.array_equal(found, np.asarray(POLICIES[name](Image.fromarray(cropped))))
         changed += not np.array_equal(found, cropped)
@@ -152,7 +152,7 @@ def test_jitter_scales_about_black_mean_and_grey():
     flat = jitter(image, 1, 0, 1)
     assert np.ptp(flat) == 0
     assert abs(float(flat.mean()) - (image @ [0.299, 0.587, 0.114]).mean()) < 1
-    assert np.array_equal(jitter(image, 1, 1, 1, mirror=True), image[:, ::-1])
+    assert np.array_equal(jitter(image, 1, 1, 1, flip=True), image[:, ::-1])
     one = jitter(image[:, :, :1], 0.5, 1, 0.3)
     assert np.abs(one - image[:, :, :1] * 0.5).max() <= 1
 
@@ -244,4 +244,4 @@ def test_a_crop_may_be_taken_by_the_reader_instead(photo, preprocess):
         def read(choose):
             return choose(*photo.shape[:2]).apply(photo)
 
-        assert np.array_equal(augment.see(read, rng(3)), augment(photo, rng(3)))
+        assert np.array_equal(augment.read_augmented(read, rng(3)), augment(photo, rng(3)))

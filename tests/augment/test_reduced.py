@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from zoo.augment import make_augment
-from zoo.augment.fit import Fit
-from zoo.augment.reduced import SPARE, Crops, Reduced
+from zoo.augment.fit import EvalView
+from zoo.augment.reduced import RESIZE_MARGIN, CropRange, Reduced
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 
@@ -14,23 +14,23 @@ from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 def test_no_crop_has_to_be_enlarged_and_some_nearly_are(mode: str, size: tuple[int, int]) -> None:
     preprocess = Preprocess((3, 64, 96), IMAGENET_MEAN, IMAGENET_STD, crop_mode=mode)
     light = make_augment("light", preprocess=preprocess, flips=True).pipeline
-    assert light.crops == Crops(0.5, (3 / 4, 4 / 3))
+    assert light.crops == CropRange(0.5, (3 / 4, 4 / 3))
     rule = Reduced(preprocess, light.crops)
     kept = rule.size(*size)
     assert kept[0] < size[0]
     assert kept[1] < size[1]
-    needed = np.array([light.draw(*size, np.random.default_rng(i)).at_least(*size) for i in range(500)])
+    needed = np.array([light.sample_view(*size, np.random.default_rng(i)).min_size(*size) for i in range(500)])
     assert (needed.max(0) <= np.array(kept) + 1).all()
     if mode == "center":  # the closest: of one side at least
-        assert (needed.max(0) * SPARE > 0.9 * np.array(kept)).any()
+        assert (needed.max(0) * RESIZE_MARGIN > 0.9 * np.array(kept)).any()
         assert kept[0] / kept[1] == pytest.approx(size[0] / size[1], rel=0.02)
 
 
 def test_small_images_stay_as_they_are() -> None:
     preprocess = Preprocess((3, 64, 64), IMAGENET_MEAN, IMAGENET_STD)
-    rule = Reduced(preprocess, Crops(0.5, (3 / 4, 4 / 3)))
+    rule = Reduced(preprocess, CropRange(0.5, (3 / 4, 4 / 3)))
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
-    assert rule.size(50, 80) == rule.at_least(50, 80) == (50, 80)
+    assert rule.size(50, 80) == rule.min_size(50, 80) == (50, 80)
     assert np.array_equal(rule.apply(image), image)
 
 
@@ -39,5 +39,5 @@ def test_which_augmentations_draw_crops() -> None:
     given = {"imgaug": {"pipeline": [{"Fliplr": 0.5}]}}
     for name in ("none", "affine", "imgaug", "medium", "strong", "trivialaugment"):
         pipeline = make_augment(name, preprocess=preprocess, flips=True, params=given.get(name)).pipeline
-        drawn = pipeline.draw(100, 200, np.random.default_rng(0))
-        assert (pipeline.crops is None) == (drawn == Fit(preprocess)), name
+        drawn = pipeline.sample_view(100, 200, np.random.default_rng(0))
+        assert (pipeline.crops is None) == (drawn == EvalView(preprocess)), name

@@ -5,7 +5,7 @@ import sys
 
 from zoo.catalog import find
 from zoo.catalog.read_timm import build_timm
-from zoo.catalog.signatures import SKETCH, alike, core, paths, signature
+from zoo.catalog.signatures import SKETCH_SIZE, as_paths, backbone_shapes, most_similar_structures, signature
 
 
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
@@ -21,25 +21,25 @@ def test_what_a_task_changes_is_left_out() -> None:
         "fc.bias": (1000,),
         "fc2.weight": (5, 5),
     }
-    rest = {"conv1.weight": (64, 0, 7, 7), "conv1.bias": (64,), "fc2.weight": (5, 5)}
-    assert core(shapes, ("fc",), ("conv1",)) == rest
-    assert core(shapes, (), ()) == {k: v for k, v in shapes.items() if not k.endswith("tracked")}
-    assert (paths(None), paths("fc"), paths(("a", "b"))) == ((), ("fc",), ("a", "b"))
+    valid_part = {"conv1.weight": (64, 0, 7, 7), "conv1.bias": (64,), "fc2.weight": (5, 5)}
+    assert backbone_shapes(shapes, ("fc",), ("conv1",)) == valid_part
+    assert backbone_shapes(shapes, (), ()) == {k: v for k, v in shapes.items() if not k.endswith("tracked")}
+    assert (as_paths(None), as_paths("fc"), as_paths(("a", "b"))) == ((), ("fc",), ("a", "b"))
 
 
 def test_a_signature_holds_the_smallest_hashes_of_a_known_number() -> None:
     one = signature(shapes_of("resnet18"), find("resnet18"))
     assert one.tensors == 100  # 20 convolutions, 20 norms of 4 tensors, no head, no counters
-    assert list(one.smallest) == sorted(one.smallest)
-    assert len(one.smallest) == SKETCH
-    assert one.reach == one.smallest[-1]
+    assert list(one.min_hashes) == sorted(one.min_hashes)
+    assert len(one.min_hashes) == SKETCH_SIZE
+    assert one.max_hash == one.min_hashes[-1]
     few = signature({"a.weight": (2, 2)}, find("resnet18"))
-    assert (few.tensors, few.reach) == (1, 2**32)
+    assert (few.tensors, few.max_hash) == (1, 2**32)
 
 
 def test_the_whole_structure_is_recognised_with_another_head_and_other_channels() -> None:
     shapes = shapes_of("resnet34") | {"fc.weight": (7, 512), "fc.bias": (7,), "conv1.weight": (64, 1, 7, 7)}
-    best, second = alike(shapes, 2)
+    best, second = most_similar_structures(shapes, 2)
     assert best.names == ("resnet34", "torchvision/resnet34")
     assert (best.exact, best.share) == (True, 1.0)
     assert not second.exact
@@ -47,10 +47,10 @@ def test_the_whole_structure_is_recognised_with_another_head_and_other_channels(
 
 def test_a_part_of_a_structure_is_near_it() -> None:
     shapes = {k: v for k, v in shapes_of("vit_tiny_patch16_224").items() if not k.startswith("blocks.11")}
-    best = alike(shapes, 3)
+    best = most_similar_structures(shapes, 3)
     assert any("vit_tiny_patch16_224" in one.names for one in best)
     assert not any(one.exact for one in best)
-    assert alike({"something.else": (1, 2, 3)}, 3) == []
+    assert most_similar_structures({"something.else": (1, 2, 3)}, 3) == []
 
 
 def test_it_needs_no_model_library() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo.augment import make_augment
 from zoo.data import Data, make_loader, open_data
 from zoo.data.dataset import Subset
-from zoo.data.decode.intensity import Extent
+from zoo.data.decode.intensity import IntensityStats
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.workflows import augment as workflow
 
@@ -90,10 +90,10 @@ class Planes:
         image = np.random.default_rng(index).integers(0, 256, (40, 50, 4), dtype=np.uint8)
         return image if choose is None else choose(*image.shape[:2]).apply(image)
 
-    def level_range(self, index):
-        return Extent()
+    def intensity_stats(self, index):
+        return IntensityStats()
 
-    def with_levels(self, levels):
+    def with_intensity_range(self, levels):
         return self
 
     def where(self, index):
@@ -106,7 +106,7 @@ class Planes:
 @pytest.mark.parametrize("name", ["light", "medium", "augmix"])
 def test_of_four_channels_three_are_drawn_and_it_is_said(monkeypatch, name):
     data = Data("planes", "planes", Planes(), Planes(), Planes().classes, "", (), flips_ok=True)
-    monkeypatch.setattr(workflow, "open_source", lambda recipe: data)
+    monkeypatch.setattr(workflow, "open_dataset", lambda recipe: data)
     found = workflow.augment_grid("planes", settings={"augment.name": name, "model.img_size": 48}, per_class=1)
     assert "the images have 4 channels: the first three are drawn as red, green and blue" in found.notes
     assert found.path.is_file()

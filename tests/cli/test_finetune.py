@@ -232,7 +232,7 @@ def test_unreadable_files_can_be_left_out_and_are_named(zoo: Callable[..., Any],
     done = zoo("finetune", "zoo_tiny", "--data", "cut", "--set", "data.unreadable=skip", *FAST)
     assert done.code == 0, done.err
     assert "bad.jpg" in done.err
-    left_out = Run.open("runs/zoo_tiny-cut").info()["left_out"]
+    left_out = Run.open("runs/zoo_tiny-cut").info()["skipped_files"]
     assert [Path(entry["path"]).name for entry in left_out] == ["bad.jpg"]
 
 

@@ -46,7 +46,7 @@ def test_a_pipe_gets_keys_and_groups(zoo):
     assert found["classifier"] == ["fc"]
     assert found["license"] == ["apache-2.0"]
     assert found["output_shape"] == ["1x10"]
-    assert found["learning"] == ["5130"]
+    assert found["trainable"] == ["5130"]
     groups = [line.split("\t")[1:] for line in said.out.splitlines() if line.startswith("group\t")]
     assert [g[0] for g in groups] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
     assert sum(int(g[1]) for g in groups) == int(found["params"][0])
@@ -59,7 +59,7 @@ def test_json_is_the_api(zoo):
     assert said == json.loads(json.dumps(summary.to_dict()))
     assert said["url"].startswith("https://download.pytorch.org/models/resnet18")
     assert (said["input_size"], len(said["mean"]), said["output_shape"]) == ([1, 224, 224], 1, [1, 1000])
-    assert (said["params"], said["learning"]) == (11683240, 11683240)
+    assert (said["params"], said["trainable"]) == (11683240, 11683240)
     assert said["gmacs"] == pytest.approx(1.814 - 112 * 112 * 49 * 64 * 2 / 1e9, abs=0.001)
 
 
@@ -105,7 +105,7 @@ def test_a_file_in_a_pipe(zoo, checkpoint):
     assert found["format"] == ["pytorch"]
     assert found["wrapping"] == ["state_dict"]
     assert found["prefix"] == ["module."]
-    assert found["beside"] == ["epoch", "3"]
+    assert found["other"] == ["epoch", "3"]
     assert found["first"] == ["conv1.0.weight", "16x1x3x3"]
     assert (found["classes"], found["in_chans"]) == (["7"], ["1"])
     fits = [line.split("\t") for line in said.out.splitlines() if line.startswith("fits\t")]

@@ -47,4 +47,4 @@ def test_a_long_table_is_folded(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_json_has_every_update(zoo: Zoo) -> None:
     found = json.loads(zoo("schedule", "full", "--epochs", 2, "--json").out)
-    assert len(found["rates"][0]) == 2 * found["updates"]
+    assert len(found["rates"][0]) == 2 * found["steps_per_epoch"]

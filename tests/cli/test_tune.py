@@ -44,7 +44,7 @@ def command(photo_folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake_finetune(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that train nothing and end in ever better values; the first is not better than its start."""
     values: Iterator[float] = iter([0.5, 0.6, 0.7, 0.8])
 
@@ -59,7 +59,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "finetune", finetune)
 
 
-def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], pretend: None) -> None:
+def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], fake_finetune: None) -> None:
     said = zoo(*command, "--trials", 2, "-o", "my search")
     assert said.code == 0, said.err
     rows = [line.split("\t") for line in said.out.splitlines()]
@@ -82,7 +82,7 @@ def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], pretend: 
 
 
 def test_the_best_first_for_a_person(
-    zoo: Zoo, command: list[str], pretend: None, monkeypatch: pytest.MonkeyPatch
+    zoo: Zoo, command: list[str], fake_finetune: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zoo import console
 
@@ -122,7 +122,7 @@ def test_without_a_model_the_flag_is_named(zoo: Zoo, command: list[str]) -> None
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_stopped_in_a_trial_and_taken_up_again(
-    zoo: Zoo, command: list[str], pretend: None, stop: signal.Signals
+    zoo: Zoo, command: list[str], fake_finetune: None, stop: signal.Signals
 ) -> None:
     long = [*command, "--set", "train.epochs=2000", "--trials", "1", "-o", "out"]
     process = subprocess.Popen([sys.executable, "-m", "zoo", *long], stderr=subprocess.PIPE, text=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import Data, ImageSource, open_data
+from zoo.data import Data, ImageDataset, open_data
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 
@@ -84,7 +84,7 @@ def photos(tmp_path: Path) -> list[tuple[str, str]]:
 def seen() -> Callable[..., dict[bytes, object]]:
     """`seen(source, …)`: the pixels of every image → its class, or its targets."""
 
-    def look(*sources: ImageSource) -> dict[bytes, object]:
+    def look(*sources: ImageDataset) -> dict[bytes, object]:
         found: dict[bytes, object] = {}
         for source in sources:
             for i, target in enumerate(source.targets):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from zoo.augment import make_augment
 from zoo.data import Subset, auto_workers, fit, make_loader, open_data
-from zoo.data.loader import _FEW_IMAGES
+from zoo.data.loader import _MIN_WORKER_IMAGES
 from zoo.errors import DataError, UsageError
 
 
@@ -183,7 +183,7 @@ def test_workers_are_chosen_by_size_and_source(photos, monkeypatch):
     monkeypatch.setattr("zoo.data.loader.cores", lambda: 6)
     assert auto_workers(open_data("digits").train) == 0
     assert auto_workers(photos.train) == 0
-    many = Subset(photos.train, np.zeros(_FEW_IMAGES, dtype=np.int64))
+    many = Subset(photos.train, np.zeros(_MIN_WORKER_IMAGES, dtype=np.int64))
     assert auto_workers(many) == 6
     monkeypatch.setattr("zoo.data.loader.cores", lambda: 64)
     assert auto_workers(many) == 8

@@ -8,7 +8,7 @@ import pytest
 
 from zoo.augment import make_augment
 from zoo.data import Subset, make_loader, open_data
-from zoo.data.sampler import draws, epoch_order, expected, says, times_before
+from zoo.data.sampler import cumulative_count, describe_balance, epoch_order, expected_class_counts, expected_counts
 
 COUNTS = [1, 3, 20, 400, 1000]
 TARGETS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS))
@@ -28,7 +28,7 @@ def test_none_is_a_permutation_and_the_one_that_it_always_was():
 def test_classes_come_as_often_as_the_rule_says_and_their_images_equally_often(balance, power):
     shares = np.array(COUNTS, float) ** power
     wanted = len(TARGETS) * shares / shares.sum()
-    assert draws(TARGETS, 5, balance) == pytest.approx(wanted)
+    assert expected_class_counts(TARGETS, 5, balance) == pytest.approx(wanted)
     for seed in range(10):
         found = order(balance=balance, seed=seed)
         assert len(found) == len(TARGETS)
@@ -60,12 +60,12 @@ def test_several_labels_count_by_the_rarest_as_repeat_factors_do():
     share = positive.mean(0)
     factor = np.maximum(1, np.sqrt(share.max() / share))  # Gupta et al. 2019, section 5.2, with t = the largest share
     repeat = np.where(positive > 0, factor, 1).max(1)
-    assert expected(positive, "sqrt") == pytest.approx(repeat * 1000 / repeat.sum())
+    assert expected_counts(positive, "sqrt") == pytest.approx(repeat * 1000 / repeat.sum())
     once = np.where(positive > 0, share.max() / share, 1).max(1)
-    assert expected(positive, "oversample") == pytest.approx(once * 1000 / once.sum())
+    assert expected_counts(positive, "oversample") == pytest.approx(once * 1000 / once.sum())
     found = order(positive, "sqrt")
     assert len(found) == 1000
-    assert positive[found].sum(0) == pytest.approx(draws(positive, 3, "sqrt"), rel=0.02)
+    assert positive[found].sum(0) == pytest.approx(expected_class_counts(positive, 3, "sqrt"), rel=0.02)
     assert positive[found].sum(0)[2] > 2 * positive.sum(0)[2]
     unlabelled = np.zeros((5, 2), np.float32)
     assert sorted(order(unlabelled, "oversample")) == list(range(5))
@@ -100,25 +100,25 @@ def test_a_few_shards_are_shuffled_as_one():
 
 
 def test_how_often_an_image_came_before():
-    assert times_before(np.array([4, 2, 4, 4, 2, 0])).tolist() == [0, 0, 1, 2, 1, 0]
-    assert times_before(np.array([], np.int64)).tolist() == []
+    assert cumulative_count(np.array([4, 2, 4, 4, 2, 0])).tolist() == [0, 0, 1, 2, 1, 0]
+    assert cumulative_count(np.array([], np.int64)).tolist() == []
 
 
 def test_the_sentence_names_the_classes_that_change_most():
     names = ["a", "b", "c", "d", "e"]
-    assert says(TARGETS, names, "none") == ""
-    assert says(TARGETS, names, "oversample") == (
+    assert describe_balance(TARGETS, names, "none") == ""
+    assert describe_balance(TARGETS, names, "oversample") == (
         "balance oversample: an epoch draws 1,424 times: a 285 (of 1), b 285 (of 3), c 285 (of 20), d 285 (of 400), "
         "e 285 (of 1,000)"
     )
     many = np.repeat(np.arange(30), np.arange(1, 31))
-    assert says(many, [f"k{i}" for i in range(30)], "sqrt").count("(of") == 8
+    assert describe_balance(many, [f"k{i}" for i in range(30)], "sqrt").count("(of") == 8
 
 
 def test_a_million_images_take_seconds():
     targets = np.random.default_rng(0).integers(0, 1000, 1_000_000)
     start = time.process_time()
-    times_before(order(targets, "oversample", np.arange(1_000_000) // 10_000))
+    cumulative_count(order(targets, "oversample", np.arange(1_000_000) // 10_000))
     assert time.process_time() - start < 6
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from ruamel.yaml import YAML
 
-from zoo.formats.model_card import card
-from zoo.formats.spec import Subject, Usage
+from zoo.formats.model_card import render_model_card
+from zoo.formats.spec import ExportSpec, Usage
 from zoo.models import WeightsReport, build
 from zoo.tasks import TaskName
 
@@ -21,11 +21,13 @@ def header(text: str) -> dict:
 
 def test_licence_of_the_weights_or_unknown() -> None:
     model = replace(build("test_vit", classes=2, img_size=32, weights="none"), weights=WeightsReport("hf-hub:timm/x"))
-    known = card(Subject(model, ("a", "b"), model.preprocess, "run", "Apache-2.0", {"data": "photos"}), USAGE)
+    known = render_model_card(
+        ExportSpec(model, ("a", "b"), model.preprocess, "run", "Apache-2.0", {"data": "photos"}), USAGE
+    )
     assert header(known)["license"] == "apache-2.0"
     assert header(known)["library_name"] == "timm"
     assert "- data: photos\n" in known
-    unknown = card(Subject(model, ("a", "b"), model.preprocess, "run", None), USAGE)
+    unknown = render_model_card(ExportSpec(model, ("a", "b"), model.preprocess, "run", None), USAGE)
     assert header(unknown)["license"] == "unknown"
     assert "hf-hub:timm/x" in unknown
 
@@ -33,7 +35,7 @@ def test_licence_of_the_weights_or_unknown() -> None:
 def test_many_classes_are_cut_and_names_cannot_break_the_text() -> None:
     model = build("test_vit", classes=3, img_size=32, weights="none")
     names = ("a`b", "line\nbreak", *(f"class{i}" for i in range(100)))
-    text = card(Subject(model, names, model.preprocess, "run", None), USAGE)
+    text = render_model_card(ExportSpec(model, names, model.preprocess, "run", None), USAGE)
     assert "`a'b`, `line break`" in text
     assert "`class47`, …" in text
     assert "class48" not in text
@@ -49,7 +51,7 @@ def test_many_classes_are_cut_and_names_cannot_break_the_text() -> None:
 )
 def test_the_hub_is_told_the_task(task: TaskName, pipeline: str, tags: list[str], words: str) -> None:
     model = build("test_vit", classes=2, img_size=32, weights="none")
-    text = card(Subject(model, ("a", "b"), model.preprocess, "run", None, task=task), USAGE)
+    text = render_model_card(ExportSpec(model, ("a", "b"), model.preprocess, "run", None, task=task), USAGE)
     assert header(text)["pipeline_tag"] == pipeline
     assert header(text)["tags"] == tags
     assert words in text

@@ -18,10 +18,10 @@ import zoo
 from zoo.errors import ExportError
 from zoo.formats import FORMATS
 from zoo.formats.safetensors import write
-from zoo.formats.spec import Subject, check_logits, sample
+from zoo.formats.spec import ExportSpec, check_logits, sample_batch
 from zoo.models import build
 from zoo.run import Run
-from zoo.workflows.load_run import restore
+from zoo.workflows.load_run import load_run
 
 MakeRun = Callable[..., Run]
 
@@ -35,13 +35,13 @@ TORCHVISION = [
 
 
 def logits(run: Run) -> torch.Tensor:
-    restored = restore(run)
+    restored = load_run(run)
     with torch.inference_mode():
-        return restored.model.module(sample(restored.preprocess))
+        return restored.model.module(sample_batch(restored.preprocess))
 
 
 # Runs the Python of each README in its folder, where zoo cannot be imported, and keeps what it printed and the logits.
-STRANGER = """
+STANDALONE_SCRIPT = """
 import contextlib, io, os, re, sys
 sys.modules["zoo"] = None
 import torch
@@ -62,9 +62,9 @@ def test_timm_alone_gives_identical_logits(make_run: MakeRun, model: str, in_cha
     run = make_run(model, tuple("abcde"), in_chans=in_chans, img_size=img_size)
     done = zoo.export(run)
     loaded = timm.create_model(f"local-dir:{done.folder}", pretrained=True).eval()
-    preprocess = restore(run).preprocess
+    preprocess = load_run(run).preprocess
     with torch.inference_mode():
-        assert torch.equal(loaded(sample(preprocess)), logits(run))
+        assert torch.equal(loaded(sample_batch(preprocess)), logits(run))
     assert list(loaded.pretrained_cfg["label_names"]) == list("abcde")
     config = timm.data.resolve_model_data_config(loaded)
     assert tuple(config["input_size"]) == preprocess.input_size
@@ -81,10 +81,10 @@ def test_the_readme_does_without_zoo_what_zoo_does(make_run: MakeRun, photo_fold
         run = make_run(model, ("left $", "it's", "日本"), in_chans=in_chans, img_size=img_size, where=f"run{i}")
         done = zoo.export(run)
         (done.folder / "image.jpg").write_bytes(image.read_bytes())
-        torch.save(sample(restore(run).preprocess), done.folder / "images.pt")
+        torch.save(sample_batch(load_run(run).preprocess), done.folder / "images.pt")
         runs.append(run)
         folders.append(done.folder)
-    subprocess.run([sys.executable, "-c", STRANGER, *folders], check=True)
+    subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT, *folders], check=True)
     for run, folder in zip(runs, folders, strict=True):
         assert torch.equal(torch.load(folder / "logits.pt"), logits(run)), run
         label, probability = (folder / "said.txt").read_text(encoding="utf-8").rsplit(maxsplit=1)
@@ -104,10 +104,10 @@ def test_the_readme_of_every_task_says_what_predict_says(make_run: MakeRun, phot
             )
             folder = zoo.export(run).folder
             (folder / "image.jpg").write_bytes(image.read_bytes())
-            torch.save(sample(restore(run).preprocess), folder / "images.pt")
+            torch.save(sample_batch(load_run(run).preprocess), folder / "images.pt")
             assert json.loads((folder / "config.json").read_text())["task"] == task
             runs[folder] = run
-    subprocess.run([sys.executable, "-c", STRANGER, *runs], check=True)
+    subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT, *runs], check=True)
     for folder, run in runs.items():
         assert torch.equal(torch.load(folder / "logits.pt"), logits(run))
         lines = [line.split() for line in (folder / "said.txt").read_text().splitlines()]
@@ -146,7 +146,7 @@ def test_nothing_of_the_first_weights_stays_behind(tmp_path: Path) -> None:
     stale |= {"label_offset": 1, "test_input_size": (3, 9, 9), "custom_load": True, "not_timms": 1}
     model.pretrained_cfg.update(stale)
     model.module.eval()
-    write(Subject(model, ("a", "b"), model.preprocess, "run", None), tmp_path)
+    write(ExportSpec(model, ("a", "b"), model.preprocess, "run", None), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert not stale.keys() & config["pretrained_cfg"].keys()
     assert config["pretrained_cfg"]["license"] == "unknown"
@@ -154,14 +154,14 @@ def test_nothing_of_the_first_weights_stays_behind(tmp_path: Path) -> None:
 
 
 def test_a_changed_model_is_noticed(make_run: MakeRun) -> None:
-    restored = restore(make_run())
-    subject = Subject(restored.model, restored.classes, restored.preprocess, "run", None)
-    check_logits(subject, restored.model.module, "the same")
+    restored = load_run(make_run())
+    spec = ExportSpec(restored.model, restored.classes, restored.preprocess, "run", None)
+    check_logits(spec, restored.model.module, "the same")
     for loaded in (lambda x: restored.model.module(x) * 1.01, lambda x: restored.model.module(x) * float("nan")):
         with pytest.raises(ExportError, match="other logits"):
-            check_logits(subject, loaded, "another")
+            check_logits(spec, loaded, "another")
     with pytest.raises(ExportError, match="gives logits"):
-        check_logits(subject, lambda x: restored.model.module(x)[:, :3], "another")
+        check_logits(spec, lambda x: restored.model.module(x)[:, :3], "another")
 
 
 def test_numbers_far_from_zero_may_differ_in_their_last_bits(make_run: MakeRun) -> None:
@@ -171,12 +171,12 @@ def test_numbers_far_from_zero_may_differ_in_their_last_bits(make_run: MakeRun) 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 2000 + 0.001 * x.mean((2, 3))
 
-    restored = restore(make_run(task="regression"))
+    restored = load_run(make_run(task="regression"))
     years = Years()
-    subject = Subject(replace(restored.model, module=years), restored.classes, restored.preprocess, "run", None)
-    check_logits(subject, lambda x: torch.nextafter(years(x), torch.tensor(torch.inf)), "another machine's sum")
+    spec = ExportSpec(replace(restored.model, module=years), restored.classes, restored.preprocess, "run", None)
+    check_logits(spec, lambda x: torch.nextafter(years(x), torch.tensor(torch.inf)), "another machine's sum")
     with pytest.raises(ExportError, match="other logits"):
-        check_logits(subject, lambda x: years(x) + 0.01, "another")
+        check_logits(spec, lambda x: years(x) + 0.01, "another")
 
 
 def test_the_table_imports_no_torch() -> None:

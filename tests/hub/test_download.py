@@ -110,8 +110,8 @@ def test_an_unreachable_hub_is_named_with_the_file_its_place_and_the_ways_on(fai
         fetch_hub_file(REPO, NAMES)
     assert "model.safetensors of owner/name" in e.value.message
     assert constants.ENDPOINT in e.value.message
-    said = {"no such host": "the name hub.invalid cannot be resolved", "silent": "the server does not answer"}
-    assert said.get(failure, "") in e.value.message
+    message = {"no such host": "the name hub.invalid cannot be resolved", "silent": "the server does not answer"}
+    assert message.get(failure, "") in e.value.message
     assert str(cache / "models--owner--name") in e.value.message
     for way in ("--weights none", "--weights FILE", "HF_ENDPOINT"):
         assert way in e.value.hint

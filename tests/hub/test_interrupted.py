@@ -177,13 +177,13 @@ def test_a_file_of_another_client_without_symlinks_is_compared_with_the_hub(hub,
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
     hub.add(REPO, NAME, CONTENT)
     path = Path(hf_hub_download(REPO, NAME))
-    assert fetch_hub_file(REPO, NAMES).checked
+    assert fetch_hub_file(REPO, NAMES).verified
     path.write_bytes(b"!" + CONTENT[1:])
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
     for noted in (cache / "models--owner--name" / ".etags").rglob(NAME):
         noted.unlink()
     hub.answer = 503
-    assert fetch_hub_file(REPO, NAMES).checked is False
+    assert fetch_hub_file(REPO, NAMES).verified is False
     assert "used unchecked" in capsys.readouterr().err
 
 
@@ -214,7 +214,7 @@ def test_a_url_without_any_hash_that_another_program_truncated_is_fetched_again(
     assert fetch_url(url, tmp_path).path.read_bytes() == CONTENT
     (tmp_path / "plain.pth.sha256").unlink()
     hub.answer = 503
-    assert fetch_url(url, tmp_path).checked is False
+    assert fetch_url(url, tmp_path).verified is False
     assert "used unchecked" in capsys.readouterr().err
 
 

@@ -36,17 +36,19 @@ def test_a_black_hole_ends_the_program_within_ten_seconds(hub, silent, tmp_path)
         "try: fetch('resnet34')\nexcept WeightsError as e: print(e)"
     )
     before = time.monotonic()
-    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+    message = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    ).stdout
     assert time.monotonic() - before < 10
-    assert "model.safetensors of timm/resnet34.a1_in1k" in said
-    assert f"{tmp_path}/hub/models--timm--resnet34.a1_in1k" in said
-    assert "HF_ENDPOINT=URL" in said
+    assert "model.safetensors of timm/resnet34.a1_in1k" in message
+    assert f"{tmp_path}/hub/models--timm--resnet34.a1_in1k" in message
+    assert "HF_ENDPOINT=URL" in message
 
 
 def test_all_questions_together_have_one_bound(hub, monkeypatch):
     """A server that says each word just in time is as bad as one that says none."""
-    monkeypatch.setattr("zoo.hub.metadata.ANSWER_SECONDS", 0.6)
-    monkeypatch.setattr("zoo.hub.metadata.require_answer", lambda *_, **__: time.sleep(20))
+    monkeypatch.setattr("zoo.hub.metadata.METADATA_TIMEOUT", 0.6)
+    monkeypatch.setattr("zoo.hub.metadata.request_headers", lambda *_, **__: time.sleep(20))
     before = time.monotonic()
     with pytest.raises(WeightsError, match="cannot be reached"):
         fetch_hub_file(REPO, (NAME,))
@@ -58,12 +60,12 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", dict)
     before = time.monotonic()
     with pytest.raises(http.Unreachable, match="was not resolved"):
-        http.require_answer("http://hub.example")
+        http.request_headers("http://hub.example")
     assert time.monotonic() - before < 5
 
 
 @pytest.mark.parametrize(
-    ("refused", "said", "hint"),
+    ("refused", "message", "hint"),
     [
         ("GatedRepo", "may not be read without its owner's consent", "HF_TOKEN"),
         (401, "answers 401", "HF_TOKEN"),
@@ -72,10 +74,10 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
         (502, "answers 502", "HF_ENDPOINT"),
     ],
 )
-def test_refusals_say_what_helps(refused, said, hint, hub):
+def test_refusals_say_what_helps(refused, message, hint, hub):
     hub.add(REPO, NAME, CONTENT)
     hub.refuses[REPO] = refused
-    with pytest.raises(WeightsError, match=said) as e:
+    with pytest.raises(WeightsError, match=message) as e:
         fetch_hub_file(REPO, (NAME,))
     assert hint in e.value.hint
     assert "--weights none" in e.value.hint
@@ -130,7 +132,7 @@ def test_a_file_under_gits_hash_that_is_flipped_is_fetched_again(hub):
 def test_a_file_that_is_larger_than_asked_for_is_not_fetched(hub):
     hub.add(REPO, "config.json", CONTENT)
     with pytest.raises(WeightsError, match="77 kB"):
-        fetch_hub_file(REPO, ("config.json",), largest=1000)
+        fetch_hub_file(REPO, ("config.json",), max_bytes=1000)
     assert hub.downloads() == 0
 
 
@@ -215,8 +217,10 @@ def test_an_unreachable_hub_does_not_keep_a_model_in_the_cache_from_being_built(
 def test_an_endpoint_that_is_none_is_named_before_the_client_chokes_on_it(endpoint, tmp_path):
     env = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
     program = "from zoo.workflows.fetch import fetch\nfetch('resnet34')"
-    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False).stderr
-    assert f"zoo.errors.WeightsError: HF_ENDPOINT is {endpoint!r}, which is not the URL of a server" in said
+    message = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    ).stderr
+    assert f"zoo.errors.WeightsError: HF_ENDPOINT is {endpoint!r}, which is not the URL of a server" in message
 
 
 def test_a_bad_endpoint_does_not_become_a_traceback_of_timm(monkeypatch):

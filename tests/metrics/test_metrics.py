@@ -16,7 +16,7 @@ import torch
 from sklearn import metrics as sk
 
 from zoo.errors import DataError, UsageError
-from zoo.metrics import METRICS, better, compute, higher_is_better, is_share, problems
+from zoo.metrics import METRICS, better, compute, higher_is_better, is_fraction, problems
 from zoo.metrics.evaluation import report
 from zoo.metrics.single_label import confusion_matrix
 
@@ -53,7 +53,7 @@ def test_top_k_for_any_k(scored: tuple[torch.Tensor, torch.Tensor], k: int) -> N
     assert compute([f"top{k}"], logits, targets) == {f"top{k}": pytest.approx(expected)}
     assert higher_is_better(f"top{k}")
     assert problems(f"top{k}", "single-label") == []
-    assert is_share(f"top{k}")
+    assert is_fraction(f"top{k}")
 
 
 def test_top_k_beyond_the_classes_is_all_of_them(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -187,7 +187,7 @@ def test_own_metric_by_import_path(own: str) -> None:
     assert compute([name, f"{own}:count"], outputs, targets) == {name: 0.5, f"{own}:count": 1.0}
     assert better(name, 0.1, 0.2)
     assert problems(name, "single-label") == problems(name, "regression") == []
-    assert not is_share(name)
+    assert not is_fraction(name)
 
 
 @pytest.mark.parametrize(

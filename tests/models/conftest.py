@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from zoo.catalog.index import load_index
-from zoo.models import Model, skeleton
-from zoo.models.heads import AUXILIARY, final_layers
+from zoo.models import Model, build_on_meta
+from zoo.models.heads import AUXILIARY_HEADS, output_layers
 from zoo.strategy.freeze import resolve_plan
 
 
 @pytest.fixture(scope="session")
 def check_structure() -> Callable[..., Model]:
-    """(name, **options of `skeleton`) → the model, after asserting head, groups and the plan `backbone`."""
+    """(name, **options of `build_on_meta`) → the model, after asserting head, groups and the plan `backbone`."""
     return _check
 
 
 def _check(name: str, *, classes: int, in_chans: int, **options: Any) -> Model:
-    model = skeleton(name, classes=classes, in_chans=in_chans, **options)
+    model = build_on_meta(name, classes=classes, in_chans=in_chans, **options)
     parameters = [n for n, _ in model.module.named_parameters()]
     buffers = [n for n, _ in model.module.named_buffers()]
 
@@ -28,7 +28,7 @@ def _check(name: str, *, classes: int, in_chans: int, **options: Any) -> Model:
     assert len(model.preprocess.mean) == len(model.preprocess.std) == in_chans
     assert model.head
     for path in model.head:
-        assert list(final_layers(model.module, [path], classes)), f"{path} has no layer with {classes} outputs"
+        assert list(output_layers(model.module, [path], classes)), f"{path} has no layer with {classes} outputs"
 
     assert sorted(n for g in model.groups for n in g.parameters) == sorted(parameters)
     assert sorted(n for g in model.groups for n in g.buffers) == sorted(buffers)
@@ -41,7 +41,7 @@ def _check(name: str, *, classes: int, in_chans: int, **options: Any) -> Model:
     head = {p for p in parameters if p.startswith(tuple(f"{path}." for path in model.head))}
     assert set(model.groups[-1].parameters) == head
     assert set(parameters) - resolve_plan("backbone", model.groups, model.module).frozen == head
-    assert (model.auxiliary is not None) == ((model.source, model.architecture) in AUXILIARY)
+    assert (model.auxiliary is not None) == ((model.source, model.architecture) in AUXILIARY_HEADS)
     return model
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from zoo.catalog import search
 from zoo.errors import ModelError
-from zoo.models import skeleton
+from zoo.models import build_on_meta
 from zoo.models.architectures import architectures_for
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def shapes_of(name: str, *, classes: int | None = 7, in_chans: int = 1, img_size: int | None = None) -> Shapes:
-    module = skeleton(name, classes=classes, in_chans=in_chans, img_size=img_size).module
+    module = build_on_meta(name, classes=classes, in_chans=in_chans, img_size=img_size).module
     return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
 
 

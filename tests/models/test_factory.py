@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo.errors import ModelError, WeightsError
-from zoo.models import build, load_strict, rebuild, record, skeleton
+from zoo.models import build, build_on_meta, load_strict, rebuild, record
 
 TIMM = "test_resnet test_vit test_convnext test_efficientnet test_mambaout test_nfnet deit_tiny_distilled_patch16_224"
 TORCHVISION = "alexnet squeezenet1_1 googlenet inception_v3 vit_b_32 mnasnet0_5 densenet121 mobilenet_v3_small swin_t"
@@ -19,7 +19,7 @@ NAMES = [*TIMM.split(), *(f"torchvision/{n}" for n in TORCHVISION.split()), "zoo
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_head_and_stem_are_what_was_asked_for(name, channels):
-    model = skeleton(name, classes=7, in_chans=channels)
+    model = build_on_meta(name, classes=7, in_chans=channels)
     assert (model.classes, model.preprocess.channels) == (7, channels)
     assert len(model.preprocess.mean) == len(model.preprocess.std) == channels
     logits = model.module.eval()(torch.empty(2, *model.preprocess.input_size, device="meta"))
@@ -61,13 +61,13 @@ def test_the_same_seed_gives_the_same_start():
 
 
 def test_a_skeleton_has_the_groups_of_the_model_and_no_memory():
-    bare, model = skeleton("test_vit", classes=3), build("test_vit", classes=3, weights="none")
+    bare, model = build_on_meta("test_vit", classes=3), build("test_vit", classes=3, weights="none")
     assert bare.groups == model.groups
     assert {p.device.type for p in bare.module.parameters()} == {"meta"}
 
 
 def test_constructors_that_compute_with_tensors_have_a_skeleton_too():
-    bare = skeleton("torchvision/regnet_y_400mf", classes=3)
+    bare = build_on_meta("torchvision/regnet_y_400mf", classes=3)
     assert {t.device.type for t in bare.module.state_dict().values()} == {"meta"}
 
 
@@ -85,13 +85,13 @@ def test_googlenet_sees_what_torchvisions_own_normalisation_gives_it():
 
 
 def test_a_model_without_published_head_gives_features_or_the_head_that_is_asked_for():
-    assert skeleton("vit_small_patch14_dinov2").classes == 0
-    assert skeleton("vit_small_patch14_dinov2").groups[-1].parameters == ()
-    assert skeleton("vit_small_patch14_dinov2", classes=5).head == ("head",)
+    assert build_on_meta("vit_small_patch14_dinov2").classes == 0
+    assert build_on_meta("vit_small_patch14_dinov2").groups[-1].parameters == ()
+    assert build_on_meta("vit_small_patch14_dinov2", classes=5).head == ("head",)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("resnet3", {}, "no model named 'resnet3'"),
         ("resnet34.a9_in1k", {}, "no weights tagged 'a9_in1k'"),
@@ -105,10 +105,10 @@ def test_a_model_without_published_head_gives_features_or_the_head_that_is_asked
         ("torchvision/resnet18", {"drop": 0.1}, "torchvision/resnet18 takes no --drop"),
     ],
 )
-def test_what_cannot_be_built_is_said(name, options, said):
+def test_what_cannot_be_built_is_said(name, options, message):
     with pytest.raises(ModelError) as e:
         build(name, weights="none", **options)
-    assert said in e.value.message
+    assert message in e.value.message
     assert e.value.hint
     assert e.value.exit_code == 4
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo.catalog.index import load_index
-from zoo.models import skeleton
+from zoo.models import build_on_meta
 
 # Families that differ in how their groups are found: own rules, corrected rules, no rules, norms and necks behind the
 # last stage, several heads, shared modules.
@@ -80,7 +80,7 @@ def check(name, check_structure):
     channels = 3 if name in RGB_ONLY else 4
     model = check_structure(name, classes=7, in_chans=channels)
     # The head is what changes with the number of classes; the auxiliary ones, which are no part of it, do so too.
-    other = dict(skeleton(name, classes=9, in_chans=channels).module.named_parameters())
+    other = dict(build_on_meta(name, classes=9, in_chans=channels).module.named_parameters())
     changed = {n for n, p in model.module.named_parameters() if p.shape != other[n].shape}
     auxiliary = {n for n in changed if n.lower().startswith("aux") and model.auxiliary is not None}
     assert changed - auxiliary
@@ -117,7 +117,7 @@ def run_in_order(model):
 
 
 def groups_of(name, **options):
-    return {g.name: g for g in skeleton(name, classes=5, **options).groups}
+    return {g.name: g for g in build_on_meta(name, classes=5, **options).groups}
 
 
 def test_norms_before_the_classifier_belong_to_the_last_stage():

@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from zoo.errors import ModelError
-from zoo.models import build, load_strict, rebuild, record, skeleton, without_auxiliary
+from zoo.models import build, build_on_meta, load_strict, rebuild, record, without_auxiliary
 from zoo.strategy.freeze import resolve_plan, set_train_mode
 
-AUXILIARY = {"torchvision/googlenet": (0.3, 2), "torchvision/inception_v3": (0.4, 1), "inception_v3": (0.4, 1)}
+AUXILIARY_HEADS = {"torchvision/googlenet": (0.3, 2), "torchvision/inception_v3": (0.4, 1), "inception_v3": (0.4, 1)}
 
 
-@pytest.mark.parametrize("name", AUXILIARY)
+@pytest.mark.parametrize("name", AUXILIARY_HEADS)
 def test_auxiliary_heads_give_logits_in_training_and_none_in_evaluation(name):
-    model = skeleton(name, classes=5)
-    weight, heads = AUXILIARY[name]
+    model = build_on_meta(name, classes=5)
+    weight, heads = AUXILIARY_HEADS[name]
     assert model.auxiliary == weight
     images = torch.empty(2, *model.preprocess.input_size, device="meta")
     logits, others = model.module(images)
@@ -32,9 +32,9 @@ def test_auxiliary_heads_give_logits_in_training_and_none_in_evaluation(name):
     assert len(others) == heads
 
 
-@pytest.mark.parametrize("name", AUXILIARY)
+@pytest.mark.parametrize("name", AUXILIARY_HEADS)
 def test_an_auxiliary_head_belongs_to_the_stage_that_it_branches_from(name):
-    model = skeleton(name, classes=5)
+    model = build_on_meta(name, classes=5)
     of = {m: g.name for g in model.groups for m in g.modules}
     if name == "torchvision/googlenet":
         assert (of["aux1"], of["aux2"]) == (of["inception4a"], of["inception4d"])
@@ -67,7 +67,7 @@ def test_the_order_of_the_auxiliary_logits_is_that_of_their_heads():
     assert only.eq(7).all()
 
 
-@pytest.mark.parametrize("name", AUXILIARY)
+@pytest.mark.parametrize("name", AUXILIARY_HEADS)
 def test_a_model_with_auxiliary_heads_is_rebuilt_and_exported_without_them(name):
     model = build(name, classes=3, weights="none")
     again = rebuild(record(model))
@@ -90,7 +90,7 @@ def test_a_model_with_auxiliary_heads_is_rebuilt_and_exported_without_them(name)
 
 
 def test_a_model_without_auxiliary_heads_is_exported_as_it_is():
-    model = skeleton("test_resnet", classes=2)
+    model = build_on_meta("test_resnet", classes=2)
     assert model.auxiliary is None
     assert without_auxiliary(model) is model
 
@@ -113,13 +113,13 @@ def test_weights_bring_their_auxiliary_heads_or_leave_them_random(tmp_path):
 
 @pytest.mark.parametrize("name", ["inception_v3", "torchvision/inception_v3"])
 def test_small_images_leave_no_room_for_inceptions_auxiliary_head(name):
-    small = skeleton(name, classes=3, img_size=96)
+    small = build_on_meta(name, classes=3, img_size=96)
     assert small.auxiliary is None
     assert small.module(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 3)
-    assert skeleton(name, classes=3, img_size=299).auxiliary == 0.4
-    assert skeleton(name, classes=3, img_size=75).classes == 3
+    assert build_on_meta(name, classes=3, img_size=299).auxiliary == 0.4
+    assert build_on_meta(name, classes=3, img_size=75).classes == 3
     with pytest.raises(ModelError, match="cannot take images of 3 x 74 x 74"):
-        skeleton(name, classes=3, img_size=74)
+        build_on_meta(name, classes=3, img_size=74)
 
 
 def test_weights_with_auxiliary_heads_fit_a_model_that_has_no_room_for_them(tmp_path):
@@ -135,7 +135,7 @@ def test_weights_with_auxiliary_heads_fit_a_model_that_has_no_room_for_them(tmp_
     ("name", "pool"), [("test_resnet", "max"), ("test_resnet", "catavgmax"), ("test_vit", "avg"), ("vgg11", "max")]
 )
 def test_pooling_is_chosen_where_the_architecture_has_a_choice(name, pool):
-    model = skeleton(name, classes=3, pool=pool)
+    model = build_on_meta(name, classes=3, pool=pool)
     assert model.args["global_pool"] == pool
     assert model.module.eval()(torch.empty(2, *model.preprocess.input_size, device="meta")).shape == (2, 3)
 
@@ -152,7 +152,7 @@ def test_pooling_changes_the_features_and_the_weights_still_fit(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("torchvision/resnet18", {"pool": "avg"}, "takes no --pool"),
         ("levit_128s", {"pool": "token"}, "levit_128s"),
@@ -162,8 +162,8 @@ def test_pooling_changes_the_features_and_the_weights_still_fit(tmp_path):
         ("qwen3_vit_88m_enc", {}, "has no classifier"),
     ],
 )
-def test_a_head_that_cannot_be_is_said(name, options, said):
-    with pytest.raises(ModelError, match=said) as e:
+def test_a_head_that_cannot_be_is_said(name, options, message):
+    with pytest.raises(ModelError, match=message) as e:
         build(name, classes=3, weights="none", **options)
     assert e.value.hint
 

@@ -135,11 +135,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_configuration_is_refused_soon_and_named(name, tmp_path):
-    values, said = HOSTILE[name]
+    values, message = HOSTILE[name]
     before = time.monotonic()
     with pytest.raises(WeightsError, match=r"config\.json of owner/name") as e:
         read_config(write(tmp_path, values), "owner/name")
-    assert said in e.value.message
+    assert message in e.value.message
     assert len(e.value.message) < 500
     assert "--weights FILE" in e.value.hint
     # Nine hundred wide blocks are made, without their numbers; everything else is refused at once.

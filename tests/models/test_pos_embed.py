@@ -9,7 +9,7 @@ import torch
 
 from zoo.errors import ModelError
 from zoo.models import build
-from zoo.models.pos_embed import resample
+from zoo.models.pos_embed import resample_pos_embed
 
 
 def ramp(side):
@@ -36,7 +36,7 @@ LAYOUTS = {
 def test_a_table_becomes_the_same_picture_in_another_size(layout, sides):
     name, lay = LAYOUTS[layout]
     before, after = (lay(ramp(side)) for side in sides)
-    found = resample(f"blocks.0.{name}", before, after)
+    found = resample_pos_embed(f"blocks.0.{name}", before, after)
     assert found is not None
     assert found.shape == after.shape
     assert (found - after).abs().max() < 0.25  # the ends of the ramp bend; its range is 11
@@ -45,12 +45,12 @@ def test_a_table_becomes_the_same_picture_in_another_size(layout, sides):
 
 def test_tokens_without_a_place_are_kept():
     name, lay = LAYOUTS["with two tokens"]
-    found = resample(name, lay(ramp(4)), lay(ramp(8)))
+    found = resample_pos_embed(name, lay(ramp(4)), lay(ramp(8)))
     assert found[0, :2].eq(99).all()
 
 
 def test_half_precision_stays_half():
-    assert resample("pos_embed", torch.randn(1, 16, 8).half(), torch.empty(1, 64, 8)).dtype == torch.float16
+    assert resample_pos_embed("pos_embed", torch.randn(1, 16, 8).half(), torch.empty(1, 64, 8)).dtype == torch.float16
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_half_precision_stays_half():
     ],
 )
 def test_what_is_no_table_of_that_kind_is_left_alone(name, before, after):
-    assert resample(name, torch.empty(before), torch.empty(after)) is None
+    assert resample_pos_embed(name, torch.empty(before), torch.empty(after)) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from timm.models import adapt_input_conv
 from torch.nn.functional import conv2d
 
 from zoo.errors import ModelError
-from zoo.models import build, skeleton
+from zoo.models import build, build_on_meta
 from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
 
 CHANNELS = (1, 2, 3, 4, 6, 13)
@@ -118,7 +118,7 @@ def test_both_libraries_follow_the_rule(library, rule, tmp_path):
     save_file(published, tmp_path / "w.safetensors")
     model = build(name, classes=2, in_chans=5, stem=rule, weights=str(tmp_path / "w.safetensors"))
     assert torch.equal(model.module.state_dict()[stem], adapt_kernel(published[stem], 5, rule))
-    assert model.preprocess.mean == extend_statistics(skeleton(name).preprocess.mean, 5, rule)
+    assert model.preprocess.mean == extend_statistics(build_on_meta(name).preprocess.mean, 5, rule)
     assert [line.partition(" ->")[0] for line in model.weights.adapted] == [
         f"{stem}: stem, {tuple(published[stem].shape)}"
     ]
@@ -140,14 +140,14 @@ def test_every_first_convolution_of_a_model_is_adapted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"stem": "median"}, "no stem rule 'median'"),
         ({"stem": "sum", "in_chans": 4}, "the stem rule sum makes 1 channel, not 4"),
     ],
 )
-def test_a_rule_that_cannot_be_followed_is_said(options, said):
-    with pytest.raises(ModelError, match=said) as e:
+def test_a_rule_that_cannot_be_followed_is_said(options, message):
+    with pytest.raises(ModelError, match=message) as e:
         build("test_resnet", classes=2, weights="none", **options)
     assert e.value.hint
 

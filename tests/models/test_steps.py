@@ -29,8 +29,8 @@ def test_a_step_moves_what_learns_and_nothing_else(chunk, small_models, side_of)
             torch.manual_seed(0)
             model = build(name, classes=3, img_size=side_of(name), weights="none")
         for plan in ("backbone", "none"):
-            if said := step(model, plan):
-                failures[name, plan] = said
+            if message := step(model, plan):
+                failures[name, plan] = message
     assert failures == {}
 
 
@@ -40,8 +40,8 @@ def step(model, text):
     plan.apply(model.module)
     set_train_mode(model.module, plan)
     before = {n: t.detach().clone() for n, t in tensors(model.module)}
-    learning = [p for p in model.module.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=RATE)
+    trainable = [p for p in model.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trainable, lr=RATE)
     images, target = torch.randn(2, *model.preprocess.input_size), torch.tensor([0, 2])
     logits, loss = total_loss(model.module(images), target, cross_entropy, model.auxiliary or 0.0)
     if logits.shape != (2, 3) or not torch.isfinite(loss):

@@ -42,9 +42,9 @@ def test_every_model_takes_any_head_and_stem_and_has_ordered_groups(chunk, check
                     check_structure(name, classes=7, in_chans=channels)
                 except (AssertionError, ModelError, RuntimeError) as e:
                     failures[name, channels] = str(e)
-    expected = {key: said for key, said in REFUSED.items() if key[0] in mine}
+    expected = {key: message for key, message in REFUSED.items() if key[0] in mine}
     assert failures.keys() == expected.keys(), {k: v for k, v in failures.items() if k not in expected}
-    assert all(said in failures[key] for key, said in expected.items())
+    assert all(message in failures[key] for key, message in expected.items())
 
 
 def test_the_catalog_has_what_is_swept():

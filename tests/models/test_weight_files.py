@@ -157,13 +157,13 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_safetensors_file_is_named_with_its_reason(name, tmp_path):
-    make, said = BROKEN[name]
+    make, message = BROKEN[name]
     path = tmp_path / "w.safetensors"
     make(path)
     with pytest.raises(WeightsError) as e:
         read_tensors(path)
     assert str(path) in e.value.message
-    assert said in e.value.message
+    assert message in e.value.message
 
 
 def test_a_wrong_count_is_refused(tmp_path, monkeypatch):

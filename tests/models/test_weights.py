@@ -273,11 +273,11 @@ def _saved():
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_named_with_its_reason(name, tmp_path, capsys):
-    make, said = BROKEN[name]
+    make, message = BROKEN[name]
     make(tmp_path / name)
     with pytest.raises(WeightsError) as e:
         build("test_resnet", weights=str(tmp_path / name))
-    assert said in e.value.message
+    assert message in e.value.message
     assert str(tmp_path / name) in e.value.message
     assert "weights_only" not in str(e.value)
     assert "executed" not in capsys.readouterr().out

@@ -132,14 +132,14 @@ def _run(name: str, params: dict[str, Any] | None = None, *, warmup: float = 0.0
         if schedule is None or resume:
             optimizer = _optimizer()
             schedule = make_schedule(
-                f"{__name__}:{name}", optimizer, params or {}, updates_per_epoch=2, epochs=4, warmup_epochs=warmup
+                f"{__name__}:{name}", optimizer, params or {}, steps_per_epoch=2, epochs=4, warmup_epochs=warmup
             )
             if state:
                 schedule.load_state_dict(json.loads(state))
         seen.append([g["lr"] for g in optimizer.param_groups])
         for _ in range(2):
             optimizer.step()
-            schedule.after_update()
+            schedule.after_step()
         schedule.after_epoch(0.0)
         state = json.dumps(schedule.state_dict())
     return seen
@@ -166,7 +166,7 @@ def test_adjust_learning_rate_sets_the_rates_itself() -> None:
 
 
 def test_a_function_that_levels_the_rates_is_told_of() -> None:
-    schedule = make_schedule(f"{__name__}:imagenet", _optimizer(), {}, updates_per_epoch=2, epochs=4)
+    schedule = make_schedule(f"{__name__}:imagenet", _optimizer(), {}, steps_per_epoch=2, epochs=4)
     assert "head_lr" in schedule.notes[0]
 
 
@@ -179,9 +179,9 @@ def test_warm_up_lies_over_them_and_they_go_on_exactly(name: str) -> None:
 
 def test_what_a_function_changes_beside_the_rate_is_kept() -> None:
     optimizer = _optimizer()
-    make = lambda o: make_schedule(f"{__name__}:keeps_ratios", o, {}, updates_per_epoch=1, epochs=4)
+    make = lambda o: make_schedule(f"{__name__}:keeps_ratios", o, {}, steps_per_epoch=1, epochs=4)
     schedule = make(optimizer)
-    schedule.after_update()
+    schedule.after_step()
     schedule.after_epoch(0.0)
     again = _optimizer()
     make(again).load_state_dict(json.loads(json.dumps(schedule.state_dict())))
@@ -222,7 +222,7 @@ def test_an_unusable_one_is_named_before_the_run(name: str, said: str) -> None:
 
 def test_functions_for_torch_s_lambda_schedules_are_checked_too() -> None:
     def make(path: Any) -> None:
-        make_schedule("LambdaLR", _optimizer(), {"lr_lambda": path}, updates_per_epoch=1, epochs=2)
+        make_schedule("LambdaLR", _optimizer(), {"lr_lambda": path}, steps_per_epoch=1, epochs=2)
 
     make([f"{__name__}:third", f"{__name__}:third"])
     for path, said in (
@@ -263,5 +263,5 @@ def test_every_problem_of_a_recipe_is_listed() -> None:
 
 def test_all_problems_are_raised_together() -> None:
     with pytest.raises(RecipeError) as e:
-        make_schedule("MultiStepLR", _optimizer(), {"gama": 1}, updates_per_epoch=1, epochs=2)
+        make_schedule("MultiStepLR", _optimizer(), {"gama": 1}, steps_per_epoch=1, epochs=2)
     assert len(e.value.problems) == 2

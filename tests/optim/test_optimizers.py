@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from zoo.errors import UsageError
-from zoo.optim import OPTIMIZERS, REFUSED, problems
+from zoo.optim import OPTIMIZERS, UNSUPPORTED, problems
 from zoo.optim.optimizer_names import TIMM_SHARED, TimmOptimizer
 from zoo.optim.param_groups import make_optimizer
 from zoo.optim.state_dict import load_optimizer_state, optimizer_state
@@ -88,18 +88,20 @@ def test_every_class_of_torch_is_offered_or_refused_with_a_reason() -> None:
     classes = {n for n, c in vars(torch.optim).items() if inspect.isclass(c) and issubclass(c, Optimizer)} - {
         "Optimizer"
     }
-    assert classes <= set(OPTIMIZERS) | set(REFUSED)
-    assert not set(OPTIMIZERS) & set(REFUSED)
+    assert classes <= set(OPTIMIZERS) | set(UNSUPPORTED)
+    assert not set(OPTIMIZERS) & set(UNSUPPORTED)
 
 
 def test_every_name_of_timm_is_offered_or_refused_with_a_reason() -> None:
     from timm.optim import list_optimizers
 
-    ours = {n for n, c in OPTIMIZERS.items() if isinstance(c, TimmOptimizer)} | {n for n in REFUSED if n == n.lower()}
+    ours = {n for n, c in OPTIMIZERS.items() if isinstance(c, TimmOptimizer)} | {
+        n for n in UNSUPPORTED if n == n.lower()
+    }
     assert ours | TIMM_SHARED == set(list_optimizers())
 
 
-@pytest.mark.parametrize("name", [*REFUSED, "lookahead_adam"])
+@pytest.mark.parametrize("name", [*UNSUPPORTED, "lookahead_adam"])
 def test_refusals_say_why_and_what_else(name: str) -> None:
     with pytest.raises(UsageError) as e:
         make_optimizer(name, _groups(_net()), {})

@@ -135,7 +135,7 @@ def test_the_table_names_numbers_and_sizes() -> None:
     net, stages = _net()
     groups = parameter_groups(net, stages, lr=3e-4, head_lr=1e-3, weight_decay=0.05)
     optimizer = make_optimizer("adamw", groups, {})
-    make_schedule("cosine", optimizer, {}, updates_per_epoch=4, epochs=2, warmup_epochs=1)
+    make_schedule("cosine", optimizer, {}, steps_per_epoch=4, epochs=2, warmup_epochs=1)
     rows = describe_groups(optimizer.param_groups)
     assert rows[0] == ("stem", "1", "2", "0.0003", "0.05")
     assert rows[-1] == ("head, no decay", "1", "3", "0.001", "0")
@@ -144,7 +144,7 @@ def test_the_table_names_numbers_and_sizes() -> None:
 
 def test_a_long_table_is_folded() -> None:
     groups = [{"params": [torch.zeros(2)], "lr": i // 2 + 1.0, "name": f"g{i}"} for i in range(100)]
-    rows = describe_groups(groups, most=5)
+    rows = describe_groups(groups, max_rows=5)
     assert len(rows) == 5
     assert rows[0] == ("g0 … g1", "2", "4", "1", "0")
     assert rows[2] == ("g4 … g95", "92", "184", "3 … 48", "0")

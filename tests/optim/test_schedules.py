@@ -45,14 +45,14 @@ def _ours(name: str, params: dict[str, Any], warmup: float = 0.0, resume: bool =
     for epoch in range(EPOCHS):
         if schedule is None or resume:
             optimizer = _sgd()
-            settings = {"updates_per_epoch": UPDATES, "epochs": EPOCHS, "warmup_epochs": warmup}
+            settings = {"steps_per_epoch": UPDATES, "epochs": EPOCHS, "warmup_epochs": warmup}
             schedule = make_schedule(name, optimizer, params, **settings)
             if state:
                 schedule.load_state_dict(json.loads(state))
         for _ in range(UPDATES):
             seen.append(_state(optimizer))
             optimizer.step()
-            schedule.after_update()
+            schedule.after_step()
         schedule.after_epoch(METRICS[epoch])
         state = json.dumps(schedule.state_dict(), allow_nan=False)
     return seen
@@ -239,7 +239,7 @@ def test_warm_up_and_then_the_cosine_has_what_is_left() -> None:
 
 def test_lengths_come_from_the_run_and_are_said() -> None:
     def notes(name: str, **params: Any) -> str:
-        return " ".join(make_schedule(name, _sgd(), params, updates_per_epoch=5, epochs=10, warmup_epochs=1).notes)
+        return " ".join(make_schedule(name, _sgd(), params, steps_per_epoch=5, epochs=10, warmup_epochs=1).notes)
 
     assert "T_max=10" in notes("CosineAnnealingLR")
     assert "T_max" not in notes("CosineAnnealingLR", T_max=3)
@@ -264,10 +264,10 @@ def test_cyclic_fills_its_ends_from_the_groups() -> None:
 def test_momentum_is_cycled_where_there_is_one(name: str) -> None:
     def built(make: Callable[..., Optimizer]) -> tuple[Optimizer, tuple[str, ...]]:
         optimizer = make([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-        schedule = make_schedule(name, optimizer, {}, updates_per_epoch=5, epochs=4)
+        schedule = make_schedule(name, optimizer, {}, steps_per_epoch=5, epochs=4)
         for _ in range(5):
             optimizer.step()
-            schedule.after_update()
+            schedule.after_step()
         return optimizer, schedule.notes
 
     adam, _ = built(AdamW)
@@ -280,29 +280,29 @@ def test_momentum_is_cycled_where_there_is_one(name: str) -> None:
 def test_scales_lie_on_top_of_everything_and_are_kept() -> None:
     def one() -> tuple[Optimizer, Any]:
         optimizer = _sgd()
-        return optimizer, make_schedule("step", optimizer, {"step_size": 1}, updates_per_epoch=1, epochs=5)
+        return optimizer, make_schedule("step", optimizer, {"step_size": 1}, steps_per_epoch=1, epochs=5)
 
     optimizer, schedule = one()
-    schedule.set_scales([0.5, 0.25])
+    schedule.set_lr_scales([0.5, 0.25])
     assert _state(optimizer)[::2] == pytest.approx([0.05, 0.25])
-    schedule.after_update()
+    schedule.after_step()
     schedule.after_epoch(0.0)
     assert _state(optimizer)[::2] == pytest.approx([0.005, 0.025])
     again, fresh = one()
     fresh.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
     assert _state(again) == _state(optimizer)
-    fresh.set_scales([1.0, 1.0])
+    fresh.set_lr_scales([1.0, 1.0])
     assert _state(again)[::2] == pytest.approx([0.01, 0.1])
     with pytest.raises(ValueError, match="3 factors for 2 groups"):
-        fresh.set_scales([1.0] * 3)
+        fresh.set_lr_scales([1.0] * 3)
 
 
 def test_behind_the_end_the_rate_stays() -> None:
     optimizer = _sgd()
-    schedule = make_schedule("OneCycleLR", optimizer, {}, updates_per_epoch=2, epochs=2)
+    schedule = make_schedule("OneCycleLR", optimizer, {}, steps_per_epoch=2, epochs=2)
     for _ in range(9):
         optimizer.step()
-        schedule.after_update()
+        schedule.after_step()
     assert optimizer.param_groups[0]["lr"] < 1e-5
 
 
@@ -326,7 +326,7 @@ def test_what_cannot_be_is_refused() -> None:
         "WSDLRScheduler": {"decay_t": "4"},
     }.items():
         with pytest.raises(UsageError, match=f"{name}'"):
-            make_schedule(name, _sgd(), params, updates_per_epoch=5, epochs=4)
+            make_schedule(name, _sgd(), params, steps_per_epoch=5, epochs=4)
     with pytest.raises(UsageError, match="cannot be built"):
         _ours("LinearLR", {"start_factor": 3.0})
     with pytest.raises(UsageError, match="cannot be built"):

@@ -35,10 +35,12 @@ def _lines(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
     return {str(line.get_label()): (list(line.get_xdata()), list(line.get_ydata())) for line in lines}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("higher", "best"), [(True, [0.5, 0.5, 0.8, 0.8]), (False, [0.5, 0.4, 0.4, 0.4])])
-def test_the_best_so_far_reaches_the_last_trial(figures: list[Figure], higher: bool, best: list[float]) -> None:
+@pytest.mark.parametrize(("higher_is_better", "best"), [(True, [0.5, 0.5, 0.8, 0.8]), (False, [0.5, 0.4, 0.4, 0.4])])
+def test_the_best_so_far_reaches_the_last_trial(
+    figures: list[Figure], higher_is_better: bool, best: list[float]
+) -> None:
     trials = [(0, "finished", 0.5), (1, "finished", 0.4), (2, "failed", None), (3, "finished", 0.8), (4, "pruned", 0.1)]
-    search_history.search_history(trials, PATH, monitor="top1", higher=higher)
+    search_history.search_history(trials, PATH, monitor="top1", higher_is_better=higher_is_better)
     lines = _lines(figures[0])
     assert lines["best so far"] == ([0, 1, 3, 4], best)
     assert lines["finished"] == ([0, 1, 3], [0.5, 0.4, 0.8])
@@ -47,7 +49,7 @@ def test_the_best_so_far_reaches_the_last_trial(figures: list[Figure], higher: b
 
 
 def test_one_trial_is_a_dot(figures: list[Figure]) -> None:
-    search_history.search_history([(0, "finished", 0.5)], PATH, monitor="top1", higher=True)
+    search_history.search_history([(0, "finished", 0.5)], PATH, monitor="top1", higher_is_better=True)
     assert _lines(figures[0]) == {"finished": ([0], [0.5])}
     assert [tick for tick in figures[0].axes[0].get_xticks() if abs(tick) < 0.5] == [0]
 

@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 
 from zoo.recipe import build, load_values
-from zoo.strategy.decision_table import Decision, Evidence, decide, table
-from zoo.strategy.scores import DataSize, Interval, Mirroring, NormShift, Similarity
+from zoo.strategy.decision_table import Decision, Measurements, decide, load_table
+from zoo.strategy.scores import DataSize, FlipInvariance, Interval, NormShift, Similarity
 
 SIZES = {"few": (60, 6.0), "small": (600, 30.0), "medium": (50_000, 500.0), "large": (900_000, 900.0)}
 SIMILARITIES = {"similar": 0.8, "between": 0.4, "dissimilar": 0.1}
 SHIFTS = {"none": 0.01, "mild": 0.4, "strong": 5.0}
 
 
-def evidence(size: str, similar: str, shift: str | None, kind: str, **changes: Any) -> Evidence:
-    images, a_class = SIZES[size]
+def evidence(size: str, similar: str, shift: str | None, kind: str, **changes: Any) -> Measurements:
+    images, images_per_class = SIZES[size]
     value = changes.get("value", SIMILARITIES[similar])
-    return Evidence(
-        size=DataSize(size, changes.get("images", images), changes.get("a_class", a_class), "counted"),  # type: ignore[arg-type]
+    return Measurements(
+        size=DataSize(
+            size, changes.get("images", images), changes.get("images_per_class", images_per_class), "counted"
+        ),  # type: ignore[arg-type]
         similarity=Similarity(value, Interval(value, value), similar, 0.9, 0.5, "random", False),  # type: ignore[arg-type]
         shift=None if shift is None else NormShift(SHIFTS[shift], (SHIFTS[shift],), None, shift),  # type: ignore[arg-type]
         kind=kind,  # type: ignore[arg-type]
@@ -31,12 +33,12 @@ def evidence(size: str, similar: str, shift: str | None, kind: str, **changes: A
 CASES = [
     evidence(size, similar, shift, kind)
     for size, similar, shift, kind in product(SIZES, SIMILARITIES, (*SHIFTS, None), ("cnn", "transformer"))
-] + [evidence("small", "similar", "none", "cnn", a_class=80.0)]
+] + [evidence("small", "similar", "none", "cnn", images_per_class=80.0)]
 
 
 def test_every_case_has_a_rule_and_every_rule_a_case() -> None:
     fired = {decide(case).rule for case in CASES}
-    assert fired == {rule["name"] for rule in table()["rules"]}
+    assert fired == {rule["name"] for rule in load_table()["rules"]}
 
 
 @pytest.mark.parametrize("decision", {decide(c).rule: decide(c) for c in CASES}.values(), ids=lambda d: d.rule)
@@ -76,7 +78,7 @@ def test_a_shift_of_the_input_lets_the_first_layers_learn_as_fast_as_the_rest() 
 
 def test_the_less_alike_the_faster_where_batch_norm_bears_it() -> None:
     def rate(similar: str, shift: str | None) -> float:
-        decision = decide(evidence("small", similar, shift, "cnn", a_class=100.0))
+        decision = decide(evidence("small", similar, shift, "cnn", images_per_class=100.0))
         return build(load_values(decision.recipe), decision.changes).optimizer.lr
 
     assert rate("similar", "mild") < rate("between", "mild") < rate("dissimilar", "mild")
@@ -84,9 +86,9 @@ def test_the_less_alike_the_faster_where_batch_norm_bears_it() -> None:
 
 
 def test_similar_images_train_the_head_until_there_are_many_of_each_class() -> None:
-    case = evidence("small", "similar", "none", "cnn", a_class=49.0)
+    case = evidence("small", "similar", "none", "cnn", images_per_class=49.0)
     assert load_values(decide(case).recipe)["freeze"] == "backbone"
-    case = evidence("small", "similar", "none", "cnn", a_class=50.0)
+    case = evidence("small", "similar", "none", "cnn", images_per_class=50.0)
     assert load_values(decide(case).recipe)["freeze"] == "none"
 
 
@@ -103,10 +105,13 @@ def test_mixup_begins_at_twenty_thousand_images() -> None:
 
 def test_flips_are_left_out_where_mirrored_images_are_mistaken() -> None:
     case = evidence("small", "similar", "none", "cnn")
-    broken = Mirroring(0.9, 0.5, Interval(0.3, 0.5))
+    broken = FlipInvariance(0.9, 0.5, Interval(0.3, 0.5))
     assert "augment.flips" not in decide(case).changes
-    assert "augment.flips" not in decide(replace(case, mirroring=Mirroring(0.9, 0.85, Interval(-0.1, 0.2)))).changes
-    decision = decide(replace(case, mirroring=broken))
+    assert (
+        "augment.flips"
+        not in decide(replace(case, flip_invariance=FlipInvariance(0.9, 0.85, Interval(-0.1, 0.2)))).changes
+    )
+    decision = decide(replace(case, flip_invariance=broken))
     assert decision.recipe == decide(case).recipe
     assert build(load_values(decision.recipe), decision.changes).augment.flips == "off"
 
@@ -120,6 +125,6 @@ def test_flips_are_left_out_where_mirrored_images_are_mistaken() -> None:
     ],
 )
 def test_the_runner_up_is_what_the_least_certain_measurement_would_have_made_it(
-    case: Evidence, rule: str, because: str
+    case: Measurements, rule: str, because: str
 ) -> None:
     assert decide(case).runner_up == (rule, because)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from zoo.errors import ModelError
-from zoo.models import build, skeleton
+from zoo.models import build, build_on_meta
 from zoo.strategy.freeze import resolve_plan, set_train_mode
 
 
 @pytest.fixture(scope="module")
 def resnet():
-    return skeleton("resnet18", classes=10)
+    return build_on_meta("resnet18", classes=10)
 
 
 def names(model, *groups):
@@ -61,20 +61,20 @@ def test_a_parameters_name_means_that_parameter(resnet):
 
 
 def test_norm_leaves_the_norm_layers_and_the_head(resnet):
-    learning = {n for n, _ in resnet.module.named_parameters()} - frozen(resnet, "norm")
-    assert "bn1.weight" in learning
-    assert "layer1.0.bn2.bias" in learning
-    assert "layer2.0.downsample.1.weight" in learning  # a norm layer by its class, not by its name
-    assert learning >= names(resnet, "head")
-    assert not [n for n in learning if "conv" in n]
+    trainable = {n for n, _ in resnet.module.named_parameters()} - frozen(resnet, "norm")
+    assert "bn1.weight" in trainable
+    assert "layer1.0.bn2.bias" in trainable
+    assert "layer2.0.downsample.1.weight" in trainable  # a norm layer by its class, not by its name
+    assert trainable >= names(resnet, "head")
+    assert not [n for n in trainable if "conv" in n]
 
 
 def test_norm_knows_norms_with_activations_and_layer_norms():
     for name, one in (("test_efficientnet", "bn1.weight"), ("test_convnext", "stages.0.blocks.0.norm.bias")):
-        model = skeleton(name, classes=2)
-        learning = {n for n, _ in model.module.named_parameters()} - frozen(model, "norm")
-        assert one in learning
-        assert len(learning) > 4
+        model = build_on_meta(name, classes=2)
+        trainable = {n for n, _ in model.module.named_parameters()} - frozen(model, "norm")
+        assert one in trainable
+        assert len(trainable) > 4
 
 
 def test_an_exclamation_mark_opens_again(resnet):
@@ -86,9 +86,9 @@ def test_an_exclamation_mark_opens_again(resnet):
 
 def test_the_plan_counts_what_learns(resnet):
     plan = resolve_plan("backbone", resnet.groups, resnet.module)
-    assert [(g.name, g.learning) for g in plan.groups if g.learning] == [("head", 5130)]
+    assert [(g.name, g.trainable) for g in plan.groups if g.trainable] == [("head", 5130)]
     assert plan.parameters == sum(p.numel() for p in resnet.module.parameters())
-    assert plan.learning == 5130
+    assert plan.trainable == 5130
     assert plan.groups[1].modules == ("layer1",)
 
 
@@ -120,7 +120,7 @@ def test_a_plan_that_means_nothing_is_an_error_with_the_groups(resnet, plan, sai
 
 @pytest.mark.parametrize("library", ["", "torchvision/"])
 @pytest.mark.parametrize(
-    ("plan", "learning"),
+    ("plan", "trainable"),
     [
         ("none", r".*"),
         ("backbone", r"fc\."),
@@ -135,10 +135,10 @@ def test_a_plan_that_means_nothing_is_an_error_with_the_groups(resnet, plan, sai
         ("norm", r"(bn1|layer.*\.bn|layer.*downsample\.1|fc)"),
     ],
 )
-def test_the_grammar_means_the_same_in_both_libraries(library, plan, learning):
-    model = skeleton(f"{library}resnet18", classes=3)
+def test_the_grammar_means_the_same_in_both_libraries(library, plan, trainable):
+    model = build_on_meta(f"{library}resnet18", classes=3)
     found = {n for n, _ in model.module.named_parameters()} - frozen(model, plan)
-    assert found == {n for n, _ in model.module.named_parameters() if re.match(learning, n)}
+    assert found == {n for n, _ in model.module.named_parameters() if re.match(trainable, n)}
 
 
 @pytest.mark.parametrize("plan", ["auto", "head,oops"])
@@ -155,7 +155,7 @@ def test_the_nearest_names_are_offered(resnet):
 
 
 def test_a_model_without_a_head_cannot_be_frozen_whole():
-    model = skeleton("vit_small_patch14_dinov2")
+    model = build_on_meta("vit_small_patch14_dinov2")
     with pytest.raises(ModelError, match="leaves nothing"):
         frozen(model, "backbone")
 
@@ -168,8 +168,8 @@ def train(model, plan, steps=3):
     plan.apply(model.module)
     set_train_mode(model.module, plan)
     before = {k: t.clone() for k, t in model.module.state_dict().items()}
-    learning = [p for p in model.module.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=0.1, momentum=0.9, weight_decay=0.1)
+    trainable = [p for p in model.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trainable, lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(steps):
         images = torch.randn(4, *model.preprocess.input_size) * 3 + 1
         nn.functional.cross_entropy(model.module(images), torch.tensor([0, 1, 2, 0])).backward()
@@ -247,7 +247,7 @@ def test_another_plan_opens_what_the_first_froze():
 
 
 def test_shared_modules_are_frozen_once():
-    model = skeleton("coat_tiny", classes=3)
+    model = build_on_meta("coat_tiny", classes=3)
     plan = resolve_plan("backbone", model.groups, model.module)
     plan.apply(model.module)
     assert {n for n, p in model.module.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}

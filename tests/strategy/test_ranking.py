@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.strategy.ranking import Candidate, prior_of, rank_models
+from zoo.strategy.ranking import Candidate, prior_for, rank_models
 
 
 def right(share: float, n: int = 400, *, shift: int = 0) -> np.ndarray:
@@ -57,9 +57,9 @@ def test_numbers_without_bounds_are_compared_as_they_are() -> None:
 
 
 def test_published_accuracies() -> None:
-    assert prior_of("resnet34.a1_in1k") == pytest.approx(0.77918, abs=0.003)
-    assert prior_of("torchvision/resnet18.IMAGENET1K_V1") == pytest.approx(0.69758)
-    assert prior_of("zoo_tiny.strokes") is None
+    assert prior_for("resnet34.a1_in1k") == pytest.approx(0.77918, abs=0.003)
+    assert prior_for("torchvision/resnet18.IMAGENET1K_V1") == pytest.approx(0.69758)
+    assert prior_for("zoo_tiny.strokes") is None
     assert rank_models([], np.ones(3)) == []
 
 

@@ -5,19 +5,19 @@ import torch
 from torch.nn import functional as F
 
 from zoo.errors import ModelError
-from zoo.models import build, skeleton
-from zoo.strategy.freeze import plan_of, resolve_plan, set_train_mode
-from zoo.strategy.unfreeze import groups_opened, unfreeze_plan
+from zoo.models import build, build_on_meta
+from zoo.strategy.freeze import make_plan, resolve_plan, set_train_mode
+from zoo.strategy.unfreeze import groups_unfrozen, unfreeze_plan
 
 
 @pytest.fixture(scope="module")
 def resnet():
-    return skeleton("resnet18", classes=10)
+    return build_on_meta("resnet18", classes=10)
 
 
 def _open(model, text: str, opened: int) -> list[str]:
     plan = unfreeze_plan(resolve_plan(text, model.groups, model.module), model.groups, model.module, opened)
-    return [group.name for group in plan.groups if group.learning]
+    return [group.name for group in plan.groups if group.trainable]
 
 
 @pytest.mark.parametrize(
@@ -51,20 +51,20 @@ def test_the_text_says_how_far_it_is(resnet) -> None:
 
 
 def test_epochs() -> None:
-    assert [groups_opened(epoch, 1) for epoch in range(4)] == [0, 1, 2, 3]
-    assert [groups_opened(epoch, 2) for epoch in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert [groups_unfrozen(epoch, 1) for epoch in range(4)] == [0, 1, 2, 3]
+    assert [groups_unfrozen(epoch, 2) for epoch in range(6)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_frozen_head_needs_an_open_group(resnet) -> None:
     plan = resolve_plan("head,!layer4.*", resnet.groups, resnet.module)
     with pytest.raises(ModelError, match="leaves nothing to learn"):
         unfreeze_plan(plan, resnet.groups, resnet.module, 0)
-    assert [g.name for g in unfreeze_plan(plan, resnet.groups, resnet.module, 1).groups if g.learning] == ["stage4"]
+    assert [g.name for g in unfreeze_plan(plan, resnet.groups, resnet.module, 1).groups if g.trainable] == ["stage4"]
 
 
 def test_a_plan_of_names(resnet) -> None:
     resolved = resolve_plan("stage2", resnet.groups, resnet.module)
-    assert plan_of("stage2", [*resolved.frozen, "no.such"], resnet.groups, resnet.module) == resolved
+    assert make_plan("stage2", [*resolved.frozen, "no.such"], resnet.groups, resnet.module) == resolved
 
 
 def test_training_moves_what_is_open_and_nothing_else() -> None:
@@ -75,7 +75,7 @@ def test_training_moves_what_is_open_and_nothing_else() -> None:
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.01, weight_decay=0.1)
     images, targets = torch.randn(6, 3, 64, 64), torch.tensor([0, 1, 2, 0, 1, 2])
     for epoch in range(4):
-        plan = unfreeze_plan(base, model.groups, module, groups_opened(epoch, 1))
+        plan = unfreeze_plan(base, model.groups, module, groups_unfrozen(epoch, 1))
         plan.apply(module)
         set_train_mode(module, plan)
         before = {k: v.clone() for k, v in module.state_dict().items()}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
 from zoo.training.compile import CompiledForward, time_compiled
-from zoo.training.device import make_engine
+from zoo.training.device import make_accelerator
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize
 from zoo.training.trainer import Trainer
@@ -50,10 +50,10 @@ def _net() -> nn.Module:
 def _trainer(net: nn.Module, batches: Batches, dtype: torch.dtype | None = None) -> Trainer:
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": 0.05, "name": "all"}], lr=0.05)
     return Trainer(
-        engine=make_engine(torch.device("cpu"), dtype),
+        accelerator=make_accelerator(torch.device("cpu"), dtype),
         module=net,
         optimizer=optimizer,
-        schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=len(batches), epochs=2),
+        schedule=make_schedule("cosine", optimizer, {}, steps_per_epoch=len(batches), epochs=2),
         loss=F.cross_entropy,
         normalize=Normalize(PREPROCESS),
         set_train_mode=lambda epoch: net.train() and None,

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
 from zoo.preprocess import Preprocess
-from zoo.training.device import make_engine, pick_device
+from zoo.training.device import make_accelerator, pick_device
 from zoo.training.inference import Normalize
-from zoo.training.sanity_check import try_step
+from zoo.training.sanity_check import check_step
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize(Preprocess((3, 8, 8), (0.5,) * 3, (0.5,) * 3))
@@ -24,7 +24,7 @@ def test_a_model_that_cannot_take_the_images_is_said() -> None:
     targets = torch.zeros(8, dtype=torch.int64)
     images = torch.zeros(8, 3, 9, 9, dtype=torch.uint8)
     with pytest.raises(ModelError, match="cannot take 3x9x9 images"):
-        try_step(_net(), NORMALIZE, nn.functional.cross_entropy, images, targets, then=lambda step: None)
+        check_step(_net(), NORMALIZE, nn.functional.cross_entropy, images, targets, callback=lambda step: None)
 
 
 def test_the_step_takes_more_images_than_there_are_targets() -> None:
@@ -35,7 +35,7 @@ def test_the_step_takes_more_images_than_there_are_targets() -> None:
     def compare(step: object) -> tuple[Tensor, Tensor]:
         return step(images), step(images.repeat(4, 1, 1, 1))  # type: ignore[operator]
 
-    once, fourfold = try_step(net, NORMALIZE, nn.functional.cross_entropy, images, targets, then=compare)
+    once, fourfold = check_step(net, NORMALIZE, nn.functional.cross_entropy, images, targets, callback=compare)
     torch.testing.assert_close(fourfold, once)
 
 
@@ -46,5 +46,5 @@ def test_devices_that_are_not_there(name: str) -> None:
 
 
 def test_one_process_may_use_two_precisions_in_turn() -> None:
-    assert make_engine(CPU, torch.bfloat16).mixed_precision == "bf16"
-    assert make_engine(CPU, None).mixed_precision == "no"
+    assert make_accelerator(CPU, torch.bfloat16).mixed_precision == "bf16"
+    assert make_accelerator(CPU, None).mixed_precision == "no"

@@ -57,7 +57,7 @@ def test_the_copy_evaluates_and_the_module_is_untouched() -> None:
     assert all(p.requires_grad for p in net.parameters())
     assert net.training
     ema.reset(net)
-    assert ema.updates == 0
+    assert ema.num_updates == 0
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in ema.module.state_dict().items())
     assert not torch.equal(net[0].weight, before["0.weight"])
 
@@ -72,7 +72,7 @@ def test_resuming_gives_the_unbroken_average() -> None:
             broken.load(state)
         elif t > 3:
             broken.update(net)
-    assert broken.updates == unbroken.updates == 8
+    assert broken.num_updates == unbroken.num_updates == 8
     ours, theirs = broken.state(), unbroken.state()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
     with pytest.raises(ModelError, match="does not fit"):

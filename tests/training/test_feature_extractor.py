@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from zoo.models import build
 from zoo.strategy.freeze import resolve_plan, set_train_mode
-from zoo.training.feature_extractor import Prefix, find_prefix
+from zoo.training.feature_extractor import FeatureExtractor, find_feature_extractor
 
 
-def _frozen(name: str, plan: str, size: int = 64) -> tuple[nn.Module, Prefix | None, Tensor]:
+def _frozen(name: str, plan: str, size: int = 64) -> tuple[nn.Module, FeatureExtractor | None, Tensor]:
     torch.manual_seed(0)
     model = build(name, classes=5, weights="none", img_size=size)
     frozen = resolve_plan(plan, model.groups, model.module)
     frozen.apply(model.module)
     set_train_mode(model.module, frozen)
     images = torch.randn(4, 3, size, size)
-    return model.module, find_prefix(model.module, frozen.frozen_modules, images), images
+    return model.module, find_feature_extractor(model.module, frozen.frozen_modules, images), images
 
 
 CASES = [
@@ -38,21 +38,21 @@ CASES = [
 @pytest.mark.parametrize(("name", "plan", "end", "before"), CASES)
 def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: str, end: str, before: bool) -> None:
     """Training mode, dropout and batch norm included: kept features give the same weights."""
-    module, prefix, images = _frozen(name, plan)
-    assert prefix is not None
-    if said := prefix.to_dict():  # what a later run is told
-        assert Prefix.from_dict(module, json.loads(json.dumps(said))) == prefix
-    assert (prefix.end, prefix.before) == (end, before)
+    module, feature_extractor, images = _frozen(name, plan)
+    assert feature_extractor is not None
+    if said := feature_extractor.to_dict():  # what a later run is told
+        assert FeatureExtractor.from_dict(module, json.loads(json.dumps(said))) == feature_extractor
+    assert (feature_extractor.end, feature_extractor.before) == (end, before)
     whole = copy.deepcopy(module)
-    features = prefix.features(images)
-    assert features.shape[1:] == prefix.shape
+    features = feature_extractor.features(images)
+    assert features.shape[1:] == feature_extractor.shape
     target = torch.tensor([0, 1, 2, 3])
     for net in (module, whole):
         learning = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
         torch.manual_seed(3)
         for _ in range(3):
-            output = net(images) if net is whole else prefix.rest(features)
+            output = net(images) if net is whole else feature_extractor.valid_part(features)
             nn.functional.cross_entropy(output, target).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -61,7 +61,7 @@ def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: s
         assert torch.allclose(one.float(), other.float(), atol=1e-5), key
         changed += 1
     assert changed
-    assert torch.allclose(prefix.rest(features, whole.eval()), whole(images), atol=1e-4)
+    assert torch.allclose(feature_extractor.valid_part(features, whole.eval()), whole(images), atol=1e-4)
 
 
 def test_everything_comes_out_as_it_went_in() -> None:
@@ -72,8 +72,10 @@ def test_everything_comes_out_as_it_went_in() -> None:
     set_train_mode(model.module, plan)
     before = copy.deepcopy(model.module)
     state = torch.get_rng_state()
-    prefix = find_prefix(model.module, plan.frozen_modules, torch.randn(3, 3, 32, 32, generator=torch.Generator()))
-    assert prefix is not None
+    feature_extractor = find_feature_extractor(
+        model.module, plan.frozen_modules, torch.randn(3, 3, 32, 32, generator=torch.Generator())
+    )
+    assert feature_extractor is not None
     assert torch.equal(state, torch.get_rng_state())
     for one, other in zip(model.module.state_dict().values(), before.state_dict().values(), strict=True):
         assert torch.equal(one, other)
@@ -119,26 +121,26 @@ class _Twice(nn.Module):
         return torch.as_tensor(self.head(self.body(self.mix(self.body(x))).mean((2, 3))))
 
 
-def _prefix_of(module: nn.Module, *frozen: str) -> Prefix | None:
+def _prefix_of(module: nn.Module, *frozen: str) -> FeatureExtractor | None:
     for path in frozen:
         module.get_submodule(path).eval().requires_grad_(False)
-    return find_prefix(module, frozen, torch.randn(4, 3, 8, 8))
+    return find_feature_extractor(module, frozen, torch.randn(4, 3, 8, 8))
 
 
 def test_two_ways_into_what_learns_are_met_at_its_door() -> None:
     """The classifier's input holds both."""
-    prefix = _prefix_of(_Skips(), "one", "two")
-    assert prefix is not None
-    assert (prefix.end, prefix.before, prefix.shape) == ("head", True, (8,))
+    feature_extractor = _prefix_of(_Skips(), "one", "two")
+    assert feature_extractor is not None
+    assert (feature_extractor.end, feature_extractor.before, feature_extractor.shape) == ("head", True, (8,))
 
 
 def test_dropout_stays_outside() -> None:
-    prefix = _prefix_of(_Drops(), "body")
-    assert prefix is not None
-    assert (prefix.end, prefix.before) == ("body", False)
+    feature_extractor = _prefix_of(_Drops(), "body")
+    assert feature_extractor is not None
+    assert (feature_extractor.end, feature_extractor.before) == ("body", False)
     torch.manual_seed(0)
-    features = prefix.features(torch.randn(4, 3, 8, 8))
-    assert not torch.equal(prefix.rest(features), prefix.rest(features))
+    features = feature_extractor.features(torch.randn(4, 3, 8, 8))
+    assert not torch.equal(feature_extractor.valid_part(features), feature_extractor.valid_part(features))
 
 
 def test_no_prefix_where_nothing_frozen_comes_first() -> None:

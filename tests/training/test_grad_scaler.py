@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
-from zoo.training.device import make_engine
+from zoo.training.device import make_accelerator
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize
 from zoo.training.trainer import Trainer
@@ -49,17 +49,17 @@ def _net() -> nn.Module:
 
 
 def _trainer(net: nn.Module, **more: Any) -> Trainer:
-    engine = make_engine(torch.device("cpu"), None)
-    engine.state._mixed_precision = "fp16"
-    engine.native_amp = True
-    engine.scaler = torch.amp.GradScaler("cpu", init_scale=FIRST_SCALE)
+    accelerator = make_accelerator(torch.device("cpu"), None)
+    accelerator.state._mixed_precision = "fp16"
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=FIRST_SCALE)
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": 0.05, "name": "all"}], lr=0.05, momentum=0.9)
     updates = math.ceil(8 / more.get("grad_accum_steps", 1))
     return Trainer(
-        engine=engine,
+        accelerator=accelerator,
         module=net,
         optimizer=optimizer,
-        schedule=make_schedule("constant", optimizer, {}, updates_per_epoch=updates, epochs=2),
+        schedule=make_schedule("constant", optimizer, {}, steps_per_epoch=updates, epochs=2),
         loss=F.cross_entropy,
         normalize=Normalize(PREPROCESS),
         set_train_mode=lambda epoch: net.train() and None,
@@ -100,7 +100,7 @@ def test_steps_that_overflow_are_left_out_counted_and_not_averaged(clip: float |
     stats = [trainer.train_epoch(batches, epoch) for epoch in range(2)]
     expected = _plain(plain, batches, clip, averages[1])
     assert 0 < expected[0] < 8
-    assert [s.skipped_updates for s in stats] == expected
+    assert [s.skipped_steps for s in stats] == expected
     for a, b in ((ours, plain), (averages[0].module, averages[1].module)):
         assert all(torch.allclose(p, q, atol=1e-5) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert not torch.allclose(next(ours.parameters()), next(_net().parameters()), atol=1e-3)
@@ -111,8 +111,8 @@ def test_the_scale_is_resumed() -> None:
     trainer = _trainer(whole)
     trainer.train_epoch(batches, 0)
     tensors, values = copy.deepcopy((trainer.tensors(), trainer.values()))
-    skipped = trainer.train_epoch(batches, 1).skipped_updates
+    skipped = trainer.train_epoch(batches, 1).skipped_steps
     resumed = _trainer(half)
     resumed.load(tensors, values)
-    assert resumed.train_epoch(batches, 1).skipped_updates == skipped < 3
+    assert resumed.train_epoch(batches, 1).skipped_steps == skipped < 3
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), half.parameters(), strict=True))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ModelError
-from zoo.training.lora import add_lora, choose_layers, merged_state, plain_name
+from zoo.training.lora import add_lora, base_name, choose_layers, merged_state
 
 
 def _torchvision() -> nn.Module:
@@ -73,12 +73,12 @@ def test_start_gradients_and_merging(name: str, kind: str) -> None:
     plain, shapes = copy.deepcopy(net), {k: v.shape for k, v in net.state_dict().items()}
     start = net(images)
     layers = choose_layers(net, _allowed(net), kind, rank=4)
-    report = add_lora(net, layers, rank=4, alpha=8, learning=_head(net))
+    report = add_lora(net, layers, rank=4, alpha=8, trainable=_head(net))
     assert torch.allclose(net(images), start, atol=1e-6)
 
     # Two steps: in the first A has no gradient, because B is zero.
-    learning = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learning, 0.1)
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trainable, 0.1)
     for _ in range(2):
         optimizer.zero_grad()
         F.cross_entropy(net.train()(images), torch.tensor([1, 2])).backward()
@@ -88,7 +88,7 @@ def test_start_gradients_and_merging(name: str, kind: str) -> None:
     assert len(report.adapters) == 2 * len(layers)
     assert report.parameters == sum(named[n].numel() for n in report.adapters)
     assert set(report.frozen) == named.keys() - set(report.adapters) - _head(plain)
-    assert all(torch.equal(named[n], plain.get_parameter(plain_name(n))) for n in report.frozen)
+    assert all(torch.equal(named[n], plain.get_parameter(base_name(n))) for n in report.frozen)
 
     merged = merged_state(net)
     assert {k: v.shape for k, v in merged.items()} == shapes
@@ -120,10 +120,10 @@ def test_the_difference_is_b_times_a_block_by_block() -> None:
 def test_under_a_tenth_of_test_vit_learns() -> None:
     net = timm.create_model("test_vit", num_classes=10)
     everything = sum(p.numel() for p in net.parameters())
-    report = add_lora(net, choose_layers(net, _allowed(net), "attention"), learning=_head(net))
-    learning = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    assert learning == report.parameters + sum(p.numel() for p in net.head.parameters())
-    assert learning < 0.1 * everything
+    report = add_lora(net, choose_layers(net, _allowed(net), "attention"), trainable=_head(net))
+    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert trainable == report.parameters + sum(p.numel() for p in net.head.parameters())
+    assert trainable < 0.1 * everything
 
 
 def test_what_is_chosen() -> None:
@@ -147,7 +147,7 @@ def test_what_is_chosen() -> None:
     ],
 )
 def test_names(name: str, plain: str) -> None:
-    assert plain_name(name) == plain
+    assert base_name(name) == plain
 
 
 def test_a_copy_learns_for_itself() -> None:

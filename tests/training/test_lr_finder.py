@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from zoo.errors import TrainingError
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
-from zoo.training.device import make_engine
+from zoo.training.device import make_accelerator
 from zoo.training.inference import Normalize
-from zoo.training.lr_finder import BETA, RangeTest, advise, range_test, rates_between, smooth
+from zoo.training.lr_finder import SMOOTHING, RangeTest, lr_grid, range_test, smooth, suggest
 from zoo.training.trainer import Trainer
 
 
@@ -51,10 +51,10 @@ def model() -> nn.Module:
 def trainer_of(module: nn.Module, groups: list[dict[str, Any]], **options: Any) -> Trainer:
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=options.pop("momentum", 0.9))
     return Trainer(
-        engine=make_engine(torch.device("cpu"), None),
+        accelerator=make_accelerator(torch.device("cpu"), None),
         module=module,
         optimizer=optimizer,
-        schedule=make_schedule("constant", optimizer, {}, updates_per_epoch=1, epochs=1),
+        schedule=make_schedule("constant", optimizer, {}, steps_per_epoch=1, epochs=1),
         loss=nn.functional.mse_loss,
         normalize=Normalize(Preprocess((1, 2, 2), (0.0,), (1.0,))),
         set_train_mode=lambda epoch: module.train() and None,
@@ -92,7 +92,7 @@ def plain_losses(batches: Batches, rates: list[float], accumulate: int, clip: fl
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_losses_are_those_of_a_plain_loop(accumulate: int) -> None:
-    rates = rates_between(1e-4, 1e-2, 40)
+    rates = lr_grid(1e-4, 1e-2, 40)
     module = model()
     trainer = trainer_of(module, groups_of(module), grad_accum_steps=accumulate, clip_grad=0.5)
     test = range_test(trainer, Batches(5), rates, base=0.01)
@@ -108,7 +108,7 @@ def test_it_leaves_no_trace() -> None:
     state, optimizer = {k: v.clone() for k, v in module.state_dict().items()}, trainer.optimizer
     momenta = [optimizer.state[p]["momentum_buffer"].clone() for g in optimizer.param_groups for p in g["params"]]
     rates, random = [g["lr"] for g in optimizer.param_groups], torch.get_rng_state()
-    range_test(trainer, Batches(5), rates_between(1e-3, 1.0, 30), base=0.01)
+    range_test(trainer, Batches(5), lr_grid(1e-3, 1.0, 30), base=0.01)
     assert all(torch.equal(state[k], v) for k, v in module.state_dict().items())
     after = [optimizer.state[p]["momentum_buffer"] for g in optimizer.param_groups for p in g["params"]]
     assert all(torch.equal(a, b) for a, b in zip(momenta, after, strict=True))
@@ -127,7 +127,7 @@ def test_a_quadratic_breaks_where_theory_says() -> None:
 
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False))
     trainer = trainer_of(module, [{"params": list(module.parameters()), "lr": 1.0, "name": "all"}], momentum=0.0)
-    test = range_test(trainer, Same(), rates_between(1e-4, 1e3, 200), base=1.0)
+    test = range_test(trainer, Same(), lr_grid(1e-4, 1e3, 200), base=1.0)
     # The curvature is 2·|x|² = 8 along x = (1, 1, 1, 1): stable below a rate of 2 / 8.
     rising = [r for r, (a, b) in zip(test.rates[:-1], pairwise(test.losses), strict=True) if b > a > 0]
     assert rising[0] == pytest.approx(0.25, rel=0.09)  # a step of the rates is 8.4 %
@@ -139,9 +139,9 @@ def test_a_loss_that_is_not_finite_ends_the_test() -> None:
     module = model()
     trainer = trainer_of(module, groups_of(module))
     trainer.loss = lambda output, target: (output - target).square().mean() * math.inf
-    test = range_test(trainer, Batches(2), rates_between(1e-4, 1, 30), base=0.01)
+    test = range_test(trainer, Batches(2), lr_grid(1e-4, 1, 30), base=0.01)
     assert (len(test.losses), test.ended) == (1, "not finite")
-    assert "begin at a lower rate" in advise(test).reason
+    assert "begin at a lower rate" in suggest(test).reason
 
 
 def test_no_image_is_an_error() -> None:
@@ -149,25 +149,25 @@ def test_no_image_is_an_error() -> None:
     batches = Batches(1)
     batches.all = []
     with pytest.raises(TrainingError, match="without a single image"):
-        range_test(trainer_of(module, groups_of(module)), batches, rates_between(1e-4, 1, 30), base=0.01)
+        range_test(trainer_of(module, groups_of(module)), batches, lr_grid(1e-4, 1, 30), base=0.01)
 
 
 def test_smoothing_is_a_weighted_mean() -> None:
     losses = [3.0, 1.0, 4.0, 1.0, 5.0]
-    weights = [BETA ** (4 - i) for i in range(5)]
+    weights = [SMOOTHING ** (4 - i) for i in range(5)]
     assert smooth(losses)[0] == pytest.approx(3.0)
     assert smooth(losses)[-1] == pytest.approx(np.average(losses, weights=weights))
 
 
 def curve(losses: Any, ended: str = "steps") -> RangeTest:
     values = tuple(float(v) for v in losses)
-    return RangeTest(tuple(rates_between(1e-7, 10, len(values))), values, tuple(smooth(values)), ended)
+    return RangeTest(tuple(lr_grid(1e-7, 10, len(values))), values, tuple(smooth(values)), ended)
 
 
 def test_a_clear_curve_gets_a_suggestion_before_its_lowest_point() -> None:
     x = np.linspace(-7, 1, 100)
     losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.where(x > -0.5, (x + 0.5) * 8, 0)
-    found = advise(curve(losses + np.random.default_rng(0).normal(0, 0.05, 100), "diverged"))
+    found = suggest(curve(losses + np.random.default_rng(0).normal(0, 0.05, 100), "diverged"))
     assert found.rate is not None
     assert found.steepest is not None
     assert found.lowest is not None
@@ -178,19 +178,19 @@ def test_a_clear_curve_gets_a_suggestion_before_its_lowest_point() -> None:
 @pytest.mark.parametrize("kind", ["normal", "exponential"])
 def test_noise_without_a_fall_gets_none(kind: str) -> None:
     rng = np.random.default_rng(0)
-    found = [advise(curve(getattr(rng, kind)(size=100) + 1)).rate for _ in range(300)]
+    found = [suggest(curve(getattr(rng, kind)(size=100) + 1)).rate for _ in range(300)]
     assert sum(rate is not None for rate in found) <= 6
 
 
 def test_a_curve_that_only_rises_gets_none() -> None:
-    found = advise(curve(np.linspace(1, 4, 60) ** 2, "diverged"))
+    found = suggest(curve(np.linspace(1, 4, 60) ** 2, "diverged"))
     assert found.rate is None
     assert "without a clear fall" in found.reason
 
 
 def test_a_late_and_faint_fall_is_found_and_answered_near_it() -> None:
     """As where the head has learned first: flat and noisy up to 1e-4, down by half at 1e-2, then it breaks."""
-    rates = rates_between(1e-7, 10.0, 100)
+    rates = lr_grid(1e-7, 10.0, 100)
     suggestions = []
     for seed in range(5):
         noise = np.random.default_rng(seed).exponential(0.3, size=100)
@@ -198,7 +198,7 @@ def test_a_late_and_faint_fall_is_found_and_answered_near_it() -> None:
         broken = [max(math.log10(rate / 1e-2), 0.0) * 2 for rate in rates]
         losses = [0.5 * (1 - f) + n * (1 - f) + b for f, n, b in zip(fall, noise, broken, strict=True)]
         test = RangeTest(tuple(rates), tuple(losses), tuple(smooth(losses)), "diverged")
-        found = advise(test).rate
+        found = suggest(test).rate
         if found is not None:
             suggestions.append(found)
     assert len(suggestions) >= 3

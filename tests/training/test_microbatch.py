@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from zoo.errors import TrainingError
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
-from zoo.training.device import make_engine
+from zoo.training.device import make_accelerator
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.microbatch import AtOnce, enough_for_one, out_of_memory
+from zoo.training.microbatch import MicroBatcher, is_out_of_memory, raise_on_oom
 from zoo.training.trainer import Trainer
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
-from zoo.training.transfer.bn_adapt import reestimate
-from zoo.training.transfer.lp_ft import learn_head
+from zoo.training.transfer.bn_adapt import update_bn_stats
+from zoo.training.transfer.lp_ft import run_probing_phase
 
 PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CPU = torch.device("cpu")
@@ -103,10 +103,10 @@ def _trainer(net: nn.Module, batches: Fixed, **more: Any) -> Trainer:
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": 0.05, "name": "all"}], lr=0.05, momentum=0.9)
     steps = -(-len(batches) // more.get("grad_accum_steps", 1))
     return Trainer(
-        engine=make_engine(CPU, more.get("amp_dtype")),
+        accelerator=make_accelerator(CPU, more.get("amp_dtype")),
         module=net,
         optimizer=optimizer,
-        schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=steps, epochs=3),
+        schedule=make_schedule("cosine", optimizer, {}, steps_per_epoch=steps, epochs=3),
         loss=more.pop("loss", F.cross_entropy),
         normalize=Normalize(PREPROCESS),
         set_train_mode=lambda epoch: net.train() and None,
@@ -135,7 +135,7 @@ def test_the_same_weights_as_with_memory_enough(when: str, begin: int, steps: in
         assert ours.top1 == theirs.top1
     assert _close(a, b)
     assert not _close(a, _net(wide))
-    assert small.at_once.limit == (3 if steps == 4 else 2)
+    assert small.micro_batcher.limit == (3 if steps == 4 else 2)
     assert tight.refused == (2 if steps == 4 else 3)  # found out once, and kept to since
 
 
@@ -154,10 +154,10 @@ def test_batch_norm_statistics_and_random_numbers_of_a_failed_attempt_leave_no_t
     batches = Fixed(32, 16)
     found, known = (_net(Room(8, when="backward"), dropout=0.3, norm=True) for _ in range(2))
     learned = _trainer(found, batches)
-    told = _trainer(known, batches, at_once=AtOnce(8))
+    told = _trainer(known, batches, micro_batcher=MicroBatcher(8))
     for trainer in (learned, told):
         trainer.train_epoch(batches, 0)
-    assert learned.at_once.limit == 8
+    assert learned.micro_batcher.limit == 8
     states = [net.state_dict() for net in (found, known)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert int(states[0]["1.num_batches_tracked"]) == 4
@@ -178,7 +178,7 @@ def test_a_resumed_run_keeps_the_pieces() -> None:
     whole = _net(Room(4), dropout=0.3)
     trainer = _trainer(whole, batches)
     told: list[int] = []
-    trainer.at_once.on_change = told.append
+    trainer.micro_batcher.on_change = told.append
     trainer.train_epoch(batches, 0)
     state = {k: v.clone() for k, v in trainer.tensors().items()}, json.loads(json.dumps(trainer.values()))
     trainer.train_epoch(batches, 1)
@@ -190,9 +190,9 @@ def test_a_resumed_run_keeps_the_pieces() -> None:
     second.train_epoch(batches, 1)
     assert (room.refused, set(room.met)) == (0, {4})
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
-    older = {k: v for k, v in state[1].items() if k != "at_once"}
+    older = {k: v for k, v in state[1].items() if k != "micro_batch_limits"}
     second.load(state[0], older)  # a checkpoint from before this was kept
-    assert second.at_once.limit is None
+    assert second.micro_batcher.limit is None
 
 
 def test_validation_is_halved_as_well() -> None:
@@ -201,7 +201,7 @@ def test_validation_is_halved_as_well() -> None:
     net = _net(room)
     trainer = _trainer(net, batches)
     told: list[int] = []
-    trainer.judged_at_once.on_change = told.append
+    trainer.eval_micro_batcher.on_change = told.append
     outputs, targets, loss = trainer.evaluate(batches)
     reference = forward_all(_net(Room(PLENTY)), batches, Normalize(PREPROCESS), device=CPU)
     assert torch.allclose(outputs, reference[0], atol=1e-6)
@@ -211,7 +211,7 @@ def test_validation_is_halved_as_well() -> None:
     refused = room.refused
     trainer.evaluate(batches)
     assert room.refused == refused
-    assert trainer.at_once.limit is None
+    assert trainer.micro_batcher.limit is None
 
 
 @pytest.mark.parametrize("when", ["forward", "backward"])
@@ -221,10 +221,10 @@ def test_one_image_that_does_not_fit_is_an_error(when: str) -> None:
         _trainer(_net(Room(0, when=when)), batches).train_epoch(batches, 0)
     with pytest.raises(torch.OutOfMemoryError):
         _trainer(_net(Room(0)), batches).evaluate(batches)
-    with pytest.raises(RuntimeError, match="another"), enough_for_one(CPU):
+    with pytest.raises(RuntimeError, match="another"), raise_on_oom(CPU):
         raise RuntimeError("another")
-    with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"), enough_for_one(CPU):
-        AtOnce().first(8, lambda n: _net(Room(0))(torch.zeros(n, 3, 8, 8)))
+    with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"), raise_on_oom(CPU):
+        MicroBatcher().first(8, lambda n: _net(Room(0))(torch.zeros(n, 3, 8, 8)))
 
 
 def test_batch_norm_over_single_values_says_so() -> None:
@@ -252,7 +252,7 @@ def test_batch_norm_over_single_values_says_so() -> None:
     ],
 )
 def test_what_counts_as_out_of_memory(error: Exception, is_one: bool) -> None:
-    assert out_of_memory(error) == is_one
+    assert is_out_of_memory(error) == is_one
     if isinstance(error, ValueError):
         return
     batches = Fixed(16, 8)
@@ -276,7 +276,7 @@ def test_the_real_allocator_of_the_cpu_is_understood() -> None:
     torch.manual_seed(0)
     trainer = _trainer(nn.Sequential(Greedy(), nn.Flatten(), nn.Linear(192, 4)), batches)
     trainer.train_epoch(batches, 0)
-    assert trainer.at_once.limit == 4
+    assert trainer.micro_batcher.limit == 4
 
 
 # --- before the first epoch ---
@@ -290,7 +290,7 @@ def test_the_head_s_own_start(single_head: bool) -> None:
         net = _net(room)
         if not single_head:
             net.append(nn.Tanh())
-        learn_head(
+        run_probing_phase(
             net, ["6"], Fixed(32, 8), F.cross_entropy, Normalize(PREPROCESS),
             epochs=2, lr=1e-2, weight_decay=0.0, device=CPU, seed=0,
         )  # fmt: skip
@@ -307,7 +307,7 @@ def test_statistics_and_gradient_norms() -> None:
         optimizer = torch.optim.SGD([{"params": [p]} for p in net.parameters()], lr=0.1)
         rates = relative_gradient_norms(net, optimizer, batches, F.cross_entropy, Normalize(PREPROCESS), device=CPU)
         before = copy.deepcopy(net[1].running_mean)
-        assert reestimate(net, batches, Normalize(PREPROCESS), device=CPU) == 1
+        assert update_bn_stats(net, batches, Normalize(PREPROCESS), device=CPU) == 1
         assert not torch.allclose(net[1].running_mean, before)
         found.append((rates, net[1].running_mean, net[1].running_var))
     (rates, mean, variance), (true_rates, true_mean, true_variance) = found

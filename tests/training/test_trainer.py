@@ -18,10 +18,10 @@ from zoo.errors import ModelError, TrainingError, UsageError
 from zoo.optim.param_groups import make_optimizer, parameter_groups
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
-from zoo.training.device import make_engine
+from zoo.training.device import make_accelerator
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.target_scaler import TargetScale
+from zoo.training.target_scaler import TargetScaler
 from zoo.training.trainer import Trainer
 
 PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -60,9 +60,9 @@ def _trainer(
 ) -> Trainer:
     optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": lr, "name": "all"}], lr=lr, momentum=0.9)
     accumulation = more.get("grad_accum_steps", 1)
-    schedule = make_schedule("cosine", optimizer, {}, updates_per_epoch=-(-len(batches) // accumulation), epochs=epochs)
+    schedule = make_schedule("cosine", optimizer, {}, steps_per_epoch=-(-len(batches) // accumulation), epochs=epochs)
     return Trainer(
-        engine=make_engine(torch.device("cpu"), more.get("amp_dtype")),
+        accelerator=make_accelerator(torch.device("cpu"), more.get("amp_dtype")),
         module=net,
         optimizer=optimizer,
         schedule=schedule,
@@ -197,8 +197,8 @@ def _with(name: str, net: nn.Module, batches: Fixed) -> Trainer:
     group = {"params": list(net.parameters()), "lr": 0.01, "weight_decay": 0.01, "name": "all"}
     optimizer = make_optimizer(name, [group], {})
     return Trainer(
-        engine=make_engine(torch.device("cpu"), None), module=net, optimizer=optimizer,
-        schedule=make_schedule("cosine", optimizer, {}, updates_per_epoch=len(batches), epochs=3),
+        accelerator=make_accelerator(torch.device("cpu"), None), module=net, optimizer=optimizer,
+        schedule=make_schedule("cosine", optimizer, {}, steps_per_epoch=len(batches), epochs=3),
         loss=F.cross_entropy, normalize=Normalize(PREPROCESS), seed=0,
         set_train_mode=lambda epoch: net.train() and None,
     )  # fmt: skip
@@ -314,9 +314,9 @@ def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
     stages = [("stem", ["0.weight", "0.bias"]), ("stage1", ["1.weight", "1.bias"]), ("head", ["3.weight", "3.bias"])]
     groups = parameter_groups(ours, stages, lr=0.02, head_lr=0.05, layer_decay=0.5, weight_decay=0.1)
     trainer = Trainer(
-        engine=make_engine(torch.device("cpu"), None), module=ours, loss=F.cross_entropy,
+        accelerator=make_accelerator(torch.device("cpu"), None), module=ours, loss=F.cross_entropy,
         optimizer=(optimizer := torch.optim.SGD(groups, lr=1.0)),
-        schedule=make_schedule("constant", optimizer, {}, updates_per_epoch=4, epochs=2),
+        schedule=make_schedule("constant", optimizer, {}, steps_per_epoch=4, epochs=2),
         normalize=Normalize(PREPROCESS), set_train_mode=lambda epoch: ours.train() and None, seed=0,
     )  # fmt: skip
     by_hand = torch.optim.SGD(
@@ -396,7 +396,7 @@ def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s() -> None
     batches = Fixed(images, values, batch=8)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    scale = TargetScale.measure(values.numpy())
+    scale = TargetScaler.fit(values.numpy())
     assert scale.layers(net, ["1"]) == ("1",)
     trainer = _trainer(net, batches, loss=F.mse_loss, lr=0.01, epochs=3, scale=scale, scaled_layers=("1",))
     first = trainer.train_epoch(batches, 0)
@@ -411,5 +411,5 @@ def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s() -> None
     assert torch.allclose(ours, outputs, rtol=1e-4, atol=1e-3)
     with pytest.raises(ModelError, match="linear layer with a bias"):
         scale.layers(nn.Sequential(nn.Flatten(), nn.Linear(192, 2, bias=False)), ["1"])
-    constant = TargetScale.measure(np.full((4, 1), 7.0, np.float32))
+    constant = TargetScaler.fit(np.full((4, 1), 7.0, np.float32))
     assert (float(constant.mean), float(constant.std)) == (7.0, 1.0)

@@ -21,7 +21,7 @@ from zoo.data import Columns, make_loader, open_data
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize, forward_all
-from zoo.workflows.load_run import restore
+from zoo.workflows.load_run import load_run
 
 MakeRun = Callable[..., Run]
 FILES = ["confusion.csv", "confusion.png", "evaluation.json", "per_class.csv"]
@@ -36,7 +36,7 @@ def test_own_validation_images_by_the_recorded_rule(make_run: MakeRun, photo_fol
     found = zoo.evaluate(run, batch_size=5, workers=0)
     data = open_data(str(photo_folder), val_fraction=0.25, seed=7)
     assert found.evaluation.images == len(data.val) == 6
-    restored = restore(run)
+    restored = load_run(run)
     loader = make_loader(
         data.val, preprocess=restored.preprocess, batch_size=9, train=False, augment=None, seed=0, workers=0
     )
@@ -206,7 +206,7 @@ def test_unreadable_files_follow_the_policy_of_the_run(make_run: MakeRun, photo_
         make_run("test_vit", ("china", "flower"), img_size=32, data={"unreadable": "skip"}, where="b"), str(folder)
     )
     assert found.evaluation.images == 24
-    assert [Path(b.path).name for b in found.left_out] == ["zz.jpg"]
+    assert [Path(b.path).name for b in found.skipped_files] == ["zz.jpg"]
 
 
 def test_unknown_classes_are_refused(make_run: MakeRun, photo_folder: Path) -> None:

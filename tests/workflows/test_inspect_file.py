@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from zoo.errors import DataError, ModelError, WeightsError, ZooError
-from zoo.workflows.inspect_file import inspect_file, is_file_of_weights
+from zoo.workflows.inspect_file import inspect_file, is_weights_path
 
 if TYPE_CHECKING:
     from zoo.run import Run
@@ -187,8 +187,8 @@ def test_a_file_without_tensors(tmp_path: Path) -> None:
 def test_a_model_s_name_comes_before_a_folder_s(tmp_path: Path) -> None:
     (tmp_path / "resnet34").mkdir()
     (tmp_path / "mine").mkdir()
-    assert not is_file_of_weights("resnet34")
-    assert not is_file_of_weights("torchvision/resnet34.IMAGENET1K_V1")
-    assert not is_file_of_weights("no_such_model")
+    assert not is_weights_path("resnet34")
+    assert not is_weights_path("torchvision/resnet34.IMAGENET1K_V1")
+    assert not is_weights_path("no_such_model")
     for text in ("./resnet34", "mine", "mine/", "absent.pth", "/absent", "~/runs"):
-        assert is_file_of_weights(text)
+        assert is_weights_path(text)

@@ -11,14 +11,14 @@ import torch
 
 from zoo.errors import DataError, WeightsError, ZooError
 from zoo.run import Run
-from zoo.workflows.load_run import restore
+from zoo.workflows.load_run import load_run
 
 MakeRun = Callable[..., Run]
 
 
 def test_the_weights_of_the_run_in_eval_mode(make_run: MakeRun) -> None:
     run = make_run("test_vit", ("a", "b"), in_chans=1, img_size=48)
-    restored = restore(run.path)
+    restored = load_run(run.path)
     saved = run.weights()
     state = restored.model.module.state_dict()
     assert state.keys() == saved.keys()
@@ -30,16 +30,16 @@ def test_the_weights_of_the_run_in_eval_mode(make_run: MakeRun) -> None:
 
 
 def test_an_unfinished_run_says_so(make_run: MakeRun) -> None:
-    note = restore(make_run(status="interrupted")).note
+    note = load_run(make_run(status="interrupted")).note
     assert "was interrupted after 2 of 3 epochs" in note
     assert "epoch 2" in note
 
 
 def test_the_task_of_the_run_and_of_those_from_before_there_were_tasks(make_run: MakeRun) -> None:
     run = make_run(task="regression")
-    assert restore(run).task == "regression"
+    assert load_run(run).task == "regression"
     change(run, lambda record: record.pop("task"))
-    assert restore(run).task == "single-label"
+    assert load_run(run).task == "single-label"
 
 
 def damage_task(run: Run) -> None:
@@ -96,7 +96,7 @@ def test_damage_is_named(make_run: MakeRun, damage: Callable[[Run], object], kin
     run = make_run()
     damage(run)
     with pytest.raises(kind) as e:
-        restore(run.path)
+        load_run(run.path)
     assert says in e.value.message
     assert e.value.hint
 
@@ -105,4 +105,4 @@ def test_weights_of_another_model(make_run: MakeRun) -> None:
     run, other = make_run(), make_run("test_vit", where="other")
     run.weights_file.write_bytes(other.weights_file.read_bytes())
     with pytest.raises(WeightsError, match="do not belong"):
-        restore(run)
+        load_run(run)

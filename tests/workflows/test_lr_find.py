@@ -76,7 +76,7 @@ def test_the_prepared_model_comes_out_as_it_went_in(small: Path, monkeypatch: py
         return found
 
     monkeypatch.setattr(room, "range_test", watched)
-    lr_find("zoo_tiny", data=small, steps=20, progress=False, settings={"transfer.head_epochs": 1})
+    lr_find("zoo_tiny", data=small, steps=20, progress=False, settings={"transfer.probe_epochs": 1})
     ((before, after),) = kept
     assert all(torch.equal(before[k], after[k]) for k in before)
 

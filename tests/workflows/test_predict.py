@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.data import read_image
 from zoo.errors import DataError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize
-from zoo.workflows.load_run import restore
+from zoo.workflows.load_run import load_run
 
 MakeRun = Callable[..., Run]
 
@@ -27,8 +27,8 @@ def run(make_run: MakeRun) -> Run:
 
 
 def outputs_of(run: Run, path: Path) -> torch.Tensor:
-    restored = restore(run)
-    view = Fit(restored.preprocess)
+    restored = load_run(run)
+    view = EvalView(restored.preprocess)
     images = torch.from_numpy(read_image(str(path), 3, lambda h, w: view).copy()).permute(2, 0, 1)[None]
     with torch.inference_mode():
         return restored.model.module(Normalize(restored.preprocess)(images))[0]

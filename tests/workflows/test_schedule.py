@@ -32,7 +32,7 @@ def test_the_curves_are_those_of_the_training(small: Path, sched: str, warmup: f
     for row, rates in zip(run.metrics(), drawn.by_epoch(), strict=True):
         assert tuple(row["lr_names"]) == drawn.names
         assert tuple(row["lr"]) == pytest.approx(rates, rel=1e-12)
-    assert drawn.updates == 3  # 96 images, batches of 16, two to a step
+    assert drawn.steps_per_epoch == 3  # 96 images, batches of 16, two to a step
     assert all(len(rates) == 9 for rates in drawn.rates)
     assert len(set(drawn.rates[0])) > 1
 

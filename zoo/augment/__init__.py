@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.registry import Component
+from zoo.registry import RegistryEntry
 
 if TYPE_CHECKING:
     from zoo.augment.build import Augment
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AUGMENTATIONS", "make_augment", "problems"]
 
-AUGMENTATIONS: dict[str, Component] = {
-    "none": Component("zoo.augment.presets:Plain", "the evaluation view, nothing random"),
-    "affine": Component("zoo.augment.presets:Affine", "small shift, turn, zoom, shear; no flip: for digits and text"),
-    "light": Component("zoo.augment.presets:Light", "random crop of 50-100 % of the area, flip, slight colour"),
-    "medium": Component("zoo.augment.rich:Rich", "random crop of 25-100 %, flip, turn, shear, colour (imgaug)"),
-    "strong": Component(
-        "zoo.augment.rich:Rich",
+AUGMENTATIONS: dict[str, RegistryEntry] = {
+    "none": RegistryEntry("zoo.augment.presets:NoAugmentation", "the evaluation view, nothing random"),
+    "affine": RegistryEntry(
+        "zoo.augment.presets:Affine", "small shift, turn, zoom, shear; no flip: for digits and text"
+    ),
+    "light": RegistryEntry("zoo.augment.presets:Light", "random crop of 50-100 % of the area, flip, slight colour"),
+    "medium": RegistryEntry(
+        "zoo.augment.rich:ImgaugPreset", "random crop of 25-100 %, flip, turn, shear, colour (imgaug)"
+    ),
+    "strong": RegistryEntry(
+        "zoo.augment.rich:ImgaugPreset",
         "random crop of 8-100 %, flip, turn, shear, strong colour, blur, noise, cut-out (imgaug)",
         {
             "scale": (0.08, 1.0),  # Szegedy et al. 2015, and torchvision's default
@@ -41,19 +45,21 @@ AUGMENTATIONS: dict[str, Component] = {
             "cutout": 0.3,
         },
     ),
-    "trivialaugment": Component(
+    "trivialaugment": RegistryEntry(
         "zoo.augment.policies:TrivialAugment", "light's crop and flip, then one change of any strength (torchvision)"
     ),
-    "randaugment": Component(
+    "randaugment": RegistryEntry(
         "zoo.augment.policies:RandAugment", "light's crop and flip, then two changes of one strength (torchvision)"
     ),
-    "autoaugment": Component(
+    "autoaugment": RegistryEntry(
         "zoo.augment.policies:AutoAugment", "light's crop and flip, then a pair learned on ImageNet (torchvision)"
     ),
-    "augmix": Component(
+    "augmix": RegistryEntry(
         "zoo.augment.policies:AugMix", "light's crop and flip, then three chains of changes, mixed (torchvision)"
     ),
-    "imgaug": Component("zoo.augment.declared:Declared", "a pipeline of imgaug's augmenters, written in the recipe"),
+    "imgaug": RegistryEntry(
+        "zoo.augment.declared:ImgaugPipeline", "a pipeline of imgaug's augmenters, written in the recipe"
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.augment import AUGMENTATIONS
-from zoo.augment.reduced import Crops
+from zoo.augment.reduced import CropRange
 from zoo.augment.view import View
 from zoo.errors import UsageError, ZooError
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -31,13 +31,13 @@ class Pipeline(Protocol):
         """False if the generator is not used, so that the result may be kept."""
 
     @property
-    def crops(self) -> Crops | None:
+    def crops(self) -> CropRange | None:
         """The random crops that are drawn; None if each view is the evaluation view."""
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
         """The view to begin with, of an image of (height, width)."""
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Everything after that, on the view's pixels; does not write to them."""
 
 
@@ -62,12 +62,12 @@ class Augment:
         return self._pipeline
 
     def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        return self.see(lambda choose: choose(*image.shape[:2]).apply(image), rng)
+        return self.read_augmented(lambda choose: choose(*image.shape[:2]).apply(image), rng)
 
-    def see(self, read: Callable[[Callable[[int, int], View]], Pixels], rng: np.random.Generator) -> Pixels:
+    def read_augmented(self, read: Callable[[Callable[[int, int], View]], Pixels], rng: np.random.Generator) -> Pixels:
         """The augmented image of a file: `read` decodes the view that its argument chooses for (height, width)."""
         pipeline = self.pipeline
-        return pipeline.finish(read(lambda height, width: pipeline.draw(height, width, rng)), rng)
+        return pipeline.transform_view(read(lambda height, width: pipeline.sample_view(height, width, rng)), rng)
 
     def __getstate__(self) -> dict[str, Any]:
         # An unpickled imgaug pipeline keeps generators that `ia.seed` does not reach: every worker builds its own.
@@ -101,9 +101,9 @@ def find_problems(name: str, params: Mapping[str, Any]) -> list[str]:
     except ZooError as e:
         return [f"augment.name: {e}"]
     if name == "imgaug":
-        from zoo.augment.declared import find as find_in_pipeline
+        from zoo.augment.declared import find as find_pipeline_problems
 
-        return find_in_pipeline(params)
+        return find_pipeline_problems(params)
     problems = check_params(factory, params, given=_GIVEN, label="augment.params")
     if problems:
         return problems

@@ -20,7 +20,7 @@ RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2015, "Going deeper with convolutions",
 
 
 # Pixels a side below which crops have fractions of a pixel.
-_SMALL = 32
+_MIN_SNAP_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Crop(View):
     size: tuple[int, int]
     resample: Image.Resampling
 
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
         """The (H, W) below which the crop would have to be enlarged."""
         left, top, right, bottom = self.box
         return math.ceil(height * self.size[0] / (bottom - top)), math.ceil(width * self.size[1] / (right - left))
@@ -63,8 +63,8 @@ class PaddedCrop(View):
     size: tuple[int, int]
     preprocess: Preprocess
 
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
-        return self.crop.at_least(height, width)
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
+        return self.crop.min_size(height, width)
 
     def part(self, height: int, width: int) -> tuple[Region, View]:
         region, crop = self.crop.part(height, width)
@@ -136,13 +136,13 @@ def random_crop(
         aspect = min(max(width / height, ratio[0]), ratio[1])
         w, h = min(float(width), height * aspect), min(float(height), width / aspect)
         left, top = (width - w) / 2, (height - h) / 2
-    return Crop(_on_grid((left, top, left + w, top + h), height, width, size), size, resample)
+    return Crop(_snap_to_grid((left, top, left + w, top + h), height, width, size), size, resample)
 
 
-def _on_grid(box: Box, height: int, width: int, size: tuple[int, int]) -> Box:
+def _snap_to_grid(box: Box, height: int, width: int, size: tuple[int, int]) -> Box:
     """`box` with its corners on whole pixels, also of the picture as a decoder may reduce it by 2, 4 or 8 for `size`:
     so it is read in less time. Not of small images, of which there would be few different crops."""
-    if min(height, width) < _SMALL:
+    if min(height, width) < _MIN_SNAP_SIDE:
         return box
     left, top, right, bottom = box
     shrink = min((bottom - top) / size[0], (right - left) / size[1])

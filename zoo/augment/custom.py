@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.augment.fit import Fit
-from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
+from zoo.augment.fit import EvalView
+from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
 from zoo.augment.imgaug_spec import one_line
-from zoo.augment.result import as_input
+from zoo.augment.result import to_model_input
 from zoo.augment.seeding import seeded
 from zoo.augment.view import View
 from zoo.errors import UsageError
@@ -27,12 +27,12 @@ Pixels = NDArray[np.uint8]
 
 def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """The object at `path`, and what is wrong with giving it `params`. Raises UsageError if it cannot be imported."""
-    without = _mend_imgaug()
+    imgaug_error = _patch_imgaug()
     try:
         found = import_object(path, "augmentation")
     except UsageError as e:
-        if without is not None and _same_reason(e, without):
-            raise UsageError(f"{e.message}; {without.message}", without.hint) from e
+        if imgaug_error is not None and _same_reason(e, imgaug_error):
+            raise UsageError(f"{e.message}; {imgaug_error.message}", imgaug_error.hint) from e
         raise
     if _is_factory(found):
         return found, check_params(found, params, label="augment.params")
@@ -60,7 +60,7 @@ def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) ->
     custom = Custom(path, preprocess, _step(path, found))
     rng = np.random.default_rng(0)
     trial = rng.integers(0, 256, (preprocess.height, preprocess.width, preprocess.channels), dtype=np.uint8)
-    custom.finish(trial, rng)
+    custom.transform_view(trial, rng)
     return custom
 
 
@@ -75,10 +75,10 @@ class Custom:
         self.preprocess = preprocess
         self.step = step
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
-        return Fit(self.preprocess)
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
+        return EvalView(self.preprocess)
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         fitted = np.array(image)  # a copy of its own: many augmentations write in place
         try:
             result = self.step(fitted, rng)
@@ -86,10 +86,10 @@ class Custom:
             raise UsageError(
                 f"augmentation {self.path!r} failed: {type(e).__name__}: {one_line(e)}", "mend it or choose another"
             ) from e
-        return as_input(result, f"augmentation {self.path!r}", self.preprocess)
+        return to_model_input(result, f"augmentation {self.path!r}", self.preprocess)
 
 
-def _mend_imgaug() -> UsageError | None:
+def _patch_imgaug() -> UsageError | None:
     """Let the user's module say `import imgaug` itself: it must be mended before. Why not, where that is impossible:
     their pipeline may not need it."""
     try:
@@ -99,10 +99,12 @@ def _mend_imgaug() -> UsageError | None:
     return None
 
 
-def _same_reason(error: UsageError, without: UsageError) -> bool:
+def _same_reason(error: UsageError, imgaug_error: UsageError) -> bool:
     """Whether the user's module fails for want of what imgaug needs."""
     cause = error.__cause__
-    return isinstance(cause, ImportError) and (cause.name in ("cv2", "imgaug") or str(cause) == str(without.__cause__))
+    return isinstance(cause, ImportError) and (
+        cause.name in ("cv2", "imgaug") or str(cause) == str(imgaug_error.__cause__)
+    )
 
 
 def _is_albumentations(found: Any) -> bool:
@@ -143,7 +145,7 @@ def _required(function: Any) -> int:
 def _step(path: str, found: Any) -> Step:
     imgaug = sys.modules.get("imgaug")
     if imgaug is not None and isinstance(found, imgaug.augmenters.Augmenter):
-        return repeatable(found)
+        return reproducible(found)
     if _is_albumentations(found):
         return _albumentations(found)
     if not callable(found):
@@ -152,8 +154,8 @@ def _step(path: str, found: Any) -> Step:
             "name an imgaug augmenter, or a function of (image) or (image, generator)",
         )
     if _required(found) >= 2:
-        given_both: Step = found
-        return given_both
+        with_generator: Step = found
+        return with_generator
 
     def step(image: Pixels, rng: np.random.Generator) -> Any:
         with seeded(int(rng.integers(2**32))):

@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.augment.crop import RATIO, random_view
-from zoo.augment.fit import Fit
-from zoo.augment.imgaug_compat import Step, load_imgaug, repeatable
-from zoo.augment.imgaug_spec import IMGAUG_REFUSES, Reader, one_line
-from zoo.augment.presets import span
-from zoo.augment.reduced import Crops
-from zoo.augment.result import as_input
+from zoo.augment.fit import EvalView
+from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
+from zoo.augment.imgaug_spec import IMGAUG_ERRORS, PipelineParser, one_line
+from zoo.augment.presets import check_range
+from zoo.augment.reduced import CropRange
+from zoo.augment.result import to_model_input
 from zoo.augment.view import View
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
 from zoo.registry import check_params
 
-__all__ = ["Declared", "find"]
+__all__ = ["ImgaugPipeline", "find"]
 
 Pixels = NDArray[np.uint8]
 
-_WHERE = "augment.params"
+_PARAMS_KEY = "augment.params"
 _TRIALS = 3  # images for each augmenter before training; what fails more rarely is named when it does
 
 
-class Declared:
+class ImgaugPipeline:
     """A view, then the pipeline; an image whose size the pipeline changes is resized to the model's.
 
     pipeline: steps, see `zoo.augment.imgaug_spec`. scale: None for the evaluation view, else a random crop of so much
@@ -51,37 +51,37 @@ class Declared:
         ratio: Sequence[float] = RATIO,
     ) -> None:
         self.preprocess = preprocess
-        self.scale = None if scale is None else span(scale, "scale", 0.001, 1)
-        self.ratio = span(ratio, "ratio", 0.01, 100)
-        self.crops = None if self.scale is None else Crops(self.scale[0], self.ratio)
+        self.scale = None if scale is None else check_range(scale, "scale", 0.001, 1)
+        self.ratio = check_range(ratio, "ratio", 0.01, 100)
+        self.crops = None if self.scale is None else CropRange(self.scale[0], self.ratio)
         reader, steps = _read(pipeline)
-        problems = reader.problems or _try(reader, preprocess)
+        problems = reader.problems or _trial_problems(reader, preprocess)
         if problems:
             raise RecipeError(problems, "docs/augmentation.md shows the forms", where="imgaug pipeline")
-        self.step = repeatable(load_imgaug().augmenters.Sequential(steps))
+        self.step = reproducible(load_imgaug().augmenters.Sequential(steps))
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
         if self.scale is None:
-            return Fit(self.preprocess)
+            return EvalView(self.preprocess)
         return random_view(height, width, rng, preprocess=self.preprocess, scale=self.scale, ratio=self.ratio)
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         try:
             result = self.step(np.array(image), rng)  # a copy of its own: some augmenters write in place
-        except IMGAUG_REFUSES as e:
+        except IMGAUG_ERRORS as e:
             raise UsageError(
-                f"{_culprit(e)} of the imgaug pipeline failed: {one_line(e)}", "change or remove it"
+                f"{_failing_augmenter(e)} of the imgaug pipeline failed: {one_line(e)}", "change or remove it"
             ) from e
-        return as_input(result, "the imgaug pipeline", self.preprocess)
+        return to_model_input(result, "the imgaug pipeline", self.preprocess)
 
 
 def find(params: Mapping[str, Any]) -> list[str]:
     """Every mistake that can be seen without a model, one line each."""
-    problems = check_params(Declared, params, given=("preprocess", "flips"), label=_WHERE)
+    problems = check_params(ImgaugPipeline, params, given=("preprocess", "flips"), label=_PARAMS_KEY)
     for name, low, high in (("scale", 0.001, 1), ("ratio", 0.01, 100)):
         if params.get(name) is not None:
             try:
-                span(params[name], f"{_WHERE}.{name}", low, high)
+                check_range(params[name], f"{_PARAMS_KEY}.{name}", low, high)
             except UsageError as e:
                 problems.append(e.message)
     if "pipeline" in params:
@@ -92,39 +92,39 @@ def find(params: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _read(pipeline: Any) -> tuple[Reader, list[Any]]:
+def _read(pipeline: Any) -> tuple[PipelineParser, list[Any]]:
     load_imgaug()
-    reader = Reader()
-    return reader, reader.steps(pipeline, f"{_WHERE}.pipeline")
+    reader = PipelineParser()
+    return reader, reader.steps(pipeline, f"{_PARAMS_KEY}.pipeline")
 
 
-def _try(reader: Reader, preprocess: Preprocess) -> list[str]:
+def _trial_problems(reader: PipelineParser, preprocess: Preprocess) -> list[str]:
     """A line for each augmenter that fails on images as the model's."""
     problems = []
-    for where, unit in reader.units:
-        step = repeatable(unit)
-        error = _fails(step, preprocess.height, preprocess.width, preprocess.channels)
+    for where, unit in reader.leaf_steps:
+        step = reproducible(unit)
+        error = _trial_error(step, preprocess.height, preprocess.width, preprocess.channels)
         if error is None:
             continue
         text = one_line(error)
-        if preprocess.channels != 3 and _fails(step, preprocess.height, preprocess.width, 3) is None:
+        if preprocess.channels != 3 and _trial_error(step, preprocess.height, preprocess.width, 3) is None:
             text = f"works on images of 3 channels, and this model reads {preprocess.channels} ({text})"
         problems.append(f"{where}: {text}")
     return problems
 
 
-def _fails(step: Step, height: int, width: int, channels: int) -> Exception | None:
+def _trial_error(step: Step, height: int, width: int, channels: int) -> Exception | None:
     rng = np.random.default_rng(0)
     for _ in range(_TRIALS):
         image = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
         try:
             step(image, rng)
-        except IMGAUG_REFUSES as e:
+        except IMGAUG_ERRORS as e:
             return e
     return None
 
 
-def _culprit(error: BaseException) -> str:
+def _failing_augmenter(error: BaseException) -> str:
     """The augmenter at work when `error` was raised."""
     base = load_imgaug().augmenters.Augmenter
     at_work = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -13,24 +13,24 @@ from zoo.augment.view import View, Window, resample_filter
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["Fit", "border_colour", "fit"]
+__all__ = ["EvalView", "border_colour", "fit"]
 
 Pixels = NDArray[np.uint8]
 
 # Aspect ratio beyond which the centre crop sees the middle of an image only; its pixels may then differ from timm's.
-_STRIP = 16
+_MAX_ASPECT_RATIO = 16
 # How much larger than the resized image a JPEG stays when it is decoded at a part of its size. Beside the view of the
 # whole that is 40 dB for the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; at 1.0 31 and 39.
-_SPARE = 1.45
+_DECODE_MARGIN = 1.45
 
 
 def fit(image: Pixels, preprocess: Preprocess) -> Pixels:
-    """The evaluation view of an (H, W, C) array: (preprocess.height, preprocess.width, C). See `Fit`."""
-    return Fit(preprocess).apply(image)
+    """The evaluation view of an (H, W, C) array: (preprocess.height, preprocess.width, C). See `EvalView`."""
+    return EvalView(preprocess).apply(image)
 
 
 @dataclass(frozen=True)
-class Fit(View):
+class EvalView(View):
     """Pixel for pixel the view of timm's evaluation transform, but for strips longer than 16 times their width. Files
     are resized by `zoo.augment.resize` (other by a level or two), and large JPEGs decoded at a part of their size.
 
@@ -41,49 +41,52 @@ class Fit(View):
 
     preprocess: Preprocess
 
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
         """For `crop` and `squash` somewhat more than the resized image, so that timm's view is met to 40 dB or more."""
         if self.window(height, width) is None:
             return height, width
         h, w = self._resized(height, width)
-        return min(height, math.ceil(_SPARE * h)), min(width, math.ceil(_SPARE * w))
+        return min(height, math.ceil(_DECODE_MARGIN * h)), min(width, math.ceil(_DECODE_MARGIN * w))
 
     def window(self, height: int, width: int) -> Window | None:
-        goal = self.preprocess
-        strip = goal.crop_mode == "center" and max(height, width) > _STRIP * min(height, width)
-        if goal.crop_mode == "border" or strip:
+        preprocess = self.preprocess
+        strip = preprocess.crop_mode == "center" and max(height, width) > _MAX_ASPECT_RATIO * min(height, width)
+        if preprocess.crop_mode == "border" or strip:
             return None
         h, w = self._resized(height, width)
-        if h < goal.height or w < goal.width:
+        if h < preprocess.height or w < preprocess.width:
             return None
-        top, left = round((h - goal.height) / 2), round((w - goal.width) / 2)
-        cut = (left, top, left + goal.width, top + goal.height)
-        return Window((0, 0, width, height), (h, w), resample_filter(goal.interpolation), cut)
+        top, left = round((h - preprocess.height) / 2), round((w - preprocess.width) / 2)
+        cut = (left, top, left + preprocess.width, top + preprocess.height)
+        return Window((0, 0, width, height), (h, w), resample_filter(preprocess.interpolation), cut)
 
     def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
-        goal = self.preprocess
-        resample = resample_filter(goal.interpolation)
+        preprocess = self.preprocess
+        resample = resample_filter(preprocess.interpolation)
         fill: tuple[int, ...] = (0,) * len(image.getbands())
-        if goal.crop_mode == "center" and image.size == (width, height):
-            image = _without_ends(image)
+        if preprocess.crop_mode == "center" and image.size == (width, height):
+            image = _trim_strip(image)
             width, height = image.size
-        elif goal.crop_mode == "border":
-            fill = border_colour(goal, len(fill), plane)
+        elif preprocess.crop_mode == "border":
+            fill = border_colour(preprocess, len(fill), plane)
         new_h, new_w = self._resized(height, width)
         if (new_w, new_h) != image.size:
             image = image.resize((new_w, new_h), resample)
-        return _centre(image, goal.height, goal.width, fill)
+        return _centre(image, preprocess.height, preprocess.width, fill)
 
     def _resized(self, h: int, w: int) -> tuple[int, int]:
-        goal = self.preprocess
-        target_h, target_w = math.floor(goal.height / goal.crop_pct), math.floor(goal.width / goal.crop_pct)
-        if goal.crop_mode == "squash":
+        preprocess = self.preprocess
+        target_h, target_w = (
+            math.floor(preprocess.height / preprocess.crop_pct),
+            math.floor(preprocess.width / preprocess.crop_pct),
+        )
+        if preprocess.crop_mode == "squash":
             return target_h, target_w
-        if goal.crop_mode == "border":
+        if preprocess.crop_mode == "border":
             ratio = max(h / target_h, w / target_w)
             return max(1, round(h / ratio)), max(1, round(w / ratio))
-        if goal.crop_mode != "center":
-            raise UsageError(f"no crop mode named {goal.crop_mode!r}", "known: center, squash, border")
+        if preprocess.crop_mode != "center":
+            raise UsageError(f"no crop mode named {preprocess.crop_mode!r}", "known: center, squash, border")
         if target_h == target_w:  # torchvision's rule for a single number: the long side is cut down, not rounded
             return (target_h, int(target_h * w / h)) if h <= w else (int(target_w * h / w), target_w)
         ratio = min(h / target_h, w / target_w)
@@ -96,9 +99,9 @@ def border_colour(preprocess: Preprocess, bands: int, plane: int = 0) -> tuple[i
     return tuple(round(255 * m) for m in mean)
 
 
-def _without_ends(image: Image.Image) -> Image.Image:
+def _trim_strip(image: Image.Image) -> Image.Image:
     """The middle of a strip: what the centre crop would drop is not enlarged first (10x20,000 to 256x512,000)."""
-    longest = _STRIP * min(image.size)
+    longest = _MAX_ASPECT_RATIO * min(image.size)
     if max(image.size) <= longest:
         return image
     w, h = min(image.width, longest), min(image.height, longest)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import UsageError
 
-__all__ = ["load_imagecorruptions", "load_imgaug", "repeatable"]
+__all__ = ["load_imagecorruptions", "load_imgaug", "reproducible"]
 
 Pixels = NDArray[np.uint8]
 Step = Callable[[Pixels, np.random.Generator], Any]
@@ -54,8 +54,8 @@ def load_imgaug() -> Any:
     except ImportError as e:
         raise UsageError(f"this augmentation needs imgaug, which cannot be imported: {e}", _INSTALL) from e
     if imgaug.__version__ == _PATCHED_VERSION:
-        _lend_names(imgaug)
-        _mend(imgaug)
+        _add_numpy_names(imgaug)
+        _patch_functions(imgaug)
     return imgaug
 
 
@@ -66,8 +66,8 @@ def load_imagecorruptions() -> None:
     Raises UsageError if it is not installed.
     """
     # It finds its pictures of frost through pkg_resources, which setuptools 82 no longer brings.
-    lend = importlib.util.find_spec("pkg_resources") is None
-    if lend:
+    is_missing = importlib.util.find_spec("pkg_resources") is None
+    if is_missing:
         sys.modules["pkg_resources"] = _pkg_resources()
     try:
         with warnings.catch_warnings():  # it changes the filters of the whole program
@@ -78,7 +78,7 @@ def load_imagecorruptions() -> None:
             "pip install --no-deps imagecorruptions",
         ) from e
     finally:
-        if lend:
+        if is_missing:
             del sys.modules["pkg_resources"]
     if not hasattr(np, "float_"):  # gone since 2.0: Fog
         corruptions.np = _numpy_with(float_=np.float64)
@@ -106,12 +106,12 @@ def _pkg_resources() -> types.ModuleType:
     def resource_filename(module: str, path: str) -> str:
         return os.path.join(os.path.dirname(str(sys.modules[module].__file__)), path)
 
-    stand_in = types.ModuleType("pkg_resources")
-    stand_in.__dict__["resource_filename"] = resource_filename
-    return stand_in
+    stub = types.ModuleType("pkg_resources")
+    stub.__dict__["resource_filename"] = resource_filename
+    return stub
 
 
-def repeatable(augmenter: Any) -> Step:
+def reproducible(augmenter: Any) -> Step:
     """`augmenter` as a function of (image, generator) that depends on the generator alone.
 
     Most augmenters draw from imgaug's global generator, which is seeded for each image (8 µs). Those that were given a
@@ -133,8 +133,8 @@ def repeatable(augmenter: Any) -> Step:
 
 def _import() -> Any:
     """Import imgaug, with `np.sctypes` (gone since NumPy 2.0) there for as long as it takes."""
-    lend = not hasattr(np, "sctypes")
-    if lend:
+    is_missing = not hasattr(np, "sctypes")
+    if is_missing:
         kinds = {
             "int": [np.int8, np.int16, np.int32, np.int64],
             "uint": [np.uint8, np.uint16, np.uint32, np.uint64],
@@ -145,7 +145,7 @@ def _import() -> Any:
         imgaug = importlib.import_module("imgaug")
         importlib.import_module("imgaug.augmenters")
     finally:
-        if lend:
+        if is_missing:
             delattr(np, "sctypes")
     return imgaug
 
@@ -158,7 +158,7 @@ def _numpy_with(**names: type) -> types.ModuleType:
     return module
 
 
-def _lend_names(imgaug: Any) -> None:
+def _add_numpy_names(imgaug: Any) -> None:
     if not hasattr(np, "complex"):  # gone since 1.24: Clouds, Fog, CloudLayer, BlendAlphaFrequencyNoise, Power
         imgaug.parameters.np = _numpy_with(complex=complex)
     if not hasattr(np, "bool"):  # gone in 1.24 to 1.26: SomeOf, OneOf, polygons
@@ -166,7 +166,7 @@ def _lend_names(imgaug: Any) -> None:
         imgaug.augmentables.polys.np = _numpy_with(bool=bool)
 
 
-def _mend(imgaug: Any) -> None:
+def _patch_functions(imgaug: Any) -> None:
     elastic = imgaug.augmenters.ElasticTransformation
     shift_maps = elastic._generate_shift_maps.__func__
 

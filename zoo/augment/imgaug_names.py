@@ -11,16 +11,16 @@ import numpy as np
 
 from zoo.augment.imgaug_compat import load_imgaug
 
-__all__ = ["CONTAINERS", "NESTING", "REFUSED", "augmenters", "literals", "parts"]
+__all__ = ["CHILD_PARAMETERS", "CONTAINERS", "UNSUPPORTED", "augmenters", "distributions", "literals"]
 
 # Parameters that hold steps rather than numbers, in every augmenter that has them.
-NESTING = ("children", "then_list", "else_list", "foreground", "background")
+CHILD_PARAMETERS = ("children", "then_list", "else_list", "foreground", "background")
 
 # Augmenters that do nothing themselves but choose among steps.
 CONTAINERS = ("Sequential", "Sometimes", "SomeOf", "OneOf")
 
 _FUNCTIONS = "takes Python functions, which a recipe cannot hold; write it in a module and name that: my_aug:pipeline"
-REFUSED = {
+UNSUPPORTED = {
     "Lambda": _FUNCTIONS,
     "AssertLambda": _FUNCTIONS,
     "BlendAlphaSegMapClassIds": "needs a segmentation map of each image, which these data do not have",
@@ -34,15 +34,15 @@ def augmenters() -> dict[str, type]:
     """Name → class of every augmenter of imgaug 0.4.0 (188): "Affine", "pillike.Equalize", "imgcorruptlike.Snow"."""
     iaa = load_imgaug().augmenters
     found = _classes(iaa, iaa.Augmenter)
-    for room in ("pillike", "imgcorruptlike"):
-        module = getattr(iaa, room)
+    for submodule in ("pillike", "imgcorruptlike"):
+        module = getattr(iaa, submodule)
         own = {n: c for n, c in _classes(module, iaa.Augmenter).items() if c.__module__ == module.__name__}
-        found.update((f"{room}.{n}", c) for n, c in own.items())
+        found.update((f"{submodule}.{n}", c) for n, c in own.items())
     return found
 
 
 @lru_cache(maxsize=1)
-def parts() -> dict[str, type]:
+def distributions() -> dict[str, type]:
     """Lower-case name → class of distributions ("normal", "choice"), and of mask generators and samplers of points."""
     imgaug = load_imgaug()
     iaa = imgaug.augmenters

@@ -18,14 +18,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug
-from zoo.augment.imgaug_names import CONTAINERS, NESTING, REFUSED, augmenters, literals, parts
+from zoo.augment.imgaug_names import CHILD_PARAMETERS, CONTAINERS, UNSUPPORTED, augmenters, distributions, literals
 from zoo.errors import UsageError, nearest
 from zoo.registry import check_params
 
-__all__ = ["IMGAUG_REFUSES", "Reader", "one_line"]
+__all__ = ["IMGAUG_ERRORS", "PipelineParser", "one_line"]
 
 # What imgaug's constructors raise on values that they do not take.
-IMGAUG_REFUSES = (
+IMGAUG_ERRORS = (
     AssertionError, ArithmeticError, AttributeError, LookupError, NotImplementedError, OSError, TypeError, ValueError,
 )  # fmt: skip
 
@@ -40,13 +40,13 @@ def one_line(error: BaseException, length: int = 200) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-class Reader:
-    """Reads one pipeline. problems: a line for each mistake, with its place. units: every augmenter that changes
+class PipelineParser:
+    """Reads one pipeline. problems: a line for each mistake, with its place. leaf_steps: every augmenter that changes
     pixels, with its place, innermost of the containers."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self.units: list[_Step] = []
+        self.leaf_steps: list[_Step] = []
 
     def steps(self, spec: Any, where: str) -> list[Any]:
         """The augmenters of a list of steps, or of one step."""
@@ -77,37 +77,37 @@ class Reader:
         else:
             return self._problem(where, f"must be an augmenter's name, or {{name: parameters}}, not {spec!r}")
         name = str(name)
-        made = augmenters().get(name)
-        if made is None:
+        cls = augmenters().get(name)
+        if cls is None:
             return self._problem(where, _unknown(name))
-        if name in REFUSED:
-            return self._problem(where, f"{name} {REFUSED[name]}")
+        if name in UNSUPPORTED:
+            return self._problem(where, f"{name} {UNSUPPORTED[name]}")
         where = f"{where}.{name}"
         if name.startswith("imgcorruptlike."):
             try:
                 load_imagecorruptions()
             except UsageError as e:
                 return self._problem(where, f"{e}")
-        before = len(self.units)
-        step = self._make(made, given, where, _arguments(made, given))
+        before = len(self.leaf_steps)
+        step = self._make(cls, given, where, _named_arguments(cls, given))
         if step is not None and name not in CONTAINERS:
-            self.units[before:] = [(where, step)]  # what is nested in it may see other channels: tried with it
+            self.leaf_steps[before:] = [(where, step)]  # what is nested in it may see other channels: tried with it
         return step
 
-    def _make(self, made: type, given: Any, where: str, arguments: Mapping[str, Any] | None) -> Any:
-        """`made` with its parameters read, or None after a problem."""
+    def _make(self, cls: type, given: Any, where: str, arguments: Mapping[str, Any] | None) -> Any:
+        """`cls` with its parameters read, or None after a problem."""
         before = len(self.problems)
         if arguments is None:
-            names = ", ".join(_names(made)) or "nothing"
+            names = ", ".join(_names(cls)) or "nothing"
             return self._problem(where, f"{given!r} is more than it takes: {names}")
-        self.problems += check_params(made, arguments, given=_SEEDS, label=where)
-        known = inspect.signature(made).parameters
+        self.problems += check_params(cls, arguments, given=_SEEDS, label=where)
+        known = inspect.signature(cls).parameters
         values = {}
         for key, value in arguments.items():
             if key not in known or key in _SEEDS:
                 continue
             place = f"{where}.{key}"
-            if key not in NESTING or made not in augmenters().values():
+            if key not in CHILD_PARAMETERS or cls not in augmenters().values():
                 values[key] = self._value(value, place)
             elif value is not None:
                 # Always a list: imgaug takes a bare Sequential for the list of its children, and loses its order.
@@ -117,8 +117,8 @@ class Reader:
         try:
             with warnings.catch_warnings():  # what imgaug wanted to rename after its last version
                 warnings.simplefilter("ignore", load_imgaug().DeprecationWarning)
-                return made(**values)
-        except IMGAUG_REFUSES as e:
+                return cls(**values)
+        except IMGAUG_ERRORS as e:
             return self._problem(where, f"imgaug refuses it: {one_line(e)}")
 
     def _value(self, spec: Any, where: str) -> Any:
@@ -145,24 +145,24 @@ class Reader:
                 return literals()[key]([self._value(v, f"{where}[{i}]") for i, v in enumerate(given)])
             except (TypeError, ValueError) as e:
                 return self._problem(where, f"cannot be an array: {one_line(e)}")
-        if len(spec) == 1 and key in parts():
-            made = parts()[key]
-            return self._make(made, given, f"{where}.{name}", _arguments(made, given, spread=key != "choice"))
+        if len(spec) == 1 and key in distributions():
+            cls = distributions()[key]
+            return self._make(cls, given, f"{where}.{name}", _named_arguments(cls, given, spread=key != "choice"))
         if len(spec) == 1 and name in augmenters():
-            own = ", ".join(NESTING)
+            own = ", ".join(CHILD_PARAMETERS)
             return self._problem(where, f"wrong nesting: {name} is an augmenter, this is no place for one ({own} are)")
-        close = nearest(key, [*parts(), *literals(), *_KEYS], n=2)
+        close = nearest(key, [*distributions(), *literals(), *_KEYS], n=2)
         advice = f"did you mean {' or '.join(close)}?" if close else "for example {normal: [0, 10]}"
         return self._problem(where, f"{{{', '.join(map(str, spec))}}} is no distribution; {advice}")
 
 
-def _arguments(made: type, given: Any, *, spread: bool = False) -> Mapping[str, Any] | None:
+def _named_arguments(cls: type, given: Any, *, spread: bool = False) -> Mapping[str, Any] | None:
     """Parameters by name: `given` itself, or a bare value for the first (if `spread`, a list for the first few). None
     if there are fewer than that."""
-    names = _names(made)
+    names = _names(cls)
     if given is None:
         return {}
-    if isinstance(given, Mapping) and not _is_part(given, names):
+    if isinstance(given, Mapping) and not _is_value(given, names):
         return given
     if not names:
         return None
@@ -171,16 +171,16 @@ def _arguments(made: type, given: Any, *, spread: bool = False) -> Mapping[str, 
     return {names[0]: given}
 
 
-def _names(made: type) -> list[str]:
-    return [n for n in inspect.signature(made).parameters if n not in (*_SEEDS, "name")]
+def _names(cls: type) -> list[str]:
+    return [n for n in inspect.signature(cls).parameters if n not in (*_SEEDS, "name")]
 
 
-def _is_part(given: Mapping[Any, Any], names: list[str]) -> bool:
+def _is_value(given: Mapping[Any, Any], names: list[str]) -> bool:
     """Whether `given` is itself a value, such as {choice: […]} or {Add: 3}, and not a mapping of parameters."""
     if len(given) != 1:
         return False
     (key,) = given
-    return key not in names and (str(key).lower() in {*parts(), *literals()} or key in augmenters())
+    return key not in names and (str(key).lower() in {*distributions(), *literals()} or key in augmenters())
 
 
 def _is_number(value: Any) -> bool:
@@ -188,7 +188,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _unknown(name: str) -> str:
-    if name.lower() in parts() and not nearest(name, augmenters(), cutoff=0.9):
+    if name.lower() in distributions() and not nearest(name, augmenters(), cutoff=0.9):
         return f"{name} is a distribution: it stands in the place of a parameter's value, not of an augmenter"
     close = nearest(name, augmenters()) or [n for n in augmenters() if n.lower() == name.lower()]
     return f"imgaug has no augmenter {name!r}; " + (

@@ -23,8 +23,8 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom: pixels, the last tw
 
 # Zhong et al. 2020, "Random Erasing Data Augmentation", section 4.1: s_l, s_h, r_1 (and r_2 = 1 / r_1); random values
 # in the hole were the best of its table 5.
-_ERASED_AREA = (0.02, 0.4)
-_ERASED_RATIO = (0.3, 1 / 0.3)
+_ERASE_SCALE = (0.02, 0.4)
+_ERASE_RATIO = (0.3, 1 / 0.3)
 
 
 def mixing_problems(mixup: float, cutmix: float, prob: float, erase: float, task: TaskName) -> list[str]:
@@ -93,13 +93,13 @@ class Mixing:
             images = _erase(images, self.erase, rng)
         if not self.mixes:
             return images, targets
-        soft = one_hot(targets, self.classes).float() if targets.ndim == 1 else targets.float()
+        soft_targets = one_hot(targets, self.classes).float() if targets.ndim == 1 else targets.float()
         if len(images) < 2 or rng.random() >= self.prob:
-            return images, soft
+            return images, soft_targets
         if self.cutmix and not (self.mixup and rng.random() < 0.5):
             height, width = images.shape[2:]
-            return cutmix(images, soft, random_box(height, width, rng.beta(self.cutmix, self.cutmix), rng))
-        return mixup(images, soft, rng.beta(self.mixup, self.mixup))
+            return cutmix(images, soft_targets, random_box(height, width, rng.beta(self.cutmix, self.cutmix), rng))
+        return mixup(images, soft_targets, rng.beta(self.mixup, self.mixup))
 
 
 def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ def _erase(images: Tensor, prob: float, rng: np.random.Generator) -> Tensor:
     seed = int(rng.integers(2**62))
     if not len(chosen):
         return images
-    left, top, right, bottom = (_column(v, images) for v in _holes(len(chosen), height, width, rng).T)
+    left, top, right, bottom = (_column(v, images) for v in _erased_boxes(len(chosen), height, width, rng).T)
     y = torch.arange(height, device=images.device).view(1, 1, -1, 1)
     x = torch.arange(width, device=images.device).view(1, 1, 1, -1)
     hole = (y >= top) & (y < bottom) & (x >= left) & (x < right)
@@ -154,12 +154,12 @@ def _erase(images: Tensor, prob: float, rng: np.random.Generator) -> Tensor:
     return erased
 
 
-def _holes(
+def _erased_boxes(
     n: int, height: int, width: int, rng: np.random.Generator
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """(n, 4) boxes. A hole that would not fit is cut down to the image, where the paper draws again."""
-    area = rng.uniform(*_ERASED_AREA, n) * height * width
-    ratio = rng.uniform(*_ERASED_RATIO, n)  # uniform as in the paper's algorithm 1
+    area = rng.uniform(*_ERASE_SCALE, n) * height * width
+    ratio = rng.uniform(*_ERASE_RATIO, n)  # uniform as in the paper's algorithm 1
     h = np.clip(np.sqrt(area * ratio).astype(np.int64), 1, height)
     w = np.clip(np.sqrt(area / ratio).astype(np.int64), 1, width)
     left, top = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)

@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from zoo.augment.crop import RATIO
-from zoo.augment.presets import Light, count
+from zoo.augment.presets import Light, check_integer
 from zoo.augment.view import to_array, to_pil
 from zoo.errors import UsageError, nearest
 from zoo.preprocess import Preprocess
@@ -25,7 +25,7 @@ __all__ = ["AugMix", "AutoAugment", "RandAugment", "TrivialAugment"]
 Pixels = NDArray[np.uint8]
 
 # torchvision's default is nearest, whose turned edges are jagged; its training recipes pass bilinear.
-_SMOOTH = InterpolationMode.BILINEAR
+_INTERPOLATION = InterpolationMode.BILINEAR
 _POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 
 
@@ -41,18 +41,18 @@ class _Policy:
         self.first = Light(
             preprocess=preprocess, flips=flips, scale=scale, ratio=ratio, brightness=0, contrast=0, saturation=0
         )
-        self.draw, self.crops = self.first.draw, self.first.crops
+        self.sample_view, self.crops = self.first.sample_view, self.first.crops
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        image = self.first.finish(image, rng)
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        image = self.first.transform_view(image, rng)
         seed = int(rng.integers(2**63))
         if image.shape[2] in (1, 3):
-            return to_array(self._changed(to_pil(image), seed))
+            return to_array(self._apply_policy(to_pil(image), seed))
         # What is drawn does not depend on the pixels, so each plane meets the same; a saturation it has not.
-        planes = [self._changed(Image.fromarray(np.ascontiguousarray(p)), seed) for p in np.moveaxis(image, 2, 0)]
+        planes = [self._apply_policy(Image.fromarray(np.ascontiguousarray(p)), seed) for p in np.moveaxis(image, 2, 0)]
         return np.stack([np.asarray(p) for p in planes], axis=2)
 
-    def _changed(self, image: Image.Image, seed: int) -> Image.Image:
+    def _apply_policy(self, image: Image.Image, seed: int) -> Image.Image:
         """torchvision draws from torch's global generator, which is seeded and put back (20 µs)."""
         state = torch.get_rng_state()
         torch.default_generator.manual_seed(seed)  # the CPU's alone: torch.manual_seed would reseed the GPUs too
@@ -79,14 +79,14 @@ class TrivialAugment(_Policy):
         ratio: Sequence[float] = RATIO,
         num_magnitude_bins: int = 31,
     ) -> None:
-        bins = count(num_magnitude_bins, "num_magnitude_bins", 2, 1000)
-        change = v2.TrivialAugmentWide(bins, interpolation=_SMOOTH)
+        bins = check_integer(num_magnitude_bins, "num_magnitude_bins", 2, 1000)
+        change = v2.TrivialAugmentWide(bins, interpolation=_INTERPOLATION)
         if not flips:  # a 6 that is turned by 135 degrees is nearly a 9
-            change._AUGMENTATION_SPACE = {**change._AUGMENTATION_SPACE, "Rotate": (_upright, True)}
+            change._AUGMENTATION_SPACE = {**change._AUGMENTATION_SPACE, "Rotate": (_small_rotations, True)}
         super().__init__(change, preprocess, flips, scale, ratio)
 
 
-def _upright(bins: int, height: int, width: int) -> torch.Tensor:
+def _small_rotations(bins: int, height: int, width: int) -> torch.Tensor:
     return torch.linspace(0.0, 30.0, bins)  # degrees, as the other policies have
 
 
@@ -107,9 +107,9 @@ class RandAugment(_Policy):
         magnitude: int = 9,
         num_magnitude_bins: int = 31,
     ) -> None:
-        bins = count(num_magnitude_bins, "num_magnitude_bins", 2, 1000)
-        strength = count(magnitude, "magnitude", 0, bins - 1)
-        change = v2.RandAugment(count(num_ops, "num_ops", 0, 20), strength, bins, interpolation=_SMOOTH)
+        bins = check_integer(num_magnitude_bins, "num_magnitude_bins", 2, 1000)
+        strength = check_integer(magnitude, "magnitude", 0, bins - 1)
+        change = v2.RandAugment(check_integer(num_ops, "num_ops", 0, 20), strength, bins, interpolation=_INTERPOLATION)
         super().__init__(change, preprocess, flips, scale, ratio)
 
 
@@ -134,7 +134,7 @@ class AutoAugment(_Policy):
                 f"policy must be one of {', '.join(_POLICIES)}, not {policy!r}",
                 f"did you mean {close[0]}?" if close else "",
             )
-        change = v2.AutoAugment(_POLICIES[policy], interpolation=_SMOOTH)
+        change = v2.AutoAugment(_POLICIES[policy], interpolation=_INTERPOLATION)
         super().__init__(change, preprocess, flips, scale, ratio)
 
 
@@ -165,11 +165,11 @@ class AugMix(_Policy):
         if not isinstance(all_ops, bool):
             raise UsageError(f"all_ops must be true or false, not {all_ops!r}")
         change = v2.AugMix(
-            severity=count(severity, "severity", 1, 10),
-            mixture_width=count(mixture_width, "mixture_width", 1, 20),
-            chain_depth=count(chain_depth, "chain_depth", -1, 20),
+            severity=check_integer(severity, "severity", 1, 10),
+            mixture_width=check_integer(mixture_width, "mixture_width", 1, 20),
+            chain_depth=check_integer(chain_depth, "chain_depth", -1, 20),
             alpha=float(alpha),
             all_ops=all_ops,
-            interpolation=_SMOOTH,
+            interpolation=_INTERPOLATION,
         )
         super().__init__(change, preprocess, flips, scale, ratio)

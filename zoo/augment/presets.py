@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.augment.crop import RATIO, random_view
-from zoo.augment.fit import Fit
-from zoo.augment.reduced import Crops
-from zoo.augment.resize import mirrored
+from zoo.augment.fit import EvalView
+from zoo.augment.reduced import CropRange
+from zoo.augment.resize import horizontal_flip
 from zoo.augment.view import View, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["Affine", "Light", "Plain", "amount", "count", "jitter", "span", "warp"]
+__all__ = ["Affine", "Light", "NoAugmentation", "check_integer", "check_number", "check_range", "jitter", "warp"]
 
 Pixels = NDArray[np.uint8]
 
 
-def span(value: Sequence[float], name: str, low: float, high: float) -> tuple[float, float]:
+def check_range(value: Sequence[float], name: str, low: float, high: float) -> tuple[float, float]:
     """`value` as a pair low <= a <= b <= high. Raises UsageError otherwise."""
     numbers = isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value)
     if not numbers or len(value) != 2 or not low <= value[0] <= value[1] <= high:
@@ -33,21 +33,21 @@ def span(value: Sequence[float], name: str, low: float, high: float) -> tuple[fl
     return float(value[0]), float(value[1])
 
 
-def amount(value: float, name: str, high: float) -> float:
+def check_number(value: float, name: str, high: float) -> float:
     """`value` as a number 0..high. Raises UsageError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
         raise UsageError(f"{name} must be a number between 0 and {high:g}, not {value!r}")
     return float(value)
 
 
-def count(value: int, name: str, low: int, high: int) -> int:
+def check_integer(value: int, name: str, low: int, high: int) -> int:
     """`value` as a whole number low..high. Raises UsageError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UsageError(f"{name} must be a whole number between {low} and {high}, not {value!r}")
     return value
 
 
-class Plain:
+class NoAugmentation:
     """The evaluation view: what the model sees when it is evaluated, every time the same."""
 
     is_random = False
@@ -56,10 +56,10 @@ class Plain:
     def __init__(self, *, preprocess: Preprocess, flips: bool) -> None:
         self.preprocess = preprocess
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
-        return Fit(self.preprocess)
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
+        return EvalView(self.preprocess)
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         return image
 
 
@@ -85,34 +85,34 @@ class Light:
     ) -> None:
         self.preprocess = preprocess
         self.flips = flips
-        self.scale = span(scale, "scale", 0.001, 1)
-        self.ratio = span(ratio, "ratio", 0.01, 100)
-        self.crops = Crops(self.scale[0], self.ratio)
-        self.brightness = amount(brightness, "brightness", 1)
-        self.contrast = amount(contrast, "contrast", 1)
-        self.saturation = amount(saturation, "saturation", 1)
+        self.scale = check_range(scale, "scale", 0.001, 1)
+        self.ratio = check_range(ratio, "ratio", 0.01, 100)
+        self.crops = CropRange(self.scale[0], self.ratio)
+        self.brightness = check_number(brightness, "brightness", 1)
+        self.contrast = check_number(contrast, "contrast", 1)
+        self.saturation = check_number(saturation, "saturation", 1)
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
         return random_view(height, width, rng, preprocess=self.preprocess, scale=self.scale, ratio=self.ratio)
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        mirror = self.flips and rng.random() < 0.5
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        flip = self.flips and rng.random() < 0.5
         factors = 1 + rng.uniform(-1, 1, 3) * (self.brightness, self.contrast, self.saturation)
-        return jitter(image, *factors, mirror=bool(mirror))
+        return jitter(image, *factors, flip=bool(flip))
 
 
-def jitter(image: Pixels, brightness: float, contrast: float, saturation: float, *, mirror: bool = False) -> Pixels:
+def jitter(image: Pixels, brightness: float, contrast: float, saturation: float, *, flip: bool = False) -> Pixels:
     """Factors on the distance from black, from the mean grey and from the pixel's own grey, in the reverse order.
 
-    Images with other than 3 channels have no saturation. `mirror` swaps left and right.
+    Images with other than 3 channels have no saturation. `flip` swaps left and right.
     """
     levels = np.arange(256, dtype=np.float32)
     if image.shape[2] != 3:
         table = brightness * (contrast * levels + (1 - contrast) * image.mean())
         mapped: Pixels = np.clip(table + 0.5, 0, 255).astype(np.uint8)[image]
-        return mapped[:, ::-1] if mirror else mapped
-    if mirror:
-        image = mirrored(image)
+        return mapped[:, ::-1] if flip else mapped
+    if flip:
+        image = horizontal_flip(image)
     if (brightness, contrast, saturation) == (1, 1, 1):
         return image
     picture = to_pil(image)
@@ -149,16 +149,16 @@ class Affine:
         if border not in ("black", "edge"):
             raise UsageError(f"border must be black or edge, not {border!r}")
         self.preprocess = preprocess
-        self.shift = amount(shift, "shift", 1)
-        self.degrees = amount(degrees, "degrees", 180)
-        self.scale = span(scale, "scale", 0.01, 100)
-        self.shear = amount(shear, "shear", 80)
+        self.shift = check_number(shift, "shift", 1)
+        self.degrees = check_number(degrees, "degrees", 180)
+        self.scale = check_range(scale, "scale", 0.01, 100)
+        self.shear = check_number(shear, "shear", 80)
         self.edge = border == "edge"
 
-    def draw(self, height: int, width: int, rng: np.random.Generator) -> View:
-        return Fit(self.preprocess)
+    def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
+        return EvalView(self.preprocess)
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         u = rng.uniform(-1, 1, 4)
         zoom = rng.uniform(*self.scale)
         h, w = image.shape[:2]

@@ -10,20 +10,20 @@ from PIL import Image
 from zoo.augment.view import View, Window
 from zoo.preprocess import Preprocess
 
-__all__ = ["Crops", "Reduced"]
+__all__ = ["CropRange", "Reduced"]
 
 # How much larger than the smallest crop needs. At 1 that crop would just not be enlarged, but what was resized twice is
 # softer: RESULTS of benchmarks/image_cache.py, in docs/speed.md.
-SPARE = 1.1
+RESIZE_MARGIN = 1.1
 # The same for the decoder, which may give a JPEG at 1/2, 1/4 or 1/8 of its size: see `zoo.augment.fit`.
-_DECODED = 1.45
+_DECODE_MARGIN = 1.45
 
 
 @dataclass(frozen=True)
-class Crops:
+class CropRange:
     """Random crops by `zoo.augment.crop.random_view`: the least share of the area, and the range of width/height."""
 
-    least: float
+    min_scale: float
     ratio: tuple[float, float]
 
 
@@ -36,26 +36,26 @@ class Reduced(View):
     """
 
     preprocess: Preprocess
-    crops: Crops
+    crops: CropRange
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The (H, W) that is left of an image of (height, width)."""
-        goal, mode = self.preprocess, self.preprocess.crop_mode
+        preprocess, mode = self.preprocess, self.preprocess.crop_mode
         if mode == "squash":
-            least_h, least_w = _least_sides(goal.height, goal.width, self.crops)
-            scales = goal.height**2 / least_h / height, goal.width**2 / least_w / width
+            min_h, min_w = _min_sides(preprocess.height, preprocess.width, self.crops)
+            scales = preprocess.height**2 / min_h / height, preprocess.width**2 / min_w / width
         elif mode == "border":
             # The crop's own shape is unknown, its area is not, and it is not enlarged beyond the model's.
-            scales = (math.sqrt(goal.height * goal.width / (self.crops.least * height * width)),) * 2
+            scales = (math.sqrt(preprocess.height * preprocess.width / (self.crops.min_scale * height * width)),) * 2
         else:
-            least_h, least_w = _least_sides(height, width, self.crops)
-            scales = (max(goal.height / least_h, goal.width / least_w),) * 2
-        h, w = (SPARE * s * side for s, side in zip(scales, (height, width), strict=True))
+            min_h, min_w = _min_sides(height, width, self.crops)
+            scales = (max(preprocess.height / min_h, preprocess.width / min_w),) * 2
+        h, w = (RESIZE_MARGIN * s * side for s, side in zip(scales, (height, width), strict=True))
         return min(height, math.ceil(h)), min(width, math.ceil(w))
 
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
         h, w = self.size(height, width)
-        return min(height, math.ceil(_DECODED * h)), min(width, math.ceil(_DECODED * w))
+        return min(height, math.ceil(_DECODE_MARGIN * h)), min(width, math.ceil(_DECODE_MARGIN * w))
 
     def window(self, height: int, width: int) -> Window:
         size = self.size(height, width)
@@ -66,8 +66,8 @@ class Reduced(View):
         return image if image.size == (w, h) else image.resize((w, h), Image.Resampling.BICUBIC)
 
 
-def _least_sides(height: int, width: int, crops: Crops) -> tuple[float, float]:
+def _min_sides(height: int, width: int, crops: CropRange) -> tuple[float, float]:
     """The smallest height and the smallest width of a crop of an image, as `random_crop` draws them."""
-    area = crops.least * height * width
+    area = crops.min_scale * height * width
     low, high = crops.ratio
     return min(math.sqrt(area / high), height, width / low), min(math.sqrt(area * low), width, height * high)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from zoo.augment.view import Window, to_array, to_pil
 
-__all__ = ["look", "mirrored", "resize"]
+__all__ = ["horizontal_flip", "resize", "resize_and_crop"]
 
 Pixels = NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ def resize(
     return done
 
 
-def look(pixels: Pixels, window: Window, factor: int = 1) -> Pixels:
+def resize_and_crop(pixels: Pixels, window: Window, factor: int = 1) -> Pixels:
     """`window` of an image of 1 or 3 channels, which was `factor` times as large before it was reduced."""
     left, top, right, bottom = window.box
     box = (left / factor, top / factor, right / factor, bottom / factor)
@@ -56,7 +56,7 @@ def look(pixels: Pixels, window: Window, factor: int = 1) -> Pixels:
     return resize(pixels, window.size, window.resample, box)[y:end_y, x:end_x]
 
 
-def mirrored(pixels: Pixels) -> Pixels:
+def horizontal_flip(pixels: Pixels) -> Pixels:
     """(H, W, C) with left and right swapped, a copy. NumPy takes 20 times as long, Pillow 6 times."""
     import torch
 

@@ -11,12 +11,12 @@ from zoo.augment.view import RESAMPLE, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["as_input"]
+__all__ = ["to_model_input"]
 
 Pixels = NDArray[np.uint8]
 
 
-def as_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:
+def to_model_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:
     """`result` of the step `who`, if it is an image that the model can take; one of another size is resized to the
     model's, both sides, as crop_mode "squash" does.
 

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.augment.crop import RATIO
-from zoo.augment.imgaug_compat import load_imgaug, repeatable
-from zoo.augment.presets import Light, amount
+from zoo.augment.imgaug_compat import load_imgaug, reproducible
+from zoo.augment.presets import Light, check_number
 from zoo.preprocess import Preprocess
 
-__all__ = ["Rich"]
+__all__ = ["ImgaugPreset"]
 
 Pixels = NDArray[np.uint8]
 
 
-class Rich:
+class ImgaugPreset:
     """`Light` with its own numbers, then by imgaug: turn and shear (half of the images), hue, blur and noise (three
     in ten each), cut-out (half).
 
@@ -54,26 +54,30 @@ class Rich:
             contrast=contrast,
             saturation=saturation,
         )
-        self.draw, self.crops = self.first.draw, self.first.crops
-        degrees, shear = amount(degrees, "degrees", 180), amount(shear, "shear", 80)
-        hue, blur, noise = amount(hue, "hue", 0.5), amount(blur, "blur", 100), amount(noise, "noise", 255)
-        cutout = amount(cutout, "cutout", 1)
+        self.sample_view, self.crops = self.first.sample_view, self.first.crops
+        degrees, shear = check_number(degrees, "degrees", 180), check_number(shear, "shear", 80)
+        hue, blur, noise = (
+            check_number(hue, "hue", 0.5),
+            check_number(blur, "blur", 100),
+            check_number(noise, "noise", 255),
+        )
+        cutout = check_number(cutout, "cutout", 1)
         iaa = load_imgaug().augmenters
         steps = []
         if degrees or shear:
             turn = iaa.Affine(rotate=(-degrees, degrees), shear=(-shear, shear), mode="reflect")
             steps.append(iaa.Sometimes(0.5, turn))
         if hue and preprocess.channels == 3:
-            turn_by = round(hue * 255)  # imgaug's unit: 255 is the whole circle
-            steps.append(iaa.Sometimes(0.3, iaa.AddToHue((-turn_by, turn_by))))
+            hue_shift = round(hue * 255)  # imgaug's unit: 255 is the whole circle
+            steps.append(iaa.Sometimes(0.3, iaa.AddToHue((-hue_shift, hue_shift))))
         if blur:
             steps.append(iaa.Sometimes(0.3, iaa.GaussianBlur((0, blur * preprocess.height / 224))))
         if noise:
             steps.append(iaa.Sometimes(0.3, iaa.AdditiveGaussianNoise(scale=(0, noise))))
         if cutout:
             steps.append(iaa.Sometimes(0.5, iaa.Cutout(nb_iterations=1, size=cutout, squared=False)))
-        self.rest = repeatable(iaa.Sequential(steps))
+        self.imgaug_step = reproducible(iaa.Sequential(steps))
 
-    def finish(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        result: Pixels = self.rest(np.ascontiguousarray(self.first.finish(image, rng)), rng)
+    def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        result: Pixels = self.imgaug_step(np.ascontiguousarray(self.first.transform_view(image, rng)), rng)
         return result

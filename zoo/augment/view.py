@@ -42,7 +42,7 @@ class View(ABC):
     """A part of an image at a size of its own."""
 
     @abstractmethod
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
         """The (H, W) to which an image of (height, width) may be reduced for this view."""
 
     @abstractmethod

@@ -15,7 +15,16 @@ from __future__ import annotations
 
 from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import find, find_weights, index_versions
-from zoo.catalog.search import SORTS, Filters, Published, nearest_models, parse_count, search, search_weights, widen
+from zoo.catalog.search import (
+    SORTS,
+    Filters,
+    PretrainedModel,
+    nearest_models,
+    parse_count,
+    search,
+    search_weights,
+    widen,
+)
 
 __all__ = [
     "SORTS",
@@ -23,7 +32,7 @@ __all__ = [
     "Filters",
     "ModelEntry",
     "Pretrained",
-    "Published",
+    "PretrainedModel",
     "find",
     "find_weights",
     "index_versions",

@@ -116,7 +116,7 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def _described(
+def _with_costs(
     entries: Sequence[ModelEntry],
     build: Callable[[ModelEntry], nn.Module],
     known: Mapping[str, Costs],
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore")
 
     versions = {package: version(package) for package in ("timm", "torch", "torchvision")}
-    beside = options.output.with_name(SIGNATURES.name)
+    signatures_path = options.output.with_name(SIGNATURES.name)
     table: Mapping[str, BuiltinSpec] = import_object(options.builtin, "table of built-in models")
     read = [
         (read_timm()[:: options.every], lambda e: build_timm(e.architecture)),
@@ -174,12 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     sources = {e.name: e.source for entries, _ in read for e in entries}
     known = {} if options.recount else known_costs(options.output, versions)
-    signatures = {} if options.recount else known_signatures(beside, versions, sources)
-    entries = [entry for some, build in read for entry in _described(some, build, known, signatures)]
+    signatures = {} if options.recount else known_signatures(signatures_path, versions, sources)
+    entries = [entry for some, build in read for entry in _with_costs(some, build, known, signatures)]
     text = render(entries, versions=versions, renamed=renamed_in_timm())
     write_index(options.output, text)
     ordered = {e.name: signatures[e.name] for e in sorted(entries, key=lambda e: natural_key(e.name))}
-    write_index(beside, render_signatures(ordered, versions))
+    write_index(signatures_path, render_signatures(ordered, versions))
     print(f"{options.output}: {len(entries)} models, {len(text.encode()):,} bytes", file=sys.stderr)
 
 

@@ -18,10 +18,10 @@ __all__ = ["SOURCES", "ModelEntry", "Pretrained", "from_record", "to_record"]
 SOURCES = ("timm", "torchvision", "builtin")
 
 # What most of timm's default_cfg say; the values that a record leaves out.
-_USUAL = Preprocess(
+_DEFAULTS = Preprocess(
     input_size=(3, 224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic", crop_pct=0.875
 ).to_dict()
-_USUAL_CLASSES = 1000
+_DEFAULT_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _difference(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v != usual[k]}
+def _non_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v != defaults[k]}
 
 
 def _shared_fields(item: ModelEntry | Pretrained) -> dict[str, Any]:
@@ -149,12 +149,12 @@ def _shared_fields(item: ModelEntry | Pretrained) -> dict[str, Any]:
 
 def to_record(entry: ModelEntry) -> dict[str, Any]:
     """The index's record of `entry`; `from_record(to_record(e)) == e`."""
-    usual = {**_USUAL, "num_classes": _USUAL_CLASSES, "pool_size": None}
+    defaults = {**_DEFAULTS, "num_classes": _DEFAULT_CLASSES, "pool_size": None}
     own = _shared_fields(entry)
     record: dict[str, Any] = {"name": entry.name, "source": entry.source}
     if entry.architecture != entry.name:
         record["architecture"] = entry.architecture
-    record |= {"family": entry.family, "params": entry.params, "macs": entry.macs, **_difference(own, usual)}
+    record |= {"family": entry.family, "params": entry.params, "macs": entry.macs, **_non_defaults(own, defaults)}
     for key in ("first_conv", "classifier"):
         if (value := getattr(entry, key)) is not None:
             record[key] = _plain(value)
@@ -162,7 +162,7 @@ def to_record(entry: ModelEntry) -> dict[str, Any]:
         record["pretrained"] = [
             {"tag": p.tag}
             | {k: v for k in ("hub_id", "url", "license") if (v := getattr(p, k)) is not None}
-            | _difference(_shared_fields(p), own)
+            | _non_defaults(_shared_fields(p), own)
             for p in entry.pretrained
         ]
     return record
@@ -170,16 +170,16 @@ def to_record(entry: ModelEntry) -> dict[str, Any]:
 
 def _preprocess(record: Mapping[str, Any], base: Preprocess) -> Preprocess:
     """`base` with the fields that `record` has; `base` itself, not a copy, if it has none of them."""
-    own = {k: record[k] for k in _USUAL if k in record}
+    own = {k: record[k] for k in _DEFAULTS if k in record}
     return Preprocess.from_dict(base.to_dict() | own) if own else base
 
 
-_USUAL_PREPROCESS = Preprocess.from_dict(_USUAL)
+_DEFAULT_PREPROCESS = Preprocess.from_dict(_DEFAULTS)
 
 
 def from_record(record: Mapping[str, Any]) -> ModelEntry:
-    preprocess = _preprocess(record, _USUAL_PREPROCESS)
-    num_classes = record.get("num_classes", _USUAL_CLASSES)
+    preprocess = _preprocess(record, _DEFAULT_PREPROCESS)
+    num_classes = record.get("num_classes", _DEFAULT_CLASSES)
     pool_size = _tuple(record.get("pool_size"))
     return ModelEntry(
         name=record["name"],

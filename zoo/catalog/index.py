@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalog.entries import SOURCES, ModelEntry, from_record
-from zoo.catalog.installed import installed_versions, same_versions, user_file
+from zoo.catalog.installed import index_cache_file, installed_versions, same_versions
 from zoo.errors import ModelError, nearest
 
 __all__ = [
@@ -43,7 +43,7 @@ class Index:
         self.versions: Mapping[str, str] = document["versions"]
         self.renamings: Mapping[str, str] = document["renamed"]
         self._records: dict[str, Mapping[str, Any]] = {r["name"]: r for r in document["models"]}
-        self._made: dict[str, ModelEntry] = {}
+        self._entries: dict[str, ModelEntry] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -56,9 +56,9 @@ class Index:
 
     def __getitem__(self, name: str) -> ModelEntry:
         """The entry of exactly this name. Raises KeyError."""
-        if name not in self._made:
-            self._made[name] = from_record(self._records[name])
-        return self._made[name]
+        if name not in self._entries:
+            self._entries[name] = from_record(self._records[name])
+        return self._entries[name]
 
     def record(self, name: str) -> Mapping[str, Any]:
         """The raw record, for filters that look at every model."""
@@ -73,16 +73,16 @@ class Index:
         A plain name is the built-in model's, else timm's, else torchvision's; `SOURCE/NAME` asks for one library. Case
         does not matter. `resnet34` is in timm and in torchvision: alone it is timm's.
         """
-        asked = name.lower()
-        source, slash, plain = asked.partition("/")
+        lowered = name.lower()
+        source, slash, plain = lowered.partition("/")
         if slash:
             if source == "torchvision":
-                return asked if asked in self._records else None
+                return lowered if lowered in self._records else None
             known = plain in self._records and self._records[plain]["source"] == source
             return plain if known else None
-        if asked in self._records:
-            return asked
-        prefixed = f"torchvision/{asked}"
+        if lowered in self._records:
+            return lowered
+        prefixed = f"torchvision/{lowered}"
         return prefixed if prefixed in self._records else None
 
     def renamed(self, name: str) -> str | None:
@@ -95,7 +95,7 @@ class Index:
 
 
 # The one index of this process; empty until it is asked for.
-_IN_USE: list[Index] = []
+_CURRENT: list[Index] = []
 
 
 def load_index() -> Index:
@@ -103,15 +103,15 @@ def load_index() -> Index:
 
     `zoo.catalog.refresh` makes it where it is missing.
     """
-    if not _IN_USE:
+    if not _CURRENT:
         shipped, installed = shipped_index(), installed_versions()
-        use_index(shipped if same_versions(shipped.versions, installed) else _of_user(installed) or shipped)
-    return _IN_USE[0]
+        use_index(shipped if same_versions(shipped.versions, installed) else _cached_index(installed) or shipped)
+    return _CURRENT[0]
 
 
 def use_index(index: Index | None) -> None:
     """What `load_index` gives from now on in this process; None: what lies on the disk, read again."""
-    _IN_USE[:] = [] if index is None else [index]
+    _CURRENT[:] = [] if index is None else [index]
 
 
 @lru_cache(maxsize=1)
@@ -119,10 +119,10 @@ def shipped_index() -> Index:
     return Index(INDEX.read_text(encoding="utf-8"))
 
 
-def _of_user(installed: Mapping[str, str]) -> Index | None:
+def _cached_index(installed: Mapping[str, str]) -> Index | None:
     """None if there is no such file, or a damaged one, or one that says other versions than its name."""
     try:
-        index = Index(user_file(installed, FORMAT).read_text(encoding="utf-8"))
+        index = Index(index_cache_file(installed, FORMAT).read_text(encoding="utf-8"))
         for name in index:
             index[name]  # a damaged record is found here, and not where it is used
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
@@ -154,8 +154,8 @@ def find_weights(name: str) -> tuple[ModelEntry, str | None]:
     index = load_index()
     plain, dot, tag = name.strip().partition(".")
     resolved = index.resolve(plain)
-    if resolved is None and not dot and (today := index.renamed(plain)):
-        plain, dot, tag = today.partition(".")
+    if resolved is None and not dot and (current_name := index.renamed(plain)):
+        plain, dot, tag = current_name.partition(".")
         resolved = index.resolve(plain)
     if resolved is None:
         raise ModelError(f"no model named {name!r}", _suggest(plain, index))
@@ -176,8 +176,8 @@ def _suggest(plain: str, index: Index) -> str:
     if slash and source not in SOURCES:
         return f"a name may start with {', '.join(f'{s}/' for s in SOURCES)}; see zoo list"
     if slash:
-        near = [n for n in nearest(rest, index.plain_names(), n=8) if index.resolve(f"{source}/{n}")][:3]
-        close = [f"{source}/{n}" for n in near]
+        similar = [n for n in nearest(rest, index.plain_names(), n=8) if index.resolve(f"{source}/{n}")][:3]
+        close = [f"{source}/{n}" for n in similar]
     else:
         close = nearest(rest or source, index.plain_names())
     return (f"did you mean {', '.join(close)}? " if close else "") + "zoo list shows every model"

@@ -15,7 +15,7 @@ from pathlib import Path
 from zoo import __version__
 from zoo.cache import cache_folder
 
-__all__ = ["installed_versions", "same_versions", "user_file"]
+__all__ = ["index_cache_file", "installed_versions", "same_versions"]
 
 # What the names and configurations come from; the counts in the index also depend on torch, a little.
 _LIBRARIES = ("timm", "torchvision")
@@ -46,7 +46,7 @@ def same_versions(index: Mapping[str, str], installed: Mapping[str, str]) -> boo
     return all(index.get(package) == version for package, version in installed.items())
 
 
-def user_file(installed: Mapping[str, str], format_number: int) -> Path:
+def index_cache_file(installed: Mapping[str, str], format_number: int) -> Path:
     """Where the index of the `installed` versions is kept: one file for each combination."""
     parts = [f"{package}-{version}" for package, version in sorted(installed.items())]
     name = "-".join([f"index{format_number}-zoo-{__version__}", *parts])

@@ -30,8 +30,8 @@ def renamed_in_timm() -> dict[str, str]:
     from timm.models import get_deprecated_models
 
     known: Mapping[str, str | None] = get_deprecated_models()
-    alive = {*timm.list_models(), *timm.list_models(include_tags=True)}
-    return {old: new for old, new in sorted(known.items()) if new in alive}
+    existing = {*timm.list_models(), *timm.list_models(include_tags=True)}
+    return {old: new for old, new in sorted(known.items()) if new in existing}
 
 
 def build_timm(architecture: str) -> nn.Module:

@@ -62,14 +62,14 @@ def _parameters_on_meta() -> Any:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    makers = (torch.empty, torch.zeros, torch.ones, torch.full)
+    tensor_factories = (torch.empty, torch.zeros, torch.ones, torch.full)
 
     class OnMeta(TorchFunctionMode):
         def __torch_function__(
             self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             options = kwargs or {}
-            if func in makers and options.get("device") is None:
+            if func in tensor_factories and options.get("device") is None:
                 options = {**options, "device": "meta"}
             return func(*args, **options)
 

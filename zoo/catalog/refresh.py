@@ -12,11 +12,11 @@ from functools import lru_cache
 from zoo.catalog.build import render, write_index
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, find_weights, load_index, shipped_index, use_index
-from zoo.catalog.installed import installed_versions, same_versions, user_file
+from zoo.catalog.installed import index_cache_file, installed_versions, same_versions
 from zoo.catalog.read_timm import read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import read_torchvision
 
-__all__ = ["find_installed", "refresh_if_stale", "remember_costs"]
+__all__ = ["find_installed", "refresh_if_stale", "save_costs"]
 
 
 def find_installed(name: str) -> tuple[ModelEntry, str | None]:
@@ -35,15 +35,15 @@ def refresh_if_stale() -> None:
     if same_versions(load_index().versions, installed):
         return
     try:
-        text = _rebuilt(installed)
+        text = _rebuild_index(installed)
     # A library that is so new that its descriptions read otherwise: the shipped index still names most of its models.
     except (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError):
         return
     use_index(Index(text))
-    _keep(text, installed)
+    _cache_index(text, installed)
 
 
-def remember_costs(name: str, *, params: int, macs: int | None) -> None:
+def save_costs(name: str, *, params: int, macs: int | None) -> None:
     """Note what the model called `name` was found to cost, if the user's index does not know it.
 
     name: as the catalog lists it. params, macs: of the model with its own head and channels.
@@ -54,11 +54,11 @@ def remember_costs(name: str, *, params: int, macs: int | None) -> None:
     entries = [replace(index[n], params=params, macs=macs) if n == name else index[n] for n in index]
     text = render(entries, versions=index.versions, renamed=index.renamings)
     use_index(Index(text))
-    _keep(text, installed_versions())
+    _cache_index(text, installed_versions())
 
 
-def _keep(text: str, installed: dict[str, str]) -> None:
-    path = user_file(installed, FORMAT)
+def _cache_index(text: str, installed: dict[str, str]) -> None:
+    path = index_cache_file(installed, FORMAT)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_index(path, text)
@@ -66,11 +66,11 @@ def _keep(text: str, installed: dict[str, str]) -> None:
         pass  # a read-only home: the next process makes it again
 
 
-def _rebuilt(installed: dict[str, str]) -> str:
+def _rebuild_index(installed: dict[str, str]) -> str:
     """The index's text, changed libraries read anew; costs are those of the shipped models of the same name."""
     shipped = shipped_index()
     known = {name: shipped[name] for name in shipped}
-    of_torchvision = {e.architecture: e for e in known.values() if e.source == "torchvision"}
+    torchvision_entries = {e.architecture: e for e in known.values() if e.source == "torchvision"}
 
     def stale(library: str) -> bool:
         return not same_versions(shipped.versions, {k: v for k, v in installed.items() if k == library})
@@ -79,7 +79,7 @@ def _rebuilt(installed: dict[str, str]) -> str:
     if stale("timm"):
         read["timm"] = read_timm()
     if stale("torchvision"):
-        read["torchvision"] = read_torchvision(of_torchvision)
+        read["torchvision"] = read_torchvision(torchvision_entries)
     entries = [e for e in known.values() if e.source not in read]
     for entry in (e for found in read.values() for e in found):
         before = known.get(entry.name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SORTS",
     "Filters",
-    "Published",
+    "PretrainedModel",
     "nearest_models",
     "parse_count",
     "parse_sizes",
@@ -67,7 +67,7 @@ class Filters(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Published:
+class PretrainedModel:
     """One set of weights of one model."""
 
     entry: ModelEntry
@@ -95,30 +95,30 @@ def search(pattern: str | None = None, **filters: Unpack[Filters]) -> list[Model
 
     Raises UsageError if a value is not one that it may be.
     """
-    wish = _Wish(**filters)
-    found = [e for e in _selected(pattern, wish) if wish.sizes is None or wish.sizes(e.input_size)]
-    return found[: wish.limit]
+    query = _Query(**filters)
+    found = [e for e in _select(pattern, query) if query.size_matches is None or query.size_matches(e.input_size)]
+    return found[: query.limit]
 
 
-def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> list[Published]:
+def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> list[PretrainedModel]:
     """The published weights that match all of what is given, those of one model together and its default first.
 
     As `search`, with one difference: a pattern with a dot, `license` and `input` look at each set of weights by itself.
     """
-    wish = _Wish(**filters)
+    query = _Query(**filters)
     tagged = _tag_matcher(pattern) if pattern is not None and "." in pattern else None
     found = [
-        Published(entry, weights)
-        for entry in _selected(pattern, wish)
+        PretrainedModel(entry, weights)
+        for entry in _select(pattern, query)
         for weights in entry.pretrained
-        if (wish.sizes is None or wish.sizes(weights.input_size))
-        and (wish.licensed is None or wish.licensed(weights.license))
+        if (query.size_matches is None or query.size_matches(weights.input_size))
+        and (query.license_matches is None or query.license_matches(weights.license))
         and (tagged is None or tagged(entry.name, entry.source, weights.tag))
     ]
-    return found[: wish.limit]
+    return found[: query.limit]
 
 
-class _Wish:
+class _Query:
     """Filters, checked and made into functions."""
 
     def __init__(
@@ -146,36 +146,36 @@ class _Wish:
         if max_gmacs is not None and not max_gmacs > 0:
             raise UsageError(f"max_gmacs is {max_gmacs}", "give a number above 0, for example 4.1")
         self.limit = limit
-        self.sizes = None if input is None else parse_sizes(input)
+        self.size_matches = None if input is None else parse_sizes(input)
         records = load_index().records()
         licenses = (p.get("license") for r in records for p in r.get("pretrained", ()))
-        self.licensed = licensed = None if license is None else _matcher(license, licenses)
+        self.license_matches = license_matches = None if license is None else _matcher(license, licenses)
         self.tests: list[Callable[[ModelEntry], bool]] = []
         if source is not None:
             self.tests.append(lambda e: e.source == source)
         if family is not None:
             in_family = _matcher(family, (r["family"] for r in records))
             self.tests.append(lambda e: in_family(e.family))
-        if licensed is not None:
-            self.tests.append(lambda e: any(licensed(p.license) for p in e.pretrained))
+        if license_matches is not None:
+            self.tests.append(lambda e: any(license_matches(p.license) for p in e.pretrained))
         if pretrained:
             self.tests.append(lambda e: bool(e.pretrained))
         if min_params is not None:
-            least = parse_count(min_params, "min_params")
-            self.tests.append(lambda e: e.params is not None and e.params >= least)
+            minimum = parse_count(min_params, "min_params")
+            self.tests.append(lambda e: e.params is not None and e.params >= minimum)
         if max_params is not None:
-            most = parse_count(max_params, "max_params")
-            self.tests.append(lambda e: e.params is not None and e.params <= most)
+            maximum = parse_count(max_params, "max_params")
+            self.tests.append(lambda e: e.params is not None and e.params <= maximum)
         if max_gmacs is not None:
             self.tests.append(lambda e: e.gmacs is not None and e.gmacs <= max_gmacs)
 
 
-def _selected(pattern: str | None, wish: _Wish) -> list[ModelEntry]:
+def _select(pattern: str | None, query: _Query) -> list[ModelEntry]:
     """In the wanted order; the input size is not yet looked at."""
     index = load_index()
     names = _matching(pattern, index) if pattern is not None else list(index)
-    entries = [e for e in map(index.__getitem__, names) if all(test(e) for test in wish.tests)]
-    return _sorted(entries, wish.key, wish.descending)
+    entries = [e for e in map(index.__getitem__, names) if all(test(e) for test in query.tests)]
+    return _sorted(entries, query.key, query.descending)
 
 
 def _matcher(wanted: str, known: Iterable[str | None]) -> Callable[[str | None], bool]:
@@ -202,16 +202,16 @@ def parse_sizes(value: int | str) -> Callable[[tuple[int, int, int]], bool]:
         exact = tuple(map(int, found.groups()))
         return lambda size: size == exact
     if re.fullmatch(r"\d+", text, re.ASCII):
-        least = most = int(text)
+        minimum = maximum = int(text)
     elif found := re.fullmatch(r"(\d*)-(\d*)", text, re.ASCII):
-        least, most = int(found[1] or 0), int(found[2] or 10**9)
+        minimum, maximum = int(found[1] or 0), int(found[2] or 10**9)
     else:
-        least, most = 1, 0
-    if least > most or text == "-":
+        minimum, maximum = 1, 0
+    if minimum > maximum or text == "-":
         raise UsageError(
             f"input: {value!r} is not a size", "write for example 224, 3x224x224, or a range: 160-256, -256, 384-"
         )
-    return lambda size: least <= min(size[1:]) and max(size[1:]) <= most
+    return lambda size: minimum <= min(size[1:]) and max(size[1:]) <= maximum
 
 
 def _sorted(entries: list[ModelEntry], key: str, descending: bool) -> list[ModelEntry]:
@@ -232,16 +232,16 @@ def _matching(pattern: str, index: Index) -> list[str]:
         return [n for n, r in records if any(tagged(n, r["source"], p["tag"]) for p in r.get("pretrained", ()))]
     matches = re.compile(translate(pattern.lower())).match
     with_source = "/" in pattern
-    return [name for name in index if matches(_compared(name, index.record(name)["source"], with_source))]
+    return [name for name in index if matches(_name_to_match(name, index.record(name)["source"], with_source))]
 
 
 def _tag_matcher(pattern: str) -> Callable[[str, str, str], bool]:
     """Whether a listed name, its source and a tag match a pattern over "name.tag"."""
     matches, with_source = re.compile(translate(pattern.lower())).match, "/" in pattern
-    return lambda name, source, tag: matches(f"{_compared(name, source, with_source)}.{tag.lower()}") is not None
+    return lambda name, source, tag: matches(f"{_name_to_match(name, source, with_source)}.{tag.lower()}") is not None
 
 
-def _compared(name: str, source: str, with_source: bool) -> str:
+def _name_to_match(name: str, source: str, with_source: bool) -> str:
     plain = name.rpartition("/")[2]
     return f"{source}/{plain}" if with_source else plain
 

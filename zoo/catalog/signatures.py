@@ -1,9 +1,9 @@
 """What a state dict of each architecture looks like, in a hundred bytes: to say which models given weights belong to.
 
 A tensor is the hash of its name and shape. Of an architecture the file keeps how many there are, their sum, and the
-`SKETCH` smallest ones. The sum says that a state dict is this architecture's exactly; the smallest ones are a random
-sample of its tensors, by which two sets can be compared without having them (Broder 1997, "On the resemblance and
-containment of documents").
+`SKETCH_SIZE` smallest ones. The sum says that a state dict is this architecture's exactly; the smallest ones are a
+random sample of its tensors, by which two sets can be compared without having them (Broder 1997, "On the resemblance
+and containment of documents").
 
 The classifier and the channels of the first convolution are what a task changes: they are left out of both sides. So
 are auxiliary heads, which only training uses, and counters of batches, which old files lack.
@@ -27,12 +27,12 @@ from zoo.catalog.index import load_index
 
 __all__ = [
     "SIGNATURES",
-    "Likeness",
     "Shapes",
     "Signature",
-    "alike",
-    "core",
-    "paths",
+    "SignatureMatch",
+    "as_paths",
+    "backbone_shapes",
+    "most_similar_structures",
     "read_signatures",
     "render_signatures",
     "signature",
@@ -43,7 +43,7 @@ FORMAT = 1
 
 # Tensors kept of each architecture. With 24, and not the sum, the right one was among the best 17 estimates for each of
 # 150 models with another head and other channels, and among the best 3 for 138 of them.
-SKETCH = 24
+SKETCH_SIZE = 24
 
 _COUNTERS = "num_batches_tracked"
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # of GoogLeNet and Inception v3, in both libraries
@@ -54,22 +54,22 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Signature:
-    """tensors: how many there are. total: the sum of their hashes, 64 bits. smallest: the upper 32 bits of the
-    `SKETCH` smallest hashes, ascending.
+    """tensors: how many there are. hash_sum: the sum of their hashes, 64 bits. min_hashes: the upper 32 bits of the
+    `SKETCH_SIZE` smallest hashes, ascending.
     """
 
     tensors: int
-    total: int
-    smallest: tuple[int, ...]
+    hash_sum: int
+    min_hashes: tuple[int, ...]
 
     @property
-    def reach(self) -> int:
+    def max_hash(self) -> int:
         """Below or at this the signature has every hash of the architecture."""
-        return self.smallest[-1] if self.tensors > SKETCH else 2**32
+        return self.min_hashes[-1] if self.tensors > SKETCH_SIZE else 2**32
 
 
 @dataclass(frozen=True)
-class Likeness:
+class SignatureMatch:
     """names: the architectures of one structure, several where libraries or sizes share it. exact: all tensors are
     those of the state dict, head and channels aside. share: of all tensors of either side the estimated part that both
     have.
@@ -80,14 +80,14 @@ class Likeness:
     share: float
 
 
-def paths(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def as_paths(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """Module paths as an entry states them, none, one or several, as a tuple."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else value
 
 
-def core(shapes: Shapes, heads: tuple[str, ...], stems: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def backbone_shapes(shapes: Shapes, heads: tuple[str, ...], stems: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """`shapes` without what a task changes: the tensors under `heads`, auxiliary heads, the channels of `stems`,
     counters of batches.
     """
@@ -106,33 +106,38 @@ def _hash(name: str, shape: tuple[int, ...]) -> int:
 
 def signature(shapes: Shapes, entry: ModelEntry) -> Signature:
     """Of a state dict with these shapes, if it is of `entry`'s architecture."""
-    hashes = [_hash(*item) for item in core(shapes, paths(entry.classifier), paths(entry.first_conv)).items()]
-    return Signature(len(hashes), sum(hashes) & _MASK, tuple(sorted(h >> 32 for h in hashes)[:SKETCH]))
+    hashes = [
+        _hash(*item) for item in backbone_shapes(shapes, as_paths(entry.classifier), as_paths(entry.first_conv)).items()
+    ]
+    return Signature(len(hashes), sum(hashes) & _MASK, tuple(sorted(h >> 32 for h in hashes)[:SKETCH_SIZE]))
 
 
-def alike(shapes: Shapes, n: int) -> list[Likeness]:
+def most_similar_structures(shapes: Shapes, n: int) -> list[SignatureMatch]:
     """The `n` structures most like a state dict of these shapes, best first; fewer if fewer have anything in common."""
     index, known = load_index(), _shipped()
-    sides: dict[object, tuple[int, list[int]]] = {}
+    hashes_by_layers: dict[object, tuple[int, list[int]]] = {}
     structures: dict[tuple[object, int], list[str]] = {}
     found: dict[tuple[object, int], tuple[bool, float]] = {}
     for name in index:
         if name not in known:
             continue  # a model of a newer library
-        entry, theirs = index[name], known[name]
-        changed = paths(entry.classifier), paths(entry.first_conv)
-        if changed not in sides:
-            hashes = [_hash(*item) for item in core(shapes, *changed).items()]
-            sides[changed] = sum(hashes) & _MASK, sorted(h >> 32 for h in hashes)
-        total, ours = sides[changed]
-        structure = changed, theirs.total
+        entry, known_signature = index[name], known[name]
+        task_layers = as_paths(entry.classifier), as_paths(entry.first_conv)
+        if task_layers not in hashes_by_layers:
+            hashes = [_hash(*item) for item in backbone_shapes(shapes, *task_layers).items()]
+            hashes_by_layers[task_layers] = sum(hashes) & _MASK, sorted(h >> 32 for h in hashes)
+        hash_sum, sorted_hashes = hashes_by_layers[task_layers]
+        structure = task_layers, known_signature.hash_sum
         structures.setdefault(structure, []).append(name)
         if structure not in found:
-            within = set(ours[: bisect_right(ours, theirs.reach)])
-            both = len(within.intersection(theirs.smallest))
-            found[structure] = total == theirs.total, both / max(1, len(within.union(theirs.smallest)))
+            in_range = set(sorted_hashes[: bisect_right(sorted_hashes, known_signature.max_hash)])
+            num_shared = len(in_range.intersection(known_signature.min_hashes))
+            found[structure] = (
+                hash_sum == known_signature.hash_sum,
+                num_shared / max(1, len(in_range.union(known_signature.min_hashes))),
+            )
     best = sorted((s for s, (exact, share) in found.items() if exact or share), key=lambda s: found[s], reverse=True)
-    return [Likeness(tuple(structures[s]), *found[s]) for s in best[:n]]
+    return [SignatureMatch(tuple(structures[s]), *found[s]) for s in best[:n]]
 
 
 @lru_cache(maxsize=1)
@@ -144,9 +149,9 @@ def read_signatures(path: Path) -> tuple[dict[str, str], dict[str, Signature]]:
     """Versions of the libraries, and signatures by the catalog's names."""
     document = json.loads(path.read_text(encoding="utf-8"))
     made: dict[str, Signature] = {}
-    for names, tensors, total, packed in document["structures"]:
+    for names, tensors, hash_sum, packed in document["structures"]:
         raw = b64decode(packed)
-        one = Signature(tensors, int(total, 16), unpack(f">{len(raw) // 4}I", raw))
+        one = Signature(tensors, int(hash_sum, 16), unpack(f">{len(raw) // 4}I", raw))
         made |= dict.fromkeys(names, one)
     return document["versions"], made
 
@@ -158,8 +163,8 @@ def render_signatures(signatures: Mapping[str, Signature], versions: Mapping[str
         structures.setdefault(one, []).append(name)
 
     def row(one: Signature, names: list[str]) -> list[Any]:
-        packed = b64encode(pack(f">{len(one.smallest)}I", *one.smallest)).decode()
-        return [names, one.tensors, f"{one.total:016x}", packed]
+        packed = b64encode(pack(f">{len(one.min_hashes)}I", *one.min_hashes)).decode()
+        return [names, one.tensors, f"{one.hash_sum:016x}", packed]
 
     lines = [json.dumps(row(one, names), separators=(",", ":")) for one, names in structures.items()]
     head = json.dumps(dict(sorted(versions.items())), separators=(",", ":"))

@@ -84,33 +84,33 @@ _register()
 
 
 # The reader has left, as in `zoo list | head`: no error, and no one to tell. As a shell says it of `yes | head`.
-_NO_READER = 141
+_BROKEN_PIPE_CODE = 141
 
 
 def main() -> NoReturn:
     """Run the program. The one place where an error becomes words and an exit code."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         code = app(prog_name="zoo", standalone_mode=False)
         sys.stdout.flush()
     except ZooError as e:
-        _say(e.message, e.hint)
+        _print_error(e.message, e.hint)
         code = e.exit_code
     except KeyboardInterrupt:
-        _say("interrupted", "")
+        _print_error("interrupted", "")
         code = 130
     except SystemExit as e:
         if not isinstance(e.__context__, BrokenPipeError):  # which typer turns into a plain failure
             raise
-        code = _NO_READER
+        code = _BROKEN_PIPE_CODE
     except OSError as e:
         if not (isinstance(e, BrokenPipeError) or no_space(e)):
             raise
         # Nothing more can be written there, not even what Python still holds at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _NO_READER
+        code = _BROKEN_PIPE_CODE
         if no_space(e):
-            _say("no space left to write the output", "free some disk space")
+            _print_error("no space left to write the output", "free some disk space")
             code = TrainingError.exit_code
     except Exception as e:  # noqa: BLE001 - looked at and raised again unless it is the parser's
         code = _parser_error(e)
@@ -123,7 +123,7 @@ def command() -> NoReturn:
         main()
     except SystemExit as e:
         # The threads of gloo and FSDP do not always survive such an end: a finished training would be called aborted.
-        if dist_env.count() == 1:
+        if dist_env.world_size() == 1:
             threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
             atexit._run_exitfuncs()
         try:
@@ -149,17 +149,19 @@ def _parser_error(error: Exception) -> int:
         print(message)
         return 2
     context = error.ctx if isinstance(error, exceptions.UsageError) else None
-    _say(message[:1].lower() + message[1:].rstrip("."), f"see `{context.command_path if context else 'zoo'} --help`")
+    _print_error(
+        message[:1].lower() + message[1:].rstrip("."), f"see `{context.command_path if context else 'zoo'} --help`"
+    )
     return error.exit_code
 
 
-def _say(message: str, hint: str) -> None:
+def _print_error(message: str, hint: str) -> None:
     sys.stdout.flush()
-    who = "" if dist_env.is_first() else f"process {dist_env.rank()}: "
-    print(f"error: {who}{message}", file=sys.stderr)
+    rank_prefix = "" if dist_env.is_main_process() else f"process {dist_env.rank()}: "
+    print(f"error: {rank_prefix}{message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
 
 
-def _as_interrupt(signum: int, frame: FrameType | None) -> None:
+def _raise_interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -47,7 +47,7 @@ def augment(
     from zoo.recipe import parse_assignments
     from zoo.workflows.augment import augment_grid
 
-    found = augment_grid(
+    result = augment_grid(
         data,
         model=model,
         recipe=recipe,
@@ -57,9 +57,9 @@ def augment(
         per_class=per_class,
         seed=seed,
     )
-    for text in found.notes:
+    for text in result.notes:
         console.note(text)
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     else:
-        console.print_lines([str(found.path)])
+        console.print_lines([str(result.path)])

@@ -10,10 +10,10 @@ import typer
 from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.cli.options import number_or_auto
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
-    from zoo.workflows.bench import Bench
+    from zoo.workflows.bench import BenchResult
 
 __all__ = ["bench"]
 
@@ -60,7 +60,7 @@ def bench(
 
     In a pipe: name and value a line, times in milliseconds.
     """
-    with at_once():
+    with gc_paused():
         from zoo.recipe import parse_assignments
         from zoo.workflows.bench import bench as run_bench
         from zoo.workflows.finetune.options import Options
@@ -72,23 +72,23 @@ def bench(
         channels_last=channels_last, compile=compile, threads=number_or_auto("--threads", threads, least=1),
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
-    found = run_bench(model, steps=steps, **options)
+    result = run_bench(model, steps=steps, **options)
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
         title = (
-            f"{found.model} on {found.data}, {found.device}, {found.precision}, {found.memory_format}, "
-            f"{'' if found.compiled else 'not '}compiled, batches of {found.times.batch}, "
-            f"{found.workers} workers, {found.threads} threads"
+            f"{result.model} on {result.data}, {result.device}, {result.precision}, {result.memory_format}, "
+            f"{'' if result.compiled else 'not '}compiled, batches of {result.times.batch}, "
+            f"{result.workers} workers, {result.threads} threads"
         )
-        console.print_table(("", "", ""), _rows(found), title=title, right=(1,))
+        console.print_table(("", "", ""), _rows(result), title=title, right=(1,))
     else:
-        console.print_tsv((name, value.split(" ")[0]) for name, value, _ in _rows(found))
-    console.note(found.advice)
+        console.print_tsv((name, value.split(" ")[0]) for name, value, _ in _rows(result))
+    console.note(result.advice)
 
 
-def _rows(found: Bench) -> list[tuple[str, str, str]]:
-    times = found.times
+def _rows(result: BenchResult) -> list[tuple[str, str, str]]:
+    times = result.times
     whole = times.forward + times.backward + times.optimizer
 
     def part(seconds: float) -> str:

@@ -30,7 +30,7 @@ def cache(
     from zoo.workflows.cache import cache_folder, clear_cache, list_cache
 
     if action == "clear":
-        freed = clear_cache(keep_bytes=int((keep or 0.0) * _GIB))
+        freed = clear_cache(max_bytes=int((keep or 0.0) * _GIB))
         if as_json:
             console.print_json({"freed": freed})
         console.note(f"{freed / 2**20:,.1f} MiB freed in {cache_folder()}")
@@ -43,16 +43,18 @@ def cache(
     stores = list_cache()
     rows = [(s.info.get("model", "?"), s.info.get("end", "?"), s.info.get("data", "?")) for s in stores]
     if as_json:
-        console.print_json([{**s.info, "bytes": s.bytes, "used": s.used, "folder": str(s.folder)} for s in stores])
+        console.print_json(
+            [{**s.info, "bytes": s.bytes, "last_used": s.last_used, "folder": str(s.folder)} for s in stores]
+        )
     elif console.is_terminal(sys.stdout):
         console.print_table(
             ("model", "up to", "data", "MiB", "last used"),
             (
-                (*row, f"{s.bytes / 2**20:,.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(s.used)))
+                (*row, f"{s.bytes / 2**20:,.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(s.last_used)))
                 for row, s in zip(rows, stores, strict=True)
             ),
             right=(3,),
         )
     else:
-        console.print_tsv((s.bytes, int(s.used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
+        console.print_tsv((s.bytes, int(s.last_used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
     console.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {cache_folder()}")

@@ -18,7 +18,7 @@ __all__ = ["check"]
 
 _EXAMPLES = 3
 _CLASSES = 10
-_MARKS = {"error": "ERROR", "warning": "warning", "note": "note"}
+_SEVERITY_LABELS = {"error": "ERROR", "warning": "warning", "note": "note"}
 
 
 def check(
@@ -70,9 +70,9 @@ def check(
     if as_json:
         console.print_json(report.to_dict())
     elif console.is_terminal(sys.stdout):
-        console.print_lines(_for_a_person(report))
+        console.print_lines(_terminal_lines(report))
     else:
-        console.print_tsv(_for_a_program(report))
+        console.print_tsv(_pipe_rows(report))
     sys.stdout.flush()
     if html is not None:
         console.note(f"wrote {html}")
@@ -81,28 +81,28 @@ def check(
     raise typer.Exit(report.exit_code)
 
 
-def _for_a_program(report: Report) -> Iterator[tuple[Any, ...]]:
-    from zoo.data.decode.read import shown
+def _pipe_rows(report: Report) -> Iterator[tuple[Any, ...]]:
+    from zoo.data.decode.read import printable
 
     listing = report.listing
     for part in listing.parts:
         yield "images", part.name, len(part.source)
     for name, row in zip(listing.classes, report.counts, strict=False):
-        yield "class", shown(name), *row
+        yield "class", printable(name), *row
     for finding in report.findings:
         for name in finding.names:
             yield finding.severity, finding.kind, "", name, ""
         for file in finding.files:
-            yield finding.severity, finding.kind, "", shown(file.path), file.reason
+            yield finding.severity, finding.kind, "", printable(file.path), file.reason
         for number, group in enumerate(finding.groups):
             for image in map(int, group):
-                path = shown(listing.where(image))
+                path = printable(listing.where(image))
                 yield finding.severity, finding.kind, number, path, finding.details.get(image, "")
         if not (finding.names or finding.files or len(finding.groups)):
             yield finding.severity, finding.kind, "", "", finding.title
 
 
-def _for_a_person(report: Report) -> Iterator[str]:
+def _terminal_lines(report: Report) -> Iterator[str]:
     """What the data is, what is wrong with it, worst first, and one line that sums it up."""
     yield from _facts(report)
     yield ""
@@ -110,10 +110,10 @@ def _for_a_person(report: Report) -> Iterator[str]:
         if finding.severity == "note":
             yield f"note: {finding.title} ({finding.advice})"
             continue
-        yield f"{_MARKS[finding.severity]}: {finding.title}"
-        shown = list(_examples(report, finding))
-        yield from (f"    {line}" for line in shown[:_EXAMPLES])
-        if len(shown) > _EXAMPLES:
+        yield f"{_SEVERITY_LABELS[finding.severity]}: {finding.title}"
+        printable = list(_examples(report, finding))
+        yield from (f"    {line}" for line in printable[:_EXAMPLES])
+        if len(printable) > _EXAMPLES:
             more = _size(finding) - _EXAMPLES
             yield f"    … and {more:,} more"
         yield f"  → {finding.advice}"
@@ -127,7 +127,7 @@ def _facts(report: Report) -> Iterator[str]:
     from zoo.progress import duration
 
     listing, facts = report.listing, report.facts()
-    known = f", {report.remembered:,} of them remembered" if report.remembered else ""
+    known = f", {report.from_cache:,} of them remembered" if report.from_cache else ""
     yield f"{report.data}: {facts['images']:,} images looked at in {duration(report.seconds)}{known}"
     parts = ", ".join(f"{len(p.source):,} {p.name}" for p in listing.parts)
     yield f"  parts    {parts}{'' if listing.is_split else ' (not split yet)'}"
@@ -151,25 +151,27 @@ def _size(finding: Finding) -> int:
 
 def _examples(report: Report, finding: Finding) -> Iterator[str]:
     """One line for each of the first names, files or groups; one more than is shown, if there are more."""
-    from zoo.data.decode.read import shown
+    from zoo.data.decode.read import printable
 
     yield from finding.names[: _EXAMPLES + 1]
     for file in finding.files[: _EXAMPLES + 1]:
-        yield f"{shown(report.short(file.path))}: {file.reason}"
+        yield f"{printable(report.short(file.path))}: {file.reason}"
     for group in finding.groups[: _EXAMPLES + 1]:
-        paths = [shown(report.short(report.listing.where(int(i)))) for i in group[:3]]
+        paths = [printable(report.short(report.listing.where(int(i)))) for i in group[:3]]
         more = f" and {len(group) - 3:,} more" if len(group) > 3 else ""
         detail = finding.details.get(int(group[0]), "")
         yield " = ".join(paths) + more + (f": {detail}" if detail else "")
 
 
 def _verdict(report: Report) -> str:
-    counts = [sum(f.severity == s for f in report.findings) for s in _MARKS]
+    counts = [sum(f.severity == s for f in report.findings) for s in _SEVERITY_LABELS]
     if not any(counts):
         return "nothing found: fit to train on"
-    said = (f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True))
+    counts_text = (
+        f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True)
+    )
     end = "fit to train on" if report.ok else "mend the errors before training"
-    return f"{', '.join(said)}: {end}"
+    return f"{', '.join(counts_text)}: {end}"
 
 
 def _workers(text: str) -> Any:

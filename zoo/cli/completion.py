@@ -24,8 +24,8 @@ def complete_model(incomplete: str) -> list[str]:
         return []  # a pattern of `zoo list`, which the shell must leave alone
     if "." in word:
         plain, _, tag = word.partition(".")
-        found = [p.name for p in search_weights(f"{plain}.*")]
-        return [n for n in found if n.lower().startswith(f"{plain}.{tag}")]
+        matches = [p.name for p in search_weights(f"{plain}.*")]
+        return [n for n in matches if n.lower().startswith(f"{plain}.{tag}")]
     names = list(load_index())
     plain_names = (n.rpartition("/")[2] for n in names)
     return list(dict.fromkeys(n for n in (*names, *plain_names) if n.startswith(word)))
@@ -52,10 +52,10 @@ def _files(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     folder, _ = os.path.split(incomplete)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:
-            found = sorted((e.name, e.is_dir()) for e in entries)
+            matches = sorted((e.name, e.is_dir()) for e in entries)
     except OSError:
         return  # no such folder: nothing to offer
-    for name, is_folder in found:
+    for name, is_folder in matches:
         path = os.path.join(folder, name)
         hidden = name.startswith(".") and not os.path.basename(incomplete).startswith(".")
         if path.startswith(incomplete) and not hidden and (is_folder or name.endswith(suffixes)):

@@ -25,11 +25,11 @@ def demo(
 ) -> None:
     """List, inspect, fine-tune, evaluate, export and predict: no data and no download needed."""
     from zoo.cli import app
-    from zoo.run import fresh_folder
+    from zoo.run import create_unique_folder
     from zoo.workflows.demo import write_images
 
     if output_dir is None:
-        folder = fresh_folder(Path("runs"), "demo")
+        folder = create_unique_folder(Path("runs"), "demo")
     elif output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"output directory {output_dir} is in use", "choose another --output-dir")
     else:

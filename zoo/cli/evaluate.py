@@ -9,7 +9,7 @@ import typer
 
 from zoo import console
 from zoo.errors import UsageError
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.metrics import ClassScore, Evaluation, MultiLabelEvaluation, RegressionEvaluation, SingleLabelEvaluation
@@ -55,11 +55,11 @@ def evaluate(
     In a pipe: metric and value on a line each, then lines that begin with class, label or target, with the columns of
     the CSV.
     """
-    with at_once():
+    with gc_paused():
         from zoo.data import Columns
         from zoo.workflows.evaluate import evaluate as run_evaluate
 
-    found = run_evaluate(
+    result = run_evaluate(
         run,
         data,
         split=split,
@@ -69,91 +69,95 @@ def evaluate(
         device=device,
         save=False,
     )
-    console.note(f"{found.data}: {found.rule}")
-    for text in found.notes:
+    console.note(f"{result.data}: {result.rule}")
+    for text in result.notes:
         console.warn(text)
-    for bad in found.left_out:
+    for bad in result.skipped_files:
         console.note(f"left out {bad}")
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
-        _print_for_a_person(found.evaluation)
+        _print_for_terminal(result.evaluation)
     else:
-        _print_for_a_program(found.evaluation)
+        _print_for_pipe(result.evaluation)
     sys.stdout.flush()  # the numbers are out, whatever happens to the files
-    files = found.save()
-    console.note(f"wrote {', '.join(f.name for f in files)} to {found.folder}")
+    files = result.save()
+    console.note(f"wrote {', '.join(f.name for f in files)} to {result.folder}")
     if data is None:
         console.note(f"next: zoo export {run} --format safetensors")
 
 
-def _print_for_a_program(found: Evaluation) -> None:
-    console.print_tsv([("images", found.images), *((name, f"{value:.6g}") for name, value in found.summary().items())])
-    console.print_tsv((found.PART, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)) for row in found.rows())
+def _print_for_pipe(result: Evaluation) -> None:
+    console.print_tsv(
+        [("images", result.images), *((name, f"{value:.6g}") for name, value in result.summary().items())]
+    )
+    console.print_tsv(
+        (result.ROW_KIND, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)) for row in result.rows()
+    )
 
 
-def _print_for_a_person(found: Evaluation) -> None:
+def _print_for_terminal(result: Evaluation) -> None:
     from zoo.metrics import MultiLabelEvaluation, RegressionEvaluation, SingleLabelEvaluation
 
-    match found:
+    match result:
         case SingleLabelEvaluation():
-            _show_classes(found)
+            _show_classes(result)
         case MultiLabelEvaluation():
-            _show_labels(found)
+            _show_labels(result)
         case RegressionEvaluation():
-            _show_targets(found)
+            _show_targets(result)
 
 
-def _show_classes(found: SingleLabelEvaluation) -> None:
-    shown = _weakest([score.f1 for score in found.per_class])
+def _show_classes(result: SingleLabelEvaluation) -> None:
+    visible = _lowest_scores([score.f1 for score in result.per_class])
     console.print_table(
         ("class", "images", "precision", "recall", "F1", "most often taken for"),
-        [(*_rates(found.per_class[i]), _taken_for(found, i)) for i in shown],
+        [(*_rates(result.per_class[i]), _most_confused_class(result, i)) for i in visible],
         right=(1, 2, 3, 4),
     )
-    _say_cut(found, len(shown), "classes")
-    print(f"top-1 {found.top1:.2%}   top-{found.top5_k} {found.top5:.2%}   loss {found.loss:.4f}")
-    means = f"balanced accuracy {found.balanced_accuracy:.2%}   macro F1 {found.macro_f1:.2%}"
-    print(f"{means}   calibration error {found.ece:.2%}")
+    _print_truncated(result, len(visible), "classes")
+    print(f"top-1 {result.top1:.2%}   top-{result.top5_k} {result.top5:.2%}   loss {result.loss:.4f}")
+    means = f"balanced accuracy {result.balanced_accuracy:.2%}   macro F1 {result.macro_f1:.2%}"
+    print(f"{means}   calibration error {result.ece:.2%}")
 
 
-def _show_labels(found: MultiLabelEvaluation) -> None:
-    shown = _weakest([score.average_precision for score in found.per_label])
-    scores = [found.per_label[i] for i in shown]
+def _show_labels(result: MultiLabelEvaluation) -> None:
+    visible = _lowest_scores([score.average_precision for score in result.per_label])
+    scores = [result.per_label[i] for i in visible]
     console.print_table(
         ("label", "images", "precision", "recall", "F1", "AP", "AUROC"),
         [(*_rates(s), _percent(s.average_precision), _percent(s.auroc)) for s in scores],
         right=(1, 2, 3, 4, 5, 6),
     )
-    _say_cut(found, len(shown), "labels")
-    print(f"mean AP {found.average_precision:.2%}   mean AUROC {found.auroc:.2%}   loss {found.loss:.4f}")
-    f1 = f"micro F1 {found.micro_f1:.2%}   macro F1 {found.macro_f1:.2%}"
-    print(f"{f1}   all labels right {found.subset_accuracy:.2%}   calibration error {found.ece:.2%}")
+    _print_truncated(result, len(visible), "labels")
+    print(f"mean AP {result.average_precision:.2%}   mean AUROC {result.auroc:.2%}   loss {result.loss:.4f}")
+    f1 = f"micro F1 {result.micro_f1:.2%}   macro F1 {result.macro_f1:.2%}"
+    print(f"{f1}   all labels right {result.subset_accuracy:.2%}   calibration error {result.ece:.2%}")
     print("precision, recall and F1 at probability 0.5")
 
 
-def _show_targets(found: RegressionEvaluation) -> None:
-    numbers = [(t.mean, t.mae, t.rmse, t.r2) for t in found.per_target]
+def _show_targets(result: RegressionEvaluation) -> None:
+    numbers = [(t.mean, t.mae, t.rmse, t.r2) for t in result.per_target]
     console.print_table(
         ("target", "mean", "MAE", "RMSE", "R²"),
         [
             (name, *("-" if v is None else f"{v:.4g}" for v in row))
-            for name, row in zip(found.classes, numbers, strict=True)
+            for name, row in zip(result.classes, numbers, strict=True)
         ],
         right=(1, 2, 3, 4),
     )
     over = f", means over {len(numbers)} targets" if len(numbers) > 1 else ""
-    print(f"MAE {found.mae:.4g}   RMSE {found.rmse:.4g}   R² {found.r2:.4f}   ({found.images:,} images{over})")
+    print(f"MAE {result.mae:.4g}   RMSE {result.rmse:.4g}   R² {result.r2:.4f}   ({result.images:,} images{over})")
 
 
-def _weakest(measured: list[float | None]) -> list[int]:
+def _lowest_scores(scores: list[float | None]) -> list[int]:
     """Those that a screen holds, the weakest last, next to the summary and the prompt; first what has no number."""
-    return sorted(range(len(measured)), key=lambda i: (measured[i] is not None, -(measured[i] or 0.0)))[-_ROWS:]
+    return sorted(range(len(scores)), key=lambda i: (scores[i] is not None, -(scores[i] or 0.0)))[-_ROWS:]
 
 
-def _say_cut(found: Evaluation, shown: int, what: str) -> None:
-    if shown < len(found.classes):
-        print(f"the worst {shown} of {len(found.classes):,} {what}; per_{found.PART}.csv holds all\n")
+def _print_truncated(result: Evaluation, visible: int, what: str) -> None:
+    if visible < len(result.classes):
+        print(f"the worst {visible} of {len(result.classes):,} {what}; per_{result.ROW_KIND}.csv holds all\n")
 
 
 def _rates(score: ClassScore) -> tuple[str, ...]:
@@ -165,8 +169,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def _taken_for(found: SingleLabelEvaluation, i: int) -> str:
-    others = enumerate(zip(found.confusion[i], found.classes, strict=True))
+def _most_confused_class(result: SingleLabelEvaluation, i: int) -> str:
+    others = enumerate(zip(result.confusion[i], result.classes, strict=True))
     errors = [(count, name) for j, (count, name) in others if j != i and count]
     worst = max(errors, default=None, key=lambda e: e[0])
     return "" if worst is None else f"{worst[1]} ({worst[0]:,})"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo import console
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 __all__ = ["export"]
 
@@ -29,7 +29,7 @@ def export(
 
     Prints the files with their sizes; in a pipe path and bytes, tab-separated. A former export in DIR is replaced.
     """
-    with at_once():
+    with gc_paused():
         from zoo.workflows.export import export as run_export
 
     done = run_export(run, format, output_dir)

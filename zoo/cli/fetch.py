@@ -40,10 +40,10 @@ def fetch(
     a failure the other models are fetched all the same, and the exit code is 4.
     """
     from zoo.errors import WeightsError
-    from zoo.workflows.fetch import FetchedFile, NotFetched, fetch_each
+    from zoo.workflows.fetch import FailedFetch, FetchedFile, fetch_each
 
     done: list[FetchedFile] = []
-    failed: list[NotFetched] = []
+    failed: list[FailedFetch] = []
     for outcome in fetch_each(models, to):
         if isinstance(outcome, FetchedFile):
             done.append(outcome)

@@ -12,14 +12,14 @@ from zoo import console
 from zoo.cli.completion import complete_model_or_file
 from zoo.cli.inspect_file import print_facts, show_file, show_tensors, size
 from zoo.errors import UsageError
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.workflows.inspect import ModelSummary
 
 __all__ = ["inspect_model"]
 
-_MODULES_SHOWN = 4
+_MAX_MODULES = 4
 
 
 def inspect_model(
@@ -51,9 +51,9 @@ def inspect_model(
     Of a run, a .safetensors or a .pth file: what is in it, without executing anything, and in lines of `fits` the share
     of tensors that an architecture has in common with it, and its names.
     """
-    from zoo.workflows.inspect_file import inspect_file, is_file_of_weights
+    from zoo.workflows.inspect_file import inspect_file, is_weights_path
 
-    if is_file_of_weights(model):
+    if is_weights_path(model):
         given = {"--classes": classes, "--in-chans": in_chans, "--freeze": freeze, "--weights": weights}
         if wrong := [flag for flag, value in given.items() if value is not None]:
             raise UsageError(
@@ -63,7 +63,7 @@ def inspect_model(
         show_file(inspect_file(model, params=params), tensors=params is not None, as_json=as_json)
         return
 
-    with at_once():
+    with gc_paused():
         from zoo.workflows.inspect import inspect
 
     summary = inspect(
@@ -83,7 +83,7 @@ def inspect_model(
     elif console.is_terminal(sys.stdout):
         _show(summary)
     else:
-        console.print_tsv(_lines(summary))
+        console.print_tsv(_pipe_rows(summary))
 
 
 def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
@@ -128,32 +128,47 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
                 yield key, name
 
 
-def _lines(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
+def _pipe_rows(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
     yield from _facts(summary)
     yield "params", summary.params
     yield "gmacs", summary.gmacs
     yield "freeze", summary.freeze
-    yield "learning", summary.learning
+    yield "trainable", summary.trainable
     for group in summary.groups:
-        yield "group", group.name, group.parameters, group.learning, ",".join(group.modules)
+        yield "group", group.name, group.parameters, group.trainable, ",".join(group.modules)
 
 
 def _show(summary: ModelSummary) -> None:
     cost = "" if summary.gmacs is None else f", {summary.gmacs:.3g} GMACs at {size(summary.preprocess.input_size)}"
-    print_facts(f"{summary.name}: {summary.params:,} parameters{cost}", _words(summary))
+    print_facts(f"{summary.name}: {summary.params:,} parameters{cost}", _terminal_facts(summary))
     rows = [
-        (g.name, _modules(g.modules), f"{g.parameters:,}", _learns(g.parameters, g.learning), f"{g.learning:,}")
+        (
+            g.name,
+            _modules(g.modules),
+            f"{g.parameters:,}",
+            _trainable_text(g.parameters, g.trainable),
+            f"{g.trainable:,}",
+        )
         for g in summary.groups
     ]
     console.print_table(
-        ("group", "modules", "parameters", "learns", "learning"),
-        [*rows, ("all", "", f"{summary.params:,}", _learns(summary.params, summary.learning), f"{summary.learning:,}")],
+        ("group", "modules", "parameters", "learns", "trainable"),
+        [
+            *rows,
+            (
+                "all",
+                "",
+                f"{summary.params:,}",
+                _trainable_text(summary.params, summary.trainable),
+                f"{summary.trainable:,}",
+            ),
+        ],
         title=f"freezing plan: {summary.freeze}",
         right=(2, 4),
     )
 
 
-def _words(summary: ModelSummary) -> Iterator[tuple[str, str]]:
+def _terminal_facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     """As `_facts`, for a person: related values in one line."""
     preprocess, report = summary.preprocess, summary.weights
     yield "model", f"{summary.architecture} of {summary.source}"
@@ -169,8 +184,8 @@ def _words(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     pooled = "" if summary.pool_size is None else f", pooled from {size(summary.pool_size)}"
     yield "output", f"{size(summary.output_shape)}{pooled}"
     if summary.tag is not None:
-        said = [summary.license, summary.hub_id or summary.url, f"{summary.num_classes:,} classes"]
-        yield "weights", f"{summary.tag}: {', '.join(s for s in said if s)}"
+        details = [summary.license, summary.hub_id or summary.url, f"{summary.num_classes:,} classes"]
+        yield "weights", f"{summary.tag}: {', '.join(s for s in details if s)}"
     if others := [tag for tag in summary.tags if tag != summary.tag]:
         yield "other tags", ", ".join(others)
     if report.source == "none":
@@ -183,12 +198,12 @@ def _words(summary: ModelSummary) -> Iterator[tuple[str, str]]:
             yield key, name
 
 
-def _learns(parameters: int, learning: int) -> str:
+def _trainable_text(parameters: int, trainable: int) -> str:
     if parameters == 0:
         return ""
-    return "yes" if learning == parameters else "no" if learning == 0 else "partly"
+    return "yes" if trainable == parameters else "no" if trainable == 0 else "partly"
 
 
 def _modules(paths: tuple[str, ...]) -> str:
-    more = len(paths) - _MODULES_SHOWN
-    return ", ".join(paths[:_MODULES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(paths) - _MAX_MODULES
+    return ", ".join(paths[:_MAX_MODULES]) + (f" and {more} more" if more > 0 else "")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from zoo import console
 
 if TYPE_CHECKING:
-    from zoo.models.architectures import ArchitectureFit
-    from zoo.workflows.inspect_file import FileSummary, RunFacts, TensorSummary
+    from zoo.models.architectures import ArchitectureMatch
+    from zoo.workflows.inspect_file import FileSummary, RunSummary, TensorSummary
 
 __all__ = ["print_facts", "show_file", "show_tensors", "size"]
 
-_SHOWN = 8
+_MAX_ITEMS = 8
 
 
 def size(shape: tuple[int, ...]) -> str:
@@ -54,16 +54,18 @@ def show_file(summary: FileSummary, *, tensors: bool, as_json: bool) -> None:
     elif tensors:
         show_tensors(summary.summaries)
     elif not console.is_terminal(sys.stdout):
-        console.print_tsv(_lines(summary))
+        console.print_tsv(_pipe_rows(summary))
     else:
-        print_facts(f"{summary.path}: {summary.params:,} parameters in {summary.tensors:,} tensors", _words(summary))
+        print_facts(
+            f"{summary.path}: {summary.params:,} parameters in {summary.tensors:,} tensors", _terminal_facts(summary)
+        )
         _show_fits(summary.fits)
 
 
-def _lines(summary: FileSummary) -> Iterator[tuple[object, ...]]:
+def _pipe_rows(summary: FileSummary) -> Iterator[tuple[object, ...]]:
     """Key and value, those of no value left out; then the architectures."""
     if summary.run is not None:
-        yield from _run_lines(summary.run)
+        yield from _run_pipe_rows(summary.run)
     yield "file", summary.path
     yield "bytes", summary.bytes
     yield "sha256", summary.sha256
@@ -72,7 +74,7 @@ def _lines(summary: FileSummary) -> Iterator[tuple[object, ...]]:
         if value:
             yield key, value
     for name, kind in summary.others.items():
-        yield "beside", name, kind
+        yield "other", name, kind
     for name, text in summary.metadata.items():
         yield "metadata", name, text
     yield "tensors", summary.tensors
@@ -89,7 +91,7 @@ def _lines(summary: FileSummary) -> Iterator[tuple[object, ...]]:
         yield "fits", f"{fit.share:.4f}", ",".join(fit.names), len(fit.differing), len(fit.missing), len(fit.unexpected)
 
 
-def _run_lines(run: RunFacts) -> Iterator[tuple[object, ...]]:
+def _run_pipe_rows(run: RunSummary) -> Iterator[tuple[object, ...]]:
     yield "run", run.path
     yield "status", run.status
     yield "model", run.model
@@ -101,9 +103,9 @@ def _run_lines(run: RunFacts) -> Iterator[tuple[object, ...]]:
         yield "best", f"epoch {run.best.get('epoch')}", run.best.get("monitor"), run.best.get("value")
 
 
-def _words(summary: FileSummary) -> Iterator[tuple[str, str]]:
+def _terminal_facts(summary: FileSummary) -> Iterator[tuple[str, str]]:
     if summary.run is not None:
-        yield from _run_words(summary.run)
+        yield from _run_terminal_facts(summary.run)
     yield "format", f"{summary.format}, {summary.bytes / 1e6:,.1f} MB"
     yield "sha256", summary.sha256
     if summary.wrapping:
@@ -111,9 +113,9 @@ def _words(summary: FileSummary) -> Iterator[tuple[str, str]]:
     if summary.prefix:
         yield "prefix", f"{summary.prefix} taken off all names"
     if summary.others:
-        yield "beside it", _some([f"{name} ({kind})" for name, kind in summary.others.items()])
+        yield "beside it", _shorten([f"{name} ({kind})" for name, kind in summary.others.items()])
     if summary.metadata:
-        yield "metadata", _some([f"{name}: {text}" for name, text in summary.metadata.items()])
+        yield "metadata", _shorten([f"{name}: {text}" for name, text in summary.metadata.items()])
     yield "dtypes", ", ".join(f"{count:,} {dtype}" for dtype, count in summary.dtypes.items())
     yield "first", f"{summary.first[0]} {size(summary.first[1])}"
     yield "last", f"{summary.last[0]} {size(summary.last[1])}"
@@ -121,22 +123,22 @@ def _words(summary: FileSummary) -> Iterator[tuple[str, str]]:
     if known:
         yield "made for", f"{', '.join(known)}{'' if summary.fits else ' (guessed from names and shapes)'}"
     if summary.non_finite:
-        yield "damaged", f"NaN or infinity in {_some(summary.non_finite)}"
+        yield "damaged", f"NaN or infinity in {_shorten(summary.non_finite)}"
 
 
-def _run_words(run: RunFacts) -> Iterator[tuple[str, str]]:
+def _run_terminal_facts(run: RunSummary) -> Iterator[tuple[str, str]]:
     of = "" if run.epochs is None else f" of {run.epochs}"
     done = "" if run.epochs_done is None else f", {run.epochs_done}{of} epochs done"
     yield "run", f"{run.path}: {run.status}{done}"
     yield "model", f"{run.model} of {run.source}, for images of {size(run.input_size)}"
-    yield "classes", f"{len(run.classes)}: {_some(run.classes)}"
+    yield "classes", f"{len(run.classes)}: {_shorten(run.classes)}"
     if run.data is not None:
         yield "data", run.data
     if run.best is not None and isinstance(run.best.get("value"), float):
         yield "best", f"{run.best.get('monitor')} {run.best['value']:.4g} in epoch {run.best.get('epoch')}"
 
 
-def _show_fits(fits: tuple[ArchitectureFit, ...]) -> None:
+def _show_fits(fits: tuple[ArchitectureMatch, ...]) -> None:
     if not fits:
         console.note("no architecture of the catalog has half of these tensors: names or shapes are another library's")
         return
@@ -148,12 +150,12 @@ def _show_fits(fits: tuple[ArchitectureFit, ...]) -> None:
     )
 
 
-def _differences(fit: ArchitectureFit) -> str:
+def _differences(fit: ArchitectureMatch) -> str:
     kinds = (("of another shape", fit.differing), ("missing", fit.missing), ("left over", fit.unexpected))
-    said = [f"{len(names):,} {what} ({names[0].partition(':')[0]})" for what, names in kinds if names]
-    return ", ".join(said) or "nothing"
+    differences = [f"{len(names):,} {what} ({names[0].partition(':')[0]})" for what, names in kinds if names]
+    return ", ".join(differences) or "nothing"
 
 
-def _some(items: tuple[str, ...] | list[str]) -> str:
-    more = len(items) - _SHOWN
-    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _shorten(items: tuple[str, ...] | list[str]) -> str:
+    more = len(items) - _MAX_ITEMS
+    return ", ".join(items[:_MAX_ITEMS]) + (f" and {more} more" if more > 0 else "")

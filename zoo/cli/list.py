@@ -14,7 +14,7 @@ from zoo.cli.completion import complete_model
 from zoo.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from zoo.catalog import Filters, ModelEntry, Pretrained, Published
+    from zoo.catalog import Filters, ModelEntry, Pretrained, PretrainedModel
 
 __all__ = ["list_models"]
 
@@ -65,22 +65,22 @@ def list_models(
     }  # fmt: skip
     models = [] if tags else search_models(pattern, **filters)
     published = search_tags(pattern, **filters) if tags else []
-    found: list[ModelEntry | Published] = [*models, *published]
-    if not found:
+    matches: list[ModelEntry | PretrainedModel] = [*models, *published]
+    if not matches:
         raise _no_match(pattern, filters, tags)
     if pattern is not None and (wider := widen(pattern)) != pattern:
         console.note(f"no model is named {pattern!r}: listing the names that contain it, as for {wider!r}")
     if as_json:
-        console.print_json([item.to_dict() for item in found])
+        console.print_json([item.to_dict() for item in matches])
     elif quiet:
-        console.print_lines(item.name for item in found)
+        console.print_lines(item.name for item in matches)
     elif console.is_terminal(sys.stdout):
         if tags:
             _show_table({title: [cell(p) for p in published] for title, cell in _TAG_COLUMNS.items()})
-            console.note(f"{len(found):,} set{'s' if len(found) > 1 else ''} of weights")
+            console.note(f"{len(matches):,} set{'s' if len(matches) > 1 else ''} of weights")
         else:
             _show_table({title: [cell(e) for e in models] for title, cell in _COLUMNS.items()})
-            console.note(f"{len(found):,} model{'s' if len(found) > 1 else ''}")
+            console.note(f"{len(matches):,} model{'s' if len(matches) > 1 else ''}")
     else:
         console.print_tsv((e.name, e.source, e.params, e.gmacs, _size(e), len(e.pretrained)) for e in models)
         console.print_tsv(
@@ -106,7 +106,7 @@ _COLUMNS: dict[str, Callable[[ModelEntry], str]] = {
     "input": _size,
     "weights": lambda e: str(len(e.pretrained) or ""),
 }
-_TAG_COLUMNS: dict[str, Callable[[Published], str]] = {
+_TAG_COLUMNS: dict[str, Callable[[PretrainedModel], str]] = {
     "name": lambda p: p.name,
     "licence": lambda p: p.weights.license or "",
     "input": lambda p: _size(p.weights),
@@ -116,17 +116,17 @@ _TAG_COLUMNS: dict[str, Callable[[Published], str]] = {
 _NUMBERS = ("params", "GMACs", "weights")
 # Left out in this order where the terminal is too narrow; a torchvision name shows its source anyway, and a repository
 # on the hub is nearly always timm/NAME.
-_SPARE = ("source", "weights", "from", "input", "GMACs", "params")
+_OPTIONAL_COLUMNS = ("source", "weights", "from", "input", "GMACs", "params")
 
 
 def _show_table(columns: dict[str, list[str]]) -> None:
     width = shutil.get_terminal_size().columns
-    for spare in _SPARE:
+    for optional in _OPTIONAL_COLUMNS:
         # Between two columns the table puts three spaces, and one at either end.
         needed = sum(max(len(title), *map(len, cells)) + 3 for title, cells in columns.items()) - 1
         if needed <= width:
             break
-        columns.pop(spare, None)
+        columns.pop(optional, None)
     console.print_table(
         list(columns),
         zip(*columns.values(), strict=True),

@@ -13,10 +13,10 @@ import typer
 from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.cli.options import number_or_auto
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
-    from zoo.workflows.lr_find import LrFinding
+    from zoo.workflows.lr_find import LrFindResult
 
 __all__ = ["lr_find"]
 
@@ -74,7 +74,7 @@ def lr_find(
 
     In a pipe: a line for each update, with rate, loss and smoothed loss.
     """
-    with at_once():
+    with gc_paused():
         from zoo.recipe import parse_assignments
         from zoo.workflows.finetune.options import Options
         from zoo.workflows.lr_find import lr_find as run_lr_find
@@ -85,56 +85,56 @@ def lr_find(
         opt=opt, loss=loss, seed=seed, device=device,
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
-    found = run_lr_find(model, low=low, high=high, steps=steps, plot=plot, **options)
+    result = run_lr_find(model, low=low, high=high, steps=steps, plot=plot, **options)
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
-        _show(found)
+        _show(result)
     else:
-        rows = zip(found.rates, found.losses, found.smoothed, strict=True)
+        rows = zip(result.rates, result.losses, result.smoothed, strict=True)
         console.print_tsv([f"{v:.6g}" for v in row] for row in rows)
-    for text in found.notes:
+    for text in result.notes:
         console.note(text)
-    if found.plot is not None:
-        console.note(f"curve drawn: {found.plot}")
-    if found.suggestion is None:
-        console.note(f"no suggestion: {found.reason}")
+    if result.plot is not None:
+        console.note(f"curve drawn: {result.plot}")
+    if result.suggestion is None:
+        console.note(f"no suggestion: {result.reason}")
         return
     console.note(
-        f"suggestion: {found.suggestion:.2g}    (loss falls fastest at {found.steepest:.2g}, "
-        f"is lowest at {found.lowest:.2g})"
+        f"suggestion: {result.suggestion:.2g}    (loss falls fastest at {result.steepest:.2g}, "
+        f"is lowest at {result.lowest:.2g})"
     )
     flags = {
         "--data": data, "--task": task, "--in-chans": in_chans, "--img-size": img_size, "--weights": weights,
         "--freeze": freeze, "--recipe": recipe, "--batch-size": batch_size, "--opt": opt, "--loss": loss,
         "--seed": seed, "--device": device,
     }  # fmt: skip
-    words = ["zoo", "finetune", *([model] if model else [])]
-    words += [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    words += [word for text in assignments or [] for word in ("--set", text)]
-    words += ["--lr", f"{found.suggestion:.2g}"]
-    words += ["--head-lr", f"{found.head_lr:.2g}"] if found.head_lr is not None else []
-    console.note(f"next: {shlex.join(words)}")
+    command = ["zoo", "finetune", *([model] if model else [])]
+    command += [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+    command += [word for text in assignments or [] for word in ("--set", text)]
+    command += ["--lr", f"{result.suggestion:.2g}"]
+    command += ["--head-lr", f"{result.head_lr:.2g}"] if result.head_lr is not None else []
+    console.note(f"next: {shlex.join(command)}")
 
 
-def _show(found: LrFinding) -> None:
+def _show(result: LrFindResult) -> None:
     """The smoothed curve lying on its side: a row for every few rates, a bar for the loss above its lowest.
 
     What rises far above the loss of the start would flatten the fall: there the bars are cut.
     """
-    every = math.ceil(len(found.rates) / _ROWS)
-    shown = list(range(0, len(found.rates), every))
+    every = math.ceil(len(result.rates) / _ROWS)
+    indices = list(range(0, len(result.rates), every))
     suggested = None
-    if found.suggestion is not None:
-        wanted = found.suggestion
-        suggested = min(shown, key=lambda i: abs(math.log(found.rates[i] / wanted)))
-    finite = [found.smoothed[i] for i in shown if math.isfinite(found.smoothed[i])]
-    lowest, begin = min(finite, default=0.0), max(finite[: max(len(finite) // 2, 1)], default=1.0)
-    top = min(max(finite, default=1.0), lowest + 1.5 * (begin - lowest))
+    if result.suggestion is not None:
+        wanted = result.suggestion
+        suggested = min(indices, key=lambda i: abs(math.log(result.rates[i] / wanted)))
+    finite = [result.smoothed[i] for i in indices if math.isfinite(result.smoothed[i])]
+    lowest, start_loss = min(finite, default=0.0), max(finite[: max(len(finite) // 2, 1)], default=1.0)
+    top = min(max(finite, default=1.0), lowest + 1.5 * (start_loss - lowest))
     rows = []
-    for i in shown:
-        loss = found.smoothed[i]
+    for i in indices:
+        loss = result.smoothed[i]
         height = min((loss - lowest) / (top - lowest), 1.0) if top > lowest else 0.0
         bar = "█" * (1 + round((_BAR - 1) * height)) if math.isfinite(loss) else ""
-        rows.append((f"{found.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
+        rows.append((f"{result.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
     console.print_table(("rate", "loss", "above the lowest"), rows, right=(1,))

@@ -13,7 +13,7 @@ import typer
 
 from zoo import console
 from zoo.errors import DataError, UsageError
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.data import BadFile
@@ -47,7 +47,7 @@ def predict(
 
     A file that cannot be read is reported on stderr and left out; the exit code is then 3.
     """
-    with at_once():
+    with gc_paused():
         from zoo.workflows.predict import predict as run_predict
 
     if as_json and as_csv:
@@ -60,9 +60,9 @@ def predict(
 
     def report(problem: BadFile) -> None:
         bad.append(problem)
-        console.note(f"skipped {_shown(str(problem))}")
+        console.note(f"skipped {_to_utf8(str(problem))}")
 
-    found = run_predict(
+    result = run_predict(
         run,
         paths,
         top=top,
@@ -72,23 +72,25 @@ def predict(
         on_bad=report,
         on_note=console.note,
     )
-    show = _print_json if as_json else _print_csv if as_csv else _print_tsv
-    good = show(found)
+    print_results = _print_json if as_json else _print_csv if as_csv else _print_tsv
+    predicted = print_results(result)
     if bad:
         files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
-        raise DataError(f"{files} could not be read", f"named above; the other {good:,} were predicted" if good else "")
+        raise DataError(
+            f"{files} could not be read", f"named above; the other {predicted:,} were predicted" if predicted else ""
+        )
 
 
-def _print_tsv(found: Iterable[Prediction]) -> int:
+def _print_tsv(result: Iterable[Prediction]) -> int:
     done = 0
-    for p in found:
+    for p in result:
         console.print_tsv([_cells(p, "{:.4f}", "{:.6g}")])
         sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
         done += 1
     return done
 
 
-def _print_csv(found: Iterable[Prediction]) -> int:
+def _print_csv(result: Iterable[Prediction]) -> int:
     """Quoted where needed, as RFC 4180 says; a header before the first image.
 
     Labels come and go from image to image, but the columns of a CSV do not: there each label has a line of its own, and
@@ -96,7 +98,7 @@ def _print_csv(found: Iterable[Prediction]) -> int:
     """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     done = 0
-    for p in found:
+    for p in result:
         if not done:
             writer.writerow(_csv_header(p))
         if p.task == "multi-label":
@@ -117,11 +119,11 @@ def _csv_header(first: Prediction) -> list[str]:
     return ["path", "label", "probability", *(f"{name}_{k}" for k in more for name in ("label", "probability"))]
 
 
-def _print_json(found: Iterable[Prediction]) -> int:
+def _print_json(result: Iterable[Prediction]) -> int:
     """A whole array for any JSON reader, yet each image is written as soon as it is known."""
     done = 0
-    for p in found:
-        text = json.dumps({**p.to_dict(), "path": _shown(p.path)}, ensure_ascii=False)
+    for p in result:
+        text = json.dumps({**p.to_dict(), "path": _to_utf8(p.path)}, ensure_ascii=False)
         sys.stdout.write((",\n  " if done else "[\n  ") + text)
         sys.stdout.flush()
         done += 1
@@ -134,6 +136,6 @@ def _cells(p: Prediction, share_form: str, number_form: str) -> list[str]:
     return [p.path, *pairs, *(number_form.format(value) for value in p.values.values())]
 
 
-def _shown(path: str) -> str:
+def _to_utf8(path: str) -> str:
     """Fit for JSON and messages, which are UTF-8."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

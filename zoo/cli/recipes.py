@@ -22,7 +22,7 @@ def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
     """List the shipped recipes, print one, or copy one."""
-    from zoo.recipe import copy_to, describe, load_values, recipe_path, shipped
+    from zoo.recipe import copy_recipe, describe, load_values, recipe_path, shipped
 
     if name is None:
         if copy is not None:
@@ -35,7 +35,7 @@ def recipes(
         else:
             console.print_tsv(rows)
     elif copy is not None:
-        copy_to(name, copy)
+        copy_recipe(name, copy)
         console.note(f"{copy} written; next: zoo finetune MODEL --data FOLDER --recipe {copy}")
     elif as_json:
         console.print_json(load_values(name))

@@ -13,7 +13,7 @@ import typer
 from zoo import console
 from zoo.cli.completion import complete_model
 from zoo.errors import UsageError
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.strategy.decision_table import Decision
@@ -63,27 +63,27 @@ def recommend(
 
     In a pipe: a line for each model, best first, with its place, scores, similarity and cost.
     """
-    with at_once():
+    with gc_paused():
         from zoo.catalog.search import parse_count
         from zoo.workflows.recommend.run import recommend as run
 
     if top < 1:
         raise UsageError(f"--top {top}", "give 1 or more")
     options = _options(data, val, task, in_chans, img_size, weights, seed, device)
-    found = run(
+    result = run(
         models or (),
-        budget=None if budget is None else _seconds(budget),
+        budget=None if budget is None else _parse_duration(budget),
         max_params=None if max_params is None else parse_count(max_params, "--max-params"),
         output_dir=output_dir,
         **options,
     )
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     else:
-        _show_models(found, top)
-    _say(found, options)
-    assert found.folder is not None
-    console.note(f"written: {found.folder / 'recommend.json'}, {found.folder / 'recommend.png'}")
+        _show_models(result, top)
+    _print_notes(result, options)
+    assert result.folder is not None
+    console.note(f"written: {result.folder / 'recommend.json'}, {result.folder / 'recommend.png'}")
 
 
 def quadrant(
@@ -102,14 +102,14 @@ def quadrant(
 
     In a pipe: a line each of what was measured, name and value.
     """
-    with at_once():
+    with gc_paused():
         from zoo.workflows.recommend.measure import measure_models
 
     options = _options(data, val, task, in_chans, img_size, weights, seed, device)
-    found = measure_models([model], **options)
-    decision, evidence = found.decisions[0], found.best.evidence
+    result = measure_models([model], **options)
+    decision, evidence = result.decisions[0], result.best.evidence
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     else:
         shift = evidence.shift
         console.print_tsv(
@@ -123,7 +123,7 @@ def quadrant(
                 *((key, str(value)) for key, value in decision.changes.items()),
             ]
         )
-    _say(found, options)
+    _print_notes(result, options)
 
 
 def _options(
@@ -143,17 +143,17 @@ def _options(
     )
 
 
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
-    if not found or float(found[1]) <= 0:
+def _parse_duration(text: str) -> float:
+    result = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
+    if not result or float(result[1]) <= 0:
         raise UsageError(f"--budget {text!r} is not a time", "such as 90s, 10m or 2h")
-    return float(found[1]) * {"s": 1, None: 1, "m": 60, "h": 3600}[found[2]]
+    return float(result[1]) * {"s": 1, None: 1, "m": 60, "h": 3600}[result[2]]
 
 
-def _show_models(found: Recommendation, top: int) -> None:
-    head = ("place", "model", "head", "neighbours", "ImageNet", "S", "D", "params", "GMACs", "ms")
+def _show_models(result: Recommendation, top: int) -> None:
+    head = ("rank", "model", "head", "neighbours", "ImageNet", "S", "D", "params", "GMACs", "ms")
     rows: list[tuple[Any, ...]] = []
-    for ranked, m in list(zip(found.ranked, found.measured, strict=True))[:top]:
+    for ranked, m in list(zip(result.ranked, result.results, strict=True))[:top]:
         shift, similar = m.evidence.shift, m.evidence.similarity
         rows.append(
             (
@@ -175,29 +175,29 @@ def _show_models(found: Recommendation, top: int) -> None:
         console.print_tsv([head, *rows])
 
 
-def _say(found: Recommendation, options: Options) -> None:
-    for one in found.left_out:
-        console.note(f"left out: {one.name}: {one.reason}")
-    for text in found.sentences():
+def _print_notes(result: Recommendation, options: Options) -> None:
+    for skipped in result.skipped_models:
+        console.note(f"left out: {skipped.name}: {skipped.reason}")
+    for text in result.summary():
         console.note(text)
-    decision = found.decisions[0]
+    decision = result.decisions[0]
     nearly = "" if decision.runner_up is None else f"; nearly: {decision.runner_up[0]} (if {decision.runner_up[1]})"
     console.note(f"rule: {decision.rule}{nearly}")
-    if found.pilots is not None:
-        console.note(found.pilots.reason)
-    for text in found.warnings:
+    if result.pilots is not None:
+        console.note(result.pilots.reason)
+    for text in result.warnings:
         console.warn(text)
-    console.note(f"next: {_command(*found.choice, options)}")
+    console.note(f"next: {_finetune_command(*result.choice, options)}")
 
 
-def _command(model: str, decision: Decision, options: Options) -> str:
+def _finetune_command(model: str, decision: Decision, options: Options) -> str:
     from zoo.workflows.recommend.result import settings_text
 
-    words = ["zoo", "finetune", model]
+    command = ["zoo", "finetune", model]
     for name in ("data", "val", "task", "in_chans", "img_size", "weights", "seed", "device"):
         value = options.get(name)
         if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--recipe", decision.recipe]
-    words += [word for text in settings_text(decision.changes) for word in ("--set", text)]
-    return shlex.join(words)
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--recipe", decision.recipe]
+    command += [word for text in settings_text(decision.changes) for word in ("--set", text)]
+    return shlex.join(command)

@@ -73,37 +73,37 @@ def schedule(
         opt=opt, sched=sched, warmup_epochs=warmup_epochs,
         settings=parse_assignments(assignments or []),
     )  # fmt: skip
-    found = run_schedule(recipe, model=model, plot=plot, **options)
+    result = run_schedule(recipe, model=model, plot=plot, **options)
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
-        _show(found)
+        _show(result)
     else:
-        console.print_tsv([("epoch", *found.names)])
-        console.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(found.by_epoch().tolist()))
-    for text in found.notes:
+        console.print_tsv([("epoch", *result.names)])
+        console.print_tsv((i + 1, *(f"{v:.6g}" for v in row)) for i, row in enumerate(result.by_epoch().tolist()))
+    for text in result.notes:
         console.note(text)
-    if found.plot is not None:
-        console.note(f"curves drawn: {found.plot}")
+    if result.plot is not None:
+        console.note(f"curves drawn: {result.plot}")
 
 
-def _show(found: ScheduleCurves) -> None:
+def _show(result: ScheduleCurves) -> None:
     """A column for all groups whose rates agree throughout; of too many epochs only every few, and the last."""
-    curves = found.shared()
+    curves = result.distinct_curves()
     half = _COLUMNS // 2
-    shown: list[tuple[str, Any]] = list(curves)
+    visible: list[tuple[str, Any]] = list(curves)
     if len(curves) > _COLUMNS:
-        shown = [*curves[:half], ("…", None), *curves[-half:]]
-    epochs = list(range(0, found.epochs, math.ceil(found.epochs / _ROWS)))
-    epochs += [found.epochs - 1] if epochs[-1] != found.epochs - 1 else []
+        visible = [*curves[:half], ("…", None), *curves[-half:]]
+    epochs = list(range(0, result.epochs, math.ceil(result.epochs / _ROWS)))
+    epochs += [result.epochs - 1] if epochs[-1] != result.epochs - 1 else []
     rows = [
-        (epoch + 1, *("…" if rates is None else f"{rates[epoch * found.updates]:.3g}" for _, rates in shown))
+        (epoch + 1, *("…" if rates is None else f"{rates[epoch * result.steps_per_epoch]:.3g}" for _, rates in visible))
         for epoch in epochs
     ]
-    title = f"{found.name}: {found.epochs} epochs of {found.updates:,} updates"
-    title += f", {found.warmup:,} updates of warm-up" if found.warmup else ""
-    names = [name for name, _ in shown]
+    title = f"{result.name}: {result.epochs} epochs of {result.steps_per_epoch:,} updates"
+    title += f", {result.warmup:,} updates of warm-up" if result.warmup else ""
+    names = [name for name, _ in visible]
     console.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
     console.note("each rate is that of the epoch's first update")
-    if len(curves) > _COLUMNS or len(epochs) < found.epochs:
+    if len(curves) > _COLUMNS or len(epochs) < result.epochs:
         console.note("all of it: in a pipe (`| cat`), with --json, or drawn with --plot FILE")

@@ -12,7 +12,7 @@ import typer
 
 from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
-from zoo.imports import at_once
+from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.workflows.tune.run import Search
@@ -63,50 +63,50 @@ def tune(
 
     In a pipe: a line for each trial, with number, state, value, run, and the searched values in the order of FILE.
     """
-    with at_once():
+    with gc_paused():
         from zoo.recipe import parse_assignments
         from zoo.workflows.finetune.options import Options
         from zoo.workflows.tune.run import tune as run_tune
 
     options = Options(data=data, settings=parse_assignments(assignments or []), seed=seed, device=device)
-    found = run_tune(
+    result = run_tune(
         recipe, search, trials=trials, model=model, output_dir=output_dir, timeout=timeout, prune=prune, **options
     )
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
-        _show(found)
+        _show(result)
     else:
         console.print_tsv(
             (
                 t.number,
                 t.state,
                 None if t.value is None else f"{t.value:.6g}",
-                found.run_of(t),
-                *(_cell(t.values.get(key)) for key in found.best.values),
+                result.run_path(t),
+                *(_cell(t.values.get(key)) for key in result.best.values),
             )
-            for t in found.trials
+            for t in result.trials
         )
-    for text in found.notes:
+    for text in result.notes:
         console.note(text)
-    pictures = ["history.png", *(["importance.png"] if found.importance else [])]
-    console.note(f"wrote best.yaml, {' and '.join(pictures)} to {found.folder}")
-    console.note(f"next: zoo finetune --recipe {shlex.quote(str(found.best_recipe))}")
+    pictures = ["history.png", *(["importance.png"] if result.importance else [])]
+    console.note(f"wrote best.yaml, {' and '.join(pictures)} to {result.folder}")
+    console.note(f"next: zoo finetune --recipe {shlex.quote(str(result.best_recipe))}")
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict | list | bool) else value
 
 
-def _show(found: Search) -> None:
-    from zoo.workflows.tune.trials import shown
+def _show(result: Search) -> None:
+    from zoo.workflows.tune.trials import format_value
 
-    ranked = found.ranked()
-    keys = list(found.best.values)
-    rows = [(t.number, f"{t.value:.4g}", *(shown(v) for v in t.values.values())) for t in ranked[:_ROWS]]
-    console.print_table(("trial", found.monitor, *keys), rows, right=(0, 1))
-    counts = {state: sum(t.state == state for t in found.trials) for state in ("pruned", "failed", "interrupted")}
-    said = [f"{len(ranked)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
-    print(f"{len(found.trials)} trials: {', '.join(said)}")
-    if found.importance:
-        print("importance: " + "   ".join(f"{key} {share:.0%}" for key, share in found.importance.items()))
+    ranked = result.ranked()
+    keys = list(result.best.values)
+    rows = [(t.number, f"{t.value:.4g}", *(format_value(v) for v in t.values.values())) for t in ranked[:_ROWS]]
+    console.print_table(("trial", result.monitor, *keys), rows, right=(0, 1))
+    counts = {state: sum(t.state == state for t in result.trials) for state in ("pruned", "failed", "interrupted")}
+    counts_text = [f"{len(ranked)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
+    print(f"{len(result.trials)} trials: {', '.join(counts_text)}")
+    if result.importance:
+        print("importance: " + "   ".join(f"{key} {share:.0%}" for key, share in result.importance.items()))

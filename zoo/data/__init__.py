@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.augment.fit import fit
-from zoo.data.dataset import BadFile, Data, ImageSource, Subset
+from zoo.data.dataset import BadFile, Data, ImageDataset, Subset
 from zoo.data.decode.read import UnreadableImage, read_image
 from zoo.data.loader import Loader, auto_workers, make_loader
 from zoo.data.schema.columns import Columns
@@ -15,7 +15,7 @@ __all__ = [
     "Columns",
     "Data",
     "ImageBatch",
-    "ImageSource",
+    "ImageDataset",
     "Loader",
     "Subset",
     "UnreadableImage",

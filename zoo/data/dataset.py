@@ -1,4 +1,4 @@
-"""What the rest of the house knows of images and labels: `ImageSource`, and the pair of them in `Data`."""
+"""What the rest of the house knows of images and labels: `ImageDataset`, and the pair of them in `Data`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.decode.intensity import Extent
-from zoo.data.decode.read import Choose
+from zoo.data.decode.intensity import IntensityStats
+from zoo.data.decode.read import ChooseView
 from zoo.data.string_table import StringTable
-from zoo.preprocess import Levels
+from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
 
 __all__ = [
-    "PARTS",
-    "TRAIN_NAMES",
-    "VAL_NAMES",
+    "SPLIT_NAMES",
+    "TRAIN_SPLIT_NAMES",
+    "VAL_SPLIT_NAMES",
     "BadFile",
     "Data",
-    "ImageSource",
+    "DatasetWrapper",
+    "ImageDataset",
     "Subset",
     "Targets",
-    "Wrapped",
     "flips_safe",
 ]
 
@@ -33,9 +33,9 @@ Indices = NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
 # What the parts of a data set are called, in any case: folders in it, or values of a table's column.
-TRAIN_NAMES = ("train", "training")
-VAL_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # in this order of preference
-PARTS = (*TRAIN_NAMES, *VAL_NAMES)
+TRAIN_SPLIT_NAMES = ("train", "training")
+VAL_SPLIT_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # in this order of preference
+SPLIT_NAMES = (*TRAIN_SPLIT_NAMES, *VAL_SPLIT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BadFile:
         return f"{self.path}: {self.reason}"
 
 
-class ImageSource(Protocol):
+class ImageDataset(Protocol):
     """Labelled images by number. Pickles into loader workers; reading has no state: any process may read any index."""
 
     @property
@@ -89,17 +89,17 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+    def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
         """(H, W, channels) uint8, RGB order: the whole image, or the view that `choose(height, width)` returns,
         which spares the decoder the rest. Raises `UnreadableImage`."""
 
-    def level_range(self, index: int) -> Extent:
+    def intensity_stats(self, index: int) -> IntensityStats:
         """The levels beyond 8 bits of an image."""
 
-    def with_levels(self, levels: Levels) -> ImageSource:
+    def with_intensity_range(self, intensity_range: IntensityRange) -> ImageDataset:
         """The same images, their levels beyond 8 bits read by this rule."""
 
-    def raw(self, index: int) -> bytes:
+    def read_file_bytes(self, index: int) -> bytes:
         """The image as it is stored: what tells it from all others. Raises UnreadableImage."""
 
     def where(self, index: int) -> str:
@@ -110,10 +110,10 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class DatasetWrapper:
     """What stays as it is in `source` when its images are chosen from or read in another way."""
 
-    source: ImageSource
+    source: ImageDataset
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ class Wrapped:
 
 
 @dataclass(frozen=True)
-class Subset(Wrapped):
+class Subset(DatasetWrapper):
     """The images of `source` at `indices`, in that order."""
 
     indices: Indices
@@ -163,17 +163,17 @@ class Subset(Wrapped):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
-        return self.source.read(int(self.indices[index]), choose)
+    def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
+        return self.source.read(int(self.indices[index]), choose_view)
 
-    def level_range(self, index: int) -> Extent:
-        return self.source.level_range(int(self.indices[index]))
+    def intensity_stats(self, index: int) -> IntensityStats:
+        return self.source.intensity_stats(int(self.indices[index]))
 
-    def with_levels(self, levels: Levels) -> Subset:
-        return replace(self, source=self.source.with_levels(levels))
+    def with_intensity_range(self, intensity_range: IntensityRange) -> Subset:
+        return replace(self, source=self.source.with_intensity_range(intensity_range))
 
-    def raw(self, index: int) -> bytes:
-        return self.source.raw(int(self.indices[index]))
+    def read_file_bytes(self, index: int) -> bytes:
+        return self.source.read_file_bytes(int(self.indices[index]))
 
     def where(self, index: int) -> str:
         return self.source.where(int(self.indices[index]))
@@ -191,14 +191,14 @@ class Data:
     classes: names of the classes, labels or target columns. rule: one sentence, how training and validation images were
     told apart. problems: the files left out, with reasons (unreadable ones under the policy "skip", and broken links).
     notes: sentences about what was ignored or assumed. flips_ok: whether mirroring an image keeps its label.
-    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known. divided: whether
+    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known. was_split: whether
     the validation images were split off here rather than given.
     """
 
     name: str
     source: str
-    train: ImageSource
-    val: ImageSource
+    train: ImageDataset
+    val: ImageDataset
     classes: tuple[str, ...]
     rule: str
     problems: tuple[BadFile, ...]
@@ -206,10 +206,14 @@ class Data:
     notes: tuple[str, ...] = ()
     useful_size: int | None = None
     task: TaskName = "single-label"
-    divided: bool = False
+    was_split: bool = False
 
-    def with_levels(self, levels: Levels) -> Data:
-        return replace(self, train=self.train.with_levels(levels), val=self.val.with_levels(levels))
+    def with_intensity_range(self, intensity_range: IntensityRange) -> Data:
+        return replace(
+            self,
+            train=self.train.with_intensity_range(intensity_range),
+            val=self.val.with_intensity_range(intensity_range),
+        )
 
     def fingerprint(self) -> str:
         """16 hex digits for the run record: the same for the same training and validation images and labels."""

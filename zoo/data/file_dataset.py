@@ -11,36 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import BadFile, Targets
-from zoo.data.decode.intensity import BY_TYPE, Extent
+from zoo.data.decode.intensity import DTYPE_RANGE, IntensityStats
 from zoo.data.decode.read import (
-    Choose,
+    ChooseView,
     UnreadableImage,
     check_bytes,
     check_image,
-    level_range,
-    not_a_file,
+    describe_non_file,
+    intensity_stats,
     read_bytes,
     read_image,
 )
-from zoo.data.packed_files import BadMember, Stored
+from zoo.data.packed_files import BadMember, StoredImages
 from zoo.data.string_table import StringTable
-from zoo.preprocess import Levels
+from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
 
-__all__ = ["FileSource", "Files", "Found", "Parts", "StringTable", "relabel"]
+__all__ = ["FileDataset", "ImageFiles", "OpenedDataset", "SourceSplits", "StringTable", "relabel"]
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """The images at `names` below `root` (an absolute name stands for itself): files of their own, or with `packed`
     stored in something else, row for row."""
 
     root: str
     names: StringTable
-    packed: Stored | None = None
+    packed: StoredImages | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,26 +49,32 @@ class Files:
         """The file's path; that of a member goes on within the archive: "photos.zip/cat/1.jpg"."""
         return os.path.join(self.root, self.names[index])
 
-    def raw(self, index: int) -> bytes:
+    def read_file_bytes(self, index: int) -> bytes:
         """The file as it is stored. Raises UnreadableImage."""
         if self.packed is None:
             return _read_file(self.where(index))
         try:
-            return self.packed.raw(index)
+            return self.packed.read_file_bytes(index)
         except (BadMember, OSError) as e:
-            raise UnreadableImage(self.where(index), _why(e)) from e
+            raise UnreadableImage(self.where(index), _error_text(e)) from e
 
-    def head(self, index: int, most: int) -> bytes:
+    def read_header(self, index: int, max_bytes: int) -> bytes:
         """Its first bytes, b"" where it cannot be read."""
         try:
-            return _start(self.where(index), most) if self.packed is None else self.packed.head(index, most)
+            return (
+                _read_start(self.where(index), max_bytes)
+                if self.packed is None
+                else self.packed.read_header(index, max_bytes)
+            )
         except (BadMember, OSError):
             return b""
 
-    def read(self, index: int, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
+    def read(
+        self, index: int, channels: int, choose_view: ChooseView | None, intensity_range: IntensityRange
+    ) -> Pixels:
         if self.packed is None:
-            return read_image(self.where(index), channels, choose, levels)
-        return read_bytes(self.raw(index), self.where(index), channels, choose, levels)
+            return read_image(self.where(index), channels, choose_view, intensity_range)
+        return read_bytes(self.read_file_bytes(index), self.where(index), channels, choose_view, intensity_range)
 
     def check(self, index: int, *, decode: bool, channels: int | None = None) -> str:
         """Why it is unreadable, "" if it is not; `decode`: read to the end, else only the header. `channels`: that a
@@ -76,16 +82,16 @@ class Files:
         if self.packed is None:
             return check_image(self.where(index), decode=decode, channels=channels)
         try:
-            return check_bytes(self.raw(index), self.where(index), decode=decode, channels=channels)
+            return check_bytes(self.read_file_bytes(index), self.where(index), decode=decode, channels=channels)
         except UnreadableImage as e:
             return e.reason
 
 
-def _start(path: str, most: int) -> bytes:
+def _read_start(path: str, max_bytes: int) -> bytes:
     """Raises OSError. As a FIFO or device may be asked too, it does not wait for what is not there."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        return os.read(descriptor, most)
+        return os.read(descriptor, max_bytes)
     finally:
         os.close(descriptor)
 
@@ -95,24 +101,24 @@ def _read_file(path: str) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
-            raise UnreadableImage(path, not_a_file(mode))
+            raise UnreadableImage(path, describe_non_file(mode))
         with open(path, "rb", buffering=0) as f:
             return f.read()
     except OSError as e:
-        raise UnreadableImage(path, _why(e)) from e
+        raise UnreadableImage(path, _error_text(e)) from e
 
 
-def _why(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
 
 
 @dataclass(frozen=True)
-class FileSource:
-    """The labelled images at `names` below `root`; with `packed`, stored in something else (`Files`). `sizes`: their
-    bytes. groups: see `ImageSource`.
+class FileDataset:
+    """The labelled images at `names` below `root`; with `packed`, stored in something else (`ImageFiles`). `sizes`:
+    their bytes. groups: see `ImageDataset`.
 
     labels_in_names: the label of an image is a part of its path, as in class folders. If not, the targets count in the
-    fingerprint: a changed label is a changed data set. levels: how those beyond 8 bits are read.
+    fingerprint: a changed label is a changed data set. intensity_range: how those beyond 8 bits are read.
     """
 
     name: str
@@ -125,38 +131,40 @@ class FileSource:
     skip_unreadable: bool
     labels_in_names: bool
     in_memory: bool = False
-    packed: Stored | None = None
+    packed: StoredImages | None = None
     shards: Indices | None = None
     groups: Indices | None = None
-    levels: Levels = BY_TYPE
+    intensity_range: IntensityRange = DTYPE_RANGE
 
     @property
-    def files(self) -> Files:
-        return Files(self.root, self.names, self.packed)
+    def files(self) -> ImageFiles:
+        return ImageFiles(self.root, self.names, self.packed)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
-        return self.files.read(index, self.channels, choose, self.levels)
+    def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
+        return self.files.read(index, self.channels, choose_view, self.intensity_range)
 
-    def level_range(self, index: int) -> Extent:
+    def intensity_stats(self, index: int) -> IntensityStats:
         try:
-            return level_range(self.where(index) if self.packed is None else self.raw(index), self.where(index))
+            return intensity_stats(
+                self.where(index) if self.packed is None else self.read_file_bytes(index), self.where(index)
+            )
         except UnreadableImage:
-            return Extent()
+            return IntensityStats()
 
-    def with_levels(self, levels: Levels) -> FileSource:
-        return replace(self, levels=levels)
+    def with_intensity_range(self, intensity_range: IntensityRange) -> FileDataset:
+        return replace(self, intensity_range=intensity_range)
 
-    def raw(self, index: int) -> bytes:
+    def read_file_bytes(self, index: int) -> bytes:
         """The bytes of the file. Raises UnreadableImage."""
-        return self.files.raw(index)
+        return self.files.read_file_bytes(index)
 
     def where(self, index: int) -> str:
         return self.files.where(index)
 
-    def take(self, rows: Indices) -> FileSource:
+    def take(self, rows: Indices) -> FileDataset:
         """The images of these rows, small where they are few: to be sent to another process."""
         return replace(
             self,
@@ -180,45 +188,45 @@ class FileSource:
 
 
 @dataclass(frozen=True)
-class Found:
+class OpenedDataset:
     """A folder or table that has been read: its images, which of them were unreadable, links that lead nowhere, and
     what was ignored or assumed."""
 
-    source: FileSource
+    source: FileDataset
     bad: tuple[BadFile, ...]
     links: tuple[BadFile, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Parts:
+class SourceSplits:
     """Training and validation images as a folder or table has them; `val` is None if they are still to be split.
 
-    rule: how the two were told apart, "" without `val`. where: what messages call the source. mirrors: whether the
+    rule: how the two were told apart, "" without `val`. where: what messages call the source. flips_ok: whether the
     labels stay right when an image is mirrored, as far as they are classes or labels.
     """
 
     name: str
     task: TaskName
-    train: FileSource
-    val: FileSource | None
+    train: FileDataset
+    val: FileDataset | None
     rule: str
     problems: tuple[BadFile, ...]
     notes: tuple[str, ...]
     where: str
-    mirrors: bool
+    flips_ok: bool
 
 
-def relabel(source: FileSource, classes: tuple[str, ...]) -> FileSource:
+def relabel(source: FileDataset, classes: tuple[str, ...]) -> FileDataset:
     """`source` with its targets counted in `classes`, which holds all of its own. Labels that it lacks are 0."""
     if classes == source.classes:
         return source
-    place = {name: i for i, name in enumerate(classes)}
-    places = np.array([place[c] for c in source.classes], dtype=np.int64)
+    index = {name: i for i, name in enumerate(classes)}
+    indices = np.array([index[c] for c in source.classes], dtype=np.int64)
     targets: Targets
     if source.targets.ndim == 1:
-        targets = places[source.targets]
+        targets = indices[source.targets]
     else:
         targets = np.zeros((len(source), len(classes)), np.float32)
-        targets[:, places] = source.targets
+        targets[:, indices] = source.targets
     return replace(source, classes=classes, targets=targets)

@@ -8,12 +8,12 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.file_dataset import FileSource
+from zoo.data.file_dataset import FileDataset
 
 __all__ = ["file_keys"]
 
 
-def file_keys(source: FileSource) -> NDArray[np.uint64]:
+def file_keys(source: FileDataset) -> NDArray[np.uint64]:
     """(n, 2) identities of the files as they are now; 0 for those that are gone."""
     keys = np.zeros((len(source), 2), dtype=np.uint64)
     root = os.path.abspath(source.root)
@@ -24,9 +24,9 @@ def file_keys(source: FileSource) -> NDArray[np.uint64]:
                 info = os.stat(path)
             except OSError:
                 continue
-            size, changed = info.st_size, info.st_mtime_ns
+            size, content_version = info.st_size, info.st_mtime_ns
         else:
-            size, changed = int(source.sizes[i]), source.packed.changed(i)
-        identity = b"%d %d " % (size, changed) + os.fsencode(path)
+            size, content_version = int(source.sizes[i]), source.packed.content_version(i)
+        identity = b"%d %d " % (size, content_version) + os.fsencode(path)
         keys[i] = np.frombuffer(hashlib.blake2b(identity, digest_size=16).digest(), dtype="<u8")
     return keys

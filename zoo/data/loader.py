@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from zoo.augment.build import Augment
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.augment.view import View
-from zoo.data.dataset import BadFile, ImageSource
+from zoo.data.dataset import BadFile, ImageDataset
 from zoo.data.decode.read import UnreadableImage
-from zoo.data.sampler import Balance, epoch_order, times_before
+from zoo.data.sampler import Balance, cumulative_count, epoch_order
 from zoo.dist_env import cores
 from zoo.errors import DataError, ZooError
 from zoo.preprocess import Preprocess
@@ -37,20 +37,20 @@ Item = tuple[int, int, int]  # epoch, index, how often the image came before in 
 # Bytes that the fitted images of an in-memory source may take: all digits at 224 px in RGB are 270 MB, at 32 px 5.5 MB.
 _CACHE_LIMIT = 300 << 20
 # Below this many images a worker process takes longer to start than the main process takes to read them.
-_FEW_IMAGES = 256
+_MIN_WORKER_IMAGES = 256
 # More workers than this outrun any one accelerator, and each costs memory (PyTorch's own advice stops here too).
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 
 
-def auto_workers(source: ImageSource) -> int:
+def auto_workers(source: ImageDataset) -> int:
     """Worker processes for `source`: 0 if it is in memory or small (< 256 images), else one a core, at most 8."""
-    if source.in_memory or len(source) < _FEW_IMAGES:
+    if source.in_memory or len(source) < _MIN_WORKER_IMAGES:
         return 0
-    return min(cores(), _MOST_WORKERS)
+    return min(cores(), _MAX_WORKERS)
 
 
 def make_loader(
-    source: ImageSource,
+    source: ImageDataset,
     *,
     preprocess: Preprocess,
     batch_size: int,
@@ -59,7 +59,7 @@ def make_loader(
     seed: int,
     workers: int,
     drop_last: bool = False,
-    pin: bool = False,
+    pin_memory: bool = False,
     balance: Balance = "none",
     only: Indices | None = None,
     share: tuple[int, int] = (0, 1),
@@ -75,18 +75,18 @@ def make_loader(
     of which may be empty where files are left out. Otherwise each has a stretch of the images, in order.
 
     If a training epoch would end in a batch of one image, that image joins the batch before: batch normalisation
-    cannot train on one value a channel. `pin` puts batches in page-locked memory, for faster copies to a GPU.
+    cannot train on one value a channel. `pin_memory` puts batches in page-locked memory, for faster copies to a GPU.
     """
     order = partial(epoch_order, targets=source.targets, balance=balance, shards=source.shards) if train else None
     if not train and share[1] > 1:
-        places = np.arange(len(source)) if only is None else only
-        only = np.array_split(places, share[1])[share[0]]
+        indices = np.arange(len(source)) if only is None else only
+        only = np.array_split(indices, share[1])[share[0]]
     if only is not None:
-        order = partial(_given, only)
+        order = partial(_fixed_order, only)
     n = len(source) if only is None else len(only)
     parts = share if train else (0, 1)
-    sampler = _Batches(n, batch_size, order=order, drop_last=drop_last, seed=seed, share=parts)
-    return Loader(_Images(source, preprocess, augment, seed), sampler, workers, pin)
+    sampler = _BatchSampler(n, batch_size, order=order, drop_last=drop_last, seed=seed, share=parts)
+    return Loader(_BatchDataset(source, preprocess, augment, seed), sampler, workers, pin_memory)
 
 
 class Loader:
@@ -97,11 +97,11 @@ class Loader:
     `problems` names it, and a batch left empty is left out.
     """
 
-    def __init__(self, dataset: _Images, sampler: _Batches, workers: int, pin: bool) -> None:
+    def __init__(self, dataset: _BatchDataset, sampler: _BatchSampler, workers: int, pin_memory: bool) -> None:
         self.source = dataset.source
-        self._parts = dataset, sampler, workers, pin
+        self._components = dataset, sampler, workers, pin_memory
         # Whether an image may look different in another epoch.
-        self.is_random = not dataset.plain
+        self.is_random = not dataset.is_deterministic
         self._sampler = sampler
         # Others wait for this loader's batch, be it empty.
         self._keep_empty = sampler.share[1] > 1
@@ -111,8 +111,8 @@ class Loader:
             dataset,
             batch_sampler=sampler,
             num_workers=workers,
-            collate_fn=_as_is,
-            pin_memory=pin,
+            collate_fn=_identity,
+            pin_memory=pin_memory,
             persistent_workers=workers > 0,
             # An own generator: the default would draw from, and so move, the one that initialises and drops out.
             generator=torch.Generator().manual_seed(sampler.seed),
@@ -129,16 +129,16 @@ class Loader:
         """Images in an epoch, skipped ones included."""
         return self._sampler.images
 
-    def of(self, source: ImageSource) -> Loader:
+    def of(self, source: ImageDataset) -> Loader:
         """The same batches of `source`, which has the same images."""
-        dataset, sampler, workers, pin = self._parts
-        return Loader(replace(dataset, source=source), sampler, workers, pin)
+        dataset, sampler, workers, pin_memory = self._components
+        return Loader(replace(dataset, source=source), sampler, workers, pin_memory)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and the augmentation of the next iteration. Evaluation loaders do not depend on it."""
         self._sampler.epoch = epoch
 
-    def places(self) -> Iterator[list[int]]:
+    def indices(self) -> Iterator[list[int]]:
         """The images of each batch of the epoch, by their place in the source."""
         return ([index for _, index, _ in items] for items in self._sampler)
 
@@ -171,15 +171,15 @@ class Loader:
             ) from e
 
 
-def _given(places: Indices, n: int, *, rng: np.random.Generator) -> Indices:
-    return places
+def _fixed_order(indices: Indices, n: int, *, rng: np.random.Generator) -> Indices:
+    return indices
 
 
-def _as_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-class _Batches(Sampler[list[Item]]):
+class _BatchSampler(Sampler[list[Item]]):
     """Lists of items, one a batch. order(n, rng=…): the images of a training epoch; None: all of them as they are.
 
     share: (which, of how many): of batches so many times as large, this part.
@@ -197,9 +197,9 @@ class _Batches(Sampler[list[Item]]):
     ) -> None:
         self.n, self.batch_size, self.seed, self.epoch, self.share = n, batch_size, seed, 0, share
         self._order = order
-        together = batch_size * share[1]
-        full, rest = divmod(n, together)
-        self._sizes = [together] * full
+        global_batch = batch_size * share[1]
+        full, rest = divmod(n, global_batch)
+        self._sizes = [global_batch] * full
         if rest < 2 * share[1] and order is not None and full and not drop_last:
             self._sizes[-1] += rest
         elif rest and not drop_last:
@@ -219,7 +219,7 @@ class _Batches(Sampler[list[Item]]):
             order = self._order(
                 self.n, rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0, epoch)))
             )
-        before = times_before(order)
+        before = cumulative_count(order)
         start = 0
         for size in self._sizes:
             which, of = self.share
@@ -229,21 +229,25 @@ class _Batches(Sampler[list[Item]]):
 
 
 @dataclass
-class _Images(Dataset[Any]):
+class _BatchDataset(Dataset[Any]):
     """Items → a batch. Fitted images of an in-memory source without augmentation are kept."""
 
-    source: ImageSource
+    source: ImageDataset
     preprocess: Preprocess
     augment: AugmentFn | None
     seed: int
 
     def __post_init__(self) -> None:
         self._targets = self.source.targets
-        self._view = Fit(self.preprocess)
+        self._view = EvalView(self.preprocess)
         self._cache: Pixels | None = None
         shape = (self.preprocess.height, self.preprocess.width, self.source.channels)
-        self.plain = self.augment is None or (isinstance(self.augment, Augment) and not self.augment.is_random)
-        self._caches = self.source.in_memory and self.plain and len(self.source) * int(np.prod(shape)) <= _CACHE_LIMIT
+        self.is_deterministic = self.augment is None or (
+            isinstance(self.augment, Augment) and not self.augment.is_random
+        )
+        self._use_cache = (
+            self.source.in_memory and self.is_deterministic and len(self.source) * int(np.prod(shape)) <= _CACHE_LIMIT
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
@@ -251,20 +255,20 @@ class _Images(Dataset[Any]):
     def __getitems__(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, list[BadFile]] | ZooError:
         # An error of ours travels as a value: PyTorch would turn one that is raised in a worker into a text.
         try:
-            pixels, kept, bad = self._batch(items)
+            pixels, read_indices, bad = self._batch(items)
         except ZooError as e:
             return e
-        targets = torch.from_numpy(self._targets[np.array(kept, dtype=np.int64)])
+        targets = torch.from_numpy(self._targets[np.array(read_indices, dtype=np.int64)])
         return pixels.permute(0, 3, 1, 2), targets, bad
 
     def _batch(self, items: Sequence[Item]) -> tuple[torch.Tensor, list[int], list[BadFile]]:
         indices = [index for _, index, _ in items]
-        if self._caches:
+        if self._use_cache:
             if self._cache is None:
                 self._cache = np.stack([self._item(0, i, 0) for i in range(len(self.source))])
             return torch.from_numpy(self._cache[indices]), indices, []
         views: list[torch.Tensor] = []
-        kept: list[int] = []
+        read_indices: list[int] = []
         bad: list[BadFile] = []
         for epoch, index, before in items:
             try:
@@ -275,13 +279,13 @@ class _Images(Dataset[Any]):
                 bad.append(BadFile(e.path, e.reason))
             else:
                 views.append(torch.from_numpy(view))
-                kept.append(index)
+                read_indices.append(index)
         if not views:
             shape = (0, self.preprocess.height, self.preprocess.width, self.source.channels)
-            return torch.empty(shape, dtype=torch.uint8), kept, bad
+            return torch.empty(shape, dtype=torch.uint8), read_indices, bad
         # In a worker this writes into the memory that it shares with the main process, which spares a copy.
         images: torch.Tensor = default_collate(views)
-        return images, kept, bad
+        return images, read_indices, bad
 
     def _fit(self, height: int, width: int) -> View:
         return self._view
@@ -292,5 +296,5 @@ class _Images(Dataset[Any]):
         again = (before,) if before else ()
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(1, epoch, index, *again)))
         if isinstance(self.augment, Augment):
-            return self.augment.see(partial(self.source.read, index), rng)
+            return self.augment.read_augmented(partial(self.source.read, index), rng)
         return self.augment(self.source.read(index), rng)

@@ -1,5 +1,5 @@
-"""Images that are no files of their own (`Stored`), and the files inside archives among them (`Packed`): each is a
-range of bytes of one archive, a row of a few arrays.
+"""Images that are no files of their own (`StoredImages`), and the files inside archives among them (`PackedFiles`):
+each is a range of bytes of one archive, a row of a few arrays.
 
 A million members take 40 MB and pickle at once. Archives are opened by the process that reads, once each, and read at
 given places (pread), so that forked workers and threads may share them.
@@ -19,18 +19,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST", "METHODS", "PLAIN", "ArchiveFile", "BadMember", "Packed", "Stored"]
+__all__ = ["MAX_IMAGE_BYTES", "TAR_MEMBER", "ZIP_METHODS", "ArchiveFile", "BadMember", "PackedFiles", "StoredImages"]
 
 Indices = NDArray[np.int64]
 
 STORED, DEFLATED, BZIP2 = 0, 8, 12  # a zip's own numbers
-METHODS = frozenset({STORED, DEFLATED, BZIP2})
-PLAIN = 255  # in a tar: the bytes themselves, without a header of a zip before them
+ZIP_METHODS = frozenset({STORED, DEFLATED, BZIP2})
+TAR_MEMBER = 255  # in a tar: the bytes themselves, without a header of a zip before them
 
 # Bytes of a member, unpacked: Pillow's largest image, 178,956,970 pixels, takes less in any format.
-LARGEST = 1 << 30
+MAX_IMAGE_BYTES = 1 << 30
 _ZIP_HEADER = struct.Struct("<4s5H3L2H")
-_OPEN = 128  # archives that a process keeps open
+_MAX_OPEN_ARCHIVES = 128  # archives that a process keeps open
 
 
 class BadMember(ValueError):
@@ -52,21 +52,21 @@ class ArchiveFile:
         return ArchiveFile(path, info.st_size, info.st_mtime_ns)
 
 
-class Stored(Protocol):
+class StoredImages(Protocol):
     """Images by row that are no files of their own: members of archives, cells of a table, items of a library's data
     set. Pickles into loader workers; any process and thread may read any row."""
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Indices) -> Stored: ...
+    def take(self, rows: Indices) -> StoredImages: ...
 
-    def raw(self, row: int) -> bytes:
+    def read_file_bytes(self, row: int) -> bytes:
         """An image file's bytes. Raises BadMember, OSError."""
 
-    def head(self, row: int, most: int) -> bytes:
-        """Its first bytes, `most` or all of them. Raises BadMember, OSError."""
+    def read_header(self, row: int, max_bytes: int) -> bytes:
+        """Its first bytes, `max_bytes` or all of them. Raises BadMember, OSError."""
 
-    def changed(self, row: int) -> int:
+    def content_version(self, row: int) -> int:
         """A number that is another one once the place that holds the row has changed, as its time of change."""
 
 
@@ -81,7 +81,7 @@ class _Descriptor:
 
 
 # A forked process inherits the descriptors; as nobody moves a position in them, they may be shared.
-_opened = functools.lru_cache(maxsize=_OPEN)(_Descriptor)
+_open_descriptor = functools.lru_cache(maxsize=_MAX_OPEN_ARCHIVES)(_Descriptor)
 
 
 def read_at(descriptor: int, length: int, offset: int) -> bytes:
@@ -100,7 +100,7 @@ def read_at(descriptor: int, length: int, offset: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedFiles:
     """N members. archive: (N,) int32, which of `archives`. offsets: (N,) where a member begins (with its own header in
     a zip). lengths: (N,) its bytes in the archive. sizes: (N,) its bytes. methods: (N,) uint8, how it is packed.
     checksums: (N,) uint32, its CRC-32 in a zip."""
@@ -116,7 +116,7 @@ class Packed:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def take(self, rows: Indices) -> Packed:
+    def take(self, rows: Indices) -> PackedFiles:
         return replace(
             self,
             archive=self.archive[rows],
@@ -128,10 +128,10 @@ class Packed:
         )
 
     @staticmethod
-    def join(parts: Sequence[Packed]) -> Packed:
+    def join(parts: Sequence[PackedFiles]) -> PackedFiles:
         """The members of all `parts`, one part after the other."""
         first = np.cumsum([0, *(len(p.archives) for p in parts[:-1])])
-        return Packed(
+        return PackedFiles(
             archives=tuple(a for p in parts for a in p.archives),
             archive=np.concatenate([p.archive + np.int32(n) for p, n in zip(parts, first, strict=True)]),
             offsets=np.concatenate([p.offsets for p in parts]),
@@ -141,42 +141,42 @@ class Packed:
             checksums=np.concatenate([p.checksums for p in parts]),
         )
 
-    def raw(self, row: int) -> bytes:
+    def read_file_bytes(self, row: int) -> bytes:
         """The bytes of a member. Raises BadMember, OSError."""
         size = int(self.sizes[row])
-        if size > LARGEST:
-            raise BadMember(f"{size:,} bytes unpacked, beyond the {LARGEST:,} that an image may take")
+        if size > MAX_IMAGE_BYTES:
+            raise BadMember(f"{size:,} bytes unpacked, beyond the {MAX_IMAGE_BYTES:,} that an image may take")
         data = self._unpack(row, size)
         if len(data) != size:
             raise BadMember(f"truncated: the archive holds {len(data):,} of its {size:,} bytes")
-        if self.methods[row] != PLAIN and zlib.crc32(data) != self.checksums[row]:
+        if self.methods[row] != TAR_MEMBER and zlib.crc32(data) != self.checksums[row]:
             raise BadMember("damaged: its bytes do not have the checksum that the archive states")
         return data
 
-    def head(self, row: int, most: int) -> bytes:
-        """The first bytes of a member, `most` or all of them. Raises BadMember, OSError."""
-        return self._unpack(row, min(int(self.sizes[row]), most), partly=True)
+    def read_header(self, row: int, max_bytes: int) -> bytes:
+        """The first bytes of a member, `max_bytes` or all of them. Raises BadMember, OSError."""
+        return self._unpack(row, min(int(self.sizes[row]), max_bytes), header_only=True)
 
-    def changed(self, row: int) -> int:
+    def content_version(self, row: int) -> int:
         archive: ArchiveFile = self.archives[self.archive[row]]
         return archive.mtime_ns
 
-    def _unpack(self, row: int, size: int, *, partly: bool = False) -> bytes:
+    def _unpack(self, row: int, size: int, *, header_only: bool = False) -> bytes:
         """At most `size` bytes; beyond what the archive states nothing is unpacked, however much there is."""
         archive = self.archives[self.archive[row]]
-        descriptor = _opened(archive)
+        descriptor = _open_descriptor(archive)
         info = os.fstat(descriptor.number)
         if (info.st_size, info.st_mtime_ns) != (archive.size, archive.mtime_ns):
             raise BadMember(f"{archive.path} has changed since it was listed")
         offset, length, method = int(self.offsets[row]), int(self.lengths[row]), int(self.methods[row])
-        if method == PLAIN:
+        if method == TAR_MEMBER:
             return read_at(descriptor.number, size, offset)
         header = read_at(descriptor.number, _ZIP_HEADER.size, offset)
         if len(header) < _ZIP_HEADER.size or header[:4] != b"PK\3\4":
             raise BadMember("damaged: the archive holds no member where it states one")
         *_, name, extra = _ZIP_HEADER.unpack(header)
         # As much as `size` bytes are packed into, if only those are wanted; stored ones first of all.
-        wanted = min(length, size if method == STORED else max(4096, 2 * size) if partly else length)
+        wanted = min(length, size if method == STORED else max(4096, 2 * size) if header_only else length)
         data = read_at(descriptor.number, wanted, offset + _ZIP_HEADER.size + name + extra)
         if method == STORED:
             return data[:size]
@@ -188,6 +188,6 @@ class Packed:
                 found = bz2.BZ2Decompressor().decompress(data, size + 1)
         except (zlib.error, OSError, ValueError) as e:
             raise BadMember(f"damaged: it cannot be unpacked ({e})") from e
-        if len(found) > size and not partly:
+        if len(found) > size and not header_only:
             raise BadMember(f"damaged: it unpacks to more than the {size:,} bytes that the archive states")
         return found[:size]

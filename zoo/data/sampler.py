@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BALANCES", "Balance", "draws", "epoch_order", "says", "times_before"]
+__all__ = ["BALANCES", "Balance", "cumulative_count", "describe_balance", "epoch_order", "expected_class_counts"]
 
 Indices = NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
@@ -33,10 +33,10 @@ _EXPONENT: dict[str, float] = {"none": 1.0, "sqrt": 0.5, "oversample": 0.0}
 
 # Shards that are shuffled together, and the images that they hold at least: so much of an archive stays in the system's
 # cache while it is read, and neighbours in a shard are far apart in the epoch.
-_SHARDS = 8
-_IMAGES = 8192
+_MIN_SHARDS = 8
+_MIN_IMAGES = 8192
 
-_NAMED = 8  # classes named in a sentence
+_MAX_NAMED = 8  # classes named in a sentence
 
 
 def epoch_order(
@@ -49,13 +49,13 @@ def epoch_order(
     """
     images = np.arange(n)
     if balance != "none":
-        images = np.repeat(images, _times(expected(targets, balance), targets, rng))
+        images = np.repeat(images, _draw_counts(expected_counts(targets, balance), targets, rng))
     if shards is None:
         return rng.permutation(images)
     return images[np.lexsort((rng.random(n), _windows(shards, rng)[images]))]
 
 
-def times_before(order: Indices) -> Indices:
+def cumulative_count(order: Indices) -> Indices:
     """(n,) how often each entry of `order` stands before it: 0 the first time."""
     by_image = np.argsort(order, kind="stable")
     ordered = order[by_image]
@@ -66,7 +66,7 @@ def times_before(order: Indices) -> Indices:
     return before
 
 
-def expected(targets: Targets, balance: Balance) -> NDArray[np.float64]:
+def expected_counts(targets: Targets, balance: Balance) -> NDArray[np.float64]:
     """(n,) how often an epoch of n images shows each, on average; they sum to n."""
     n = len(targets)
     power = 1 - _EXPONENT[balance]
@@ -83,34 +83,34 @@ def expected(targets: Targets, balance: Balance) -> NDArray[np.float64]:
     return np.asarray(weights * (n / weights.sum()))
 
 
-def draws(targets: Targets, classes: int, balance: Balance) -> NDArray[np.float64]:
+def expected_class_counts(targets: Targets, classes: int, balance: Balance) -> NDArray[np.float64]:
     """(K,) images of each class or label that an epoch shows, on average."""
-    times = expected(targets, balance)
+    times = expected_counts(targets, balance)
     if targets.ndim == 1:
         return np.asarray(np.bincount(np.asarray(targets, np.int64), times, minlength=classes), np.float64)
     return np.array([times[targets[:, k] > 0].sum() for k in range(classes)])
 
 
-def says(targets: Targets, classes: Sequence[str], balance: Balance) -> str:
+def describe_balance(targets: Targets, classes: Sequence[str], balance: Balance) -> str:
     """A sentence about what an epoch shows, "" if it shows every image once."""
     if balance == "none":
         return ""
     there = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else np.count_nonzero(targets, axis=0)
-    shown = np.rint(draws(targets, len(classes), balance)).astype(np.int64)
+    shown = np.rint(expected_class_counts(targets, len(classes), balance)).astype(np.int64)
     order = np.argsort(there, kind="stable").tolist()
-    cut = order if len(order) <= _NAMED else [*order[: _NAMED // 2], *order[-_NAMED // 2 :]]
+    cut = order if len(order) <= _MAX_NAMED else [*order[: _MAX_NAMED // 2], *order[-_MAX_NAMED // 2 :]]
     parts = [f"{classes[k]} {shown[k]:,} (of {there[k]:,})" for k in cut]
     if len(cut) < len(order):
-        parts.insert(_NAMED // 2, "…")
+        parts.insert(_MAX_NAMED // 2, "…")
     return f"balance {balance}: an epoch draws {len(targets):,} times: {', '.join(parts)}"
 
 
-def _times(wanted: NDArray[np.float64], targets: Targets, rng: np.random.Generator) -> Indices:
+def _draw_counts(wanted: NDArray[np.float64], targets: Targets, rng: np.random.Generator) -> Indices:
     """How often each image is used: `wanted` rounded down or up, n in all, by systematic sampling along the classes."""
     n = len(wanted)
-    mixed = rng.permutation(n)
+    shuffled = rng.permutation(n)
     keys = targets if targets.ndim == 1 else wanted
-    along = mixed[np.argsort(keys[mixed], kind="stable")]  # class by class, within one in random order
+    along = shuffled[np.argsort(keys[shuffled], kind="stable")]  # class by class, within one in random order
     ends = np.cumsum(wanted[along])
     ends[-1:] = n  # but for rounding it is
     marks = np.floor(ends + rng.random()).astype(np.int64)
@@ -125,7 +125,7 @@ def _windows(shards: Indices, rng: np.random.Generator) -> Indices:
     window = np.empty(len(images), np.int64)
     number = held = together = 0
     for s in rng.permutation(len(images)).tolist():
-        if together >= _SHARDS and held >= _IMAGES:
+        if together >= _MIN_SHARDS and held >= _MIN_IMAGES:
             number, held, together = number + 1, 0, 0
         window[s] = number
         held, together = held + int(images[s]), together + 1

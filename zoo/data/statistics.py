@@ -10,26 +10,26 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.augment.fit import Fit
-from zoo.data.dataset import ImageSource
-from zoo.data.decode.intensity import Extent, depth_of
+from zoo.augment.fit import EvalView
+from zoo.data.dataset import ImageDataset
+from zoo.data.decode.intensity import IntensityStats, white_level
 from zoo.data.decode.read import UnreadableImage
 from zoo.data.validate import FULL_CHECK
 from zoo.dist_env import cores
-from zoo.preprocess import Levels, Preprocess
+from zoo.preprocess import IntensityRange, Preprocess
 
-__all__ = ["SAMPLE", "channel_statistics", "measure_levels"]
+__all__ = ["STATISTICS_SAMPLE", "channel_statistics", "measure_intensity_range"]
 
 T = TypeVar("T")
 
 # Images whose mean and spread are measured: those of natural images differ by 0.15 from one to the next, so that the
 # mean of a thousand is known to half a hundredth.
-SAMPLE = 1000
-_FEW = 64  # images that tell whether there are levels beyond 8 bits at all
-_FEW_LEVELS = 64  # of 256 grey levels
+STATISTICS_SAMPLE = 1000
+_PROBE_IMAGES = 64  # images that tell whether there are levels beyond 8 bits at all
+_MIN_GREY_LEVELS = 64  # of 256 grey levels
 
 
-def measure_levels(train: ImageSource, val: ImageSource) -> tuple[Levels, str]:
+def measure_intensity_range(train: ImageDataset, val: ImageDataset) -> tuple[IntensityRange, str]:
     """White of the images beyond 8 bits, and a sentence about it, "" if there are none.
 
     White is that of the fewest bits (8, 10, 12, 14, 16) that hold the highest level of all images (of 20,000, if there
@@ -37,45 +37,55 @@ def measure_levels(train: ImageSource, val: ImageSource) -> tuple[Levels, str]:
     colour it is one, so that colours keep their balance; each of other numbers of channels has its own, as each is a
     picture of its own. The validation images are looked at too: which bits a camera gives is not learned.
     """
-    few = _ranges(train, _sample(len(train), _FEW, 0))
-    if not any(found.kind for found in few):
-        return Levels(), ""
-    found = [*_ranges(train, _sample(len(train), FULL_CHECK, 0)), *_ranges(val, _sample(len(val), FULL_CHECK, 0))]
-    several = train.channels not in (1, 3)
-    integers, said = _whites([f for f in found if f.kind == "integers"], "", several)
-    floats, also_said = _whites([f for f in found if f.kind == "floats"], "floating point ", several)
-    levels = Levels(tuple(map(int, integers)) or Levels.integers, floats or None)
-    return levels, "; ".join(text for text in (said, also_said) if text)
+    probe = _intensity_stats(train, _sample(len(train), _PROBE_IMAGES, 0))
+    if not any(found.kind for found in probe):
+        return IntensityRange(), ""
+    found = [
+        *_intensity_stats(train, _sample(len(train), FULL_CHECK, 0)),
+        *_intensity_stats(val, _sample(len(val), FULL_CHECK, 0)),
+    ]
+    per_channel = train.channels not in (1, 3)
+    integers, message = _whites([f for f in found if f.kind == "integers"], "", per_channel)
+    floats, float_message = _whites([f for f in found if f.kind == "floats"], "floating point ", per_channel)
+    intensity_range = IntensityRange(tuple(map(int, integers)) or IntensityRange.integers, floats or None)
+    return intensity_range, "; ".join(text for text in (message, float_message) if text)
 
 
-def _whites(found: Sequence[Extent], kind: str, several: bool) -> tuple[tuple[float, ...], str]:
-    """White of all channels or, with `several`, of each, and what is to be said of it."""
+def _whites(found: Sequence[IntensityStats], kind: str, per_channel: bool) -> tuple[tuple[float, ...], str]:
+    """White of all channels or, with `per_channel`, of each, and what is to be said of it."""
     if not found:
         return (), ""
-    one_each = several and len({len(f.high) for f in found}) == 1
+    one_each = per_channel and len({len(f.high) for f in found}) == 1
     high = [max(v) for v in zip(*(f.high if one_each else (max(f.high),) for f in found), strict=True)]
-    bulk = [max(v) for v in zip(*(f.bulk if one_each else (max(f.bulk),) for f in found), strict=True)]
-    whites = tuple(1.0 if kind and top <= 1 else float(depth_of(top)) for top in high)
-    said = f"{kind}levels up to {_listed(high)} become 0..255, with {_listed(whites)} as white"
-    used = [int(255 * b / w) + 1 for b, w in zip(bulk, whites, strict=True)]
-    if min(used) < _FEW_LEVELS:
-        better = ",".join(f"{max(1, math.ceil(b)):g}" for b in bulk)
-        said += (
-            f"; but 99.9 % of every image is on {_listed(used)} of 256 grey levels: --set data.levels=[{better}] "
+    p999 = [max(v) for v in zip(*(f.p999 if one_each else (max(f.p999),) for f in found), strict=True)]
+    whites = tuple(1.0 if kind and top <= 1 else float(white_level(top)) for top in high)
+    message = f"{kind}levels up to {_format_values(high)} become 0..255, with {_format_values(whites)} as white"
+    used = [int(255 * b / w) + 1 for b, w in zip(p999, whites, strict=True)]
+    if min(used) < _MIN_GREY_LEVELS:
+        better = ",".join(f"{max(1, math.ceil(b)):g}" for b in p999)
+        message += (
+            f"; but 99.9 % of every image is on {_format_values(used)} of 256 grey levels: --set "
+            f"data.intensity_range=[{better}] "
             "spreads those, and makes all above white"
         )
-    return whites, said
+    return whites, message
 
 
-def _listed(numbers: Sequence[float]) -> str:
+def _format_values(numbers: Sequence[float]) -> str:
     """One number where all are alike."""
     return ", ".join(f"{n:g}" for n in numbers) if len(set(numbers)) > 1 else f"{numbers[0]:g}"
 
 
 def channel_statistics(
-    source: ImageSource, preprocess: Preprocess, *, seed: int, most: int = SAMPLE, threads: int | None = None
+    source: ImageDataset,
+    preprocess: Preprocess,
+    *,
+    seed: int,
+    max_images: int = STATISTICS_SAMPLE,
+    threads: int | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixels scaled to 0..1, over a sample of at most `most` images.
+    """Mean and standard deviation of each channel, of pixels scaled to 0..1, over a sample of at most `max_images`
+    images.
 
     The images are fitted as for evaluation, but squashed where that would pad them: the border is no image. All sums
     are of whole numbers, so that the result is the same for any number of threads. A channel that never changes has the
@@ -83,7 +93,7 @@ def channel_statistics(
     """
     if preprocess.crop_mode == "border":
         preprocess = preprocess.with_fit("squash")
-    view = Fit(preprocess)
+    view = EvalView(preprocess)
 
     def sums(index: int) -> NDArray[np.int64] | None:
         try:
@@ -97,31 +107,31 @@ def channel_statistics(
 
     total = np.zeros((2, source.channels), np.int64)
     images = 0
-    for part in _each(sums, _sample(len(source), most, seed), threads):
+    for part in _map_threads(sums, _sample(len(source), max_images, seed), threads):
         if part is not None:
             total += part
             images += 1
     count = max(1, images * preprocess.height * preprocess.width)
-    means, deviations = [], []
+    means, stds = [], []
     for first, second in zip(total[0].tolist(), total[1].tolist(), strict=True):
         means.append(first / count / 255)
-        deviations.append(math.sqrt(count * second - first**2) / count / 255 or 1.0)
-    return tuple(means), tuple(deviations)
+        stds.append(math.sqrt(count * second - first**2) / count / 255 or 1.0)
+    return tuple(means), tuple(stds)
 
 
-def _ranges(source: ImageSource, indices: Sequence[int]) -> list[Extent]:
-    return list(_each(source.level_range, indices, None))
+def _intensity_stats(source: ImageDataset, indices: Sequence[int]) -> list[IntensityStats]:
+    return list(_map_threads(source.intensity_stats, indices, None))
 
 
-def _sample(n: int, most: int, seed: int) -> list[int]:
+def _sample(n: int, max_images: int, seed: int) -> list[int]:
     """At most so many of 0..n-1, in rising order."""
-    if n <= most:
+    if n <= max_images:
         return list(range(n))
-    chosen: list[int] = np.sort(np.random.default_rng(seed).choice(n, most, replace=False)).tolist()
+    chosen: list[int] = np.sort(np.random.default_rng(seed).choice(n, max_images, replace=False)).tolist()
     return chosen
 
 
-def _each(work: Callable[[int], T], indices: Sequence[int], threads: int | None) -> Iterable[T]:
+def _map_threads(work: Callable[[int], T], indices: Sequence[int], threads: int | None) -> Iterable[T]:
     """Threads suffice: NumPy and Pillow let go of the lock while they read."""
     with ThreadPoolExecutor(threads or cores()) as pool:
         yield from pool.map(work, indices)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.data.dataset import BadFile
 from zoo.data.decode.read import UnreadableImage, read_image
 from zoo.data.sources.scan import scan_folder
@@ -23,7 +23,7 @@ from zoo.preprocess import Preprocess
 
 __all__ = ["ImageBatch", "iter_paths", "open_images"]
 
-Read = NDArray[np.uint8] | BadFile
+ReadResult = NDArray[np.uint8] | BadFile
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,27 @@ def open_images(paths: Iterable[str], *, preprocess: Preprocess, batch_size: int
     """
     found = iter_paths(paths)
     with ThreadPoolExecutor(cores()) as pool:
-        waiting: deque[tuple[str, Future[Read] | BadFile]] = deque()
+        pending: deque[tuple[str, Future[ReadResult] | BadFile]] = deque()
 
-        def ask(path: str | BadFile) -> tuple[str, Future[Read] | BadFile]:
+        def submit(path: str | BadFile) -> tuple[str, Future[ReadResult] | BadFile]:
             return (path.path, path) if isinstance(path, BadFile) else (path, pool.submit(_read, path, preprocess))
 
         while True:
-            waiting.extend(ask(p) for p in islice(found, 2 * batch_size - len(waiting)))
-            if not waiting:
+            pending.extend(submit(p) for p in islice(found, 2 * batch_size - len(pending)))
+            if not pending:
                 return
-            batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+            batch = [pending.popleft() for _ in range(min(batch_size, len(pending)))]
             yield _batch(batch, preprocess)
 
 
-def _read(path: str, preprocess: Preprocess) -> Read:
+def _read(path: str, preprocess: Preprocess) -> ReadResult:
     try:
-        return read_image(path, preprocess.channels, lambda height, width: Fit(preprocess), preprocess.levels)
+        return read_image(path, preprocess.channels, lambda height, width: EvalView(preprocess), preprocess.levels)
     except UnreadableImage as e:
         return BadFile(e.path, e.reason)
 
 
-def _batch(items: list[tuple[str, Future[Read] | BadFile]], preprocess: Preprocess) -> ImageBatch:
+def _batch(items: list[tuple[str, Future[ReadResult] | BadFile]], preprocess: Preprocess) -> ImageBatch:
     paths, images, problems = [], [], []
     for path, item in items:
         image = item if isinstance(item, BadFile) else item.result()

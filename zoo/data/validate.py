@@ -1,8 +1,8 @@
 """Reading every file once before training, so that a damaged one is met in the first minute and not in the last epoch.
 
 Up to `FULL_CHECK` files are decoded to their end. Of larger sets every file's first bytes are read (which finds empty
-files, pages of HTML, Git LFS pointers and other things that are no images), and `SAMPLE` files, evenly spread, are
-decoded to their end. A truncated file that the sample misses is met when it is first trained on: under the policy
+files, pages of HTML, Git LFS pointers and other things that are no images), and `DECODE_SAMPLE` files, evenly spread,
+are decoded to their end. A truncated file that the sample misses is met when it is first trained on: under the policy
 "error" that stops the run with its path, under "skip" the batch does without it and the loader reports it.
 
 What was found sound is remembered (`zoo.data.validate`), so that the next run on the same files begins at once. Up to
@@ -30,20 +30,28 @@ from zoo.atomic_io import replace_file
 from zoo.cache import cache_folder
 from zoo.console import note
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import shown
-from zoo.data.file_dataset import Files
-from zoo.data.packed_files import Stored
+from zoo.data.decode.read import printable
+from zoo.data.file_dataset import ImageFiles
+from zoo.data.packed_files import StoredImages
 from zoo.data.string_table import StringTable
 from zoo.dist_env import cores
 from zoo.errors import DataError
 
-__all__ = ["FULL_CHECK", "SAMPLE", "load_verified", "refuse", "save_verified", "state_of", "verify_files"]
+__all__ = [
+    "DECODE_SAMPLE",
+    "FULL_CHECK",
+    "file_state",
+    "load_verified",
+    "raise_if_any",
+    "save_verified",
+    "verify_files",
+]
 
 # Another version of what the check of a file looks at.
 _VERSION = 1
 
 
-def state_of(path: str) -> int:
+def file_state(path: str) -> int:
     """64 bits that are others when the file is another; 0 if there is none."""
     try:
         found = os.stat(path)
@@ -57,13 +65,13 @@ def state_of(path: str) -> int:
 def load_verified(root: str, channels: int | None) -> NDArray[np.uint64]:
     """(n,) states of the files below `root` that were found sound, for a model that reads `channels`."""
     try:
-        return np.asarray(np.load(_place(root, channels), allow_pickle=False), np.uint64)
+        return np.asarray(np.load(_cache_path(root, channels), allow_pickle=False), np.uint64)
     except (OSError, ValueError, EOFError):
         return np.empty(0, np.uint64)
 
 
 def save_verified(root: str, channels: int | None, states: NDArray[np.uint64]) -> None:
-    path = _place(root, channels)
+    path = _cache_path(root, channels)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as f:
@@ -76,7 +84,7 @@ def save_verified(root: str, channels: int | None, states: NDArray[np.uint64]) -
         return  # it costs only the time next time
 
 
-def _place(root: str, channels: int | None) -> Path:
+def _cache_path(root: str, channels: int | None) -> Path:
     key = json.dumps([_VERSION, os.path.abspath(root), channels, PIL.__version__, tifffile.__version__])
     name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
     return cache_folder() / "verified" / f"{name}.npy"
@@ -85,71 +93,71 @@ def _place(root: str, channels: int | None) -> Path:
 # Images. At the 1,900 JPEGs of 500x375 a second that two cores were measured to check, ten seconds.
 FULL_CHECK = 20_000
 # Images: a second's work. If one file in a hundred is truncated, the chance to miss all is 2 in a thousand million.
-SAMPLE = 2_000
-_SAY_SO = 2_000
+DECODE_SAMPLE = 2_000
+_ANNOUNCE_FROM = 2_000
 # Fewer are checked sooner than it is looked up that they were.
-_WORTH_KEEPING = 100
+_MIN_CACHED_FILES = 100
 _CHUNK = 64
 # How JPEG, PNG and GIF files begin, which have the channels of a picture.
-_HEAD = 8
-_USUAL = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+_SIGNATURE_BYTES = 8
+_COMMON_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 
 
 def verify_files(
-    root: str, names: StringTable, packed: Stored | None = None, *, channels: int | None = None
+    root: str, names: StringTable, packed: StoredImages | None = None, *, channels: int | None = None
 ) -> dict[int, str]:
     """Reasons of the unreadable files by index; `channels`: that a model reads, if it is known.
 
     Threads suffice: Pillow lets go of the lock while it decodes.
     """
-    files, n = Files(root, names, packed), len(names)
+    files, n = ImageFiles(root, names, packed), len(names)
     if n <= FULL_CHECK:
         return _check_whole(files, channels)
-    note(f"checking {n:,} image files by their first bytes, {SAMPLE:,} of them whole, in {shown(root)} …")
+    note(f"checking {n:,} image files by their first bytes, {DECODE_SAMPLE:,} of them whole, in {printable(root)} …")
     reasons = _check_all(range(n), lambda i: _check_start(files, i, channels))
-    sample = [i for i in range(0, n, max(1, n // SAMPLE)) if i not in reasons]
+    sample = [i for i in range(0, n, max(1, n // DECODE_SAMPLE)) if i not in reasons]
     return reasons | _check_all(sample, lambda i: files.check(i, decode=True, channels=channels))
 
 
-def _check_whole(files: Files, channels: int | None) -> dict[int, str]:
+def _check_whole(files: ImageFiles, channels: int | None) -> dict[int, str]:
     """Files that were sound before and have not changed since are not read again."""
     rows = range(len(files))
     if files.packed is not None:
         return _check_all(rows, lambda i: files.check(i, decode=True, channels=channels))
-    states = np.array([state_of(files.where(i)) for i in rows], np.uint64)
+    states = np.array([file_state(files.where(i)) for i in rows], np.uint64)
     known = load_verified(files.root, channels)
     unknown = np.flatnonzero((states == 0) | ~np.isin(states, known)).tolist()
     if not unknown:
         return {}
-    if len(unknown) >= _SAY_SO:
-        note(f"checking {len(unknown):,} image files in {shown(files.root)} …")
+    if len(unknown) >= _ANNOUNCE_FROM:
+        note(f"checking {len(unknown):,} image files in {printable(files.root)} …")
     reasons = _check_all(unknown, lambda i: files.check(i, decode=True, channels=channels))
-    if len(unknown) >= _WORTH_KEEPING:
+    if len(unknown) >= _MIN_CACHED_FILES:
         save_verified(files.root, channels, np.delete(states, list(reasons)))
     return reasons
 
 
 def _check_all(rows: Sequence[int], check: Callable[[int], str]) -> dict[int, str]:
-    def some(start: int) -> list[tuple[int, str]]:
+    def check_chunk(start: int) -> list[tuple[int, str]]:
         reasons = ((i, check(i)) for i in rows[start : start + _CHUNK])
         return [(i, reason) for i, reason in reasons if reason]
 
     with ThreadPoolExecutor(cores()) as pool:
-        return dict(bad for chunk in pool.map(some, range(0, len(rows), _CHUNK)) for bad in chunk)
+        return dict(bad for chunk in pool.map(check_chunk, range(0, len(rows), _CHUNK)) for bad in chunk)
 
 
-def _check_start(files: Files, index: int, channels: int | None) -> str:
+def _check_start(files: ImageFiles, index: int, channels: int | None) -> str:
     """What does not begin as the usual formats do is opened, and so is all where a model wants other channels."""
-    if channels in (None, 1, 3) and files.head(index, _HEAD).startswith(_USUAL):
+    if channels in (None, 1, 3) and files.read_header(index, _SIGNATURE_BYTES).startswith(_COMMON_SIGNATURES):
         return ""
     return files.check(index, decode=False, channels=channels)
 
 
-def refuse(bad: Sequence[BadFile]) -> None:
+def raise_if_any(bad: Sequence[BadFile]) -> None:
     """Raise the DataError of the policy "error" if there is any bad file; lists up to ten."""
     if not bad:
         return
-    listed = "".join(f"\n  {shown(str(b))}" for b in bad[:10]) + (
+    listed = "".join(f"\n  {printable(str(b))}" for b in bad[:10]) + (
         f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
     )
     raise DataError(

@@ -8,10 +8,10 @@ folder in its place.
 
 from __future__ import annotations
 
-from zoo.registry import Component
+from zoo.registry import RegistryEntry
 
 __all__ = ["FORMATS"]
 
-FORMATS: dict[str, Component] = {
-    "safetensors": Component("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)"),
+FORMATS: dict[str, RegistryEntry] = {
+    "safetensors": RegistryEntry("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)"),
 }

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from zoo.atomic_io import atomic_write, write_json
-from zoo.errors import ExportError, UsageError, writing
-from zoo.formats.model_card import card
-from zoo.formats.spec import Subject, Usage
+from zoo.errors import ExportError, UsageError, translate_write_errors
+from zoo.formats.model_card import render_model_card
+from zoo.formats.spec import ExportSpec, Usage
 
-__all__ = ["Exported", "write_folder"]
+__all__ = ["ExportResult", "write_folder"]
 
-MARK = "export.json"
+MANIFEST = "export.json"
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """folder: where the files lie. files: (name, bytes), sorted by name. command: a shell command that loads them."""
 
     format: str
@@ -39,42 +39,42 @@ class Exported:
         }
 
 
-def write_folder(subject: Subject, name: str, write: Callable[[Subject, Path], Usage], target: Path) -> Exported:
-    """Export `subject` in the format called `name`, which `write` makes, as the folder `target`.
+def write_folder(spec: ExportSpec, name: str, write: Callable[[ExportSpec, Path], Usage], target: Path) -> ExportResult:
+    """Export `spec` in the format called `name`, which `write` makes, as the folder `target`.
 
     `target` may be missing, an empty folder, or a former export that holds nothing else, which is replaced when the new
     one has been written and checked. Raises UsageError if it is anything else, ExportError if writing or checking
     fails.
     """
-    check_free(target)
-    place = target.resolve()
-    with _beside(place) as folder:
-        usage = write(subject, folder)
-        _write_text(folder / "labels.txt", "".join(f"{_one_line(c)}\n" for c in subject.classes))
-        write_json(folder / "preprocess.json", subject.preprocess.to_dict(), ExportError)
-        _write_text(folder / "README.md", card(subject, usage))
-        files = sorted([*(p.name for p in folder.iterdir()), MARK])
-        mark = {"made_by": "zoo export", "format": name, "run": subject.title, "files": files}
-        write_json(folder / MARK, mark, ExportError)
+    check_target(target)
+    destination = target.resolve()
+    with _temporary_folder(destination) as folder:
+        usage = write(spec, folder)
+        _write_text(folder / "labels.txt", "".join(f"{_one_line(c)}\n" for c in spec.classes))
+        write_json(folder / "preprocess.json", spec.preprocess.to_dict(), ExportError)
+        _write_text(folder / "README.md", render_model_card(spec, usage))
+        files = sorted([*(p.name for p in folder.iterdir()), MANIFEST])
+        manifest = {"made_by": "zoo export", "format": name, "run": spec.title, "files": files}
+        write_json(folder / MANIFEST, manifest, ExportError)
         sizes = tuple((f, (folder / f).stat().st_size) for f in files)
-        with writing(target, ExportError):
-            _swap(folder, place)
-    return Exported(name, target, sizes, usage.command(target))
+        with translate_write_errors(target, ExportError):
+            _swap(folder, destination)
+    return ExportResult(name, target, sizes, usage.command(target))
 
 
-def check_free(target: Path) -> None:
+def check_target(target: Path) -> None:
     """Raises UsageError if an export to `target` would destroy anything but a former export."""
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():
         raise UsageError(f"{target} is a file", "choose another --output-dir")
-    here, place = Path.cwd().resolve(), target.resolve()
-    if here == place or place in here.parents:
+    here, destination = Path.cwd().resolve(), target.resolve()
+    if here == destination or destination in here.parents:
         raise UsageError(f"{target} is the current folder or holds it", "give a new folder with --output-dir")
     present = {p.name for p in target.iterdir()}
     if not present:
         return
-    foreign = sorted(present - _own_files(target))
+    foreign = sorted(present - _exported_files(target))
     if foreign:
         shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
         raise UsageError(
@@ -82,22 +82,22 @@ def check_free(target: Path) -> None:
         )
 
 
-def _own_files(folder: Path) -> set[str]:
+def _exported_files(folder: Path) -> set[str]:
     """The names that a former export lists; none if there was none."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return set()
-    files = mark.get("files") if isinstance(mark, dict) and mark.get("made_by") == "zoo export" else None
+    files = manifest.get("files") if isinstance(manifest, dict) and manifest.get("made_by") == "zoo export" else None
     return {str(f) for f in files} if isinstance(files, list) else set()
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """A new folder on the same disk as `place`; gone afterwards, unless it was renamed."""
-    folder = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    with writing(place, ExportError):
-        place.parent.mkdir(parents=True, exist_ok=True)
+def _temporary_folder(destination: Path) -> Iterator[Path]:
+    """A new folder on the same disk as `destination`; gone afterwards, unless it was renamed."""
+    folder = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    with translate_write_errors(destination, ExportError):
+        destination.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
     try:
         yield folder
@@ -105,19 +105,19 @@ def _beside(place: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _swap(folder: Path, place: Path) -> None:
-    """Rename `folder` to `place`. What was there comes back if that fails."""
-    if not place.exists():
-        folder.rename(place)
+def _swap(folder: Path, destination: Path) -> None:
+    """Rename `folder` to `destination`. What was there comes back if that fails."""
+    if not destination.exists():
+        folder.rename(destination)
         return
-    former = place.with_name(f".{place.name}.{os.getpid()}.old")
-    place.rename(former)
+    previous = destination.with_name(f".{destination.name}.{os.getpid()}.old")
+    destination.rename(previous)
     try:
-        folder.rename(place)
+        folder.rename(destination)
     except OSError:
-        former.rename(place)
+        previous.rename(destination)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _one_line(name: str) -> str:

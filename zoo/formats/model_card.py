@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from zoo.formats.preprocess_code import levels_fact
-from zoo.formats.spec import Subject, Usage
+from zoo.formats.preprocess_code import intensity_range_line
+from zoo.formats.spec import ExportSpec, Usage
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["card"]
+__all__ = ["render_model_card"]
 
-_FEW = 50
+_MAX_NAMES = 50
 # Of each task: what the model is called, the hub's name for what it does, whose list knows no regression of images, and
 # the tags to find it by.
 _KINDS: dict[TaskName, tuple[str, str, tuple[str, ...]]] = {
@@ -18,37 +18,37 @@ _KINDS: dict[TaskName, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
-def card(subject: Subject, usage: Usage) -> str:
+def render_model_card(spec: ExportSpec, usage: Usage) -> str:
     """Markdown with the header that Hugging Face's hub reads. A licence that is not known is said to be "unknown"."""
-    model, preprocess = subject.model, subject.preprocess
-    kind, pipeline, tags = _KINDS[subject.task]
-    what = get_task(subject.task).outputs
-    licence = subject.licence or "unknown"
+    model, preprocess = spec.model, spec.preprocess
+    kind, pipeline, tags = _KINDS[spec.task]
+    what = get_task(spec.task).outputs
+    license = spec.license or "unknown"
     facts = {
         "architecture": f"`{model.architecture}` ({usage.library})",
         "parameters": f"{sum(p.numel() for p in model.module.parameters()):,}",
         "input": f"{preprocess.channels} × {preprocess.height} × {preprocess.width} (channels × height × width)",
-        **levels_fact(preprocess),
+        **intensity_range_line(preprocess),
         "started from": f"`{model.weights.source}`" if model.weights.source != "none" else "random weights",
-        **subject.facts,
+        **spec.facts,
     }
-    names = ", ".join(f"`{_plain(c)}`" for c in subject.classes[:_FEW])
-    more = ", … (all in `labels.txt`)" if len(subject.classes) > _FEW else ""
+    names = ", ".join(f"`{_plain(c)}`" for c in spec.classes[:_MAX_NAMES])
+    more = ", … (all in `labels.txt`)" if len(spec.classes) > _MAX_NAMES else ""
     return f"""---
 library_name: {usage.library}
-license: {licence.lower()}
+license: {license.lower()}
 pipeline_tag: {pipeline}
 tags:
 {chr(10).join(f"- {tag}" for tag in tags)}
 ---
-# {_plain(subject.title)}
+# {_plain(spec.title)}
 
 {kind}, fine-tuned with zoo.
 
 {"".join(f"- {label}: {text}{chr(10)}" for label, text in facts.items())}
 ## {what.capitalize()}
 
-{len(subject.classes)}: {names}{more}
+{len(spec.classes)}: {names}{more}
 
 ## Use
 
@@ -62,16 +62,16 @@ In this folder:
 
 ## Licence
 
-{_licence(subject)}
+{_licence(spec)}
 """
 
 
-def _licence(subject: Subject) -> str:
-    if subject.licence:
-        return f"The weights that it started from are under {subject.licence}; check what your images allow."
-    if subject.model.weights.source == "none":
+def _licence(spec: ExportSpec) -> str:
+    if spec.license:
+        return f"The weights that it started from are under {spec.license}; check what your images allow."
+    if spec.model.weights.source == "none":
         return "Unknown: it was trained from random weights, so that only you and your images decide."
-    return f"Unknown: nothing is recorded of the licence of `{subject.model.weights.source}`."
+    return f"Unknown: nothing is recorded of the licence of `{spec.model.weights.source}`."
 
 
 def _plain(name: str) -> str:

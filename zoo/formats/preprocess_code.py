@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 
-from zoo.preprocess import Levels, Preprocess
+from zoo.preprocess import IntensityRange, Preprocess
 
-__all__ = ["from_array", "levels_fact", "needs_arrays", "resize"]
+__all__ = ["array_input_code", "intensity_range_line", "needs_array_input", "resize_code"]
 
 
-def needs_arrays(preprocess: Preprocess) -> bool:
+def needs_array_input(preprocess: Preprocess) -> bool:
     """Whether the images are not pictures of 8 bits that Pillow converts to grey or RGB."""
-    return preprocess.channels not in (1, 3) or preprocess.levels != Levels()
+    return preprocess.channels not in (1, 3) or preprocess.levels != IntensityRange()
 
 
-def levels_fact(preprocess: Preprocess) -> dict[str, str]:
+def intensity_range_line(preprocess: Preprocess) -> dict[str, str]:
     """A line for the README, where images of more than 8 bits were measured."""
     levels = preprocess.levels
-    if levels == Levels():
+    if levels == IntensityRange():
         return {}
     floats = "" if levels.floats is None else f"; of floating point {', '.join(f'{v:g}' for v in levels.floats)}"
     return {"white of images of more than 8 bits": f"{', '.join(map(str, levels.integers))}{floats}"}
 
 
-def resize(preprocess: Preprocess) -> str:
+def resize_code(preprocess: Preprocess) -> str:
     """The step before the centre crop, of a Pillow image: the short side, both sides, or the long side and a border."""
     height, width = _target(preprocess)
     mode = preprocess.interpolation.upper()
@@ -35,7 +35,7 @@ def resize(preprocess: Preprocess) -> str:
     return f"v2.Resize({f'({height}, {width})' if both else height}, interpolation=v2.InterpolationMode.{mode})"
 
 
-def from_array(preprocess: Preprocess) -> str:
+def array_input_code(preprocess: Preprocess) -> str:
     """Python that makes `outputs` of image.npy, an array (C, H, W), with a `model`; needs np, torch and v2."""
     height, width = _target(preprocess)
     # Tensors know no Lanczos; what is padded after the normalisation with 0 is padded with the mean.

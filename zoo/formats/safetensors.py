@@ -11,8 +11,8 @@ from torch import nn
 
 from zoo.atomic_io import save_tensors, write_json
 from zoo.errors import ExportError
-from zoo.formats.preprocess_code import from_array, needs_arrays, resize
-from zoo.formats.spec import Subject, Usage, answer_code, check_logits
+from zoo.formats.preprocess_code import array_input_code, needs_array_input, resize_code
+from zoo.formats.spec import ExportSpec, Usage, check_logits, print_outputs_code
 
 __all__ = ["write"]
 
@@ -26,44 +26,44 @@ _STALE = frozenset(
 )
 
 
-def write(subject: Subject, folder: Path) -> Usage:
+def write(spec: ExportSpec, folder: Path) -> Usage:
     """Write model.safetensors and config.json into `folder` and load them again with the library alone.
 
     Raises ExportError if the disk refuses or the loaded model does not give the same logits.
     """
-    state = subject.model.module.state_dict()
+    state = spec.model.module.state_dict()
     save_tensors(folder / "model.safetensors", state, {"format": "pt"}, ExportError)
-    if subject.model.source == "torchvision":
-        write_json(folder / "config.json", _torchvision_config(subject), ExportError)
-        check_logits(subject, _load_torchvision(subject, folder), "the exported model, loaded with torchvision,")
-        return _torchvision_usage(subject)
-    write_json(folder / "config.json", _timm_config(subject), ExportError)
-    check_logits(subject, _load_timm(folder), "the exported model, loaded with timm,")
-    return _timm_usage(subject)
+    if spec.model.source == "torchvision":
+        write_json(folder / "config.json", _torchvision_config(spec), ExportError)
+        check_logits(spec, _load_torchvision(spec, folder), "the exported model, loaded with torchvision,")
+        return _torchvision_usage(spec)
+    write_json(folder / "config.json", _timm_config(spec), ExportError)
+    check_logits(spec, _load_timm(folder), "the exported model, loaded with timm,")
+    return _timm_usage(spec)
 
 
 # --- timm ------------------------------------------------------------------------------------------------------------
 
 
-def _timm_config(subject: Subject) -> dict[str, Any]:
+def _timm_config(spec: ExportSpec) -> dict[str, Any]:
     """In the manner of `timm.models.save_for_hf`, whose keys these are."""
-    model = subject.model
-    args = {**model.args, "num_classes": model.classes, "in_chans": subject.preprocess.channels}
+    model = spec.model
+    args = {**model.args, "num_classes": model.classes, "in_chans": spec.preprocess.channels}
     return {
         "architecture": model.architecture,
         "num_classes": model.classes,
-        "task": subject.task,
+        "task": spec.task,
         "num_features": getattr(model.module, "num_features", None),
-        "label_names": list(subject.classes),
+        "label_names": list(spec.classes),
         "model_args": args,
-        "pretrained_cfg": _pretrained_cfg(subject),
+        "pretrained_cfg": _pretrained_cfg(spec),
     }
 
 
-def _pretrained_cfg(subject: Subject) -> dict[str, Any]:
+def _pretrained_cfg(spec: ExportSpec) -> dict[str, Any]:
     from timm.models import PretrainedCfg
 
-    original, preprocess = subject.model.pretrained_cfg, subject.preprocess
+    original, preprocess = spec.model.pretrained_cfg, spec.preprocess
     known = {f.name for f in dataclasses.fields(PretrainedCfg)} - _STALE
     cfg = {k: v for k, v in original.items() if k in known}
     if cfg.get("min_input_size"):
@@ -71,7 +71,7 @@ def _pretrained_cfg(subject: Subject) -> dict[str, Any]:
     if tuple(original.get("input_size") or ())[1:] != preprocess.input_size[1:]:
         cfg["pool_size"] = None  # that of the size before
     own = {k: v for k, v in preprocess.to_dict().items() if k in known}
-    return cfg | own | {"num_classes": subject.model.classes, "license": subject.licence or "unknown"}
+    return cfg | own | {"num_classes": spec.model.classes, "license": spec.license or "unknown"}
 
 
 def _load_timm(folder: Path) -> nn.Module:
@@ -80,14 +80,14 @@ def _load_timm(folder: Path) -> nn.Module:
     try:
         module: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        said = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ExportError(f"timm cannot load the exported model: {said}", "the run is unharmed; report this") from e
+        message = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ExportError(f"timm cannot load the exported model: {message}", "the run is unharmed; report this") from e
     return module.eval()
 
 
-def _timm_usage(subject: Subject) -> Usage:
+def _timm_usage(spec: ExportSpec) -> Usage:
     load = 'import timm; timm.create_model("local-dir:" + folder, pretrained=True)'
-    if needs_arrays(subject.preprocess):
+    if needs_array_input(spec.preprocess):
         code = f"""
 import numpy as np
 import timm
@@ -95,11 +95,11 @@ import torch
 from torchvision.transforms import v2
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
-{from_array(subject.preprocess)}
-{answer_code(subject.task, 'model.pretrained_cfg["label_names"]')}
+{array_input_code(spec.preprocess)}
+{print_outputs_code(spec.task, 'model.pretrained_cfg["label_names"]')}
 """
         return Usage("timm", code, load)
-    mode = "L" if subject.preprocess.channels == 1 else "RGB"
+    mode = "L" if spec.preprocess.channels == 1 else "RGB"
     code = f"""
 import timm
 import torch
@@ -112,7 +112,7 @@ transform = timm.data.create_transform(**config, is_training=False)
 image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))
-{answer_code(subject.task, 'model.pretrained_cfg["label_names"]')}
+{print_outputs_code(spec.task, 'model.pretrained_cfg["label_names"]')}
 """
     return Usage("timm", code, load)
 
@@ -120,30 +120,30 @@ with torch.inference_mode():
 # --- torchvision -----------------------------------------------------------------------------------------------------
 
 
-def _torchvision_config(subject: Subject) -> dict[str, Any]:
-    model = subject.model
-    stem = _stem(subject)
+def _torchvision_config(spec: ExportSpec) -> dict[str, Any]:
+    model = spec.model
+    stem = _stem(spec)
     return {
         "library": "torchvision",
         "architecture": model.architecture,
         "model_args": {**model.args, "num_classes": model.classes},
         "num_classes": model.classes,
-        "task": subject.task,
-        "label_names": list(subject.classes),
-        "preprocess": subject.preprocess.to_dict(),
+        "task": spec.task,
+        "label_names": list(spec.classes),
+        "preprocess": spec.preprocess.to_dict(),
         **({"first_conv": stem[0]} if stem else {}),
-        "license": subject.licence or "unknown",
+        "license": spec.license or "unknown",
     }
 
 
-def _stem(subject: Subject) -> tuple[str, nn.Conv2d] | None:
+def _stem(spec: ExportSpec) -> tuple[str, nn.Conv2d] | None:
     """Path and module of the first convolution, if not 3 channels: torchvision's constructor makes no such one."""
-    if subject.preprocess.channels == 3:
+    if spec.preprocess.channels == 3:
         return None
-    return next((path, part) for path, part in subject.model.module.named_modules() if isinstance(part, nn.Conv2d))
+    return next((path, part) for path, part in spec.model.module.named_modules() if isinstance(part, nn.Conv2d))
 
 
-def _load_torchvision(subject: Subject, folder: Path) -> nn.Module:
+def _load_torchvision(spec: ExportSpec, folder: Path) -> nn.Module:
     """The steps of the README, taken with what the files say."""
     import torchvision
     from safetensors.torch import load_file
@@ -151,30 +151,30 @@ def _load_torchvision(subject: Subject, folder: Path) -> nn.Module:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in config["model_args"].items()}
     module: nn.Module = torchvision.models.get_model(config["architecture"], weights=None, **args)
-    if stem := _stem(subject):
+    if stem := _stem(spec):
         module.set_submodule(stem[0], nn.Conv2d(**_convolution(stem[1])))
     state = load_file(folder / "model.safetensors")
-    if _asks_for_version(module):
+    if _needs_version(module):
         own = module.state_dict()
         own.update(state)
         state = own
     try:
         module.load_state_dict(state)
     except RuntimeError as e:
-        said = str(e).strip().splitlines()[-1].strip()
+        message = str(e).strip().splitlines()[-1].strip()
         raise ExportError(
-            f"torchvision cannot load the exported model: {said}", "the run is unharmed; report it"
+            f"torchvision cannot load the exported model: {message}", "the run is unharmed; report it"
         ) from e
     return module.eval()
 
 
-def _asks_for_version(module: nn.Module) -> bool:
+def _needs_version(module: nn.Module) -> bool:
     """MNASNet alone refuses tensors that do not say, as pickled ones do, which version of it they are for."""
     return type(module).__name__ == "MNASNet"
 
 
-def _load_lines(subject: Subject, file: str) -> list[str]:
-    if _asks_for_version(subject.model.module):
+def _load_lines(spec: ExportSpec, file: str) -> list[str]:
+    if _needs_version(spec.model.module):
         return ["state = model.state_dict()", f"state.update(load_file({file}))", "model.load_state_dict(state)"]
     return [f"model.load_state_dict(load_file({file}))"]
 
@@ -191,19 +191,19 @@ def _convolution(conv: nn.Conv2d) -> dict[str, Any]:
     }
 
 
-def _torchvision_usage(subject: Subject) -> Usage:
-    model, preprocess = subject.model, subject.preprocess
-    args = _torchvision_config(subject)["model_args"]
+def _torchvision_usage(spec: ExportSpec) -> Usage:
+    model, preprocess = spec.model, spec.preprocess
+    args = _torchvision_config(spec)["model_args"]
     given = "".join(f", {k}={tuple(v) if isinstance(v, list) else v!r}" for k, v in args.items())
     make = [f'model = torchvision.models.get_model("{model.architecture}", weights=None{given})']
-    if stem := _stem(subject):
+    if stem := _stem(spec):
         values = ", ".join(f"{k}={v!r}" for k, v in _convolution(stem[1]).items())
         make.append(f'model.set_submodule("{stem[0]}", torch.nn.Conv2d({values}))')
-    here, there = _load_lines(subject, '"model.safetensors"'), _load_lines(subject, 'folder + "/model.safetensors"')
+    here, there = _load_lines(spec, '"model.safetensors"'), _load_lines(spec, 'folder + "/model.safetensors"')
     build = "\n".join([*make, *here])
     imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
     load = "; ".join([*imports, *make, *there])
-    if needs_arrays(preprocess):
+    if needs_array_input(preprocess):
         code = f"""
 import numpy as np
 import torch
@@ -213,9 +213,9 @@ from torchvision.transforms import v2
 
 {build}
 model.eval()
-{from_array(preprocess)}
+{array_input_code(preprocess)}
 names = open("labels.txt", encoding="utf-8").read().splitlines()
-{answer_code(subject.task, "names")}
+{print_outputs_code(spec.task, "names")}
 """
         return Usage("torchvision", code, load)
     mode = "L" if preprocess.channels == 1 else "RGB"
@@ -229,7 +229,7 @@ from torchvision.transforms import v2
 {build}
 model.eval()
 transform = v2.Compose([
-    {resize(preprocess)},
+    {resize_code(preprocess)},
     v2.CenterCrop(({preprocess.height}, {preprocess.width})),
     v2.PILToTensor(),
     v2.ToDtype(torch.float32, scale=True),
@@ -240,6 +240,6 @@ image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))
 names = open("labels.txt", encoding="utf-8").read().splitlines()
-{answer_code(subject.task, "names")}
+{print_outputs_code(spec.task, "names")}
 """
     return Usage("torchvision", code, load)

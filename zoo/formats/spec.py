@@ -16,7 +16,7 @@ from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 
-__all__ = ["Subject", "Usage", "answer_code", "check_logits", "sample"]
+__all__ = ["ExportSpec", "Usage", "check_logits", "print_outputs_code", "sample_batch"]
 
 # Largest difference of two fp32 runs of one model, as a share of the spread of its logits; measured over 33
 # architectures the worst export stayed below 5e-6, and users found a bound of 1e-5 too tight.
@@ -24,18 +24,18 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExportSpec:
     """model.module: trained, fp32, on the CPU, in eval mode. classes: names of the classes, labels or targets, in the
     order of the outputs.
 
-    licence: of the weights that it started from, None if not known. facts: lines for the README, label → text.
+    license: of the weights that it started from, None if not known. facts: lines for the README, label → text.
     """
 
     model: Model
     classes: tuple[str, ...]
     preprocess: Preprocess
     title: str
-    licence: str | None
+    license: str | None
     facts: dict[str, str] = field(default_factory=dict)
     task: TaskName = "single-label"
 
@@ -54,7 +54,7 @@ class Usage:
         return f"python -c {shlex.quote(f'folder = {json.dumps(str(folder))}; {self.load}')}"
 
 
-def answer_code(task: TaskName, names: str) -> str:
+def print_outputs_code(task: TaskName, names: str) -> str:
     """Python that prints what the tensor `outputs` (1, K) says; `names`: an expression for the list of the K names."""
     if task == "single-label":
         return f"""probabilities = outputs.softmax(1)[0]
@@ -68,7 +68,7 @@ print({names}[number], float(probabilities[number]))"""
     print(name, value)"""
 
 
-def sample(preprocess: Preprocess) -> Tensor:
+def sample_batch(preprocess: Preprocess) -> Tensor:
     """(2, C, H, W) float32, normally distributed as normalised pixels roughly are; the same on every call.
 
     Two images: with one, an exporter may take the batch for a constant.
@@ -78,15 +78,15 @@ def sample(preprocess: Preprocess) -> Tensor:
 
 
 @torch.inference_mode()
-def check_logits(subject: Subject, loaded: nn.Module | Callable[[Tensor], Tensor], what: str) -> None:
+def check_logits(spec: ExportSpec, loaded: nn.Module | Callable[[Tensor], Tensor], what: str) -> None:
     """Raises ExportError unless `loaded`, called with normalised images (N, C, H, W), gives the model's own logits."""
-    images = sample(subject.preprocess)
-    own, theirs = subject.model.module(images), loaded(images)
-    if own.shape != theirs.shape:
-        shapes = f"{tuple(theirs.shape)}, the model {tuple(own.shape)}"
+    images = sample_batch(spec.preprocess)
+    own, loaded_logits = spec.model.module(images), loaded(images)
+    if own.shape != loaded_logits.shape:
+        shapes = f"{tuple(loaded_logits.shape)}, the model {tuple(own.shape)}"
         raise ExportError(f"{what} gives logits {shapes}", "this is a bug of zoo; the run is unharmed")
     spread = float(own.std()) or 1.0
-    worst = float((own - theirs).abs().max())
+    worst = float((own - loaded_logits).abs().max())
     # Numbers such as years are far larger than their spread: they may differ in their last bits, too.
     rounding = 8 * torch.finfo(own.dtype).eps * float(own.abs().max())
     if not worst <= TOLERANCE * spread + rounding:  # NaN is a difference, too

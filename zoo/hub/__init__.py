@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from zoo.hub.cache_layout import Fetched
+from zoo.hub.cache_layout import FetchResult
 from zoo.hub.hashes import sha256_of
-from zoo.hub.huggingface import copy, fetch_hub_file, save_hub_file
+from zoo.hub.huggingface import copy_file, fetch_hub_file, save_hub_file
 from zoo.hub.metadata import HubName, parse_hub_name
 from zoo.hub.url import fetch_url, save_url, torch_cache
 
 __all__ = [
-    "Fetched",
+    "FetchResult",
     "HubName",
-    "copy",
+    "copy_file",
     "fetch_hub_file",
     "fetch_url",
     "parse_hub_name",

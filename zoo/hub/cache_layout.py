@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.atomic_io import replace_file
-from zoo.hub.download import unwritable
+from zoo.hub.download import write_error
 from zoo.hub.endpoint import require_endpoint
-from zoo.hub.hashes import Expected, expected_by_etag, sha256_of
+from zoo.hub.hashes import ExpectedHash, expected_hash_from_etag, sha256_of
 
-__all__ = ["CACHE_HINT", "Fetched", "Place", "Remote"]
+__all__ = ["CACHE_HINT", "FetchResult", "RemoteFile", "RepoCache"]
 
 CACHE_HINT = "free some disk space, or HF_HOME=DIR names another cache"
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """path: where the file lies. source: its name elsewhere. revision: the hub's commit. sha256: of the file.
-    downloaded: now, and not found in a cache. checked: its publisher's hash is known, and it is that of the file.
+    downloaded: now, and not found in a cache. verified: its publisher's hash is known, and it is that of the file.
     """
 
     path: Path
@@ -34,11 +34,11 @@ class Fetched:
     revision: str | None
     sha256: str
     downloaded: bool = field(default=False, compare=False)
-    checked: bool = field(default=True, compare=False)
+    verified: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """What the hub says of a file. headers: for the download; they identify the user only to the hub itself."""
 
     name: str
@@ -49,13 +49,13 @@ class Remote:
     headers: Mapping[str, str]
 
     @property
-    def expected(self) -> Expected:
-        expected = expected_by_etag(self.etag)
+    def expected(self) -> ExpectedHash:
+        expected = expected_hash_from_etag(self.etag)
         assert expected is not None
         return expected
 
 
-class Place:
+class RepoCache:
     """A repository's folder in the client's cache."""
 
     def __init__(self, repo: str, revision: str) -> None:
@@ -67,14 +67,14 @@ class Place:
         self.cache = Path(constants.HF_HUB_CACHE)
         self.folder = self.cache / f"models--{repo.replace('/', '--')}"
 
-    def find(self, names: Sequence[str]) -> tuple[str, Path] | None:
+    def find_cached(self, names: Sequence[str]) -> tuple[str, Path] | None:
         from huggingface_hub import try_to_load_from_cache
 
         for name in names:
             try:
                 cached = try_to_load_from_cache(self.repo, name, cache_dir=self.cache, revision=self.revision)
             except (OSError, UnicodeDecodeError) as e:
-                raise unwritable(self.folder, e if isinstance(e, OSError) else OSError(str(e)), CACHE_HINT) from e
+                raise write_error(self.folder, e if isinstance(e, OSError) else OSError(str(e)), CACHE_HINT) from e
             if isinstance(cached, str):
                 return name, Path(cached)
         return None
@@ -89,7 +89,7 @@ class Place:
     def pointer(self, commit: str, name: str) -> Path:
         return self.folder / "snapshots" / commit / name
 
-    def _note_of(self, commit: str, name: str) -> Path:
+    def _etag_file(self, commit: str, name: str) -> Path:
         """Where the hash is kept if no link tells it."""
         return self.folder / ".etags" / commit / name
 
@@ -97,34 +97,34 @@ class Place:
         # The snapshot's folder is called by the commit: …/snapshots/COMMIT/NAME
         return path.parts[-1 - len(Path(name).parts)]
 
-    def expected(self, name: str, path: Path) -> Expected | None:
+    def expected(self, name: str, path: Path) -> ExpectedHash | None:
         """By the name of the blob that a snapshot links to (not what that links to in turn, which a store of its own
         may hold), or what was noted at the download; None if neither is there, as after another program's."""
         if path.is_symlink():
-            return expected_by_etag(os.path.basename(os.readlink(path)))
+            return expected_hash_from_etag(os.path.basename(os.readlink(path)))
         try:
-            noted = self._note_of(self.commit_of(name, path), name).read_text(encoding="ascii")
+            saved_etag = self._etag_file(self.commit_of(name, path), name).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
             return None
-        return expected_by_etag(noted.strip())
+        return expected_hash_from_etag(saved_etag.strip())
 
-    def fetched(self, name: str, path: Path, *, downloaded: bool = False, checked: bool = True) -> Fetched:
+    def fetch_result(self, name: str, path: Path, *, downloaded: bool = False, verified: bool = True) -> FetchResult:
         source = f"hf-hub:{self.repo}/{name}"
-        return Fetched(path, source, self.commit_of(name, path), sha256_of(path), downloaded, checked)
+        return FetchResult(path, source, self.commit_of(name, path), sha256_of(path), downloaded, verified)
 
-    def holds(self, remote: Remote) -> bool:
+    def has_content(self, remote: RemoteFile) -> bool:
         """True if the content is there, as a blob or, where links cannot be made, in the snapshot itself."""
-        there = (self.blob(remote.etag), self.pointer(remote.commit, remote.name))
-        return any(path.is_file() and remote.expected.fits(path) for path in there)
+        locations = (self.blob(remote.etag), self.pointer(remote.commit, remote.name))
+        return any(path.is_file() and remote.expected.matches(path) for path in locations)
 
-    def install(self, remote: Remote) -> Path:
+    def link_snapshot(self, remote: RemoteFile) -> Path:
         """Have the snapshot of the commit name the content, which is there, and the revision name the commit."""
         from huggingface_hub.file_download import are_symlinks_supported
 
         blob, pointer = self.blob(remote.etag), self.pointer(remote.commit, remote.name)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         if not blob.is_file():
-            self.note_etag(remote)  # the snapshot holds the content itself
+            self.save_etag(remote)  # the snapshot holds the content itself
         elif are_symlinks_supported(self.cache):
             link = pointer.with_name(f".{pointer.name}.{os.getpid()}.tmp")
             link.unlink(missing_ok=True)
@@ -132,13 +132,13 @@ class Place:
             os.replace(link, pointer)
         else:
             os.replace(blob, pointer)
-            self.note_etag(remote)
+            self.save_etag(remote)
         if self.revision != remote.commit:
             _write(self.folder / "refs" / self.revision, remote.commit)
         return pointer
 
-    def note_etag(self, remote: Remote) -> None:
-        _write(self._note_of(remote.commit, remote.name), remote.etag)
+    def save_etag(self, remote: RemoteFile) -> None:
+        _write(self._etag_file(remote.commit, remote.name), remote.etag)
 
 
 def _write(path: Path, text: str) -> None:

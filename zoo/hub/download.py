@@ -20,28 +20,28 @@ from pathlib import Path
 
 from zoo.console import is_terminal, note
 from zoo.errors import WeightsError, no_space
-from zoo.hub.hashes import Expected
-from zoo.hub.http import Unreachable, open_url, translated
+from zoo.hub.hashes import ExpectedHash
+from zoo.hub.http import Unreachable, as_unreachable, open_url
 
-__all__ = ["Damaged", "download", "locked", "megabytes", "unwritable"]
+__all__ = ["CorruptDownload", "download", "file_lock", "format_size", "write_error"]
 
 # Without a single byte for so long a transfer has stopped.
-STALL_SECONDS = 8.0
+READ_TIMEOUT = 8.0
 # Connections in a row that may break off without having brought the file forward by `_CHUNK`.
-_RECONNECTS = 5
+_MAX_RECONNECTS = 5
 _CHUNK = 1 << 20
 
 
-class Damaged(Exception):
+class CorruptDownload(Exception):
     """What arrives, twice, is not what was announced."""
 
 
-class _Broken(Exception):
+class _ConnectionLost(Exception):
     """The connection ended before the file did."""
 
 
 @contextmanager
-def locked(lock: Path, what: str) -> Iterator[None]:
+def file_lock(lock: Path, what: str) -> Iterator[None]:
     """Alone among all processes of this machine. The file `lock` stays behind. Raises OSError if it cannot be made."""
     from filelock import FileLock, Timeout
 
@@ -60,98 +60,100 @@ def locked(lock: Path, what: str) -> Iterator[None]:
 
 def download(
     url: str,
-    place: Path,
+    target: Path,
     *,
     what: str,
     size: int | None = None,
-    expected: Expected | None = None,
+    expected: ExpectedHash | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Put the content of `url`, of `size` bytes if that is known, at `place`, replacing what is there.
+    """Put the content of `url`, of `size` bytes if that is known, at `target`, replacing what is there.
 
-    Raises Unreachable if the transfer fails or stands still for `STALL_SECONDS`; Damaged if the content is not what is
+    Raises Unreachable if the transfer fails or stands still for `READ_TIMEOUT`; Damaged if the content is not what is
     expected, twice; OSError if it cannot be written.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f"{place.name}.incomplete")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.incomplete")
     if expected is None:
         part.unlink(missing_ok=True)  # nothing would tell that it is the beginning of another file
-    _require_space(part, size)
-    note(f"fetching {what}" + (f" ({megabytes(size)})" if size else ""))
+    _require_free_space(part, size)
+    note(f"fetching {what}" + (f" ({format_size(size)})" if size else ""))
     for attempt in (0, 1):
         try:
-            _fill(part, url, size, headers or {}, what)
+            _download_all(part, url, size, headers or {}, what)
         except OSError:
             part.unlink(missing_ok=True)  # a full disk should not stay full of it
             raise
-        if (size is None or part.stat().st_size == size) and (expected is None or expected.fits(part)):
-            os.replace(part, place)
+        if (size is None or part.stat().st_size == size) and (expected is None or expected.matches(part)):
+            os.replace(part, target)
             return
         part.unlink()
         note("what arrived is not what was announced" + ("" if attempt else ": once more"))
-    raise Damaged
+    raise CorruptDownload
 
 
-def _fill(part: Path, url: str, size: int | None, headers: Mapping[str, str], what: str) -> None:
+def _download_all(part: Path, url: str, size: int | None, headers: Mapping[str, str], what: str) -> None:
     """Append to `part` until it is complete."""
     furthest, failures = _length(part), 0
-    with _meter(what, size) as shown:
+    with _progress_bar(what, size) as report_progress:
         while size is None or _length(part) < size:
             try:
-                _append(part, url, _length(part), size, headers, shown)
+                _append(part, url, _length(part), size, headers, report_progress)
                 return
-            except _Broken as e:
+            except _ConnectionLost as e:
                 there = _length(part)
                 # A bad line that still brings the file forward is used to its end; what starts again and again is not.
                 failures = 0 if there >= furthest + _CHUNK else failures + 1
                 furthest = max(furthest, there)
-                if failures > _RECONNECTS:
-                    raise Unreachable(f"{e}; the {megabytes(there)} that are here will be used next time") from e
+                if failures > _MAX_RECONNECTS:
+                    raise Unreachable(f"{e}; the {format_size(there)} that are here will be used next time") from e
 
 
 def _length(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-def _append(part: Path, url: str, start: int, size: int | None, headers: Mapping[str, str], shown: _Meter) -> None:
-    ranged = {**headers, "Range": f"bytes={start}-"} if start else headers
+def _append(
+    part: Path, url: str, start: int, size: int | None, headers: Mapping[str, str], report_progress: _ProgressCallback
+) -> None:
+    range_headers = {**headers, "Range": f"bytes={start}-"} if start else headers
     try:
-        with translated():
-            response = open_url(url, ranged, STALL_SECONDS)
+        with as_unreachable():
+            response = open_url(url, range_headers, READ_TIMEOUT)
     except Unreachable as e:
         if start and "416" in str(e):
             part.unlink()  # it holds more than the file does
-            raise _Broken(str(e)) from None
+            raise _ConnectionLost(str(e)) from None
         raise
     with response:
-        goes_on = response.status == 206 and _starts_at(response.headers.get("Content-Range"), start)
-        if start and not goes_on:
+        resumed = response.status == 206 and _starts_at(response.headers.get("Content-Range"), start)
+        if start and not resumed:
             start = 0  # a server that ignores what was asked sends the file from its beginning
-        announced = response.headers.get("Content-Length")
-        end = start + int(announced) if announced is not None and announced.isdigit() else size
-        arrived = start
+        content_length = response.headers.get("Content-Length")
+        end = start + int(content_length) if content_length is not None and content_length.isdigit() else size
+        received = start
         with part.open("ab" if start else "wb") as out:
-            shown(arrived)
+            report_progress(received)
             while True:
                 try:
-                    with translated():
+                    with as_unreachable():
                         chunk = response.read1(_CHUNK)
                 except Unreachable as e:
                     if "does not answer" in str(e):
                         raise Unreachable(
-                            f"it stopped after {megabytes(arrived)}, and sent nothing for {STALL_SECONDS:.0f} s; "
+                            f"it stopped after {format_size(received)}, and sent nothing for {READ_TIMEOUT:.0f} s; "
                             "what is here will be used next time"
                         ) from None
-                    raise _Broken(str(e)) from None
+                    raise _ConnectionLost(str(e)) from None
                 if not chunk:
                     break
                 out.write(chunk)
-                arrived += len(chunk)
-                shown(arrived)
-                if size is not None and arrived > size:
+                received += len(chunk)
+                report_progress(received)
+                if size is not None and received > size:
                     return  # more than announced: it cannot be the file
-    if end is not None and arrived < end:
-        raise _Broken(f"the connection broke off after {arrived:,} of {end:,} bytes")
+    if end is not None and received < end:
+        raise _ConnectionLost(f"the connection broke off after {received:,} of {end:,} bytes")
 
 
 def _starts_at(content_range: str | None, start: int) -> bool:
@@ -159,26 +161,26 @@ def _starts_at(content_range: str | None, start: int) -> bool:
     return found is not None and int(found[1]) == start
 
 
-def _require_space(part: Path, size: int | None) -> None:
+def _require_free_space(part: Path, size: int | None) -> None:
     """Raises OSError, as the disk itself would do later."""
     missing = (size or 0) - _length(part)
     free = shutil.disk_usage(part.parent).free
     if missing > free:
-        raise OSError(errno.ENOSPC, f"{megabytes(missing)} are needed and {megabytes(free)} free")
+        raise OSError(errno.ENOSPC, f"{format_size(missing)} are needed and {format_size(free)} free")
 
 
-class _Meter:
+class _ProgressCallback:
     """Shows how far a transfer is; called with the bytes that are there."""
 
-    def __call__(self, arrived: int) -> None:
+    def __call__(self, received: int) -> None:
         pass
 
 
 @contextmanager
-def _meter(what: str, size: int | None) -> Iterator[_Meter]:
+def _progress_bar(what: str, size: int | None) -> Iterator[_ProgressCallback]:
     """A bar on stderr if a person looks at it; it vanishes at the end."""
     if not is_terminal(sys.stderr):
-        yield _Meter()
+        yield _ProgressCallback()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -187,21 +189,21 @@ def _meter(what: str, size: int | None) -> Iterator[_Meter]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=size)
 
-        class Bar(_Meter):
-            def __call__(self, arrived: int) -> None:
-                progress.update(task, completed=arrived)
+        class Bar(_ProgressCallback):
+            def __call__(self, received: int) -> None:
+                progress.update(task, completed=received)
 
         yield Bar()
 
 
-def megabytes(size: int) -> str:
+def format_size(size: int) -> str:
     """87.3 MB, 312 kB, 12 bytes."""
     if size >= 1e6:
         return f"{size / 1e6:,.1f} MB"
     return f"{size / 1e3:.0f} kB" if size >= 1e3 else f"{size} bytes"
 
 
-def unwritable(path: Path, error: OSError, hint: str) -> WeightsError:
+def write_error(path: Path, error: OSError, hint: str) -> WeightsError:
     detail = error.strerror or str(error)
     why = f"no space is left ({detail})" if no_space(error) else detail
     return WeightsError(f"cannot keep weights at {path}: {why}", hint)

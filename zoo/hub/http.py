@@ -14,13 +14,21 @@ from http.client import HTTPMessage
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
-__all__ = ["ANSWER_SECONDS", "PROBE_SECONDS", "Unreachable", "open_url", "require_answer", "translated", "within"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "METADATA_TIMEOUT",
+    "Unreachable",
+    "as_unreachable",
+    "open_url",
+    "request_headers",
+    "with_timeout",
+]
 
 # For one step of a connection: the name, the handshake, the answer.
-PROBE_SECONDS = 3.0
+CONNECT_TIMEOUT = 3.0
 # For all questions that come before a download together. With the start of the program below the 10 s that a user
 # should wait: a host may have several addresses, and answer each question just in time.
-ANSWER_SECONDS = 5.0
+METADATA_TIMEOUT = 5.0
 
 T = TypeVar("T")
 
@@ -29,18 +37,18 @@ class Unreachable(Exception):
     """The server cannot be found, refuses, does not answer, answers with an error, or stops in the middle."""
 
 
-def within(seconds: float, ask: Callable[[], T]) -> T:
-    """What `ask` returns or raises; Unreachable if that takes longer.
+def with_timeout(seconds: float, function: Callable[[], T]) -> T:
+    """What `function` returns or raises; Unreachable if that takes longer.
 
     The only bound that covers everything: the system's resolver takes no time-out, and other time-outs are for each
     address, redirect and piece of an answer anew. What is late goes on in a thread that nobody waits for.
     """
-    outcome: list[T] = []
+    result: list[T] = []
     failure: list[BaseException] = []
 
     def work() -> None:
         try:
-            outcome.append(ask())
+            result.append(function())
         except BaseException as e:  # noqa: BLE001 - raised again in the thread that asked
             failure.append(e)
 
@@ -49,12 +57,12 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
     thread.join(seconds)
     if failure:
         raise failure[0]
-    if not outcome:
+    if not result:
         raise Unreachable(f"no answer within {seconds:.0f} s")
-    return outcome[0]
+    return result[0]
 
 
-def require_answer(url: str, *, any_status: bool = False) -> HTTPMessage | None:
+def request_headers(url: str, *, any_status: bool = False) -> HTTPMessage | None:
     """The headers of `url`; None if the server gives files that it does not describe.
 
     Raises Unreachable if it does not soon give headers, of success unless `any_status` will do.
@@ -62,10 +70,10 @@ def require_answer(url: str, *, any_status: bool = False) -> HTTPMessage | None:
     host = urlsplit(url).hostname
     if not url.startswith(("https://", "http://")) or not host:
         raise Unreachable("not a web address")
-    _require_name(host)
-    with translated():
+    _require_resolvable(host)
+    with as_unreachable():
         try:
-            with open_url(url, {}, PROBE_SECONDS, method="HEAD") as response:
+            with open_url(url, {}, CONNECT_TIMEOUT, method="HEAD") as response:
                 found: HTTPMessage = response.headers
                 return found
         except urllib.error.HTTPError as e:
@@ -75,22 +83,22 @@ def require_answer(url: str, *, any_status: bool = False) -> HTTPMessage | None:
             return None
 
 
-def _require_name(host: str) -> None:
+def _require_resolvable(host: str) -> None:
     """Raise Unreachable if `host` has no address, or none is found in time. Behind a proxy names are its business."""
     if urllib.request.getproxies():
         return
     try:
-        within(PROBE_SECONDS, lambda: socket.getaddrinfo(host, None))
+        with_timeout(CONNECT_TIMEOUT, lambda: socket.getaddrinfo(host, None))
     except OSError as e:
         raise Unreachable(f"the name {host} cannot be resolved") from e
     except Unreachable:
-        raise Unreachable(f"the name {host} was not resolved within {PROBE_SECONDS:.0f} s") from None
+        raise Unreachable(f"the name {host} was not resolved within {CONNECT_TIMEOUT:.0f} s") from None
 
 
 def open_url(url: str, headers: Mapping[str, str], timeout: float, *, method: str = "GET") -> Any:
     """An http.client.HTTPResponse of success; `timeout` holds for every wait. Raises what urllib raises."""
-    asked = {"User-Agent": "zoo", "Accept-Encoding": "identity", **headers}
-    return _opener().open(urllib.request.Request(url, headers=asked, method=method), timeout=timeout)
+    all_headers = {"User-Agent": "zoo", "Accept-Encoding": "identity", **headers}
+    return _opener().open(urllib.request.Request(url, headers=all_headers, method=method), timeout=timeout)
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
@@ -116,15 +124,15 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def as_unreachable() -> Iterator[None]:
     """Whatever a connection raises, as Unreachable."""
     try:
         yield
     except urllib.error.HTTPError as e:
         raise Unreachable(f"the server answers {e.code} {e.reason}".rstrip()) from None
     except urllib.error.URLError as e:
-        late = isinstance(e.reason, TimeoutError)
-        raise Unreachable("the server does not answer" if late else str(e.reason)) from None
+        timed_out = isinstance(e.reason, TimeoutError)
+        raise Unreachable("the server does not answer" if timed_out else str(e.reason)) from None
     except TimeoutError:
         raise Unreachable("the server does not answer") from None
     except (http.client.HTTPException, OSError, ValueError) as e:

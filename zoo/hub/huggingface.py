@@ -20,135 +20,142 @@ from pathlib import Path
 
 from zoo.console import note
 from zoo.errors import WeightsError
-from zoo.hub.cache_layout import CACHE_HINT, Fetched, Place, Remote
-from zoo.hub.download import Damaged, download, locked, megabytes, unwritable
+from zoo.hub.cache_layout import CACHE_HINT, FetchResult, RemoteFile, RepoCache
+from zoo.hub.download import CorruptDownload, download, file_lock, format_size, write_error
 from zoo.hub.hashes import sha256_of
 from zoo.hub.http import Unreachable
-from zoo.hub.messages import ways_on
-from zoo.hub.metadata import locate
+from zoo.hub.messages import alternatives_hint
+from zoo.hub.metadata import fetch_file_metadata
 
-__all__ = ["copy", "fetch_hub_file", "save_hub_file"]
+__all__ = ["copy_file", "fetch_hub_file", "save_hub_file"]
 
 _TARGET_HINT = "free some disk space, or choose another --to DIR"
 
 
 def fetch_hub_file(
-    repo: str, names: Sequence[str], revision: str | None = None, *, largest: int | None = None
-) -> Fetched:
+    repo: str, names: Sequence[str], revision: str | None = None, *, max_bytes: int | None = None
+) -> FetchResult:
     """The first of the files `names` that `repo` has, from the cache or the hub. HF_HOME, HF_ENDPOINT, HF_TOKEN and
     HF_HUB_OFFLINE are honoured.
 
-    `repo` is "owner/name"; `revision` a branch, tag or commit, "main" if None. A larger file than `largest` bytes is
-    refused. Raises WeightsError, within `ANSWER_SECONDS` if the hub cannot be reached, if none can be had or the
+    `repo` is "owner/name"; `revision` a branch, tag or commit, "main" if None. A larger file than `max_bytes` bytes is
+    refused. Raises WeightsError, within `METADATA_TIMEOUT` if the hub cannot be reached, if none can be had or the
     content is not what the hub says that it is.
     """
-    place = Place(repo, revision or "main")
+    repo_cache = RepoCache(repo, revision or "main")
     damaged = ""
-    if (found := place.find(names)) is not None:
+    if (found := repo_cache.find_cached(names)) is not None:
         name, path = found
-        if (expected := place.expected(name, path)) is not None:
-            if expected.fits(path):
-                return place.fetched(name, path)
+        if (expected := repo_cache.expected(name, path)) is not None:
+            if expected.matches(path):
+                return repo_cache.fetch_result(name, path)
             damaged = name
-        elif (kept := _compare(place, name, path)) is not None:
-            return kept
+        elif (cached := _verify_cached(repo_cache, name, path)) is not None:
+            return cached
         else:
             damaged = name
         note(f"{damaged} of {repo} is damaged in the cache: fetching it again")
-    remote = locate(place, (damaged,), state="damaged in the cache") if damaged else locate(place, names)
-    if largest is not None and (remote.size or 0) > largest:
+    remote = (
+        fetch_file_metadata(repo_cache, (damaged,), state="damaged in the cache")
+        if damaged
+        else fetch_file_metadata(repo_cache, names)
+    )
+    if max_bytes is not None and (remote.size or 0) > max_bytes:
         raise WeightsError(
-            f"{remote.name} of {repo} has {megabytes(remote.size or 0)}: that is refused", "use another repository"
+            f"{remote.name} of {repo} has {format_size(remote.size or 0)}: that is refused", "use another repository"
         )
-    return _download(place, remote)
+    return _download(repo_cache, remote)
 
 
-def _compare(place: Place, name: str, path: Path) -> Fetched | None:
+def _verify_cached(repo_cache: RepoCache, name: str, path: Path) -> FetchResult | None:
     """A cached file of which no hash is known: ask the hub for it. None if the file is another than the hub's.
 
     What cannot be asked is used as it is: that is how caches serve machines without a network.
     """
-    commit = place.commit_of(name, path)
-    at_commit = Place(place.repo, commit)
+    commit = repo_cache.commit_of(name, path)
+    at_commit = RepoCache(repo_cache.repo, commit)
     try:
-        remote = locate(at_commit, (name,))
+        remote = fetch_file_metadata(at_commit, (name,))
     except WeightsError as e:
-        note(f"{name} of {place.repo} is in the cache without its hash, and is used unchecked: {e.message}")
-        return place.fetched(name, path, checked=False)
-    if not remote.expected.fits(path):
+        note(f"{name} of {repo_cache.repo} is in the cache without its hash, and is used unchecked: {e.message}")
+        return repo_cache.fetch_result(name, path, verified=False)
+    if not remote.expected.matches(path):
         return None
     if remote.commit == commit:
         with suppress(OSError):  # a cache that may only be read: it is asked again next time
-            place.note_etag(remote)
-    return place.fetched(name, path)
+            repo_cache.save_etag(remote)
+    return repo_cache.fetch_result(name, path)
 
 
-def _download(place: Place, remote: Remote) -> Fetched:
-    what = f"{remote.name} of {place.repo}"
-    blob = place.blob(remote.etag)
+def _download(repo_cache: RepoCache, remote: RemoteFile) -> FetchResult:
+    what = f"{remote.name} of {repo_cache.repo}"
+    blob = repo_cache.blob(remote.etag)
     downloaded = False
-    with _explained(place, remote, place.folder, CACHE_HINT), locked(place.lock(remote.etag), what):
+    with (
+        _translate_errors(repo_cache, remote, repo_cache.folder, CACHE_HINT),
+        file_lock(repo_cache.lock(remote.etag), what),
+    ):
         # Another process may have fetched it while this one waited; several revisions may name the same content.
-        if not place.holds(remote):
-            for remains in blob.parent.glob(f"{remote.etag}.*.incomplete"):
-                remains.unlink(missing_ok=True)  # of the hub's client, which never looks at them again
-            former = blob.resolve()
-            _transfer(place, remote, blob)
+        if not repo_cache.has_content(remote):
+            for leftover in blob.parent.glob(f"{remote.etag}.*.incomplete"):
+                leftover.unlink(missing_ok=True)  # of the hub's client, which never looks at them again
+            previous = blob.resolve()
+            _transfer(repo_cache, remote, blob)
             downloaded = True
-            if former != blob.resolve():
-                former.unlink(missing_ok=True)  # in the client's store, which would link it again
-        path = place.install(remote)
-    return replace(place.fetched(remote.name, path), downloaded=downloaded)
+            if previous != blob.resolve():
+                previous.unlink(missing_ok=True)  # in the client's store, which would link it again
+        path = repo_cache.link_snapshot(remote)
+    return replace(repo_cache.fetch_result(remote.name, path), downloaded=downloaded)
 
 
-def _transfer(place: Place, remote: Remote, target: Path) -> None:
-    what = f"{remote.name} of {place.repo}"
+def _transfer(repo_cache: RepoCache, remote: RemoteFile, target: Path) -> None:
+    what = f"{remote.name} of {repo_cache.repo}"
     download(remote.url, target, what=what, size=remote.size, expected=remote.expected, headers=remote.headers)
 
 
 @contextmanager
-def _explained(place: Place, remote: Remote, where: Path, hint: str) -> Iterator[None]:
+def _translate_errors(repo_cache: RepoCache, remote: RemoteFile, where: Path, hint: str) -> Iterator[None]:
     """Translate what a transfer to `where` raises; `hint` is for a place that cannot be written."""
-    what = f"{remote.name} of {place.repo}"
+    what = f"{remote.name} of {repo_cache.repo}"
     try:
         yield
     except Unreachable as e:
         raise WeightsError(
-            f"fetching {what} from {place.endpoint} broke off: {e}; it would be put in {where}",
-            f"try again; or {ways_on('HF_ENDPOINT')}",
+            f"fetching {what} from {repo_cache.endpoint} broke off: {e}; it would be put in {where}",
+            f"try again; or {alternatives_hint('HF_ENDPOINT')}",
         ) from e
-    except Damaged as e:
+    except CorruptDownload as e:
         raise WeightsError(
-            f"{what} arrives damaged from {place.endpoint}: its hash is not {remote.expected}",
-            f"try later or from another network; or {ways_on('HF_ENDPOINT')}",
+            f"{what} arrives damaged from {repo_cache.endpoint}: its hash is not {remote.expected}",
+            f"try later or from another network; or {alternatives_hint('HF_ENDPOINT')}",
         ) from e
     except OSError as e:
-        raise unwritable(where, e, hint) from e
+        raise write_error(where, e, hint) from e
 
 
 def save_hub_file(
     repo: str, names: Sequence[str], target: Callable[[str], Path], revision: str | None = None
-) -> Fetched:
+) -> FetchResult:
     """As `fetch_hub_file`, but at `target(name of the file)` instead of in the cache, from which it is copied if it is
     there."""
-    place = Place(repo, revision or "main")
-    if (found := place.find(names)) is not None:
+    repo_cache = RepoCache(repo, revision or "main")
+    if (found := repo_cache.find_cached(names)) is not None:
         name, path = found
-        expected = place.expected(name, path)
-        if expected is not None and expected.fits(path):
-            cached = place.fetched(name, path)
-            return replace(cached, path=target(name), downloaded=copy(path, target(name)))
-    remote = locate(place, names)
+        expected = repo_cache.expected(name, path)
+        if expected is not None and expected.matches(path):
+            cached = repo_cache.fetch_result(name, path)
+            return replace(cached, path=target(name), downloaded=copy_file(path, target(name)))
+    remote = fetch_file_metadata(repo_cache, names)
     path = target(remote.name)
     downloaded = False
-    with _explained(place, remote, path, _TARGET_HINT):
-        if not (path.is_file() and remote.expected.fits(path)):
-            _transfer(place, remote, path)
+    with _translate_errors(repo_cache, remote, path, _TARGET_HINT):
+        if not (path.is_file() and remote.expected.matches(path)):
+            _transfer(repo_cache, remote, path)
             downloaded = True
-        return Fetched(path, f"hf-hub:{repo}/{remote.name}", remote.commit, sha256_of(path), downloaded)
+        return FetchResult(path, f"hf-hub:{repo}/{remote.name}", remote.commit, sha256_of(path), downloaded)
 
 
-def copy(source: Path, target: Path) -> bool:
+def copy_file(source: Path, target: Path) -> bool:
     """Copy a checked file; False if `target` holds the same already. Raises WeightsError if it cannot be written."""
     try:
         if target.is_file() and sha256_of(target) == sha256_of(source):
@@ -161,5 +168,5 @@ def copy(source: Path, target: Path) -> bool:
         finally:
             part.unlink(missing_ok=True)
     except OSError as e:
-        raise unwritable(target, e, _TARGET_HINT) from e
+        raise write_error(target, e, _TARGET_HINT) from e
     return True

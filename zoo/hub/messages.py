@@ -6,22 +6,22 @@ import re
 
 from zoo.hub.http import Unreachable
 
-__all__ = ["NEED_NONE", "first_line", "reason", "ways_on"]
+__all__ = ["NO_WEIGHTS_HINT", "alternatives_hint", "first_line", "root_cause"]
 
-NEED_NONE = "or start with --weights none"
+NO_WEIGHTS_HINT = "or start with --weights none"
 
 
-def ways_on(mirror: str = "") -> str:
+def alternatives_hint(mirror: str = "") -> str:
     """The ways past a server that cannot be used; `mirror` names a variable that names another one."""
     other = f"; {mirror}=URL names a mirror" if mirror else ""
-    return f"take the file from another machine (zoo fetch) with --weights FILE, {NEED_NONE}{other}"
+    return f"take the file from another machine (zoo fetch) with --weights FILE, {NO_WEIGHTS_HINT}{other}"
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def reason(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """The innermost cause in one line: what the system said, not what the layers above made of it."""
     if isinstance(error, Unreachable):
         return str(error)

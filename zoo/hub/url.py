@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 from zoo.console import note
 from zoo.errors import WeightsError
-from zoo.hub.cache_layout import Fetched
-from zoo.hub.download import Damaged, download, locked, unwritable
-from zoo.hub.hashes import Expected, expected_by_name, sha256_of
-from zoo.hub.http import ANSWER_SECONDS, Unreachable, require_answer, within
-from zoo.hub.huggingface import copy
-from zoo.hub.messages import ways_on
+from zoo.hub.cache_layout import FetchResult
+from zoo.hub.download import CorruptDownload, download, file_lock, write_error
+from zoo.hub.hashes import ExpectedHash, expected_hash_from_name, sha256_of
+from zoo.hub.http import METADATA_TIMEOUT, Unreachable, request_headers, with_timeout
+from zoo.hub.huggingface import copy_file
+from zoo.hub.messages import alternatives_hint
 
 __all__ = ["fetch_url", "save_url", "torch_cache"]
 
@@ -37,95 +37,95 @@ def torch_cache() -> Path:
     return Path(get_dir()) / "checkpoints"
 
 
-def fetch_url(url: str, folder: Path, *, again: bool = False) -> Fetched:
-    """The file at `url`, kept in `folder` under its own name. again: replace the one that is there.
+def fetch_url(url: str, folder: Path, *, force: bool = False) -> FetchResult:
+    """The file at `url`, kept in `folder` under its own name. force: replace the one that is there.
 
-    Raises WeightsError, within `ANSWER_SECONDS` if the server cannot be reached.
+    Raises WeightsError, within `METADATA_TIMEOUT` if the server cannot be reached.
     """
-    place = folder / os.path.basename(urlsplit(url).path)
+    path = folder / os.path.basename(urlsplit(url).path)
     try:
-        if place.is_file() and not again:
-            if (kept := _kept(url, place)) is not None:
-                return kept
-            note(f"{place} is damaged: fetching it again")
-        before = _stamp(place)
-        with locked(folder / ".locks" / f"{place.name}.lock", url):
+        if path.is_file() and not force:
+            if (cached_file := _verified_cached(url, path)) is not None:
+                return cached_file
+            note(f"{path} is damaged: fetching it again")
+        before = _file_version(path)
+        with file_lock(folder / ".locks" / f"{path.name}.lock", url):
             # Another process may have fetched it while this one waited.
-            if _stamp(place) != before and (kept := _kept(url, place)) is not None:
-                return kept
-            fetched = _download(url, place)
-            if not fetched.checked:
-                _noted(place).write_text(f"{fetched.sha256}  {place.name}\n", encoding="utf-8")
+            if _file_version(path) != before and (cached_file := _verified_cached(url, path)) is not None:
+                return cached_file
+            fetched = _download(url, path)
+            if not fetched.verified:
+                _hash_file(path).write_text(f"{fetched.sha256}  {path.name}\n", encoding="utf-8")
             return fetched
     except OSError as e:
-        raise unwritable(place, e, _HINT) from e
+        raise write_error(path, e, _HINT) from e
 
 
-def _stamp(place: Path) -> tuple[int, int] | None:
+def _file_version(path: Path) -> tuple[int, int] | None:
     """Changes when the file is replaced."""
     try:
-        found = place.stat()
+        found = path.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
 
 
-def _noted(place: Path) -> Path:
-    return place.with_name(f"{place.name}.sha256")
+def _hash_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
-def _known(place: Path) -> Expected | None:
-    if (by_name := expected_by_name(place.name)) is not None:
+def _expected_hash(path: Path) -> ExpectedHash | None:
+    if (by_name := expected_hash_from_name(path.name)) is not None:
         return by_name
     try:
-        found = _SUM.fullmatch(_noted(place).read_text(encoding="utf-8"))
+        found = _SUM.fullmatch(_hash_file(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
-    return Expected(found[1]) if found else None
+    return ExpectedHash(found[1]) if found else None
 
 
-def _kept(url: str, place: Path) -> Fetched | None:
+def _verified_cached(url: str, path: Path) -> FetchResult | None:
     """The file that is there, None if it is damaged. Without a hash the size that the server states must do."""
-    digest = sha256_of(place)
-    if (known := _known(place)) is not None:
-        published = expected_by_name(place.name) is not None
-        return Fetched(place, url, None, digest, checked=published) if digest.startswith(known.digits) else None
+    digest = sha256_of(path)
+    if (known := _expected_hash(path)) is not None:
+        published = expected_hash_from_name(path.name) is not None
+        return FetchResult(path, url, None, digest, verified=published) if digest.startswith(known.hex_prefix) else None
     try:
-        headers = within(ANSWER_SECONDS, lambda: require_answer(url))
+        headers = with_timeout(METADATA_TIMEOUT, lambda: request_headers(url))
     except Unreachable as e:
-        note(f"{place.name} is in the cache without a hash, and is used unchecked: {e}")
-        return Fetched(place, url, None, digest, checked=False)
-    if headers is not None and headers.get("Content-Length") not in (None, str(place.stat().st_size)):
+        note(f"{path.name} is in the cache without a hash, and is used unchecked: {e}")
+        return FetchResult(path, url, None, digest, verified=False)
+    if headers is not None and headers.get("Content-Length") not in (None, str(path.stat().st_size)):
         return None
-    return Fetched(place, url, None, digest, checked=False)
+    return FetchResult(path, url, None, digest, verified=False)
 
 
-def _download(url: str, place: Path) -> Fetched:
-    expected = expected_by_name(os.path.basename(urlsplit(url).path))
+def _download(url: str, path: Path) -> FetchResult:
+    expected = expected_hash_from_name(os.path.basename(urlsplit(url).path))
     try:
-        headers = within(ANSWER_SECONDS, lambda: require_answer(url))
-        stated = headers.get("Content-Length") if headers is not None else None
-        size = int(stated) if stated is not None and stated.isdigit() else None
-        download(url, place, what=url, size=size or None, expected=expected)
+        headers = with_timeout(METADATA_TIMEOUT, lambda: request_headers(url))
+        content_length = headers.get("Content-Length") if headers is not None else None
+        size = int(content_length) if content_length is not None and content_length.isdigit() else None
+        download(url, path, what=url, size=size or None, expected=expected)
     except Unreachable as e:
-        raise WeightsError(f"cannot fetch {url}: {e}; it would be put at {place}", ways_on()) from e
-    except Damaged as e:
-        wanted = f"its sha256 does not begin with {expected.digits}" if expected else "it is not as long as it says"
+        raise WeightsError(f"cannot fetch {url}: {e}; it would be put at {path}", alternatives_hint()) from e
+    except CorruptDownload as e:
+        wanted = f"its sha256 does not begin with {expected.hex_prefix}" if expected else "it is not as long as it says"
         raise WeightsError(
-            f"{url} arrives damaged: {wanted}", f"try later or from another network; or {ways_on()}"
+            f"{url} arrives damaged: {wanted}", f"try later or from another network; or {alternatives_hint()}"
         ) from e
-    return Fetched(place, url, None, sha256_of(place), downloaded=True, checked=expected is not None)
+    return FetchResult(path, url, None, sha256_of(path), downloaded=True, verified=expected is not None)
 
 
-def save_url(url: str, target: Path, cache: Path) -> Fetched:
+def save_url(url: str, target: Path, cache: Path) -> FetchResult:
     """As `fetch_url`, but at `target` instead of in `cache`, from which it is copied if it is there."""
     name = os.path.basename(urlsplit(url).path)
-    cached, expected = cache / name, expected_by_name(name)
-    if cached.is_file() and (kept := _kept(url, cached)) is not None and kept.checked:
-        return replace(kept, path=target, downloaded=copy(cached, target))
+    cached, expected = cache / name, expected_hash_from_name(name)
+    if cached.is_file() and (cached_file := _verified_cached(url, cached)) is not None and cached_file.verified:
+        return replace(cached_file, path=target, downloaded=copy_file(cached, target))
     try:
-        if expected is not None and target.is_file() and expected.fits(target):
-            return Fetched(target, url, None, sha256_of(target))
+        if expected is not None and target.is_file() and expected.matches(target):
+            return FetchResult(target, url, None, sha256_of(target))
         return _download(url, target)
     except OSError as e:
-        raise unwritable(target, e, "free some disk space, or choose another --to DIR") from e
+        raise write_error(target, e, "free some disk space, or choose another --to DIR") from e

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo.errors import UsageError, ZooError
 from zoo.losses.unfit import why_unfit
-from zoo.registry import Component, check_params, resolve
+from zoo.registry import RegistryEntry, check_params, resolve
 from zoo.tasks import TaskName
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
-class LossComponent(Component):
+class LossComponent(RegistryEntry):
     """tasks: whose targets it takes. class_weights: the parameter that takes (K,) factors of the classes' examples (or
-    the labels' positives), None if there is none. aliases: other names, among them torch's class. shares: whether
+    the labels' positives), None if there is none. aliases: other names, among them torch's class. soft_targets: whether
     single-label targets may be shares of the classes (N, K), as mixed images have them."""
 
     tasks: tuple[TaskName, ...] = field(kw_only=True)
     class_weights: str | None = field(default=None, kw_only=True)
     aliases: tuple[str, ...] = field(default=(), kw_only=True)
-    shares: bool = field(default=False, kw_only=True)
+    soft_targets: bool = field(default=False, kw_only=True)
 
 
 def _torch(
@@ -45,11 +45,13 @@ def _torch(
     description: str,
     *tasks: TaskName,
     weights: str | None = None,
-    shares: bool = False,
+    soft_targets: bool = False,
 ) -> LossComponent:
     path = f"zoo.losses.torch_losses:{ours}"
     aliases = (class_name,)
-    return LossComponent(path, description, tasks=tasks, class_weights=weights, aliases=aliases, shares=shares)
+    return LossComponent(
+        path, description, tasks=tasks, class_weights=weights, aliases=aliases, soft_targets=soft_targets
+    )
 
 
 def _own(
@@ -66,7 +68,7 @@ LOSSES: dict[str, LossComponent] = {
         "softmax and negative log-likelihood; takes label_smoothing, ignore_index",
         "single-label",
         weights="weight",
-        shares=True,
+        soft_targets=True,
     ),
     "nll": LossComponent(
         "zoo.losses.torch_losses:NLL",
@@ -74,17 +76,21 @@ LOSSES: dict[str, LossComponent] = {
         tasks=("single-label",),
         class_weights="weight",
         aliases=("NLLLoss", "NLLLoss2d"),
-        shares=True,
+        soft_targets=True,
     ),
     "soft_target_cross_entropy": LossComponent(
         "zoo.losses.soft_target_cross_entropy:SoftTargetCrossEntropy",
         "cross entropy against a distribution over the classes (or class numbers)",
         tasks=("single-label",),
         class_weights="weight",
-        shares=True,
+        soft_targets=True,
     ),
     "kl_div": _torch(
-        "KLDivLoss", "KLDiv", "Kullback-Leibler divergence from the target distribution", "single-label", shares=True
+        "KLDivLoss",
+        "KLDiv",
+        "Kullback-Leibler divergence from the target distribution",
+        "single-label",
+        soft_targets=True,
     ),
     "multi_margin": _torch(
         "MultiMarginLoss",
@@ -101,10 +107,10 @@ LOSSES: dict[str, LossComponent] = {
         "multi-label",
         "single-label",
         weights="pos_weight",
-        shares=True,
+        soft_targets=True,
     ),
     "bce": _torch(
-        "BCELoss", "BCE", "binary cross entropy without pos_weight", "multi-label", "single-label", shares=True
+        "BCELoss", "BCE", "binary cross entropy without pos_weight", "multi-label", "single-label", soft_targets=True
     ),
     "focal": _own(
         "focal:Focal",
@@ -185,8 +191,8 @@ def problems(
         found.append(
             f"loss.name: {name} is a loss of {' and '.join(entry.tasks)}; of {task} there are {', '.join(fitting)}"
         )
-    if entry is not None and mixed and task == "single-label" and not entry.shares:
-        able = ", ".join(n for n, other in LOSSES.items() if other.shares)
+    if entry is not None and mixed and task == "single-label" and not entry.soft_targets:
+        able = ", ".join(n for n, other in LOSSES.items() if other.soft_targets)
         found.append(f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix make; {able} do")
     wrong = check_params(factory, params, given=_called_with(factory), label="loss.params")
     found += wrong or _call_problems(name, factory)
@@ -271,8 +277,8 @@ def _call_problems(name: str, factory: Any) -> list[str]:
     if inspect.isclass(factory) or not parameters:
         return []
     kinds = [p.kind for p in parameters.values()]
-    places = sum(k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in kinds)
-    if places >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds:
+    positional = sum(k in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for k in kinds)
+    if positional >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds:
         return []
     return [f"loss.name: {name} takes ({', '.join(parameters)}); {_EXPECTED}"]
 
@@ -282,9 +288,9 @@ def _weights_parameter(name: str, factory: Any, params: Mapping[str, Any]) -> st
     entry = _entry(name)
     found = entry.class_weights if entry else "weight" if "weight" in _parameters(factory) else None
     if found is None:
-        takers = ", ".join(n for n, other in LOSSES.items() if other.class_weights)
+        supported = ", ".join(n for n, other in LOSSES.items() if other.class_weights)
         own = "" if entry else "; a loss of your own takes them as a parameter named weight"
-        raise UsageError(f"the loss {name} takes no class weights", f"those that do: {takers}{own}")
+        raise UsageError(f"the loss {name} takes no class weights", f"those that do: {supported}{own}")
     if found in params:
         raise UsageError(
             f"the loss {name} is given {found} by loss.params and by --class-weights", "leave one of them out"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.losses.base import LogitsLoss, Weights, labels, mean_of, number, spread, whole
+from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, mean_of, number, whole
 
 __all__ = ["Asymmetric"]
 
@@ -38,14 +38,14 @@ class Asymmetric(LogitsLoss):
         self.gamma_neg = number("gamma_neg", gamma_neg, least=0)
         self.gamma_pos = number("gamma_pos", gamma_pos, least=0)
         self.clip = number("clip", clip, least=0, most=0.5)
-        self.keep("pos_weight", pos_weight)
+        self.register_weights("pos_weight", pos_weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         x = output
         t, counts = labels(x, target, self.ignore_index)
         positive = t * (self.gamma_pos * F.logsigmoid(-x)).exp() * F.softplus(-x)
-        pos_weight = spread(self.pos_weight, x, "pos_weight")
+        pos_weight = broadcast_weights(self.pos_weight, x, "pos_weight")
         if pos_weight is not None:
             positive = positive * pos_weight
         if self.clip == 0:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 __all__ = [
     "LogitsLoss",
     "Weights",
+    "broadcast_weights",
     "has_classes",
     "labels",
     "mean_of",
@@ -23,7 +24,6 @@ __all__ = [
     "one_of",
     "ratio",
     "same_shape",
-    "spread",
     "whole",
 ]
 
@@ -41,7 +41,7 @@ class LogitsLoss(nn.Module):
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def keep(self, name: str, values: Weights) -> None:
+    def register_weights(self, name: str, values: Weights) -> None:
         """A buffer `name` (C,) of factors, which moves to the outputs' device with the loss; None stays None.
 
         Raises ValueError if they are not a list of finite numbers from 0, or all 0.
@@ -122,7 +122,7 @@ def labels(output: Tensor, target: Tensor, ignore_index: int | None = None) -> t
     return torch.zeros_like(output).scatter(1, target, ones), counts
 
 
-def spread(weights: Tensor | None, output: Tensor, name: str) -> Tensor | None:
+def broadcast_weights(weights: Tensor | None, output: Tensor, name: str) -> Tensor | None:
     """(C,) → (1, C, 1, …) in the outputs' type. Raises ValueError if there is not one for each of the outputs."""
     if weights is None:
         return None

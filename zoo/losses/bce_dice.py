@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.losses.base import LogitsLoss, Weights, labels, mean_of, number, spread, whole
+from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, mean_of, number, whole
 from zoo.losses.dice import Dice
 
 __all__ = ["BCEDice"]
@@ -34,12 +34,12 @@ class BCEDice(LogitsLoss):
         super().__init__()
         self.dice_share = number("dice_share", dice_share, least=0, most=1)
         self.dice = Dice(smooth)
-        self.keep("pos_weight", pos_weight)
+        self.register_weights("pos_weight", pos_weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         t, counts = labels(output, target, self.ignore_index)
-        pos_weight = spread(self.pos_weight, output, "pos_weight")
+        pos_weight = broadcast_weights(self.pos_weight, output, "pos_weight")
         bce = F.binary_cross_entropy_with_logits(output, t, pos_weight=pos_weight, reduction="none")
         p = output.sigmoid() if counts is None else output.sigmoid() * counts
         return (1 - self.dice_share) * mean_of(bce, counts) + self.dice_share * (1 - self.dice.index(p, t))

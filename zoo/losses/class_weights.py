@@ -67,23 +67,23 @@ def class_weights(kind: str, targets: NDArray[Any], classes: Sequence[str], *, t
 
 
 def _of_classes(kind: str, counts: _Counts) -> _Counts:
-    there = counts > 0
+    present = counts > 0
     weights = np.ones_like(counts)
-    if not there.any():
+    if not present.any():
         return weights
     if kind == "balanced":
-        weights[there] = counts.sum() / (there.sum() * counts[there])
+        weights[present] = counts.sum() / (present.sum() * counts[present])
     else:
-        weights[there] = 1 / _effective(counts[there])
-    weights[~there] = weights[there].max()
+        weights[present] = 1 / _effective(counts[present])
+    weights[~present] = weights[present].max()
     return weights if kind == "balanced" else weights / weights.mean()
 
 
 def _of_positives(kind: str, positives: _Counts, total: float) -> _Counts:
-    there = positives > 0
+    present = positives > 0
     weights = np.ones_like(positives)
-    yes, no = positives[there], total - positives[there]
-    weights[there] = no / yes if kind == "balanced" else _effective(no) / _effective(yes)
+    yes, no = positives[present], total - positives[present]
+    weights[present] = no / yes if kind == "balanced" else _effective(no) / _effective(yes)
     return np.clip(weights, 1 / LIMIT, LIMIT)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.losses.base import LogitsLoss, Weights, has_classes, labels, mean_of, number, ratio, spread, whole
+from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, has_classes, labels, mean_of, number, ratio, whole
 
 __all__ = ["Focal"]
 
@@ -39,11 +39,11 @@ class Focal(LogitsLoss):
         if isinstance(alpha, (list, tuple)):
             raise ValueError("alpha is one number, the share of the positives; factors of the classes go to weight")
         self.alpha = None if alpha is None else number("alpha", alpha, least=0, most=1)
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
-        weight = spread(self.weight, output, "weight")
+        weight = broadcast_weights(self.weight, output, "weight")
         if output.shape[1] > 1 and has_classes(output, target):
             if self.alpha is not None:
                 raise ValueError("focal's alpha balances labels; classes are balanced by weight")

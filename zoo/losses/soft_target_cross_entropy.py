@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from zoo.losses.base import LogitsLoss, Weights, labels, ratio, spread, whole
+from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, ratio, whole
 
 __all__ = ["SoftTargetCrossEntropy"]
 
@@ -24,12 +24,12 @@ class SoftTargetCrossEntropy(LogitsLoss):
 
     def __init__(self, weight: Weights = None, ignore_index: int = -100) -> None:
         super().__init__()
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         q, _ = labels(output, target, self.ignore_index)
-        weight = spread(self.weight, output, "weight")
+        weight = broadcast_weights(self.weight, output, "weight")
         if weight is not None:
             q = q * weight
         return ratio(-(q * output.log_softmax(1)).sum(), q.sum())

@@ -14,7 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.losses.base import LogitsLoss, Weights, has_classes, labels, number, one_of, ratio, same_shape, spread, whole
+from zoo.losses.base import (
+    LogitsLoss,
+    Weights,
+    broadcast_weights,
+    has_classes,
+    labels,
+    number,
+    one_of,
+    ratio,
+    same_shape,
+    whole,
+)
 
 __all__ = [
     "BCE",
@@ -64,12 +75,12 @@ class CrossEntropy(_Reduced):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
         self.label_smoothing = number("label_smoothing", label_smoothing, least=0, most=1)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
-        spread(self.weight, output, "weight")  # checks the length
+        broadcast_weights(self.weight, output, "weight")  # checks the length
         weight = None if self.weight is None else self.weight.to(output)
         smoothing = self.label_smoothing
         if not has_classes(output, target):
@@ -110,12 +121,12 @@ class MultiMargin(_Reduced):
             raise ValueError(f"p is 1 or 2, not {p!r}")
         self.p = int(p)
         self.margin = number("margin", margin)
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         if not has_classes(output, target):
             raise ValueError("multi_margin takes class numbers, not a number for every output")
-        spread(self.weight, output, "weight")
+        broadcast_weights(self.weight, output, "weight")
         weight = None if self.weight is None else self.weight.to(output)
         return F.multi_margin_loss(
             _rows(output), target.long().reshape(-1), self.p, self.margin, weight, reduction=self.reduction
@@ -153,16 +164,16 @@ class BCEWithLogits(_Reduced):
 
     def __init__(self, weight: Weights = None, pos_weight: Weights = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.keep("weight", weight)
-        self.keep("pos_weight", pos_weight)
+        self.register_weights("weight", weight)
+        self.register_weights("pos_weight", pos_weight)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         wanted, _ = labels(output, target)
         return F.binary_cross_entropy_with_logits(
             output,
             wanted,
-            weight=spread(self.weight, output, "weight"),
-            pos_weight=spread(self.pos_weight, output, "pos_weight"),
+            weight=broadcast_weights(self.weight, output, "weight"),
+            pos_weight=broadcast_weights(self.pos_weight, output, "pos_weight"),
             reduction=self.reduction,
         )
 
@@ -188,8 +199,8 @@ class MultiLabelMargin(_Reduced):
         present = _rows(same_shape(output, target)) > 0.5
         # torch wants the numbers of the labels, then -1: the sort puts the labels first.
         first = present.int().argsort(dim=1, descending=True)
-        places = torch.arange(first.shape[1], device=first.device)
-        indices = first.where(places < present.sum(1, keepdim=True), -1)
+        positions = torch.arange(first.shape[1], device=first.device)
+        indices = first.where(positions < present.sum(1, keepdim=True), -1)
         return F.multilabel_margin_loss(_rows(output), indices, reduction=self.reduction)
 
 
@@ -204,11 +215,11 @@ class MultiLabelSoftMargin(_Reduced):
 
     def __init__(self, weight: Weights = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         wanted = same_shape(output, target)
-        spread(self.weight, output, "weight")
+        broadcast_weights(self.weight, output, "weight")
         weight = None if self.weight is None else self.weight.to(output)
         return F.multilabel_soft_margin_loss(_rows(output), _rows(wanted), weight, reduction=self.reduction)
 

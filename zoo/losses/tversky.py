@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.losses.base import LogitsLoss, Weights, has_classes, labels, number, spread, whole
+from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, has_classes, labels, number, whole
 
 __all__ = ["Tversky"]
 
@@ -41,7 +41,7 @@ class Tversky(LogitsLoss):
         self.smooth = number("smooth", smooth, least=0)
         if self.alpha == self.beta == 0:
             raise ValueError("alpha and beta are both 0: the index would be 1 whatever is predicted")
-        self.keep("weight", weight)
+        self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Tversky(LogitsLoss):
         t, counts = labels(output, target, self.ignore_index)
         if counts is not None:
             p = p * counts
-        weight = spread(self.weight, output, "weight")
+        weight = broadcast_weights(self.weight, output, "weight")
         return 1 - self.index(p, t, None if weight is None else weight.flatten())
 
     def index(self, p: Tensor, t: Tensor, weight: Tensor | None = None) -> Tensor:

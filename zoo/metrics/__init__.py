@@ -52,12 +52,12 @@ __all__ = [
     "better",
     "compute",
     "higher_is_better",
-    "is_share",
+    "is_fraction",
     "problems",
     "report",
 ]
 
-Function = Callable[["Tensor", "Tensor"], Any]
+MetricFunction = Callable[["Tensor", "Tensor"], Any]
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def compute(
     found = {}
     for name in names:
         if ":" in name:
-            found[name] = _call_own(name, outputs, targets)
+            found[name] = _call_custom_metric(name, outputs, targets)
         else:
-            found[name] = float(_function(name, task or _task_of(name, targets))(outputs, targets))
+            found[name] = float(_function(name, task or _infer_task(name, targets))(outputs, targets))
     return found
 
 
@@ -134,9 +134,9 @@ def problems(name: str, task: TaskName) -> list[str]:
     """
     try:
         if ":" in name:
-            _own(name)
+            _custom_metric(name)
         else:
-            _of_task(name, task)
+            _metric_of_task(name, task)
     except UsageError as e:
         return [f"{e.message}; {e.hint}"]
     return []
@@ -145,11 +145,11 @@ def problems(name: str, task: TaskName) -> list[str]:
 def higher_is_better(name: str) -> bool:
     """The direction of a metric: of the table, or of the user's own. Raises UsageError for an unknown name."""
     if ":" in name:
-        return bool(getattr(_own(name), "higher_is_better", True))
+        return bool(getattr(_custom_metric(name), "higher_is_better", True))
     return _metric(name).higher_is_better
 
 
-def is_share(name: str) -> bool:
+def is_fraction(name: str) -> bool:
     """True if the metric is a number from 0 to 1 to be shown in percent; False for the user's own and unknown names."""
     return (name in METRICS and METRICS[name].share) or _TOP.fullmatch(name) is not None
 
@@ -177,7 +177,7 @@ def _metric(name: str) -> Metric:
     )
 
 
-def _of_task(name: str, task: TaskName) -> Metric:
+def _metric_of_task(name: str, task: TaskName) -> Metric:
     """Raises UsageError if there is no such metric, or if it is none of the task's."""
     metric = _metric(name)
     if task not in metric.tasks:
@@ -186,24 +186,24 @@ def _of_task(name: str, task: TaskName) -> Metric:
     return metric
 
 
-def _task_of(name: str, targets: Tensor) -> TaskName:
+def _infer_task(name: str, targets: Tensor) -> TaskName:
     if not targets.is_floating_point():
         return "single-label"
     return next((task for task in _metric(name).tasks if task != "single-label"), "multi-label")
 
 
-def _function(name: str, task: TaskName) -> Function:
-    _of_task(name, get_task(task).name)
+def _function(name: str, task: TaskName) -> MetricFunction:
+    _metric_of_task(name, get_task(task).name)
     module = import_module(f"zoo.metrics.{task.replace('-', '_')}")
     if name not in METRICS:
-        top: Function = module.top_k(int(name.removeprefix("top")))
+        top: MetricFunction = module.top_k(int(name.removeprefix("top")))
         return top
-    function: Function = getattr(module, name)
+    function: MetricFunction = getattr(module, name)
     return function
 
 
-def _own(name: str) -> Function:
-    found: Function = import_object(name, "metric")
+def _custom_metric(name: str) -> MetricFunction:
+    found: MetricFunction = import_object(name, "metric")
     if not callable(found):
         raise UsageError(
             f"the metric {name} is a {type(found).__name__}, not a function",
@@ -212,9 +212,9 @@ def _own(name: str) -> Function:
     return found
 
 
-def _call_own(name: str, outputs: Tensor, targets: Tensor) -> float:
+def _call_custom_metric(name: str, outputs: Tensor, targets: Tensor) -> float:
     """A Python number, or an array or tensor without dimensions. NaN is refused: it would never be the best."""
-    function = _own(name)
+    function = _custom_metric(name)
     advice = "a metric takes (outputs, targets) and returns one number"
     try:
         value = function(outputs, targets)

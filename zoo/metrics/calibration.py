@@ -7,17 +7,17 @@ from torch import Tensor
 
 __all__ = ["calibration_error"]
 
-BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5: M = 15
+NUM_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5: M = 15
 
 
-def calibration_error(probability: Tensor, happened: Tensor) -> float:
+def calibration_error(probability: Tensor, correct: Tensor) -> float:
     """Mean |share that happened − mean probability| over bins of the probability, weighted by their size.
 
-    probability: (N,) float64; happened: (N,) bool. 15 bins (lower, upper] of equal width on 0..1, Guo et al. 2017,
+    probability: (N,) float64; correct: (N,) bool. 15 bins (lower, upper] of equal width on 0..1, Guo et al. 2017,
     equation 3. NaN if a probability is.
     """
     if bool(probability.isnan().any()):
         return float("nan")
-    bin_of = (probability * BINS).ceil().long().clamp(1, BINS) - 1
-    gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_of, happened.double() - probability)
+    bin_index = (probability * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
+    gap = torch.zeros(NUM_BINS, dtype=torch.float64).index_add_(0, bin_index, correct.double() - probability)
     return float(gap.abs().sum() / len(probability))

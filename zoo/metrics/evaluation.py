@@ -67,12 +67,12 @@ class TargetScore:
 class Evaluation:
     """What `report` found, whatever the task: one of the three classes below.
 
-    classes: names of the model's outputs. PART: what has a line of numbers each, "class", "label" or "target".
+    classes: names of the model's outputs. ROW_KIND: what has a line of numbers each, "class", "label" or "target".
     SUMMARY: the overall metrics, in the order to print them; each is an attribute.
     """
 
     task: ClassVar[TaskName]
-    PART: ClassVar[str]
+    ROW_KIND: ClassVar[str]
     SUMMARY: ClassVar[tuple[str, ...]]
 
     images: int
@@ -85,7 +85,7 @@ class Evaluation:
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `rows`."""
-        return (self.PART, *(f.name for f in fields(self.scores[0])[1:]))
+        return (self.ROW_KIND, *(f.name for f in fields(self.scores[0])[1:]))
 
     def rows(self) -> list[tuple[Any, ...]]:
         """A line for each class, label or target; a number that does not exist is None."""
@@ -101,7 +101,7 @@ class Evaluation:
             "task": self.task,
             "images": self.images,
             **{name: value if math.isfinite(value) else None for name, value in self.summary().items()},
-            f"per_{self.PART}": [dict(zip(self.header, row, strict=True)) for row in self.rows()],
+            f"per_{self.ROW_KIND}": [dict(zip(self.header, row, strict=True)) for row in self.rows()],
             "classes": list(self.classes),
         }
 
@@ -115,7 +115,7 @@ class SingleLabelEvaluation(Evaluation):
     """
 
     task = "single-label"
-    PART = "class"
+    ROW_KIND = "class"
     SUMMARY = ("top1", "top5", "loss", "ece", "balanced_accuracy", "macro_f1")
 
     top1: float
@@ -145,7 +145,7 @@ class MultiLabelEvaluation(Evaluation):
     """
 
     task = "multi-label"
-    PART = "label"
+    ROW_KIND = "label"
     SUMMARY = ("average_precision", "auroc", "micro_f1", "macro_f1", "subset_accuracy", "hamming_loss", "loss", "ece")
 
     average_precision: float
@@ -168,7 +168,7 @@ class RegressionEvaluation(Evaluation):
     """Means over the target columns, in their units; r2 over those that vary, NaN if none does."""
 
     task = "regression"
-    PART = "target"
+    ROW_KIND = "target"
     SUMMARY = ("mae", "rmse", "r2")
 
     mae: float
@@ -217,7 +217,8 @@ def _single_label(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> 
         classes=classes,
         top5_k=min(5, logits.shape[1]),
         per_class=tuple(
-            ClassScore(name, support, *_rates(hits, support, said)) for name, hits, support, said in counts
+            ClassScore(name, support, *_precision_recall_f1(hits, support, n_predicted))
+            for name, hits, support, n_predicted in counts
         ),
         confusion=tuple(tuple(row) for row in rows),
         **compute(SingleLabelEvaluation.SUMMARY, logits, targets, task="single-label"),
@@ -226,14 +227,16 @@ def _single_label(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> 
 
 def _multi_label(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Evaluation:
     true = multi_label.positives(targets)
-    yes, false_yes, false_no = (part.long().tolist() for part in multi_label.tally(logits, targets))
-    precisions = ranking.each_column(ranking.average_precision, logits, true)
-    areas = ranking.each_column(ranking.area_under_roc, logits, true)
+    hits_per_label, false_positives, false_negatives = (
+        part.long().tolist() for part in multi_label.confusion_counts(logits, targets)
+    )
+    precisions = ranking.per_column(ranking.average_precision, logits, true)
+    areas = ranking.per_column(ranking.area_under_roc, logits, true)
     scores = []
     for i, name in enumerate(classes):
-        support = yes[i] + false_no[i]
-        rates = _rates(yes[i], support, yes[i] + false_yes[i])
-        scores.append(LabelScore(name, support, *rates, _known(precisions[i]), _known(areas[i])))
+        support = hits_per_label[i] + false_negatives[i]
+        rates = _precision_recall_f1(hits_per_label[i], support, hits_per_label[i] + false_positives[i])
+        scores.append(LabelScore(name, support, *rates, _finite_or_none(precisions[i]), _finite_or_none(areas[i])))
     return MultiLabelEvaluation(
         images=len(targets),
         classes=classes,
@@ -245,25 +248,28 @@ def _multi_label(logits: Tensor, targets: Tensor, classes: tuple[str, ...]) -> E
 def _regression(outputs: Tensor, targets: Tensor, classes: tuple[str, ...]) -> Evaluation:
     numbers = (
         targets.double().mean(0),
-        regression.each_mae(outputs, targets),
-        regression.each_rmse(outputs, targets),
-        regression.each_r2(outputs, targets),
+        regression.mae_per_column(outputs, targets),
+        regression.rmse_per_column(outputs, targets),
+        regression.r2_per_column(outputs, targets),
     )
     columns = zip(classes, *(values.tolist() for values in numbers), strict=True)
     return RegressionEvaluation(
         images=len(targets),
         classes=classes,
-        per_target=tuple(TargetScore(n, mean, _known(a), _known(b), _known(c)) for n, mean, a, b, c in columns),
+        per_target=tuple(
+            TargetScore(n, mean, _finite_or_none(a), _finite_or_none(b), _finite_or_none(c))
+            for n, mean, a, b, c in columns
+        ),
         **compute(RegressionEvaluation.SUMMARY, outputs, targets, task="regression"),
     )
 
 
-def _rates(hits: int, support: int, said: int) -> tuple[float | None, float | None, float | None]:
-    """Precision, recall and F1 of `support` images, of which `hits` are among the `said` ones."""
+def _precision_recall_f1(hits: int, support: int, n_predicted: int) -> tuple[float | None, float | None, float | None]:
+    """Precision, recall and F1 of `support` images, of which `hits` are among the `n_predicted` ones."""
     if not support:
         return None, None, None
-    return hits / said if said else None, hits / support, 2 * hits / (support + said)
+    return hits / n_predicted if n_predicted else None, hits / support, 2 * hits / (support + n_predicted)
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

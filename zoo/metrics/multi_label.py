@@ -18,6 +18,7 @@ from zoo.metrics.calibration import calibration_error
 __all__ = [
     "auroc",
     "average_precision",
+    "confusion_counts",
     "ece",
     "hamming_loss",
     "loss",
@@ -26,18 +27,17 @@ __all__ = [
     "micro_f1",
     "positives",
     "subset_accuracy",
-    "tally",
 ]
 
 THRESHOLD = 0.5
 
 
-class Tally(NamedTuple):
+class ConfusionCounts(NamedTuple):
     """Of each label, (K,) float64: decisions that were rightly yes, wrongly yes, wrongly no."""
 
-    true_yes: Tensor
-    false_yes: Tensor
-    false_no: Tensor
+    true_positives: Tensor
+    false_positives: Tensor
+    false_negatives: Tensor
 
 
 def positives(targets: Tensor) -> Tensor:
@@ -50,9 +50,9 @@ def _decisions(logits: Tensor) -> Tensor:
     return logits.sigmoid() >= THRESHOLD
 
 
-def tally(logits: Tensor, targets: Tensor) -> Tally:
+def confusion_counts(logits: Tensor, targets: Tensor) -> ConfusionCounts:
     chosen, true = _decisions(logits), positives(targets)
-    return Tally(*((part.sum(0).double()) for part in (chosen & true, chosen & ~true, ~chosen & true)))
+    return ConfusionCounts(*((part.sum(0).double()) for part in (chosen & true, chosen & ~true, ~chosen & true)))
 
 
 def loss(logits: Tensor, targets: Tensor) -> float:
@@ -63,15 +63,15 @@ def loss(logits: Tensor, targets: Tensor) -> float:
 
 def micro_f1(logits: Tensor, targets: Tensor) -> float:
     """2·tp / (2·tp + fp + fn) over all decisions; NaN if no label is there and none was chosen."""
-    yes, wrong_yes, wrong_no = (part.sum() for part in tally(logits, targets))
-    return float(2 * yes / (2 * yes + wrong_yes + wrong_no))
+    tp, fp, fn = (part.sum() for part in confusion_counts(logits, targets))
+    return float(2 * tp / (2 * tp + fp + fn))
 
 
 def macro_f1(logits: Tensor, targets: Tensor) -> float:
     """Mean of 2·tp / (2·tp + fp + fn) over the labels that have images; NaN if none has."""
-    yes, wrong_yes, wrong_no = tally(logits, targets)
-    present = yes + wrong_no > 0
-    return float((2 * yes / (2 * yes + wrong_yes + wrong_no))[present].mean())
+    tp, fp, fn = confusion_counts(logits, targets)
+    present = tp + fn > 0
+    return float((2 * tp / (2 * tp + fp + fn))[present].mean())
 
 
 def average_precision(logits: Tensor, targets: Tensor) -> float:
@@ -87,7 +87,7 @@ def auroc(logits: Tensor, targets: Tensor) -> float:
 def _macro(measure: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
     if bool(logits.isnan().any()):
         return float("nan")  # no mean over the columns that are left: the model is broken
-    return ranking.mean_defined(ranking.each_column(measure, logits, positives(targets)))
+    return ranking.nanmean_of(ranking.per_column(measure, logits, positives(targets)))
 
 
 def micro_average_precision(logits: Tensor, targets: Tensor) -> float:

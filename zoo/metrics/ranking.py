@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["area_under_roc", "average_precision", "each_column", "mean_defined"]
+__all__ = ["area_under_roc", "average_precision", "nanmean_of", "per_column"]
 
 _NAN = float("nan")
 
@@ -56,12 +56,12 @@ def _counts(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     return true, (ends + 1).double() - true
 
 
-def each_column(measure: Callable[[Tensor, Tensor], float], scores: Tensor, positive: Tensor) -> list[float]:
+def per_column(measure: Callable[[Tensor, Tensor], float], scores: Tensor, positive: Tensor) -> list[float]:
     """`measure` of every column of scores and positive, both (N, K)."""
     pairs = zip(scores.T.contiguous(), positive.T.contiguous(), strict=True)
     return [measure(s, p) for s, p in pairs]
 
 
-def mean_defined(values: list[float]) -> float:
+def nanmean_of(values: list[float]) -> float:
     """The mean of those that are not NaN; NaN if there are none."""
     return float(torch.tensor(values, dtype=torch.float64).nanmean())

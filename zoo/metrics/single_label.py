@@ -90,7 +90,7 @@ def average_precision(logits: Tensor, targets: Tensor) -> float:
 def _one_vs_rest(measure: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
     present = targets.bincount().nonzero()[:, 0]
     scores = logits.double().softmax(1)[:, present]
-    return ranking.mean_defined(ranking.each_column(measure, scores, targets[:, None] == present))
+    return ranking.nanmean_of(ranking.per_column(measure, scores, targets[:, None] == present))
 
 
 def ece(logits: Tensor, targets: Tensor) -> float:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.models.factory import build, rebuild, record, skeleton, without_auxiliary
+    from zoo.models.factory import build, build_on_meta, rebuild, record, without_auxiliary
     from zoo.models.load_weights import load_strict
     from zoo.models.model import Group, Model, WeightsReport
 
@@ -22,14 +22,14 @@ __all__ = [
     "Model",
     "WeightsReport",
     "build",
+    "build_on_meta",
     "load_strict",
     "rebuild",
     "record",
-    "skeleton",
     "without_auxiliary",
 ]
 
-_WHERE = {
+_LAZY_IMPORTS = {
     "Group": "zoo.models.model",
     "Model": "zoo.models.model",
     "WeightsReport": "zoo.models.model",
@@ -37,15 +37,15 @@ _WHERE = {
     "load_strict": "zoo.models.load_weights",
     "rebuild": "zoo.models.factory",
     "record": "zoo.models.factory",
-    "skeleton": "zoo.models.factory",
+    "build_on_meta": "zoo.models.factory",
     "without_auxiliary": "zoo.models.factory",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from zoo.hub.endpoint import require_endpoint
 
     require_endpoint()  # timm imports the hub's client, which breaks off where it cannot parse it
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_LAZY_IMPORTS[name]), name)

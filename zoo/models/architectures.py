@@ -12,16 +12,16 @@ from zoo.catalog import ModelEntry, find
 from zoo.catalog.read_builtin import build_builtin
 from zoo.catalog.read_timm import build_timm
 from zoo.catalog.read_torchvision import build_torchvision
-from zoo.catalog.signatures import alike, core, paths
+from zoo.catalog.signatures import as_paths, backbone_shapes, most_similar_structures
 
-__all__ = ["ArchitectureFit", "architectures_for"]
+__all__ = ["ArchitectureMatch", "architectures_for"]
 
 # Structures that are built to be compared, of those that are most like the tensors by their signatures.
-_BUILT = 12
+_MAX_CANDIDATES = 12
 
 
 @dataclass(frozen=True)
-class ArchitectureFit:
+class ArchitectureMatch:
     """How well a state dict fits one structure, its classifier and its channels aside.
 
     names: the catalog's models of that structure, which nothing in the tensors' names and shapes tells apart. share: of
@@ -59,7 +59,7 @@ class ArchitectureFit:
         }
 
 
-def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list[ArchitectureFit]:
+def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list[ArchitectureMatch]:
     """The `n` structures of the catalog that tensors of these names and shapes fit best, best first.
 
         architectures_for({k: tuple(t.shape) for k, t in state.items()})[0].names
@@ -68,19 +68,19 @@ def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list
     Candidates come from signatures in the package; the best of them are built without memory and compared exactly,
     which takes a second or two. Fewer than `n` if fewer share a tensor with it, none if no model does.
     """
-    likely = alike(shapes, max(_BUILT, n))
-    if likely and likely[0].exact:
-        likely = likely[: n + 2]  # the sum of all tensors says it; the others are only neighbours
-    found: list[ArchitectureFit] = []
-    for candidate in likely:
-        module = _built(find(candidate.names[0]))
+    candidates = most_similar_structures(shapes, max(_MAX_CANDIDATES, n))
+    if candidates and candidates[0].exact:
+        candidates = candidates[: n + 2]  # the sum of all tensors says it; the others are only neighbours
+    found: list[ArchitectureMatch] = []
+    for candidate in candidates:
+        module = _build_on_meta(find(candidate.names[0]))
         if module is not None:
             found.append(_compare(shapes, candidate.names, module))
-    found.sort(key=lambda fit: -fit.share)
-    return [fit for fit in found if fit.equal][:n]
+    found.sort(key=lambda match: -match.share)
+    return [match for match in found if match.equal][:n]
 
 
-def _built(entry: ModelEntry) -> nn.Module | None:
+def _build_on_meta(entry: ModelEntry) -> nn.Module | None:
     """The model on the meta device; None if the installed library does not have it, or not so any more."""
     try:
         if entry.source == "builtin":
@@ -94,35 +94,38 @@ def _built(entry: ModelEntry) -> nn.Module | None:
         return None
 
 
-def _compare(shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], module: nn.Module) -> ArchitectureFit:
+def _compare(shapes: Mapping[str, tuple[int, ...]], names: tuple[str, ...], module: nn.Module) -> ArchitectureMatch:
     entry = find(names[0])
-    heads, stems = paths(entry.classifier), paths(entry.first_conv)
-    whole = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    theirs, ours = core(shapes, heads, stems), core(whole, heads, stems)
-    equal = [name for name, shape in theirs.items() if ours.get(name) == shape]
+    heads, stems = as_paths(entry.classifier), as_paths(entry.first_conv)
+    model_shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    in_file, in_model = backbone_shapes(shapes, heads, stems), backbone_shapes(model_shapes, heads, stems)
+    equal = [name for name, shape in in_file.items() if in_model.get(name) == shape]
     rows = (shapes[f"{p}.weight"][0] for p in heads if len(shapes.get(f"{p}.weight", ())) > 1)
-    return ArchitectureFit(
+    return ArchitectureMatch(
         names=names,
-        share=len(equal) / max(1, len(theirs.keys() | ours.keys())),
+        share=len(equal) / max(1, len(in_file.keys() | in_model.keys())),
         equal=len(equal),
         differing=tuple(
-            f"{name}: {tuple(shapes[name])} in the file, {whole[name]} in the model"
-            for name, shape in ours.items()
-            if name in theirs and theirs[name] != shape
+            f"{name}: {tuple(shapes[name])} in the file, {model_shapes[name]} in the model"
+            for name, shape in in_model.items()
+            if name in in_file and in_file[name] != shape
         ),
-        missing=tuple(name for name in ours if name not in theirs),
-        unexpected=tuple(name for name in theirs if name not in ours),
+        missing=tuple(name for name in in_model if name not in in_file),
+        unexpected=tuple(name for name in in_file if name not in in_model),
         classes=next(rows, None),
-        in_chans=_channels(shapes, whole, stems, entry.preprocess.channels),
+        in_chans=_channels(shapes, model_shapes, stems, entry.preprocess.channels),
     )
 
 
 def _channels(
-    theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]], stems: tuple[str, ...], published: int
+    in_file: Mapping[str, tuple[int, ...]],
+    in_model: Mapping[str, tuple[int, ...]],
+    stems: tuple[str, ...],
+    model_channels: int,
 ) -> int | None:
     """Channels of the images, by how the model's own first convolution relates to its images."""
     for path in stems:
-        one, other = theirs.get(f"{path}.weight", ()), ours.get(f"{path}.weight", ())
+        one, other = in_file.get(f"{path}.weight", ()), in_model.get(f"{path}.weight", ())
         if len(one) > 1 and len(one) == len(other):
-            return one[1] * published // other[1]
+            return one[1] * model_channels // other[1]
     return None

@@ -14,7 +14,7 @@ from zoo.models import weight_files
 
 __all__ = ["Contents", "read_contents"]
 
-_SHOWN = 60  # characters of a text
+_MAX_TEXT = 60  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ def _header_metadata(path: Path) -> dict[str, str]:
         return dict(f.metadata() or {})
 
 
-def _path_to(wanted: object, content: object) -> tuple[str, ...] | None:
-    """Keys that lead from `content` to `wanted` itself, None if it is not inside; a pickle may hold itself."""
-    waiting: list[tuple[tuple[str, ...], object]] = [((), content)]
+def _path_to(target: object, content: object) -> tuple[str, ...] | None:
+    """Keys that lead from `content` to `target` itself, None if it is not inside; a pickle may hold itself."""
+    pending: list[tuple[tuple[str, ...], object]] = [((), content)]
     seen: set[int] = set()
-    while waiting:
-        path, found = waiting.pop()
-        if found is wanted:
+    while pending:
+        path, found = pending.pop()
+        if found is target:
             return path
         if isinstance(found, Mapping) and id(found) not in seen:
             seen.add(id(found))
             inside = [((*path, str(k)), v) for k, v in found.items() if isinstance(v, Mapping)]
-            waiting += reversed(inside)
+            pending += reversed(inside)
     return None
 
 
@@ -92,17 +92,17 @@ def _others(content: object, wrapping: tuple[str, ...]) -> dict[str, str]:
         inside = wrapping[depth] if depth < len(wrapping) else None
         for key, value in content.items():
             if key != inside and not (inside is None and isinstance(value, Tensor)):
-                found[".".join((*wrapping[:depth], str(key)))] = _kind(value)
+                found[".".join((*wrapping[:depth], str(key)))] = _describe_value(value)
         content = content[inside] if inside is not None else None
     return found
 
 
-def _kind(value: object) -> str:
+def _describe_value(value: object) -> str:
     """A plain value as it is, anything larger by its type and length."""
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     if isinstance(value, str):
-        return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…")
+        return repr(value if len(value) <= _MAX_TEXT else f"{value[:_MAX_TEXT]}…")
     if isinstance(value, Tensor):
         return f"tensor of {'x'.join(map(str, value.shape)) or 'one number'}"
     if isinstance(value, Mapping | list | tuple):

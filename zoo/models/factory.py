@@ -15,19 +15,19 @@ from zoo.catalog.refresh import find_installed as find_weights
 from zoo.errors import ModelError
 from zoo.models import timm_source, weights
 from zoo.models.groups import partition
-from zoo.models.heads import AUXILIARY, HEAD_INITS, attach_auxiliary, zero_new
-from zoo.models.hub_config import Described
-from zoo.models.load_weights import Fit, load_strict
+from zoo.models.heads import AUXILIARY_HEADS, HEAD_INITS, attach_auxiliary_heads, zero_init_head
+from zoo.models.hub_config import ModelConfig
+from zoo.models.load_weights import LoadResult, load_strict
 from zoo.models.meta_init import on_meta_device
 from zoo.models.model import Model, WeightsReport
-from zoo.models.stems import rule_for
+from zoo.models.stems import resolve_stem_rule
 from zoo.preprocess import Preprocess
 
-__all__ = ["build", "rebuild", "record", "skeleton", "without_auxiliary"]
+__all__ = ["build", "build_on_meta", "rebuild", "record", "without_auxiliary"]
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _BuildOptions:
     classes: int | None
     in_chans: int
     img_size: int | None
@@ -54,7 +54,7 @@ class _Wish:
             raise ModelError("an empty pooling", "name one, for example avg or max, or leave it out")
         if self.head_init not in HEAD_INITS:
             raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
-        rule_for(self.stem, 1 if self.in_chans == 3 else self.in_chans)
+        resolve_stem_rule(self.stem, 1 if self.in_chans == 3 else self.in_chans)
 
 
 def build(
@@ -83,31 +83,33 @@ def build(
     Raises ModelError if there is no such model or it cannot be built so; WeightsError if the weights cannot be had or
     do not fit.
     """
-    wish = _Wish(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
+    build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
     entry, tag = find_weights(name)
-    return _build(entry, tag, weights, wish)
+    return _build(entry, tag, weights, build_options)
 
 
-def _build(entry: ModelEntry, tag: str | None, wanted: str, wish: _Wish) -> Model:
-    choice = weights.choose(entry, tag, wanted)
+def _build(entry: ModelEntry, tag: str | None, weights_name: str, build_options: _BuildOptions) -> Model:
+    choice = weights.choose(entry, tag, weights_name)
     loaded = weights.read(entry, choice)
-    if loaded is not None and choice.file is not None and wish.classes is None:
-        wish = replace(wish, classes=_classes_in(loaded.tensors, entry))
-    plan = _plan(entry, choice.tag, wish, choice.described)
-    fit = None
+    if loaded is not None and choice.file is not None and build_options.classes is None:
+        build_options = replace(build_options, classes=_classes_in(loaded.tensors, entry))
+    spec = _make_spec(entry, choice.tag, build_options, choice.model_config)
+    load_result = None
     if loaded is None:
-        model, _ = plan.make(None)
+        model, _ = spec.make(None)
     else:
-        with loaded.naming_what_fits():
-            model, fit = plan.make(loaded.tensors, stem=wish.stem)
-        model = replace(model, weights=loaded.fitted(fit))
-    _check(model, wish)
-    if wish.head_init == "zero":
-        zero_new(model.module, model.head, model.classes, fit.head_loaded if fit is not None else ())
+        with loaded.suggesting_architectures():
+            model, load_result = spec.make(loaded.tensors, stem=build_options.stem)
+        model = replace(model, weights=loaded.report_for(load_result))
+    _check_model(model, build_options)
+    if build_options.head_init == "zero":
+        zero_init_head(
+            model.module, model.head, model.classes, load_result.head_loaded if load_result is not None else ()
+        )
     return model
 
 
-def skeleton(
+def build_on_meta(
     name: str,
     *,
     classes: int | None = None,
@@ -118,16 +120,16 @@ def skeleton(
     pool: str | None = None,
 ) -> Model:
     """As `build` with weights "none", but on the meta device: shapes, names and groups, without memory or time."""
-    wish = _Wish(classes, in_chans, img_size, drop, drop_path, pool)
+    build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
     entry, tag = find_weights(name)
-    plan = _plan(entry, tag or entry.default_tag, wish)
-    if not plan.on_meta:
-        model, _ = plan.make(None)
+    spec = _make_spec(entry, tag or entry.default_tag, build_options)
+    if not spec.on_meta:
+        model, _ = spec.make(None)
         model.module.to("meta")
     else:
         with on_meta_device():
-            model, _ = plan.make(None)
-    _check(model, wish)
+            model, _ = spec.make(None)
+    _check_model(model, build_options)
     return model
 
 
@@ -150,7 +152,7 @@ def record(model: Model) -> dict[str, Any]:
 def rebuild(values: Mapping[str, Any]) -> Model:
     """The structure that `record` described, with random weights. Raises ModelError if it is not such a record."""
     try:
-        plan = _Plan(
+        spec = _ModelSpec(
             name=str(values["name"]),
             source=str(values["source"]),
             architecture=str(values["architecture"]),
@@ -161,10 +163,10 @@ def rebuild(values: Mapping[str, Any]) -> Model:
         report = WeightsReport.from_dict(values["weights"])
     except (KeyError, TypeError, ValueError) as e:
         raise ModelError(f"the description of the model is damaged ({type(e).__name__}: {e})", "use another run") from e
-    if plan.source not in ("timm", "torchvision", "builtin"):
-        raise ModelError(f"the description names an unknown source {plan.source!r}", "was it written by a newer zoo?")
+    if spec.source not in ("timm", "torchvision", "builtin"):
+        raise ModelError(f"the description names an unknown source {spec.source!r}", "was it written by a newer zoo?")
     try:
-        model, _ = plan.make(None)
+        model, _ = spec.make(None)
     except TypeError as e:  # a field of the description that the installed library does not know
         raise ModelError(f"the description of the model is damaged: {e}", "was it written with a newer library?") from e
     return replace(model, weights=report)
@@ -175,15 +177,15 @@ def without_auxiliary(model: Model) -> Model:
     if model.auxiliary is None:
         return model
     values = record(model)
-    bare = rebuild({**values, "args": {**values["args"], "aux_logits": False}})
-    own = bare.module.state_dict()
-    load_strict(bare.module, {k: t for k, t in model.module.state_dict().items() if k in own})
-    bare.module.train(model.module.training)
-    return bare
+    inference_model = rebuild({**values, "args": {**values["args"], "aux_logits": False}})
+    own = inference_model.module.state_dict()
+    load_strict(inference_model.module, {k: t for k, t in model.module.state_dict().items() if k in own})
+    inference_model.module.train(model.module.training)
+    return inference_model
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ModelSpec:
     """All that a library needs to make one module."""
 
     name: str
@@ -198,24 +200,24 @@ class _Plan:
         """False if the constructor computes with tensors, which the meta device cannot."""
         return not (self.source == "torchvision" and self.architecture.startswith("regnet"))
 
-    def make(self, tensors: Mapping[str, Tensor] | None, *, stem: str = "auto") -> tuple[Model, Fit | None]:
+    def make(self, tensors: Mapping[str, Tensor] | None, *, stem: str = "auto") -> tuple[Model, LoadResult | None]:
         """The model, filled from `tensors` if there are any, and how they fitted; `stem` is the rule for the first
         convolution."""
         if self.source == "torchvision":
             from zoo.models import torchvision_source
 
-            module, fit = torchvision_source.create(
+            module, load_result = torchvision_source.create(
                 self.architecture, self.args, self.preprocess.channels, name=self.name, state=tensors, stem=stem
             )
             head = torchvision_source.head_of(module)
         else:
-            module, fit = timm_source.create(
+            module, load_result = timm_source.create(
                 self.architecture, self.cfg, self.args, name=self.name, state=tensors, stem=stem
             )
             head = timm_source.head_of(module, self.cfg)
-        auxiliary = AUXILIARY.get((self.source, self.architecture)) if self.args.get("aux_logits") else None
+        auxiliary = AUXILIARY_HEADS.get((self.source, self.architecture)) if self.args.get("aux_logits") else None
         if auxiliary is not None:
-            attach_auxiliary(module, auxiliary)
+            attach_auxiliary_heads(module, auxiliary)
         model = Model(
             module=module,
             name=self.name,
@@ -230,38 +232,42 @@ class _Plan:
             weights=WeightsReport("none"),
             auxiliary=auxiliary.weight if auxiliary is not None else None,
         )
-        return model, fit
+        return model, load_result
 
 
-def _plan(entry: ModelEntry, tag: str | None, wish: _Wish, described: Described | None = None) -> _Plan:
-    """`described`: by what lies beside a user's own weights, laid over the description of the tag."""
-    theirs: tuple[dict[str, Any], dict[str, Any]] = ({}, {}) if described is None else (described.cfg, described.args)
+def _make_spec(
+    entry: ModelEntry, tag: str | None, build_options: _BuildOptions, model_config: ModelConfig | None = None
+) -> _ModelSpec:
+    """`model_config`: by what lies beside a user's own weights, laid over the description of the tag."""
+    overrides: tuple[dict[str, Any], dict[str, Any]] = (
+        ({}, {}) if model_config is None else (model_config.cfg, model_config.args)
+    )
     options: dict[str, Any] = {
-        "classes": wish.classes,
-        "img_size": wish.img_size,
-        "drop": wish.drop,
-        "drop_path": wish.drop_path,
-        "pool": wish.pool,
+        "classes": build_options.classes,
+        "img_size": build_options.img_size,
+        "drop": build_options.drop,
+        "drop_path": build_options.drop_path,
+        "pool": build_options.pool,
     }
     if entry.source == "torchvision":
         from zoo.models import torchvision_source
 
-        cfg = torchvision_source.published(entry.architecture, tag) | theirs[0]
-        args = theirs[1] | torchvision_source.arguments(entry.architecture, cfg, name=entry.name, **options)
+        cfg = torchvision_source.pretrained_cfg_of(entry.architecture, tag) | overrides[0]
+        args = overrides[1] | torchvision_source.arguments(entry.architecture, cfg, name=entry.name, **options)
         cfg |= {"first_conv": entry.first_conv, "classifier": entry.classifier}
     else:
-        built_in: dict[str, Any] = {}
+        builtin_args: dict[str, Any] = {}
         if entry.source == "builtin":
             from zoo.models.builtin import BUILTIN
 
             spec = BUILTIN[entry.name]
-            cfg, built_in = {"architecture": spec.architecture, **spec.pretrained_cfg}, spec.model_args
+            cfg, builtin_args = {"architecture": spec.architecture, **spec.pretrained_cfg}, spec.model_args
         else:
-            cfg = timm_source.published(entry.architecture, tag)
-        cfg |= theirs[0]
-        args = built_in | theirs[1] | timm_source.arguments(cfg, in_chans=wish.in_chans, **options)
-    preprocess = timm_source.preprocess_of(cfg, wish.in_chans, wish.img_size, wish.stem)
-    return _Plan(entry.name, entry.source, entry.architecture, cfg, args, preprocess)
+            cfg = timm_source.pretrained_cfg_of(entry.architecture, tag)
+        cfg |= overrides[0]
+        args = builtin_args | overrides[1] | timm_source.arguments(cfg, in_chans=build_options.in_chans, **options)
+    preprocess = timm_source.preprocess_of(cfg, build_options.in_chans, build_options.img_size, build_options.stem)
+    return _ModelSpec(entry.name, entry.source, entry.architecture, cfg, args, preprocess)
 
 
 def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:
@@ -270,41 +276,41 @@ def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:
     return next((int(tensors[f"{p}.weight"].shape[0]) for p in paths if f"{p}.weight" in tensors), None)
 
 
-class _StemPassed(Exception):
+class _StopForward(Exception):
     """Not an error: the image has left the stem, and what comes after does not know its channels."""
 
 
-def _check(model: Model, wish: _Wish) -> None:
+def _check_model(model: Model, build_options: _BuildOptions) -> None:
     """Look for the classifier, and try out with one image what not every model takes. Raises ModelError."""
-    if wish.classes is not None and not model.head:
+    if build_options.classes is not None and not model.head:
         raise ModelError(
             f"{model.name} is an encoder: it has no classifier and takes none", "choose another model, see zoo list"
         )
-    if wish.img_size is not None or wish.pool is not None:
-        logits = _try(model)
-        if wish.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
-            raise ModelError(f"{model.name} cannot be pooled by {wish.pool}", "leave it out")
-    elif wish.in_chans != 3:
-        behind = {p for group in model.groups[1:] for p in group.parameters}
+    if build_options.img_size is not None or build_options.pool is not None:
+        logits = _test_forward(model)
+        if build_options.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
+            raise ModelError(f"{model.name} cannot be pooled by {build_options.pool}", "leave it out")
+    elif build_options.in_chans != 3:
+        after_stem = {p for group in model.groups[1:] for p in group.parameters}
         hooks = [
-            part.register_forward_pre_hook(_stop)
+            part.register_forward_pre_hook(_stop_forward)
             for path, part in model.module.named_modules()
-            if any(f"{path}.{name}" in behind for name, _ in part.named_parameters(recurse=False))
+            if any(f"{path}.{name}" in after_stem for name, _ in part.named_parameters(recurse=False))
         ]
         try:
-            _try(model)
-        except _StemPassed:
+            _test_forward(model)
+        except _StopForward:
             pass
         finally:
             for hook in hooks:
                 hook.remove()
 
 
-def _stop(*_: Any) -> None:
-    raise _StemPassed
+def _stop_forward(*_: Any) -> None:
+    raise _StopForward
 
 
-def _try(model: Model) -> Tensor:
+def _test_forward(model: Model) -> Tensor:
     """What one image of the model's size gives. Raises ModelError if the model cannot take it."""
     module, (channels, height, width) = model.module, model.preprocess.input_size
     device = next(module.parameters()).device
@@ -313,11 +319,11 @@ def _try(model: Model) -> Tensor:
         with torch.no_grad():
             logits: Tensor = module(torch.zeros(1, channels, height, width, device=device))
     except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as e:
-        usual = model.pretrained_cfg["input_size"]
+        default_size = model.pretrained_cfg["input_size"]
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelError(
             f"{model.name} cannot take images of {channels} x {height} x {width} ({reason[:160]})",
-            f"its own size is {' x '.join(str(n) for n in usual)} (channels, height, width)",
+            f"its own size is {' x '.join(str(n) for n in default_size)} (channels, height, width)",
         ) from e
     finally:
         module.train()

@@ -23,7 +23,7 @@ __all__ = ["partition"]
 Matcher = dict[str, Any] | Callable[[str], Any]
 
 
-def _in_turn(*patterns: str) -> list[tuple[str, tuple[int, ...]]]:
+def _numbered(*patterns: str) -> list[tuple[str, tuple[int, ...]]]:
     return [(pattern, (i,)) for i, pattern in enumerate(patterns)]
 
 
@@ -32,7 +32,7 @@ _WITH_PREVIOUS = 99999
 # Of both libraries. An auxiliary head belongs to the stage that it branches from.
 _INCEPTION: Matcher = {
     "stem": r"^Conv2d_[12]",
-    "stages": _in_turn(
+    "stages": _numbered(
         r"^Conv2d_[34]",
         *(rf"^Mixed_{n}\." for n in ["5b", "5c", "5d", "6a", "6b", "6c", "6d"]),
         r"^(?:Mixed_6e|AuxLogits)\.",
@@ -59,7 +59,7 @@ _FEATURES: Matcher = {"stem": r"^features\.0\.", "stages": r"^features\.(\d+)\."
 # A patch merging or downsampling layer opens the stage behind it.
 _PAIRED: Matcher = {
     "stem": r"^features\.0\.",
-    "stages": _in_turn(r"^features\.1\.", r"^features\.[23]\.", r"^features\.[45]\.", r"^features\.[67]\."),
+    "stages": _numbered(r"^features\.1\.", r"^features\.[23]\.", r"^features\.[45]\.", r"^features\.[67]\."),
 }
 
 _TORCHVISION: dict[str, Matcher] = {
@@ -72,7 +72,7 @@ _TORCHVISION: dict[str, Matcher] = {
     "EfficientNet": _FEATURES,
     "GoogLeNet": {
         "stem": r"^conv1\.",
-        "stages": _in_turn(
+        "stages": _numbered(
             r"^conv[23]\.",
             *(rf"^inception{n}\." for n in ["3a", "3b"]),
             r"^(?:inception4a|aux1)\.",
@@ -105,18 +105,18 @@ def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Grou
     The first group is always "stem", the last always "head" (empty for a model without a classifier).
     """
     tensors = dict(_tensors(module))
-    steps = _steps(module, list(tensors), head, source)
-    names = ["stem", *(f"stage{i}" for i in range(1, len(steps)))]
-    of_tensor = {tensor: name for name, step in zip(names, steps, strict=True) for tensor in step}
-    of_tensor |= {tensor: "head" for tensor in tensors if _under(tensor, head)}
-    modules = _modules(module, of_tensor)
+    stages = _stages(module, list(tensors), head, source)
+    names = ["stem", *(f"stage{i}" for i in range(1, len(stages)))]
+    group_of_tensor = {tensor: name for name, stage in zip(names, stages, strict=True) for tensor in stage}
+    group_of_tensor |= {tensor: "head" for tensor in tensors if _is_under(tensor, head)}
+    modules = _modules(module, group_of_tensor)
     parameters = {name for name, _ in module.named_parameters()}
     return tuple(
         Group(
             name=name,
             modules=tuple(path for path, group in modules.items() if group == name),
-            parameters=tuple(t for t in tensors if of_tensor[t] == name and t in parameters),
-            buffers=tuple(t for t in tensors if of_tensor[t] == name and t not in parameters),
+            parameters=tuple(t for t in tensors if group_of_tensor[t] == name and t in parameters),
+            buffers=tuple(t for t in tensors if group_of_tensor[t] == name and t not in parameters),
         )
         for name in (*names, "head")
     )
@@ -133,25 +133,25 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield name, tensor
 
 
-def _under(name: str, paths: Sequence[str]) -> bool:
+def _is_under(name: str, paths: Sequence[str]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 
-def _steps(module: nn.Module, tensors: list[str], head: Sequence[str], source: str) -> list[list[str]]:
+def _stages(module: nn.Module, tensors: list[str], head: Sequence[str], source: str) -> list[list[str]]:
     """The backbone's tensors, stem first, then stage by stage."""
-    backbone = [t for t in tensors if not _under(t, head)]
+    backbone = [t for t in tensors if not _is_under(t, head)]
     matcher = _matcher(module, source)
-    steps, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
-    if not steps:
+    stages, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
+    if not stages:
         return [rest]
     matrices = {name for name, parameter in module.named_parameters() if parameter.ndim > 1}
-    merged = [steps[0]]
-    for step in [*steps[1:], rest]:
+    merged = [stages[0]]
+    for stage in [*stages[1:], rest]:
         # A step of vectors (a norm listed on its own) or of buffers (tables of angles) is the end of the one before it.
-        if not matrices.isdisjoint(step):
-            merged.append(step)
+        if not matrices.isdisjoint(stage):
+            merged.append(stage)
         else:
-            merged[-1] = merged[-1] + step
+            merged[-1] = merged[-1] + stage
     return merged
 
 
@@ -174,22 +174,22 @@ def _matcher(module: nn.Module, source: str) -> Matcher | None:
 def _by_matcher(backbone: list[str], matcher: Matcher) -> tuple[list[list[str]], list[str]]:
     """Steps in the matcher's order, and what it does not claim."""
     # A name that no rule can claim shows what a matching function says of the unclaimed.
-    nobody = _ordinal("\0", matcher)
-    claimed: dict[tuple[float, ...], list[str]] = {}
+    unmatched = _ordinal("\0", matcher)
+    matched: dict[tuple[float, ...], list[str]] = {}
     rest: list[str] = []
     for tensor in backbone:
         ordinal = _ordinal(tensor, matcher)
-        if ordinal == nobody:
+        if ordinal == unmatched:
             rest.append(tensor)
         else:
-            claimed.setdefault(ordinal, []).append(tensor)
-    steps: list[list[str]] = []
-    for ordinal in sorted(claimed):
-        if steps and ordinal[-1] == _WITH_PREVIOUS:
-            steps[-1] += claimed[ordinal]
+            matched.setdefault(ordinal, []).append(tensor)
+    stages: list[list[str]] = []
+    for ordinal in sorted(matched):
+        if stages and ordinal[-1] == _WITH_PREVIOUS:
+            stages[-1] += matched[ordinal]
         else:
-            steps.append(claimed[ordinal])
-    return steps, rest
+            stages.append(matched[ordinal])
+    return stages, rest
 
 
 def _ordinal(name: str, matcher: Matcher) -> tuple[float, ...]:
@@ -210,59 +210,59 @@ def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) ->
     containers = {
         name: sum(p.numel() for p in child.parameters())
         for name, child in module.named_children()
-        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1 and not _under(name, head)
+        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1 and not _is_under(name, head)
     }
     largest = max(containers, key=lambda name: containers[name], default=None)
-    steps: list[list[str]] = [[]]
+    stages: list[list[str]] = [[]]
     rest: list[str] = []
     seen = ""
     for tensor in backbone:
         parts = tensor.split(".")
         if largest is None:  # every child that has tensors is a step
             unit = parts[0] if len(parts) > 1 else ""
-            if unit != seen and steps[-1]:
-                steps.append([])
+            if unit != seen and stages[-1]:
+                stages.append([])
             seen = unit
-            steps[-1].append(tensor)
+            stages[-1].append(tensor)
         elif parts[0] == largest:
             unit = parts[1]
             if unit != seen:
-                steps.append([])
+                stages.append([])
             seen = unit
-            steps[-1].append(tensor)
+            stages[-1].append(tensor)
         elif seen:
             rest.append(tensor)
         else:
-            steps[0].append(tensor)
-    return [step for step in steps if step], rest
+            stages[0].append(tensor)
+    return [stage for stage in stages if stage], rest
 
 
-def _modules(root: nn.Module, of_tensor: dict[str, str]) -> dict[str, str]:
+def _modules(root: nn.Module, group_of_tensor: dict[str, str]) -> dict[str, str]:
     """Path → group, of the largest modules that belong to one group; parents that span several are left out."""
     # By identity, because a module that is shared (coat's position encodings) has its tensors under one name only.
-    group_of = {id(tensor): of_tensor[name] for name, tensor in _tensors(root)}
+    group_of = {id(tensor): group_of_tensor[name] for name, tensor in _tensors(root)}
     found: dict[str, str] = {}
 
     def visit(path: str, module: nn.Module) -> None:
         before: str | None = None
-        waiting: list[str] = []  # modules without tensors, between their neighbours
+        pending: list[str] = []  # modules without tensors, between their neighbours
         for name, child in module.named_children():
             full = f"{path}.{name}" if path else name
             groups = [group_of[id(tensor)] for _, tensor in _tensors(child)]
             if not groups:
-                waiting.append(full)
+                pending.append(full)
                 continue
             # Dropout or pooling continues what stands before it, but what leads into the classifier is the head's.
-            for quiet in waiting:
-                found[quiet] = groups[0] if before is None or groups[0] == "head" else before
-            waiting = []
+            for empty in pending:
+                found[empty] = groups[0] if before is None or groups[0] == "head" else before
+            pending = []
             if len(set(groups)) == 1:
                 found[full] = groups[0]
             else:
                 visit(full, child)
             before = groups[-1]
-        for quiet in waiting:
-            found[quiet] = before if before is not None else "head"
+        for empty in pending:
+            found[empty] = before if before is not None else "head"
 
     visit("", root)
     return found

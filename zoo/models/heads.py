@@ -12,13 +12,20 @@ from torch import nn
 
 from zoo.errors import ModelError
 
-__all__ = ["AUXILIARY", "HEAD_INITS", "Auxiliary", "attach_auxiliary", "final_layers", "zero_new"]
+__all__ = [
+    "AUXILIARY_HEADS",
+    "HEAD_INITS",
+    "AuxiliaryHeads",
+    "attach_auxiliary_heads",
+    "output_layers",
+    "zero_init_head",
+]
 
 HEAD_INITS = ("default", "zero")
 
 
 @dataclass(frozen=True)
-class Auxiliary:
+class AuxiliaryHeads:
     """Classifiers in the middle of a model that only training has.
 
     heads: their paths, in the order in which the module gives their logits after the main ones. weight: of their losses
@@ -34,37 +41,37 @@ class Auxiliary:
 # Inception v3's: Szegedy et al. 2016 (1512.00567) do not state it; 0.4 is in its authors' training script
 # (tensorflow/models, research/slim/train_image_classifier.py). Its head pools 5 x 5 with stride 3 and then convolves
 # 5 x 5, which takes a map of 17 x 17: that of images of 299 pixels, and of no smaller ones.
-AUXILIARY = {
-    ("torchvision", "googlenet"): Auxiliary(("aux2", "aux1"), 0.3),
-    ("torchvision", "inception_v3"): Auxiliary(("AuxLogits",), 0.4, side=299),
-    ("timm", "inception_v3"): Auxiliary(("AuxLogits",), 0.4, side=299),
+AUXILIARY_HEADS = {
+    ("torchvision", "googlenet"): AuxiliaryHeads(("aux2", "aux1"), 0.3),
+    ("torchvision", "inception_v3"): AuxiliaryHeads(("AuxLogits",), 0.4, side=299),
+    ("timm", "inception_v3"): AuxiliaryHeads(("AuxLogits",), 0.4, side=299),
 }
 
 
-def attach_auxiliary(module: nn.Module, auxiliary: Auxiliary) -> None:
+def attach_auxiliary_heads(module: nn.Module, auxiliary: AuxiliaryHeads) -> None:
     """Have `module` give `(logits, [auxiliary logits, …])` in training mode and plain logits in evaluation mode.
 
     A head that is frozen (in evaluation mode while the module trains) gives nothing, as it has nothing to learn; if all
     are, training gives plain logits too.
     """
-    module.register_forward_pre_hook(partial(_before, auxiliary.heads))
-    module.register_forward_hook(partial(_after, auxiliary.heads))
+    module.register_forward_pre_hook(partial(_pre_hook, auxiliary.heads))
+    module.register_forward_hook(partial(_post_hook, auxiliary.heads))
 
 
-def _before(heads: Sequence[str], module: nn.Module, _: Any) -> None:
+def _pre_hook(heads: Sequence[str], module: nn.Module, _: Any) -> None:
     # timm's module would run them in evaluation too.
     running = module.training and any(module.get_submodule(head).training for head in heads)
     module.aux_logits = running  # type: ignore[assignment]  # torch's stubs know of parameters and modules only
 
 
-def _after(heads: Sequence[str], module: nn.Module, _: Any, output: Any) -> Any:
+def _post_hook(heads: Sequence[str], module: nn.Module, _: Any, output: Any) -> Any:
     if not isinstance(output, tuple):
         return output
     logits, *others = output
     return logits, [o for head, o in zip(heads, others, strict=True) if module.get_submodule(head).training]
 
 
-def final_layers(module: nn.Module, head: Sequence[str], classes: int) -> Iterator[str]:
+def output_layers(module: nn.Module, head: Sequence[str], classes: int) -> Iterator[str]:
     """Paths of the layers inside `head` that give the logits."""
     for path in head:
         for inner, part in module.get_submodule(path).named_modules(prefix=path):
@@ -73,13 +80,13 @@ def final_layers(module: nn.Module, head: Sequence[str], classes: int) -> Iterat
                 yield inner
 
 
-def zero_new(module: nn.Module, head: Sequence[str], classes: int, loaded: Collection[str]) -> None:
+def zero_init_head(module: nn.Module, head: Sequence[str], classes: int, loaded: Collection[str]) -> None:
     """Set weights and biases of the classifier to zero, unless they are among the tensors that were `loaded`.
 
     Only of the layers that give the logits: zero in a norm or a hidden layer before them would stop all learning.
     Raises ModelError if there is no such layer.
     """
-    layers = list(final_layers(module, head, classes))
+    layers = list(output_layers(module, head, classes))
     if not layers:
         raise ModelError("no classifier that could start at zero", "leave out --head-init")
     for path in layers:

@@ -20,18 +20,18 @@ from typing import Any
 
 from zoo.errors import WeightsError
 
-__all__ = ["LARGEST_CONFIG", "Described", "read_config"]
+__all__ = ["MAX_CONFIG_BYTES", "ModelConfig", "read_config"]
 
 # 21,843 class names with descriptions, the most that timm's repositories hold, are 3 MB.
-LARGEST_CONFIG = 20_000_000
+MAX_CONFIG_BYTES = 20_000_000
 # Four times those of ImageNet-21k's classes, and more than any published vocabulary of images.
-_MOST_CLASSES = 1_000_000
-_LONGEST_SIDE = 4096  # of an image in pixels; timm's largest is 1,024
-_MOST_CHANNELS = 256  # of an image
-_DEEPEST = 1000  # blocks; timm's deepest has 200
-_LARGEST_NUMBER = 100_000  # of any other argument: widths, heads
-_LONGEST_LIST = 64
-_MOST_PARAMETERS = 10_000_000_000  # twice those of timm's largest, eva02_enormous
+_MAX_CLASSES = 1_000_000
+_MAX_SIDE = 4096  # of an image in pixels; timm's largest is 1,024
+_MAX_CHANNELS = 256  # of an image
+_MAX_DEPTH = 1000  # blocks; timm's deepest has 200
+_MAX_NUMBER = 100_000  # of any other argument: widths, heads
+_MAX_LIST_LENGTH = 64
+_MAX_PARAMETERS = 10_000_000_000  # twice those of timm's largest, eva02_enormous
 # Arguments of timm.create_model that name files, places or code, or do not describe the structure.
 _RESERVED = frozenset(
     [
@@ -43,253 +43,259 @@ _RESERVED = frozenset(
 
 
 @dataclass(frozen=True)
-class Described:
+class ModelConfig:
     """source: "timm" or "torchvision". args: keyword arguments of the architecture. cfg: fields of timm's default_cfg
-    that replace those of the model's own description. where: what the user called it."""
+    that replace those of the model's own description. origin: what the user called it."""
 
-    where: str
+    origin: str
     source: str
     architecture: str
     args: dict[str, Any]
     cfg: dict[str, Any]
 
 
-def read_config(path: Path, where: str) -> Described:
-    """Raises WeightsError, which names `where`, if it is damaged, or describes no model of timm or torchvision, or one
+def read_config(path: Path, origin: str) -> ModelConfig:
+    """Raises WeightsError, which names `origin`, if it is damaged, or describes no model of timm or torchvision, or one
     that is beyond the bounds or beyond this machine's memory."""
-    values = _json(path, where)
+    values = _json(path, origin)
     source = "torchvision" if values.get("library") == "torchvision" else "timm"
     architecture = values.get("architecture")
     if not isinstance(architecture, str):
         other = values.get("architectures") or values.get("model_type")
-        known = f" (it is for {_shown(other)})" if other else ""
-        raise _bad(where, f"names no architecture of timm{known}")
-    cfg = _cfg(values, where)
-    args = _arguments(values.get("model_args"), where)
+        known = f" (it is for {_shorten(other)})" if other else ""
+        raise _config_error(origin, f"names no architecture of timm{known}")
+    cfg = _cfg(values, origin)
+    args = _arguments(values.get("model_args"), origin)
     classes = cfg.get("num_classes")
     if classes is not None:
         args["num_classes"] = classes
     channels = args.pop("in_chans", None)
     if channels is not None and "input_size" not in cfg:
-        _whole(channels, 1, _MOST_CHANNELS, "in_chans", where)
-    described = Described(where, source, architecture, args, cfg)
-    _weigh(described, channels if channels is not None else cfg.get("input_size", (3,))[0])
-    return described
+        _check_integer(channels, 1, _MAX_CHANNELS, "in_chans", origin)
+    model_config = ModelConfig(origin, source, architecture, args, cfg)
+    _check_size(model_config, channels if channels is not None else cfg.get("input_size", (3,))[0])
+    return model_config
 
 
-def _bad(where: str, what: str) -> WeightsError:
-    return WeightsError(f"config.json of {where} {what}", "give the weights alone with --weights FILE, or take others")
+def _config_error(origin: str, what: str) -> WeightsError:
+    return WeightsError(f"config.json of {origin} {what}", "give the weights alone with --weights FILE, or take others")
 
 
-def _shown(value: object) -> str:
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _json(path: Path, where: str) -> Mapping[str, Any]:
+def _json(path: Path, origin: str) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
-            raise _bad(where, f"has {path.stat().st_size:,} bytes")
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise _config_error(origin, f"has {path.stat().st_size:,} bytes")
         values = json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError as e:
-        raise _bad(where, "is missing") from e
+        raise _config_error(origin, "is missing") from e
     except (OSError, ValueError, RecursionError) as e:
         line = (str(e).splitlines() or [""])[0][:100]
-        raise _bad(where, f"cannot be read: {line}") from e
+        raise _config_error(origin, f"cannot be read: {line}") from e
     if not isinstance(values, dict):
-        raise _bad(where, "is no JSON object")
+        raise _config_error(origin, "is no JSON object")
     return values
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
-def _cfg(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _cfg(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """The fields that describe images and head. timm's older repositories keep them at the top."""
     inner = values.get("pretrained_cfg", values.get("preprocess", values))
     if not isinstance(inner, dict):
-        raise _bad(where, f"says pretrained_cfg = {_shown(inner)}, not an object")
+        raise _config_error(origin, f"says pretrained_cfg = {_shorten(inner)}, not an object")
     cfg: dict[str, Any] = {}
     for key, check in _FIELDS.items():
         value = inner.get(key)
         if value is not None:
-            cfg[key] = check(value, key, where)
+            cfg[key] = check(value, key, origin)
     for key in ("num_classes", "first_conv", "classifier"):
         if values.get(key) is not None:
-            cfg[key] = _FIELDS[key](values[key], key, where)
+            cfg[key] = _FIELDS[key](values[key], key, origin)
     size = cfg.get("input_size")
     for key in ("mean", "std"):
         if key in cfg and size is not None and len(cfg[key]) not in (1, size[0]):
-            raise _bad(where, f"says {key} = {_shown(cfg[key])} for {size[0]} channels")
+            raise _config_error(origin, f"says {key} = {_shorten(cfg[key])} for {size[0]} channels")
     return cfg
 
 
-def _whole(value: object, least: int, most: int, key: str, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _bad(where, f"says {key} = {_shown(value)}, not a whole number between {least} and {most:,}")
+def _check_integer(value: object, minimum: int, maximum: int, key: str, origin: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise _config_error(
+            origin, f"says {key} = {_shorten(value)}, not a whole number between {minimum} and {maximum:,}"
+        )
     return value
 
 
-def _classes(value: object, key: str, where: str) -> int:
-    return _whole(value, 0, _MOST_CLASSES, key, where)
+def _check_num_classes(value: object, key: str, origin: str) -> int:
+    return _check_integer(value, 0, _MAX_CLASSES, key, origin)
 
 
-def _size(value: object, key: str, where: str) -> tuple[int, ...]:
+def _check_input_size(value: object, key: str, origin: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) != 3:
-        raise _bad(where, f"says {key} = {_shown(value)}, not channels, height and width")
-    bounds = (_MOST_CHANNELS, _LONGEST_SIDE, _LONGEST_SIDE)
-    return tuple(_whole(v, 1, most, key, where) for v, most in zip(value, bounds, strict=True))
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not channels, height and width")
+    bounds = (_MAX_CHANNELS, _MAX_SIDE, _MAX_SIDE)
+    return tuple(_check_integer(v, 1, maximum, key, origin) for v, maximum in zip(value, bounds, strict=True))
 
 
-def _pool(value: object, key: str, where: str) -> tuple[int, ...]:
+def _check_pool_size(value: object, key: str, origin: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) != 2:
-        raise _bad(where, f"says {key} = {_shown(value)}, not height and width")
-    return tuple(_whole(v, 1, _LONGEST_SIDE, key, where) for v in value)
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not height and width")
+    return tuple(_check_integer(v, 1, _MAX_SIDE, key, origin) for v in value)
 
 
-def _statistics(value: object, key: str, where: str) -> tuple[float, ...]:
-    listed = value if isinstance(value, list) and len(value) <= _MOST_CHANNELS else []
-    numbers = [v for v in listed if isinstance(v, int | float) and not isinstance(v, bool)]
-    least = 1e-6 if key == "std" else -1e6  # images are divided by it
-    if not numbers or len(numbers) < len(listed) or not all(math.isfinite(v) and least <= v <= 1e6 for v in numbers):
-        raise _bad(where, f"says {key} = {_shown(value)}, not a number for each channel")
+def _check_statistics(value: object, key: str, origin: str) -> tuple[float, ...]:
+    items = value if isinstance(value, list) and len(value) <= _MAX_CHANNELS else []
+    numbers = [v for v in items if isinstance(v, int | float) and not isinstance(v, bool)]
+    minimum = 1e-6 if key == "std" else -1e6  # images are divided by it
+    if not numbers or len(numbers) < len(items) or not all(math.isfinite(v) and minimum <= v <= 1e6 for v in numbers):
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not a number for each channel")
     return tuple(float(v) for v in numbers)
 
 
-def _share(value: object, key: str, where: str) -> float:
+def _check_fraction(value: object, key: str, origin: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0.01 <= value <= 10:
-        raise _bad(where, f"says {key} = {_shown(value)}, not a share of the image")
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not a share of the image")
     return float(value)
 
 
 def _one_of(*known: str) -> Callable[[object, str, str], str]:
-    def check(value: object, key: str, where: str) -> str:
+    def check(value: object, key: str, origin: str) -> str:
         if not isinstance(value, str) or value not in known:
-            raise _bad(where, f"says {key} = {_shown(value)}, not one of {', '.join(known)}")
+            raise _config_error(origin, f"says {key} = {_shorten(value)}, not one of {', '.join(known)}")
         return value
 
     return check
 
 
-def _paths(value: object, key: str, where: str) -> str | list[str]:
-    listed = value if isinstance(value, list) else [value]
-    if len(listed) > _LONGEST_LIST or not all(isinstance(v, str) and len(v) < 200 for v in listed):
-        raise _bad(where, f"says {key} = {_shown(value)}, not names of modules")
-    return value if isinstance(value, str) else [str(v) for v in listed]
+def _check_paths(value: object, key: str, origin: str) -> str | list[str]:
+    items = value if isinstance(value, list) else [value]
+    if len(items) > _MAX_LIST_LENGTH or not all(isinstance(v, str) and len(v) < 200 for v in items):
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not names of modules")
+    return value if isinstance(value, str) else [str(v) for v in items]
 
 
-def _flag(value: object, key: str, where: str) -> bool:
+def _check_bool(value: object, key: str, origin: str) -> bool:
     if not isinstance(value, bool):
-        raise _bad(where, f"says {key} = {_shown(value)}, not true or false")
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not true or false")
     return value
 
 
-def _text(value: object, key: str, where: str) -> str:
+def _check_text(value: object, key: str, origin: str) -> str:
     if not isinstance(value, str) or len(value) > 500:
-        raise _bad(where, f"says {key} = {_shown(value)}, not a text")
+        raise _config_error(origin, f"says {key} = {_shorten(value)}, not a text")
     return value
 
 
 _FIELDS: dict[str, Callable[[object, str, str], Any]] = {
-    "input_size": _size,
-    "num_classes": _classes,
-    "mean": _statistics,
-    "std": _statistics,
+    "input_size": _check_input_size,
+    "num_classes": _check_num_classes,
+    "mean": _check_statistics,
+    "std": _check_statistics,
     "interpolation": _one_of("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", "random"),
-    "crop_pct": _share,
+    "crop_pct": _check_fraction,
     "crop_mode": _one_of("center", "squash", "border"),
-    "pool_size": _pool,
-    "fixed_input_size": _flag,
-    "first_conv": _paths,
-    "classifier": _paths,
-    "license": _text,
+    "pool_size": _check_pool_size,
+    "fixed_input_size": _check_bool,
+    "first_conv": _check_paths,
+    "classifier": _check_paths,
+    "license": _check_text,
 }
 
 
-def _arguments(values: object, where: str) -> dict[str, Any]:
+def _arguments(values: object, origin: str) -> dict[str, Any]:
     """`model_args`: plain numbers and names only."""
     if values is None:
         return {}
-    if not isinstance(values, dict) or len(values) > _LONGEST_LIST:
-        raise _bad(where, f"says model_args = {_shown(values)}, not an object of arguments")
+    if not isinstance(values, dict) or len(values) > _MAX_LIST_LENGTH:
+        raise _config_error(origin, f"says model_args = {_shorten(values)}, not an object of arguments")
     for key, value in values.items():
         if key in _RESERVED or key.startswith("_") or not key.isidentifier():
-            raise _bad(where, f"gives the argument {key!r}, which does not describe a model")
+            raise _config_error(origin, f"gives the argument {key!r}, which does not describe a model")
         parts = value if isinstance(value, list) else [value]
-        if len(parts) > _LONGEST_LIST:
-            raise _bad(where, f"says {key} = {_shown(value)}, too long a list")
+        if len(parts) > _MAX_LIST_LENGTH:
+            raise _config_error(origin, f"says {key} = {_shorten(value)}, too long a list")
         for part in parts:
-            _plain(part, key, where)
+            _check_plain(part, key, origin)
         whole = [p for p in parts if isinstance(p, int) and not isinstance(p, bool)]
-        if any(word in key for word in ("depth", "layer", "block", "repeat")) and sum(whole) > _DEEPEST:
-            raise _bad(where, f"says {key} = {_shown(value)}: more than {_DEEPEST} blocks")
+        if any(word in key for word in ("depth", "layer", "block", "repeat")) and sum(whole) > _MAX_DEPTH:
+            raise _config_error(origin, f"says {key} = {_shorten(value)}: more than {_MAX_DEPTH} blocks")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _plain(value: object, key: str, where: str) -> None:
+def _check_plain(value: object, key: str, origin: str) -> None:
     if key == "num_classes":
-        _classes(value, key, where)
+        _check_num_classes(value, key, origin)
         return
     if value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 100):
         return
-    most = _LONGEST_SIDE if "size" in key and "img" in key else _LARGEST_NUMBER
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= most:
+    maximum = _MAX_SIDE if "size" in key and "img" in key else _MAX_NUMBER
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= maximum:
         return
-    raise _bad(where, f"says {key} = {_shown(value)}, not a plain value of at most {most:,}")
+    raise _config_error(origin, f"says {key} = {_shorten(value)}, not a plain value of at most {maximum:,}")
 
 
 # --- size ------------------------------------------------------------------------------------------------------------
 
 
-def _weigh(described: Described, channels: int) -> None:
+def _check_size(model_config: ModelConfig, channels: int) -> None:
     """Build it without memory. Raises WeightsError if the library cannot, or if it would not fit into the machine's."""
-    where = described.where
-    said = ", ".join(f"{k}={_shown(v)}" for k, v in described.args.items())
+    origin = model_config.origin
+    args_text = ", ".join(f"{k}={_shorten(v)}" for k, v in model_config.args.items())
     try:
-        module = _torchvision(described) if described.source == "torchvision" else _timm(described, channels)
+        module = _torchvision(model_config) if model_config.source == "torchvision" else _timm(model_config, channels)
     except (
         *(TypeError, ValueError, RuntimeError, AssertionError, LookupError, AttributeError),
         *(ArithmeticError, NotImplementedError, MemoryError, RecursionError),
     ) as e:
         line = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
-        raise _bad(where, f"describes what {described.architecture} cannot be ({said}): {line}") from e
+        raise _config_error(
+            origin, f"describes what {model_config.architecture} cannot be ({args_text}): {line}"
+        ) from e
     tensors = [*module.parameters(), *module.buffers()]
     numbers = sum(t.numel() for t in tensors)
-    needed, memory = sum(t.numel() * t.element_size() for t in tensors), _memory()
-    if numbers > _MOST_PARAMETERS or needed > memory:
-        raise _bad(
-            where,
-            f"describes a model of {numbers / 1e9:,.1f} billion numbers ({said}): "
+    needed, memory = sum(t.numel() * t.element_size() for t in tensors), _total_memory()
+    if numbers > _MAX_PARAMETERS or needed > memory:
+        raise _config_error(
+            origin,
+            f"describes a model of {numbers / 1e9:,.1f} billion numbers ({args_text}): "
             + (f"{needed / 1e9:,.0f} GB, of {memory / 1e9:,.0f} GB here" if needed > memory else "that is refused"),
         )
 
 
-def _timm(described: Described, channels: int) -> Any:
+def _timm(model_config: ModelConfig, channels: int) -> Any:
     import timm
 
     from zoo.models.meta_init import on_meta_device
 
-    if not timm.is_model(described.architecture):
-        raise _bad(
-            described.where,
-            f"names {_shown(described.architecture)}, which the installed timm {timm.__version__} does not know",
+    if not timm.is_model(model_config.architecture):
+        raise _config_error(
+            model_config.origin,
+            f"names {_shorten(model_config.architecture)}, which the installed timm {timm.__version__} does not know",
         )
     with on_meta_device():
-        return timm.create_model(described.architecture, pretrained=False, in_chans=channels, **described.args)
+        return timm.create_model(model_config.architecture, pretrained=False, in_chans=channels, **model_config.args)
 
 
-def _torchvision(described: Described) -> Any:
+def _torchvision(model_config: ModelConfig) -> Any:
     import torch
     from torchvision import models
 
-    if described.architecture not in models.list_models(module=models):
-        raise _bad(described.where, f"names {_shown(described.architecture)}, which torchvision does not know")
+    if model_config.architecture not in models.list_models(module=models):
+        raise _config_error(
+            model_config.origin, f"names {_shorten(model_config.architecture)}, which torchvision does not know"
+        )
     # RegNet's constructor computes with its numbers, which the meta device has not.
-    with torch.device("cpu" if described.architecture.startswith("regnet") else "meta"):
-        return models.get_model(described.architecture, weights=None, **described.args)
+    with torch.device("cpu" if model_config.architecture.startswith("regnet") else "meta"):
+        return models.get_model(model_config.architecture, weights=None, **model_config.args)
 
 
-def _memory() -> int:
+def _total_memory() -> int:
     """Bytes of this machine's memory."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from zoo.errors import WeightsError
 
-__all__ = ["ENOUGH", "Fit", "adopt_versions", "is_under", "load_fitting", "load_strict"]
+__all__ = ["MIN_MATCHING_SHARE", "LoadResult", "is_under", "load_matching", "load_strict", "with_module_versions"]
 
 # Below this share of the backbone's tensors the file is taken for another model's.
-ENOUGH = 0.9
-_SHOWN = 5
+MIN_MATCHING_SHARE = 0.9
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoadResult:
     """See `WeightsReport`, which adds where the weights came from. head_loaded: the head's tensors that were filled."""
 
     loaded: int
@@ -33,7 +33,7 @@ def is_under(name: str, paths: Sequence[str]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 
-def adopt_versions(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_module_versions(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state` as a dictionary that claims the versions of `module`'s own parts.
 
     Only pickled state dictionaries carry them; some modules (torchvision's MNASNet) refuse tensors without.
@@ -50,61 +50,64 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     shape.
     """
     own = module.state_dict()
-    wrong = [f"{name}: missing" for name in own if name not in state]
-    wrong += [f"{name}: not in the model" for name in state if name not in own]
-    wrong += [_mismatch(n, t, own[n]) for n, t in state.items() if n in own and t.shape != own[n].shape]
-    if wrong:
+    mismatches = [f"{name}: missing" for name in own if name not in state]
+    mismatches += [f"{name}: not in the model" for name in state if name not in own]
+    mismatches += [_mismatch(n, t, own[n]) for n, t in state.items() if n in own and t.shape != own[n].shape]
+    if mismatches:
         raise WeightsError(
-            f"the weights do not belong to this model: {_first(wrong)}", "use the weights of its own run"
+            f"the weights do not belong to this model: {_list_first(mismatches)}", "use the weights of its own run"
         )
-    module.load_state_dict(adopt_versions(module, state))
+    module.load_state_dict(with_module_versions(module, state))
 
 
-def load_fitting(
+def load_matching(
     module: nn.Module,
     state: Mapping[str, Tensor],
     head: Sequence[str],
     *,
     adapted: Sequence[str],
-    file_head: Mapping[str, tuple[int, ...]],
+    file_head_shapes: Mapping[str, tuple[int, ...]],
     name: str,
-) -> Fit:
+) -> LoadResult:
     """Load every tensor of `state` that fits; the head may differ, the backbone must be there to nine tenths.
 
-    `adapted` says what was changed in `state` before; `file_head` gives the shapes of the head in the file, by name.
-    Raises WeightsError with the first mismatches.
+    `adapted` says what was changed in `state` before; `file_head_shapes` gives the shapes of the head in the file, by
+    name. Raises WeightsError with the first mismatches.
     """
     own = module.state_dict()
-    fitting = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    matching = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
     notes = list(adapted)
-    missing, wrong = [], []
+    missing, mismatches = [], []
     for key, tensor in own.items():
-        if key in fitting:
+        if key in matching:
             continue
         if is_under(key, head):
-            there = file_head.get(key)
-            before = f"{tuple(there)} -> " if there is not None else ""
+            file_shape = file_head_shapes.get(key)
+            before = f"{tuple(file_shape)} -> " if file_shape is not None else ""
             notes.append(f"{key}: new head, {before}{tuple(tensor.shape)}")
             continue
         missing.append(key)
-        wrong.append(_mismatch(key, state[key], tensor) if key in state else f"{key}: not in the file")
+        mismatches.append(_mismatch(key, state[key], tensor) if key in state else f"{key}: not in the file")
     # Tables of positions and counters of batches are made anew by the model; old files lack them.
-    counted = [k for k, t in own.items() if t.is_floating_point() and not is_under(k, head)]
-    there_are = sum(1 for k in counted if k in fitting)
-    if there_are < ENOUGH * len(counted):
+    backbone = [k for k, t in own.items() if t.is_floating_point() and not is_under(k, head)]
+    num_matching = sum(1 for k in backbone if k in matching)
+    if num_matching < MIN_MATCHING_SHARE * len(backbone):
         raise WeightsError(
-            f"the weights do not fit {name}: {there_are} of {len(counted)} tensors of the backbone; {_first(wrong)}",
+            f"the weights do not fit {name}: {num_matching} of {len(backbone)} tensors of the backbone; "
+            f"{_list_first(mismatches)}",
             "name the model that they were made for, or start with --weights none",
         )
     unexpected = tuple(k for k in state if k not in own)
-    module.load_state_dict(adopt_versions(module, fitting), strict=False)
-    return Fit(len(fitting), tuple(notes), tuple(missing), unexpected, tuple(k for k in fitting if is_under(k, head)))
+    module.load_state_dict(with_module_versions(module, matching), strict=False)
+    return LoadResult(
+        len(matching), tuple(notes), tuple(missing), unexpected, tuple(k for k in matching if is_under(k, head))
+    )
 
 
-def _mismatch(name: str, theirs: Tensor, ours: Tensor) -> str:
-    return f"{name}: {tuple(theirs.shape)} in the file, {tuple(ours.shape)} in the model"
+def _mismatch(name: str, in_file: Tensor, in_model: Tensor) -> str:
+    return f"{name}: {tuple(in_file.shape)} in the file, {tuple(in_model.shape)} in the model"
 
 
-def _first(lines: Sequence[str]) -> str:
-    more = len(lines) - _SHOWN
-    return "; ".join(lines[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+def _list_first(lines: Sequence[str]) -> str:
+    more = len(lines) - _MAX_LISTED
+    return "; ".join(lines[:_MAX_LISTED]) + (f"; and {more} more" if more > 0 else "")

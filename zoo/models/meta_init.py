@@ -13,17 +13,17 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["on_meta_device"]
 
 # What initialisers do to a tensor in place. None changes a shape, so that on a tensor without values nothing is left.
-_IN_PLACE: set[Any] = {
+_INIT_OPS: set[Any] = {
     *(getattr(Tensor, f"{op}_") for op in ("add", "clamp", "copy", "div", "erfinv", "fill", "mul", "normal", "sub")),
     *(getattr(Tensor, f"{op}_") for op in ("uniform", "zero")),
     *(nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
 }
 
 
-class _NoValues(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        if func in _IN_PLACE:
+        if func in _INIT_OPS:
             tensor: Tensor = args[0] if args else named["tensor"]
             if tensor.is_meta:
                 return tensor
@@ -33,5 +33,5 @@ class _NoValues(TorchFunctionMode):
 @contextmanager
 def on_meta_device() -> Iterator[None]:
     """Parameters made inside have a shape and no values."""
-    with torch.device("meta"), _NoValues():
+    with torch.device("meta"), _SkipInit():
         yield

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["resample"]
+__all__ = ["resample_pos_embed"]
 
-_MOST_TOKENS = 2  # class and distillation
+_MAX_PREFIX_TOKENS = 2  # class and distillation
 
 
-def resample(name: str, table: Tensor, like: Tensor) -> Tensor | None:
+def resample_pos_embed(name: str, table: Tensor, like: Tensor) -> Tensor | None:
     """`table`, which the weights call `name`, in the shape of `like`; None if it is no table of positions that can be
     resized.
 
@@ -29,31 +29,31 @@ def resample(name: str, table: Tensor, like: Tensor) -> Tensor | None:
         return None
     kind = name.rpartition(".")[2]
     values = table.float()
-    found: Tensor | None = None
+    resized: Tensor | None = None
     if kind.startswith("pos_embed"):
-        found = _tokens(values, like) if table.ndim == 3 else _picture(values, like) if table.ndim == 4 else None
+        resized = _tokens(values, like) if table.ndim == 3 else _spatial(values, like) if table.ndim == 4 else None
     elif kind == "relative_position_bias_table" and table.shape[1] == like.shape[1]:
-        found = _square(values.T, like.shape[0])
-        found = None if found is None else found.T
+        resized = _square(values.T, like.shape[0])
+        resized = None if resized is None else resized.T
     elif kind == "attention_biases" and table.shape[0] == like.shape[0]:
-        found = _square(values, like.shape[1])
+        resized = _square(values, like.shape[1])
     elif kind in ("rel_pos_h", "rel_pos_w") and table.shape[1] == like.shape[1]:
-        found = interpolate(values.T[None], size=like.shape[0], mode="linear")[0].T
-    return None if found is None else found.contiguous().to(table.dtype)
+        resized = interpolate(values.T[None], size=like.shape[0], mode="linear")[0].T
+    return None if resized is None else resized.contiguous().to(table.dtype)
 
 
 def _tokens(table: Tensor, like: Tensor) -> Tensor | None:
     """(1, tokens, D); the first tokens may have no place."""
     if table.shape[::2] != like.shape[::2]:
         return None
-    for extra in range(_MOST_TOKENS + 1):
+    for extra in range(_MAX_PREFIX_TOKENS + 1):
         resized = _square(table[0, extra:].T, like.shape[1] - extra)
         if resized is not None:
             return torch.cat([table[:, :extra], resized.T[None]], dim=1)
     return None
 
 
-def _picture(table: Tensor, like: Tensor) -> Tensor | None:
+def _spatial(table: Tensor, like: Tensor) -> Tensor | None:
     if table.shape[:2] == like.shape[:2] and table.shape[3] == like.shape[3]:  # blocks of tokens, each on its own
         resized = _square(table[0].transpose(1, 2).flatten(0, 1), like.shape[2])
         if resized is not None:
@@ -65,12 +65,12 @@ def _picture(table: Tensor, like: Tensor) -> Tensor | None:
     return None
 
 
-def _square(table: Tensor, wanted: int) -> Tensor | None:
-    """(D, side²) → (D, `wanted`); None if one of them is no square."""
-    before, after = math.isqrt(table.shape[1]), math.isqrt(wanted)
-    if before**2 != table.shape[1] or after**2 != wanted or not before or not after:
+def _square(table: Tensor, target_length: int) -> Tensor | None:
+    """(D, side²) → (D, `target_length`); None if one of them is no square."""
+    before, after = math.isqrt(table.shape[1]), math.isqrt(target_length)
+    if before**2 != table.shape[1] or after**2 != target_length or not before or not after:
         return None
-    return _resize(table.reshape(1, -1, before, before), after, after).reshape(-1, wanted)
+    return _resize(table.reshape(1, -1, before, before), after, after).reshape(-1, target_length)
 
 
 def _resize(table: Tensor, height: int, width: int) -> Tensor:

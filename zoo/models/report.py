@@ -46,10 +46,10 @@ class WeightsReport:
         """
         if self.source == "none":
             return "random weights"
-        said = [f"{self.loaded} tensors loaded" + (f" from {self.part}" if self.part else "")]
+        phrases = [f"{self.loaded} tensors loaded" + (f" from {self.part}" if self.part else "")]
         changes = [found for line in self.adapted if (found := _CHANGE.search(line.partition(": ")[2])) is not None]
-        said += _said(changes)
-        return f"{', '.join(said)}; {len(self.missing)} missing, {len(self.unexpected)} unexpected"
+        phrases += _describe_changes(changes)
+        return f"{', '.join(phrases)}; {len(self.missing)} missing, {len(self.unexpected)} unexpected"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -77,25 +77,25 @@ class WeightsReport:
         )
 
 
-def _said(changes: list[re.Match[str]]) -> list[str]:
-    said = []
+def _describe_changes(changes: list[re.Match[str]]) -> list[str]:
+    phrases = []
     heads = [c for c in changes if c["what"] == "new head"]
     stems = [c for c in changes if c["what"] == "stem" and c["after"]]
     if heads:
         # The first number of a classifier's weight and bias is its classes, in linear layers and convolutions alike.
         first = heads[0]
         if first["after"] is None:
-            said.append(f"new head ({_numbers(first['before'])[0]} classes)")
+            phrases.append(f"new head ({_numbers(first['before'])[0]} classes)")
         else:
-            said.append(f"head replaced ({_numbers(first['before'])[0]} -> {_numbers(first['after'])[0]} classes)")
+            phrases.append(f"head replaced ({_numbers(first['before'])[0]} -> {_numbers(first['after'])[0]} classes)")
     if stems:
         before, after = _numbers(stems[0]["before"]), _numbers(stems[0]["after"])
         # (out, channels, height, width); what folds pixels into channels has several for each channel of the image.
         pair = f" {before[1]} -> {after[1]} channels" if len(before) > 1 and len(after) > 1 else ""
-        said.append(f"first convolution adapted{pair}")
+        phrases.append(f"first convolution adapted{pair}")
     if resampled := sum(c["what"] == "resampled" for c in changes):
-        said.append(f"{resampled} position table{'s' if resampled > 1 else ''} resampled")
-    return said
+        phrases.append(f"{resampled} position table{'s' if resampled > 1 else ''} resampled")
+    return phrases
 
 
 def _numbers(text: str) -> list[int]:

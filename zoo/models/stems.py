@@ -24,23 +24,23 @@ from torch import Tensor, nn
 from zoo.errors import ModelError
 
 __all__ = [
-    "Rule",
+    "StemRule",
     "adapt_kernel",
     "adapt_patches",
     "extend_statistics",
     "first_convolution",
     "replace_first_convolution",
-    "rule_for",
+    "resolve_stem_rule",
 ]
 
-Rule = Literal["auto", "sum", "repeat", "mean", "zero"]
+StemRule = Literal["auto", "sum", "repeat", "mean", "zero"]
 
 
-def rule_for(rule: str, channels: int) -> Rule:
+def resolve_stem_rule(rule: str, channels: int) -> StemRule:
     """`rule` with `auto` settled for an image of `channels`. Raises ModelError for a rule that does not exist, or that
     makes another number of channels.
     """
-    known = get_args(Rule)
+    known = get_args(StemRule)
     if rule not in known:
         raise ModelError(f"no stem rule {rule!r}", f"the rules are {', '.join(known)}")
     if rule == "sum" and channels != 1:
@@ -56,12 +56,12 @@ def adapt_kernel(weight: Tensor, channels: int, rule: str = "auto", *, source: i
     source: channels of the images that `weight` was made for, where they differ from S: a stem that folds squares of
     k x k pixels into channels has S = k·k·source, the image's channels running fastest, and each pixel is adapted.
     """
-    made_for = weight.shape[1] if source is None else source
-    if made_for == channels:
+    source_channels = weight.shape[1] if source is None else source
+    if source_channels == channels:
         return weight
     # (out, pixels, source, …); half precision is summed in float, as timm does.
-    kernel = weight.float().reshape(weight.shape[0], -1, made_for, *weight.shape[2:])
-    return _adapt(kernel, channels, rule_for(rule, channels)).flatten(1, 2).to(weight.dtype)
+    kernel = weight.float().reshape(weight.shape[0], -1, source_channels, *weight.shape[2:])
+    return _adapt(kernel, channels, resolve_stem_rule(rule, channels)).flatten(1, 2).to(weight.dtype)
 
 
 def adapt_patches(weight: Tensor, channels: int, rule: str, *, source: int, channels_last: bool) -> Tensor:
@@ -76,18 +76,18 @@ def adapt_patches(weight: Tensor, channels: int, rule: str, *, source: int, chan
     return (adapted.mT if channels_last else adapted).flatten(1)
 
 
-def _adapt(kernel: Tensor, channels: int, rule: Rule) -> Tensor:
+def _adapt(kernel: Tensor, channels: int, rule: StemRule) -> Tensor:
     source = kernel.shape[2]
     if rule == "sum":
         return kernel.sum(2, keepdim=True)
     if rule == "repeat":
-        again = [1, 1, -(-channels // source)] + [1] * (kernel.ndim - 3)
-        return kernel.repeat(again)[:, :, :channels] * (source / channels)
+        repeats = [1, 1, -(-channels // source)] + [1] * (kernel.ndim - 3)
+        return kernel.repeat(repeats)[:, :, :channels] * (source / channels)
     new = kernel.mean(2, keepdim=True) if rule == "mean" else torch.zeros_like(kernel[:, :, :1])
     if rule == "mean" and channels < source:
         return new.expand(-1, -1, channels, *kernel.shape[3:]) * (source / channels)
-    kept = kernel[:, :, :channels]
-    extended = torch.cat([kept, new.expand(-1, -1, channels - kept.shape[2], *kernel.shape[3:])], dim=2)
+    copied = kernel[:, :, :channels]
+    extended = torch.cat([copied, new.expand(-1, -1, channels - copied.shape[2], *kernel.shape[3:])], dim=2)
     return extended * (source / channels) if rule == "mean" else extended
 
 
@@ -96,10 +96,10 @@ def extend_statistics(values: tuple[float, ...], channels: int, rule: str = "aut
     if len(values) == channels:
         return values
     average = sum(values) / len(values)
-    settled = rule_for(rule, channels)
-    if settled == "sum" or (settled == "mean" and channels < len(values)):
+    resolved = resolve_stem_rule(rule, channels)
+    if resolved == "sum" or (resolved == "mean" and channels < len(values)):
         return (average,) * channels
-    if settled == "repeat":
+    if resolved == "repeat":
         return tuple(values[i % len(values)] for i in range(channels))
     return (values + (average,) * channels)[:channels]
 

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
 from zoo.errors import ModelError, WeightsError
-from zoo.models.heads import AUXILIARY
-from zoo.models.load_weights import Fit, is_under, load_fitting
-from zoo.models.pos_embed import resample
+from zoo.models.heads import AUXILIARY_HEADS
+from zoo.models.load_weights import LoadResult, is_under, load_matching
+from zoo.models.pos_embed import resample_pos_embed
 from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
-__all__ = ["arguments", "create", "head_of", "preprocess_of", "published"]
+__all__ = ["arguments", "create", "head_of", "preprocess_of", "pretrained_cfg_of"]
 
 _lock = threading.Lock()
 
 
-def published(architecture: str, tag: str | None) -> dict[str, Any]:
+def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
     """timm's description of a set of weights (of the default one, or of the bare architecture), JSON-able."""
     described = f"{architecture}.{tag}" if tag else architecture
     try:
@@ -49,7 +49,7 @@ def arguments(
     pool: str | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `timm.create_model` for a wish; what the architecture decides itself is left out."""
-    auxiliary, side = AUXILIARY.get(("timm", str(cfg["architecture"]))), img_size or int(cfg["input_size"][1])
+    auxiliary, side = AUXILIARY_HEADS.get(("timm", str(cfg["architecture"]))), img_size or int(cfg["input_size"][1])
     given = {
         "num_classes": classes,
         # Other architectures take images of any size, and would not know the argument.
@@ -70,7 +70,7 @@ def create(
     name: str,
     state: Mapping[str, Tensor] | None = None,
     stem: str = "auto",
-) -> tuple[nn.Module, Fit | None]:
+) -> tuple[nn.Module, LoadResult | None]:
     """The module, and how `state` fitted if it was given. Made on torch's current default device.
 
     timm itself adapts `state`: its filter for the architecture (other key names, positions resampled), the head; the
@@ -79,7 +79,7 @@ def create(
     """
     if not timm.is_model(architecture):
         raise ModelError(f"the installed timm {timm.__version__} has no model {architecture!r}", "install a newer timm")
-    fits: list[Fit] = []
+    results: list[LoadResult] = []
 
     def load(
         model: nn.Module,
@@ -92,21 +92,28 @@ def create(
         cache_dir: str | None,
     ) -> None:
         assert state is not None
-        tensors = _filtered(model, dict(state), filter_fn, name)
+        tensors = _apply_filter(model, dict(state), filter_fn, name)
         notes = [
             f"{k}: resampled, {tuple(state[k].shape)} -> {tuple(t.shape)}"
             for k, t in tensors.items()
             if k in state and state[k].shape != t.shape
         ]
-        wanted = (num_classes, in_chans)
+        requested = (num_classes, in_chans)
         source = dict(pretrained_cfg)
-        fits.append(
-            _fit(
-                model, tensors, source, wanted=wanted, img_size=args.get("img_size"), notes=notes, name=name, stem=stem
+        results.append(
+            _load_adapted(
+                model,
+                tensors,
+                source,
+                requested=requested,
+                img_size=args.get("img_size"),
+                notes=notes,
+                name=name,
+                stem=stem,
             )
         )
 
-    with _quiet(), _loading_by(load if state is not None else None):
+    with _timm_log_errors_only(), _replaced_load_pretrained(load if state is not None else None):
         try:
             module: nn.Module = timm.create_model(
                 architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
@@ -124,116 +131,126 @@ def create(
             raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
         except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as e:
             raise ModelError(
-                f"{name} cannot be built with {_said(args)}: {_line(e)}",
+                f"{name} cannot be built with {_format_args(args)}: {_first_line(e)}",
                 "change or leave out what differs from its defaults",
             ) from e
     module.train()
-    return module, fits[0] if fits else None
+    return module, results[0] if results else None
 
 
 @contextmanager
-def _loading_by(load: Callable[..., None] | None) -> Iterator[None]:
+def _replaced_load_pretrained(load: Callable[..., None] | None) -> Iterator[None]:
     """timm's models call this one function for their weights, with the filter that fits the architecture, which nothing
     else tells; to take its place is the only way to learn what fitted (timm only logs it)."""
     if load is None:
         yield
         return
     with _lock:
-        theirs = _builder.load_pretrained
+        original = _builder.load_pretrained
         _builder.load_pretrained = load
         try:
             yield
         finally:
-            _builder.load_pretrained = theirs
+            _builder.load_pretrained = original
 
 
-def _fit(
+def _load_adapted(
     model: nn.Module,
     tensors: dict[str, Tensor],
     cfg: dict[str, Any],
     *,
-    wanted: tuple[int, int],
+    requested: tuple[int, int],
     img_size: int | None,
     notes: list[str],
     name: str,
     stem: str,
-) -> Fit:
-    """Adapt stem and head of `tensors` to the `wanted` (classes, channels), and load them."""
-    num_classes, in_chans = wanted
+) -> LoadResult:
+    """Adapt stem and head of `tensors` to the `requested` (classes, channels), and load them."""
+    num_classes, in_chans = requested
     notes = notes + _resampled(model, tensors)
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
-    auxiliary = AUXILIARY.get(("timm", str(cfg.get("architecture"))))
-    others = auxiliary.heads if auxiliary is not None else ()
-    head = (*head_of(model, cfg), *(f"{h}.fc" for h in others))
-    for path in (h for h in others if getattr(model, h) is None):  # no room for it
+    auxiliary = AUXILIARY_HEADS.get(("timm", str(cfg.get("architecture"))))
+    auxiliary_heads = auxiliary.heads if auxiliary is not None else ()
+    head = (*head_of(model, cfg), *(f"{h}.fc" for h in auxiliary_heads))
+    for path in (h for h in auxiliary_heads if getattr(model, h) is None):  # no room for it
         for key in [k for k in tensors if is_under(k, [path])]:
             del tensors[key]
         notes.append(f"{path}: auxiliary heads left out")
     # What the file holds decides about stem and head, which may not be what the description says of the published
     # weights.
-    stems = _listed(cfg.get("first_conv"))
-    made_for = _channels_in(model, tensors, stems, in_chans)
+    stems = _as_tuple(cfg.get("first_conv"))
+    source_channels = _channels_in(model, tensors, stems, in_chans)
     for path in stems:
         key = f"{path}.weight"
-        if key in tensors and made_for != in_chans:
+        if key in tensors and source_channels != in_chans:
             if tensors[key].ndim == 4:
-                tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=made_for)
+                tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=source_channels)
             elif (channels_last := _folded_patches(model, path)) is not None:
-                tensors[key] = adapt_patches(tensors[key], in_chans, stem, source=made_for, channels_last=channels_last)
+                tensors[key] = adapt_patches(
+                    tensors[key], in_chans, stem, source=source_channels, channels_last=channels_last
+                )
     cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
-    rows = next((shapes[f"{p}.weight"][0] for p in _listed(cfg.get("classifier")) if f"{p}.weight" in shapes), None)
-    if rows is not None and rows != cfg["num_classes"] + (cfg.get("label_offset") or 0):
-        cfg |= {"num_classes": rows, "label_offset": 0}
-    fits: list[Fit] = []
+    file_classes = next(
+        (shapes[f"{p}.weight"][0] for p in _as_tuple(cfg.get("classifier")) if f"{p}.weight" in shapes), None
+    )
+    if file_classes is not None and file_classes != cfg["num_classes"] + (cfg.get("label_offset") or 0):
+        cfg |= {"num_classes": file_classes, "label_offset": 0}
+    results: list[LoadResult] = []
 
-    def take(adapted: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> _IncompatibleKeys:
+    def load_adapted(adapted: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> _IncompatibleKeys:
         del model.load_state_dict  # this stand-in, so that the class's own is there again
         changed = [(k, tuple(t.shape)) for k, t in adapted.items() if tuple(t.shape) != shapes[k]]
         what = {k: "head without background class" if is_under(k, head) else "stem" for k, _ in changed}
-        said = [f"{k}: {what[k]}, {shapes[k]} -> {shape}" for k, shape in changed]
+        change_notes = [f"{k}: {what[k]}, {shapes[k]} -> {shape}" for k, shape in changed]
         if img_size is not None:
-            _require_size(model, adapted, head, img_size, name)
-        fits.append(load_fitting(model, adapted, head, adapted=[*notes, *said], file_head=shapes, name=name))
+            _require_img_size(model, adapted, head, img_size, name)
+        results.append(
+            load_matching(model, adapted, head, adapted=[*notes, *change_notes], file_head_shapes=shapes, name=name)
+        )
         return _IncompatibleKeys([], [])
 
-    model.load_state_dict = take  # type: ignore[method-assign, assignment]
+    model.load_state_dict = load_adapted  # type: ignore[method-assign, assignment]
     try:
         load_pretrained(model, {**cfg, "state_dict": tensors}, num_classes=num_classes, in_chans=in_chans, strict=False)
     except (AssertionError, RuntimeError, ValueError, KeyError) as e:
         raise WeightsError(
-            f"the weights do not fit {name}: {_line(e)}", "name the model that they were made for"
+            f"the weights do not fit {name}: {_first_line(e)}", "name the model that they were made for"
         ) from e
     finally:
         model.__dict__.pop("load_state_dict", None)
-    return fits[0]
+    return results[0]
 
 
 def _resampled(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     """Resize those positions in `tensors` that timm's filters left as they were; a line for each."""
     notes = []
     for key, own in model.state_dict().items():
-        theirs = tensors.get(key)
-        if theirs is not None and theirs.shape != own.shape and (resized := resample(key, theirs, own)) is not None:
+        original = tensors.get(key)
+        if (
+            original is not None
+            and original.shape != own.shape
+            and (resized := resample_pos_embed(key, original, own)) is not None
+        ):
             tensors[key] = resized
-            notes.append(f"{key}: resampled, {tuple(theirs.shape)} -> {tuple(own.shape)}")
+            notes.append(f"{key}: resampled, {tuple(original.shape)} -> {tuple(own.shape)}")
     return notes
 
 
-def _require_size(
+def _require_img_size(
     model: nn.Module, tensors: Mapping[str, Tensor], head: tuple[str, ...], img_size: int, name: str
 ) -> None:
     """Raises ModelError if `tensors` are the model's own, some of them made for images of another size."""
     own = {k: t.shape for k, t in model.state_dict().items() if not is_under(k, head)}
-    stuck = [k for k, t in tensors.items() if k in own and own[k] != t.shape]
-    if stuck and len(own.keys() & tensors.keys()) > 0.9 * len(own) and len(stuck) < len(own) / 2:
+    mismatched = [k for k, t in tensors.items() if k in own and own[k] != t.shape]
+    if mismatched and len(own.keys() & tensors.keys()) > 0.9 * len(own) and len(mismatched) < len(own) / 2:
         raise ModelError(
             f"{name}: the weights cannot be adapted to images of {img_size} pixels: "
-            f"{stuck[0]} {tuple(tensors[stuck[0]].shape)} -> {tuple(own[stuck[0]])}",
+            f"{mismatched[0]} {tuple(tensors[mismatched[0]].shape)} -> {tuple(own[mismatched[0]])}",
             "leave out --img-size, or start with --weights none",
         )
 
 
-def _filtered(
+def _apply_filter(
     model: nn.Module, state: dict[str, Tensor], filter_fn: Callable[..., dict[str, Tensor]] | None, name: str
 ) -> dict[str, Tensor]:
     """`state` in the architecture's own names and shapes."""
@@ -247,7 +264,7 @@ def _filtered(
             return dict(filter_fn(state))
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise WeightsError(
-            f"the weights do not look like those of {name}: its filter fails ({type(e).__name__}: {_line(e)})",
+            f"the weights do not look like those of {name}: its filter fails ({type(e).__name__}: {_first_line(e)})",
             "name the model that they were made for",
         ) from e
 
@@ -276,7 +293,7 @@ def _folded_patches(model: nn.Module, path: str) -> bool | None:
     return bool(channels_last) if type(embedding).__name__ == "NaFlexEmbeds" and channels_last is not None else None
 
 
-def _listed(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)
@@ -288,7 +305,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _timm_log_errors_only() -> Iterator[None]:
     """Without timm's log lines about adapted weights, which the report states, and missing descriptions."""
     logger = logging.getLogger("timm")
     before = logger.level
@@ -299,11 +316,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _said(args: Mapping[str, Any]) -> str:
+def _format_args(args: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v}" for k, v in args.items())
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
@@ -311,10 +328,12 @@ def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
     """Paths of the classifier's modules: those that the model names, and those that its description adds (volo's)."""
     get = getattr(module, "get_classifier", None)
     named = get() if get is not None else None
-    wanted = tuple(named) if isinstance(named, tuple | list) and not isinstance(named, nn.Module) else (named,)
-    described = _listed(cfg.get("classifier"))
+    requested = tuple(named) if isinstance(named, tuple | list) and not isinstance(named, nn.Module) else (named,)
+    described = _as_tuple(cfg.get("classifier"))
     paths = [
-        path for path, part in module.named_modules() if path and (path in described or any(part is w for w in wanted))
+        path
+        for path, part in module.named_modules()
+        if path and (path in described or any(part is w for w in requested))
     ]
     with_tensors = [p for p in paths if next(module.get_submodule(p).parameters(), None) is not None]
     return tuple(p for p in with_tensors if not any(p.startswith(f"{q}.") for q in with_tensors))

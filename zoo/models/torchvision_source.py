@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from torchvision import models
 
 from zoo.errors import ModelError
-from zoo.models.heads import AUXILIARY
-from zoo.models.load_weights import Fit, is_under, load_fitting
+from zoo.models.heads import AUXILIARY_HEADS
+from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["arguments", "create", "head_of", "published"]
+__all__ = ["arguments", "create", "head_of", "pretrained_cfg_of"]
 
 # Constructors call the image's side by these names; other architectures take images of any size.
 _SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
 _AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
-def published(architecture: str, tag: str | None) -> dict[str, Any]:
+def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
     """A description of a set of weights (the default one if `tag` is None) in the manner of timm's default_cfg."""
     if architecture not in models.list_models(module=models):
         raise ModelError(
@@ -86,7 +86,7 @@ def arguments(
         args["drop_rate" if family == "densenet" else "dropout"] = drop
     if drop_path is not None:
         args["stochastic_depth_prob"] = drop_path
-    if (auxiliary := AUXILIARY.get(("torchvision", architecture))) is not None:
+    if (auxiliary := AUXILIARY_HEADS.get(("torchvision", architecture))) is not None:
         side = img_size or cfg["input_size"][-1]
         args |= {"aux_logits": side >= auxiliary.side, "init_weights": True}
     return args
@@ -100,7 +100,7 @@ def create(
     name: str,
     state: Mapping[str, Tensor] | None = None,
     stem: str = "auto",
-) -> tuple[nn.Module, Fit | None]:
+) -> tuple[nn.Module, LoadResult | None]:
     """The module, and how `state` fitted if it was given. Made on torch's current default device.
 
     Raises ModelError for an argument that the architecture does not take, WeightsError if `state` is another model's.
@@ -117,20 +117,22 @@ def create(
             raise
         raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
     except (AssertionError, RuntimeError, ValueError) as e:
-        said = ", ".join(f"{k}={v}" for k, v in args.items())
+        args_text = ", ".join(f"{k}={v}" for k, v in args.items())
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ModelError(f"{name} cannot be built with {said}: {reason}", "change or leave out what differs") from e
+        raise ModelError(
+            f"{name} cannot be built with {args_text}: {reason}", "change or leave out what differs"
+        ) from e
     if in_chans != 3:
         replace_first_convolution(module, in_chans)
     module.train()
-    return module, None if state is None else _fit(module, dict(state), in_chans, name, stem)
+    return module, None if state is None else _load_adapted(module, dict(state), in_chans, name, stem)
 
 
-def _fit(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str, rule: str) -> Fit:
+def _load_adapted(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str, rule: str) -> LoadResult:
     # The last layers of the auxiliary heads are new with the classifier.
     head = (*head_of(module), *(f"{h}.{last}" for h in _AUXILIARY_HEADS for last in ("fc", "fc2")))
     own = module.state_dict()
-    state = {_todays_name(k): t for k, t in state.items()} if isinstance(module, models.DenseNet) else state
+    state = {_current_name(k): t for k, t in state.items()} if isinstance(module, models.DenseNet) else state
     shapes = {k: tuple(t.shape) for k, t in state.items()}
     notes = []
     if extra := [k for k in state if is_under(k, _AUXILIARY_HEADS) and k not in own]:
@@ -148,14 +150,14 @@ def _fit(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str, 
     ):
         state[positions] = _resample(state[positions], own[positions])
         notes.append(f"{positions}: resampled, {shapes[positions]} -> {tuple(state[positions].shape)}")
-    return load_fitting(module, state, head, adapted=notes, file_head=shapes, name=name)
+    return load_matching(module, state, head, adapted=notes, file_head_shapes=shapes, name=name)
 
 
 # torchvision's own weights of 2017 name the parts of a dense layer "norm.1", which attributes may not be called.
 _DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
 
-def _todays_name(key: str) -> str:
+def _current_name(key: str) -> str:
     match = _DENSE.match(key)
     return match.group(1) + match.group(2) if match else key
 
@@ -165,12 +167,12 @@ def _resample(positions: Tensor, like: Tensor) -> Tensor:
     if positions.ndim != 3 or positions.shape[-1] != like.shape[-1]:
         return positions
     token, grid = positions[:, :1], positions[:, 1:]
-    side, wanted = int(grid.shape[1] ** 0.5), int((like.shape[1] - 1) ** 0.5)
+    side, target_side = int(grid.shape[1] ** 0.5), int((like.shape[1] - 1) ** 0.5)
     if side * side != grid.shape[1]:
         return positions
     square = grid.permute(0, 2, 1).reshape(1, -1, side, side)
-    square = torch.nn.functional.interpolate(square, size=wanted, mode="bicubic", align_corners=True)
-    return torch.cat([token, square.reshape(1, -1, wanted * wanted).permute(0, 2, 1)], dim=1)
+    square = torch.nn.functional.interpolate(square, size=target_side, mode="bicubic", align_corners=True)
+    return torch.cat([token, square.reshape(1, -1, target_side * target_side).permute(0, 2, 1)], dim=1)
 
 
 def head_of(module: nn.Module) -> tuple[str, ...]:

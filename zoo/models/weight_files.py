@@ -21,7 +21,7 @@ from zoo.errors import WeightsError
 
 __all__ = [
     "SUFFIXES",
-    "Tensors",
+    "WeightTensors",
     "named_tensors",
     "read_pickle",
     "read_safetensors",
@@ -33,18 +33,18 @@ __all__ = [
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 # Where training scripts keep the model inside a checkpoint; timm's order, which prefers averaged weights. The last two
 # are those of self-supervised training (I-JEPA, DINO).
-_AVERAGED = ("state_dict_ema", "model_ema")
-_WRAPPINGS = (*_AVERAGED, "state_dict", "model", "module", "encoder", "teacher")
+_EMA_KEYS = ("state_dict_ema", "model_ema")
+_WRAPPER_KEYS = (*_EMA_KEYS, "state_dict", "model", "module", "encoder", "teacher")
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of nn.DataParallel and torch.compile
-_COMMON = ("model.", "net.")  # of Lightning's modules, which hold the model as one of their parts
+_COMMON_PREFIXES = ("model.", "net.")  # of Lightning's modules, which hold the model as one of their parts
 # The rust library refuses longer headers too; a header has about 100 bytes for each tensor.
-_LONGEST_HEADER = 100_000_000
+_MAX_HEADER_BYTES = 100_000_000
 # torch.save does not compress; what grows in unpacking by more than a few small texts was not written by it.
-_EXPANSION, _SLACK = 1.1, 1_000_000
+_MAX_EXPANSION, _EXPANSION_SLACK = 1.1, 1_000_000
 
 
 @dataclass(frozen=True)
-class Tensors:
+class WeightTensors:
     """named: name → tensor, on the CPU, without the prefixes that wrappers add. part: the set of weights that was taken
     where a file holds several, "" otherwise."""
 
@@ -57,7 +57,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return read_weights(path).named
 
 
-def read_weights(path: Path) -> Tensors:
+def read_weights(path: Path) -> WeightTensors:
     """The tensors of a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
 
     Raises WeightsError if the file cannot be read, holds anything but tensors and plain values, no tensor, other ones
@@ -81,7 +81,7 @@ def read_weights(path: Path) -> Tensors:
             raise WeightsError(f"{path} is damaged: {name} holds numbers that are not finite", "use another file")
     if versions is not None and tensors.keys() <= inner.keys():
         tensors._metadata = versions
-    return Tensors(tensors, part)
+    return WeightTensors(tensors, part)
 
 
 class _Versioned(dict[str, Tensor]):
@@ -93,15 +93,15 @@ class _Versioned(dict[str, Tensor]):
 def unwrap(content: Any) -> tuple[Mapping[str, Any], str]:
     """The innermost dictionary, and what it is called if the file holds another one that might be meant."""
     part = ""
-    for _ in _WRAPPINGS:
+    for _ in _WRAPPER_KEYS:
         if not isinstance(content, Mapping):
             return {}, ""
-        inside = [w for w in _WRAPPINGS if isinstance(content.get(w), Mapping) and content[w]]
-        if not inside:
+        wrappers = [w for w in _WRAPPER_KEYS if isinstance(content.get(w), Mapping) and content[w]]
+        if not wrappers:
             return content, part
-        if inside[0] in _AVERAGED:
-            part = f"its averaged weights ({inside[0]})"
-        content = content[inside[0]]
+        if wrappers[0] in _EMA_KEYS:
+            part = f"its averaged weights ({wrappers[0]})"
+        content = content[wrappers[0]]
     return (content, part) if isinstance(content, Mapping) else ({}, "")
 
 
@@ -114,7 +114,7 @@ def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
             if name in found:
                 raise WeightsError(f"{path} holds {name} twice", "use a file with one model's state_dict")
             found[name] = value
-    for common in _COMMON:
+    for common in _COMMON_PREFIXES:
         if found and all(name.startswith(common) for name in found):
             found = {_PREFIXES.sub("", name.removeprefix(common)): tensor for name, tensor in found.items()}
     return found
@@ -127,15 +127,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     hint = "fetch or save it again"
     try:
-        announced = _names_in_header(path)
+        header_names = _names_in_header(path)
         tensors: dict[str, Tensor] = load_file(path)
     except WeightsError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError, KeyError, AttributeError) as e:
         raise WeightsError(f"{path} is no safetensors file, or a damaged one: {e}", hint) from e
-    if sorted(announced) != sorted(tensors):
+    if sorted(header_names) != sorted(tensors):
         raise WeightsError(
-            f"{path} is damaged: its header names {len(announced)} tensors, but it holds {len(tensors)}", hint
+            f"{path} is damaged: its header names {len(header_names)} tensors, but it holds {len(tensors)}", hint
         )
     return tensors
 
@@ -144,18 +144,18 @@ def _names_in_header(path: Path) -> list[str]:
     """Names of the tensors that the header announces. The library keeps the last of equal ones and says nothing."""
     with path.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
-        if length > min(_LONGEST_HEADER, path.stat().st_size - 8):
-            raise ValueError("the header is longer than the file" if length <= _LONGEST_HEADER else "no such header")
+        if length > min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
+            raise ValueError("the header is longer than the file" if length <= _MAX_HEADER_BYTES else "no such header")
         header = f.read(length)
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) < len(pairs):
-            twice = Counter(k for k, _ in pairs).most_common(1)[0][0]
-            raise WeightsError(f"{path} is damaged: its header names {twice!r} twice", "use another file")
+            duplicate = Counter(k for k, _ in pairs).most_common(1)[0][0]
+            raise WeightsError(f"{path} is damaged: its header names {duplicate!r} twice", "use another file")
         return seen
 
-    names = json.loads(header.decode("utf-8"), object_pairs_hook=once)
+    names = json.loads(header.decode("utf-8"), object_pairs_hook=unique_keys)
     if not isinstance(names, dict):
         raise ValueError("the header is no JSON object")
     return [n for n in names if n != "__metadata__"]
@@ -165,13 +165,13 @@ def read_pickle(path: Path) -> Any:
     """What torch.save wrote. Raises WeightsError, and executes nothing, if it is damaged or holds code."""
     damaged = WeightsError(f"{path} is no weights file, or a damaged one", "fetch or save it again")
     try:
-        _require_no_bomb(path)
+        _refuse_zip_bomb(path)
         # timm's training script saves its parsed arguments, which are plain values.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch's, about formats that it goes on to refuse
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
-        raise (_code(path) if "GLOBAL" in str(e) else damaged) from e
+        raise (_code_error(path) if "GLOBAL" in str(e) else damaged) from e
     except (
         RuntimeError,
         EOFError,
@@ -183,23 +183,23 @@ def read_pickle(path: Path) -> Any:
         MemoryError,
         zipfile.BadZipFile,
     ) as e:
-        raise (_code(path) if "TorchScript" in str(e) else damaged) from e
+        raise (_code_error(path) if "TorchScript" in str(e) else damaged) from e
 
 
-def _require_no_bomb(path: Path) -> None:
+def _refuse_zip_bomb(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     packed = path.stat().st_size
-    if unpacked > packed * _EXPANSION + _SLACK:
+    if unpacked > packed * _MAX_EXPANSION + _EXPANSION_SLACK:
         raise WeightsError(
             f"{path} is refused: it would grow from {packed:,} to {unpacked:,} bytes, as no weights file does",
             "save it again with torch.save, or as .safetensors",
         )
 
 
-def _code(path: Path) -> WeightsError:
+def _code_error(path: Path) -> WeightsError:
     """For a name that the pickle wants to import; never torch's own advice to load it all the same."""
     return WeightsError(
         f"{path} is refused: it holds more than tensors, and loading that would execute code from the file",

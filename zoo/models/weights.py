@@ -11,73 +11,84 @@ from torch import Tensor
 
 from zoo.catalog import ModelEntry
 from zoo.errors import DataError, WeightsError, nearest
-from zoo.hub import Fetched, fetch_hub_file, parse_hub_name, sha256_of
-from zoo.models.hub_config import LARGEST_CONFIG, Described, read_config
-from zoo.models.load_weights import ENOUGH, Fit
-from zoo.models.pretrained import HUB_FILES, fetch_published, fetch_published_again
+from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, sha256_of
+from zoo.models.hub_config import MAX_CONFIG_BYTES, ModelConfig, read_config
+from zoo.models.load_weights import MIN_MATCHING_SHARE, LoadResult
+from zoo.models.pretrained import HUB_FILES, fetch_pretrained, refetch_pretrained
 from zoo.models.report import NO_WEIGHTS, WeightsReport
 from zoo.models.weight_files import SUFFIXES, read_weights
 from zoo.run import Run
 
-__all__ = ["Choice", "Loaded", "choose", "read"]
+__all__ = ["LoadedWeights", "WeightsChoice", "choose", "read"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class WeightsChoice:
     """Which weights. Neither `tag` nor `file` is loaded if `load` is not set.
 
     tag: of the published weights that describe the model. file: other weights, with a head of their own. fetched: where
-    `file` came from, if from a hub. described: what lies beside `file` of architecture and images, if anything does;
+    `file` came from, if from a hub. model_config: what lies beside `file` of architecture and images, if anything does;
     it replaces the description by `tag`.
     """
 
     tag: str | None
     load: bool
     file: Path | None = None
-    fetched: Fetched | None = None
-    described: Described | None = None
+    fetched: FetchResult | None = None
+    model_config: ModelConfig | None = None
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedWeights:
     """Tensors as they lie in the file, and the report as far as it can be written before they are fitted."""
 
     tensors: dict[str, Tensor]
     report: WeightsReport
 
-    def fitted(self, fit: Fit | None) -> WeightsReport:
-        assert fit is not None
+    def report_for(self, load_result: LoadResult | None) -> WeightsReport:
+        assert load_result is not None
         return replace(
-            self.report, loaded=fit.loaded, adapted=fit.adapted, missing=fit.missing, unexpected=fit.unexpected
+            self.report,
+            loaded=load_result.loaded,
+            adapted=load_result.adapted,
+            missing=load_result.missing,
+            unexpected=load_result.unexpected,
         )
 
     @contextmanager
-    def naming_what_fits(self) -> Iterator[None]:
+    def suggesting_architectures(self) -> Iterator[None]:
         """Add to the error for another model's weights where they are from, and which architectures they fit."""
         try:
             yield
         except WeightsError as e:
-            raise WeightsError(f"{e.message} (from {self.report.source})", _would_fit(self.tensors) or e.hint) from e
+            raise WeightsError(
+                f"{e.message} (from {self.report.source})", _matching_architectures_hint(self.tensors) or e.hint
+            ) from e
 
 
-def _would_fit(tensors: dict[str, Tensor]) -> str:
+def _matching_architectures_hint(tensors: dict[str, Tensor]) -> str:
     """A hint, empty if no architecture is known to fit."""
     from zoo.models.architectures import architectures_for
 
     found = architectures_for({name: tuple(t.shape) for name, t in tensors.items()})
-    fitting = [name for fit in found if fit.share >= ENOUGH for name in _few(fit.names)]
-    if not fitting:
+    matching = [
+        name
+        for load_result in found
+        if load_result.share >= MIN_MATCHING_SHARE
+        for name in _sample_names(load_result.names)
+    ]
+    if not matching:
         return ""
-    return f"they would fit {', '.join(fitting)}: name that model, or start with --weights none"
+    return f"they would fit {', '.join(matching)}: name that model, or start with --weights none"
 
 
-def _few(names: tuple[str, ...]) -> list[str]:
+def _sample_names(names: tuple[str, ...]) -> list[str]:
     """Of models that nothing in their tensors tells apart, two of timm and one of torchvision."""
     other = [name for name in names if "/" in name]
     return [*[name for name in names if "/" not in name][:2], *other[:1]]
 
 
-def choose(entry: ModelEntry, named: str | None, weights: str) -> Choice:
+def choose(entry: ModelEntry, named: str | None, weights: str) -> WeightsChoice:
     """`named` is the tag that the model's name carries, which `default` then means.
 
     Raises WeightsError if `weights` is nothing of the kind, if there is no default, if a repository cannot be had, or
@@ -85,22 +96,24 @@ def choose(entry: ModelEntry, named: str | None, weights: str) -> Choice:
     """
     default = named or entry.default_tag
     if weights == "none":
-        return Choice(default, load=False)
+        return WeightsChoice(default, load=False)
     if weights == "default":
         if default is None:
             raise WeightsError(f"{entry.name} has no pretrained weights", "--weights none starts from random ones")
-        return Choice(default, load=True)
+        return WeightsChoice(default, load=True)
     if weights.startswith(("hf-hub:", "hf_hub:")):
-        return _on_hub(entry, default, weights)
+        return _from_hub(entry, default, weights)
     if weights.startswith("local-dir:"):
-        return _in_folder(entry, default, Path(weights.removeprefix("local-dir:")).expanduser(), weights)
+        return _from_folder(entry, default, Path(weights.removeprefix("local-dir:")).expanduser(), weights)
     if (known := entry.weights(weights)) is not None:
-        return Choice(known.tag, load=True)
+        return WeightsChoice(known.tag, load=True)
     path = Path(weights).expanduser()
     if path.is_dir():
-        return _in_run(entry, default, path) if (path / "model.json").is_file() else _in_folder(entry, default, path)
+        return (
+            _from_run(entry, default, path) if (path / "model.json").is_file() else _from_folder(entry, default, path)
+        )
     if path.exists() or weights.endswith(SUFFIXES) or "/" in weights:
-        return Choice(default, load=True, file=path)
+        return WeightsChoice(default, load=True, file=path)
     close = nearest(weights.lower(), entry.tags, n=6, cutoff=0.0)
     raise WeightsError(
         f"{weights!r} is neither a tag of {entry.name}'s weights nor a file",
@@ -109,29 +122,29 @@ def choose(entry: ModelEntry, named: str | None, weights: str) -> Choice:
     )
 
 
-def _on_hub(entry: ModelEntry, tag: str | None, weights: str) -> Choice:
+def _from_hub(entry: ModelEntry, tag: str | None, weights: str) -> WeightsChoice:
     name = parse_hub_name(weights)
-    config = fetch_hub_file(name.repo, ("config.json",), name.revision, largest=LARGEST_CONFIG)
-    described = read_config(config.path, str(name))
-    _require_same(entry, described.source, described.architecture, str(name))
+    config = fetch_hub_file(name.repo, ("config.json",), name.revision, max_bytes=MAX_CONFIG_BYTES)
+    model_config = read_config(config.path, str(name))
+    _require_same(entry, model_config.source, model_config.architecture, str(name))
     fetched = fetch_hub_file(name.repo, HUB_FILES, name.revision)
-    return Choice(tag, load=True, file=fetched.path, fetched=fetched, described=described)
+    return WeightsChoice(tag, load=True, file=fetched.path, fetched=fetched, model_config=model_config)
 
 
-def _in_folder(entry: ModelEntry, tag: str | None, folder: Path, called: str = "") -> Choice:
+def _from_folder(entry: ModelEntry, tag: str | None, folder: Path, display_name: str = "") -> WeightsChoice:
     """A folder as timm and `zoo export` write them: config.json beside the weights; without it, the weights alone."""
     file = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
     if file is None:
         there = "holds no " + " or ".join(HUB_FILES) if folder.is_dir() else "is no folder"
         raise WeightsError(f"{folder} {there}", "give a run's folder, an exported one, or a file")
-    if not (folder / "config.json").exists() and not called:
-        return Choice(tag, load=True, file=file)
-    described = read_config(folder / "config.json", called or str(folder))
-    _require_same(entry, described.source, described.architecture, called or str(folder))
-    return Choice(tag, load=True, file=file, described=described)
+    if not (folder / "config.json").exists() and not display_name:
+        return WeightsChoice(tag, load=True, file=file)
+    model_config = read_config(folder / "config.json", display_name or str(folder))
+    _require_same(entry, model_config.source, model_config.architecture, display_name or str(folder))
+    return WeightsChoice(tag, load=True, file=file, model_config=model_config)
 
 
-def _in_run(entry: ModelEntry, tag: str | None, folder: Path) -> Choice:
+def _from_run(entry: ModelEntry, tag: str | None, folder: Path) -> WeightsChoice:
     """The best weights of a run; its images may have been others than those of the run that begins."""
     run = Run(folder)
     try:
@@ -142,49 +155,49 @@ def _in_run(entry: ModelEntry, tag: str | None, folder: Path) -> Choice:
         _require_same(entry, str(record.get("source")), record["architecture"], str(folder))
     if not run.weights_file.is_file():
         raise WeightsError(f"{folder} holds no model.safetensors yet: no epoch has ended", "wait for its first epoch")
-    return Choice(tag, load=True, file=run.weights_file)
+    return WeightsChoice(tag, load=True, file=run.weights_file)
 
 
 def _require_same(entry: ModelEntry, source: str, architecture: str, where: str) -> None:
     """Raises WeightsError, which names both, if the weights say that they are another model's."""
-    theirs = "torchvision" if source == "torchvision" else "timm"  # built-in models are architectures of timm
-    ours = "torchvision" if entry.source == "torchvision" else "timm"
-    if (theirs, architecture) != (ours, entry.architecture):
-        other = f"torchvision/{architecture}" if theirs == "torchvision" else architecture
+    weights_library = "torchvision" if source == "torchvision" else "timm"  # built-in models are architectures of timm
+    model_library = "torchvision" if entry.source == "torchvision" else "timm"
+    if (weights_library, architecture) != (model_library, entry.architecture):
+        other = f"torchvision/{architecture}" if weights_library == "torchvision" else architecture
         raise WeightsError(
             f"{where} holds weights of {other}, not of {entry.name}",
             f"name the model {other}, or take other weights",
         )
 
 
-def read(entry: ModelEntry, choice: Choice) -> Loaded | None:
+def read(entry: ModelEntry, choice: WeightsChoice) -> LoadedWeights | None:
     """The tensors of `choice`, fetched if need be; None for random weights. Raises WeightsError."""
     if not choice.load:
         return None
     if choice.file is None:
-        return _published(entry, choice.tag)
+        return _read_pretrained(entry, choice.tag)
     if choice.fetched is not None:
-        return _loaded(choice.fetched)
+        return _read_fetched(choice.fetched)
     content = read_weights(choice.file)
-    return Loaded(
+    return LoadedWeights(
         content.named, replace(NO_WEIGHTS, source=str(choice.file), sha256=sha256_of(choice.file), part=content.part)
     )
 
 
-def _published(entry: ModelEntry, tag: str | None) -> Loaded:
-    fetched = fetch_published(entry, tag)
+def _read_pretrained(entry: ModelEntry, tag: str | None) -> LoadedWeights:
+    fetched = fetch_pretrained(entry, tag)
     try:
-        return _loaded(fetched)
+        return _read_fetched(fetched)
     except WeightsError:
-        again = fetch_published_again(entry, tag, fetched)
+        again = refetch_pretrained(entry, tag, fetched)
         if again is None:
             raise
-        return _loaded(again)
+        return _read_fetched(again)
 
 
-def _loaded(fetched: Fetched) -> Loaded:
+def _read_fetched(fetched: FetchResult) -> LoadedWeights:
     content = read_weights(fetched.path)
-    return Loaded(
+    return LoadedWeights(
         content.named,
         replace(
             NO_WEIGHTS,

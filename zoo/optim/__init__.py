@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.optim.optimizer_names import OPTIMIZERS, REFUSED, find_optimizer
+from zoo.optim.optimizer_names import OPTIMIZERS, UNSUPPORTED, find_optimizer
 from zoo.optim.schedule_names import SCHEDULES, ScheduleComponent
 from zoo.registry import check_params
 
-__all__ = ["OPTIMIZERS", "REFUSED", "SCHEDULES", "ScheduleComponent", "problems"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "UNSUPPORTED", "ScheduleComponent", "problems"]
 
 
 def problems(

@@ -22,16 +22,24 @@ from torch.optim import Optimizer
 from zoo.errors import UsageError
 from zoo.registry import import_object
 
-__all__ = ["SLIPS", "adjust", "checked_factor", "checked_rates", "factor_function", "function_problems", "left_to_fill"]
+__all__ = [
+    "USER_ERRORS",
+    "call_adjust_function",
+    "check_factor",
+    "check_lrs",
+    "factor_function",
+    "function_problems",
+    "missing_parameters",
+]
 
 # What a slip in a user's function, or an unusable parameter, raises; anything else is let through with its traceback.
-SLIPS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
+USER_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
 # torch's cosine is a product of steps and may end so far below 0.
 _ROUNDING = 1e-12
 
 
-def left_to_fill(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
+def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
     """Names of the parameters that have neither a default nor a value in `params`: 1 for a factor, 2 for rates.
 
     Raises UsageError if `function` publishes no signature.
@@ -54,7 +62,7 @@ def left_to_fill(function: Callable[..., Any], params: Mapping[str, Any]) -> lis
 def function_problems(function: Callable[..., Any], params: Mapping[str, Any], label: str) -> list[str]:
     """What would keep `function` from being called, one line each."""
     try:
-        missing = left_to_fill(function, params)
+        missing = missing_parameters(function, params)
     except UsageError as e:
         return [f"{label}.name: {e}"]
     parameters = inspect.signature(function).parameters
@@ -80,38 +88,36 @@ def factor_function(path: str, kind: str) -> Callable[[int], float]:
         raise UsageError(f"{kind} {path!r} is a {type(function).__name__}, not a function")
 
     def checked(step: int) -> float:  # a plain function: torch then leaves it out of the scheduler's state
-        return checked_factor(function, step, {}, path)
+        return check_factor(function, step, {}, path)
 
     return checked
 
 
-def checked_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, Any], name: str) -> float:
+def check_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, Any], name: str) -> float:
     """`function(epoch)`. Raises UsageError, naming the function, if it fails or gives no finite number from 0."""
     try:
         value = function(epoch, **params)
-    except SLIPS as e:
+    except USER_ERRORS as e:
         raise UsageError(f"{name}({epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     return _number(value, f"{name}({epoch}) returned", "a factor, one number from 0")
 
 
-def adjust(
+def call_adjust_function(
     function: Callable[..., Any], optimizer: Optimizer, epoch: int, params: Mapping[str, Any], name: str
 ) -> None:
     """`function(optimizer, epoch)`. Raises UsageError, naming the function, if it fails or sets an unusable rate."""
     before = len(optimizer.param_groups)
     try:
         function(optimizer, epoch, **params)
-    except SLIPS as e:
+    except USER_ERRORS as e:
         raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     if len(optimizer.param_groups) != before:
         raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set rates only")
-    for group, rate in zip(
-        optimizer.param_groups, checked_rates(optimizer, f"{name}(optimizer, {epoch})"), strict=True
-    ):
+    for group, rate in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
         group["lr"] = rate
 
 
-def checked_rates(optimizer: Optimizer, who: str) -> list[float]:
+def check_lrs(optimizer: Optimizer, who: str) -> list[float]:
     """The groups' rates, which `who` has set. Raises UsageError, naming it, for what is no finite number from 0."""
     return [
         _number(group["lr"], f"{who} set the rate of {group.get('name', 'a group')!r} to", "one number from 0")

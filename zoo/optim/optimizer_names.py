@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import Any
 
 from zoo.errors import UsageError
-from zoo.registry import Component, resolve
+from zoo.registry import RegistryEntry, resolve
 
-__all__ = ["OPTIMIZERS", "REFUSED", "TIMM_SHARED", "TimmOptimizer", "find_optimizer"]
+__all__ = ["OPTIMIZERS", "TIMM_SHARED", "UNSUPPORTED", "TimmOptimizer", "find_optimizer"]
 
 
 @dataclass(frozen=True)
-class TimmOptimizer(Component):
+class TimmOptimizer(RegistryEntry):
     """An optimizer as timm's registry has it, `path` is "timm:NAME": its class with the parameters of that name."""
 
     def load(self) -> Any:
@@ -29,17 +29,19 @@ class TimmOptimizer(Component):
 
 
 # In lower case: ten short names for torch's. timm has nine of them too, for the same classes of torch.
-_SHORT: dict[str, Component] = {
-    "adadelta": Component("torch.optim:Adadelta", "Zeiler 2012"),
-    "adagrad": Component("torch.optim:Adagrad", "Duchi et al. 2011"),
-    "adam": Component("torch.optim:Adam", "Kingma and Ba 2015; weight decay is an L2 term"),
-    "adamax": Component("torch.optim:Adamax", "Adam with the infinity norm"),
-    "adamw": Component("torch.optim:AdamW", "Adam with decoupled weight decay (Loshchilov and Hutter 2019)"),
-    "asgd": Component("torch.optim:ASGD", "averaged SGD (Polyak and Juditsky 1992)"),
-    "nadam": Component("torch.optim:NAdam", "Adam with Nesterov momentum (Dozat 2016)"),
-    "radam": Component("torch.optim:RAdam", "Adam with a rectified start (Liu et al. 2020)"),
-    "rmsprop": Component("torch.optim:RMSprop", "Hinton's lecture 6e"),
-    "sgd": Component("torch.optim:SGD", "with momentum 0.9 unless optimizer.params says otherwise", {"momentum": 0.9}),
+_SHORT: dict[str, RegistryEntry] = {
+    "adadelta": RegistryEntry("torch.optim:Adadelta", "Zeiler 2012"),
+    "adagrad": RegistryEntry("torch.optim:Adagrad", "Duchi et al. 2011"),
+    "adam": RegistryEntry("torch.optim:Adam", "Kingma and Ba 2015; weight decay is an L2 term"),
+    "adamax": RegistryEntry("torch.optim:Adamax", "Adam with the infinity norm"),
+    "adamw": RegistryEntry("torch.optim:AdamW", "Adam with decoupled weight decay (Loshchilov and Hutter 2019)"),
+    "asgd": RegistryEntry("torch.optim:ASGD", "averaged SGD (Polyak and Juditsky 1992)"),
+    "nadam": RegistryEntry("torch.optim:NAdam", "Adam with Nesterov momentum (Dozat 2016)"),
+    "radam": RegistryEntry("torch.optim:RAdam", "Adam with a rectified start (Liu et al. 2020)"),
+    "rmsprop": RegistryEntry("torch.optim:RMSprop", "Hinton's lecture 6e"),
+    "sgd": RegistryEntry(
+        "torch.optim:SGD", "with momentum 0.9 unless optimizer.params says otherwise", {"momentum": 0.9}
+    ),
 }
 TIMM_SHARED = frozenset(_SHORT) - {"asgd"}
 
@@ -139,9 +141,9 @@ _TIMM: dict[str, str] = {
     "sgdw": "SGD with Nesterov momentum and decoupled weight decay",
 }
 
-OPTIMIZERS: dict[str, Component] = {
+OPTIMIZERS: dict[str, RegistryEntry] = {
     **_SHORT,
-    **{name: Component(f"torch.optim:{name}", text) for name, text in _TORCH.items()},
+    **{name: RegistryEntry(f"torch.optim:{name}", text) for name, text in _TORCH.items()},
     **{name: TimmOptimizer(f"timm:{name}", text) for name, text in _TIMM.items()},
 }
 
@@ -152,7 +154,7 @@ _BITS = (
 )
 
 # Name → (why zoo does not offer it, what to do instead).
-REFUSED: dict[str, tuple[str, str]] = {
+UNSUPPORTED: dict[str, tuple[str, str]] = {
     "LBFGS": (
         "asks for the loss of one batch many times in each step, and zoo computes it once",
         "take adamw or sgd; L-BFGS needs the gradient of the whole data set to be of use",
@@ -170,8 +172,8 @@ REFUSED: dict[str, tuple[str, str]] = {
 
 def find_optimizer(name: str) -> Any:
     """The class or function that `name` stands for. Raises UsageError, with the reason, if there is none."""
-    if name in REFUSED:
-        reason, advice = REFUSED[name]
+    if name in UNSUPPORTED:
+        reason, advice = UNSUPPORTED[name]
         raise UsageError(f"optimizer {name!r} {reason}", advice)
     if name.startswith("lookahead_"):
         raise UsageError(

@@ -72,25 +72,25 @@ def parameter_groups(
     groups: dict[str, dict[str, Any]] = {}
     last = len(stages) - 1
     for depth, (stage, parameters) in enumerate(stages):
-        own_rate = head_lr if depth == last and head_lr is not None else lr * (layer_decay or 1.0) ** (last - depth)
-        of_stage: dict[str, dict[str, Any]] = {}
+        stage_lr = head_lr if depth == last and head_lr is not None else lr * (layer_decay or 1.0) ** (last - depth)
+        stage_groups: dict[str, dict[str, Any]] = {}
         for name in parameters:
             parameter = named.get(name)
             if parameter is None:
                 continue
             bare = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
-            rate, decay, label = own_rate, 0.0 if bare else weight_decay, stage
+            rate, decay, label = stage_lr, 0.0 if bare else weight_decay, stage
             matching = [o for o in overrides if _matches(name, o.match)]
             if matching:
-                rate, own_decay = _overridden(own_rate, matching)
+                rate, override_decay = _overridden(stage_lr, matching)
                 label += f" ({'; '.join('|'.join(o.match) for o in matching)})"
-                decay, bare = (decay, bare) if own_decay is None else (own_decay, False)
+                decay, bare = (decay, bare) if override_decay is None else (override_decay, False)
             key = name if per_tensor else label + (NO_DECAY if bare else "")
             group = {"params": [], "lr": rate, "weight_decay": decay, "name": key}
-            of_stage.setdefault(key, group)["params"].append(parameter)
+            stage_groups.setdefault(key, group)["params"].append(parameter)
         # What is decayed stands before what is not, whichever the module defines first.
-        ordered = of_stage if per_tensor else sorted(of_stage, key=lambda k: k.endswith(NO_DECAY))
-        groups.update({key: of_stage[key] for key in ordered})
+        ordered = stage_groups if per_tensor else sorted(stage_groups, key=lambda k: k.endswith(NO_DECAY))
+        groups.update({key: stage_groups[key] for key in ordered})
     return list(groups.values())
 
 
@@ -129,21 +129,21 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
 # --- as a table ------------------------------------------------------------------------------------------------------
 
 
-def describe_groups(groups: Sequence[Mapping[str, Any]], *, most: int = 16) -> list[tuple[str, str, str, str, str]]:
+def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) -> list[tuple[str, str, str, str, str]]:
     """Rows of (name, tensors, parameters, learning rate, weight decay), as text, for a table.
 
     groups: of `parameter_groups` or of an optimizer; the rate is the one the schedule starts from. Neighbours with the
-    same numbers share a row; if there are still more than `most`, those in the middle do.
+    same numbers share a row; if there are still more than `max_rows`, those in the middle do.
     """
     rows: list[list[Mapping[str, Any]]] = []
     for group in groups:
-        if rows and len(groups) > most and _settings(rows[-1][-1]) == _settings(group):
+        if rows and len(groups) > max_rows and _settings(rows[-1][-1]) == _settings(group):
             rows[-1].append(group)
         else:
             rows.append([group])
-    if len(rows) > most:
-        front = most // 2
-        back = len(rows) - (most - front - 1)
+    if len(rows) > max_rows:
+        front = max_rows // 2
+        back = len(rows) - (max_rows - front - 1)
         rows = [*rows[:front], [g for row in rows[front:back] for g in row], *rows[back:]]
     return [_row(row) for row in rows]
 
@@ -188,7 +188,7 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str,
     if not isinstance(optimizer, Optimizer):
         kind = type(optimizer).__name__
         raise UsageError(f"optimizer {name!r} gave a {kind}, not a torch.optim.Optimizer", "return the optimizer")
-    _check(optimizer, name, groups)
+    _check_supported(optimizer, name, groups)
     return optimizer
 
 
@@ -200,7 +200,7 @@ def _takes_lr(factory: Any) -> bool:
     return "lr" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
 
-def _check(optimizer: Optimizer, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
+def _check_supported(optimizer: Optimizer, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
     """Raises UsageError for what zoo's loop could not do justice to."""
     if any(g["weight_decay"] for g in groups) and "weight_decay" not in optimizer.defaults:
         raise UsageError(f"optimizer {name!r} takes no weight_decay", "set optimizer.weight_decay=0")

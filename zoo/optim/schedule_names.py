@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.registry import Component
+from zoo.registry import RegistryEntry
 
 __all__ = ["SCHEDULES", "ScheduleComponent"]
 
 
 @dataclass(frozen=True)
-class ScheduleComponent(Component):
-    """`per` says when it is stepped, and so in what it counts its lengths; `length` is the parameter that says how long
-    it is: the run's number of such steps unless the user gives another."""
+class ScheduleComponent(RegistryEntry):
+    """`interval` says when it is stepped, and so in what it counts its lengths; `length` is the parameter that says
+    how long it is: the run's number of such steps unless the user gives another."""
 
-    per: Literal["update", "epoch"] = "epoch"
+    interval: Literal["update", "epoch"] = "epoch"
     length: str | None = None
 
 
@@ -23,27 +23,32 @@ _LR = "torch.optim.lr_scheduler:"
 _SHORT: dict[str, ScheduleComponent] = {
     "constant": ScheduleComponent(_LR + "ConstantLR", "the rate stays", {"factor": 1.0}),
     "cosine": ScheduleComponent(
-        _LR + "CosineAnnealingLR", "half a cosine to eta_min (Loshchilov and Hutter 2017)", per="update", length="T_max"
+        _LR + "CosineAnnealingLR",
+        "half a cosine to eta_min (Loshchilov and Hutter 2017)",
+        interval="update",
+        length="T_max",
     ),
     "exponential": ScheduleComponent(_LR + "ExponentialLR", "times gamma every epoch", {"gamma": 0.9}),
     "linear": ScheduleComponent(
         _LR + "LinearLR",
         "a straight line to 0",
         {"start_factor": 1.0, "end_factor": 0.0},
-        per="update",
+        interval="update",
         length="total_iters",
     ),
     "multistep": ScheduleComponent(_LR + "MultiStepLR", "times gamma at the epochs in milestones"),
-    "onecycle": ScheduleComponent(_LR + "OneCycleLR", "up, then down (Smith 2018)", per="update", length="total_steps"),
+    "onecycle": ScheduleComponent(
+        _LR + "OneCycleLR", "up, then down (Smith 2018)", interval="update", length="total_steps"
+    ),
     "plateau": ScheduleComponent(_LR + "ReduceLROnPlateau", "times factor when schedule.monitor stops improving"),
-    "polynomial": ScheduleComponent(_LR + "PolynomialLR", "(1 - t)^power", per="update", length="total_iters"),
+    "polynomial": ScheduleComponent(_LR + "PolynomialLR", "(1 - t)^power", interval="update", length="total_iters"),
     "step": ScheduleComponent(_LR + "StepLR", "times gamma every step_size epochs"),
 }
 
 # By torch's own class names: stepped per epoch, as in torch's examples, but for the two cyclical ones.
 _PER_UPDATE = ("CyclicLR", "OneCycleLR")
 _TORCH: dict[str, ScheduleComponent] = {
-    name: ScheduleComponent(_LR + name, text, per="update" if name in _PER_UPDATE else "epoch", length=length)
+    name: ScheduleComponent(_LR + name, text, interval="update" if name in _PER_UPDATE else "epoch", length=length)
     for name, text, length in (
         ("ChainedScheduler", "all of the schedulers in a list at once", None),
         ("ConstantLR", "times factor until total_iters", "total_iters"),

@@ -11,18 +11,26 @@ from zoo.optim.custom_schedules import function_problems
 from zoo.optim.schedule_names import SCHEDULES, ScheduleComponent
 from zoo.registry import check_params, import_object, resolve
 
-__all__ = ["LAMBDAS", "LISTS", "PLATEAUS", "entry_of", "kind_of", "owned", "schedule_problems"]
+__all__ = [
+    "COMPOSITES",
+    "FUNCTION_PARAMS",
+    "PLATEAUS",
+    "class_name",
+    "find_entry",
+    "schedule_kind",
+    "schedule_problems",
+]
 
-LISTS = ("SequentialLR", "ChainedScheduler")
+COMPOSITES = ("SequentialLR", "ChainedScheduler")
 PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
-LAMBDAS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}
+FUNCTION_PARAMS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}
 
 # What zoo gives in any case, and what it gives unless the user does (see zoo.optim.schedules).
 _ALWAYS = ("optimizer", "last_epoch", "initialize")
 _UNLESS_GIVEN = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
-def kind_of(found: Any) -> Literal["torch", "timm", "function", "neither"]:
+def schedule_kind(found: Any) -> Literal["torch", "timm", "function", "neither"]:
     """What an object is as a schedule. A class counts as torch's unless it descends from timm's."""
     if not inspect.isclass(found):
         return "function" if callable(found) else "neither"
@@ -30,7 +38,7 @@ def kind_of(found: Any) -> Literal["torch", "timm", "function", "neither"]:
     return "timm" if any(c.__module__ == "timm.scheduler.scheduler" for c in found.__mro__) else "torch"
 
 
-def entry_of(name: str, found: Any) -> ScheduleComponent | None:
+def find_entry(name: str, found: Any) -> ScheduleComponent | None:
     """The table's entry for `name`, or for the class that an import path leads to or descends from."""
     if name in SCHEDULES:
         return SCHEDULES[name]
@@ -41,7 +49,7 @@ def entry_of(name: str, found: Any) -> ScheduleComponent | None:
     return None
 
 
-def owned(entry: ScheduleComponent | None) -> str:
+def class_name(entry: ScheduleComponent | None) -> str:
     """The library's name of the class behind an entry: CosineAnnealingLR for cosine. Empty without an entry."""
     return entry.path.partition(":")[2] if entry is not None else ""
 
@@ -52,15 +60,15 @@ def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedu
         found = resolve(name, SCHEDULES, "schedule")
     except ZooError as e:
         return [f"{label}.name: {e}"]
-    kind = kind_of(found)
+    kind = schedule_kind(found)
     if kind == "neither":
         return [f"{label}.name: {name!r} is a {type(found).__name__}, not a class or a function"]
     if kind == "function":
         return function_problems(found, params, label)
-    entry = entry_of(name, found)
-    library = owned(entry)
+    entry = find_entry(name, found)
+    library = class_name(entry)
     first = list(inspect.signature(found).parameters)[:1]
-    always = {*_ALWAYS, *(first if library not in LISTS else ()), *(("mode",) if library in PLATEAUS else ())}
+    always = {*_ALWAYS, *(first if library not in COMPOSITES else ()), *(("mode",) if library in PLATEAUS else ())}
     fillable = {*_UNLESS_GIVEN.get(library, ())}
     if entry is not None and entry.length is not None:
         # The lengths of the short names are counted in updates, which no one knows by heart.
@@ -70,14 +78,14 @@ def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedu
     given = always | (fillable - set(params))
     settings = {**(entry.defaults if entry is not None else {}), **params}
     problems = check_params(found, settings, given=given, label=f"{label}.params")
-    if library in LISTS and "schedulers" in params:
-        problems += _of_list(library, params["schedulers"], f"{label}.params.schedulers")
-    if library in LAMBDAS and LAMBDAS[library] in params:
-        problems += _of_paths(params[LAMBDAS[library]], f"{label}.params.{LAMBDAS[library]}")
+    if library in COMPOSITES and "schedulers" in params:
+        problems += _list_problems(library, params["schedulers"], f"{label}.params.schedulers")
+    if library in FUNCTION_PARAMS and FUNCTION_PARAMS[library] in params:
+        problems += _path_problems(params[FUNCTION_PARAMS[library]], f"{label}.params.{FUNCTION_PARAMS[library]}")
     return problems
 
 
-def _of_list(library: str, schedulers: Any, label: str) -> list[str]:
+def _list_problems(library: str, schedulers: Any, label: str) -> list[str]:
     """Problems of the schedules in a list, which are classes of torch by their own names or import paths."""
     if not isinstance(schedulers, list) or not schedulers:
         return [f"{label} is a list of schedules, such as [{{name: LinearLR}}, {{name: StepLR, params: …}}]"]
@@ -89,7 +97,7 @@ def _of_list(library: str, schedulers: Any, label: str) -> list[str]:
             continue
         name, params = item["name"], item.get("params") or {}
         entry = SCHEDULES.get(name)
-        if entry is not None and (name != owned(entry) or not entry.path.startswith("torch.")):
+        if entry is not None and (name != class_name(entry) or not entry.path.startswith("torch.")):
             problems.append(f"{here}.name: {name!r} cannot stand in a list, torch's own can, such as CosineAnnealingLR")
         elif name in PLATEAUS:
             problems.append(f"{here}.name: {library} steps its schedules without a metric, which {name!r} needs")
@@ -98,7 +106,7 @@ def _of_list(library: str, schedulers: Any, label: str) -> list[str]:
     return problems
 
 
-def _of_paths(paths: Any, label: str) -> list[str]:
+def _path_problems(paths: Any, label: str) -> list[str]:
     problems = []
     for path in paths if isinstance(paths, list) else [paths]:
         try:

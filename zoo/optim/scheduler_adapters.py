@@ -9,18 +9,18 @@ from typing import Any, Literal, Protocol
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from zoo.optim.custom_schedules import adjust, checked_factor
-from zoo.optim.state_dict import restore, to_json
+from zoo.optim.custom_schedules import call_adjust_function, check_factor
+from zoo.optim.state_dict import from_json, to_json
 
-__all__ = ["AdjustStepper", "FactorStepper", "Per", "Stepper", "TimmStepper", "TorchStepper"]
+__all__ = ["AdjustAdapter", "FactorAdapter", "SchedulerAdapter", "StepInterval", "TimmAdapter", "TorchAdapter"]
 
-Per = Literal["update", "epoch"]
+StepInterval = Literal["update", "epoch"]
 
 
-class Stepper(Protocol):
+class SchedulerAdapter(Protocol):
     """Sets the groups' rates; it finds in them what it set last."""
 
-    per: Per
+    interval: StepInterval
 
     def step(self, count: int, metric: float | None) -> None:
         """`count` steps are done. metric: the monitored value of the epoch, None between epochs."""
@@ -32,12 +32,12 @@ class Stepper(Protocol):
         """Be as the stepper was that gave `state` after `count` steps."""
 
 
-class TorchStepper:
+class TorchAdapter:
     """A torch.optim.lr_scheduler, or a class of the user's with the same methods."""
 
-    def __init__(self, scheduler: Any, per: Per) -> None:
+    def __init__(self, scheduler: Any, interval: StepInterval) -> None:
         self.scheduler = scheduler
-        self.per = per
+        self.interval = interval
 
     def step(self, count: int, metric: float | None) -> None:
         with warnings.catch_warnings():
@@ -53,19 +53,19 @@ class TorchStepper:
         return to_json(self.scheduler.state_dict(), type(self.scheduler).__name__)
 
     def load(self, state: Any, count: int) -> None:
-        self.scheduler.load_state_dict(restore(state))
+        self.scheduler.load_state_dict(from_json(state))
 
 
-class TimmStepper:
+class TimmAdapter:
     """A timm.scheduler: it is told the number of the epoch or update, and has no state but for plateau's."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
-        self.per: Per = "epoch" if scheduler.t_in_epochs else "update"
+        self.interval: StepInterval = "epoch" if scheduler.t_in_epochs else "update"
         self._plateau = getattr(scheduler, "lr_scheduler", None)
 
     def step(self, count: int, metric: float | None) -> None:
-        if self.per == "epoch":
+        if self.interval == "epoch":
             self.scheduler.step(count, metric)
         else:
             self.scheduler.step_update(count, metric)
@@ -79,22 +79,22 @@ class TimmStepper:
 
     def load(self, state: Any, count: int) -> None:
         if self._plateau is not None:
-            found = restore(state)
+            found = from_json(state)
             self._plateau.load_state_dict(found["plateau"])
             self.scheduler.restore_lr = found["restore_lr"]
 
 
-class FactorStepper:
+class FactorAdapter:
     """The user's `lr(epoch) → factor`. It is asked for all epochs at once, so that a mistake shows before the first."""
 
-    per: Per = "epoch"
+    interval: StepInterval = "epoch"
 
     def __init__(
         self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str, epochs: int
     ) -> None:
         self._optimizer = optimizer
         self._base: Sequence[float] = [g["lr"] for g in optimizer.param_groups]
-        self._factors = [checked_factor(function, epoch, params, name) for epoch in range(epochs)]
+        self._factors = [check_factor(function, epoch, params, name) for epoch in range(epochs)]
         self.step(0, None)
 
     def step(self, count: int, metric: float | None) -> None:
@@ -109,10 +109,10 @@ class FactorStepper:
         pass
 
 
-class AdjustStepper:
+class AdjustAdapter:
     """The user's `adjust_learning_rate(optimizer, epoch)`, called before each epoch."""
 
-    per: Per = "epoch"
+    interval: StepInterval = "epoch"
 
     def __init__(
         self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str
@@ -123,7 +123,7 @@ class AdjustStepper:
         self.step(0, None)
 
     def step(self, count: int, metric: float | None) -> None:
-        adjust(self._function, self._optimizer, count, self._params, self._name)
+        call_adjust_function(self._function, self._optimizer, count, self._params, self._name)
 
     def state(self) -> Any:
         return None

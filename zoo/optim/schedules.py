@@ -9,17 +9,17 @@ import torch
 from torch.optim import Optimizer
 
 from zoo.errors import RecipeError, UsageError
-from zoo.optim.custom_schedules import SLIPS, checked_rates
-from zoo.optim.schedule_factory import Span, build_stepper
+from zoo.optim.custom_schedules import USER_ERRORS, check_lrs
+from zoo.optim.schedule_factory import RunLength, build_adapter
 from zoo.optim.schedule_names import SCHEDULES
-from zoo.optim.schedule_validation import kind_of, schedule_problems
-from zoo.optim.scheduler_adapters import Stepper
+from zoo.optim.schedule_validation import schedule_kind, schedule_problems
+from zoo.optim.scheduler_adapters import SchedulerAdapter
 from zoo.registry import resolve
 
-__all__ = ["Schedule", "StandIn", "make_schedule"]
+__all__ = ["DummyOptimizer", "Schedule", "make_schedule"]
 
 
-class StandIn(Optimizer):
+class DummyOptimizer(Optimizer):
     """Has the groups of another one with all their settings, and nothing to learn."""
 
     def __init__(self, of: Optimizer) -> None:
@@ -34,16 +34,16 @@ class StandIn(Optimizer):
 
 
 # Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
-_SETTINGS = ("momentum", "betas", "weight_decay")
+_GROUP_KEYS = ("momentum", "betas", "weight_decay")
 
 # Updates that are tried before a run: enough for what is wrong from the start, too few to be noticed.
-_REHEARSED = 200
+_DRY_RUN_STEPS = 200
 
 
 class Schedule:
     """A schedule with warm-up in front.
 
-    Call `after_update()` behind each optimizer step and `after_epoch(metric)` behind each epoch.
+    Call `after_step()` behind each optimizer step and `after_epoch(metric)` behind each epoch.
 
     In the first `warmup` updates the rate is the schedule's times (updates done + 1) / warmup: it rises in a straight
     line and reaches the full rate at update `warmup`. A schedule that is stepped per update starts to move when the
@@ -54,61 +54,61 @@ class Schedule:
     """
 
     def __init__(
-        self, optimizer: Optimizer, stepper: Stepper, span: Span, *, name: str, notes: Sequence[str] = ()
+        self, optimizer: Optimizer, adapter: SchedulerAdapter, span: RunLength, *, name: str, notes: Sequence[str] = ()
     ) -> None:
         self.optimizer = optimizer
         self.name = name
-        self.stepper = stepper
+        self.adapter = adapter
         self.warmup = span.warmup
         self.notes = tuple(notes)
         self.updates = 0
         self.epochs = 0
-        self._steps = span.steps(stepper.per)
-        self._full = self._rates()
-        self._scales = [1.0] * len(self._full)
+        self._steps = span.steps(adapter.interval)
+        self._base_lrs = self._rates()
+        self._lr_scales = [1.0] * len(self._base_lrs)
         self._apply()
 
-    def after_update(self) -> None:
+    def after_step(self) -> None:
         self.updates += 1
-        if self.stepper.per == "update":
+        if self.adapter.interval == "update":
             self._step(self.updates - self.warmup, None)
         self._apply()
 
     def after_epoch(self, metric: float) -> None:
         """`metric`: the monitored value of the epoch; only the plateau schedules read it."""
         self.epochs += 1
-        if self.stepper.per == "epoch":
+        if self.adapter.interval == "epoch":
             self._step(self.epochs, metric)
         self._apply()
 
-    def set_scales(self, scales: Sequence[float]) -> None:
+    def set_lr_scales(self, scales: Sequence[float]) -> None:
         """A factor for each of the optimizer's groups, on top of everything, from now on (Auto-RGN)."""
-        if len(scales) != len(self._scales):
-            raise ValueError(f"{len(scales)} factors for {len(self._scales)} groups")
-        self._scales = [float(s) for s in scales]
+        if len(scales) != len(self._lr_scales):
+            raise ValueError(f"{len(scales)} factors for {len(self._lr_scales)} groups")
+        self._lr_scales = [float(s) for s in scales]
         self._apply()
 
     def _step(self, count: int, metric: float | None) -> None:
         if not 0 < count < self._steps:
             return
         # torch's schedulers compute the next rate from the present one: take the factors off.
-        for group, lr in zip(self.optimizer.param_groups, self._full, strict=True):
+        for group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr
         try:
-            self.stepper.step(count, metric)
-        except SLIPS as e:
+            self.adapter.step(count, metric)
+        except USER_ERRORS as e:
             raise UsageError(
-                f"schedule {self.name!r} failed behind {self.stepper.per} {count}: {type(e).__name__}: {e}",
+                f"schedule {self.name!r} failed behind {self.adapter.interval} {count}: {type(e).__name__}: {e}",
                 "correct it, or schedule.params",
             ) from e
-        self._full = self._rates()
+        self._base_lrs = self._rates()
 
     def _rates(self) -> list[float]:
-        return checked_rates(self.optimizer, f"schedule {self.name!r}")
+        return check_lrs(self.optimizer, f"schedule {self.name!r}")
 
     def _apply(self) -> None:
         factor = min(1.0, (self.updates + 1) / self.warmup) if self.warmup else 1.0
-        for group, lr, scale in zip(self.optimizer.param_groups, self._full, self._scales, strict=True):
+        for group, lr, scale in zip(self.optimizer.param_groups, self._base_lrs, self._lr_scales, strict=True):
             group["lr"] = lr * factor * scale
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,21 +116,21 @@ class Schedule:
         return {
             "updates": self.updates,
             "epochs": self.epochs,
-            "full": list(self._full),
-            "scales": list(self._scales),
-            "groups": [{k: g[k] for k in _SETTINGS if k in g} for g in self.optimizer.param_groups],
-            "stepper": self.stepper.state(),
+            "base_lrs": list(self._base_lrs),
+            "scales": list(self._lr_scales),
+            "groups": [{k: g[k] for k in _GROUP_KEYS if k in g} for g in self.optimizer.param_groups],
+            "adapter": self.adapter.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = int(state["updates"])
         self.epochs = int(state["epochs"])
-        self._full = [float(v) for v in state["full"]]
-        self._scales = [float(v) for v in state["scales"]]
+        self._base_lrs = [float(v) for v in state["base_lrs"]]
+        self._lr_scales = [float(v) for v in state["scales"]]
         for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-        count = self.epochs if self.stepper.per == "epoch" else max(self.updates - self.warmup, 0)
-        self.stepper.load(state["stepper"], count)
+        count = self.epochs if self.adapter.interval == "epoch" else max(self.updates - self.warmup, 0)
+        self.adapter.load(state["adapter"], count)
         self._apply()
 
 
@@ -139,7 +139,7 @@ def make_schedule(
     optimizer: Optimizer,
     params: Mapping[str, Any],
     *,
-    updates_per_epoch: int,
+    steps_per_epoch: int,
     epochs: int,
     warmup_epochs: float = 0.0,
     higher_is_better: bool = True,
@@ -154,36 +154,38 @@ def make_schedule(
     found = schedule_problems(name, params)
     if found:
         raise RecipeError(found, "see docs/optimizers.md")
-    span = Span(epochs, updates_per_epoch, round(warmup_epochs * updates_per_epoch))
+    span = RunLength(epochs, steps_per_epoch, round(warmup_epochs * steps_per_epoch))
     if span.warmup >= span.updates:
         raise UsageError(
             f"schedule.warmup_epochs={warmup_epochs:g} leaves nothing of a run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
         )
     found = resolve(name, SCHEDULES, "schedule")
-    if kind_of(found) != "function":  # those are asked for all epochs, or checked at each
-        _rehearse(_build(name, StandIn(optimizer), params, span, higher_is_better), span)
+    if schedule_kind(found) != "function":  # those are asked for all epochs, or checked at each
+        _dry_run(_build(name, DummyOptimizer(optimizer), params, span, higher_is_better), span)
     return _build(name, optimizer, params, span, higher_is_better)
 
 
-def _build(name: str, optimizer: Optimizer, params: Mapping[str, Any], span: Span, higher_is_better: bool) -> Schedule:
+def _build(
+    name: str, optimizer: Optimizer, params: Mapping[str, Any], span: RunLength, higher_is_better: bool
+) -> Schedule:
     before = {float(g["lr"]) for g in optimizer.param_groups}
-    stepper, notes = build_stepper(name, optimizer, params, span, higher_is_better)
-    rates = checked_rates(optimizer, f"schedule {name!r}")
+    adapter, notes = build_adapter(name, optimizer, params, span, higher_is_better)
+    rates = check_lrs(optimizer, f"schedule {name!r}")
     try:
-        stepper.state()
+        adapter.state()
     except TypeError as e:
         raise UsageError(
             f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "return it from no state_dict"
         ) from e
     if len(before) > 1 and len(set(rates)) == 1:
         notes.append(f"{name} gives all groups one rate: head_lr, layer_decay and groups' rates do not count")
-    return Schedule(optimizer, stepper, span, name=name, notes=notes)
+    return Schedule(optimizer, adapter, span, name=name, notes=notes)
 
 
-def _rehearse(schedule: Schedule, span: Span) -> None:
+def _dry_run(schedule: Schedule, span: RunLength) -> None:
     """Go through all epochs, or the first updates. Raises UsageError for what would have stopped the run there."""
     schedule.optimizer.step()  # torch's schedulers want to come behind it
-    per = schedule.stepper.per
-    for count in range(1, span.steps(per) if per == "epoch" else min(span.steps(per), _REHEARSED)):
+    interval = schedule.adapter.interval
+    for count in range(1, span.steps(interval) if interval == "epoch" else min(span.steps(interval), _DRY_RUN_STEPS)):
         schedule._step(count, 0.0)

@@ -10,50 +10,50 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["load_optimizer_state", "optimizer_state", "restore", "to_json"]
+__all__ = ["from_json", "load_optimizer_state", "optimizer_state", "to_json"]
 
 # What JSON lacks is written as {mark: …}.
 _PAIRS, _TUPLE, _FLOAT, _TENSOR = "__pairs__", "__tuple__", "__float__", "__tensor__"
 
 
-def to_json(value: Any, where: str, keep: Callable[[str, Tensor], None] | None = None) -> Any:
-    """`value` in strict JSON, to be read again by `restore`. `where` names it in the error; keep takes its tensors.
+def to_json(value: Any, where: str, add_tensor: Callable[[str, Tensor], None] | None = None) -> Any:
+    """`value` in strict JSON, to be read again by `from_json`. `where` names it in the error; keep takes its tensors.
 
-    Raises TypeError if a part of it is neither numbers, text, lists, mappings nor (with `keep`) tensors.
+    Raises TypeError if a part of it is neither numbers, text, lists, mappings nor (with `add_tensor`) tensors.
     """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {_FLOAT: repr(float(value))}
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, tuple):
-        return {_TUPLE: [to_json(v, f"{where}.{i}", keep) for i, v in enumerate(value)]}
+        return {_TUPLE: [to_json(v, f"{where}.{i}", add_tensor) for i, v in enumerate(value)]}
     if isinstance(value, list):
-        return [to_json(v, f"{where}.{i}", keep) for i, v in enumerate(value)]
+        return [to_json(v, f"{where}.{i}", add_tensor) for i, v in enumerate(value)]
     if isinstance(value, dict):
         if not isinstance(value, Counter) and all(isinstance(k, str) for k in value):
-            return {k: to_json(v, f"{where}.{k}", keep) for k, v in value.items()}
-        return {_PAIRS: [[k, to_json(v, f"{where}.{k}", keep)] for k, v in sorted(value.items())]}
-    if isinstance(value, Tensor) and keep is not None:
-        keep(where, value)
+            return {k: to_json(v, f"{where}.{k}", add_tensor) for k, v in value.items()}
+        return {_PAIRS: [[k, to_json(v, f"{where}.{k}", add_tensor)] for k, v in sorted(value.items())]}
+    if isinstance(value, Tensor) and add_tensor is not None:
+        add_tensor(where, value)
         return {_TENSOR: where}
     raise TypeError(f"{where} is a {type(value).__name__}")
 
 
-def restore(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
+def from_json(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
     """What `to_json` was given. Mappings with other keys than text come back as Counter, which is a dict."""
     if isinstance(value, list):
-        return [restore(v, tensors) for v in value]
+        return [from_json(v, tensors) for v in value]
     if not isinstance(value, dict):
         return value
     if _FLOAT in value:
         return float(value[_FLOAT])
     if _TUPLE in value:
-        return tuple(restore(v, tensors) for v in value[_TUPLE])
+        return tuple(from_json(v, tensors) for v in value[_TUPLE])
     if _PAIRS in value:
-        return Counter({k: restore(v, tensors) for k, v in value[_PAIRS]})
+        return Counter({k: from_json(v, tensors) for k, v in value[_PAIRS]})
     if _TENSOR in value:
         return (tensors or {})[value[_TENSOR]]
-    return {k: restore(v, tensors) for k, v in value.items()}
+    return {k: from_json(v, tensors) for k, v in value.items()}
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -81,7 +81,7 @@ def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, 
 def load_optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Take back what `optimizer_state` gave, into an optimizer that was built in the same way."""
     fresh = optimizer.state_dict()["param_groups"]
-    groups = [{**new, **restore(old, tensors)} for new, old in zip(fresh, values["groups"], strict=True)]
-    rest = {key: restore(value, tensors) for key, value in values.items() if key not in ("state", "groups")}
-    state = {int(i): restore(s, tensors) for i, s in values["state"].items()}
+    groups = [{**new, **from_json(old, tensors)} for new, old in zip(fresh, values["groups"], strict=True)]
+    rest = {key: from_json(value, tensors) for key, value in values.items() if key not in ("state", "groups")}
+    state = {int(i): from_json(s, tensors) for i, s in values["state"].items()}
     optimizer.load_state_dict({**rest, "state": state, "param_groups": groups})

@@ -6,14 +6,14 @@
 Only `zoo.workflows` reads a Recipe; the rooms below take plain values.
 """
 
-from zoo.recipe.files import copy_to, describe, dump, load_values, recipe_path, shipped
+from zoo.recipe.files import copy_recipe, describe, dump, load_values, recipe_path, shipped
 from zoo.recipe.overrides import build, parse_assignments
 from zoo.recipe.sections import Recipe
 
 __all__ = [
     "Recipe",
     "build",
-    "copy_to",
+    "copy_recipe",
     "describe",
     "dump",
     "load_values",

@@ -10,13 +10,13 @@ from typing import Any
 from zoo.errors import RecipeError, UsageError, nearest
 from zoo.recipe.sections import Recipe
 
-__all__ = ["copy_to", "describe", "dump", "load_values", "parse_yaml", "recipe_path", "recipes_folder", "shipped"]
+__all__ = ["copy_recipe", "describe", "dump", "load_values", "parse_yaml", "recipe_path", "recipes_folder", "shipped"]
 
 
 def recipes_folder() -> Path:
     """Where the shipped recipes lie: inside the installed package, or beside it in a checkout."""
-    inside = Path(__file__).parents[1] / "_recipes"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "recipes"
+    packaged = Path(__file__).parents[1] / "_recipes"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
 
 
 def shipped() -> dict[str, Path]:
@@ -47,7 +47,7 @@ def load_values(name: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
-def copy_to(name: str | os.PathLike[str], target: Path) -> None:
+def copy_recipe(name: str | os.PathLike[str], target: Path) -> None:
     """Copy a recipe with its comments. Raises UsageError if `target` exists or cannot be written."""
     text = recipe_path(name).read_text(encoding="utf-8")
     try:
@@ -79,31 +79,31 @@ def recipe_path(name: str | os.PathLike[str]) -> Path:
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text.
 
-    Raises RecipeError if it is none, or if keys stand in one mapping twice; the error's `rest` is then the value with
-    what stands first.
+    Raises RecipeError if it is none, or if keys stand in one mapping twice; the error's `valid_part` is then the value
+    with what stands first.
     """
     # YAML 1.2, so that 3e-4 is a number and `no` is a word. PyYAML reads 1.1, where both are otherwise.
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import SafeConstructor
     from ruamel.yaml.error import YAMLError
 
-    twice: list[tuple[int, str]] = []
+    duplicates: list[tuple[int, str]] = []
 
     class Constructor(SafeConstructor):
         """Goes on behind a key that stands there twice, to find them all."""
 
         def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
             if key in mapping:
-                twice.append((key_node.start_mark.line + 1, str(key)))
+                duplicates.append((key_node.start_mark.line + 1, str(key)))
             return key not in mapping
 
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = Constructor
     try:
         value = yaml.load(text)
-        if twice:
-            problems = [f"line {line}: {key} stands there twice" for line, key in sorted(twice)]
-            raise RecipeError(problems, "leave one of them out", where=where, rest=value)
+        if duplicates:
+            problems = [f"line {line}: {key} stands there twice" for line, key in sorted(duplicates)]
+            raise RecipeError(problems, "leave one of them out", where=where, valid_part=value)
         return value
     except YAMLError as e:
         mark = getattr(e, "problem_mark", None)

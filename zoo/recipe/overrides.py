@@ -50,14 +50,14 @@ def build(values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None,
     try:
         recipe = Recipe.model_validate(merged)
     except ValidationError as e:
-        problems += [_say(error) for error in e.errors()]
-        recipe = _without(e.errors(), merged)
+        problems += [_format_error(error) for error in e.errors()]
+        recipe = _drop_invalid(e.errors(), merged)
     if problems:
-        raise RecipeError(problems, "`zoo recipes full` shows every key", where=where, rest=recipe)
+        raise RecipeError(problems, "`zoo recipes full` shows every key", where=where, valid_part=recipe)
     return recipe
 
 
-def _without(errors: list[Any], values: dict[str, Any]) -> Recipe:
+def _drop_invalid(errors: list[Any], values: dict[str, Any]) -> Recipe:
     """The recipe that is left when every value with an error is taken out, so that the others can be checked too."""
     for error in errors:
         place: Any = values
@@ -68,7 +68,7 @@ def _without(errors: list[Any], values: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as e:  # what a validator of a whole section refused
-        return _without(e.errors(), values)
+        return _drop_invalid(e.errors(), values)
 
 
 def _keys(loc: tuple[Any, ...], values: Any) -> list[str]:
@@ -86,7 +86,7 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
-def _say(error: Any) -> str:
+def _format_error(error: Any) -> str:
     """One line for one pydantic error."""
     place = ".".join(str(p) for p in error["loc"] if p not in ("int", "literal['auto']"))
     if error["type"] == "extra_forbidden":

@@ -7,26 +7,31 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
-    "AugmentSection",
-    "DataSection",
-    "ExecutionSection",
-    "GroupSection",
-    "LoraSection",
-    "LossSection",
-    "ModelSection",
-    "OptimizerSection",
+    "AugmentConfig",
+    "DataConfig",
+    "ExecutionConfig",
+    "LoraConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ParamGroupConfig",
     "Recipe",
-    "ScheduleSection",
-    "TrainSection",
-    "TransferSection",
+    "ScheduleConfig",
+    "TrainConfig",
+    "TransferConfig",
 ]
 
 
-class _Section(BaseModel):
+def on_or_off(value: Any) -> Any:
+    """YAML 1.1 reads on and off as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class ModelSection(_Section):
+class ModelConfig(_Config):
     name: str = Field("", description="model name: timm, torchvision/NAME or built-in; `zoo list` shows them")
     weights: str = Field(
         "default", description="default | none | a pretrained tag | a .safetensors or .pth file | a run"
@@ -50,11 +55,11 @@ class ModelSection(_Section):
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _absent_is_none(cls, value: Any) -> Any:
+    def _null_to_none_text(cls, value: Any) -> Any:
         return "none" if value is None else value
 
 
-class DataSection(_Section):
+class DataConfig(_Config):
     source: str = Field(
         "digits", description="a folder, an archive or a table of images, or hf:NAME, torchvision:NAME, digits"
     )
@@ -76,7 +81,7 @@ class DataSection(_Section):
     )
     workers: int | Literal["auto"] = Field("auto", description="loader processes; 0 decodes in the main process")
     unreadable: Literal["error", "skip"] = Field("error", description="files that cannot be read: refuse, or leave out")
-    image_cache: Literal["auto", "keep", "off"] = Field(
+    image_cache: Literal["auto", "on", "off"] = Field(
         "auto", description="decode images once and keep them on the disk; auto: in runs that it makes faster"
     )
 
@@ -86,20 +91,25 @@ class DataSection(_Section):
     fit: Literal["auto", "crop", "squash", "pad"] = Field(
         "auto", description="images of other shapes: cut the middle out, squash, or add a border; auto: as the model"
     )
-    levels: int | tuple[int, ...] | Literal["auto"] = Field(
+    intensity_range: int | tuple[int, ...] | Literal["auto"] = Field(
         "auto", description="white of images beyond 8 bits, or of each channel; auto: the fewest bits that hold theirs"
     )
 
-    @field_validator("levels")
+    @field_validator("intensity_range")
     @classmethod
     def _positive(cls, value: Any) -> Any:
         if value != "auto" and (value == () or min(value if isinstance(value, tuple) else (value,)) < 1):
             raise ValueError("Input should be auto, a number from 1 up, or a list of such")
         return value
 
+    @field_validator("image_cache", mode="before")
+    @classmethod
+    def _bool_to_on_off(cls, value: Any) -> Any:
+        return on_or_off(value)
+
     @field_validator("label_column", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
+    def _as_tuple(cls, value: Any) -> Any:
         return () if value is None else (value,) if isinstance(value, str) else value
 
     @field_validator("batch_size")
@@ -117,7 +127,7 @@ class DataSection(_Section):
         return value
 
 
-class AugmentSection(_Section):
+class AugmentConfig(_Config):
     name: str = Field("light", description="a name of zoo.augment, or module:attribute")
     params: dict[str, Any] = Field(default_factory=dict)
     flips: Literal["auto", "on", "off"] = Field(
@@ -129,7 +139,7 @@ class AugmentSection(_Section):
     erase: float = Field(0.0, ge=0, le=1, description="share of the images that lose a rectangle")
 
 
-class LossSection(_Section):
+class LossConfig(_Config):
     name: str = Field("auto", description="a name of zoo.losses, or module:attribute; auto: the task's own")
     params: dict[str, Any] = Field(default_factory=dict)
     class_weights: str = Field(
@@ -137,7 +147,7 @@ class LossSection(_Section):
     )
 
 
-class GroupSection(_Section):
+class ParamGroupConfig(_Config):
     """Other settings for the parameters whose full names match; of several groups that match, the last one counts."""
 
     match: tuple[str, ...] = Field(description="one glob or several over parameter names, such as layer4.*")
@@ -147,41 +157,43 @@ class GroupSection(_Section):
 
     @field_validator("match", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
+    def _as_tuple(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_rate(self) -> GroupSection:
+    def _lr_or_lr_scale(self) -> ParamGroupConfig:
         if self.lr is not None and self.lr_scale is not None:
             raise ValueError("give lr or lr_scale, not both")
         return self
 
 
-class OptimizerSection(_Section):
+class OptimizerConfig(_Config):
     name: str = Field("adamw", description="a name of zoo.optim, or module:attribute")
     lr: float = Field(
         3e-4, gt=0, description="learning rate of the last stage (and of the head unless head_lr is given)"
     )
     head_lr: float | None = Field(None, gt=0, description="learning rate of the head")
-    lr_batch: int | None = Field(
+    lr_base_size: int | None = Field(
         None, ge=1, description="images an update that the rates are for: with data.batch_size auto they are scaled"
     )
     layer_decay: float | None = Field(
         None, gt=0, le=1, description="factor on the rate for each group further from the head"
     )
     weight_decay: float = Field(0.05, ge=0, description="not applied to biases and normalisation")
-    groups: tuple[GroupSection, ...] = Field((), description="other rates and decays, by globs over parameter names")
+    groups: tuple[ParamGroupConfig, ...] = Field(
+        (), description="other rates and decays, by globs over parameter names"
+    )
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class ScheduleSection(_Section):
+class ScheduleConfig(_Config):
     name: str = Field("cosine", description="a name of zoo.optim.schedules, or module:attribute")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear rise from 0 before the schedule")
     monitor: str | None = Field(None, description="the metric that ReduceLROnPlateau watches; train.monitor if absent")
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainSection(_Section):
+class TrainConfig(_Config):
     epochs: int = Field(10, ge=1)
     amp: bool = Field(True, description="mixed precision where the hardware gains by it")
     amp_dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="auto measures on the first batch")
@@ -191,18 +203,23 @@ class TrainSection(_Section):
     model_ema_decay: float = Field(0.999, gt=0, lt=1, description="of the average, a step; less in the first steps")
     monitor: str = Field("auto", description="the validation metric that chooses the best weights; auto: the task's")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better one")
-    features: Literal["auto", "keep", "recompute"] = Field(
+    feature_cache: Literal["auto", "on", "off"] = Field(
         "auto", description="of a frozen first part: computed once and kept, or in each epoch; auto: kept where it pays"
     )
     views: int | None = Field(None, ge=1, description="random views of each training image that are kept, in turn")
-    solver: Literal["auto", "steps", "direct"] = Field(
-        "steps", description="of a linear head on kept features: solved directly instead; auto: where it can be"
+    linear_probe: Literal["auto", "on", "off"] = Field(
+        "off", description="of a linear head on kept features: solved directly instead; auto: where it can be"
     )
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
 
+    @field_validator("feature_cache", "linear_probe", mode="before")
+    @classmethod
+    def _bool_to_on_off(cls, value: Any) -> Any:
+        return on_or_off(value)
 
-class ExecutionSection(_Section):
+
+class ExecutionConfig(_Config):
     """How the work is done, which changes what is learned in the last bits only."""
 
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
@@ -223,61 +240,61 @@ class ExecutionSection(_Section):
 
     @field_validator("compile", mode="before")
     @classmethod
-    def _switch(cls, value: Any) -> Any:
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML 1.1 reads on as true
+    def _bool_to_on_off(cls, value: Any) -> Any:
+        return on_or_off(value)
 
     @field_validator("threads")
     @classmethod
-    def _some(cls, value: Any) -> Any:
+    def _check_threads(cls, value: Any) -> Any:
         if value != "auto" and value < 1:
             raise ValueError("give 1 or more, or auto")
         return value
 
 
-class LoraSection(_Section):
+class LoraConfig(_Config):
     rank: int = Field(8, ge=1, description="rank of each update")
     alpha: float | None = Field(None, gt=0, description="the update is scaled by alpha / rank; absent: by 1")
     layers: Literal["attention", "all"] = Field("attention", description="which matrices: of the attention, or all")
 
 
-class TransferSection(_Section):
+class TransferConfig(_Config):
     """How the pretrained weights are led over to the new task; docs/transfer.md has the evidence for each."""
 
     start: Literal["auto", "plain", "lp-ft"] = Field(
         "auto", description="lp-ft: first the head on frozen features, then the plan; auto: lp-ft if a backbone learns"
     )
-    head_epochs: int = Field(20, ge=1, description="passes over the frozen features in the first phase of lp-ft")
-    head_lr: float = Field(3e-3, gt=0, description="learning rate of that phase")
+    probe_epochs: int = Field(20, ge=1, description="passes over the frozen features in the first phase of lp-ft")
+    probe_lr: float = Field(3e-3, gt=0, description="learning rate of that phase")
     unfreeze_every: int | None = Field(None, ge=1, description="epochs until one more group, from the head, learns")
     l2_sp: float | None = Field(None, gt=0, description="strength of the pull towards the starting weights")
     l2_sp_head: float = Field(0.0, ge=0, description="with l2_sp: strength of the pull of the head towards 0")
     bn_reestimate: bool = Field(False, description="batch-norm statistics from the training images before the start")
     auto_rgn: bool = Field(False, description="rates of each tensor in proportion to its relative gradient norm")
-    lora: LoraSection | None = Field(None, description="low-rank adapters in place of the backbone's matrices")
+    lora: LoraConfig | None = Field(None, description="low-rank adapters in place of the backbone's matrices")
     wise_ft: bool = Field(False, description="at the end, mix start and end if the mixture validates better")
 
 
-class Recipe(_Section):
+class Recipe(_Config):
     """Every choice of one fine-tuning run, frozen."""
 
     description: str = Field("", description="one line for `zoo recipes`")
     task: Literal["auto", "single-label", "multi-label", "regression"] = Field(
         "auto", description="what is learned; auto: told from the data"
     )
-    model: ModelSection = ModelSection()
-    data: DataSection = DataSection()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
     freeze: str = Field("none", description="freezing plan: none | backbone | N | GROUP | globs")
-    transfer: TransferSection = TransferSection()
-    augment: AugmentSection = AugmentSection()
-    loss: LossSection = LossSection()
-    optimizer: OptimizerSection = OptimizerSection()
-    schedule: ScheduleSection = ScheduleSection()
-    train: TrainSection = TrainSection()
-    execution: ExecutionSection = ExecutionSection()
+    transfer: TransferConfig = TransferConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
+    execution: ExecutionConfig = ExecutionConfig()
 
     @field_validator("freeze", mode="before")
     @classmethod
-    def _plan_is_text(cls, value: Any) -> Any:
+    def _plan_to_text(cls, value: Any) -> Any:
         if value is None:
             return "none"
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion", "curves", "labels", "outcome", "scatter"]
 
-_WHERE = {
+_LAZY_IMPORTS = {
     "confusion": "zoo.reports.confusion_matrix",
     "curves": "zoo.reports.training_curves",
     "labels": "zoo.reports.label_chart",
@@ -28,6 +28,6 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_LAZY_IMPORTS[name]), name)

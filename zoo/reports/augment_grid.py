@@ -17,10 +17,10 @@ __all__ = ["GridRow", "augment_grid"]
 
 Pixels = NDArray[np.uint8]
 
-_SMALLEST, _LARGEST = 96, 256  # pixels a side at which an image is drawn; smaller ones are enlarged by whole numbers
+_MIN_SIDE, _MAX_SIDE = 96, 256  # pixels a side at which an image is drawn; smaller ones are enlarged by whole numbers
 _GAP = 6
-_CAPTION = 22  # pixels below an image, where there is something to say
-_LONGEST_NAME = 28
+_CAPTION_HEIGHT = 22  # pixels below an image, where there is something to say
+_MAX_NAME_LENGTH = 28
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, pa
     drawn = [[_drawable(image) for image in row.images] for row in rows]
     height, width = drawn[0][0].shape[:2]
     captions = any(any(row.captions) for row in rows)
-    step_y, step_x = height + _GAP + (_CAPTION if captions else 0), width + _GAP
+    step_y, step_x = height + _GAP + (_CAPTION_HEIGHT if captions else 0), width + _GAP
     sheet = np.full((len(rows) * step_y - _GAP, len(columns) * step_x - _GAP, 3), 255, np.uint8)
     for r, images in enumerate(drawn):
         for c, image in enumerate(images):
@@ -54,7 +54,7 @@ def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, pa
         middle = r * step_y + height / 2
         texts.append(
             axes.text(
-                -2 * _GAP, middle, shorten(row.name, _LONGEST_NAME), ha="right", va="center", fontsize=11, color=INK
+                -2 * _GAP, middle, shorten(row.name, _MAX_NAME_LENGTH), ha="right", va="center", fontsize=11, color=INK
             )
         )
         for c, caption in enumerate(row.captions):
@@ -72,8 +72,8 @@ def _drawable(image: Pixels) -> Pixels:
     channels = image.shape[2]
     colour = image[:, :, :3] if channels >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
     longest = max(colour.shape[:2])
-    if longest > _LARGEST:
-        size = tuple(max(1, round(side * _LARGEST / longest)) for side in colour.shape[1::-1])
+    if longest > _MAX_SIDE:
+        size = tuple(max(1, round(side * _MAX_SIDE / longest)) for side in colour.shape[1::-1])
         return np.asarray(Image.fromarray(np.ascontiguousarray(colour)).resize((size[0], size[1])))
-    times = max(1, math.ceil(_SMALLEST / longest))
+    times = max(1, math.ceil(_MIN_SIDE / longest))
     return colour.repeat(times, axis=0).repeat(times, axis=1)

@@ -17,19 +17,19 @@ from PIL import Image
 from zoo.atomic_io import write_text
 from zoo.augment.view import View, to_pil
 from zoo.data.check import THRESHOLDS, Finding, Report
-from zoo.data.decode.read import UnreadableImage, shown
+from zoo.data.decode.read import UnreadableImage, printable
 from zoo.tasks import get_task
 
 __all__ = ["write_page"]
 
 # Limits of the page, so that it opens at once whatever was found: about 4 MB at most.
-_GROUPS = 24  # of a finding
-_IN_A_GROUP = 6
-_THUMBNAILS = 500  # in all
-_LINES = 100  # names and paths of a finding
-_CLASSES = 100
-_SIDE = 152
-_QUALITY = 72
+_MAX_GROUPS = 24  # of a finding
+_MAX_PER_GROUP = 6
+_MAX_THUMBNAILS = 500  # in all
+_MAX_LINES = 100  # names and paths of a finding
+_MAX_CLASSES = 100
+_THUMBNAIL_SIDE = 152
+_JPEG_QUALITY = 72
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -72,14 +72,14 @@ class _Section:
 
 @dataclass(frozen=True)
 class _Thumbnail(View):
-    """The whole image within a square of `_SIDE`, not enlarged."""
+    """The whole image within a square of `_THUMBNAIL_SIDE`, not enlarged."""
 
-    def at_least(self, height: int, width: int) -> tuple[int, int]:
-        scale = min(1.0, _SIDE / max(height, width))
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, _THUMBNAIL_SIDE / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
-        h, w = self.at_least(height, width)
+        h, w = self.min_size(height, width)
         return image.resize((w, h), Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
@@ -88,7 +88,7 @@ def _page(report: Report) -> dict[str, Any]:
     parts = [p.name for p in listing.parts]
     worst = report.findings[0].severity if report.findings else "fine"
     return {
-        "title": f"zoo check: {shown(report.data)}",
+        "title": f"zoo check: {printable(report.data)}",
         "subtitle": f"{len(listing):,} images, {listing.task}",
         "tone": worst,
         "verdict": _verdict(report),
@@ -96,7 +96,9 @@ def _page(report: Report) -> dict[str, Any]:
         "unit": "label" if listing.task == "multi-label" else "class",
         "parts": parts,
         "classes": _classes(report),
-        "more_classes": f"and {len(report.counts) - _CLASSES:,} between these" if len(report.counts) > _CLASSES else "",
+        "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} between these"
+        if len(report.counts) > _MAX_CLASSES
+        else "",
         "findings": list(_sections(report)),
         "thresholds": THRESHOLDS,
     }
@@ -104,10 +106,10 @@ def _page(report: Report) -> dict[str, Any]:
 
 def _verdict(report: Report) -> str:
     counts = {s: sum(f.severity == s for f in report.findings) for s in ("error", "warning", "note")}
-    said = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
-    if not said:
+    counts_text = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
+    if not counts_text:
         return "Nothing found: fit to train on."
-    return f"{said}: " + ("fit to train on." if report.ok else "mend the errors before training.")
+    return f"{counts_text}: " + ("fit to train on." if report.ok else "mend the errors before training.")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -122,19 +124,19 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
             yield key, ", ".join(f"{name} {n:,}" for name, n in facts[key].items())
     yield "task", get_task(report.listing.task).name
     for note in report.listing.notes:
-        yield "note", shown(note)
+        yield "note", printable(note)
 
 
 def _classes(report: Report) -> list[dict[str, Any]]:
     """The classes with the fewest and the most images first, if they are too many."""
     total = report.counts.sum(axis=1)
     order = list(map(int, total.argsort(kind="stable")[::-1]))
-    if len(order) > _CLASSES:
-        order = order[: _CLASSES // 2] + order[-_CLASSES // 2 :]
+    if len(order) > _MAX_CLASSES:
+        order = order[: _MAX_CLASSES // 2] + order[-_MAX_CLASSES // 2 :]
     most = max(int(total.max()), 1) if len(total) else 1
     return [
         {
-            "name": shown(report.listing.classes[k]),
+            "name": printable(report.listing.classes[k]),
             "counts": report.counts[k].tolist(),
             "widths": [f"{100 * n / most:.2f}" for n in report.counts[k].tolist()],
         }
@@ -143,41 +145,43 @@ def _classes(report: Report) -> list[dict[str, Any]]:
 
 
 def _sections(report: Report) -> Iterator[_Section]:
-    left = _THUMBNAILS
+    left = _MAX_THUMBNAILS
     for finding in report.findings:
-        files_shown = [{"path": shown(report.short(f.path)), "detail": f.reason} for f in finding.files[:_LINES]]
+        files_shown = [
+            {"path": printable(report.short(f.path)), "detail": f.reason} for f in finding.files[:_MAX_LINES]
+        ]
         section = _Section(
-            finding.kind, finding.severity, finding.title, finding.advice, list(finding.names[:_LINES]), files_shown
+            finding.kind, finding.severity, finding.title, finding.advice, list(finding.names[:_MAX_LINES]), files_shown
         )
         yield section
         if finding.kind == "unreadable":
             section.files += [
-                {"path": shown(report.short(report.listing.where(i))), "detail": finding.details[i]}
-                for i in list(finding.images())[: _LINES - len(files_shown)]
+                {"path": printable(report.short(report.listing.where(i))), "detail": finding.details[i]}
+                for i in list(finding.images())[: _MAX_LINES - len(files_shown)]
             ]
         else:
-            for group in finding.groups[: min(_GROUPS, left)]:
+            for group in finding.groups[: min(_MAX_GROUPS, left)]:
                 drawn = _group(report, finding, group)
                 left -= len(drawn.images)
                 section.groups.append(drawn)
-        section.more = _more(finding, len(section.names) + len(section.files) + len(section.groups))
+        section.more = _more_text(finding, len(section.names) + len(section.files) + len(section.groups))
 
 
-def _more(finding: Finding, drawn: int) -> str:
+def _more_text(finding: Finding, drawn: int) -> str:
     rest = len(finding.names) + len(finding.files) + len(finding.groups) - drawn
     return f"… and {rest:,} more: zoo check --json lists all" if rest > 0 else ""
 
 
 def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> _Group:
-    images = [_image(report, finding, int(i)) for i in _chosen(report, group)]
+    images = [_image(report, finding, int(i)) for i in _choose_images(report, group)]
     rest = len(group) - len(images)
     return _Group(images, f"and {rest:,} more" if rest else "", several=len(group) > 1)
 
 
-def _chosen(report: Report, group: NDArray[np.int64]) -> list[int]:
+def _choose_images(report: Report, group: NDArray[np.int64]) -> list[int]:
     """The first images of a group, and at least one of each part that it reaches into."""
     part = report.listing.part
-    chosen = [int(i) for i in group[:_IN_A_GROUP]]
+    chosen = [int(i) for i in group[:_MAX_PER_GROUP]]
     other = next((int(i) for i in group if part[int(i)] != part[chosen[0]]), None)
     if other is not None and other not in chosen:
         chosen[-1] = other
@@ -193,15 +197,15 @@ def _image(report: Report, finding: Finding, image: int) -> _Image:
         data = ""
     return _Image(
         data=data,
-        path=shown(report.short(part.source.where(index))),
-        label=shown(report.listing.label(image)),
+        path=printable(report.short(part.source.where(index))),
+        label=printable(report.listing.label(image)),
         part=part.name if report.listing.is_split else "",
         detail=finding.details.get(image, "") or f"{row['width']}x{row['height']}",
-        small=max(int(row["width"]), int(row["height"])) < _SIDE // 2,
+        small=max(int(row["width"]), int(row["height"])) < _THUMBNAIL_SIDE // 2,
     )
 
 
 def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_QUALITY)
+    image.save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

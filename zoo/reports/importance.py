@@ -20,11 +20,11 @@ def importance(shares: Mapping[str, float], path: Path, *, monitor: str, trials:
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     figure = new_figure(7.5, 1.4 + 0.34 * max(len(ranked), 2))
     axes = figure.subplots()
-    places = np.arange(len(ranked))
-    axes.barh(places, [share for _, share in ranked], height=0.6, color=BLUE)
-    for place, (_, share) in enumerate(ranked):
-        axes.text(share + 0.01, place, f"{100 * share:.0f} %", va="center", fontsize=9, color=INK)
-    axes.set_yticks(places, [shorten(key, 36) for key, _ in ranked], fontsize=9)
+    positions = np.arange(len(ranked))
+    axes.barh(positions, [share for _, share in ranked], height=0.6, color=BLUE)
+    for position, (_, share) in enumerate(ranked):
+        axes.text(share + 0.01, position, f"{100 * share:.0f} %", va="center", fontsize=9, color=INK)
+    axes.set_yticks(positions, [shorten(key, 36) for key, _ in ranked], fontsize=9)
     set_names(axes.get_yticklabels())
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlim(0, min(1.12, 1.15 * max(ranked[0][1], 0.1)))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["labels"]
 
-_MOST = 40  # names that can be read on a screen; of more labels the weakest are named and all are drawn as a curve
-_LONGEST_NAME = 28
+_MAX_NAMED = 40  # names that can be read on a screen; of more labels the weakest are named and all are drawn as a curve
+_MAX_NAME_LENGTH = 28
 
 
 def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
@@ -29,25 +29,27 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     """
     known = [(score, ap, i) for i, score in enumerate(scores) if (ap := score.average_precision) is not None]
     known.sort(key=lambda entry: -entry[1])
-    named = known[-_MOST:]
+    named = known[-_MAX_NAMED:]
     rows = max(len(named), 1)
-    both = len(named) < len(known)
-    figure = new_figure(11.5 if both else 7.5, 1.5 + 0.24 * max(rows, 3))
-    axes, *more = figure.subplots(1, 2 if both else 1, squeeze=False, width_ratios=[3, 2] if both else [1]).flatten()
-    places = np.arange(len(named))
+    two_panels = len(named) < len(known)
+    figure = new_figure(11.5 if two_panels else 7.5, 1.5 + 0.24 * max(rows, 3))
+    axes, *more = figure.subplots(
+        1, 2 if two_panels else 1, squeeze=False, width_ratios=[3, 2] if two_panels else [1]
+    ).flatten()
+    positions = np.arange(len(named))
     values = [ap for _, ap, _ in named]
     chance = [score.support / images for score, _, _ in named]
-    axes.hlines(places, 0, values, color="#d6e4ef", linewidth=3, zorder=1)
-    axes.plot(chance, places, "|", color=ORANGE, markersize=9, markeredgewidth=1.8, label="chance", zorder=2)
-    axes.plot(values, places, "o", color=BLUE, markersize=6, label="average precision", zorder=3)
-    names = [f"{shorten(drawable(score.name, i), _LONGEST_NAME)}  ({score.support:,})" for score, _, i in named]
-    axes.set_yticks(places, names, fontsize=9)
+    axes.hlines(positions, 0, values, color="#d6e4ef", linewidth=3, zorder=1)
+    axes.plot(chance, positions, "|", color=ORANGE, markersize=9, markeredgewidth=1.8, label="chance", zorder=2)
+    axes.plot(values, positions, "o", color=BLUE, markersize=6, label="average precision", zorder=3)
+    names = [f"{shorten(drawable(score.name, i), _MAX_NAME_LENGTH)}  ({score.support:,})" for score, _, i in named]
+    axes.set_yticks(positions, names, fontsize=9)
     set_names(axes.get_yticklabels())
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, 1.02)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     mean = float(np.mean([ap for _, ap, _ in known])) if known else float("nan")
-    title = f"the {len(named)} weakest of {len(known):,} labels" if both else "average precision"
+    title = f"the {len(named)} weakest of {len(known):,} labels" if two_panels else "average precision"
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
     right = more[0] if more else axes
     if known:
@@ -55,19 +57,19 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
         figure.legend(frameon=False, labelcolor=INK, fontsize=8, loc="outside lower center", ncols=2)
     else:
         axes.text(0.5, 0.5, "no image has a label", transform=axes.transAxes, ha="center", va="center", color=GREY)
-    if both:
-        _ranked(right, [ap for _, ap, _ in known], [score.support / images for score, _, _ in known])
+    if two_panels:
+        _plot_ranking(right, [ap for _, ap, _ in known], [score.support / images for score, _, _ in known])
     for panel in (axes, *more):
-        _finish(panel)
+        _style_axes(panel)
     axes.tick_params(axis="y", length=0)
     save(figure, path)
 
 
-def _ranked(axes: Axes, values: Sequence[float], chance: Sequence[float]) -> None:
-    places = np.arange(1, len(values) + 1)
-    axes.plot(values, places, color=BLUE, linewidth=1.8)
-    axes.plot(chance, places, "|", color=ORANGE, markersize=4)
-    axes.axhspan(len(values) - _MOST + 0.5, len(values) + 0.5, color="#f0f0f0", zorder=0)
+def _plot_ranking(axes: Axes, values: Sequence[float], chance: Sequence[float]) -> None:
+    positions = np.arange(1, len(values) + 1)
+    axes.plot(values, positions, color=BLUE, linewidth=1.8)
+    axes.plot(chance, positions, "|", color=ORANGE, markersize=4)
+    axes.axhspan(len(values) - _MAX_NAMED + 0.5, len(values) + 0.5, color="#f0f0f0", zorder=0)
     axes.set_ylim(len(values) + 0.5, 0.5)
     axes.set_xlim(0, 1.02)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
@@ -75,7 +77,7 @@ def _ranked(axes: Axes, values: Sequence[float], chance: Sequence[float]) -> Non
     axes.set_title("all labels", loc="left", color=INK, fontsize=11, pad=10)
 
 
-def _finish(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)

@@ -12,7 +12,7 @@ __all__ = ["lr_curve"]
 
 
 def lr_curve(
-    rates: Sequence[float],
+    lrs: Sequence[float],
     losses: Sequence[float],
     smoothed: Sequence[float],
     path: Path,
@@ -26,13 +26,13 @@ def lr_curve(
     """
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
-    axes.plot(rates, losses, ".", color=GREY, markersize=4, alpha=0.7, label="each update")
-    axes.plot(rates, smoothed, color=BLUE, linewidth=1.8, label="smoothed")
+    axes.plot(lrs, losses, ".", color=GREY, markersize=4, alpha=0.7, label="each update")
+    axes.plot(lrs, smoothed, color=BLUE, linewidth=1.8, label="smoothed")
     axes.set_xscale("log")
     finite = [v for v in (*losses, *smoothed) if math.isfinite(v)]
-    begin = [v for v in losses[: max(len(losses) // 10, 1)] if math.isfinite(v)]
-    if begin:
-        low, high = min(finite), max(begin)
+    first_losses = [v for v in losses[: max(len(losses) // 10, 1)] if math.isfinite(v)]
+    if first_losses:
+        low, high = min(finite), max(first_losses)
         axes.set_ylim(
             low - 0.08 * (high - low or 1), min(max(finite), high + 0.5 * (high - low)) + 0.08 * (high - low or 1)
         )

@@ -13,7 +13,7 @@ from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_na
 
 __all__ = ["Point", "quadrant_map"]
 
-_LONGEST_NAME = 28
+_MAX_NAME_LENGTH = 28
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _map(
         axes.plot(images * factor, point.similarity, "o", color=colour, markersize=6, zorder=3)
         if point.chosen or len(points) == 1:
             label = axes.annotate(
-                shorten(point.name, _LONGEST_NAME),
+                shorten(point.name, _MAX_NAME_LENGTH),
                 (images * factor, point.similarity),
                 xytext=(7, 0),
                 textcoords="offset points",
@@ -104,7 +104,7 @@ def _costs(axes: Axes, points: Sequence[Point], score_name: str) -> None:
         axes.plot([milliseconds] * 2, point.score_interval, color=colour, linewidth=1.2)
         axes.plot(milliseconds, point.score, "o", color=colour, markersize=6)
         label = axes.annotate(
-            shorten(point.name, _LONGEST_NAME),
+            shorten(point.name, _MAX_NAME_LENGTH),
             (milliseconds, point.score),
             xytext=(6, 3),
             textcoords="offset points",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["scatter"]
 
-_MOST = 12  # panels: a grid of 4 × 3 still shows its points on a screen
-_LONGEST_NAME = 24
+_MAX_PANELS = 12  # panels: a grid of 4 × 3 still shows its points on a screen
+_MAX_NAME_LENGTH = 24
 
 
 def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) -> None:
@@ -29,41 +29,43 @@ def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) 
     outputs, targets: (N, K) floats on the CPU; names: of the K targets. Of more than 12 the first 12 are drawn. Values
     that are not finite are left out. Raises TrainingError if the disk refuses.
     """
-    said, true = (np.asarray(values.numpy(), dtype=np.float64) for values in (outputs, targets))
-    shown = min(len(names), _MOST)
-    columns = min(shown, 4 if shown > 6 else 3)
-    rows = math.ceil(shown / columns)
+    predicted, true = (np.asarray(values.numpy(), dtype=np.float64) for values in (outputs, targets))
+    num_panels = min(len(names), _MAX_PANELS)
+    columns = min(num_panels, 4 if num_panels > 6 else 3)
+    rows = math.ceil(num_panels / columns)
     # A long title would widen a single panel's figure without need: it is never narrower than this.
-    side = 4.2 if shown == 1 else 3.4
+    side = 4.2 if num_panels == 1 else 3.4
     figure = new_figure(max(side * columns, 4.6), side * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for i, axes in enumerate(panels):
-        if i < shown:
-            _panel(axes, said[:, i], true[:, i], shorten(drawable(names[i], i), _LONGEST_NAME))
+        if i < num_panels:
+            _panel(axes, predicted[:, i], true[:, i], shorten(drawable(names[i], i), _MAX_NAME_LENGTH))
         else:
             axes.set_axis_off()
-    if shown < len(names):
-        figure.suptitle(f"the first {shown} of {len(names):,} targets", x=0.01, ha="left", fontsize=10, color=GREY)
+    if num_panels < len(names):
+        figure.suptitle(f"the first {num_panels} of {len(names):,} targets", x=0.01, ha="left", fontsize=10, color=GREY)
     figure.supxlabel("true", color=INK, fontsize=10)
     figure.supylabel("predicted", color=INK, fontsize=10)
     save(figure, path)
 
 
-def _panel(axes: Axes, said: NDArray[np.float64], true: NDArray[np.float64], name: str) -> None:
-    known = np.isfinite(said) & np.isfinite(true)
-    said, true = said[known], true[known]
+def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64], name: str) -> None:
+    known = np.isfinite(predicted) & np.isfinite(true)
+    predicted, true = predicted[known], true[known]
     set_names([axes.set_title(name, loc="left", color=INK, fontsize=10, pad=8)])
     if len(true):
-        low, high = min(said.min(), true.min()), max(said.max(), true.max())
+        low, high = min(predicted.min(), true.min()), max(predicted.max(), true.max())
         margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
         ends = (low - margin, high + margin)
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
         # Points of a few stay strong; thousands on top of one another show where they are dense.
         strength = float(np.clip(800 / len(true), 0.03, 0.8))
-        axes.scatter(true, said, s=18 if len(true) < 500 else 9, color=BLUE, alpha=strength, linewidths=0, zorder=2)
+        axes.scatter(
+            true, predicted, s=18 if len(true) < 500 else 9, color=BLUE, alpha=strength, linewidths=0, zorder=2
+        )
         axes.set_xlim(ends)
         axes.set_ylim(ends)
-        rmse = float(np.sqrt(np.mean((said - true) ** 2)))
+        rmse = float(np.sqrt(np.mean((predicted - true) ** 2)))
         axes.set_title(f"RMSE {rmse:.3g}", loc="right", fontsize=9, color=GREY, pad=8)
     else:
         axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -15,17 +15,17 @@ from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names
 __all__ = ["schedule_plot"]
 
 # A legend of more lines hides the curves: of those only some are named, from the highest to the lowest.
-_NAMED = 10
+_MAX_LEGEND_LINES = 10
 # Of 900 dots across.
-_POINTS = 6000
+_MAX_POINTS = 6000
 # Lines whose tops are further apart than this lie on the ground, seen beside each other.
-_FAR = 30.0
+_LOG_SPREAD = 30.0
 
 
 def schedule_plot(
-    curves: Sequence[tuple[str, NDArray[np.float64]]], path: Path, *, updates: int, title: str = ""
+    curves: Sequence[tuple[str, NDArray[np.float64]]], path: Path, *, steps_per_epoch: int, title: str = ""
 ) -> None:
-    """Write a PNG. curves: (name, rates (n,) float64 of each update); `updates` of them are an epoch.
+    """Write a PNG. curves: (name, rates (n,) float64 of each update); `steps_per_epoch` of them are an epoch.
 
     The rates of groups that are far apart are drawn on a logarithmic axis, without what lies a thousandth below the
     lowest group's highest. Raises TrainingError if the disk refuses.
@@ -34,28 +34,29 @@ def schedule_plot(
     axes = figure.subplots()
     shades = colormaps["viridis"]
     count = len(curves[0][1])
-    shown = np.unique(np.append(np.arange(0, count, math.ceil(count / _POINTS)), count - 1))
+    sampled = np.unique(np.append(np.arange(0, count, math.ceil(count / _MAX_POINTS)), count - 1))
     order = sorted(range(len(curves)), key=lambda i: -curves[i][1].max())
-    named = {order[round(k)] for k in np.linspace(0, len(order) - 1, min(_NAMED, len(order)))}
+    named = {order[round(k)] for k in np.linspace(0, len(order) - 1, min(_MAX_LEGEND_LINES, len(order)))}
     for i in order:
         name, curve = curves[i]
         color = BLUE if len(curves) == 1 else shades(0.9 * i / (len(curves) - 1))
         # an update's rate holds until the next one's, the last one's until the end
         axes.plot(
-            np.append(shown, count) / updates, np.append(curve[shown], curve[-1]), color=color, linewidth=1.8,
+            np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1]), color=color,
+            linewidth=1.8,
             drawstyle="steps-post", label=name if i in named else "_",
         )  # fmt: skip
-    tops = [float(curve.max()) for _, curve in curves if curve.max() > 0]
-    if tops and max(tops) > _FAR * min(tops):
+    peaks = [float(curve.max()) for _, curve in curves if curve.max() > 0]
+    if peaks and max(peaks) > _LOG_SPREAD * min(peaks):
         axes.set_yscale("log")
-        axes.set_ylim(min(tops) / 1000, 2 * max(tops))
+        axes.set_ylim(min(peaks) / 1000, 2 * max(peaks))
     else:
-        axes.set_ylim(0, 1.05 * max(tops, default=1.0))
+        axes.set_ylim(0, 1.05 * max(peaks, default=1.0))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     axes.set_title("learning rate", loc="left", color=INK, fontsize=11, pad=10)
     set_names([axes.set_title(title, loc="right", color=INK, fontsize=9, pad=10)])
     axes.set_xlabel("epoch", color=INK)
-    axes.set_xlim(0, count / updates)
+    axes.set_xlim(0, count / steps_per_epoch)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9)

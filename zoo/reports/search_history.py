@@ -12,11 +12,13 @@ from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save
 __all__ = ["search_history"]
 
 
-def search_history(trials: Sequence[tuple[int, str, float | None]], path: Path, *, monitor: str, higher: bool) -> None:
+def search_history(
+    trials: Sequence[tuple[int, str, float | None]], path: Path, *, monitor: str, higher_is_better: bool
+) -> None:
     """Write a PNG: a dot for each finished trial, a cross for each pruned one, a line for the best finished so far.
 
-    trials: (number, state, value); those without a value are left out. higher: whether a higher value is better.
-    Raises TrainingError if the disk refuses.
+    trials: (number, state, value); those without a value are left out. higher_is_better: whether a higher value is
+    better. Raises TrainingError if the disk refuses.
     """
     figure = new_figure(7.5, 4.0)
     axes = figure.subplots()
@@ -25,7 +27,7 @@ def search_history(trials: Sequence[tuple[int, str, float | None]], path: Path, 
     pruned = [(number, value) for number, state, value in known if state == "pruned"]
     best: list[float] = []
     for _, value in finished:
-        best.append(value if not best else max(best[-1], value) if higher else min(best[-1], value))
+        best.append(value if not best else max(best[-1], value) if higher_is_better else min(best[-1], value))
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=GREY, markersize=6, label="pruned, last epoch")
     axes.plot([n for n, _ in finished], [v for _, v in finished], "o", color=BLUE, markersize=5, label="finished")

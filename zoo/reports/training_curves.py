@@ -22,7 +22,7 @@ __all__ = ["curves"]
 # smaller as zero.
 _LOG_SPREAD = 10.0
 _LEGEND_ROWS = 6
-_SPOKEN = {"auroc": "AUROC", "ece": "calibration error", "mae": "MAE", "mse": "MSE", "rmse": "RMSE", "r2": "R²"}
+_DISPLAY_NAMES = {"auroc": "AUROC", "ece": "calibration error", "mae": "MAE", "mse": "MSE", "rmse": "RMSE", "r2": "R²"}
 
 
 def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1") -> None:
@@ -33,44 +33,44 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1")
     TrainingError if the disk refuses, UsageError if `monitor` is no metric.
     """
     figure = new_figure(12.5, 3.9)
-    loss, measured, rate = figure.subplots(1, 3)
-    _pair(loss, rows, "train_loss", "val_loss")
+    loss, metric_axes, lr = figure.subplots(1, 3)
+    _plot_train_val(loss, rows, "train_loss", "val_loss")
     _title(loss, "loss")
     _from_zero(loss)
 
-    _metric(measured, rows, _another(rows) if monitor == "loss" else monitor)
-    _mark_best(loss if monitor == "loss" else measured, rows, monitor)
+    _plot_metric(metric_axes, rows, _first_other_metric(rows) if monitor == "loss" else monitor)
+    _mark_best(loss if monitor == "loss" else metric_axes, rows, monitor)
 
-    _rates(rate, rows)
-    _title(rate, "learning rate")
-    for axes in (loss, measured, rate):
-        _finish(axes, rows)
-    for axes in (loss, measured):
+    _plot_lrs(lr, rows)
+    _title(lr, "learning rate")
+    for axes in (loss, metric_axes, lr):
+        _style_axes(axes, rows)
+    for axes in (loss, metric_axes):
         if axes.lines:
             axes.legend(frameon=False, labelcolor=INK)
     save(figure, path)
 
 
-def _another(rows: Sequence[dict[str, Any]]) -> str:
+def _first_other_metric(rows: Sequence[dict[str, Any]]) -> str:
     """The first metric of the rows beside the loss, which has a panel of its own."""
     return next((key[4:] for row in rows for key in row if key.startswith("val_") and key != "val_loss"), "loss")
 
 
-def _metric(axes: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
+def _plot_metric(axes: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
     """A share in percent, an error from zero, anything else as it comes."""
-    _pair(axes, rows, f"train_{name}", f"val_{name}")
-    if metrics.is_share(name):
+    _plot_train_val(axes, rows, f"train_{name}", f"val_{name}")
+    if metrics.is_fraction(name):
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
         _limit_to_shares(axes)
     elif not metrics.higher_is_better(name):
         _from_zero(axes)
-    _title(axes, _spoken(name))
+    _title(axes, _display_name(name))
 
 
-def _spoken(name: str) -> str:
+def _display_name(name: str) -> str:
     if found := re.fullmatch(r"top(\d+)", name):
         return f"top-{found[1]} accuracy"
-    return _SPOKEN.get(name, name.rpartition(":")[2].replace("_", " "))
+    return _DISPLAY_NAMES.get(name, name.rpartition(":")[2].replace("_", " "))
 
 
 def _series(rows: Sequence[dict[str, Any]], key: str) -> list[float]:
@@ -91,7 +91,7 @@ def _style(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"linewidth": 1.8, "marker": "o", "markersize": size, "solid_capstyle": "round"}
 
 
-def _pair(axes: Axes, rows: Sequence[dict[str, Any]], train: str, val: str) -> None:
+def _plot_train_val(axes: Axes, rows: Sequence[dict[str, Any]], train: str, val: str) -> None:
     for key, label, colour in ((train, "training", BLUE), (val, "validation", ORANGE)):
         values = _series(rows, key)
         if any(math.isfinite(v) for v in values):
@@ -132,12 +132,12 @@ def _mark_best(axes: Axes, rows: Sequence[dict[str, Any]], monitor: str) -> None
         return
     signed, i = max(known)
     value, epoch = sign * signed, _epochs(rows)[-i]
-    said = f"{100 * value:.1f} %" if metrics.is_share(monitor) else f"{value:.4g}"
+    value_text = f"{100 * value:.1f} %" if metrics.is_fraction(monitor) else f"{value:.4g}"
     axes.plot([epoch], [value], "o", markersize=9, markerfacecolor="none", markeredgecolor=ORANGE)
-    axes.set_title(f"best {said} at epoch {epoch}", loc="right", fontsize=9, color=GREY, pad=10)
+    axes.set_title(f"best {value_text} at epoch {epoch}", loc="right", fontsize=9, color=GREY, pad=10)
 
 
-def _rates(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+def _plot_lrs(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     per_epoch = [[_number(v) for v in row.get("lr") or []] for row in rows]
     count = max((len(v) for v in per_epoch), default=0)
     if not count:
@@ -152,22 +152,22 @@ def _rates(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     for i, (values, labels) in enumerate(lines.items()):
         colour = BLUE if len(lines) == 1 else colours(0.9 * i / (len(lines) - 1))
         axes.plot(_epochs(rows), values, color=colour, label=_range_of(labels), **_style(rows))
-    tops = [max((v for v in values if math.isfinite(v)), default=0.0) for values in lines]
-    if min(tops) > 0 and max(tops) / min(tops) > _LOG_SPREAD:
+    peaks = [max((v for v in values if math.isfinite(v)), default=0.0) for values in lines]
+    if min(peaks) > 0 and max(peaks) / min(peaks) > _LOG_SPREAD:
         axes.set_yscale("log")
-        axes.set_ylim(min(tops) / 100, 2 * max(tops))  # a schedule that ends at zero would stretch the axis for ever
+        axes.set_ylim(min(peaks) / 100, 2 * max(peaks))  # a schedule that ends at zero would stretch the axis for ever
     else:
         _from_zero(axes)
-        axes.yaxis.set_major_formatter(_short)
+        axes.yaxis.set_major_formatter(_format_lr)
     if len(lines) > 1:
-        _rate_legend(axes)
+        _lr_legend(axes)
 
 
-def _short(rate: float, _: object = None) -> str:
+def _format_lr(lr: float, _: object = None) -> str:
     """0.0003 → 3e-4, as one writes it in a recipe."""
-    if rate == 0 or abs(rate) >= 0.01:
-        return f"{rate:g}"
-    mantissa, exponent = f"{rate:.2e}".split("e")
+    if lr == 0 or abs(lr) >= 0.01:
+        return f"{lr:g}"
+    mantissa, exponent = f"{lr:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
@@ -176,7 +176,7 @@ def _range_of(labels: list[str]) -> str:
     return ", ".join(unique) if len(unique) <= 2 else f"{unique[0]} … {unique[-1]}"
 
 
-def _rate_legend(axes: Axes) -> None:
+def _lr_legend(axes: Axes) -> None:
     """All groups while they fit; of many, some from first to last, since the colours run in order."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > _LEGEND_ROWS:
@@ -188,13 +188,13 @@ def _rate_legend(axes: Axes) -> None:
     set_names(legend.get_texts())
 
 
-def _finish(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+def _style_axes(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     axes.set_xlabel("epoch", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     epochs = _epochs(rows)
     if epochs:
-        room = 0.5 if len(epochs) <= 12 else 0.02 * len(epochs)
-        axes.set_xlim(epochs[0] - room, epochs[-1] + room)
+        margin = 0.5 if len(epochs) <= 12 else 0.02 * len(epochs)
+        axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9)

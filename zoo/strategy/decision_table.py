@@ -11,39 +11,40 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from zoo.strategy.scores.flip_invariance import Mirroring
+from zoo.strategy.scores.flip_invariance import FlipInvariance
 from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
-from zoo.strategy.scores.size import FEW_A_CLASS, LARGE_FROM, MEDIUM_FROM, DataSize
+from zoo.strategy.scores.size import FEW_PER_CLASS, LARGE_FROM, MEDIUM_FROM, DataSize
 
-__all__ = ["Decision", "Evidence", "Kind", "decide", "epochs_of", "table"]
+__all__ = ["Decision", "Measurements", "ModelKind", "decide", "epochs_for", "load_table"]
 
-Kind = Literal["cnn", "transformer"]
+ModelKind = Literal["cnn", "transformer"]
 Values = dict[str, Any]
 
 # Images of an update, the usual batch of a recipe.
-_BATCH = 32
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """All that the rules look at. shift: None where the model has no batch norm. mirroring: None if not looked at."""
+class Measurements:
+    """All that the rules look at. shift: None where the model has no batch norm. flip_invariance: None if not looked
+    at."""
 
     size: DataSize
     similarity: Similarity
     shift: NormShift | None
-    kind: Kind
-    mirroring: Mirroring | None = None
+    kind: ModelKind
+    flip_invariance: FlipInvariance | None = None
 
-    def facts(self) -> Values:
+    def conditions(self) -> Values:
         return {
             "size": self.size.name,
             "similarity": self.similarity.verdict,
             "shift": "absent" if self.shift is None else self.shift.verdict,
             "kind": self.kind,
             "images": self.size.images,
-            "a_class": self.size.a_class,
-            "mirrored": "unknown" if self.mirroring is None else self.mirroring.verdict,
+            "images_per_class": self.size.images_per_class,
+            "mirrored": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
         }
 
 
@@ -61,44 +62,44 @@ class Decision:
 
 
 @cache
-def table() -> Values:
+def load_table() -> Values:
     """decisions.yaml as it is."""
     text = resources.files("zoo.strategy").joinpath("decisions.yaml").read_text(encoding="utf-8")
     found: Values = YAML(typ="safe").load(text)
     return found
 
 
-def decide(evidence: Evidence) -> Decision:
+def decide(evidence: Measurements) -> Decision:
     """The first rule that holds, and the one that nearly would have."""
-    facts = evidence.facts()
-    found = _first(facts)
-    for what, value in _nearly(evidence):
-        other = _first({**facts, what: value})
+    conditions = evidence.conditions()
+    found = _first_match(conditions)
+    for what, value in _near_misses(evidence):
+        other = _first_match({**conditions, what: value})
         if other.rule != found.rule:
             return replace(found, runner_up=(other.rule, f"{what} {value}"))
     return found
 
 
-def _first(facts: Mapping[str, Any]) -> Decision:
-    rule = next(r for r in table()["rules"] if _holds(r["when"], facts))
+def _first_match(conditions: Mapping[str, Any]) -> Decision:
+    rule = next(r for r in load_table()["rules"] if _matches(r["when"], conditions))
     changes = dict(rule.get("set", {}))
     if "updates" in rule:
-        changes["train.epochs"] = epochs_of(rule["updates"], facts["images"])
-    for more in table()["also"]:
-        if _holds(more["when"], facts):
+        changes["train.epochs"] = epochs_for(rule["updates"], conditions["images"])
+    for more in load_table()["also"]:
+        if _matches(more["when"], conditions):
             changes = {**more["set"], **changes}
     return Decision(rule["name"], rule["recipe"], rule["so"], changes)
 
 
-def epochs_of(updates: int, images: int) -> int:
+def epochs_for(updates: int, images: int) -> int:
     """As many as make so many updates of 32 images, 10 to 60 (ours): fewer never show an image often enough for
     augmentation to matter, more of the same few images teach nothing."""
-    return min(max(math.ceil(updates * _BATCH / images), 10), 60)
+    return min(max(math.ceil(updates * _BATCH_SIZE / images), 10), 60)
 
 
-def _holds(when: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+def _matches(when: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
     for what, wanted in when.items():
-        value = facts[what]
+        value = conditions[what]
         if isinstance(value, int | float):
             low, high = wanted
             if (low is not None and value < low) or (high is not None and value >= high):
@@ -108,7 +109,7 @@ def _holds(when: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     return True
 
 
-def _nearly(evidence: Evidence) -> list[tuple[str, str]]:
+def _near_misses(evidence: Measurements) -> list[tuple[str, str]]:
     """What the measurements would say on the other side of the nearest cut, the nearest to its cut first.
 
     Distances are in units that a reader would call alike (ours): a tenth of similarity, a factor of two of the others.
@@ -120,7 +121,7 @@ def _nearly(evidence: Evidence) -> list[tuple[str, str]]:
             if side != evidence.similarity.verdict:
                 found.append((abs(s - cut) / 0.1, "similarity", side))
     sizes = (
-        (evidence.size.a_class, FEW_A_CLASS, "few", "small"),
+        (evidence.size.images_per_class, FEW_PER_CLASS, "few", "small"),
         (evidence.size.images, MEDIUM_FROM, "small", "medium"),
         (evidence.size.images, LARGE_FROM, "medium", "large"),
     )

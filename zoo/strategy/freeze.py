@@ -25,19 +25,19 @@ from torch import nn
 from zoo.errors import ModelError, nearest
 from zoo.models.model import Group
 
-__all__ = ["FreezePlan", "GroupPlan", "plan_of", "resolve_plan", "set_train_mode"]
+__all__ = ["FreezePlan", "GroupPlan", "make_plan", "resolve_plan", "set_train_mode"]
 
-_FORMS = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to open again"
+_SYNTAX = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to open again"
 
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """One line of the printed plan. parameters: numbers in the group; learning: how many of them get a gradient."""
+    """One line of the printed plan. parameters: numbers in the group; trainable: how many of them get a gradient."""
 
     name: str
     modules: tuple[str, ...]
     parameters: int
-    learning: int
+    trainable: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class FreezePlan:
         return sum(g.parameters for g in self.groups)
 
     @property
-    def learning(self) -> int:
-        return sum(g.learning for g in self.groups)
+    def trainable(self) -> int:
+        return sum(g.trainable for g in self.groups)
 
     def apply(self, module: nn.Module) -> None:
         """Set `requires_grad` of every parameter. Gradients that frozen ones still hold are dropped."""
@@ -78,10 +78,10 @@ def resolve_plan(plan: str, groups: Sequence[Group], module: nn.Module) -> Freez
 
     Raises ModelError, with the groups, if a part of the plan matches nothing or if nothing would be left to learn.
     """
-    return plan_of(plan, _frozen(plan, groups, module), groups, module)
+    return make_plan(plan, _frozen(plan, groups, module), groups, module)
 
 
-def plan_of(text: str, frozen: Collection[str], groups: Sequence[Group], module: nn.Module) -> FreezePlan:
+def make_plan(text: str, frozen: Collection[str], groups: Sequence[Group], module: nn.Module) -> FreezePlan:
     """The plan, printed as `text`, that freezes the parameters named in `frozen`; other names are left out.
 
     Raises ModelError, with the groups, if nothing would be left to learn.
@@ -89,7 +89,7 @@ def plan_of(text: str, frozen: Collection[str], groups: Sequence[Group], module:
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     frozen = frozenset(sizes.keys() & frozen)
     if len(frozen) == len(sizes):
-        raise ModelError(f"freezing plan {text!r} leaves nothing to learn", _groups_are(groups))
+        raise ModelError(f"freezing plan {text!r} leaves nothing to learn", _describe_groups(groups))
     return FreezePlan(
         text=text,
         groups=tuple(
@@ -97,7 +97,7 @@ def plan_of(text: str, frozen: Collection[str], groups: Sequence[Group], module:
                 name=group.name,
                 modules=group.modules,
                 parameters=sum(sizes[p] for p in group.parameters),
-                learning=sum(sizes[p] for p in group.parameters if p not in frozen),
+                trainable=sum(sizes[p] for p in group.parameters if p not in frozen),
             )
             for group in groups
         ),
@@ -131,7 +131,7 @@ def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) 
         found = _parameters(backbone) - _norms(module)
     elif item in (names := [g.name for g in groups]):
         found = _parameters(groups[: names.index(item) + 1])
-    elif any(sign in item for sign in "*?["):
+    elif any(char in item for char in "*?["):
         found = {p for g in groups for p in g.parameters if fnmatchcase(p, item)}
     else:
         found = _up_to(item, groups)
@@ -139,7 +139,7 @@ def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) 
         close = nearest(item, _known_names(groups, module))
         raise ModelError(
             f"freezing plan {plan!r}: {item!r} matches nothing",
-            (f"did you mean {' or '.join(close)}? " if close else "") + f"{_FORMS}; {_groups_are(groups)}",
+            (f"did you mean {' or '.join(close)}? " if close else "") + f"{_SYNTAX}; {_describe_groups(groups)}",
         )
     return found
 
@@ -177,25 +177,25 @@ def _norms(module: nn.Module) -> set[str]:
     """
     return {
         f"{path}.{name}"
-        for path, part in module.named_modules()
-        if re.search(r"norm|evonorm|frn", type(part).__name__, re.IGNORECASE)
-        for name, _ in part.named_parameters(recurse=False)
+        for path, submodule in module.named_modules()
+        if re.search(r"norm|evonorm|frn", type(submodule).__name__, re.IGNORECASE)
+        for name, _ in submodule.named_parameters(recurse=False)
     }
 
 
 def _frozen_modules(module: nn.Module, groups: Sequence[Group], frozen: frozenset[str]) -> tuple[str, ...]:
     """The largest modules all of whose parameters are frozen; those without parameters go with their group."""
-    still = {path for g in groups if g.parameters and frozen.issuperset(g.parameters) for path in g.modules}
+    frozen_paths = {path for g in groups if g.parameters and frozen.issuperset(g.parameters) for path in g.modules}
     # By identity, because a shared module's parameters have one name only.
-    learning = {id(parameter) for name, parameter in module.named_parameters() if name not in frozen}
+    trainable = {id(parameter) for name, parameter in module.named_parameters() if name not in frozen}
     found: list[str] = []
 
-    def visit(path: str, part: nn.Module) -> None:
-        own = [id(parameter) for parameter in part.parameters()]
-        if path in still or (own and learning.isdisjoint(own)):
+    def visit(path: str, submodule: nn.Module) -> None:
+        own = [id(parameter) for parameter in submodule.parameters()]
+        if path in frozen_paths or (own and trainable.isdisjoint(own)):
             found.append(path)
             return
-        for name, child in part.named_children():
+        for name, child in submodule.named_children():
             visit(f"{path}.{name}" if path else name, child)
 
     visit("", module)
@@ -212,5 +212,5 @@ def _known_names(groups: Sequence[Group], module: nn.Module) -> list[str]:
     ]
 
 
-def _groups_are(groups: Sequence[Group]) -> str:
+def _describe_groups(groups: Sequence[Group]) -> str:
     return f"groups: {', '.join(g.name for g in groups)}; see zoo inspect MODEL"

@@ -22,10 +22,18 @@ from importlib import resources
 
 import numpy as np
 
-from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, Place, places, resample
+from zoo.strategy.scores.bootstrap import (
+    LEVEL,
+    SUBSAMPLE_FRACTION,
+    Bounds,
+    Interval,
+    RankedCandidate,
+    rank_with_ties,
+    resample,
+)
 from zoo.strategy.scores.targets import Floats
 
-__all__ = ["Candidate", "prior_of", "rank_models"]
+__all__ = ["Candidate", "prior_for", "rank_models"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +54,14 @@ def _table() -> dict[str, float]:
     return {name: float(top1) / 100 for name, top1 in rows}
 
 
-def prior_of(weights: str) -> float | None:
+def prior_for(weights: str) -> float | None:
     """Published top-1 accuracy on ImageNet-1k, from 0 to 1, of weights called as "resnet34.a1_in1k"; None if absent."""
     return _table().get(weights)
 
 
 def rank_models(
     candidates: Sequence[Candidate], weights: Floats, *, bounds: Bounds = (0, 1), level: float = LEVEL, seed: int = 0
-) -> list[Place]:
+) -> list[RankedCandidate]:
     """Best first; scores in log-odds over the mean of the candidates, in the units of the values where these have no
     bounds. weights (N,): of the images in a score. bounds: of what a prediction is worth (`Truth.bounds`).
 
@@ -70,10 +78,10 @@ def rank_models(
     def drawn(*numbers: int) -> Floats:
         """(B, M): what each of these scores before the mean of all is taken off, the same images drawn for all."""
         columns = np.stack([c for i in numbers for c in (candidates[i].probe, candidates[i].knn)], 1)
-        draws = parts(resample(columns, weights, bounds=bounds, share=LEARNED, seed=seed))
+        draws = parts(resample(columns, weights, bounds=bounds, share=SUBSAMPLE_FRACTION, seed=seed))
         return np.asarray((draws[:, 0::2] + draws[:, 1::2] + prior[list(numbers)]) / 3)
 
-    def apart(one: int, other: int) -> Interval:
+    def score_difference(one: int, other: int) -> Interval:
         both = drawn(one, other)
         return Interval.of(both[:, 0] - both[:, 1], level)
 
@@ -81,7 +89,7 @@ def rank_models(
     shown = parts(means).sum(1)
     scores = (shown - shown.mean() + prior) / 3
     centre = float(shown.mean()) / 3
-    return places(scores.tolist(), apart, lambda i: Interval.of(drawn(i)[:, 0] - centre, level))
+    return rank_with_ties(scores.tolist(), score_difference, lambda i: Interval.of(drawn(i)[:, 0] - centre, level))
 
 
 def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:

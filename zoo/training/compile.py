@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.training.autotune.timings import race
+from zoo.training.autotune.timings import benchmark
 
-__all__ = ["CompiledForward", "Gain", "time_compiled"]
+__all__ = ["CompileTiming", "CompiledForward", "time_compiled"]
 
 
 class CompiledForward:
@@ -38,43 +38,44 @@ class CompiledForward:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """compiling: seconds until compiled code exists. eager, compiled: seconds of a step. failure: why there is none."""
+class CompileTiming:
+    """compile_seconds: seconds until compiled code exists. eager, compiled: seconds of a step. failure: why there is
+    none."""
 
-    compiling: float = 0.0
+    compile_seconds: float = 0.0
     eager: float = 0.0
     compiled: float = 0.0
     failure: str = ""
 
     @property
-    def ratio(self) -> float:
+    def speedup(self) -> float:
         return self.eager / self.compiled if self.compiled else 0.0
 
 
 def time_compiled(
-    forward: CompiledForward, model: nn.Module, learn: Callable[[Callable[[Tensor], Any]], None], *, compare: bool
-) -> Gain:
+    forward: CompiledForward, model: nn.Module, train_step: Callable[[Callable[[Tensor], Any]], None], *, compare: bool
+) -> CompileTiming:
     """Compile for the batch of `learn(forward)`, a training step without the optimizer's part; `compare` both ways.
 
     What a compiler or torch's own compilation raises is the `failure`.
     """
     try:
-        learn(forward)  # the first batch of its shape runs through the model
+        train_step(forward)  # the first batch of its shape runs through the model
         start = time.perf_counter()
-        learn(forward)
-        compiling = time.perf_counter() - start
+        train_step(forward)
+        compile_seconds = time.perf_counter() - start
         if not compare:
-            return Gain(compiling)
-        best = race({False: lambda: learn(model), True: lambda: learn(forward)}, seconds=10.0, rounds=5)
+            return CompileTiming(compile_seconds)
+        best = benchmark({False: lambda: train_step(model), True: lambda: train_step(forward)}, seconds=10.0, rounds=5)
     except (RuntimeError, ImportError, OSError) as e:
-        return Gain(failure=_why(e))
+        return CompileTiming(failure=_error_summary(e))
     finally:
         forward.begin_epoch()
-    return Gain(max(compiling - best[True], 0.0), best[False], best[True])
+    return CompileTiming(max(compile_seconds - best[True], 0.0), best[False], best[True])
 
 
-def _why(error: Exception) -> str:
+def _error_summary(error: Exception) -> str:
     """The line of torch's long message that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("backend=")]
-    told = next((line for line in lines if "ompiler" in line), "")
-    return (told or (lines[0] if lines else type(error).__name__))[:200].rstrip(".")
+    compiler_line = next((line for line in lines if "ompiler" in line), "")
+    return (compiler_line or (lines[0] if lines else type(error).__name__))[:200].rstrip(".")

@@ -10,7 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from zoo import dist_env
 from zoo.errors import UsageError
 
-__all__ = ["make_engine", "pick_device"]
+__all__ = ["make_accelerator", "pick_device"]
 
 _PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -24,11 +24,11 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             name = "cuda"
         else:
-            return torch.device("mps" if torch.backends.mps.is_available() and dist_env.count() == 1 else "cpu")
-    if name == "cuda" and dist_env.count() > 1:
-        if dist_env.local_count() > torch.cuda.device_count():
+            return torch.device("mps" if torch.backends.mps.is_available() and dist_env.world_size() == 1 else "cpu")
+    if name == "cuda" and dist_env.world_size() > 1:
+        if dist_env.local_world_size() > torch.cuda.device_count():
             raise UsageError(
-                f"{dist_env.local_count()} processes on a host where torch sees {torch.cuda.device_count()} "
+                f"{dist_env.local_world_size()} processes on a host where torch sees {torch.cuda.device_count()} "
                 "CUDA devices",
                 "give as many --processes as there are GPUs, or --device cpu",
             )
@@ -50,10 +50,13 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def make_engine(device: torch.device, amp_dtype: torch.dtype | None, *, some_unused: bool = False) -> Accelerator:
+def make_accelerator(
+    device: torch.device, amp_dtype: torch.dtype | None, *, find_unused_parameters: bool = False
+) -> Accelerator:
     """accelerate's engine on `device`: autocast, loss scaling for fp16, backward, clipping, exchange of gradients.
 
-    some_unused: whether parameters that learn may be without a gradient in a step; finding them costs a little.
+    find_unused_parameters: whether parameters that learn may be without a gradient in a step; finding them costs a
+    little.
 
     accelerate keeps its first precision and device for the whole process; a program that fine-tunes twice may want two.
     """
@@ -64,5 +67,5 @@ def make_engine(device: torch.device, amp_dtype: torch.dtype | None, *, some_unu
     return Accelerator(
         mixed_precision=_PRECISIONS[amp_dtype],
         cpu=device.type == "cpu",
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
     )

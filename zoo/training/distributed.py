@@ -17,22 +17,22 @@ from zoo import dist_env
 from zoo.errors import TrainingError, ZooError
 
 __all__ = [
-    "agree",
-    "any_of_all",
-    "gather_lists",
-    "gather_rows",
-    "in_step",
+    "any_rank",
+    "broadcast_object",
+    "broadcast_tensors",
+    "gather_object",
+    "gather_tensors",
     "join",
-    "make_same",
-    "tensors_of_first",
+    "lost_process_error",
+    "sync_module_states",
+    "synchronize_batches",
     "total",
-    "translated",
 ]
 
-_STAND_IN = 2  # images; batch normalisation cannot train on one
+_DUMMY_IMAGES = 2  # images; batch normalisation cannot train on one
 
 
-def in_step(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, int, float]]:
+def synchronize_batches(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, int, float]]:
     """(images, targets, how many of them count, factor on their mean loss) for each batch.
 
     The processes' gradients are averaged. The factor, own images over the mean number of images in a process, makes
@@ -41,7 +41,7 @@ def in_step(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
 
     Raises the ZooError of the batches in every process, whichever it came about in.
     """
-    if dist_env.count() == 1:
+    if dist_env.world_size() == 1:
         for images, targets in batches:
             yield images, targets, len(images), 1.0
         return
@@ -65,23 +65,23 @@ def in_step(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, 
         images, targets = batch
         own = len(images)
         if not own:
-            images = images.new_zeros(_STAND_IN, *images.shape[1:])
-            targets = targets.new_zeros(_STAND_IN, *targets.shape[1:])
-        yield images, targets, own, own * dist_env.count() / max(images_in_all, 1)
+            images = images.new_zeros(_DUMMY_IMAGES, *images.shape[1:])
+            targets = targets.new_zeros(_DUMMY_IMAGES, *targets.shape[1:])
+        yield images, targets, own, own * dist_env.world_size() / max(images_in_all, 1)
 
 
-def any_of_all(here: bool) -> bool:
+def any_rank(value: bool) -> bool:
     """Whether it is so in any process."""
-    if dist_env.count() == 1:
-        return here
-    flag = torch.tensor([int(here)])
+    if dist_env.world_size() == 1:
+        return value
+    flag = torch.tensor([int(value)])
     dist.all_reduce(flag)
     return bool(flag)
 
 
 def _first_error(own: ZooError | None) -> ZooError:
     """The own error, or that of the first process that has one."""
-    errors: list[ZooError | None] = [None] * dist_env.count()
+    errors: list[ZooError | None] = [None] * dist_env.world_size()
     dist.all_gather_object(errors, own)
     return own or next(error for error in errors if error is not None)
 
@@ -94,33 +94,33 @@ def join(device: torch.device) -> None:
 
     Raises TrainingError if the first process cannot be reached.
     """
-    if dist_env.count() == 1 or dist.is_initialized():
+    if dist_env.world_size() == 1 or dist.is_initialized():
         return
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as e:
         raise TrainingError(
-            f"process {dist_env.rank()} of {dist_env.count()} cannot meet the others: {_line(e)}",
+            f"process {dist_env.rank()} of {dist_env.world_size()} cannot meet the others: {_first_line(e)}",
             "start it with --processes N, torchrun or accelerate launch, which say where to meet",
         ) from e
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def agree(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The first process's value, for what each may have measured differently. It must be picklable."""
-    if not _together():
+    if not _is_distributed():
         return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    return box[0]
+    objects = [value]
+    dist.broadcast_object_list(objects, src=0, device=torch.device("cpu"))
+    return objects[0]
 
 
-def gather_lists(values: Sequence[T]) -> list[T]:
+def gather_object(values: Sequence[T]) -> list[T]:
     """The values of all processes, those of the first one first. They must be picklable."""
-    if not _together():
+    if not _is_distributed():
         return list(values)
     lists: list[list[T]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(lists, list(values))
@@ -129,21 +129,21 @@ def gather_lists(values: Sequence[T]) -> list[T]:
 
 def total(tensor: Tensor) -> Tensor:
     """The sum over the processes, in place."""
-    if _together():
+    if _is_distributed():
         dist.all_reduce(tensor)
     return tensor
 
 
-def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
+def gather_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Each tensor (n, …) on the CPU → (Σn, …): the rows of all processes, those of the first one first.
 
     A process without rows may not know the other dimensions: its tensor is (0,) or (0, 0).
     """
-    if not _together():
+    if not _is_distributed():
         return tensors
     shapes: list[list[torch.Size]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shapes, [t.shape for t in tensors])
-    found = []
+    gathered = []
     for number, tensor in enumerate(tensors):
         sizes = [shape[number] for shape in shapes]
         row = max((size[1:] for size in sizes if size[0]), default=tensor.shape[1:])
@@ -154,36 +154,36 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
             own[: len(tensor)] = tensor
         parts = [torch.empty_like(own) for _ in sizes]
         dist.all_gather(parts, own)
-        found.append(torch.cat([part[: size[0]] for part, size in zip(parts, sizes, strict=True)]))
-    return tuple(found)
+        gathered.append(torch.cat([part[: size[0]] for part, size in zip(parts, sizes, strict=True)]))
+    return tuple(gathered)
 
 
 @torch.no_grad()
-def make_same(module: nn.Module) -> None:
+def sync_module_states(module: nn.Module) -> None:
     """Give every process the first one's parameters and buffers, to the last bit."""
-    if _together():
+    if _is_distributed():
         for tensor in [*module.parameters(), *module.buffers()]:
             dist.broadcast(tensor, src=0)
 
 
-def tensors_of_first(load: Callable[[], dict[str, Tensor]], like: dict[str, Tensor]) -> dict[str, Tensor]:
+def broadcast_tensors(load: Callable[[], dict[str, Tensor]], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """What `load` gives in the first process, which alone calls it. `like`: names, shapes and types, in each."""
-    if not _together():
+    if not _is_distributed():
         return load()
-    found = load() if dist_env.is_first() else like
+    gathered = load() if dist_env.is_main_process() else like
     out = {}
     for name in sorted(like):
-        out[name] = found[name].detach().cpu().clone().contiguous()
+        out[name] = gathered[name].detach().cpu().clone().contiguous()
         dist.broadcast(out[name], src=0)
     return out
 
 
-def translated(error: BaseException) -> TrainingError | None:
+def lost_process_error(error: BaseException) -> TrainingError | None:
     """What to say if `error` is that another process has gone; None if it is something else."""
     lost = False
     with suppress(AttributeError):
         lost = isinstance(error, dist.DistBackendError | dist.DistNetworkError)
-    lost = lost or (_together() and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed")))
+    lost = lost or (_is_distributed() and any(word in str(error) for word in ("gloo", "NCCL", "Connection closed")))
     if not lost:
         return None
     return TrainingError(
@@ -192,5 +192,5 @@ def translated(error: BaseException) -> TrainingError | None:
     )
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

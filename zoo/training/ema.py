@@ -27,7 +27,7 @@ class ExponentialMovingAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
+        self.num_updates = 0
         self.module = copy.deepcopy(module).eval()
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
@@ -36,43 +36,43 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move a step towards `module`, which has the structure and the devices of the one it was made from."""
-        rate = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.updates += 1
-        kept = self.module.state_dict(keep_vars=True).keys()
+        weight = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        state_keys = self.module.state_dict(keep_vars=True).keys()
         averages: list[Tensor] = []
         currents: list[Tensor] = []
-        for (_, mine), (_, theirs) in zip(self.module.named_parameters(), module.named_parameters(), strict=True):
-            averages.append(mine)
-            currents.append(theirs.detach())
-        for (name, mine_), (_, theirs_) in zip(self.module.named_buffers(), module.named_buffers(), strict=True):
+        for (_, average), (_, current) in zip(self.module.named_parameters(), module.named_parameters(), strict=True):
+            averages.append(average)
+            currents.append(current.detach())
+        for (name, average_), (_, current_) in zip(self.module.named_buffers(), module.named_buffers(), strict=True):
             # A table that no state dict holds is a constant, and may hold infinities, which do not average.
-            if mine_.is_floating_point() and name in kept:
-                averages.append(mine_)
-                currents.append(theirs_)
+            if average_.is_floating_point() and name in state_keys:
+                averages.append(average_)
+                currents.append(current_)
             else:
-                mine_.copy_(theirs_)
-        torch._foreach_lerp_(averages, currents, rate)
+                average_.copy_(current_)
+        torch._foreach_lerp_(averages, currents, weight)
 
     @torch.no_grad()
     def reset(self, module: nn.Module) -> None:
         """Start anew from the weights that `module` has now."""
-        self.updates = 0
-        for parameter, now in zip(self.module.parameters(), module.parameters(), strict=True):
-            parameter.copy_(now)
-        for buffer, now_ in zip(self.module.buffers(), module.buffers(), strict=True):
-            buffer.copy_(now_)
+        self.num_updates = 0
+        for parameter, current in zip(self.module.parameters(), module.parameters(), strict=True):
+            parameter.copy_(current)
+        for buffer, current_ in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(current_)
 
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint: the average's tensors as "module.NAME" and the number of updates, int64 ()."""
         found = {_PREFIX + name: tensor for name, tensor in self.module.state_dict().items()}
-        return {**found, _COUNT: torch.tensor(self.updates)}
+        return {**found, _COUNT: torch.tensor(self.num_updates)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state()` gave. Raises ModelError if it is of another structure."""
         tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name != _COUNT}
         try:
             self.module.load_state_dict(tensors)
-            self.updates = int(state[_COUNT])
+            self.num_updates = int(state[_COUNT])
         except (RuntimeError, KeyError) as e:
             raise ModelError(
                 "the checkpoint's moving average does not fit this model", "resume with the recipe of the run"

@@ -5,8 +5,8 @@ prefix, its modules return zeros of the right shape at once, and the features en
 of its last module, or as the input of the first layer that learns (a classifier behind pooling keeps much less so).
 What lies between the modules (an addition of position embeddings) runs on those zeros, which costs next to nothing.
 
-Whether that is the same function is not argued but tried: `find_prefix` compares outputs and gradients with those of
-the whole network and takes no prefix where they differ.
+Whether that is the same function is not argued but tried: `find_feature_extractor` compares outputs and gradients with
+those of the whole network and takes no prefix where they differ.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from zoo.training.module_state import evaluating
+from zoo.training.module_state import eval_mode
 
-__all__ = ["Prefix", "find_prefix"]
+__all__ = ["FeatureExtractor", "find_feature_extractor"]
 
 # What a forward pass may raise on zeros that it looks into.
-_MISFITS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+_FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 
-class _Reached(Exception):
+class _FeaturesReached(Exception):
     """No error: the features at the end of the prefix, where the forward pass has done what it was wanted for."""
 
     def __init__(self, value: Tensor) -> None:
@@ -37,23 +37,23 @@ class _Reached(Exception):
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _RowShape:
     """In place of a tensor with a row an image: the shape of a row."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Prefix:
+class FeatureExtractor:
     """The frozen modules that a network's forward pass begins with.
 
-    gives: path of each → what it returns, with `_Rows` in place of tensors. end: path of the module whose output the
-    features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W). last:
+    outputs: path of each → what it returns, with `_RowShape` in place of tensors. end: path of the module whose output
+    the features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W). last:
     whether what that module gives for them is the network's output, so that it is called by itself.
     """
 
     module: nn.Module
-    gives: dict[str, Any]
+    outputs: dict[str, Any]
     end: str
     before: bool
     shape: tuple[int, ...]
@@ -67,21 +67,21 @@ class Prefix:
 
     def to_dict(self) -> dict[str, Any] | None:
         """JSON-able, or None if a module gives more than one tensor with a row an image."""
-        if not all(isinstance(given, _Rows) for given in self.gives.values()):
+        if not all(isinstance(given, _RowShape) for given in self.outputs.values()):
             return None
-        gives = [[path, list(given.shape)] for path, given in self.gives.items()]
+        outputs = [[path, list(given.shape)] for path, given in self.outputs.items()]
         return {
-            "gives": gives, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image,
+            "outputs": outputs, "end": self.end, "before": self.before, "shape": list(self.shape), "image": self.image,
             "last": self.last,
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> Prefix:
+    def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> FeatureExtractor:
         """What `to_dict` said of a network of the same structure. Raises KeyError, TypeError or ValueError."""
-        gives = {path: _Rows(tuple(shape)) for path, shape in values["gives"]}
+        outputs = {path: _RowShape(tuple(shape)) for path, shape in values["outputs"]}
         channels, height, width = values["image"]
         shape, image = tuple(values["shape"]), (channels, height, width)
-        return cls(module, gives, values["end"], values["before"], shape, image, bool(values["last"]))
+        return cls(module, outputs, values["end"], values["before"], shape, image, bool(values["last"]))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -91,58 +91,62 @@ class Prefix:
         """
         end = self.module.get_submodule(self.end)
 
-        def stop_before(_: nn.Module, args: tuple[Any, ...]) -> None:
-            raise _Reached(args[0])
+        def stop_at_input(_: nn.Module, args: tuple[Any, ...]) -> None:
+            raise _FeaturesReached(args[0])
 
-        def stop_behind(_: nn.Module, __: Any, output: Any) -> None:
-            raise _Reached(_only_rows(output, len(images)))
+        def stop_at_output(_: nn.Module, __: Any, output: Any) -> None:
+            raise _FeaturesReached(_batched_tensor(output, len(images)))
 
-        hook = end.register_forward_pre_hook(stop_before) if self.before else end.register_forward_hook(stop_behind)
+        hook = (
+            end.register_forward_pre_hook(stop_at_input) if self.before else end.register_forward_hook(stop_at_output)
+        )
         try:
             self.module(images)
-        except _Reached as reached:
+        except _FeaturesReached as reached:
             return reached.value
         finally:
             hook.remove()
         raise RuntimeError(f"the forward pass no longer calls {self.end}")
 
-    def rest(
-        self, features: Tensor, module: nn.Module | None = None, *, through: Callable[[Tensor], Any] | None = None
+    def forward_head(
+        self, features: Tensor, module: nn.Module | None = None, *, wrapped_model: Callable[[Tensor], Any] | None = None
     ) -> Any:
         """The network's output for features (n, *shape), with gradients for what learns behind the prefix.
 
         module: a copy of the network (a moving average), if not the network itself; in the mode that the caller chose.
-        through: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
+        wrapped_model: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
         """
         module = module or self.module
-        if self.last and through is None:
+        if self.last and wrapped_model is None:
             return module.get_submodule(self.end)(features)
-        with self._standing_in(module, features):
-            return (through or module)(features.new_zeros(()).expand(len(features), *self.image))
+        with self._replaced_forwards(module, features):
+            return (wrapped_model or module)(features.new_zeros(()).expand(len(features), *self.image))
 
     @contextmanager
-    def _standing_in(self, module: nn.Module, features: Tensor) -> Iterator[None]:
+    def _replaced_forwards(self, module: nn.Module, features: Tensor) -> Iterator[None]:
         zero = features.new_zeros(())
-        replaced = []
+        patched = []
         try:
-            for path, given in self.gives.items():
-                part = module.get_submodule(path)
+            for path, given in self.outputs.items():
+                submodule = module.get_submodule(path)
                 kept = features if path == self.end else None
                 # On the instance: looked up before the class's own forward.
-                object.__setattr__(part, "forward", _Returns(_filled(given, kept, zero, len(features))))
-                replaced.append(part)
+                object.__setattr__(
+                    submodule, "forward", _ConstantForward(_fill_outputs(given, kept, zero, len(features)))
+                )
+                patched.append(submodule)
             if self.before:
-                part = module.get_submodule(self.end)
-                own = part.forward
-                object.__setattr__(part, "forward", lambda *_, **__: own(features))
-                replaced.append(part)
+                submodule = module.get_submodule(self.end)
+                own = submodule.forward
+                object.__setattr__(submodule, "forward", lambda *_, **__: own(features))
+                patched.append(submodule)
             yield
         finally:
-            for part in replaced:
-                object.__delattr__(part, "forward")
+            for submodule in patched:
+                object.__delattr__(submodule, "forward")
 
 
-def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor) -> Prefix | None:
+def find_feature_extractor(module: nn.Module, frozen_modules: Sequence[str], images: Tensor) -> FeatureExtractor | None:
     """The beginning of `module` that is frozen as a whole, up to the first thing that learns, if it can be taken off.
 
     module: in the training mode of its plan, frozen parts in evaluation mode. frozen_modules: paths of the largest
@@ -152,19 +156,23 @@ def find_prefix(module: nn.Module, frozen_modules: Sequence[str], images: Tensor
     (connections that skip the boundary), or if dropout falls inside the prefix. Of two places to part, the one with
     fewer numbers. Modes, buffers and the random state come out as they went in; gradients are not touched.
     """
-    gives, entry, alone = _trace(module, frozen_modules, images)
-    if not gives:
+    outputs, entry, single_layer = _trace(module, frozen_modules, images)
+    if not outputs:
         return None
     image = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    last = next(reversed(gives))
-    rows = [leaf for leaf in pytree.tree_leaves(gives[last]) if isinstance(leaf, _Rows)]
-    places = [Prefix(module, gives, last, before=False, shape=rows[0].shape, image=image)] if len(rows) == 1 else []
+    last = next(reversed(outputs))
+    rows = [leaf for leaf in pytree.tree_leaves(outputs[last]) if isinstance(leaf, _RowShape)]
+    candidates = (
+        [FeatureExtractor(module, outputs, last, before=False, shape=rows[0].shape, image=image)]
+        if len(rows) == 1
+        else []
+    )
     if entry is not None:
         # Where both are as many, a layer that takes a vector is the better place: it may be all that is left.
         first = len(entry[1]) == 1
-        own = Prefix(module, gives, entry[0], before=True, shape=entry[1], image=image, last=alone)
-        places.insert(0 if first else 1, own)
-    return next((p for p in sorted(places, key=lambda p: p.numbers) if _holds(p, images)), None)
+        own = FeatureExtractor(module, outputs, entry[0], before=True, shape=entry[1], image=image, last=single_layer)
+        candidates.insert(0 if first else 1, own)
+    return next((p for p in sorted(candidates, key=lambda p: p.numbers) if _is_equivalent(p, images)), None)
 
 
 def _trace(
@@ -173,52 +181,60 @@ def _trace(
     """What the frozen modules of the prefix give, by path in the order of their calls, the first layer behind them
     that learns, with the shape of a row of its input (None if it takes anything but one tensor), and whether what that
     layer gives is the network's output."""
-    made: list[tuple[str, Any]] = []
+    frozen_outputs: list[tuple[str, Any]] = []
     entries: list[tuple[str, Any, Any]] = []
     given: dict[str, Any] = {}
     hooks = [
-        module.get_submodule(path).register_forward_hook(lambda _, __, output, path=path: made.append((path, output)))
+        module.get_submodule(path).register_forward_hook(
+            lambda _, __, output, path=path: frozen_outputs.append((path, output))
+        )
         for path in frozen
     ]
-    for path, part in module.named_modules():
-        if next(part.children(), None) is None and any(p.requires_grad for p in part.parameters(recurse=False)):
+    for path, submodule in module.named_modules():
+        if next(submodule.children(), None) is None and any(
+            p.requires_grad for p in submodule.parameters(recurse=False)
+        ):
             hooks.append(
-                part.register_forward_pre_hook(
+                submodule.register_forward_pre_hook(
                     lambda _, args, named, path=path: entries.append((path, args, named)), with_kwargs=True
                 )
             )
-            hooks.append(part.register_forward_hook(lambda _, __, output, path=path: given.update({path: output})))
+            hooks.append(submodule.register_forward_hook(lambda _, __, output, path=path: given.update({path: output})))
     try:
-        with evaluating(module), torch.enable_grad():
-            outcome = module(images)
+        with eval_mode(module), torch.enable_grad():
+            model_output = module(images)
     finally:
         for hook in hooks:
             hook.remove()
-    gives: dict[str, Any] = {}
-    for path, output in made:
+    outputs: dict[str, Any] = {}
+    for path, output in frozen_outputs:
         tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
         if any(t.requires_grad for t in tensors):
             break  # what is frozen from here on stands behind something that learns
-        if not any(_has_rows(t, len(images)) for t in tensors):
+        if not any(_is_batched(t, len(images)) for t in tensors):
             continue  # a table of positions: it runs as always
-        if path in gives:
+        if path in outputs:
             return {}, None, False  # called twice: one answer does not serve both
-        gives[path] = pytree.tree_map_only(
-            Tensor, lambda t: _Rows(tuple(t.shape[1:])) if _has_rows(t, len(images)) else t.detach(), output
+        outputs[path] = pytree.tree_map_only(
+            Tensor, lambda t: _RowShape(tuple(t.shape[1:])) if _is_batched(t, len(images)) else t.detach(), output
         )
     if not entries:
-        return gives, None, False
-    return gives, _entry(*entries[0], len(images)), len(entries) == 1 and given[entries[0][0]] is outcome
+        return outputs, None, False
+    return outputs, _entry(*entries[0], len(images)), len(entries) == 1 and given[entries[0][0]] is model_output
 
 
 def _entry(path: str, args: tuple[Any, ...], named: Any, images: int) -> tuple[str, tuple[int, ...]] | None:
     if len(args) != 1 or named or not isinstance(args[0], Tensor):
         return None
-    taken = args[0]
-    return (path, tuple(taken.shape[1:])) if _has_rows(taken, images) and not taken.requires_grad else None
+    layer_input = args[0]
+    return (
+        (path, tuple(layer_input.shape[1:]))
+        if _is_batched(layer_input, images) and not layer_input.requires_grad
+        else None
+    )
 
 
-class _Returns:
+class _ConstantForward:
     """A forward pass that returns the same whatever it is given."""
 
     def __init__(self, value: Any) -> None:
@@ -228,45 +244,49 @@ class _Returns:
         return self._value
 
 
-def _filled(given: Any, kept: Tensor | None, zero: Tensor, images: int) -> Any:
+def _fill_outputs(given: Any, kept: Tensor | None, zero: Tensor, images: int) -> Any:
     """`given` with `kept` where its rows belong; without it zeros, which take no memory."""
 
-    def fill(rows: _Rows) -> Tensor:
+    def fill(rows: _RowShape) -> Tensor:
         return zero.expand(images, *rows.shape) if kept is None else kept
 
-    return pytree.tree_map_only(_Rows, fill, given)
+    return pytree.tree_map_only(_RowShape, fill, given)
 
 
-def _has_rows(tensor: Tensor, images: int) -> bool:
+def _is_batched(tensor: Tensor, images: int) -> bool:
     return tensor.ndim > 1 and len(tensor) == images
 
 
-def _only_rows(output: Any, images: int) -> Tensor:
+def _batched_tensor(output: Any, images: int) -> Tensor:
     found: Tensor = next(
-        leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and _has_rows(leaf, images)
+        leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and _is_batched(leaf, images)
     )
     return found
 
 
-def _holds(prefix: Prefix, images: Tensor) -> bool:
+def _is_equivalent(feature_extractor: FeatureExtractor, images: Tensor) -> bool:
     """Whether the parted network is the whole one: the same outputs and gradients to the last bits of float32, and
     nothing random in what is kept."""
-    module = prefix.module
-    learning = [p for p in module.parameters() if p.requires_grad]
+    module = feature_extractor.module
+    trainable = [p for p in module.parameters() if p.requires_grad]
     buffers = [(b, b.clone()) for b in module.buffers()]
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            in_training = prefix.features(images)
-        with evaluating(module), torch.enable_grad():
-            kept = prefix.features(images)
+            in_training = feature_extractor.features(images)
+        with eval_mode(module), torch.enable_grad():
+            kept = feature_extractor.features(images)
             if not torch.equal(kept, in_training):
                 return False
-            whole, parted = module(images), prefix.rest(kept)
-            if not isinstance(whole, Tensor) or not isinstance(parted, Tensor) or not _close(parted, whole):
+            full_output, split_output = module(images), feature_extractor.forward_head(kept)
+            if (
+                not isinstance(full_output, Tensor)
+                or not isinstance(split_output, Tensor)
+                or not _close(split_output, full_output)
+            ):
                 return False
-            first, second = _gradients(whole, learning), _gradients(parted, learning)
-    except _MISFITS:
+            first, second = _gradients(full_output, trainable), _gradients(split_output, trainable)
+    except _FORWARD_ERRORS:
         return False  # the forward pass looks at something that zeros have not
     finally:
         with torch.no_grad():
@@ -275,8 +295,8 @@ def _holds(prefix: Prefix, images: Tensor) -> bool:
     return all(_close(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _gradients(output: Tensor, learning: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(output.float().square().sum(), learning, allow_unused=True)
+def _gradients(output: Tensor, trainable: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(output.float().square().sum(), trainable, allow_unused=True)
 
 
 def _close(one: Tensor | None, other: Tensor | None) -> bool:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName, get_task
-from zoo.training.feature_extractor import Prefix
-from zoo.training.microbatch import AtOnce
+from zoo.training.feature_extractor import FeatureExtractor
+from zoo.training.microbatch import MicroBatcher
 
 __all__ = ["Normalize", "activate", "forward_all"]
 
@@ -54,29 +54,33 @@ def forward_all(
     *,
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
-    prefix: Prefix | None = None,
-    at_once: AtOnce | None = None,
+    feature_extractor: FeatureExtractor | None = None,
+    micro_batcher: MicroBatcher | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Outputs (N, K) float32 and targets of every batch, on the CPU; `module` is put in eval mode.
 
     Batches are (images (n, C, H, W) uint8, targets): targets (n,) int64 are given back as (N,) int64, (n, K) of any
     float type as (N, K) float32. Without a batch there is nothing to tell K from: both are empty, (0, 0) and (0,).
-    `amp_dtype` turns autocast on with that type. `prefix`: of `module` or of what it is a copy of; the batches are then
-    features of that instead of images. A batch that memory refuses is halved, and those behind it as well; `at_once`
-    remembers that for another call.
+    `amp_dtype` turns autocast on with that type. `feature_extractor`: of `module` or of what it is a copy of; the
+    batches are then features of that instead of images. A batch that memory refuses is halved, and those behind it as
+    well; `micro_batcher` remembers that for another call.
     """
-    at_once = at_once or AtOnce()
+    micro_batcher = micro_batcher or MicroBatcher()
     module.eval()
     outputs, targets = [], []
     for on_host, target in batches:
         images = on_host.to(device, non_blocking=True)
 
-        def judge(part: slice, images: Tensor = images) -> Tensor:
+        def run_model(part: slice, images: Tensor = images) -> Tensor:
             with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                output = module(normalize(images[part])) if prefix is None else prefix.rest(images[part], module)
+                output = (
+                    module(normalize(images[part]))
+                    if feature_extractor is None
+                    else feature_extractor.forward_head(images[part], module)
+                )
             return cast(Tensor, output.float())
 
-        outputs += at_once.each(len(images), judge)
+        outputs += micro_batcher.each(len(images), run_model)
         targets.append(target.float() if target.is_floating_point() else target)
     if not outputs:
         return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)

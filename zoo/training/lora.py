@@ -22,10 +22,10 @@ from torch.nn.utils import parametrize
 
 from zoo.errors import ModelError
 
-__all__ = ["KINDS", "LoraReport", "LowRank", "add_lora", "choose_layers", "merged_state", "plain_name"]
+__all__ = ["KINDS", "LoraReport", "LowRank", "add_lora", "base_name", "choose_layers", "merged_state"]
 
 KINDS = ("attention", "all")
-_RENAMED = re.compile(r"parametrizations\.(\w+)\.(?:original|0\.[ab])$")
+_PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.(?:original|0\.[ab])$")
 _ATTENTION = re.compile(r"att(?:n|ention)", re.IGNORECASE)
 _MULTIHEAD = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 # Rows of a fused matrix: so many projections one below the other, each of which gets a pair of its own.
@@ -44,8 +44,8 @@ class LowRank(nn.Module):
         outputs, inputs = weight.shape
         bound = inputs**-0.5
         # Drawn on the CPU, so that a seed means the same on every device.
-        drawn = torch.empty(blocks, rank, inputs).uniform_(-bound, bound)
-        self.a = nn.Parameter(drawn.to(weight))
+        initial = torch.empty(blocks, rank, inputs).uniform_(-bound, bound)
+        self.a = nn.Parameter(initial.to(weight))
         self.b = nn.Parameter(weight.new_zeros(blocks, outputs // blocks, rank))
         self.scale = scale
 
@@ -79,13 +79,13 @@ def choose_layers(module: nn.Module, allowed: Collection[str], kind: str, *, ran
     if kind not in KINDS:
         raise ModelError(f"no kind of LoRA layers {kind!r}", f"give {' or '.join(KINDS)}")
     uses = Counter(id(parameter) for _, parameter in module.named_parameters(remove_duplicate=False))
-    every = [(name, part, weight) for name, part, weight in _matrices(module) if uses[id(weight)] == 1]
+    matrices = [(name, submodule, weight) for name, submodule, weight in _matrices(module) if uses[id(weight)] == 1]
     found = tuple(
         name
-        for name, part, weight in every
+        for name, submodule, weight in matrices
         if name in allowed
-        and (kind == "all" or isinstance(part, nn.MultiheadAttention) or _ATTENTION.search(name))
-        and rank * (weight.shape[0] + _blocks(name, weight) * weight.shape[1]) < weight.numel()
+        and (kind == "all" or isinstance(submodule, nn.MultiheadAttention) or _ATTENTION.search(name))
+        and rank * (weight.shape[0] + _count_blocks(name, weight) * weight.shape[1]) < weight.numel()
     )
     if not found:
         what = "attention layer" if kind == "attention" else "linear layer"
@@ -103,29 +103,29 @@ def add_lora(
     *,
     rank: int = 8,
     alpha: float | None = None,
-    learning: Collection[str] = (),
+    trainable: Collection[str] = (),
 ) -> LoraReport:
     """Put a difference of `rank` beside each matrix in `names` (of `choose_layers`); the outputs stay the same.
 
     alpha: the difference is scaled by alpha / rank; None: alpha = rank, a scale of 1. A fused qkv matrix gets three
-    independent pairs. learning: names of parameters that go on learning (the head's); everything else but the adapters
-    is frozen. The matrix NAME is afterwards called as `plain_name` says, backwards.
+    independent pairs. trainable: names of parameters that go on learning (the head's); everything else but the adapters
+    is frozen. The matrix NAME is afterwards called as `base_name` says, backwards.
 
     Raises ModelError if the rank or alpha is not positive.
     """
     if rank < 1 or (alpha is not None and alpha <= 0):
         raise ModelError(f"LoRA of rank {rank} with alpha {alpha}", "give a rank of at least 1 and a positive alpha")
     for parameter_name, parameter in module.named_parameters():
-        parameter.requires_grad_(parameter_name in learning)
+        parameter.requires_grad_(parameter_name in trainable)
     scale = (rank if alpha is None else alpha) / rank
     for name in names:
         path, _, tensor = name.rpartition(".")
-        part = module.get_submodule(path)
-        weight = part.get_parameter(tensor)
-        pair = LowRank(weight.detach(), rank=rank, scale=scale, blocks=_blocks(name, weight))
-        parametrize.register_parametrization(part, tensor, pair)
+        submodule = module.get_submodule(path)
+        weight = submodule.get_parameter(tensor)
+        adapter = LowRank(weight.detach(), rank=rank, scale=scale, blocks=_count_blocks(name, weight))
+        parametrize.register_parametrization(submodule, tensor, adapter)
     named = dict(module.named_parameters())
-    adapters = tuple(n for n in named if plain_name(n) != n and not n.endswith(".original"))
+    adapters = tuple(n for n in named if base_name(n) != n and not n.endswith(".original"))
     return LoraReport(
         layers=tuple(names),
         parameters=sum(named[n].numel() for n in adapters),
@@ -134,13 +134,13 @@ def add_lora(
     )
 
 
-def plain_name(name: str) -> str:
+def base_name(name: str) -> str:
     """The name in the plain architecture of what a module with LoRA calls `name`.
 
     A matrix with a difference is found as `PATH.parametrizations.weight.original`: its plain name is `PATH.weight`, and
     the adapters beside it (`….0.a`, `….0.b`) give the same; other names stay as they are.
     """
-    return _RENAMED.sub(r"\1", name)
+    return _PARAMETRIZED.sub(r"\1", name)
 
 
 @torch.no_grad()
@@ -152,27 +152,27 @@ def merged_state(module: nn.Module) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
-        plain = plain_name(name)
-        if plain == name:
+        base = base_name(name)
+        if base == name:
             state[name] = tensor
         elif name.endswith(".original"):
-            path, _, attribute = plain.rpartition(".")
+            path, _, attribute = base.rpartition(".")
             with torch.autocast(tensor.device.type, enabled=False):
-                state[plain] = getattr(module.get_submodule(path), attribute).detach()
+                state[base] = getattr(module.get_submodule(path), attribute).detach()
     return state
 
 
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """(full name, layer, weight (outputs, inputs)) of linear layers and of torch's MultiheadAttention."""
-    for path, part in module.named_modules():
-        multihead = isinstance(part, nn.MultiheadAttention)
-        for attribute in _MULTIHEAD if multihead else ("weight",) if isinstance(part, nn.Linear) else ():
-            weight = part._parameters.get(attribute)
+    for path, submodule in module.named_modules():
+        multihead = isinstance(submodule, nn.MultiheadAttention)
+        for attribute in _MULTIHEAD if multihead else ("weight",) if isinstance(submodule, nn.Linear) else ():
+            weight = submodule._parameters.get(attribute)
             if weight is not None:
-                yield f"{path}.{attribute}" if path else attribute, part, weight
+                yield f"{path}.{attribute}" if path else attribute, submodule, weight
 
 
-def _blocks(name: str, weight: Tensor) -> int:
+def _count_blocks(name: str, weight: Tensor) -> int:
     layer = name.removesuffix(".weight").rpartition(".")[2]
     blocks = _BLOCKS.get(layer, 1)
     return blocks if weight.shape[0] % blocks == 0 else 1

@@ -19,11 +19,11 @@ from torch import Tensor
 from zoo.errors import TrainingError
 from zoo.training.trainer import Batches, Trainer
 
-__all__ = ["BETA", "DIVERGED", "Advice", "RangeTest", "advise", "range_test", "rates_between", "smooth"]
+__all__ = ["DIVERGENCE_FACTOR", "SMOOTHING", "RangeTest", "Suggestion", "lr_grid", "range_test", "smooth", "suggest"]
 
 # fastai's: `AvgSmoothLoss(beta=0.98)` and "smooth_loss > 4 * best_loss" in `LRFinder.after_batch`.
-BETA = 0.98
-DIVERGED = 4.0
+SMOOTHING = 0.98
+DIVERGENCE_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RangeTest:
     ended: str
 
 
-def rates_between(low: float, high: float, steps: int) -> list[float]:
+def lr_grid(low: float, high: float, steps: int) -> list[float]:
     """`steps` rates from `low` to `high`, each the same factor above the one before."""
     return [low * (high / low) ** (k / (steps - 1)) for k in range(steps)]
 
@@ -63,23 +63,23 @@ def range_test(
     Raises TrainingError if the batches hold no image.
     """
     groups = trainer.optimizer.param_groups
-    own = [float(group["lr"]) for group in groups]
+    group_lrs = [float(group["lr"]) for group in groups]
     losses: list[float] = []
     smoothed: list[float] = []
     ended = "steps"
-    with _as_it_was(trainer), closing(_endless(batches)) as stream:
+    with _preserve_trainer(trainer), closing(_cycle(batches)) as stream:
         for number in watch(range(len(rates))):
-            window = _Window(list(islice(stream, trainer.grad_accum_steps)))
-            for group, lr in zip(groups, own, strict=True):
+            step_batches = _StepBatches(list(islice(stream, trainer.grad_accum_steps)))
+            for group, lr in zip(groups, group_lrs, strict=True):
                 group["lr"] = lr * rates[number] / base
             try:
                 # An "epoch" of one update; its number seeds dropout.
-                losses.append(trainer.train_epoch(window, number).loss)
+                losses.append(trainer.train_epoch(step_batches, number).loss)
             except TrainingError:  # raised by a loss that is not finite, before it could be learned from
                 losses.append(math.nan)
                 ended = "not finite"
             smoothed = smooth(losses)
-            if ended == "steps" and smoothed[-1] > DIVERGED * min(smoothed) > 0:
+            if ended == "steps" and smoothed[-1] > DIVERGENCE_FACTOR * min(smoothed) > 0:
                 ended = "diverged"
             if ended != "steps":
                 break
@@ -91,12 +91,12 @@ def smooth(losses: Sequence[float]) -> list[float]:
     as well (the bias correction of Kingma and Ba 2015, section 3; so does fastai's AvgSmoothLoss)."""
     found, mean = [], 0.0
     for n, loss in enumerate(losses, 1):
-        mean = BETA * mean + (1 - BETA) * loss
-        found.append(mean / (1 - BETA**n))
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        found.append(mean / (1 - SMOOTHING**n))
     return found
 
 
-class _Window:
+class _StepBatches:
     """The batches of one update."""
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -112,7 +112,7 @@ class _Window:
         """The order is the endless stream's."""
 
 
-def _endless(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
+def _cycle(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
     epoch = 0
     while True:
         batches.set_epoch(epoch)
@@ -126,7 +126,7 @@ def _endless(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
 
 
 @contextmanager
-def _as_it_was(trainer: Trainer) -> Iterator[None]:
+def _preserve_trainer(trainer: Trainer) -> Iterator[None]:
     tensors = {name: tensor.detach().clone() for name, tensor in trainer.tensors().items()}
     values = trainer.values()
     rates = [group["lr"] for group in trainer.optimizer.param_groups]
@@ -146,11 +146,11 @@ def _as_it_was(trainer: Trainer) -> Iterator[None]:
 # independent draws without any fall at most 0.7 % (normal) and 0.2 % (exponential, lognormal) pass; so many more than
 # of one comparison, because the lowest point is chosen. tests/training/test_lr_finder.py draws some.
 _SIGNIFICANT = 3.5
-_FEWEST = 12  # updates; fewer leave no start to compare the lowest point with
+_MIN_STEPS = 12  # updates; fewer leave no start to compare the lowest point with
 
 
 @dataclass(frozen=True)
-class Advice:
+class Suggestion:
     """rate: the one to train with, None if the curve supports none, for the `reason` given (else it is empty).
 
     steepest: where the loss falls fastest in the logarithm of the rate; lowest: where it is lowest, and
@@ -163,16 +163,16 @@ class Advice:
     reason: str = ""
 
 
-def advise(test: RangeTest) -> Advice:
+def suggest(test: RangeTest) -> Suggestion:
     """Which rate the curve of `test` recommends, or why it recommends none."""
     rates, smoothed = test.rates, test.smoothed
     finite = sum(map(math.isfinite, test.losses))
-    if finite < _FEWEST:
-        return Advice(None, None, None, f"the loss broke after {finite} updates: begin at a lower rate")
+    if finite < _MIN_STEPS:
+        return Suggestion(None, None, None, f"the loss broke after {finite} updates: begin at a lower rate")
     # The first means are of so few losses that they are noise; fastai leaves the same tenth out.
     start = max(finite // 10, 5)
     lowest = min(range(start, finite), key=lambda i: smoothed[i])
-    noise = _noise(test.losses[: max(lowest + 1, _FEWEST)])
+    noise = _noise(test.losses[: max(lowest + 1, _MIN_STEPS)])
     # On the way to the lowest point: the first half against the last quarter. A start that fits the data already, as
     # LP-FT's, falls late and by little, which a mean over a few first losses would miss.
     half, quarter = max((lowest + 1) // 2, start), max((lowest + 1) // 4, 5)
@@ -180,15 +180,15 @@ def advise(test: RangeTest) -> Advice:
     fall = before - sum(test.losses[lowest + 1 - quarter : lowest + 1]) / quarter
     error = noise * math.sqrt(1 / half + 1 / quarter)
     if half + quarter > lowest + 1 or fall <= _SIGNIFICANT * error:
-        return Advice(None, None, None, _why_none(test, before, fall, error))
+        return Suggestion(None, None, None, _no_suggestion_reason(test, before, fall, error))
     steepest = _steepest(rates, test.losses, lowest, width=half)
     # Where the fall is faint, the steepest stretch may lie anywhere in the flat part before it.
     floor = rates[lowest] / 100 if fall <= 2 * _SIGNIFICANT * error else 0.0
     found = min(rates[lowest] / 10, max(rates[steepest], floor))
-    return Advice(found, rates[steepest], rates[lowest])
+    return Suggestion(found, rates[steepest], rates[lowest])
 
 
-def _why_none(test: RangeTest, before: float, fall: float, error: float) -> str:
+def _no_suggestion_reason(test: RangeTest, before: float, fall: float, error: float) -> str:
     numbers = f"from {before:.2g} it fell by {max(fall, 0.0):.2g}, and its noise is {error:.2g}"
     if test.ended == "steps":
         return f"the curve is flat: {numbers}"

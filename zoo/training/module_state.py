@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["evaluating", "unchanged"]
+__all__ = ["eval_mode", "preserve_module_state"]
 
 
 @contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
+def preserve_module_state(module: nn.Module) -> Iterator[None]:
     """Buffers (batch-norm statistics), gradients and torch's CPU random state come out as they went in."""
-    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    saved_buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.random.fork_rng(devices=[]):
         try:
             yield
@@ -22,16 +22,16 @@ def unchanged(module: nn.Module) -> Iterator[None]:
             module.zero_grad(set_to_none=True)
             with torch.no_grad():
                 for name, buffer in module.named_buffers():
-                    buffer.copy_(kept[name])
+                    buffer.copy_(saved_buffers[name])
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """`module` in evaluation mode inside; afterwards every part is in the mode that it had, frozen ones included."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for submodule, training in modes:
+            submodule.training = training

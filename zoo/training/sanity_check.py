@@ -11,22 +11,23 @@ from torch import Tensor, nn
 from zoo.errors import ModelError, UsageError
 from zoo.losses.check import check_value, loss_name
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import out_of_memory
-from zoo.training.module_state import unchanged
+from zoo.training.microbatch import is_out_of_memory
+from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import total_loss
 
-__all__ = ["some_without_gradient", "try_step"]
+__all__ = ["check_step", "has_unused_parameters"]
 
 T = TypeVar("T")
 
 
-def some_without_gradient(module: nn.Module, step: Callable[[Tensor], Tensor], images: Tensor) -> bool:
-    """Whether parameters that learn get no gradient from `step(images)`; to be called inside `unchanged`."""
+def has_unused_parameters(module: nn.Module, step: Callable[[Tensor], Tensor], images: Tensor) -> bool:
+    """Whether parameters that learn get no gradient from `step(images)`; to be called inside
+    `preserve_module_state`."""
     step(images).backward()  # type: ignore[no-untyped-call]
     return any(p.requires_grad and p.grad is None for p in module.parameters())
 
 
-def try_step(
+def check_step(
     module: nn.Module,
     normalize: Normalize,
     loss: Callable[[Tensor, Tensor], Tensor],
@@ -34,7 +35,7 @@ def try_step(
     targets: Tensor,
     *,
     auxiliary: float = 0.0,
-    then: Callable[[Callable[[Tensor], Tensor]], T],
+    callback: Callable[[Callable[[Tensor], Tensor]], T],
 ) -> T:
     """Forward and loss of `images` (n, C, H, W) uint8 with `targets` (n,), on the module's device; then `then(step)`.
 
@@ -46,11 +47,11 @@ def try_step(
     Raises ModelError if the model cannot take images of this size, UsageError if the loss fails or gives no scalar,
     TrainingError if the very first loss is not finite. An allocator's error passes as it is.
     """
-    with unchanged(module):
+    with preserve_module_state(module):
         try:
             output = module(normalize(images))
         except (RuntimeError, ValueError, AssertionError, IndexError) as e:
-            if out_of_memory(e):
+            if is_out_of_memory(e):
                 raise
             size = "x".join(map(str, images.shape[1:]))
             raise ModelError(
@@ -62,7 +63,7 @@ def try_step(
         try:
             _, first = total_loss(output, targets, loss, auxiliary)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as e:
-            if out_of_memory(e):
+            if is_out_of_memory(e):
                 raise
             raise UsageError(
                 f"the loss {name} failed on logits {tuple(logits.shape)} and targets {tuple(targets.shape)}: {e}",
@@ -70,8 +71,8 @@ def try_step(
             ) from e
         check_value(first, loss, logits, finite=True)
 
-        def step(some: Tensor) -> Tensor:
-            again = torch.arange(len(some), device=targets.device) % len(targets)
-            return total_loss(module(normalize(some)), targets[again], loss, auxiliary)[1]
+        def step(sample: Tensor) -> Tensor:
+            indices = torch.arange(len(sample), device=targets.device) % len(targets)
+            return total_loss(module(normalize(sample)), targets[indices], loss, auxiliary)[1]
 
-        return then(step)
+        return callback(step)

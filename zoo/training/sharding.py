@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from zoo import dist_env
 
-__all__ = ["shard", "whole"]
+__all__ = ["full_tensors", "shard"]
 
 
 def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device: torch.device) -> None:
@@ -30,31 +30,33 @@ def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device
     blocks: paths of modules whose tensors are put together as one; what is in none of them goes with the whole.
     """
     names = {id(p): name for name, p in module.named_parameters()}
-    mesh = init_device_mesh(device.type, (dist_env.count(),))
+    mesh = init_device_mesh(device.type, (dist_env.world_size(),))
     for path in blocks:
-        part = module.get_submodule(path)
-        holds = isinstance(part, nn.ModuleList | nn.ModuleDict)  # is never called as a whole
-        if path and not holds and next(part.parameters(), None) is not None:
-            fully_shard(part, mesh=mesh)
+        submodule = module.get_submodule(path)
+        is_container = isinstance(submodule, nn.ModuleList | nn.ModuleDict)  # is never called as a whole
+        if path and not is_container and next(submodule.parameters(), None) is not None:
+            fully_shard(submodule, mesh=mesh)
     fully_shard(module, mesh=mesh)
-    now = dict(module.named_parameters())
+    current = dict(module.named_parameters())
     state = dict(optimizer.state)
     optimizer.state.clear()
     for group in optimizer.param_groups:
         old = group["params"]
-        group["params"] = [now[names[id(p)]] for p in old]
+        group["params"] = [current[names[id(p)]] for p in old]
         for before, after in zip(old, group["params"], strict=True):
             if before in state:
-                optimizer.state[after] = {key: _cut(value, before, after) for key, value in state[before].items()}
+                optimizer.state[after] = {
+                    key: _shard_state(value, before, after) for key, value in state[before].items()
+                }
 
 
-def _cut(value: Any, before: Tensor, after: Tensor) -> Any:
+def _shard_state(value: Any, before: Tensor, after: Tensor) -> Any:
     """A moment of a parameter as its part here; a step count as it is."""
     if isinstance(value, Tensor) and isinstance(after, DTensor) and value.shape == before.shape:
         return distribute_tensor(value, after.device_mesh, after.placements)
     return value
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` with those that are cut put together again: every process must ask, and each gets them."""
     return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}

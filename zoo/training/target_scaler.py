@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zoo.errors import ModelError
-from zoo.models.heads import final_layers
+from zoo.models.heads import output_layers
 
-__all__ = ["TargetScale"]
+__all__ = ["TargetScaler"]
 
 
 @dataclass(frozen=True)
-class TargetScale:
+class TargetScaler:
     """Mean and standard deviation of each target over the training images: (K,) float32 in the user's units.
 
     The loss sees (y - mean) / std, so that years, grams and shares all meet the same rates; the last layer of the
@@ -29,26 +29,27 @@ class TargetScale:
     std: Tensor
 
     @classmethod
-    def measure(cls, targets: NDArray[Any]) -> TargetScale:
+    def fit(cls, targets: NDArray[Any]) -> TargetScaler:
         """Of targets (N, K). A target that never changes keeps its distance from the mean (std 1)."""
         values = torch.from_numpy(np.asarray(targets, dtype=np.float64))
         std = values.std(0, correction=0)
         return cls(values.mean(0).float(), torch.where(std > 0, std, 1.0).float())
 
-    def to(self, device: torch.device) -> TargetScale:
-        return TargetScale(self.mean.to(device), self.std.to(device))
+    def to(self, device: torch.device) -> TargetScaler:
+        return TargetScaler(self.mean.to(device), self.std.to(device))
 
-    def standardise(self, values: Tensor) -> Tensor:
+    def transform(self, values: Tensor) -> Tensor:
         """(n, K) in the user's units → (n, K) with mean 0 and standard deviation 1 over the training images."""
         return (values - self.mean) / self.std
 
-    def restore(self, outputs: Tensor) -> Tensor:
+    def inverse_transform(self, outputs: Tensor) -> Tensor:
         """What a network says → the user's units."""
         return outputs * self.std + self.mean
 
     def layers(self, module: nn.Module, head: Sequence[str]) -> tuple[str, ...]:
-        """Paths of the layers that `fold` changes. Raises ModelError if the head does not end in ones with a bias."""
-        found = tuple(final_layers(module, head, len(self.mean)))
+        """Paths of the layers that `fold_into_state` changes. Raises ModelError if the head does not end in ones with
+        a bias."""
+        found = tuple(output_layers(module, head, len(self.mean)))
         if not found or any(module.get_submodule(path).bias is None for path in found):
             raise ModelError(
                 "regression needs a head that ends in a linear layer with a bias; this model's does not",
@@ -56,7 +57,7 @@ class TargetScale:
             )
         return found
 
-    def fold(self, state: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+    def fold_into_state(self, state: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
         """`state` with scale and mean multiplied into the weight (K, …) and bias (K,) of each of `layers`."""
         folded = dict(state)
         for path in layers:

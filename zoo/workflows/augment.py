@@ -22,8 +22,8 @@ from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
 from zoo.tasks import TASKS, TaskName
 from zoo.workflows.finetune import preprocessing, validate
-from zoo.workflows.finetune.components import augment_of
-from zoo.workflows.finetune.inputs import open_source
+from zoo.workflows.finetune.components import build_augment
+from zoo.workflows.finetune.inputs import open_dataset
 
 __all__ = ["AugmentGrid", "augment_grid"]
 
@@ -79,16 +79,16 @@ def augment_grid(
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out {path} does not end in .png", "the picture is a PNG; name it so")
     chosen = _recipe(data, model, recipe, settings, seed)
-    opened, preprocess, mixing = _prepare(chosen)
+    opened, preprocess, mixing = _open_inputs(chosen)
     notes = [*opened.notes, *_channel_note(opened.train.channels)]
     rows, note = _rows(opened, classes_shown, chosen.train.seed)
     notes += note
     indices = np.array([row.index for row in rows], dtype=np.int64)
-    shown = Subset(opened.train, indices)
-    augment = augment_of(chosen, opened, preprocess)
-    plain = _loader(shown, preprocess, None, 0)
-    augmented = _loader(shown, preprocess, augment, chosen.train.seed)
-    columns = [_batch(plain, 0)[0].numpy()]
+    subset = Subset(opened.train, indices)
+    augment = build_augment(chosen, opened, preprocess)
+    unaugmented_loader = _loader(subset, preprocess, None, 0)
+    augmented = _loader(subset, preprocess, augment, chosen.train.seed)
+    columns = [_batch(unaugmented_loader, 0)[0].numpy()]
     captions = [[""] * len(rows)]
     for epoch in range(per_class):
         images, targets = _batch(augmented, epoch)
@@ -96,7 +96,7 @@ def augment_grid(
             # With the same generator for each epoch's only batch: a batch as training has them, not one of its own.
             images, targets = mixing(images, targets, torch.Generator().manual_seed(chosen.train.seed + epoch))
         columns.append(images.numpy())
-        captions.append([_shares(t, opened) for t in targets] if mixing.mixes else [""] * len(rows))
+        captions.append([_mixed_target_text(t, opened) for t in targets] if mixing.mixes else [""] * len(rows))
     if mixing.mixes and len(rows) > 1:
         notes.append("mixed images are pairs of rows: each with the one above it, the first with the last")
     name, height, width = _title(chosen, mixing), preprocess.height, preprocess.width
@@ -113,8 +113,8 @@ def augment_grid(
         f"{name} · {width}×{height} · seed {chosen.train.seed}",
         path,
     )
-    images_shown = tuple((row.name, shown.where(r)) for r, row in enumerate(rows))
-    return AugmentGrid(path, name, (height, width), images_shown, tuple(notes))
+    shown_images = tuple((row.name, subset.where(r)) for r, row in enumerate(rows))
+    return AugmentGrid(path, name, (height, width), shown_images, tuple(notes))
 
 
 def _recipe(
@@ -130,41 +130,41 @@ def _recipe(
     return build(load_values(named), overrides, where=f"recipe {named}")
 
 
-def _prepare(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
+def _open_inputs(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
     """The data, the model's view of them and the mixing; raises every problem at once."""
     found: list[ZooError] = []
-    asked = recipe.augment
-    wrong = problems(asked.name, asked.params)
+    config = recipe.augment
+    augment_problems = problems(config.name, config.params)
     data = preprocess = None
-    with validate.collecting(found):
-        data, preprocess = _seen(recipe, open_source(recipe))
+    with validate.collect_errors(found):
+        data, preprocess = _read_and_fit(recipe, open_dataset(recipe))
     task: TaskName = data.task if data is not None else "single-label"
-    wrong += mixing_problems(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, task)
-    if wrong:
-        found.insert(0, RecipeError(wrong, "docs/augmentation.md explains every field"))
+    augment_problems += mixing_problems(config.mixup, config.cutmix, config.mix_prob, config.erase, task)
+    if augment_problems:
+        found.insert(0, RecipeError(augment_problems, "docs/augmentation.md explains every field"))
     if found or data is None or preprocess is None:
         raise combine(found)
-    mixing = Mixing(asked.mixup, asked.cutmix, asked.mix_prob, asked.erase, len(data.classes), task)
+    mixing = Mixing(config.mixup, config.cutmix, config.mix_prob, config.erase, len(data.classes), task)
     return data, preprocess, mixing
 
 
-def _seen(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
+def _read_and_fit(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
     """As a training of `recipe` reads and fits the images."""
     if recipe.model.name:
-        from zoo.models import skeleton
+        from zoo.models import build_on_meta
 
-        built = skeleton(
+        built = build_on_meta(
             recipe.model.name,
             classes=len(data.classes),
             in_chans=recipe.model.in_chans,
             img_size=recipe.model.img_size,
         )
-        seen = preprocessing.settle(recipe, built, data)
-        return seen.data, seen.preprocess
+        pixel_settings = preprocessing.resolve_preprocessing(recipe, built, data)
+        return pixel_settings.data, pixel_settings.preprocess
     side = recipe.model.img_size or data.useful_size or _SIZE
     channels = data.train.channels
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    data, levels, _ = preprocessing.with_levels(recipe, data)
+    data, levels, _ = preprocessing.with_intensity_range(recipe, data)
     return data, replace(Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), levels=levels)
 
 
@@ -184,31 +184,31 @@ class _Row:
     index: int
 
 
-def _rows(data: Data, most: int, seed: int) -> tuple[list[_Row], list[str]]:
+def _rows(data: Data, max_rows: int, seed: int) -> tuple[list[_Row], list[str]]:
     """The rows, and what is left out."""
     rng = np.random.default_rng(seed)
     targets = data.train.targets
     if data.task == "regression":
         # Images from the smallest to the largest of the first target, evenly.
-        places = np.unique(np.linspace(0, len(targets) - 1, min(most, len(targets))).round().astype(int))
-        order = np.argsort(targets[:, 0], kind="stable")[places]
+        positions = np.unique(np.linspace(0, len(targets) - 1, min(max_rows, len(targets))).round().astype(int))
+        order = np.argsort(targets[:, 0], kind="stable")[positions]
         return [_Row(f"{data.classes[0]} {targets[i, 0]:g}", 0, int(i)) for i in order], []
     rows = []
-    for number, name in enumerate(data.classes[:most]):
-        own = np.flatnonzero(targets == number if targets.ndim == 1 else targets[:, number])
-        if len(own):
-            rows.append(_Row(name, number, int(rng.choice(own))))
-    if len(data.classes) <= most:
+    for number, name in enumerate(data.classes[:max_rows]):
+        class_indices = np.flatnonzero(targets == number if targets.ndim == 1 else targets[:, number])
+        if len(class_indices):
+            rows.append(_Row(name, number, int(rng.choice(class_indices))))
+    if len(data.classes) <= max_rows:
         return rows, []
     what = TASKS[data.task].outputs
-    return rows, [f"the first {most} of {len(data.classes):,} {what} are shown; --classes-shown changes that"]
+    return rows, [f"the first {max_rows} of {len(data.classes):,} {what} are shown; --classes-shown changes that"]
 
 
-def _loader(shown: Subset, preprocess: Preprocess, augment: Any, seed: int) -> Loader:
+def _loader(subset: Subset, preprocess: Preprocess, augment: Any, seed: int) -> Loader:
     return make_loader(
-        shown,
+        subset,
         preprocess=preprocess,
-        batch_size=len(shown),
+        batch_size=len(subset),
         train=False,
         augment=augment,
         seed=seed,
@@ -226,7 +226,7 @@ def _batch(loader: Loader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
     raise DataError(str(loader.problems[0]), "replace the file or remove it")
 
 
-def _shares(target: torch.Tensor, data: Data) -> str:
+def _mixed_target_text(target: torch.Tensor, data: Data) -> str:
     """What a mixed target says: "cat 0.7, dog 0.3"."""
     if data.task == "regression":
         return ", ".join(f"{float(v):g}" for v in target)

@@ -10,18 +10,18 @@ from typing_extensions import Unpack
 
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
-from zoo.training.autotune.step_profile import StepTimes, step_times
-from zoo.training.autotune.workers import same_threads
+from zoo.training.autotune.step_profile import StepProfile, profile_steps
+from zoo.training.autotune.workers import preserve_num_threads
 from zoo.workflows.finetune import oom
-from zoo.workflows.finetune.build import prepare
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import Options, make_recipe
 
-__all__ = ["Bench", "bench"]
+__all__ = ["BenchResult", "bench"]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The times of a step (`StepTimes`), what was measured, and a sentence about what to change."""
+class BenchResult:
+    """The times of a step (`StepProfile`), what was measured, and a sentence about what to change."""
 
     model: str
     data: str
@@ -31,7 +31,7 @@ class Bench:
     compiled: bool
     workers: int
     threads: int
-    times: StepTimes
+    times: StepProfile
     advice: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,50 +46,50 @@ class Bench:
         }
 
 
-@same_threads()
+@preserve_num_threads()
 def bench(
     model: str | Recipe | None = None, *, steps: int = 20, progress: bool = True, **options: Unpack[Options]
-) -> Bench:
+) -> BenchResult:
     """Train for a few steps as `finetune` would with the same options, and time the parts. Nothing is kept.
 
     steps: measured for each figure. model and options are those of `finetune`. Raises a ZooError for anything the
     caller can mend.
     """
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
-    prepared = prepare(recipe, progress=False)
-    say = TrainingProgress(0, quiet=not progress).say
-    for text in prepared.notes:
-        say(text)
-    say(f"timing {steps} steps of {min(int(prepared.recipe.data.batch_size), len(prepared.data.train))} images …")
-    trainer = prepared.trainer
+    session = build_session(recipe, progress=False)
+    log = TrainingProgress(0, quiet=not progress).log
+    for text in session.notes:
+        log(text)
+    log(f"timing {steps} steps of {min(int(session.recipe.data.batch_size), len(session.data.train))} images …")
+    trainer = session.trainer
     try:
-        times = step_times(trainer, prepared.train, steps=steps)
+        times = profile_steps(trainer, session.train, steps=steps)
     except (RuntimeError, MemoryError) as e:
-        known = oom.refused(e, prepared)
+        known = oom.out_of_memory_error(e, session)
         if known is None:
             raise
         raise known from e
-    workers = int(prepared.recipe.data.workers)
-    return Bench(
-        model=prepared.model.name,
-        data=prepared.data.name,
-        device=_device(trainer.engine.device),
-        precision=prepared.execution.precision,
-        memory_format=prepared.execution.memory_format,
-        compiled=prepared.execution.compile,
+    workers = int(session.recipe.data.workers)
+    return BenchResult(
+        model=session.model.name,
+        data=session.data.name,
+        device=_device(trainer.accelerator.device),
+        precision=session.execution.precision,
+        memory_format=session.execution.memory_format,
+        compiled=session.execution.compile,
         workers=workers,
         threads=torch.get_num_threads(),
         times=times,
-        advice=_advice(times, workers, trainer.engine.device),
+        advice=_advice(times, workers, trainer.accelerator.device),
     )
 
 
 # Within a tenth of what the model alone would do, a faster loader changes nothing that can be felt.
-_NEAR = 0.9
+_MODEL_BOUND_SHARE = 0.9
 
 
-def _advice(times: StepTimes, workers: int, device: torch.device) -> str:
-    if times.share >= _NEAR:
+def _advice(times: StepProfile, workers: int, device: torch.device) -> str:
+    if times.share >= _MODEL_BOUND_SHARE:
         return "the model is the limit: a smaller one, a smaller --img-size or a frozen backbone is faster"
     if times.data > times.synthetic:
         more = f"more than {workers} --workers, " if workers else "--workers 2 or more, "

@@ -11,14 +11,14 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from zoo.atomic_io import place_for
-from zoo.data.check import Quick, Report, examine_data, open_listing, quick_check
+from zoo.atomic_io import check_output_path
+from zoo.data.check import PreflightReport, Report, examine_data, open_listing, preflight_check
 from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.data.sources.registry import Unreadable
 from zoo.dist_env import cores
 from zoo.errors import UsageError
 
-__all__ = ["Quick", "Report", "check", "quick_check"]
+__all__ = ["PreflightReport", "Report", "check", "preflight_check"]
 
 
 def check(
@@ -45,7 +45,7 @@ def check(
     number = cores() if workers == "auto" else workers
     if number < 0:
         raise UsageError(f"{number} workers are too few", "give 0 or more, or auto")
-    page = None if html is None else place_for(Path(html), "check.html")
+    page = None if html is None else check_output_path(Path(html), "check.html")
     listing = open_listing(os.fspath(data), val=None if val is None else os.fspath(val), task=task, columns=columns)
     report = examine_data(os.fspath(data), listing, workers=number, cache=cache, skip_unreadable=unreadable == "skip")
     if page is not None:

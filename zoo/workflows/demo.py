@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.errors import writing
+from zoo.errors import translate_write_errors
 
 __all__ = ["write_images"]
 
@@ -20,13 +20,13 @@ def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
 
     held_out = open_data("digits", seed=seed).val
     paths: list[str] = []
-    with writing(folder):
+    with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for digit in range(count):
         wanted = digit * 10 // count
         index = next(i for i, target in enumerate(held_out.targets) if target == wanted)
         path = folder / f"digit-{wanted}.png"
-        with writing(path):
+        with translate_write_errors(path):
             Image.fromarray(held_out.read(index)).save(path)
         paths.append(str(path))
     return paths

@@ -21,26 +21,28 @@ from torch import Tensor
 from zoo import metrics, reports
 from zoo.atomic_io import read_json, write_json, write_text
 from zoo.console import track
-from zoo.data import BadFile, Columns, ImageSource, auto_workers, make_loader, open_data, open_eval
+from zoo.data import BadFile, Columns, ImageDataset, auto_workers, make_loader, open_data, open_eval
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.metrics import Evaluation, SingleLabelEvaluation
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
-from zoo.training.microbatch import enough_for_one
-from zoo.workflows.load_run import Restored, RunLike, restore
+from zoo.training.microbatch import raise_on_oom
+from zoo.workflows.load_run import LoadedRun, RunLike, load_run
 
-__all__ = ["Evaluated", "evaluate"]
+__all__ = ["EvaluationResult", "evaluate"]
 
-RECORDED = Columns()  # nothing named: a table's columns are those that the run's recipe named, or found by their names
+COLUMNS_OF_RUN = (
+    Columns()
+)  # nothing named: a table's columns are those that the run's recipe named, or found by their names
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """What `evaluate` measured.
 
     data: what the user calls the images. rule: one sentence, which images these are. folder: where `save` writes.
-    notes: sentences that a reader of the numbers should know. left_out: files that could not be read and were skipped.
-    outputs (N, K) float32 and targets (N,) int64 or (N, K) float32: what the numbers were computed from.
+    notes: sentences that a reader of the numbers should know. skipped_files: files that could not be read and were
+    skipped. outputs (N, K) float32 and targets (N,) int64 or (N, K) float32: what the numbers were computed from.
     """
 
     evaluation: Evaluation
@@ -48,7 +50,7 @@ class Evaluated:
     rule: str
     folder: Path
     notes: tuple[str, ...]
-    left_out: tuple[BadFile, ...]
+    skipped_files: tuple[BadFile, ...]
     outputs: Tensor = field(repr=False, compare=False)
     targets: Tensor = field(repr=False, compare=False)
 
@@ -57,7 +59,7 @@ class Evaluated:
             "data": self.data,
             "rule": self.rule,
             "notes": list(self.notes),
-            "left_out": [{"path": b.path, "reason": b.reason} for b in self.left_out],
+            "skipped_files": [{"path": b.path, "reason": b.reason} for b in self.skipped_files],
             **self.evaluation.to_dict(),
         }
 
@@ -70,7 +72,7 @@ class Evaluated:
         the disk refuses.
         """
         found = self.evaluation
-        tables = {f"per_{found.PART}.csv": [found.header, *found.rows()]}
+        tables = {f"per_{found.ROW_KIND}.csv": [found.header, *found.rows()]}
         if isinstance(found, SingleLabelEvaluation):
             matrix = [(name, *row) for name, row in zip(found.classes, found.confusion, strict=True)]
             tables["confusion.csv"] = [("true \\ predicted", *found.classes), *matrix]
@@ -94,12 +96,12 @@ def evaluate(
     data: str | None = None,
     *,
     split: str | None = None,
-    columns: Columns = RECORDED,
+    columns: Columns = COLUMNS_OF_RUN,
     batch_size: int = 64,
     workers: int | Literal["auto"] = "auto",
     device: str = "auto",
     save: bool = True,
-) -> Evaluated:
+) -> EvaluationResult:
     """Measure the run's best weights in fp32.
 
     data: a folder of class folders, a table, or "digits"; None: the run's own validation images, found again by the
@@ -114,31 +116,31 @@ def evaluate(
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is less than 0", "give 0 or more, or auto")
-    if data is None and (split is not None or columns != RECORDED):
+    if data is None and (split is not None or columns != COLUMNS_OF_RUN):
         raise UsageError("a split and columns are of other data", "name it with --data")
     where = pick_device(device)
-    restored = restore(run)
-    source, images = _own(restored) if data is None else _other(restored, data, split, columns)
+    loaded = load_run(run)
+    source, images = _run_images(loaded) if data is None else _other_images(loaded, data, split, columns)
     loader = make_loader(
         images.source,
-        preprocess=restored.preprocess,
+        preprocess=loaded.preprocess,
         batch_size=batch_size,
         train=False,
         augment=None,
         seed=0,
         workers=auto_workers(images.source) if workers == "auto" else workers,
-        pin=where.type == "cuda",
+        pin_memory=where.type == "cuda",
     )
-    module, normalize = restored.model.module.to(where), Normalize(restored.preprocess).to(where)
-    with enough_for_one(where, UsageError):
+    module, normalize = loaded.model.module.to(where), Normalize(loaded.preprocess).to(where)
+    with raise_on_oom(where, UsageError):
         outputs, targets = forward_all(module, track(loader, "evaluating"), normalize, device=where)
-    result = Evaluated(
-        evaluation=metrics.report(outputs, targets, restored.classes, restored.task),
+    result = EvaluationResult(
+        evaluation=metrics.report(outputs, targets, loaded.classes, loaded.task),
         data=source,
         rule=images.rule,
-        folder=restored.run.path if data is None else _folder_for(restored.run.path, source),
-        notes=tuple(n for n in (restored.note, *images.notes) if n),
-        left_out=(*images.left_out, *loader.problems),
+        folder=loaded.run.path if data is None else _folder_for(loaded.run.path, source),
+        notes=tuple(n for n in (loaded.note, *images.notes) if n),
+        skipped_files=(*images.skipped_files, *loader.problems),
         outputs=outputs,
         targets=targets,
     )
@@ -149,46 +151,50 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Images:
-    source: ImageSource
+    source: ImageDataset
     rule: str
     notes: tuple[str, ...]
-    left_out: tuple[BadFile, ...]
+    skipped_files: tuple[BadFile, ...]
 
 
-def _own(restored: Restored) -> tuple[str, _Images]:
+def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
     """The validation images of the run, by the rule that its training followed."""
-    recorded = restored.record.get("data") or {}
+    recorded = loaded.record.get("data") or {}
     name = str(recorded.get("source", "digits"))
     data = open_data(
         name,
         val=recorded.get("val"),
-        **_split(restored),
-        channels=restored.preprocess.channels,
+        **_split(loaded),
+        channels=loaded.preprocess.channels,
         unreadable=recorded.get("unreadable", "error"),
-        expected_classes=restored.classes,
-        task=restored.task,
+        expected_classes=loaded.classes,
+        task=loaded.task,
         columns=_columns(recorded),
-    ).with_levels(restored.preprocess.levels)
+    ).with_intensity_range(loaded.preprocess.levels)
     if recorded.get("fingerprint") in (None, data.fingerprint()):
         return name, _Images(data.val, recorded.get("rule", data.rule), (), data.problems)
     # With the run's own list of them, held-out images are never ones that it learned from, however the data grow.
-    kept = restored.run.split_file.is_file() and data.divided
-    risk = "it is judged on those left that it held out" if kept else "it may be judged on some that it learned from"
+    has_split_file = loaded.run.split_file.is_file() and data.was_split
+    risk = (
+        "it is judged on those left that it held out"
+        if has_split_file
+        else "it may be judged on some that it learned from"
+    )
     changed = f"the images of {name} have changed since the run: {risk}"
     notes = (changed, *(n for n in data.notes if n.startswith("split ")))
     return name, _Images(data.val, data.rule, notes, data.problems)
 
 
-def _other(restored: Restored, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
-    recorded = restored.record.get("data") or {}
+def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
+    recorded = loaded.record.get("data") or {}
     before = _columns(recorded)
     source, problems = open_eval(
         name,
-        restored.classes,
-        channels=restored.preprocess.channels,
-        **(_split(restored) if recorded.get("source") == name else {}),
+        loaded.classes,
+        channels=loaded.preprocess.channels,
+        **(_split(loaded) if recorded.get("source") == name else {}),
         unreadable=recorded.get("unreadable", "error"),
-        task=restored.task,
+        task=loaded.task,
         split=split,
         columns=Columns(
             columns.image or before.image,
@@ -197,17 +203,17 @@ def _other(restored: Restored, name: str, split: str | None, columns: Columns) -
             columns.split or before.split,
         ),
     )
-    source = source.with_levels(restored.preprocess.levels)
+    source = source.with_intensity_range(loaded.preprocess.levels)
     if name == "digits":
         return name, _Images(source, f"the {len(source):,} images of digits that are held out", (), problems)
     path = Path(name).resolve()
-    called = str(path) if path.exists() else name
+    display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
     notes = []
-    everything = recorded.get("train_images", 0) + recorded.get("val_images", 0)
-    if path == Path(str(recorded.get("source"))).resolve() and len(source) == everything:
+    num_images = recorded.get("train_images", 0) + recorded.get("val_images", 0)
+    if path == Path(str(recorded.get("source"))).resolve() and len(source) == num_images:
         notes.append("these are all images of the run, those it learned from included; leave --data out for the others")
-    return called, _Images(source, rule, tuple(notes), problems)
+    return display_name, _Images(source, rule, tuple(notes), problems)
 
 
 class _Split(TypedDict, total=False):
@@ -220,12 +226,12 @@ class _Split(TypedDict, total=False):
     saved_split: str | None
 
 
-def _split(restored: Restored) -> _Split:
+def _split(loaded: LoadedRun) -> _Split:
     """The list of images that the run held out; without one the rule by which it did.
 
     Raises DataError if the list is lost, and was not drawn by a rule.
     """
-    recorded, own = restored.record.get("data") or {}, restored.run.split_file
+    recorded, own = loaded.record.get("data") or {}, loaded.run.split_file
     if own.is_file():
         return {"saved_split": str(own)}
     if recorded.get("split") is not None:

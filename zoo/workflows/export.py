@@ -13,16 +13,16 @@ from typing import Any
 from zoo.console import note
 from zoo.errors import UsageError, nearest
 from zoo.formats import FORMATS
-from zoo.formats.folder import Exported, check_free, write_folder
-from zoo.formats.spec import Subject
+from zoo.formats.folder import ExportResult, check_target, write_folder
+from zoo.formats.spec import ExportSpec
 from zoo.models import without_auxiliary
 from zoo.tasks import get_task
-from zoo.workflows.load_run import Restored, RunLike, open_run, restore
+from zoo.workflows.load_run import LoadedRun, RunLike, load_run, open_run
 
 __all__ = ["export"]
 
 
-def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathLike[str] | None = None) -> Exported:
+def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathLike[str] | None = None) -> ExportResult:
     """Write the run's best weights in `format` to `output_dir`, RUN/export/FORMAT by default, and check that they load.
 
     A run that has not finished is exported with its best weights so far. A former export in `output_dir` is replaced.
@@ -36,35 +36,35 @@ def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathL
     write = FORMATS[format].load()
     opened = open_run(run)
     target = Path(output_dir) if output_dir is not None else opened.path / "export" / format
-    check_free(target)
-    restored = restore(opened)
-    if restored.note:
-        note(restored.note)
-    return write_folder(_subject(restored), format, write, target)
+    check_target(target)
+    loaded = load_run(opened)
+    if loaded.note:
+        note(loaded.note)
+    return write_folder(_export_spec(loaded), format, write, target)
 
 
-def _subject(restored: Restored) -> Subject:
-    model, info = without_auxiliary(restored.model), restored.run.info()
+def _export_spec(loaded: LoadedRun) -> ExportSpec:
+    model, info = without_auxiliary(loaded.model), loaded.run.info()
     facts = {}
     best = info.get("best")
     if isinstance(best, dict) and {"epoch", "value", "monitor"} <= best.keys():
         facts["best epoch"] = f"{best['epoch']}, validation {best['monitor']} {best['value']:.4g}"
-    data = restored.record.get("data")
+    data = loaded.record.get("data")
     if isinstance(data, dict) and data.get("source"):
-        facts["data"] = f"`{Path(str(data['source'])).name}`, {len(restored.classes)} {get_task(restored.task).outputs}"
-    return Subject(
+        facts["data"] = f"`{Path(str(data['source'])).name}`, {len(loaded.classes)} {get_task(loaded.task).outputs}"
+    return ExportSpec(
         model=model,
-        classes=restored.classes,
-        preprocess=restored.preprocess,
-        title=restored.run.path.resolve().name,
-        licence=_licence(model.weights.source, model.pretrained_cfg),
+        classes=loaded.classes,
+        preprocess=loaded.preprocess,
+        title=loaded.run.path.resolve().name,
+        license=_licence(model.weights.source, model.pretrained_cfg),
         facts=facts,
-        task=restored.task,
+        task=loaded.task,
     )
 
 
-def _licence(source: str, described: dict[str, Any]) -> str | None:
+def _licence(source: str, model_config: dict[str, Any]) -> str | None:
     """The licence that the description of the weights names, if it is those that the training started from."""
     published = source.startswith(("hf-hub:", "builtin:", "http://", "https://"))
-    value = described.get("license")
+    value = model_config.get("license")
     return str(value) if published and value else None

@@ -9,11 +9,11 @@ from typing import Any
 
 from zoo.catalog import find_weights
 from zoo.errors import UsageError, ZooError
-from zoo.hub import Fetched, fetch_hub_file, parse_hub_name, save_hub_file
-from zoo.hub.download import unwritable
-from zoo.models.pretrained import HUB_FILES, fetch_published, save_published
+from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file
+from zoo.hub.download import write_error
+from zoo.models.pretrained import HUB_FILES, fetch_pretrained, save_pretrained
 
-__all__ = ["FetchedFile", "NotFetched", "fetch", "fetch_each"]
+__all__ = ["FailedFetch", "FetchedFile", "fetch", "fetch_each"]
 
 SUMS = "SHA256SUMS"
 
@@ -41,7 +41,7 @@ class FetchedFile:
 
 
 @dataclass(frozen=True)
-class NotFetched:
+class FailedFetch:
     model: str
     error: ZooError
 
@@ -64,15 +64,15 @@ def fetch(model: str, to: str | Path | None = None) -> FetchedFile:
         return _repository(model, folder)
     entry, tag = find_weights(model)
     if folder is None:
-        return _said(model, fetch_published(entry, tag))
+        return _to_fetched_file(model, fetch_pretrained(entry, tag))
     stem = f"{entry.name.replace('/', '-')}.{tag or entry.default_tag}"
-    if (kept := _kept(model, folder, lambda name: Path(name).stem == stem)) is not None:
-        return kept
-    fetched = save_published(entry, tag, lambda name: folder / f"{stem}{Path(name).suffix}")
-    return _noted(model, fetched, folder)
+    if (existing := _already_fetched(model, folder, lambda name: Path(name).stem == stem)) is not None:
+        return existing
+    fetched = save_pretrained(entry, tag, lambda name: folder / f"{stem}{Path(name).suffix}")
+    return _record_checksum(model, fetched, folder)
 
 
-def fetch_each(models: Sequence[str], to: str | Path | None = None) -> Iterator[FetchedFile | NotFetched]:
+def fetch_each(models: Sequence[str], to: str | Path | None = None) -> Iterator[FetchedFile | FailedFetch]:
     """`fetch` one after the other, each as soon as it is done; a failure does not keep the next from being tried."""
     for model in models:
         try:
@@ -80,7 +80,7 @@ def fetch_each(models: Sequence[str], to: str | Path | None = None) -> Iterator[
         except UsageError:
             raise
         except ZooError as e:
-            yield NotFetched(model, e)
+            yield FailedFetch(model, e)
 
 
 def _repository(model: str, folder: Path | None) -> FetchedFile:
@@ -88,24 +88,24 @@ def _repository(model: str, folder: Path | None) -> FetchedFile:
     name = parse_hub_name(model)
     if folder is None:
         fetch_hub_file(name.repo, ("config.json",), name.revision)
-        return _said(model, fetch_hub_file(name.repo, HUB_FILES, name.revision))
-    inside = name.repo.replace("/", "--") + (f"@{name.revision.replace('/', '-')}" if name.revision else "")
-    there = _kept(model, folder, lambda file: file == f"{inside}/config.json")
-    if there is not None:
-        kept = _kept(model, folder, lambda file: file in [f"{inside}/{n}" for n in HUB_FILES])
-        if kept is not None:
-            return kept
+        return _to_fetched_file(model, fetch_hub_file(name.repo, HUB_FILES, name.revision))
+    subfolder = name.repo.replace("/", "--") + (f"@{name.revision.replace('/', '-')}" if name.revision else "")
+    existing_config = _already_fetched(model, folder, lambda file: file == f"{subfolder}/config.json")
+    if existing_config is not None:
+        existing = _already_fetched(model, folder, lambda file: file in [f"{subfolder}/{n}" for n in HUB_FILES])
+        if existing is not None:
+            return existing
 
     def target(file: str) -> Path:
         assert folder is not None
-        return folder / inside / file
+        return folder / subfolder / file
 
     config = save_hub_file(name.repo, ("config.json",), target, name.revision)
-    _noted(model, config, folder)
-    return _noted(model, save_hub_file(name.repo, HUB_FILES, target, name.revision), folder)
+    _record_checksum(model, config, folder)
+    return _record_checksum(model, save_hub_file(name.repo, HUB_FILES, target, name.revision), folder)
 
 
-def _said(model: str, fetched: Fetched) -> FetchedFile:
+def _to_fetched_file(model: str, fetched: FetchResult) -> FetchedFile:
     size = fetched.path.stat().st_size
     return FetchedFile(model, fetched.path, size, fetched.sha256, fetched.source, fetched.downloaded)
 
@@ -123,7 +123,7 @@ def _sums(folder: Path) -> dict[str, str]:
     return {pair[1].removeprefix("*"): pair[0] for pair in pairs if len(pair) == 2 and len(pair[0]) == 64}
 
 
-def _kept(model: str, folder: Path, is_it: Callable[[str], bool]) -> FetchedFile | None:
+def _already_fetched(model: str, folder: Path, is_it: Callable[[str], bool]) -> FetchedFile | None:
     """The file that is there with the hash that it had when it was fetched."""
     from zoo.hub import sha256_of
 
@@ -134,7 +134,7 @@ def _kept(model: str, folder: Path, is_it: Callable[[str], bool]) -> FetchedFile
     return None
 
 
-def _noted(model: str, fetched: Fetched, folder: Path) -> FetchedFile:
+def _record_checksum(model: str, fetched: FetchResult, folder: Path) -> FetchedFile:
     sums = _sums(folder) | {fetched.path.relative_to(folder).as_posix(): fetched.sha256}
     text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
     temporary = folder / f".{SUMS}.tmp"
@@ -142,5 +142,5 @@ def _noted(model: str, fetched: Fetched, folder: Path) -> FetchedFile:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(folder / SUMS)
     except OSError as e:
-        raise unwritable(folder / SUMS, e, "free some disk space, or choose another --to DIR") from e
-    return _said(model, fetched)
+        raise write_error(folder / SUMS, e, "free some disk space, or choose another --to DIR") from e
+    return _to_fetched_file(model, fetched)

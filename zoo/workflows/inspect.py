@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from zoo.catalog import find_weights
 from zoo.catalog.costs import count_macs, count_params
-from zoo.catalog.refresh import remember_costs
+from zoo.catalog.refresh import save_costs
 from zoo.errors import ModelError, nearest
-from zoo.models import Model, WeightsReport, build, skeleton
+from zoo.models import Model, WeightsReport, build, build_on_meta
 from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import GroupPlan, resolve_plan
 from zoo.workflows.inspect_file import TensorSummary, summarise
@@ -56,9 +56,9 @@ class ModelSummary:
     tensors: tuple[TensorSummary, ...] = ()
 
     @property
-    def learning(self) -> int:
+    def trainable(self) -> int:
         """Parameters that learn under the plan."""
-        return sum(g.learning for g in self.groups)
+        return sum(g.trainable for g in self.groups)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, every field present."""
@@ -78,12 +78,12 @@ class ModelSummary:
             "first_conv": list(self.first_conv),
             "classifier": list(self.classifier),
             "params": self.params,
-            "learning": self.learning,
+            "trainable": self.trainable,
             "gmacs": self.gmacs,
             "output_shape": list(self.output_shape),
             "freeze": self.freeze,
             "groups": [
-                {"name": g.name, "modules": list(g.modules), "parameters": g.parameters, "learning": g.learning}
+                {"name": g.name, "modules": list(g.modules), "parameters": g.parameters, "trainable": g.trainable}
                 for g in self.groups
             ],
             "weights": self.weights.to_dict(),
@@ -110,22 +110,22 @@ def inspect(
 
     Raises ModelError for an unknown model, plan or module; WeightsError if weights are asked for and cannot be had.
     """
-    bare = skeleton(name, classes=classes, in_chans=in_chans)
-    plan = resolve_plan(freeze, bare.groups, bare.module)
+    meta_model = build_on_meta(name, classes=classes, in_chans=in_chans)
+    plan = resolve_plan(freeze, meta_model.groups, meta_model.module)
     if params is not None:
-        _tensors_of(bare.module, params)  # a wrong path is an error before anything is loaded
+        _tensors_of(meta_model.module, params)  # a wrong path is an error before anything is loaded
     loaded = None
     if weights != "none" or params is not None:
         loaded = build(name, classes=classes, in_chans=in_chans, weights=weights)
-    model = loaded or bare
+    model = loaded or meta_model
     tensors = () if loaded is None or params is None else summarise(_tensors_of(loaded.module, params))
     cfg = model.pretrained_cfg
     entry, _ = find_weights(name)
     published = entry.weights(cfg["tag"]) if cfg.get("tag") else None
-    gmacs, output_shape = _run(bare, name, classes, in_chans)
+    gmacs, output_shape = _forward_on_meta(meta_model, name, classes, in_chans)
     if entry.params is None and classes is None and in_chans == entry.preprocess.channels:
         macs = None if gmacs is None else round(gmacs * 1e9)
-        remember_costs(entry.name, params=count_params(bare.module), macs=macs)
+        save_costs(entry.name, params=count_params(meta_model.module), macs=macs)
     return ModelSummary(
         name=model.name,
         source=model.source,
@@ -139,7 +139,7 @@ def inspect(
         classes=model.classes,
         preprocess=model.preprocess,
         pool_size=None if cfg.get("pool_size") is None else tuple(cfg["pool_size"]),
-        first_conv=_listed(cfg.get("first_conv")),
+        first_conv=_as_tuple(cfg.get("first_conv")),
         classifier=model.head,
         params=count_params(model.module),
         gmacs=gmacs,
@@ -151,47 +151,49 @@ def inspect(
     )
 
 
-def _run(bare: Model, name: str, classes: int | None, in_chans: int) -> tuple[float | None, tuple[int, ...]]:
+def _forward_on_meta(
+    meta_model: Model, name: str, classes: int | None, in_chans: int
+) -> tuple[float | None, tuple[int, ...]]:
     """GMACs and the shape of the output, by one forward pass without values; with values where that cannot be."""
     shapes: list[tuple[int, ...]] = []
 
     def note_shape(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         shapes.append(tuple(output.shape))
 
-    handle = bare.module.register_forward_hook(note_shape)
+    handle = meta_model.module.register_forward_hook(note_shape)
     try:
-        return count_macs(bare.module, bare.preprocess.input_size) / 1e9, shapes[0]
+        return count_macs(meta_model.module, meta_model.preprocess.input_size) / 1e9, shapes[0]
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
         # An operation that does not know the meta device: a random image through the model itself says the rest.
         module = build(name, classes=classes, in_chans=in_chans, weights="none").module.eval()
         with torch.no_grad():
-            return None, tuple(module(torch.randn(1, *bare.preprocess.input_size)).shape)
+            return None, tuple(module(torch.randn(1, *meta_model.preprocess.input_size)).shape)
     finally:
         handle.remove()
 
 
 def _tensors_of(module: nn.Module, path: str) -> dict[str, Tensor]:
     """Parameters and buffers of the module at `path`, or the one tensor of that name. Raises ModelError."""
-    every = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    found = {name: t for name, t in every.items() if name == path or name.startswith(f"{path}.")}
+    all_tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    found = {name: t for name, t in all_tensors.items() if name == path or name.startswith(f"{path}.")}
     if found:
         return found
     paths = [p for p, _ in module.named_modules() if p]
     if path in paths:
-        raise ModelError(f"module {path!r} has no tensors", f"those that have: {_some(every)}")
+        raise ModelError(f"module {path!r} has no tensors", f"those that have: {_top_level_names(all_tensors)}")
     close = nearest(path, paths)
     raise ModelError(
         f"no module or tensor {path!r} in the model",
-        (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {_some(every)}",
+        (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {_top_level_names(all_tensors)}",
     )
 
 
-def _some(names: Sequence[str] | dict[str, Tensor]) -> str:
+def _top_level_names(names: Sequence[str] | dict[str, Tensor]) -> str:
     """The top-level parts that hold tensors."""
     return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
-def _listed(value: str | Sequence[str] | None) -> tuple[str, ...]:
+def _as_tuple(value: str | Sequence[str] | None) -> tuple[str, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else tuple(value)

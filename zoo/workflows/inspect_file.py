@@ -15,11 +15,11 @@ from torch import Tensor
 
 from zoo.errors import DataError, ModelError, WeightsError, nearest
 from zoo.hub.hashes import sha256_of
-from zoo.models.architectures import ArchitectureFit, architectures_for
+from zoo.models.architectures import ArchitectureMatch, architectures_for
 from zoo.models.contents import Contents, read_contents
 from zoo.run import Run
 
-__all__ = ["FileSummary", "RunFacts", "TensorSummary", "inspect_file", "is_file_of_weights", "summarise"]
+__all__ = ["FileSummary", "RunSummary", "TensorSummary", "inspect_file", "is_weights_path", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def summarise(tensors: Mapping[str, Tensor]) -> tuple[TensorSummary, ...]:
 
 
 # Below this an architecture says nothing about what the tensors are for.
-_RESEMBLES = 0.5
+_MIN_SHARE = 0.5
 _STATISTICS = ("running_mean", "running_var")
 _CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|head|heads|classifier|logits|last_linear|linear)\b.*weight$")
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunSummary:
     """What a run's directory says of the weights in it. classes: names in the order of the logits. best: {"epoch",
     "monitor", "value"} of the epoch whose weights these are, None before the first.
     """
@@ -112,8 +112,8 @@ class FileSummary:
     non_finite: tuple[str, ...]
     classes: int | None
     in_chans: int | None
-    fits: tuple[ArchitectureFit, ...]
-    run: RunFacts | None
+    fits: tuple[ArchitectureMatch, ...]
+    run: RunSummary | None
     summaries: tuple[TensorSummary, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class FileSummary:
         }
 
 
-def is_file_of_weights(text: str) -> bool:
+def is_weights_path(text: str) -> bool:
     """True if `text` means something on the disk, and not a model of the catalog; a model's name comes first, and
     `./resnet34` is always a path.
     """
@@ -161,7 +161,7 @@ def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> 
     contents = read_contents(file)
     tensors = contents.tensors
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    fits = tuple(fit for fit in architectures_for(shapes, n) if fit.share >= _RESEMBLES)
+    fits = tuple(fit for fit in architectures_for(shapes, n) if fit.share >= _MIN_SHARE)
     names = list(shapes)
     return FileSummary(
         path=str(file),
@@ -181,8 +181,8 @@ def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> 
         classes=fits[0].classes if fits else _guess_classes(shapes),
         in_chans=fits[0].in_chans if fits else _guess_channels(shapes),
         fits=fits,
-        run=None if run is None else _facts(run),
-        summaries=() if params is None else summarise(_asked_for(tensors, params, contents)),
+        run=None if run is None else _summarize_run(run),
+        summaries=() if params is None else summarise(_select_tensors(tensors, params, contents)),
     )
 
 
@@ -205,11 +205,11 @@ def _locate(path: Path) -> tuple[Path, Run | None]:
     return inside, None
 
 
-def _facts(run: Run) -> RunFacts:
+def _summarize_run(run: Run) -> RunSummary:
     info, record = run.info(), run.model_record()
     model, data, best = record["model"], record.get("data"), info.get("best")
     try:
-        return RunFacts(
+        return RunSummary(
             path=str(run.path),
             status=run.status,
             model=str(model["name"]),
@@ -222,8 +222,8 @@ def _facts(run: Run) -> RunFacts:
             best=best if isinstance(best, dict) else None,
         )
     except (KeyError, TypeError, ValueError) as e:
-        said = f"{e} is missing" if isinstance(e, KeyError) else str(e)
-        raise DataError(f"{run.model_file} is damaged: {said}", "make the run again from its recipe.yaml") from e
+        reason = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        raise DataError(f"{run.model_file} is damaged: {reason}", "make the run again from its recipe.yaml") from e
 
 
 def _format(file: Path) -> str:
@@ -250,7 +250,7 @@ def _guess_channels(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     return next((s[1] for s in shapes.values() if len(s) == 4 and s[2] > 1), None)
 
 
-def _asked_for(tensors: Mapping[str, Tensor], path: str, contents: Contents) -> dict[str, Tensor]:
+def _select_tensors(tensors: Mapping[str, Tensor], path: str, contents: Contents) -> dict[str, Tensor]:
     found = {name: t for name, t in tensors.items() if name == path or name.startswith(f"{path}.")}
     if not found:
         modules = {name.rpartition(".")[0] for name in tensors}

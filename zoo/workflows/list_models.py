@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.catalog import Filters, ModelEntry, Published, search, search_weights, widen
+from zoo.catalog import Filters, ModelEntry, PretrainedModel, search, search_weights, widen
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,6 +41,6 @@ def search_models(pattern: str | None = None, **filters: Unpack[Filters]) -> lis
     return search(None if pattern is None else widen(pattern), **filters)
 
 
-def search_tags(pattern: str | None = None, **filters: Unpack[Filters]) -> list[Published]:
+def search_tags(pattern: str | None = None, **filters: Unpack[Filters]) -> list[PretrainedModel]:
     """As `list_models(tags=True)`, but everything that the catalog knows of each set of weights."""
     return search_weights(None if pattern is None else widen(pattern), **filters)

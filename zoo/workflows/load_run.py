@@ -12,13 +12,13 @@ from zoo.preprocess import Preprocess
 from zoo.run import Run
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["Restored", "open_run", "restore"]
+__all__ = ["LoadedRun", "load_run", "open_run"]
 
 RunLike = str | os.PathLike[str] | Run
 
 
 @dataclass(frozen=True)
-class Restored:
+class LoadedRun:
     """model.module holds the run's best weights: fp32, on the CPU, in eval mode.
 
     task: what its outputs mean. classes: names of the classes, labels or targets, in the order of the outputs.
@@ -40,7 +40,7 @@ def open_run(run: RunLike) -> Run:
     return run if isinstance(run, Run) else Run.open(run)
 
 
-def restore(run: RunLike) -> Restored:
+def load_run(run: RunLike) -> LoadedRun:
     """Rebuild the run's model around its best weights; every tensor must fit.
 
     Raises DataError if this is no run, or its files are missing or damaged; ModelError or WeightsError if they do not
@@ -54,8 +54,8 @@ def restore(run: RunLike) -> Restored:
         preprocess = Preprocess.from_dict(record["preprocess"])
         model = rebuild(record["model"])
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as e:
-        said = f"{e} is missing" if isinstance(e, KeyError) else str(e)
-        raise DataError(f"{opened.model_file} is damaged: {said}", "make the run again from its recipe.yaml") from e
+        reason = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        raise DataError(f"{opened.model_file} is damaged: {reason}", "make the run again from its recipe.yaml") from e
     if len(classes) != model.classes:
         raise WeightsError(
             f"{opened.model_file} names {len(classes)} classes, but its model has {model.classes}",
@@ -66,7 +66,7 @@ def restore(run: RunLike) -> Restored:
     except WeightsError as e:
         raise WeightsError(f"{opened.weights_file}: {e.message}", "make the run again from its recipe.yaml") from e
     model.module.eval()
-    return Restored(opened, model, task, classes, preprocess, record, _note(opened))
+    return LoadedRun(opened, model, task, classes, preprocess, record, _note(opened))
 
 
 def _note(run: Run) -> str:

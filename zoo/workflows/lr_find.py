@@ -11,25 +11,25 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from zoo.atomic_io import place_for
+from zoo.atomic_io import check_output_path
 from zoo.console import track
 from zoo.errors import UsageError
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
 from zoo.run import Run
-from zoo.training.lr_finder import Advice, RangeTest, advise, range_test, rates_between
+from zoo.training.lr_finder import RangeTest, Suggestion, lr_grid, range_test, suggest
 from zoo.workflows.finetune import oom, transfer
-from zoo.workflows.finetune.feature_cache import keep
+from zoo.workflows.finetune.feature_cache import apply_feature_cache
 from zoo.workflows.finetune.options import Options, make_recipe
-from zoo.workflows.finetune.run import prepare
+from zoo.workflows.finetune.run import build_session
 
-__all__ = ["LrFinding", "lr_find"]
+__all__ = ["LrFindResult", "lr_find"]
 
-_FEWEST_STEPS = 20
+_MIN_STEPS = 20
 
 
 @dataclass(frozen=True)
-class LrFinding:
+class LrFindResult:
     """The curve of a range test and what it recommends.
 
     rates: of `optimizer.lr` at each update; losses: of that update's batches; smoothed: their weighted mean so far.
@@ -63,7 +63,7 @@ def lr_find(
     plot: str | Path | None = None,
     progress: bool = True,
     **options: Unpack[Options],
-) -> LrFinding:
+) -> LrFindResult:
     """Train for up to `steps` updates while `optimizer.lr` rises from `low` to `high`, each time by the same factor.
 
     model and options are those of `finetune`. The test begins where the run's epochs would: behind the head's own start
@@ -75,16 +75,16 @@ def lr_find(
     Raises a ZooError for anything the caller can mend.
     """
     _check(low, high, steps)
-    picture = None if plot is None else place_for(Path(plot), "lr.png")
+    picture = None if plot is None else check_output_path(Path(plot), "lr.png")
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
     own_rates = any(g.lr is not None for g in recipe.optimizer.groups)
-    prepared = prepare(_bare(recipe), progress=False)
-    size, rate = int(prepared.recipe.data.batch_size), prepared.recipe.optimizer.lr
-    trainer, data = prepared.trainer, prepared.data
-    say = TrainingProgress(0, quiet=not progress).say
-    learning = sum(g.learning for g in prepared.plan.groups)
-    say(
-        f"{prepared.model.name} on {data.name}: {learning:,} parameters learn, {recipe.optimizer.name}, "
+    session = build_session(_range_test_recipe(recipe), progress=False)
+    size, rate = int(session.recipe.data.batch_size), session.recipe.optimizer.lr
+    trainer, data = session.trainer, session.data
+    log = TrainingProgress(0, quiet=not progress).log
+    trainable = sum(g.trainable for g in session.plan.groups)
+    log(
+        f"{session.model.name} on {data.name}: {trainable:,} parameters learn, {recipe.optimizer.name}, "
         f"batches of {size}, {steps} updates at rates from {low:g} to {high:g}"
     )
 
@@ -94,25 +94,25 @@ def lr_find(
     # What comes before a run's first epoch may want a run to keep its start in; this one lasts as long as the test.
     try:
         with tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
-            transfer.begin(Run(Path(folder)), prepared, say)
-            prepared = keep(prepared, say)
-            transfer.before_epoch(prepared)
-            test = range_test(trainer, prepared.train, rates_between(low, high, steps), base=rate, watch=watch)
+            transfer.begin(Run(Path(folder)), session, log)
+            session = apply_feature_cache(session, log)
+            transfer.before_epoch(session)
+            test = range_test(trainer, session.train, lr_grid(low, high, steps), base=rate, watch=watch)
     except (RuntimeError, MemoryError) as e:
-        known = oom.refused(e, prepared)
+        known = oom.out_of_memory_error(e, session)
         if known is None:
             raise
         raise known from e
-    advice = advise(test)
+    advice = suggest(test)
     head_lr = None
-    own_head_lr = prepared.recipe.optimizer.head_lr
+    own_head_lr = session.recipe.optimizer.head_lr
     if advice.rate is not None and own_head_lr is not None:
         head_lr = advice.rate * own_head_lr / rate
     if picture is not None:
         from zoo.reports.lr_curve import lr_curve
 
         lr_curve(test.rates, test.losses, test.smoothed, picture, suggestion=advice.rate)
-    return LrFinding(
+    return LrFindResult(
         rates=test.rates,
         losses=test.losses,
         smoothed=test.smoothed,
@@ -123,45 +123,48 @@ def lr_find(
         reason=advice.reason,
         ended=test.ended,
         plot=picture,
-        notes=tuple(_notes(recipe, test, advice, high, len(prepared.train), own_rates)),
+        notes=tuple(_notes(recipe, test, advice, high, len(session.train), own_rates)),
     )
 
 
 def _check(low: float, high: float, steps: int) -> None:
     if not (0 < low < high and math.isfinite(high)):
         raise UsageError(f"rates from {low:g} to {high:g}", "give 0 < --min < --max")
-    if steps < _FEWEST_STEPS:
-        raise UsageError(f"--steps {steps} are too few to see a curve", f"give {_FEWEST_STEPS} or more")
+    if steps < _MIN_STEPS:
+        raise UsageError(f"--steps {steps} are too few to see a curve", f"give {_MIN_STEPS} or more")
 
 
-def _bare(recipe: Recipe) -> Recipe:
+def _range_test_recipe(recipe: Recipe) -> Recipe:
     """Without what would change the rates, and what could not show in so few updates."""
     return build(
         recipe.model_dump(),
         {
             "schedule": {"name": "constant"},
             "train.model_ema": False,
-            "train.solver": "steps",
+            "train.linear_probe": "off",
             "transfer.unfreeze_every": None,
             "transfer.wise_ft": False,
         },
     )
 
 
-def _notes(recipe: Recipe, test: RangeTest, advice: Advice, high: float, batches: int, own_rates: bool) -> list[str]:
-    found = []
-    updates = math.ceil(batches / recipe.train.grad_accum_steps)
-    if len(test.rates) > 3 * updates:
-        found.append(
-            f"the {len(test.rates)} updates went {len(test.rates) / updates:.0f} times over the data: part of the fall "
+def _notes(
+    recipe: Recipe, test: RangeTest, advice: Suggestion, high: float, batches: int, own_rates: bool
+) -> list[str]:
+    notes = []
+    steps_per_epoch = math.ceil(batches / recipe.train.grad_accum_steps)
+    if len(test.rates) > 3 * steps_per_epoch:
+        notes.append(
+            f"the {len(test.rates)} updates went {len(test.rates) / steps_per_epoch:.0f} times over the data: "
+            "part of the fall "
             "is images learned by heart"
         )
     if advice.rate is not None and test.ended == "steps" and advice.lowest == test.rates[-1]:
-        found.append(f"the loss was still falling at {high:g}: a higher --max may show a higher rate")
+        notes.append(f"the loss was still falling at {high:g}: a higher --max may show a higher rate")
     if own_rates:
-        found.append(
+        notes.append(
             "optimizer.groups with an lr of their own were raised in proportion: change them by the same factor"
         )
     if recipe.transfer.unfreeze_every is not None:
-        found.append("transfer.unfreeze_every was left out: everything that will learn learned at once")
-    return found
+        notes.append("transfer.unfreeze_every was left out: everything that will learn learned at once")
+    return notes

@@ -25,8 +25,8 @@ from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, activate
-from zoo.training.microbatch import AtOnce, enough_for_one
-from zoo.workflows.load_run import Restored, RunLike, restore
+from zoo.training.microbatch import MicroBatcher, raise_on_oom
+from zoo.workflows.load_run import LoadedRun, RunLike, load_run
 
 __all__ = ["Prediction", "predict"]
 
@@ -103,18 +103,20 @@ def predict(
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     where = pick_device(device)
-    restored = restore(run)
-    read = _reader(restored.task, restored.classes, top, threshold)
-    if restored.note and on_note is not None:
-        on_note(restored.note)
-    batches = _batches([images] if isinstance(images, str | os.PathLike) else images, restored.preprocess, batch_size)
-    return _stream(restored, batches, read, device=where, on_bad=on_bad)
+    loaded = load_run(run)
+    convert = _make_converter(loaded.task, loaded.classes, top, threshold)
+    if loaded.note and on_note is not None:
+        on_note(loaded.note)
+    batches = _batches([images] if isinstance(images, str | os.PathLike) else images, loaded.preprocess, batch_size)
+    return _stream(loaded, batches, convert, device=where, on_bad=on_bad)
 
 
-Reader = Callable[[str, Tensor], Prediction]
+PredictionConverter = Callable[[str, Tensor], Prediction]
 
 
-def _reader(task: TaskName, classes: tuple[str, ...], top: int | None, threshold: float | None) -> Reader:
+def _make_converter(
+    task: TaskName, classes: tuple[str, ...], top: int | None, threshold: float | None
+) -> PredictionConverter:
     """What makes a prediction of a path and (K,) probabilities or numbers. Raises UsageError if an option has no
     meaning for the task."""
     if threshold is not None and task != "multi-label":
@@ -125,28 +127,28 @@ def _reader(task: TaskName, classes: tuple[str, ...], top: int | None, threshold
         return lambda path, row: Prediction(path, task, values=dict(zip(classes, row.tolist(), strict=True)))
     if threshold is not None and top is not None:
         raise UsageError("--top and --threshold exclude each other", "choose one")
-    most = min(top or 1, len(classes)) if top is not None or task == "single-label" else len(classes)
-    least = (0.5 if threshold is None else threshold) if task == "multi-label" and top is None else 0.0
+    max_labels = min(top or 1, len(classes)) if top is not None or task == "single-label" else len(classes)
+    min_probability = (0.5 if threshold is None else threshold) if task == "multi-label" and top is None else 0.0
 
-    def read(path: str, row: Tensor) -> Prediction:
-        values, indices = row.topk(most)
+    def convert(path: str, row: Tensor) -> Prediction:
+        values, indices = row.topk(max_labels)
         pairs = zip(indices.tolist(), values.tolist(), strict=True)
         # A NaN is not less: the probabilities of a broken model stay to be seen.
-        return Prediction(path, task, tuple((classes[i], p) for i, p in pairs if not p < least))
+        return Prediction(path, task, tuple((classes[i], p) for i, p in pairs if not p < min_probability))
 
-    return read
+    return convert
 
 
 def _stream(
-    restored: Restored,
+    loaded: LoadedRun,
     batches: Iterator[ImageBatch],
-    read: Reader,
+    convert: PredictionConverter,
     *,
     device: torch.device,
     on_bad: Callable[[BadFile], None] | None,
 ) -> Iterator[Prediction]:
-    module, normalize = restored.model.module.to(device), Normalize(restored.preprocess).to(device)
-    at_once = AtOnce()
+    module, normalize = loaded.model.module.to(device), Normalize(loaded.preprocess).to(device)
+    micro_batches = MicroBatcher()
     seen = 0
     for batch in batches:
         seen += len(batch.paths) + len(batch.problems)
@@ -157,13 +159,13 @@ def _stream(
         if not batch.paths:
             continue
 
-        def judge(part: slice, images: torch.Tensor = batch.images) -> torch.Tensor:
-            return activate(module(normalize(images[part].to(device))), restored.task).cpu()
+        def predict_part(part: slice, images: torch.Tensor = batch.images) -> torch.Tensor:
+            return activate(module(normalize(images[part].to(device))), loaded.task).cpu()
 
-        with enough_for_one(device, UsageError), torch.inference_mode():
-            rows = torch.cat(at_once.each(len(batch.images), judge))
+        with raise_on_oom(device, UsageError), torch.inference_mode():
+            rows = torch.cat(micro_batches.each(len(batch.images), predict_part))
         for path, row in zip(batch.paths, rows, strict=True):
-            yield read(path, row)
+            yield convert(path, row)
     if not seen:
         raise DataError("no image to predict", "give files or folders of images, or - to read paths from stdin")
 
@@ -180,13 +182,15 @@ def _batches(images: Iterable[Any], preprocess: Preprocess, batch_size: int) -> 
 def _from_arrays(images: Iterator[Pixels], preprocess: Preprocess, batch_size: int) -> Iterator[ImageBatch]:
     done = 0
     while chunk := list(islice(images, batch_size)):
-        fitted = [fit(_checked(image, done + i, preprocess.channels), preprocess) for i, image in enumerate(chunk)]
+        fitted = [
+            fit(_validate_array(image, done + i, preprocess.channels), preprocess) for i, image in enumerate(chunk)
+        ]
         names = tuple(str(done + i) for i in range(len(chunk)))
         yield ImageBatch(names, torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2), ())
         done += len(chunk)
 
 
-def _checked(image: Pixels, number: int, channels: int) -> Pixels:
+def _validate_array(image: Pixels, number: int, channels: int) -> Pixels:
     if image.ndim == 2 and channels == 1:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or 0 in image.shape:

@@ -16,15 +16,15 @@ from typing_extensions import Unpack
 from zoo.console import track
 from zoo.optim import SCHEDULES
 from zoo.optim.param_groups import NO_DECAY
-from zoo.optim.schedule_validation import PLATEAUS, entry_of, owned
+from zoo.optim.schedule_validation import PLATEAUS, class_name, find_entry
 from zoo.recipe import Recipe, build, load_values
 from zoo.registry import resolve
 from zoo.workflows.finetune.options import Options
-from zoo.workflows.finetune.run import Prepared, prepare, settle
+from zoo.workflows.finetune.run import TrainingSession, build_session, resolve_options
 
 __all__ = ["ScheduleCurves", "schedule"]
 
-_STAND_IN = "zoo_tiny"
+_DEFAULT_MODEL = "zoo_tiny"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class ScheduleCurves:
     """The learning rate of every update of a run.
 
     name: of the schedule. names: of the parameter groups, those with and without weight decay as one; parameters: how
-    many learn in each. rates: (groups, epochs · updates) float64, in the order of the run. updates: in an epoch.
-    warmup: updates of warm-up. notes: what a reader of the figures should know, a sentence each.
+    many learn in each. rates: (groups, epochs · updates) float64, in the order of the run. steps_per_epoch: in an
+    epoch. warmup: updates of warm-up. notes: what a reader of the figures should know, a sentence each.
     """
 
     name: str
@@ -41,17 +41,17 @@ class ScheduleCurves:
     parameters: tuple[int, ...]
     rates: NDArray[np.float64]
     epochs: int
-    updates: int
+    steps_per_epoch: int
     warmup: int
     plot: Path | None
     notes: tuple[str, ...]
 
     def by_epoch(self) -> NDArray[np.float64]:
         """(epochs, groups): the rates with which each epoch begins, as metrics.jsonl has them."""
-        found: NDArray[np.float64] = self.rates[:, :: self.updates].T
+        found: NDArray[np.float64] = self.rates[:, :: self.steps_per_epoch].T
         return found
 
-    def shared(self) -> list[tuple[str, NDArray[np.float64]]]:
+    def distinct_curves(self) -> list[tuple[str, NDArray[np.float64]]]:
         """The curves that differ, each under the name of its group or the first and last of those that share it."""
         curves: dict[bytes, list[int]] = {}
         for i, curve in enumerate(self.rates):
@@ -83,13 +83,13 @@ def schedule(
 
     Raises a ZooError for anything the caller can mend.
     """
-    stands_in = False
+    uses_default_model = False
     if not isinstance(recipe, Recipe):
-        stands_in = model is None and not _names_a_model(recipe, options.get("settings") or {})
+        uses_default_model = model is None and not _names_a_model(recipe, options.get("settings") or {})
         given: Options = {**options, "recipe": recipe}
-        recipe = settle(_STAND_IN if stands_in else model, **given)
-    prepared = prepare(_without_weights(recipe))
-    trainer = prepared.trainer
+        recipe = resolve_options(_DEFAULT_MODEL if uses_default_model else model, **given)
+    session = build_session(_without_weights(recipe))
+    trainer = session.trainer
     names: dict[str, int] = {}
     for group in trainer.optimizer.param_groups:
         name = str(group["name"]).removesuffix(NO_DECAY)
@@ -98,21 +98,25 @@ def schedule(
         name=recipe.schedule.name,
         names=tuple(names),
         parameters=tuple(names.values()),
-        rates=_drive(prepared, progress),
+        rates=_simulate(session, progress),
         epochs=recipe.train.epochs,
-        updates=_updates(prepared),
+        steps_per_epoch=_steps_per_epoch(session),
         warmup=trainer.schedule.warmup,
         plot=Path(plot) if plot is not None else None,
         notes=(
             *trainer.schedule.notes,
-            *_notes(recipe, prepared),
-            *([f"the groups are those of {_STAND_IN}: name your model with --model"] if stands_in else []),
+            *_notes(recipe, session),
+            *(
+                [f"the groups are those of {_DEFAULT_MODEL}: name your model with --model"]
+                if uses_default_model
+                else []
+            ),
         ),
     )
     if found.plot is not None:
         from zoo.reports.schedule_plot import schedule_plot
 
-        schedule_plot(found.shared(), found.plot, updates=found.updates, title=found.name)
+        schedule_plot(found.distinct_curves(), found.plot, steps_per_epoch=found.steps_per_epoch, title=found.name)
     return found
 
 
@@ -126,39 +130,39 @@ def _without_weights(recipe: Recipe) -> Recipe:
     changes: dict[str, Any] = {
         "model.weights": "none",
         "data.norm": "model",
-        "data.levels": 255,
+        "data.intensity_range": 255,
         "transfer.start": "plain",
         "transfer.wise_ft": False,
         "train.amp": False,
-        "train.features": "recompute",
+        "train.feature_cache": "off",
     }
     return build(recipe.model_dump(), changes)
 
 
-def _updates(prepared: Prepared) -> int:
-    return math.ceil(len(prepared.train) / prepared.recipe.train.grad_accum_steps)
+def _steps_per_epoch(session: TrainingSession) -> int:
+    return math.ceil(len(session.train) / session.recipe.train.grad_accum_steps)
 
 
-def _drive(prepared: Prepared, progress: bool) -> NDArray[np.float64]:
+def _simulate(session: TrainingSession, progress: bool) -> NDArray[np.float64]:
     """The rates of each update, (groups, updates), from the schedule itself, told of them as the loop tells it."""
-    trainer, epochs, updates = prepared.trainer, prepared.recipe.train.epochs, _updates(prepared)
-    found = np.empty((epochs * updates, len(trainer.rates())))
+    trainer, epochs, steps_per_epoch = session.trainer, session.recipe.train.epochs, _steps_per_epoch(session)
+    found = np.empty((epochs * steps_per_epoch, len(trainer.rates())))
     numbers = range(epochs)
     with warnings.catch_warnings():
         # torch's schedulers miss the optimizer's steps, of which there are none here
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         for epoch in track(numbers, "epochs") if progress else numbers:
-            for update in range(updates):
-                found[epoch * updates + update] = list(trainer.rates().values())
-                trainer.schedule.after_update()
+            for step in range(steps_per_epoch):
+                found[epoch * steps_per_epoch + step] = list(trainer.rates().values())
+                trainer.schedule.after_step()
             trainer.schedule.after_epoch(0.0)  # the same value each time: no epoch is better than the first
     return np.ascontiguousarray(found.T)
 
 
-def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
+def _notes(recipe: Recipe, session: TrainingSession) -> list[str]:
     transfer, name = recipe.transfer, recipe.schedule.name
     found = []
-    if owned(entry_of(name, resolve(name, SCHEDULES, "schedule"))) in PLATEAUS:
+    if class_name(find_entry(name, resolve(name, SCHEDULES, "schedule"))) in PLATEAUS:
         found.append(
             "drawn as if the metric never improved after the first epoch: the earliest that the rates can fall"
         )
@@ -169,16 +173,16 @@ def _notes(recipe: Recipe, prepared: Prepared) -> list[str]:
             f"drawn from the first epoch on, but a group learns only once it is open (transfer.unfreeze_every): one "
             f"more, from the head, every {transfer.unfreeze_every} epochs"
         )
-    if transfer.start != "plain" and recipe.model.weights != "none" and _backbone_learns(prepared):
+    if transfer.start != "plain" and recipe.model.weights != "none" and _backbone_is_trained(session):
         found.append(
             f"not drawn: where the head learns first (LP-FT), it does so before the first epoch, at "
-            f"{transfer.head_lr:g} for {transfer.head_epochs} passes"
+            f"{transfer.probe_lr:g} for {transfer.probe_epochs} passes"
         )
     if recipe.train.patience is not None:
         found.append(f"train.patience={recipe.train.patience} may end the run before its last epoch")
     return found
 
 
-def _backbone_learns(prepared: Prepared) -> bool:
-    names = {name for name, _ in prepared.model.module.named_parameters()}
-    return bool(names - prepared.plan.frozen - set(prepared.model.groups[-1].parameters))
+def _backbone_is_trained(session: TrainingSession) -> bool:
+    names = {name for name, _ in session.model.module.named_parameters()}
+    return bool(names - session.plan.frozen - set(session.model.groups[-1].parameters))

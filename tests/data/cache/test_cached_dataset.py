@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from zoo.augment import make_augment
-from zoo.augment.fit import Fit
-from zoo.augment.reduced import Crops, Reduced
+from zoo.augment.fit import EvalView
+from zoo.augment.reduced import CropRange, Reduced
 from zoo.data import Subset, UnreadableImage, make_loader, open_data
 from zoo.data.cache import cached_dataset, image_store
-from zoo.data.cache.cached_dataset import CachedSource, fill, image_keys, kept_view, open_images
+from zoo.data.cache.cached_dataset import CachedDataset, cache_view, fill, image_keys, open_image_store
 from zoo.data.cache.image_store import ImageStore
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
@@ -37,14 +37,14 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
-def cached(source: Any, augment: Any = None, *, most: int = ROOM) -> CachedSource:
-    view = kept_view(SMALL, augment)
+def cached(source: Any, augment: Any = None, *, max_bytes: int = ROOM) -> CachedDataset:
+    view = cache_view(SMALL, augment)
     assert view is not None
     keys = image_keys(source, view)
     assert keys is not None
-    store = open_images("photos", "photos")
-    fill(store, source, view, keys, store.find(keys).missing.tolist(), most=most)
-    return CachedSource(source, view, store.find(keys))
+    store = open_image_store("photos", "photos")
+    fill(store, source, view, keys, store.find(keys).missing.tolist(), max_bytes=max_bytes)
+    return CachedDataset(source, view, store.find(keys))
 
 
 def batches(source: Any, augment: Any, workers: int = 0) -> list[torch.Tensor]:
@@ -68,12 +68,12 @@ def test_fixed_views_are_those_of_the_files(photos: Any, monkeypatch: pytest.Mon
     augment = make_augment("affine", preprocess=SMALL, flips=False)
     expected = batches(photos, None), batches(photos, augment)
     source, affine = cached(photos), cached(photos, augment)
-    assert source.view == affine.view == Fit(SMALL)
+    assert source.view == affine.view == EvalView(SMALL)
     with monkeypatch.context() as m:
         m.setattr(type(photos), "read", never)
         assert equal(batches(source, None), expected[0])
         assert equal(batches(affine, augment), expected[1])
-    other = lambda height, width: Fit(SMALL.with_size(30, 30))
+    other = lambda height, width: EvalView(SMALL.with_size(30, 30))
     assert np.array_equal(source.read(3, other), photos.read(3, other))
     assert np.array_equal(source.read(3), photos.read(3))
 
@@ -81,8 +81,8 @@ def test_fixed_views_are_those_of_the_files(photos: Any, monkeypatch: pytest.Mon
 def test_crops_are_the_same_kept_or_not_in_any_number_of_workers(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     light = make_augment("light", preprocess=SMALL, flips=True)
     source = cached(photos, light)
-    assert source.view == Reduced(SMALL, Crops(0.5, (3 / 4, 4 / 3)))
-    nothing = replace(source, kept=ImageStore(Path("nowhere"), {}).find(np.zeros((24, 2), np.uint64)))
+    assert source.view == Reduced(SMALL, CropRange(0.5, (3 / 4, 4 / 3)))
+    nothing = replace(source, cached_images=ImageStore(Path("nowhere"), {}).find(np.zeros((24, 2), np.uint64)))
     expected = batches(nothing, light)
     assert all(equal(batches(source, light, workers), expected) for workers in (1, 4))
     monkeypatch.setattr(type(photos), "read", never)
@@ -99,19 +99,19 @@ def test_views_of_reduced_images_are_near_those_of_whole_ones(tmp_path: Path) ->
             Image.fromarray(photo).save(tmp_path / "large" / name / f"{number}.jpg", quality=90)
     photos = open_data(str(tmp_path / "large"), val_fraction=0.5).train.source
     source = cached(photos, make_augment("light", preprocess=SMALL, flips=True))
-    kept, whole = source.read(0), photos.read(0)
-    assert kept.shape[0] < 60
+    cached_images, whole = source.read(0), photos.read(0)
+    assert cached_images.shape[0] < 60
     worst = 99.0
     for i in range(20):
         views = []
 
         def choose(height: int, width: int, i: int = i, views: list[Any] = views) -> Any:
             light = make_augment("light", preprocess=SMALL, flips=True)
-            views.append(light.pipeline.draw(height, width, np.random.default_rng(i)))
+            views.append(light.pipeline.sample_view(height, width, np.random.default_rng(i)))
             return views[-1]
 
         seen = source.read(0, choose).astype(float)
-        y, x = whole.shape[0] / kept.shape[0], whole.shape[1] / kept.shape[1]
+        y, x = whole.shape[0] / cached_images.shape[0], whole.shape[1] / cached_images.shape[1]
         left, top, right, bottom = views[0].box
         full = replace(views[0], box=(left * x, top * y, right * x, bottom * y)).apply(whole)
         worst = min(worst, 10 * float(np.log10(255**2 / np.mean((seen - full) ** 2))))
@@ -125,28 +125,28 @@ def test_changed_files_are_read_anew(photos: Any) -> None:
     os.utime(path, ns=(1, 1))
     keys = image_keys(photos, source.view)
     assert keys is not None
-    assert open_images("photos", "photos").find(keys).missing.tolist() == [0]
+    assert open_image_store("photos", "photos").find(keys).missing.tolist() == [0]
     path.unlink()
     assert not image_keys(photos, source.view)[0].any()  # type: ignore[index]
 
 
 def test_subsets_and_other_rules_have_keys_of_their_own(photos: Any) -> None:
-    keys = image_keys(photos, Fit(SMALL))
-    some = image_keys(Subset(photos, np.array([5, 2])), Fit(SMALL))
+    keys = image_keys(photos, EvalView(SMALL))
+    some = image_keys(Subset(photos, np.array([5, 2])), EvalView(SMALL))
     assert keys is not None
     assert some is not None
     assert np.array_equal(some, keys[[5, 2]])
-    for view in (Fit(SMALL.with_size(32, 32)), Reduced(SMALL, Crops(0.5, (1, 1)))):
+    for view in (EvalView(SMALL.with_size(32, 32)), Reduced(SMALL, CropRange(0.5, (1, 1)))):
         other = image_keys(photos, view)
         assert other is not None
         assert not (other == keys).all(axis=1).any()
-    assert image_keys(open_data("digits").train, Fit(SMALL)) is None
+    assert image_keys(open_data("digits").train, EvalView(SMALL)) is None
 
 
 def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_store, "_SHARD", 10_000)
+    monkeypatch.setattr(image_store, "_SHARD_BYTES", 10_000)
     source = cached(photos)
-    shards = sorted(source.kept.files)  # type: ignore[attr-defined]
+    shards = sorted(source.cached_images.files)  # type: ignore[attr-defined]
     assert len(shards) == 5
     data = bytearray(shards[0].read_bytes())
     data[100] ^= 1
@@ -157,7 +157,7 @@ def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, mon
     os.utime(unfinished, (1, 1))
     keys = image_keys(photos, source.view)
     assert keys is not None
-    store = open_images("photos", "photos")
+    store = open_image_store("photos", "photos")
     assert capsys.readouterr().err.count("is damaged") == 2
     assert 5 <= len(store.find(keys).missing) <= 12
     assert not shards[0].exists()
@@ -167,7 +167,7 @@ def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, mon
 
 
 def test_a_full_disk_leaves_what_was_complete(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_store, "_SHARD", 10_000)
+    monkeypatch.setattr(image_store, "_SHARD_BYTES", 10_000)
     begun = []
     real = image_store._write_shard
 
@@ -181,24 +181,24 @@ def test_a_full_disk_leaves_what_was_complete(photos: Any, monkeypatch: pytest.M
     monkeypatch.setattr(image_store, "_write_shard", write)
     with pytest.raises(OSError, match="No space"):
         cached(photos)
-    keys = image_keys(photos, Fit(SMALL))
+    keys = image_keys(photos, EvalView(SMALL))
     assert keys is not None
-    store = open_images("photos", "photos")
-    kept = store.find(keys)
-    assert 0 < len(kept.missing) < 24
+    store = open_image_store("photos", "photos")
+    cached_images = store.find(keys)
+    assert 0 < len(cached_images.missing) < 24
     assert [p.suffix for p in store.folder.iterdir()].count(".tmp") == 0
-    assert equal(batches(CachedSource(photos, Fit(SMALL), kept), None), batches(photos, None))
+    assert equal(batches(CachedDataset(photos, EvalView(SMALL), cached_images), None), batches(photos, None))
 
 
 def test_no_more_than_allowed_and_what_others_need_not(photos: Any) -> None:
-    source = cached(photos, most=10_000)
-    assert len(source.kept.missing) == 24 - 10_000 // (24 * 24 * 3)  # type: ignore[attr-defined]
-    assert len(cached(photos).kept.missing) == 0  # type: ignore[attr-defined]
-    store = open_images("photos", "photos")
+    source = cached(photos, max_bytes=10_000)
+    assert len(source.cached_images.missing) == 24 - 10_000 // (24 * 24 * 3)  # type: ignore[attr-defined]
+    assert len(cached(photos).cached_images.missing) == 0  # type: ignore[attr-defined]
+    store = open_image_store("photos", "photos")
     before = store.bytes
-    keys = image_keys(photos, Fit(SMALL))
+    keys = image_keys(photos, EvalView(SMALL))
     assert keys is not None
-    freed = store.forget_others(keys[:2])  # they lie in the first of the two shards
+    freed = store.delete_others(keys[:2])  # they lie in the first of the two shards
     assert freed > before / 2
     assert freed + store.bytes == before
     assert store.find(keys).missing.tolist() == list(range(10_000 // (24 * 24 * 3), 24))
@@ -206,32 +206,32 @@ def test_no_more_than_allowed_and_what_others_need_not(photos: Any) -> None:
 
 def test_it_travels_without_its_maps_and_survives_its_files(photos: Any) -> None:
     source = cached(photos)
-    first = source.read(0, lambda height, width: Fit(SMALL))
-    assert source.kept._maps  # type: ignore[attr-defined]
+    first = source.read(0, lambda height, width: EvalView(SMALL))
+    assert source.cached_images._maps  # type: ignore[attr-defined]
     copy = pickle.loads(pickle.dumps(source))
-    assert not copy.kept._maps
+    assert not copy.cached_images._maps
     assert len(pickle.dumps(source)) < 20_000
-    shutil.rmtree(cached_dataset.images_folder())  # `zoo cache clear` meanwhile
-    again = copy.read(0, lambda height, width: Fit(SMALL))
+    shutil.rmtree(cached_dataset.image_cache_folder())  # `zoo cache clear` meanwhile
+    again = copy.read(0, lambda height, width: EvalView(SMALL))
     assert np.array_equal(first, again)
 
 
 def test_what_cannot_be_read_says_so_when_it_is_needed(photos: Any) -> None:
     Path(photos.where(2)).write_bytes(b"\xff\xd8\xff no picture")
     source = cached(photos)
-    assert source.kept.missing.tolist() == [2]  # type: ignore[attr-defined]
+    assert source.cached_images.missing.tolist() == [2]  # type: ignore[attr-defined]
     with pytest.raises(UnreadableImage):
-        source.read(2, lambda height, width: Fit(SMALL))
+        source.read(2, lambda height, width: EvalView(SMALL))
 
 
 def test_it_is_a_source_like_the_other(photos: Any) -> None:
     source = cached(photos)
     assert (source.name, source.classes, source.channels, len(source)) == (photos.name, photos.classes, 3, 24)
     assert source.fingerprint() == photos.fingerprint()
-    assert source.raw(4) == photos.raw(4)
+    assert source.read_file_bytes(4) == photos.read_file_bytes(4)
     assert list(source.names) == list(photos.names)
     assert source.where(1) == photos.where(1)
-    assert not isinstance(source.with_levels(SMALL.levels), CachedSource)
+    assert not isinstance(source.with_intensity_range(SMALL.levels), CachedDataset)
     assert not source.skip_unreadable
     assert source.groups is None
     assert source.shards is None

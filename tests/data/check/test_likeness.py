@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from zoo.data.check.copies import near_pairs
 from zoo.data.check.neighbours import close_pairs, distances
-from zoo.data.check.records import DETAILED, READ, RECORD, Records
-from zoo.data.check.similarity import describe
+from zoo.data.check.records import DETAILED, READABLE, RECORD, Records
+from zoo.data.check.similarity import fill_hashes
 from zoo.data.check.thresholds import DISTANCE
 
 CROPS = 300
@@ -36,8 +36,8 @@ def rows_of(images: list[Image.Image], contents: int = 0) -> Records:
     """Rows as `examine_files` makes them; `contents` tells one call's from another's."""
     rows = np.zeros(len(images), dtype=RECORD)
     reduced = np.stack([np.asarray(i.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)) for i in images])
-    describe(np.ascontiguousarray(reduced.transpose(3, 0, 1, 2)), rows)
-    rows["flags"] = READ | DETAILED
+    fill_hashes(np.ascontiguousarray(reduced.transpose(3, 0, 1, 2)), rows)
+    rows["flags"] = READABLE | DETAILED
     rows["width"], rows["height"] = [i.width for i in images], [i.height for i in images]
     rows["content"][:, 0] = np.arange(len(images)) + 1
     rows["content"][:, 1] = contents

@@ -131,9 +131,9 @@ def test_sizes_and_shapes(clean: Path, look: Look) -> None:
     image.resize((900, 100)).save(clean / "china/banner.png")
     image.crop((10, 5, 60, 50)).resize((2400, 2200), Image.Resampling.BILINEAR).save(clean / "china/poster.jpg")
     report = look(clean)
-    assert said(report) == {"tiny": "warning", "extreme-shapes": "note", "odd-sizes": "note"}
+    assert said(report) == {"tiny": "warning", "extreme-aspect-ratios": "note", "odd-sizes": "note"}
     assert names(report, "tiny") == [["china/icon.png"]]
-    assert names(report, "extreme-shapes") == [["china/banner.png"]]
+    assert names(report, "extreme-aspect-ratios") == [["china/banner.png"]]
     assert names(report, "odd-sizes") == [["china/poster.jpg"]]
 
 
@@ -156,11 +156,11 @@ def test_pixels_of_other_kinds(clean: Path, look: Look) -> None:
         "grey-among-colour": "note",
         "cmyk": "note",
         "transparent": "note",
-        "wrong-endings": "note",
-        "turned": "note",
+        "wrong-extensions": "note",
+        "exif-rotated": "note",
     }
     assert names(report, "grey-among-colour") == [["china/grey.png"]]
-    assert names(report, "wrong-endings") == [["china/lies.jpg"]]
+    assert names(report, "wrong-extensions") == [["china/lies.jpg"]]
     turned = next(i for i in range(24) if report.listing.where(i).endswith("turned.jpg"))
     assert (report.rows["width"][turned], report.rows["height"][turned]) == (fine[4].height, fine[4].width)
 
@@ -210,7 +210,7 @@ def test_names_of_folders(clean: Path, look: Look) -> None:
     shutil.move(clean / "china/11.jpg", clean / unicodedata.normalize("NFD", "Tür") / "3.jpg")
     report = look(clean)
     found = {f.kind: f.names for f in report.findings}
-    assert found["classes-alike"] == ("'China ' | 'china'", "'Flowers' | 'flower'")
+    assert found["similar-class-names"] == ("'China ' | 'china'", "'Flowers' | 'flower'")
     assert found["accidental-names"] == ("New folder (2)", "copy of flower")
     assert [Path(n).name for n in found["folders-merged"]] == ["Tür"]
     assert report.listing.classes.count("Tür") == 1
@@ -222,7 +222,7 @@ def test_a_layout_upside_down(divided: Path, tmp_path: Path, look: Look) -> None
         for name in ("china", "flower"):
             shutil.copytree(divided / part / name, tmp_path / "odd" / name / part)
     assert said(look(tmp_path / "odd")) == {"parts-inside-classes": "warning"}
-    nested = tmp_path / "deep"
+    nested = tmp_path / "high-bit-depth"
     shutil.copytree(divided / "train", nested / "animals")
     shutil.copytree(divided / "val", nested / "plants")
     assert said(look(nested)) == {"nested-folders": "note", "few-images": "warning"}

@@ -13,7 +13,7 @@ import pytest
 
 from zoo.data.check import Report, examine, open_listing, survey
 from zoo.data.check.cache import Cache
-from zoo.data.file_dataset import FileSource
+from zoo.data.file_dataset import FileDataset
 from zoo.errors import DataError
 
 Look = Callable[..., Report]
@@ -47,9 +47,9 @@ def test_processes_change_nothing(many: Path, look: Look) -> None:
 def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     (clean / "china/02.jpg").write_bytes(b"")
     first = look(clean, cache=True)
-    assert first.remembered == 0
+    assert first.from_cache == 0
     again = look(clean, cache=True)
-    assert again.remembered == 24
+    assert again.from_cache == 24
     assert np.array_equal(again.rows, first.rows)
     assert dict(again.reasons) == dict(first.reasons)
     assert again.to_dict()["findings"] == first.to_dict()["findings"]
@@ -57,19 +57,19 @@ def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, m
     shutil.copy(clean / "china/03.jpg", clean / "china/02.jpg")
     os.utime(clean / "flower/05.jpg")
     changed = look(clean, cache=True)
-    assert changed.remembered == 22
+    assert changed.from_cache == 22
     assert [f.kind for f in changed.findings] == ["duplicates"]
-    assert look(clean).remembered == 0
+    assert look(clean).from_cache == 0
 
 
 def test_a_damaged_or_older_cache_counts_as_none(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     look(clean, cache=True)
     path = Cache(str(clean)).path
     monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
-    assert look(clean, cache=True).remembered == 0
+    assert look(clean, cache=True).from_cache == 0
     path.write_bytes(path.read_bytes()[:1000])
-    assert look(clean, cache=True).remembered == 0
-    assert look(clean, cache=True).remembered == 24
+    assert look(clean, cache=True).from_cache == 0
+    assert look(clean, cache=True).from_cache == 24
 
 
 def test_a_cache_that_cannot_be_written_costs_a_line(
@@ -85,7 +85,7 @@ def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.
     forget()
     calls = []
 
-    def interrupted(source: FileSource) -> examine.Examined:
+    def interrupted(source: FileDataset) -> examine.ExaminedImages:
         calls.append(len(source))
         if len(calls) == 4:
             signal.raise_signal(signal.SIGINT)
@@ -95,10 +95,10 @@ def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.
         patched.setattr("zoo.data.check.survey.examine_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             look(many, cache=True)
-    assert look(many, cache=True).remembered >= 3 * 64
+    assert look(many, cache=True).from_cache >= 3 * 64
 
 
-def killed(source: FileSource) -> None:
+def killed(source: FileDataset) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

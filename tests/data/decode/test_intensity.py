@@ -10,18 +10,18 @@ import tifffile
 from PIL import Image
 
 from zoo.augment.crop import Crop
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.data.decode.read import (
     UnreadableImage,
     check_bytes,
     check_image,
-    level_range,
+    intensity_stats,
     read_bytes,
     read_image,
     read_pil,
     read_preview,
 )
-from zoo.preprocess import Levels, Preprocess
+from zoo.preprocess import IntensityRange, Preprocess
 
 BILINEAR = Image.Resampling.BILINEAR
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_four_channels_come_from_every_way_to_store_them(tmp_path, kind, dtype):
             read_image(path, channels)
     crop = Crop((3.5, 2.25, 25, 18.5), (9, 11), BILINEAR)
     assert np.array_equal(read_image(path, 4, lambda h, w: crop), crop.apply(expected))
-    view = Fit(Preprocess((4, 8, 8), (0.5,) * 4, (0.5,) * 4, crop_mode="border", crop_pct=1.0))
+    view = EvalView(Preprocess((4, 8, 8), (0.5,) * 4, (0.5,) * 4, crop_mode="border", crop_pct=1.0))
     assert np.array_equal(read_image(path, 4, lambda h, w: view), view.apply(expected))
 
 
@@ -112,23 +112,23 @@ def test_twelve_bits_keep_their_levels(tmp_path):
     np.save(tmp_path / "a.npy", ramp)
     path = str(tmp_path / "a.npy")
     assert len(np.unique(read_image(path, 1))) == 17
-    kept = read_image(path, 1, levels=Levels((4095,)))
+    kept = read_image(path, 1, levels=IntensityRange((4095,)))
     assert len(np.unique(kept)) == 256
     assert np.array_equal(kept[:, :, 0], np.rint(ramp / 4095 * 255))
     ramp[0, 0] = 5000
     np.save(tmp_path / "a.npy", ramp)
     with pytest.raises(UnreadableImage, match="4095 is white in the training images"):
-        read_image(path, 1, levels=Levels((4095,)))
-    assert read_image(path, 1, levels=Levels((4095,), clips=True))[0, 0, 0] == 255
+        read_image(path, 1, levels=IntensityRange((4095,)))
+    assert read_image(path, 1, levels=IntensityRange((4095,), clips=True))[0, 0, 0] == 255
 
 
 def test_each_channel_may_have_a_white_of_its_own(tmp_path):
     path = write(tmp_path / "a.npy", "npy last", FOUR // 16)
-    levels = Levels((4095, 4095, 2000, 1000), clips=True)
+    levels = IntensityRange((4095, 4095, 2000, 1000), clips=True)
     expected = np.minimum(np.rint(FOUR // 16 * (255 / np.array(levels.integers))), 255)
     assert np.abs(read_image(path, 4, levels=levels) - expected).max() <= 1
     with pytest.raises(UnreadableImage, match="in channel 3, but 2000 is white"):
-        read_image(path, 4, levels=Levels(levels.integers))
+        read_image(path, 4, levels=IntensityRange(levels.integers))
 
 
 def test_float_crops_are_scaled_by_the_whole_image(tmp_path):
@@ -197,7 +197,7 @@ def test_a_fourth_channel_is_never_made_up(tmp_path, mode, said):
 def test_twelve_bit_colours_of_a_tiff_keep_their_levels(tmp_path):
     image = RNG.integers(0, 4096, (40, 40, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
-    pixels = read_image(str(tmp_path / "a.tif"), 3, levels=Levels((4095,)))
+    pixels = read_image(str(tmp_path / "a.tif"), 3, levels=IntensityRange((4095,)))
     assert np.array_equal(pixels, np.rint(image * np.float32(255 / 4095)))
 
 
@@ -239,7 +239,7 @@ def test_orientation_is_applied_to_samples_and_pages(tmp_path, turn):
     assert np.array_equal(read_image(str(tmp_path / "p.tif"), 4, choose)[:, :, 0], expected)
     assert np.array_equal(read_image(plain, 1, choose)[:, :, 0], expected)
     Image.fromarray(BYTES[:, :, 0].astype(np.uint16)).save(tmp_path / "deep.tif", tiffinfo={274: turn})
-    deep = read_image(str(tmp_path / "deep.tif"), 1, choose, Levels((255,)))
+    deep = read_image(str(tmp_path / "deep.tif"), 1, choose, IntensityRange((255,)))
     assert np.array_equal(deep[:, :, 0], expected)
     assert seen == [expected.shape] * 3
 
@@ -263,9 +263,9 @@ def test_previews_and_ranges_do_not_ask_for_channels(tmp_path):
     preview = read_preview(path, path)
     assert preview.shape == (20, 30, 3)
     assert np.abs(preview - FOUR[:, :, :3] / 16 * (255 / 4095)).max() <= 1.1
-    found = level_range(path, path)
+    found = intensity_stats(path, path)
     assert found.kind == "integers"
     assert found.high == tuple((FOUR // 16).max(axis=(0, 1)).tolist())
     np.save(tmp_path / "b.npy", BYTES)
-    assert level_range(str(tmp_path / "b.npy"), "b").kind == ""
-    assert level_range(str(tmp_path / "none.npy"), "none").kind == ""
+    assert intensity_stats(str(tmp_path / "b.npy"), "b").kind == ""
+    assert intensity_stats(str(tmp_path / "none.npy"), "none").kind == ""

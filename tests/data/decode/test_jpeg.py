@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_images
 
 from zoo.augment import resize as resizing
 from zoo.augment.crop import RATIO, Crop, random_crop, random_view
-from zoo.augment.fit import Fit
-from zoo.augment.resize import look, mirrored, resize
+from zoo.augment.fit import EvalView
+from zoo.augment.resize import horizontal_flip, resize, resize_and_crop
 from zoo.data.decode import jpeg, pillow, read
 from zoo.data.decode.read import UnreadableImage, read_bytes
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -60,8 +60,8 @@ def test_resizing_equals_pillows_to_a_level_or_two(monkeypatch, fast, resample, 
 def test_mirrored_swaps_left_and_right_of_a_copy():
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     image.setflags(write=False)
-    assert np.array_equal(mirrored(image), image[:, ::-1])
-    assert np.array_equal(mirrored(image[:, :, ::-1]), image[:, ::-1, ::-1])
+    assert np.array_equal(horizontal_flip(image), image[:, ::-1])
+    assert np.array_equal(horizontal_flip(image[:, :, ::-1]), image[:, ::-1, ::-1])
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
@@ -70,15 +70,15 @@ def test_the_rows_of_a_part_are_those_of_the_whole(china, options, bottom):
     data = saved(china, **options)
     crop = Crop((100, 0, 300, bottom), (bottom, 200), Image.Resampling.BILINEAR)  # not resized
     expected = np.asarray(Image.open(io.BytesIO(data)))[:bottom, 100:300]
-    assert np.array_equal(jpeg.view_of(Image.open(io.BytesIO(data)), crop, 3, 1), expected)
+    assert np.array_equal(jpeg.decode_view(Image.open(io.BytesIO(data)), crop, 3, 1), expected)
 
 
 def test_decoding_ends_below_the_part_and_at_the_size_that_it_needs(large, monkeypatch):
     read = []
-    monkeypatch.setattr(jpeg, "look", lambda p, *how: read.append(p.shape[:2]) or look(p, *how))
+    monkeypatch.setattr(jpeg, "resize_and_crop", lambda p, *how: read.append(p.shape[:2]) or resize_and_crop(p, *how))
     data = saved(large)
     for box in [(0, 0, 100, 100), (0, 0, 200, 200), (800, 0, 1200, 400), (0, 0, 1500, 1000)]:
-        jpeg.view_of(Image.open(io.BytesIO(data)), Crop(box, (100, 100), Image.Resampling.BILINEAR), 3, 1)
+        jpeg.decode_view(Image.open(io.BytesIO(data)), Crop(box, (100, 100), Image.Resampling.BILINEAR), 3, 1)
     assert read == [(160, 1500), (128, 750), (112, 375), (125, 188)]
 
 
@@ -88,7 +88,7 @@ def test_the_evaluation_view_of_a_reduced_jpeg_keeps_40_db(china, interpolation,
     data = saved(china)
     whole = read_bytes(data, "china", 3)
     for size in (48, 64, 96, 128, 147, 200):
-        fit = Fit(Preprocess((3, size, size), IMAGENET_MEAN, IMAGENET_STD, interpolation, 1.0, mode))
+        fit = EvalView(Preprocess((3, size, size), IMAGENET_MEAN, IMAGENET_STD, interpolation, 1.0, mode))
         assert psnr(read_bytes(data, "china", 3, lambda h, w, fit=fit: fit), fit.apply(whole)) > 39.5
 
 
@@ -110,7 +110,7 @@ def test_turned_pictures_are_upright_first(china, turn):
     exif[0x0112] = turn
     data = saved(china[:400, :600], exif=exif)
     whole = read_bytes(data, "turned", 3)
-    fit = Fit(Preprocess((3, 96, 96), IMAGENET_MEAN, IMAGENET_STD))
+    fit = EvalView(Preprocess((3, 96, 96), IMAGENET_MEAN, IMAGENET_STD))
     crop = Crop((20, 30, 180, 130), (60, 90), Image.Resampling.BILINEAR)
     for view in (fit, crop):
         assert psnr(read_bytes(data, "turned", 3, lambda h, w, view=view: view), view.apply(whole)) > 40
@@ -128,7 +128,7 @@ def test_grey_and_colour_become_each_other(china, grey, channels):
 
 def test_what_is_no_usual_jpeg_goes_the_long_way(china, monkeypatch):
     taken = []
-    monkeypatch.setattr(pillow, "view_of", lambda *a: taken.append(jpeg.view_of(*a)) or taken[-1])
+    monkeypatch.setattr(pillow, "decode_view", lambda *a: taken.append(jpeg.decode_view(*a)) or taken[-1])
     crop = Crop((0, 0, 64, 48), (24, 32), Image.Resampling.BILINEAR)
     cmyk, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(china).convert("CMYK").save(cmyk, "JPEG")

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from zoo.augment.crop import Crop
-from zoo.augment.resize import look
+from zoo.augment.resize import resize_and_crop
 from zoo.data.decode import jpeg
 from zoo.data.decode.read import UnreadableImage, check_image, read_image
 from zoo.errors import DataError
@@ -132,7 +132,9 @@ def test_a_jpeg_is_reduced_only_as_far_as_the_crop_is_not_enlarged(tmp_path, mon
     path = tmp_path / "large.jpg"
     Image.new("RGB", (800, 600)).save(path)
     widths = []
-    monkeypatch.setattr(jpeg, "look", lambda pixels, *how: widths.append(pixels.shape[1]) or look(pixels, *how))
+    monkeypatch.setattr(
+        jpeg, "resize_and_crop", lambda pixels, *how: widths.append(pixels.shape[1]) or resize_and_crop(pixels, *how)
+    )
     for box in [(0, 0, 800, 600), (0, 0, 400, 300), (0, 0, 399, 300), (0, 0, 50, 50)]:
         read_image(str(path), 3, lambda h, w, box=box: Crop(box, (75, 100), BILINEAR))
     assert widths == [100, 200, 400, 800]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.data.schema.column_stats import Facts
-from zoo.data.schema.columns import Columns, choose
-from zoo.data.schema.infer_task import decide
+from zoo.data.schema.column_stats import ColumnStats
+from zoo.data.schema.columns import Columns, infer_columns
+from zoo.data.schema.infer_task import infer_task
 from zoo.errors import DataError, UsageError
 
 
-def facts(**columns: list[object]) -> list[Facts]:
+def column_stats(**columns: list[object]) -> list[ColumnStats]:
     found = []
     for name, cells in columns.items():
-        fact = Facts(name.replace("__", " "))
+        stats = ColumnStats(name.replace("__", " "))
         for start in range(0, len(cells), 3):  # in blocks, as a table is read
-            fact.see([str(c) for c in cells[start : start + 3]])
-        found.append(fact)
+            stats.update([str(c) for c in cells[start : start + 3]])
+        found.append(stats)
     return found
 
 
@@ -49,8 +49,8 @@ WHOLE = list(range(40))
     ],
 )  # fmt: skip
 def test_columns_are_found(columns, named, image, labels, split):
-    found = facts(**columns)
-    roles = choose(found, **{"columns": Columns(), "table": "t.csv", **named})
+    found = column_stats(**columns)
+    roles = infer_columns(found, **{"columns": Columns(), "table": "t.csv", **named})
     names = [f.name for f in found]
     assert names[roles.image] == image
     assert [names[i] for i in roles.labels] == labels
@@ -71,7 +71,7 @@ def test_columns_are_found(columns, named, image, labels, split):
 )  # fmt: skip
 def test_what_could_be_read_in_two_ways_is_refused(columns, message):
     with pytest.raises(DataError) as e:
-        choose(facts(**columns), Columns(), table="t.csv")
+        infer_columns(column_stats(**columns), Columns(), table="t.csv")
     assert message in e.value.message
 
 
@@ -97,7 +97,7 @@ def test_what_could_be_read_in_two_ways_is_refused(columns, message):
     ],
 )  # fmt: skip
 def test_the_task_is_told_from_the_labels(columns, separator, rows, task, why):
-    found, sentence = decide(facts(**columns), rows, Columns(separator=separator), table="t.csv")
+    found, sentence = infer_task(column_stats(**columns), rows, Columns(separator=separator), table="t.csv")
     assert found == task
     assert sentence.startswith(f"{task}, ")
     assert why in sentence
@@ -105,7 +105,7 @@ def test_the_task_is_told_from_the_labels(columns, separator, rows, task, why):
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
 def test_a_task_that_is_asked_for_is_taken(task):
-    assert decide(facts(a=FLAGS), 40, Columns(), table="t.csv", task=task) == (task, f"{task}, as asked")
+    assert infer_task(column_stats(a=FLAGS), 40, Columns(), table="t.csv", task=task) == (task, f"{task}, as asked")
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,5 @@ def test_a_task_that_is_asked_for_is_taken(task):
 )  # fmt: skip
 def test_a_task_that_cannot_be_is_refused(columns, separator, task, message):
     with pytest.raises((DataError, UsageError)) as e:
-        decide(facts(**columns), 40, Columns(separator=separator), table="t.csv", task=task)
+        infer_task(column_stats(**columns), 40, Columns(separator=separator), table="t.csv", task=task)
     assert message in e.value.message

@@ -290,11 +290,13 @@ def test_long_names_links_and_names_that_come_twice(tmp_path: Path) -> None:
         found = {n.partition(".tar/")[2] for n in names(data)}
         assert found == {*GOOD, deep, "a/hard.png", "b/soft.png"}
         assert sorted(os.path.basename(p.path) for p in data.problems) == ["gone.png", "out.png"]
-        levels = {}
+        intensity_range = {}
         for part in (data.train, data.val):
-            levels |= {part.where(i).partition(".tar/")[2]: int(part.read(i)[0, 0, 0]) for i in range(len(part))}
-        assert levels["a/0.png"] == 200  # the last of a name, as tar has it
-        assert levels["a/hard.png"] == levels["b/soft.png"] == 99
+            intensity_range |= {
+                part.where(i).partition(".tar/")[2]: int(part.read(i)[0, 0, 0]) for i in range(len(part))
+            }
+        assert intensity_range["a/0.png"] == 200  # the last of a name, as tar has it
+        assert intensity_range["a/hard.png"] == intensity_range["b/soft.png"] == 99
 
 
 def test_loops_devices_and_names_that_lead_out(tmp_path: Path) -> None:
@@ -448,12 +450,12 @@ def test_a_compressed_tar_is_unpacked_once_and_again_when_it_changes(
 
 def test_what_does_not_end_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("zoo.data.sources.unpack._NO_BOMB", 1 << 20)
+    monkeypatch.setattr("zoo.data.sources.unpack._MIN_BOMB_BYTES", 1 << 20)
     head = tarfile.TarInfo("a/1.png").tobuf()
     (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(head + bytes(20 << 20)))
     with pytest.raises(DataError, match="200 times its size comes out"):
         open_data("bomb.tar.gz")
-    monkeypatch.setattr("zoo.data.sources.unpack._LEAVE_FREE", 1 << 60)
+    monkeypatch.setattr("zoo.data.sources.unpack._MIN_FREE_BYTES", 1 << 60)
     (tmp_path / "full.tar.gz").write_bytes(gzip.compress(head, mtime=0))
     with pytest.raises(DataError, match="would be left on the disk"):
         open_data("full.tar.gz")
@@ -464,7 +466,7 @@ def test_the_list_of_a_tar_is_kept_and_damage_to_it_does_no_harm(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(archive, "_WORTH_KEEPING", 0)
+    monkeypatch.setattr(archive, "_MIN_CACHED_BYTES", 0)
     path = archived(photos, "pax.tar")
     first = open_data(path)
     (kept,) = (tmp_path / "cache" / "archives").iterdir()

@@ -41,10 +41,10 @@ def test_parquet_of_images_is_read_as_the_folder_a_row_group_at_a_time(
     assert whole.shards.tolist() == [0] * 5 + [1] * 5 + [2] * 2
     assert whole.sizes.tolist() == [len(r["bytes"]) for r in stored]
     group = len(stored[0]["bytes"]) * 5
-    monkeypatch.setattr(parquet, "_KEPT", 2 * group)
-    parquet._groups.forget()
+    monkeypatch.setattr(parquet, "_CACHE_BYTES", 2 * group)
+    parquet._groups.clear()
     for i in (0, 11, 5, 1):
-        assert whole.raw(i) == stored[i]["bytes"]
+        assert whole.read_file_bytes(i) == stored[i]["bytes"]
         assert parquet._groups._bytes < 3 * group
 
 
@@ -87,11 +87,11 @@ def test_a_changed_parquet_file_is_met_and_large_row_groups_are_refused(stored, 
     columns = {"image": [r["bytes"] for r in stored], "label": [r["label"] for r in stored]}
     write_parquet("t.parquet", columns)
     data = open_data("t.parquet")
-    parquet._groups.forget()
+    parquet._groups.clear()
     write_parquet("t.parquet", columns, row_group_size=3)
     with pytest.raises(DataError, match="has changed since it was listed"):
         data.train.read(0)
-    monkeypatch.setattr(parquet, "_LARGEST_GROUP", 1000)
+    monkeypatch.setattr(parquet, "_MAX_GROUP_BYTES", 1000)
     with pytest.raises(DataError, match=r"row group 1 of t\.parquet holds"):
         open_data("t.parquet")
 

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 
 from zoo.data import open_data, open_eval
 from zoo.data.dataset import flips_safe
-from zoo.data.file_dataset import Files
+from zoo.data.file_dataset import ImageFiles
 from zoo.errors import DataError, UsageError
 
 
@@ -240,13 +240,13 @@ def test_large_sets_are_checked_by_their_first_bytes_and_a_sample(make_folder, m
     root = make_folder("set", {"a": 3, "b": 3})
     hostile.make_hostile(root / "a")
     monkeypatch.setattr("zoo.data.validate.FULL_CHECK", 5)
-    monkeypatch.setattr("zoo.data.validate.SAMPLE", 1)  # the first image
+    monkeypatch.setattr("zoo.data.validate.DECODE_SAMPLE", 1)  # the first image
     data = open_data(str(root), unreadable="skip")
     missed = set(hostile.UNREADABLE) - {Path(p.path).name for p in data.problems}
     assert missed >= {"half.jpg", "half.png", "nan.tif", "bomb.png"}
     assert not missed & {"empty.jpg", "page.JPG", "nonsense.webp", "pipe.jpg", "folder.png"}
     (root / "a" / "bomb.png").unlink()
-    monkeypatch.setattr("zoo.data.validate.SAMPLE", 1000)
+    monkeypatch.setattr("zoo.data.validate.DECODE_SAMPLE", 1000)
     data = open_data(str(root), unreadable="skip")
     assert {"half.jpg", "half.png", "nan.tif"} <= {Path(p.path).name for p in data.problems}
 
@@ -366,16 +366,16 @@ def test_digits_serve_every_task(task, classes, shape):
 
 def test_files_found_sound_are_not_read_again_until_they_change(make_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("zoo.data.validate._WORTH_KEEPING", 1)
+    monkeypatch.setattr("zoo.data.validate._MIN_CACHED_FILES", 1)
     root = make_folder("set", {"a": 4, "b": 4})
     read = []
-    check = Files.check
+    check = ImageFiles.check
 
     def counted(self, index, **asked):
         read.append(Path(self.where(index)).name)
         return check(self, index, **asked)
 
-    monkeypatch.setattr(Files, "check", counted)
+    monkeypatch.setattr(ImageFiles, "check", counted)
     open_data(str(root))
     assert len(read) == 8
     read.clear()

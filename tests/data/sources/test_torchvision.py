@@ -112,7 +112,7 @@ def test_files_of_torchvision_are_read_by_our_rules(cache):
 def test_fake_data_is_split_and_split_again_the_same():
     data = open_data("torchvision:FakeData:60")
     assert len(data.train) + len(data.val) == 60
-    assert data.divided
+    assert data.was_split
     assert data.train.read(0).shape == (224, 224, 3)
     assert open_data("torchvision:FakeData:60").fingerprint() == data.fingerprint()
     assert len(open_listing("torchvision:FakeData:60")) == 60

@@ -15,7 +15,7 @@ from PIL import Image
 
 from zoo.data import Columns, make_loader, open_data, open_eval
 from zoo.data.check import open_listing
-from zoo.data.sources.shard_paths import find_shards, is_shards, sample_key
+from zoo.data.sources.shard_paths import find_shards, is_webdataset, sample_key
 from zoo.errors import DataError, UsageError
 from zoo.preprocess import Preprocess
 
@@ -199,14 +199,14 @@ def test_a_tar_of_class_folders_is_none_of_samples(write: Write, tmp_path: Path)
                 info = tarfile.TarInfo(f"{c}/{i}.png")
                 info.size = len(jpeg(i))
                 t.addfile(info, io.BytesIO(jpeg(i)))
-    assert not is_shards("classes.tar")
-    assert is_shards(write("samples.tar", plain(2)))
+    assert not is_webdataset("classes.tar")
+    assert is_webdataset(write("samples.tar", plain(2)))
     (tmp_path / "mixed" / "a").mkdir(parents=True)
     (tmp_path / "mixed" / "a" / "1.png").write_bytes(jpeg(1))
     write("mixed/old.tar", plain(2))
-    assert not is_shards("mixed")
-    assert is_shards("x-{000..009}.tar")
-    assert not is_shards("photos-{1}")
+    assert not is_webdataset("mixed")
+    assert is_webdataset("x-{000..009}.tar")
+    assert not is_webdataset("photos-{1}")
 
 
 def test_keys_and_names() -> None:

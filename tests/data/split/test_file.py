@@ -11,7 +11,7 @@ from PIL import Image
 
 from zoo.data import open_data, open_eval
 from zoo.data.split.file import read_split, split_text
-from zoo.data.split.strategy import Division
+from zoo.data.split.strategy import SplitStrategy
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError, UsageError
 
@@ -143,13 +143,13 @@ def test_groups_stay_whole_and_torn_ones_are_told(tmp_path):
         "names": names, "name": "x", "classes": ("a", "b"), "targets": np.arange(40) % 2, "groups": np.arange(40) // 4,
         "__len__": lambda self: 40,
     })()  # fmt: skip
-    for division in (Division(), Division(folds=3, fold=2)):
-        train, val, rule, notes = division.of(source, "single-label")
+    for strategy in (SplitStrategy(), SplitStrategy(folds=3, fold=2)):
+        train, val, rule, notes = strategy.of(source, "single-label")
         assert sorted([*train, *val]) == list(range(40))
         assert not set(source.groups[train]) & set(source.groups[val])
         assert "whole groups" in rule
         assert notes == ()
     Path("s.txt").write_text("0.png\n1.png\n2.png\n3.png\n4.png\n")
-    _, val, _, notes = Division(saved="s.txt").of(source, "single-label")
+    _, val, _, notes = SplitStrategy(saved="s.txt").of(source, "single-label")
     assert val.tolist() == [0, 1, 2, 3, 4]
     assert notes == ("split s.txt: 1 groups have images in both training and validation",)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from zoo.data.split.holdout import hold_out
+from zoo.data.split.holdout import holdout_split
 from zoo.data.split.kfold import fold_numbers
 from zoo.errors import DataError
 
@@ -35,13 +35,13 @@ def unevenness(part: np.ndarray, targets: np.ndarray, folds: int) -> float:
 @pytest.mark.parametrize(("groups", "classes", "n"), [(40, 3, 600), (200, 20, 4000)])
 def test_groups_stay_whole_and_the_classes_keep_their_share(groups, classes, n, seed):
     targets, group = patients(groups, classes, n)
-    train, val, rule = hold_out(targets, NAMES[:classes], "single-label", fraction=0.2, seed=seed, groups=group)
+    train, val, rule = holdout_split(targets, NAMES[:classes], "single-label", fraction=0.2, seed=seed, groups=group)
     assert sorted([*train, *val]) == list(range(n))
     assert not set(group[train]) & set(group[val])
     assert len(val) / n == pytest.approx(0.2, abs=0.02)
     share = np.bincount(targets[val], minlength=classes) / np.bincount(targets)
     assert np.abs(share - 0.2).max() < 0.08
-    again = hold_out(targets, NAMES[:classes], "single-label", fraction=0.2, seed=seed, groups=group)
+    again = holdout_split(targets, NAMES[:classes], "single-label", fraction=0.2, seed=seed, groups=group)
     assert again[1].tolist() == val.tolist()
     assert rule == (
         f"{len(val):,} of {n:,} images held out for validation: {len(set(group[val]))} of {len(set(group))} whole "
@@ -70,7 +70,7 @@ def test_labels_and_numbers_in_groups():
     rng = np.random.default_rng(0)
     group = np.sort(rng.integers(0, 150, 1500))
     positive = (rng.random((1500, 12)) < 0.6 / np.arange(1, 13)).astype(np.float32)
-    train, val, rule = hold_out(positive, NAMES[:12], "multi-label", fraction=0.2, seed=0, groups=group)
+    train, val, rule = holdout_split(positive, NAMES[:12], "multi-label", fraction=0.2, seed=0, groups=group)
     assert not set(group[train]) & set(group[val])
     assert np.abs(positive[val].sum(0) / positive.sum(0) - 0.2).max() < 0.03
     assert "near to 0.2 of each label" in rule
@@ -80,7 +80,7 @@ def test_labels_and_numbers_in_groups():
     assert np.abs(counts / positive.sum(0) - 0.25).max() < 0.04
 
     ages = (group % 10 * 7 + rng.random(1500)).astype(np.float32)[:, None]
-    train, val, rule = hold_out(ages, ("age",), "regression", fraction=0.2, seed=0, groups=group)
+    train, val, rule = holdout_split(ages, ("age",), "regression", fraction=0.2, seed=0, groups=group)
     assert not set(group[train]) & set(group[val])
     assert np.percentile(ages[val], [10, 50, 90]) == pytest.approx(np.percentile(ages, [10, 50, 90]), abs=8)
     assert "near to 0.2 of each range of 'age'" in rule
@@ -96,7 +96,7 @@ def test_a_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_in_tra
     targets = np.full(48, 2)
     targets[[0, 4]] = 0
     targets[[8, 9]] = 1
-    train, val, _ = hold_out(targets, ("r", "a", "common"), "single-label", fraction=0.1, seed=seed, groups=group)
+    train, val, _ = holdout_split(targets, ("r", "a", "common"), "single-label", fraction=0.1, seed=seed, groups=group)
     assert not set(group[train]) & set(group[val])
     assert np.bincount(targets[train], minlength=3).tolist()[:2] == [1, 2]
     assert np.bincount(targets[val], minlength=3).tolist()[:2] == [1, 0]
@@ -104,19 +104,19 @@ def test_a_class_of_two_groups_is_on_both_sides_and_one_of_a_single_group_in_tra
 
 def test_a_group_for_each_image_is_nearly_the_stratified_split():
     targets = np.repeat(np.arange(3), [50, 100, 250])
-    _, val, _ = hold_out(targets, "abc", "single-label", fraction=0.2, seed=0, groups=np.arange(400))
+    _, val, _ = holdout_split(targets, "abc", "single-label", fraction=0.2, seed=0, groups=np.arange(400))
     assert np.bincount(targets[val]).tolist() == pytest.approx([10, 20, 50], abs=1)
 
 
 def test_groups_that_cannot_be_split():
     targets = np.array([0, 0, 1, 1])
     with pytest.raises(DataError, match="all images are of one group; a split needs two"):
-        hold_out(targets, "ab", "single-label", fraction=0.2, seed=0, groups=np.zeros(4, np.int64))
+        holdout_split(targets, "ab", "single-label", fraction=0.2, seed=0, groups=np.zeros(4, np.int64))
     with pytest.raises(DataError, match="each group holds all images of some class"):
-        hold_out(targets, "ab", "single-label", fraction=0.2, seed=0, groups=np.array([7, 7, 9, 9]))
+        holdout_split(targets, "ab", "single-label", fraction=0.2, seed=0, groups=np.array([7, 7, 9, 9]))
     with pytest.raises(DataError, match="all images are of 2 groups; 3 folds need as many"):
         fold_numbers(targets, "ab", "single-label", folds=3, seed=0, groups=np.array([0, 0, 1, 1]))
-    two = hold_out(np.ones((4, 1)), ("x",), "regression", fraction=0.01, seed=0, groups=np.array([0, 0, 1, 1]))
+    two = holdout_split(np.ones((4, 1)), ("x",), "regression", fraction=0.01, seed=0, groups=np.array([0, 0, 1, 1]))
     assert (len(two[0]), len(two[1])) == (2, 2)
 
 
@@ -124,6 +124,8 @@ def test_a_hundred_thousand_groups_take_seconds():
     rng = np.random.default_rng(0)
     group, targets = rng.integers(0, 100_000, 500_000), rng.integers(0, 1000, 500_000)
     start = time.process_time()
-    _, val, _ = hold_out(targets, [str(c) for c in range(1000)], "single-label", fraction=0.2, seed=0, groups=group)
+    _, val, _ = holdout_split(
+        targets, [str(c) for c in range(1000)], "single-label", fraction=0.2, seed=0, groups=group
+    )
     assert time.process_time() - start < 6
     assert len(val) == pytest.approx(100_000, rel=0.01)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from zoo.data.split.holdout import hold_out, iterative_split, ranged_split, stratified_split
+from zoo.data.split.holdout import binned_split, holdout_split, iterative_split, stratified_split
 from zoo.errors import DataError, UsageError
 
 
@@ -144,15 +144,15 @@ def test_a_label_split_depends_on_the_seed_and_is_quick():
 
 def test_numbers_are_split_so_that_both_parts_span_their_range():
     values = np.random.default_rng(0).lognormal(size=1000).astype(np.float32)
-    train, val, groups = ranged_split(values, fraction=0.2, seed=0)
+    train, val, groups = binned_split(values, fraction=0.2, seed=0)
     assert (len(train), len(val), groups) == (800, 200, 10)
     rank = values.argsort().argsort()
     assert np.bincount(rank[val] // 100).tolist() == [20] * 10
-    assert ranged_split(values, fraction=0.2, seed=0)[1].tolist() == val.tolist()
-    assert ranged_split(values, fraction=0.2, seed=1)[1].tolist() != val.tolist()
+    assert binned_split(values, fraction=0.2, seed=0)[1].tolist() == val.tolist()
+    assert binned_split(values, fraction=0.2, seed=1)[1].tolist() != val.tolist()
     gaps = [
         abs(values[v].mean() - values[t].mean())
-        for t, v, _ in (ranged_split(values, fraction=0.2, seed=s) for s in range(20))
+        for t, v, _ in (binned_split(values, fraction=0.2, seed=s) for s in range(20))
     ]
     rng = np.random.default_rng(0)
     loose = [abs(values[o[:200]].mean() - values[o[200:]].mean()) for o in (rng.permutation(1000) for _ in range(20))]
@@ -162,7 +162,7 @@ def test_numbers_are_split_so_that_both_parts_span_their_range():
 @pytest.mark.parametrize("n", [2, 3, 7, 19])
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.9])
 def test_a_few_numbers_are_split_too(n, fraction):
-    train, val, _ = ranged_split(np.ones(n, np.float32), fraction=fraction, seed=0)
+    train, val, _ = binned_split(np.ones(n, np.float32), fraction=fraction, seed=0)
     assert sorted([*train, *val]) == list(range(n))
     assert len(train) >= 1
     assert len(val) >= 1
@@ -174,17 +174,17 @@ def test_a_few_numbers_are_split_too(n, fraction):
 )
 def test_one_image_cannot_be_split(task, targets):
     with pytest.raises(DataError, match="two images or more"):
-        hold_out(targets, ("a", "b"), task, fraction=0.2, seed=0)
+        holdout_split(targets, ("a", "b"), task, fraction=0.2, seed=0)
     with pytest.raises(UsageError, match="between 0 and 1, not 1"):
-        hold_out(targets, ("a", "b"), task, fraction=1, seed=0)
+        holdout_split(targets, ("a", "b"), task, fraction=1, seed=0)
 
 
 def test_the_rule_says_what_was_done():
     ages = np.linspace(0, 9, 100, dtype=np.float32)[:, None]
-    assert hold_out(ages, ("age",), "regression", fraction=0.2, seed=7)[2] == (
+    assert holdout_split(ages, ("age",), "regression", fraction=0.2, seed=7)[2] == (
         "20 of 100 images held out for validation: 0.2 of each of 10 equally large groups by 'age', drawn with seed 7"
     )
     labels = tags(100, 3).astype(np.float32)
-    assert hold_out(labels, ("a", "b", "c"), "multi-label", fraction=0.2, seed=0)[2].endswith(
+    assert holdout_split(labels, ("a", "b", "c"), "multi-label", fraction=0.2, seed=0)[2].endswith(
         "0.2 of the images of each label (at least one where it has two), drawn with seed 0"
     )

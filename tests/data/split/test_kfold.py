@@ -63,7 +63,7 @@ def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
         assert (
             data.rule == f"{len(data.val):,} of 1,797 images held out for validation: fold {i} of 3, drawn with seed 5"
         )
-        assert data.divided
+        assert data.was_split
     assert sorted(seen, key=int) == [str(i) for i in range(1797)]
 
 

@@ -10,7 +10,7 @@ from zoo.strategy.scores.bootstrap import resample
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
 def test_intervals_of_a_share_hold_it_nine_times_in_ten(share):
     rng = np.random.default_rng(0)
-    held = [mean_interval((rng.random(80) < share).astype(float), seed=i).holds(share) for i in range(600)]
+    held = [mean_interval((rng.random(80) < share).astype(float), seed=i).contains(share) for i in range(600)]
     assert 0.85 <= np.mean(held) <= 0.96
 
 
@@ -20,9 +20,9 @@ def test_intervals_of_a_weighted_mean_and_of_numbers_without_bounds_hold_it():
     for i in range(300):
         rare = rng.random(150) < 0.2
         right = rng.random(150) < np.where(rare, 0.4, 0.9)
-        held.append(mean_interval(right.astype(float), np.where(rare, 4.0, 1.0), seed=i).holds(0.65))
+        held.append(mean_interval(right.astype(float), np.where(rare, 4.0, 1.0), seed=i).contains(0.65))
     assert 0.84 <= np.mean(held) <= 0.96
-    held = [mean_interval(rng.normal(size=60) * 5 - 2, bounds=None, seed=i).holds(-2) for i in range(300)]
+    held = [mean_interval(rng.normal(size=60) * 5 - 2, bounds=None, seed=i).contains(-2) for i in range(300)]
     assert 0.84 <= np.mean(held) <= 0.96
 
 
@@ -34,7 +34,7 @@ def test_intervals_of_a_difference_of_pairs_hold_it(both):
     for i in range(500):
         easy = rng.random(200) < both
         ours, theirs = (np.where(easy, 1.0, rng.random(200) < p) for p in (0.7, 0.5))
-        held.append(difference_interval(ours, theirs, seed=i).holds(0.2 * (1 - both)))
+        held.append(difference_interval(ours, theirs, seed=i).contains(0.2 * (1 - both)))
     assert 0.85 <= np.mean(held) <= 0.96
 
 
@@ -52,9 +52,9 @@ def test_three_images_more_are_no_proof():
     ours = np.ones(60)
     theirs = ours.copy()
     theirs[:3] = 0
-    assert difference_interval(ours, theirs).holds(0)  # McNemar's exact test says 0.25
+    assert difference_interval(ours, theirs).contains(0)  # McNemar's exact test says 0.25
     theirs[:8] = 0
-    assert not difference_interval(ours, theirs).holds(0)  # 0.008
+    assert not difference_interval(ours, theirs).contains(0)  # 0.008
 
 
 def test_all_right_is_not_certain():
@@ -92,4 +92,4 @@ def test_a_ranking_calls_ties_ties():
     assert [p.place for p in places] == [1, 1, 3, 3, 5]
     assert [p.tied for p in places] == [True, True, True, True, False]
     assert places[0].score == 0.91
-    assert places[0].interval.holds(0.91)
+    assert places[0].interval.contains(0.91)

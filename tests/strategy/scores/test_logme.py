@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import null_space
 from scipy.optimize import minimize
 
-from zoo.strategy.scores import Truth, decompose, logme
+from zoo.strategy.scores import Targets, decompose, logme
 
 
 def maximised(x: np.ndarray, y: np.ndarray) -> float:
@@ -31,7 +31,7 @@ def maximised(x: np.ndarray, y: np.ndarray) -> float:
 @pytest.mark.parametrize("apart", [0.0, 0.4, 2.0])
 def test_it_is_the_largest_evidence(clusters, d, apart):
     features, labels = clusters(40, d, classes=3, apart=apart)
-    found = logme(decompose(features), Truth.of(labels, "single-label"))
+    found = logme(decompose(features), Targets.of(labels, "single-label"))
     x = (features - features.mean(0)) / features.std(0)
     expected = [maximised(x, (labels == k).astype(float)) for k in range(3)]
     np.testing.assert_allclose(found.columns, expected, atol=1e-7)
@@ -44,7 +44,7 @@ def test_numbers_and_their_precisions(clusters, d):
     rng = np.random.default_rng(5)
     x = (features - features.mean(0)) / features.std(0)
     y = 300 * (x @ rng.normal(size=d) / np.sqrt(d) + 0.5 * rng.normal(size=40))
-    found = logme(decompose(features), Truth.of(y[:, None], "regression"))
+    found = logme(decompose(features), Targets.of(y[:, None], "regression"))
     assert found.columns[0] == pytest.approx(maximised(x, y / y.std()), abs=1e-7)
     # At the maximum the precisions are consistent with the fit that they give: n = β‖Xm − y‖² + α‖m‖².
     alpha, beta = found.alpha[0], found.beta[0]
@@ -58,27 +58,27 @@ def test_neither_scale_nor_order_changes_it(clusters, d):
     features, labels = clusters(60, d)
     order = np.random.default_rng(3).permutation(60)
     changed = np.column_stack([features * np.logspace(-4, 5, d), np.full(60, 0.1)])[order]
-    here = logme(decompose(features), Truth.of(labels, "single-label"))
-    there = logme(decompose(changed), Truth.of(labels[order], "single-label"))
+    here = logme(decompose(features), Targets.of(labels, "single-label"))
+    there = logme(decompose(changed), Targets.of(labels[order], "single-label"))
     np.testing.assert_allclose(there.columns, here.columns, atol=1e-9)
 
 
 def test_better_features_and_right_labels_have_more(clusters):
     features, labels = clusters(100, 200, apart=0.5)
-    truth = Truth.of(labels, "single-label")
-    here = logme(decompose(features), truth).value
+    targets = Targets.of(labels, "single-label")
+    here = logme(decompose(features), targets).value
     noise = np.random.default_rng(0).normal(size=features.shape) * features.std(0)
-    assert here > logme(decompose(features + 2 * noise), truth).value
-    shuffled = Truth.of(np.random.default_rng(0).permutation(labels), "single-label")
+    assert here > logme(decompose(features + 2 * noise), targets).value
+    shuffled = Targets.of(np.random.default_rng(0).permutation(labels), "single-label")
     assert here > logme(decompose(features), shuffled).value
 
 
 def test_features_that_say_nothing_and_labels_that_never_occur(clusters):
     features, labels = clusters(40, 5, classes=2)
-    with_absent = Truth.of(labels, "single-label", outputs=4)
+    with_absent = Targets.of(labels, "single-label", outputs=4)
     found = logme(decompose(features), with_absent)
     assert len(found.columns) == 2
-    assert found.value == pytest.approx(logme(decompose(features), Truth.of(labels, "single-label")).value)
+    assert found.value == pytest.approx(logme(decompose(features), Targets.of(labels, "single-label")).value)
     # Half zeros, half ones: density of a normal of their variance.
     variance = 0.25 * 40 / 39
     expected = -0.5 * (np.log(2 * np.pi * variance) + 1)

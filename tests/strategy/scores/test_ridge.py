@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import DataError, UsageError
-from zoo.strategy.scores import Truth, decompose, knn_loo, ridge_head, ridge_loo
+from zoo.strategy.scores import Targets, decompose, knn_loo, ridge_head, ridge_loo
 from zoo.strategy.scores.ridge import PENALTIES
 
 
@@ -28,30 +28,32 @@ def test_leaving_out_is_as_refitting_n_times(clusters, task, d):
     features, labels = clusters(60, d)
     labels[:20] = 0  # so that balancing changes something
     if task in ("single-label", "balanced"):
-        truth = Truth.of(labels, "single-label", balanced=task == "balanced")
+        targets = Targets.of(labels, "single-label", balanced=task == "balanced")
     else:
-        truth = Truth.of(targets_of(task, labels), task)
+        targets = Targets.of(targets_of(task, labels), task)
     x = (features - features.mean(0)) / features.std(0)
-    spectrum = decompose(features, truth.weights)
-    centred = x - np.average(x, axis=0, weights=truth.weights)
-    unit = (truth.weights[:, None] * centred**2).sum() / 60
+    svd = decompose(features, targets.weights)
+    centred = x - np.average(x, axis=0, weights=targets.weights)
+    unit = (targets.weights[:, None] * centred**2).sum() / 60
     for penalty in (1e-4, 1e-1, 1e2):
-        found = ridge_loo(spectrum, truth, (penalty,)).predictions
+        found = ridge_loo(svd, targets, (penalty,)).predictions
         for i in range(60):
-            rest = np.arange(60) != i
-            expected = refit(x[rest], truth.matrix[rest], truth.weights[rest], penalty * unit, x[i])
+            valid_part = np.arange(60) != i
+            expected = refit(
+                x[valid_part], targets.matrix[valid_part], targets.weights[valid_part], penalty * unit, x[i]
+            )
             np.testing.assert_allclose(found[i], expected, atol=1e-8)
 
 
 def test_the_penalty_has_the_least_loss_left_out(clusters):
     features, labels = clusters(80, 300, apart=0.3)
-    truth = Truth.of(labels, "single-label")
-    found = ridge_loo(decompose(features), truth)
+    targets = Targets.of(labels, "single-label")
+    found = ridge_loo(decompose(features), targets)
     assert found.tried == PENALTIES
     assert found.chosen == PENALTIES[int(np.argmin(found.losses))]
-    alone = ridge_loo(decompose(features), truth, (found.chosen,))
+    alone = ridge_loo(decompose(features), targets, (found.chosen,))
     np.testing.assert_allclose(alone.predictions, found.predictions, atol=1e-10)
-    assert alone.losses[0] == pytest.approx(((found.predictions - truth.matrix) ** 2).sum(1).mean())
+    assert alone.losses[0] == pytest.approx(((found.predictions - targets.matrix) ** 2).sum(1).mean())
 
 
 @pytest.mark.parametrize("d", [10, 100])
@@ -60,8 +62,8 @@ def test_neither_scale_nor_order_nor_a_constant_column_changes_anything(clusters
     rng = np.random.default_rng(3)
     order = rng.permutation(60)
     changed = np.column_stack([features * np.logspace(-4, 5, d), np.full(60, 0.1)])[order]
-    here = ridge_loo(decompose(features), Truth.of(labels, "single-label"))
-    there = ridge_loo(decompose(changed), Truth.of(labels[order], "single-label"))
+    here = ridge_loo(decompose(features), Targets.of(labels, "single-label"))
+    there = ridge_loo(decompose(changed), Targets.of(labels[order], "single-label"))
     assert there.chosen == here.chosen
     np.testing.assert_allclose(there.predictions, here.predictions[order], atol=1e-8)
     np.testing.assert_array_equal(there.outcome.correct, here.outcome.correct[order])
@@ -71,30 +73,30 @@ def test_neither_scale_nor_order_nor_a_constant_column_changes_anything(clusters
 def test_repeated_rows_and_columns_do_not_break_it(clusters, d):
     features, labels = clusters(30, d)
     features, labels = np.tile(features, (2, 2)), np.tile(labels, 2)
-    truth = Truth.of(labels, "single-label")
+    targets = Targets.of(labels, "single-label")
     x = (features - features.mean(0)) / features.std(0)
-    found = ridge_loo(decompose(features), truth, (1e-2,)).predictions
-    rest = np.arange(60) != 7
-    expected = refit(x[rest], truth.matrix[rest], np.ones(59), 1e-2 * (x**2).sum() / 60, x[7])
+    found = ridge_loo(decompose(features), targets, (1e-2,)).predictions
+    valid_part = np.arange(60) != 7
+    expected = refit(x[valid_part], targets.matrix[valid_part], np.ones(59), 1e-2 * (x**2).sum() / 60, x[7])
     np.testing.assert_allclose(found[7], expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("d", [10, 100])
 def test_the_head_is_the_fit_for_raw_features(clusters, d):
     features, labels = clusters(60, d)
-    truth = Truth.of(labels, "single-label", balanced=True)
-    spectrum = decompose(features, truth.weights)
-    head = ridge_head(spectrum, truth, 0.3)
+    targets = Targets.of(labels, "single-label", balanced=True)
+    svd = decompose(features, targets.weights)
+    head = ridge_head(svd, targets, 0.3)
     x = (features - features.mean(0)) / features.std(0)
-    unit = (truth.weights[:, None] * (x - np.average(x, axis=0, weights=truth.weights)) ** 2).sum() / 60
-    expected = np.stack([refit(x, truth.matrix, truth.weights, 0.3 * unit, row) for row in x])
+    unit = (targets.weights[:, None] * (x - np.average(x, axis=0, weights=targets.weights)) ** 2).sum() / 60
+    expected = np.stack([refit(x, targets.matrix, targets.weights, 0.3 * unit, row) for row in x])
     assert head.weight.shape == (4, d)
     np.testing.assert_allclose(head.predict(features), expected, atol=1e-8)
 
 
 def test_margins_and_the_score_say_what_is_right(clusters):
     features, labels = clusters(60, 20, apart=3)
-    found = ridge_loo(decompose(features), Truth.of(labels, "single-label"))
+    found = ridge_loo(decompose(features), Targets.of(labels, "single-label"))
     outcome = found.outcome
     assert outcome.score == outcome.correct.mean() > 0.9
     np.testing.assert_array_equal(outcome.correct, outcome.margins > 0)
@@ -115,13 +117,13 @@ def test_it_is_as_good_as_on_fresh_images(balanced, apart):
         centres = rng.normal(size=(2, 256)) * apart
         labels = rng.permutation(np.repeat([0, 1], [48, 16] if balanced else [32, 32]))
         features = centres[labels] + rng.normal(size=(64, 256))
-        truth = Truth.of(labels, "single-label", balanced=balanced)
-        spectrum = decompose(features, truth.weights)
-        found = ridge_loo(spectrum, truth)
+        targets = Targets.of(labels, "single-label", balanced=balanced)
+        svd = decompose(features, targets.weights)
+        found = ridge_loo(svd, targets)
         left_out.append(found.outcome.score)
-        knn.append(knn_loo(features, truth, (20,)).outcome.score)
+        knn.append(knn_loo(features, targets, (20,)).outcome.score)
         new = rng.normal(size=(500, 256)) + np.repeat(centres, 250, 0)
-        right = ridge_head(spectrum, truth, found.chosen).predict(new).argmax(1) == np.repeat([0, 1], 250)
+        right = ridge_head(svd, targets, found.chosen).predict(new).argmax(1) == np.repeat([0, 1], 250)
         fresh.append(right.mean())
     assert np.mean(left_out) == pytest.approx(np.mean(fresh), abs=0.04)
     assert np.mean(knn) > 0.5 - 0.04 + apart
@@ -133,7 +135,7 @@ def test_balancing_counts_every_class_alike(clusters):
     features, labels = np.delete(features, rare, 0), np.delete(labels, rare)
     plain, balanced = (
         ridge_loo(decompose(features, t.weights), t).outcome
-        for t in (Truth.of(labels, "single-label"), Truth.of(labels, "single-label", balanced=True))
+        for t in (Targets.of(labels, "single-label"), Targets.of(labels, "single-label", balanced=True))
     )
     mean_of_classes = np.mean([balanced.correct[labels == k].mean() for k in (0, 1)])
     assert balanced.score == pytest.approx(mean_of_classes)
@@ -143,9 +145,9 @@ def test_balancing_counts_every_class_alike(clusters):
 def test_the_only_image_of_a_class_is_not_counted(clusters):
     features, labels = clusters(60, 20, apart=3)
     labels[5] = 4
-    truth = Truth.of(labels, "single-label")
-    outcome = ridge_loo(decompose(features), truth).outcome
-    assert truth.score_weights[5] == 0
+    targets = Targets.of(labels, "single-label")
+    outcome = ridge_loo(decompose(features), targets).outcome
+    assert targets.score_weights[5] == 0
     assert not outcome.correct[5]
     assert outcome.score == np.delete(outcome.correct, 5).mean()
 
@@ -154,21 +156,21 @@ def test_regression_scores_explained_variance(clusters):
     features, _ = clusters(100, 5)
     rng = np.random.default_rng(2)
     y = (features / features.std(0)) @ rng.normal(size=(5, 2)) * 1000 + 5
-    truth = Truth.of(np.column_stack([y + rng.normal(size=y.shape) * y.std(0) / 2, np.ones(100)]), "regression")
-    outcome = ridge_loo(decompose(features), truth).outcome
+    targets = Targets.of(np.column_stack([y + rng.normal(size=y.shape) * y.std(0) / 2, np.ones(100)]), "regression")
+    outcome = ridge_loo(decompose(features), targets).outcome
     assert 0.7 < outcome.score < 0.9
     assert outcome.correct is None
-    assert truth.naive().mean() == pytest.approx(0)
+    assert targets.constant_baseline().mean() == pytest.approx(0)
 
 
 def test_nothing_to_learn_is_an_error_that_says_so(clusters):
     features, _ = clusters(60, 5)
     with pytest.raises(DataError, match="1 of the classes with two or more"):
-        Truth.of(np.array([0, 0, 1, 2]), "single-label")
+        Targets.of(np.array([0, 0, 1, 2]), "single-label")
     with pytest.raises(DataError, match="same numbers"):
-        Truth.of(np.ones((4, 1)), "regression")
+        Targets.of(np.ones((4, 1)), "regression")
     with pytest.raises(UsageError, match="regression has none"):
-        Truth.of(np.arange(4)[:, None], "regression", balanced=True)
+        Targets.of(np.arange(4)[:, None], "regression", balanced=True)
     features[3, 1] = np.nan
     with pytest.raises(DataError, match="1 of 60 images are not finite"):
         decompose(features)
@@ -176,7 +178,7 @@ def test_nothing_to_learn_is_an_error_that_says_so(clusters):
 
 def test_features_that_say_nothing_leave_the_mean():
     labels = np.array([0, 0, 0, 1, 1])
-    truth = Truth.of(labels, "single-label")
-    found = ridge_loo(decompose(np.ones((5, 3), np.float32)), truth)
+    targets = Targets.of(labels, "single-label")
+    found = ridge_loo(decompose(np.ones((5, 3), np.float32)), targets)
     np.testing.assert_allclose(found.predictions[0], [0.5, 0.5])
     np.testing.assert_allclose(found.predictions[3], [0.75, 0.25])

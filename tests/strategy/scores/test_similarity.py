@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.strategy.scores import Interval, Truth, decompose, measure, ridge_head, ridge_loo, similarity
+from zoo.strategy.scores import Interval, Targets, decompose, measure, ridge_head, ridge_loo, similarity
 from zoo.strategy.scores.similarity import verdict
 
 
@@ -57,9 +57,11 @@ def test_permuted_labels_have_none(clusters, d):
         noise = rng.normal(size=features.shape)
         found = []
         for y in (labels, rng.permutation(labels)):
-            truth = Truth.of(y, "single-label")
-            random = ridge_loo(decompose(noise), truth).outcome.values
-            found.append(similarity(measure(features, truth).ridge.outcome.values, random, truth.naive()))
+            targets = Targets.of(y, "single-label")
+            random = ridge_loo(decompose(noise), targets).outcome.values
+            found.append(
+                similarity(measure(features, targets).ridge.outcome.values, random, targets.constant_baseline())
+            )
         assert found[0].verdict == "similar"
         assert found[1].verdict == "dissimilar"
         assert found[1].interval.low == 0
@@ -75,16 +77,16 @@ def test_the_interval_holds_the_truth_nine_times_in_ten():
     for seed in range(120):
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.arange(100) % 4)
-        truth = Truth.of(labels, "single-label")
+        targets = Targets.of(labels, "single-label")
         values, scores = [], []
         for apart in (0.35, 0.15):
             centres = rng.normal(size=(4, 40)) * apart
             features, fresh = (centres[y] + rng.normal(size=(len(y), 40)) for y in (labels, fresh_labels))
-            spectrum = decompose(features)
-            found = ridge_loo(spectrum, truth)
-            head = ridge_head(spectrum, truth, found.chosen)
+            svd = decompose(features)
+            found = ridge_loo(svd, targets)
+            head = ridge_head(svd, targets, found.chosen)
             values.append(found.outcome.values)
             scores.append((head.predict(fresh).argmax(1) == fresh_labels).mean())
         gain = (scores[0] - scores[1]) / (1 - scores[1])
-        held.append(similarity(*values, truth.naive(), seed=seed).interval.holds(gain))
+        held.append(similarity(*values, targets.constant_baseline(), seed=seed).interval.contains(gain))
     assert 0.85 <= np.mean(held) <= 0.97

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.strategy.scores import Interval, LearningCurve, Truth, decompose, learning_curve, ridge_loo, size_class
+from zoo.strategy.scores import Interval, LearningCurve, Targets, decompose, learning_curve, ridge_loo, size_class
 
 
 def curve(shape: str) -> LearningCurve:
@@ -11,7 +11,7 @@ def curve(shape: str) -> LearningCurve:
 
 
 @pytest.mark.parametrize(
-    ("images", "a_class", "shape", "name"),
+    ("images", "images_per_class", "shape", "name"),
     [
         (100, 4, None, "few"),
         (100, 10, None, "small"),
@@ -29,22 +29,26 @@ def curve(shape: str) -> LearningCurve:
         (900_000, 500, "steep", "medium"),
     ],
 )
-def test_classes_by_their_cuts_and_near_them_by_the_curve(images, a_class, shape, name):
-    found = size_class(images, np.array([a_class, a_class, a_class, 0]), None if shape is None else curve(shape))
+def test_classes_by_their_cuts_and_near_them_by_the_curve(images, images_per_class, shape, name):
+    found = size_class(
+        images,
+        np.array([images_per_class, images_per_class, images_per_class, 0]),
+        None if shape is None else curve(shape),
+    )
     assert found.name == name
-    assert found.a_class == a_class
+    assert found.images_per_class == images_per_class
 
 
 def test_it_says_which_rule_decided():
-    assert size_class(300, np.full(6, 50)).because == "300 images, fewer than 20,000"
-    assert size_class(12, np.full(6, 2)).because == "2 images a class, fewer than 10"
-    assert "near 10" in size_class(70, np.full(6, 12), curve("steep")).because
-    assert size_class(900_000, np.full(6, 1e5)).because == "900,000 images, 500,000 or more"
+    assert size_class(300, np.full(6, 50)).reason == "300 images, fewer than 20,000"
+    assert size_class(12, np.full(6, 2)).reason == "2 images a class, fewer than 10"
+    assert "near 10" in size_class(70, np.full(6, 12), curve("steep")).reason
+    assert size_class(900_000, np.full(6, 1e5)).reason == "900,000 images, 500,000 or more"
 
 
 def measured(features: np.ndarray, labels: np.ndarray) -> LearningCurve | None:
-    truth = Truth.of(labels, "single-label")
-    return learning_curve(features, truth, ridge_loo(decompose(features), truth).outcome)
+    targets = Targets.of(labels, "single-label")
+    return learning_curve(features, targets, ridge_loo(decompose(features), targets).outcome)
 
 
 def test_a_hard_task_still_learns_and_an_impossible_one_does_not(clusters):

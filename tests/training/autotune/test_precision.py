@@ -14,11 +14,11 @@ from zoo.cache import cache_folder
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 from zoo.training.autotune import precision
-from zoo.training.autotune.precision import choose_step
-from zoo.training.autotune.timings import machine, race, recall, remember
-from zoo.training.autotune.workers import Layout, layouts, race_layouts, same_threads, threads
+from zoo.training.autotune.precision import choose_precision
+from zoo.training.autotune.timings import benchmark, load_timing, machine, save_timing
+from zoo.training.autotune.workers import CpuLayout, benchmark_layouts, candidate_layouts, preserve_num_threads, threads
 from zoo.training.inference import Normalize
-from zoo.training.module_state import unchanged
+from zoo.training.module_state import preserve_module_state
 
 CPU = torch.device("cpu")
 IMAGES = torch.randint(0, 256, (8, 8, 8, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -52,8 +52,8 @@ def _step(net: nn.Module, normalize: Normalize, wait: Callable[[Tensor, Tensor],
 def _choose(
     net: nn.Module, normalize: Normalize, step: Step, asked: str = "auto", form: str = "auto"
 ) -> precision.Step:
-    with unchanged(net):
-        return choose_step(asked, form, CPU, step, net, normalize, IMAGES, batch=32)
+    with preserve_module_state(net):
+        return choose_precision(asked, form, CPU, step, net, normalize, IMAGES, batch=32)
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [("bf16", torch.bfloat16), ("fp32", None)])
@@ -126,44 +126,44 @@ def test_a_race_gives_up_what_is_hopeless_and_repeats_the_rest() -> None:
         runs[name] = runs.get(name, 0) + 1
         time.sleep(seconds)
 
-    best = race({n: partial(arm, n, s) for n, s in (("a", 0.26), ("b", 0.3), ("c", 0.6))}, seconds=1.3, rounds=2)
+    best = benchmark({n: partial(arm, n, s) for n, s in (("a", 0.26), ("b", 0.3), ("c", 0.6))}, seconds=1.3, rounds=2)
     assert min(best, key=lambda k: best[k]) == "a"
     assert runs == {"a": 2, "b": 2, "c": 1}
-    quick = race({n: partial(arm, n + "'", s) for n, s in (("a", 0.01), ("b", 0.04))}, seconds=1.0, rounds=3)
+    quick = benchmark({n: partial(arm, n + "'", s) for n, s in (("a", 0.01), ("b", 0.04))}, seconds=1.0, rounds=3)
     assert runs["b'"] == 2, "a first short run says nothing of an arm"
     assert 0.01 <= quick["a"] < quick["b"]
 
 
 def test_answers_are_kept_by_what_they_depend_on() -> None:
     key = {"model": "m", "batch": 32}
-    assert recall("test", key) is None
-    remember("test", key, {"precision": "bf16"})
-    assert recall("test", {"batch": 32, "model": "m"}) == {"precision": "bf16"}
-    assert recall("test", {**key, "batch": 16}) is None
-    assert recall("other", key) is None
+    assert load_timing("test", key) is None
+    save_timing("test", key, {"precision": "bf16"})
+    assert load_timing("test", {"batch": 32, "model": "m"}) == {"precision": "bf16"}
+    assert load_timing("test", {**key, "batch": 16}) is None
+    assert load_timing("other", key) is None
 
 
 @pytest.mark.parametrize("contents", ["", "{", "[]", '{"key": 1}', '{"value": {"precision": "bf16"}}'])
 def test_a_damaged_answer_is_none(contents: str) -> None:
     key = {"model": "damaged"}
-    remember("test", key, {"precision": "bf16"})
+    save_timing("test", key, {"precision": "bf16"})
     [file] = [p for p in (cache_folder() / "execution").glob("test-*") if "damaged" in p.read_text()]
     assert json.loads(file.read_text())["key"]["model"] == "damaged", "a person can read what it is"
     file.write_text(contents)
-    assert recall("test", key) is None
-    remember("test", key, {"precision": "fp32"})
-    assert recall("test", key) == {"precision": "fp32"}
+    assert load_timing("test", key) is None
+    save_timing("test", key, {"precision": "fp32"})
+    assert load_timing("test", key) == {"precision": "fp32"}
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
-    remember("test", {}, {"a": 1})
-    assert recall("test", {}) is None
+    save_timing("test", {}, {"a": 1})
+    assert load_timing("test", {}) is None
 
 
 def test_the_machine_is_part_of_it() -> None:
-    with same_threads():
+    with preserve_num_threads():
         one = machine(CPU)
         threads(one["threads"] + 1)
         assert machine(CPU) != one
@@ -171,18 +171,26 @@ def test_the_machine_is_part_of_it() -> None:
 
 
 def test_layouts_that_share_no_cores_have_no_rival() -> None:
-    assert layouts(Layout(2, 0), 2, threads=None, workers=None) == [Layout(2, 0)]
-    assert layouts(Layout(8, 8), 16, threads=None, workers=None) == [Layout(8, 8)]
+    assert candidate_layouts(CpuLayout(2, 0), 2, threads=None, workers=None) == [CpuLayout(2, 0)]
+    assert candidate_layouts(CpuLayout(8, 8), 16, threads=None, workers=None) == [CpuLayout(8, 8)]
 
 
 def test_layouts_worth_trying() -> None:
-    assert layouts(Layout(2, 2), 2, threads=None, workers=None) == [Layout(2, 2), Layout(1, 1), Layout(2, 0)]
-    assert layouts(Layout(16, 8), 16, threads=None, workers=None) == [
-        Layout(16, 8), Layout(8, 8), Layout(12, 4), Layout(16, 0)
+    assert candidate_layouts(CpuLayout(2, 2), 2, threads=None, workers=None) == [
+        CpuLayout(2, 2),
+        CpuLayout(1, 1),
+        CpuLayout(2, 0),
+    ]
+    assert candidate_layouts(CpuLayout(16, 8), 16, threads=None, workers=None) == [
+        CpuLayout(16, 8), CpuLayout(8, 8), CpuLayout(12, 4), CpuLayout(16, 0)
     ]  # fmt: skip
-    assert layouts(Layout(2, 2), 2, threads=2, workers=None) == [Layout(2, 2), Layout(2, 1), Layout(2, 0)]
-    assert layouts(Layout(2, 2), 2, threads=None, workers=2) == [Layout(2, 2), Layout(1, 2)]
-    assert layouts(Layout(2, 2), 2, threads=2, workers=2) == [Layout(2, 2)]
+    assert candidate_layouts(CpuLayout(2, 2), 2, threads=2, workers=None) == [
+        CpuLayout(2, 2),
+        CpuLayout(2, 1),
+        CpuLayout(2, 0),
+    ]
+    assert candidate_layouts(CpuLayout(2, 2), 2, threads=None, workers=2) == [CpuLayout(2, 2), CpuLayout(1, 2)]
+    assert candidate_layouts(CpuLayout(2, 2), 2, threads=2, workers=2) == [CpuLayout(2, 2)]
 
 
 def test_layouts_are_timed_with_their_threads_and_workers() -> None:
@@ -199,6 +207,8 @@ def test_layouts_are_timed_with_their_threads_and_workers() -> None:
                 yield torch.zeros(4, 1), torch.zeros(4)
 
     used = set()
-    speeds = race_layouts([Layout(2, 2), Layout(1, 0)], Loads, lambda images: used.add(torch.get_num_threads()))
-    assert speeds[Layout(1, 0)] > 3 * speeds[Layout(2, 2)]
+    speeds = benchmark_layouts(
+        [CpuLayout(2, 2), CpuLayout(1, 0)], Loads, lambda images: used.add(torch.get_num_threads())
+    )
+    assert speeds[CpuLayout(1, 0)] > 3 * speeds[CpuLayout(2, 2)]
     assert used == {1, 2}

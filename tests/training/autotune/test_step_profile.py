@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.training.autotune.step_profile import StepTimes, step_times
-from zoo.workflows.finetune.build import prepare
+from zoo.training.autotune.step_profile import StepProfile, profile_steps
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
 
 
@@ -32,10 +32,10 @@ class _Slow:
             yield torch.zeros(size, 3, 32, 32, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64)
 
 
-def _times(seconds: float, steps: int = 6) -> tuple[StepTimes, _Slow]:
-    prepared = prepare(make_recipe("zoo_tiny", weights="none", settings={"augment.name": "none"}, amp=False))
+def _times(seconds: float, steps: int = 6) -> tuple[StepProfile, _Slow]:
+    session = build_session(make_recipe("zoo_tiny", weights="none", settings={"augment.name": "none"}, amp=False))
     batches = _Slow(seconds)
-    return step_times(prepared.trainer, batches, steps=steps), batches
+    return profile_steps(session.trainer, batches, steps=steps), batches
 
 
 def test_a_slow_loader_is_what_holds_it_up() -> None:

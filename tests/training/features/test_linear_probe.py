@@ -16,9 +16,9 @@ from zoo.errors import TrainingError
 from zoo.losses import make_loss
 from zoo.models import build
 from zoo.strategy.freeze import resolve_plan, set_train_mode
-from zoo.training.feature_extractor import find_prefix
+from zoo.training.feature_extractor import find_feature_extractor
 from zoo.training.features import linear_probe
-from zoo.training.features.linear_probe import solve_head, why_not_linear
+from zoo.training.features.linear_probe import fit_linear_probe, why_not_linear
 
 
 def _clouds(rows: int, columns: int, classes: int, seed: int = 0, noise: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def _clouds(rows: int, columns: int, classes: int, seed: int = 0, noise: float =
 @pytest.mark.parametrize(("rows", "columns"), [(300, 20), (40, 100)])
 def test_it_is_scikit_learns_minimum_at_the_same_penalty(rows: int, columns: int) -> None:
     x, y = _clouds(rows, columns, 4)
-    found = solve_head(x, y, F.cross_entropy, outputs=4, seed=0)
+    found = fit_linear_probe(x, y, F.cross_entropy, outputs=4, seed=0)
     scaler = StandardScaler().fit(x.double().numpy()[:, 1:])
     inverse = 1 / (found.penalty * rows)
     other = LogisticRegression(C=inverse, tol=1e-8, max_iter=10_000).fit(scaler.transform(x.double().numpy()[:, 1:]), y)
@@ -48,10 +48,10 @@ def test_it_is_scikit_learns_minimum_at_the_same_penalty(rows: int, columns: int
 
 def test_both_sets_of_coordinates_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _clouds(200, 30, 3)
-    one = solve_head(x, y, F.cross_entropy, outputs=3, seed=0)
-    monkeypatch.setattr(linear_probe, "_FEW_AXES", 0)
-    monkeypatch.setattr(linear_probe, "_DOUBLE", 0)
-    other = solve_head(x, y, F.cross_entropy, outputs=3, seed=0)
+    one = fit_linear_probe(x, y, F.cross_entropy, outputs=3, seed=0)
+    monkeypatch.setattr(linear_probe, "_MAX_EIGH_DIM", 0)
+    monkeypatch.setattr(linear_probe, "_MAX_FLOAT64_VALUES", 0)
+    other = fit_linear_probe(x, y, F.cross_entropy, outputs=3, seed=0)
     assert other.penalty == pytest.approx(one.penalty)
     assert torch.allclose(other.outputs, one.outputs, atol=0.02)
 
@@ -64,11 +64,11 @@ def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
     own = [rng.normal(size=(60, 30)) * 3 for _ in range(9)]
     plain, *views = (torch.from_numpy(np.concatenate([class_of, some], 1)).float() for some in own)
     targets = torch.from_numpy(y)
-    alone = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0)
-    found = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0, views=views)
+    alone = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0)
+    found = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0, views=views)
     assert alone.views == 1
     assert found.views == 9
-    assert found.held_out < 0.8 * alone.held_out
+    assert found.held_out_loss < 0.8 * alone.held_out_loss
     assert found.outputs.shape == (60, 2)  # of the images as they are
     fresh = np.concatenate(
         [rng.normal(size=(500, 1)) * 0.3 + (np.arange(500) % 2)[:, None], rng.normal(size=(500, 30)) * 3], 1
@@ -82,17 +82,17 @@ def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
     assert right[1] > right[0] + 0.03
     # Views that take an image to where another class lies are left alone.
     wrong = [view * torch.tensor([-1.0] + [1.0] * 30) + torch.tensor([1.0] + [0.0] * 30) for view in views]
-    kept = solve_head(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
+    kept = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
     assert kept.views == 1
     assert torch.equal(kept.weight, alone.weight)
 
 
 def test_all_views_of_an_image_are_left_out_with_it() -> None:
     x, y = _clouds(80, 40, 2, noise=0.4)
-    alone = solve_head(x, y, F.cross_entropy, outputs=2, seed=0)
+    alone = fit_linear_probe(x, y, F.cross_entropy, outputs=2, seed=0)
     # The same three times is nothing new: were one of the three fitted while another judges, it would seem so.
-    again = solve_head(x, y, F.cross_entropy, outputs=2, seed=0, views=[x, x])
-    assert again.held_out == pytest.approx(alone.held_out, rel=1e-3)
+    again = fit_linear_probe(x, y, F.cross_entropy, outputs=2, seed=0, views=[x, x])
+    assert again.held_out_loss == pytest.approx(alone.held_out_loss, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -111,34 +111,34 @@ def test_the_runs_own_loss_has_no_slope_left_at_the_answer(
     x = (x - x.mean(0)) / x.std(0, correction=0).clamp_min(1e-6)
     targets = y if name == "cross_entropy" else F.one_hot(y, 3).float()
     loss = make_loss(name, params, class_weights=weights)
-    found = solve_head(x, targets, loss, outputs=3, seed=0)
+    found = fit_linear_probe(x, targets, loss, outputs=3, seed=0)
     weight, bias = found.weight.double().requires_grad_(), found.bias.double().requires_grad_()
     value = loss(F.linear(x.double(), weight, bias), targets) + found.penalty / 2 * weight.square().sum()
     for slope in torch.autograd.grad(value, (weight, bias)):
         assert float(slope.abs().max()) < 1e-3
     nothing = float(loss(torch.zeros(300, 3), targets))
     assert found.loss < nothing
-    assert found.held_out < nothing
+    assert found.held_out_loss < nothing
 
 
 def test_noise_asks_for_more_penalty_and_none_is_as_good_as_saying_nothing() -> None:
     x, y = _clouds(200, 50, 4, noise=0.0)
-    clear = solve_head(x, y, F.cross_entropy, outputs=4, seed=0)
-    noisy = solve_head(
+    clear = fit_linear_probe(x, y, F.cross_entropy, outputs=4, seed=0)
+    noisy = fit_linear_probe(
         x, torch.from_numpy(np.random.default_rng(0).permutation(y.numpy())), F.cross_entropy, outputs=4, seed=0
     )
     assert noisy.penalty > 10 * clear.penalty
-    assert noisy.held_out == pytest.approx(math.log(4), abs=0.05)
+    assert noisy.held_out_loss == pytest.approx(math.log(4), abs=0.05)
 
 
 def test_classes_of_one_image_or_none_are_no_obstacle() -> None:
     x, y = _clouds(60, 10, 3)
     y[0] = 3  # the only one of its class
-    found = solve_head(x, y, F.cross_entropy, outputs=6, seed=0)
+    found = fit_linear_probe(x, y, F.cross_entropy, outputs=6, seed=0)
     assert torch.isfinite(found.weight).all()
     assert torch.isfinite(found.bias).all()
     assert float(found.outputs.softmax(1)[:, 4:].max()) < 0.05
-    for fitted, left in linear_probe._cuts(y.numpy(), 0, turns=5):
+    for fitted, left in linear_probe._make_folds(y.numpy(), 0, rounds=5):
         assert 0 in fitted
         assert not set(fitted) & set(left)
         assert np.bincount(y.numpy()[left], minlength=4)[:3].min() >= 2  # of each class its share
@@ -148,7 +148,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
     x, y = _clouds(60, 10, 3)
     x[5, 3] = math.inf
     with pytest.raises(TrainingError, match="1 of 60"):
-        solve_head(x, y, F.cross_entropy, outputs=3, seed=0)
+        fit_linear_probe(x, y, F.cross_entropy, outputs=3, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +169,9 @@ def test_what_is_not_a_linear_layer_alone_is_told(name: str, options: dict[str, 
     chosen.apply(model.module)
     set_train_mode(model.module, chosen)
     size = model.preprocess.height
-    prefix = find_prefix(model.module, chosen.frozen_modules, torch.randn(3, 3, size, size))
-    assert prefix is not None
-    said = why_not_linear(prefix)
+    feature_extractor = find_feature_extractor(model.module, chosen.frozen_modules, torch.randn(3, 3, size, size))
+    assert feature_extractor is not None
+    said = why_not_linear(feature_extractor)
     assert reason in said if reason else not said
     if not reason:
-        assert isinstance(model.module.get_submodule(prefix.end), nn.Linear)
+        assert isinstance(model.module.get_submodule(feature_extractor.end), nn.Linear)

@@ -73,7 +73,7 @@ def test_rows_of_another_shape_are_not_taken(tmp_path: Path) -> None:
 
 
 def test_full_shards_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_store, "_SHARD", 40)
+    monkeypatch.setattr(feature_store, "_SHARD_BYTES", 40)
     store = _store(tmp_path / "s")
     for i in range(10):
         store.add([KEYS[i]], torch.full((1, 3), float(i)))
@@ -104,7 +104,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: p
     assert [s.folder.name for s in stores] == ["new", "old", "older"]
     assert stores[0].info["model"] == "m"
     size = stores[0].bytes
-    assert clear_stores(keep_bytes=2 * size) == size
+    assert clear_stores(max_bytes=2 * size) == size
     assert [s.folder.name for s in list_stores()] == ["new", "old"]
-    assert clear_stores(but=stores[1].folder) == size
+    assert clear_stores(exclude=stores[1].folder) == size
     assert [s.folder.name for s in list_stores()] == ["old"]

@@ -16,7 +16,7 @@ from zoo.models import build
 from zoo.preprocess import Preprocess
 from zoo.training.inference import Normalize
 from zoo.training.transfer import lp_ft
-from zoo.training.transfer.lp_ft import HeadStart, learn_head
+from zoo.training.transfer.lp_ft import ProbingPhase, run_probing_phase
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize(Preprocess((3, 32, 32), (0.5,) * 3, (0.25,) * 3))
@@ -45,9 +45,9 @@ def _data(n: int = 20, side: int = 32, classes: int = 4) -> Batches:
     return Batches(images, torch.randint(0, classes, (n,), generator=g))
 
 
-def _learn(module: nn.Module, head: tuple[str, ...], batches: Batches, **more) -> HeadStart:
+def _learn(module: nn.Module, head: tuple[str, ...], batches: Batches, **more) -> ProbingPhase:
     options = {"epochs": 3, "lr": 1e-2, "weight_decay": 0.1, "batch_size": 8, "seed": 5, **more}
-    return learn_head(module, head, batches, F.cross_entropy, NORMALIZE, device=CPU, **options)
+    return run_probing_phase(module, head, batches, F.cross_entropy, NORMALIZE, device=CPU, **options)
 
 
 def _plain(module: nn.Module, head: tuple[str, ...], batches: Batches) -> list[float]:
@@ -228,7 +228,7 @@ def test_what_cannot_be() -> None:
     with pytest.raises(TrainingError, match="met no images"):
         _learn(module, ("1",), Batches(torch.empty(0, 3, 32, 32), torch.empty(0)))
     with pytest.raises(TrainingError, match=r"became nan.*head learned first"):
-        learn_head(
+        run_probing_phase(
             module,
             ("1",),
             _data(),

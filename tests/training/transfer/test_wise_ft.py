@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ModelError
-from zoo.training.transfer.wise_ft import ALPHAS, best_mix, interpolate
+from zoo.training.transfer.wise_ft import ALPHAS, best_interpolation, interpolate
 
 START = {"w": torch.tensor([0.0, 2.0]), "half": torch.tensor([1.0], dtype=torch.float16), "n": torch.tensor(3)}
 END = {"w": torch.tensor([1.0, 6.0]), "half": torch.tensor([2.0], dtype=torch.float16), "n": torch.tensor(9)}
@@ -41,7 +41,7 @@ def test_the_best_mixture_is_found(peak: float, alpha: float | None) -> None:
         tried.append(float(state["w"][0]))
         return {"top1": -abs(float(state["w"][0]) - peak)}
 
-    mix = best_mix(START, END, evaluate, _higher)
+    mix = best_interpolation(START, END, evaluate, _higher)
     assert tried == pytest.approx([1.0, *sorted(ALPHAS, reverse=True)])
     assert (mix.alpha if mix else None) == alpha
     if mix is not None:
@@ -50,10 +50,12 @@ def test_the_best_mixture_is_found(peak: float, alpha: float | None) -> None:
 
 
 def test_equal_is_not_better_and_of_equals_the_nearest_to_the_end_wins() -> None:
-    assert best_mix(START, END, lambda state: {"top1": 0.5}, _higher) is None
-    mix = best_mix(START, END, lambda state: {"top1": 0.9}, _higher, end_value={"top1": 0.5})
+    assert best_interpolation(START, END, lambda state: {"top1": 0.5}, _higher) is None
+    mix = best_interpolation(START, END, lambda state: {"top1": 0.9}, _higher, end_metrics={"top1": 0.5})
     assert mix is not None
     assert mix.alpha == 0.9
-    lower = best_mix(START, END, lambda s: {"loss": float(s["w"][0])}, lambda a, b: a["loss"] < b["loss"], [0.3, 0.7])
+    lower = best_interpolation(
+        START, END, lambda s: {"loss": float(s["w"][0])}, lambda a, b: a["loss"] < b["loss"], [0.3, 0.7]
+    )
     assert lower is not None
     assert lower.alpha == 0.3

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from zoo.run import Run
-from zoo.training.autotune.precision import Step
-from zoo.training.autotune.workers import Layout
+from zoo.training.autotune.precision import PrecisionChoice
+from zoo.training.autotune.workers import CpuLayout
 from zoo.workflows.finetune import autotune
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 
 
 @pytest.fixture(autouse=True)
-def _nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _empty_timing_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     torch._dynamo.reset()
     yield
@@ -26,15 +26,15 @@ def _nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def _prepare(data: Path, **options: Any) -> Any:
-    return prepare(make_recipe("zoo_tiny", data=data, **options))
+    return build_session(make_recipe("zoo_tiny", data=data, **options))
 
 
-def _no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+def _forbid_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("zoo.training.autotune.precision.race", never)
-    monkeypatch.setattr(autotune, "race_layouts", never)
+    monkeypatch.setattr("zoo.training.autotune.precision.benchmark", never)
+    monkeypatch.setattr(autotune, "benchmark_layouts", never)
 
 
 def test_the_choice_is_said_recorded_and_repeated(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,15 +47,15 @@ def test_the_choice_is_said_recorded_and_repeated(small: Path, monkeypatch: pyte
     assert recipe.execution.compile == "off"
     assert recipe.execution.threads == chosen["threads"] == torch.get_num_threads()
     assert recipe.data.workers == chosen["workers"] == 0
-    _no_measuring(monkeypatch)
-    again = prepare(recipe)
+    _forbid_benchmarks(monkeypatch)
+    again = build_session(recipe)
     assert again.recipe.execution == recipe.execution
     assert "as asked" in again.execution.text
 
 
 def test_the_next_run_of_its_kind_measures_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _prepare(small)
-    _no_measuring(monkeypatch)
+    _forbid_benchmarks(monkeypatch)
     second = _prepare(small, lr=1e-4, seed=3)
     assert second.execution == first.execution
     assert second.execution.text in second.notes
@@ -64,22 +64,22 @@ def test_the_next_run_of_its_kind_measures_nothing(small: Path, monkeypatch: pyt
 
 
 def test_what_is_remembered_is_what_is_done(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Step("bf16", "contiguous", 0.01, "bf16 (for a test), contiguous")
-    monkeypatch.setattr(autotune, "choose_step", lambda *_, **__: found)
-    prepared = _prepare(small)
-    assert prepared.trainer.amp_dtype is torch.bfloat16
-    assert prepared.trainer.engine.mixed_precision == "bf16"
-    images = next(iter(prepared.train))[0]
+    found = PrecisionChoice("bf16", "contiguous", 0.01, "bf16 (for a test), contiguous")
+    monkeypatch.setattr(autotune, "choose_precision", lambda *_, **__: found)
+    session = _prepare(small)
+    assert session.trainer.amp_dtype is torch.bfloat16
+    assert session.trainer.accelerator.mixed_precision == "bf16"
+    images = next(iter(session.train))[0]
     assert not images.is_contiguous()
-    assert prepared.trainer.normalize(images).is_contiguous()
-    assert prepared.execution.text.startswith("execution: bf16 (for a test), contiguous, not compiled")
-    assert prepared.execution.text in prepared.notes
-    _no_measuring(monkeypatch)
+    assert session.trainer.normalize(images).is_contiguous()
+    assert session.execution.text.startswith("execution: bf16 (for a test), contiguous, not compiled")
+    assert session.execution.text in session.notes
+    _forbid_benchmarks(monkeypatch)
     assert _prepare(small).execution.memory_format == "contiguous"
 
 
 def test_flags_fix_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _no_measuring(monkeypatch)
+    _forbid_benchmarks(monkeypatch)
     before = torch.get_num_threads()
     run = finetune(
         "zoo_tiny", data=small, epochs=1, amp_dtype="bf16", channels_last=False, compile=False, threads=before + 1,
@@ -133,14 +133,14 @@ def test_a_compiled_run_is_resumed_compiled(small: Path, monkeypatch: pytest.Mon
 def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def gain(*args: Any, compare: bool) -> autotune.Gain:
+    def gain(*args: Any, compare: bool) -> autotune.CompileTiming:
         tried.append(compare)
         args[1].compile()
-        return autotune.Gain(compiling=10.0, eager=0.2, compiled=0.1)
+        return autotune.CompileTiming(compile_seconds=10.0, eager=0.2, compiled=0.1)
 
-    monkeypatch.setattr(autotune, "_try_compiled", gain)
-    found = Step("fp32", "channels_last", 0.05, "fp32")
-    monkeypatch.setattr(autotune, "choose_step", lambda *_, **__: found)
+    monkeypatch.setattr(autotune, "_benchmark_compile", gain)
+    found = PrecisionChoice("fp32", "channels_last", 0.05, "fp32")
+    monkeypatch.setattr(autotune, "choose_precision", lambda *_, **__: found)
     # 3 steps an epoch save 0.1 s each.
     assert "too short a run" in _prepare(small, epochs=10).execution.text
     assert not tried
@@ -154,35 +154,37 @@ def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch:
     assert tried == [True], "what it gains is known by now"
 
 
-@pytest.mark.parametrize(("speed", "expected"), [(1.1, Layout(2, 2)), (1.5, Layout(1, 1))])
-def test_threads_and_workers(small: Path, monkeypatch: pytest.MonkeyPatch, speed: float, expected: Layout) -> None:
+@pytest.mark.parametrize(("speed", "expected"), [(1.1, CpuLayout(2, 2)), (1.5, CpuLayout(1, 1))])
+def test_threads_and_workers(small: Path, monkeypatch: pytest.MonkeyPatch, speed: float, expected: CpuLayout) -> None:
     monkeypatch.setattr(autotune.dist_env, "cores", lambda: 2)
     monkeypatch.setattr("zoo.workflows.finetune.validate.auto_workers", lambda source: 2)
-    monkeypatch.setattr(autotune, "_loading", lambda open: 1.0)
-    speeds = {Layout(2, 2): 1.0, Layout(1, 1): speed, Layout(2, 0): 0.9}
-    monkeypatch.setattr(autotune, "race_layouts", lambda arms, *_: {arm: speeds[arm] for arm in arms})
-    with autotune.same_threads():
+    monkeypatch.setattr(autotune, "_loading_seconds", lambda open_loader: 1.0)
+    speeds = {CpuLayout(2, 2): 1.0, CpuLayout(1, 1): speed, CpuLayout(2, 0): 0.9}
+    monkeypatch.setattr(
+        autotune, "benchmark_layouts", lambda candidates, *_: {candidate: speeds[candidate] for candidate in candidates}
+    )
+    with autotune.preserve_num_threads():
         autotune.threads(2)
-        prepared = _prepare(small)
+        session = _prepare(small)
         assert torch.get_num_threads() == expected.threads
-    assert Layout(prepared.execution.threads, prepared.execution.workers) == expected
-    assert prepared.recipe.data.workers == prepared.train._loader.num_workers == expected.workers  # type: ignore[union-attr]
-    assert ("measured 1.5x as fast as 2 threads, 2 workers" in prepared.execution.text) == (speed > 1.25)
+    assert CpuLayout(session.execution.threads, session.execution.workers) == expected
+    assert session.recipe.data.workers == session.train._loader.num_workers == expected.workers  # type: ignore[union-attr]
+    assert ("measured 1.5x as fast as 2 threads, 2 workers" in session.execution.text) == (speed > 1.25)
 
 
 def test_light_loading_is_not_measured(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune.dist_env, "cores", lambda: 2)
     monkeypatch.setattr("zoo.workflows.finetune.validate.auto_workers", lambda source: 2)
-    monkeypatch.setattr(autotune, "_loading", lambda open: 1e-9)
-    monkeypatch.setattr(autotune, "race_layouts", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(autotune, "_loading_seconds", lambda open_loader: 1e-9)
+    monkeypatch.setattr(autotune, "benchmark_layouts", lambda *_: pytest.fail("measured"))
     assert _prepare(small).execution.workers == 2
 
 
 def test_kept_features_are_not_compiled_and_need_no_layout(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autotune, "race_layouts", lambda *_: pytest.fail("measured"))
-    prepared = _prepare(
-        small, freeze="backbone", compile=True, settings={"train.features": "keep", "augment.name": "none"}
+    monkeypatch.setattr(autotune, "benchmark_layouts", lambda *_: pytest.fail("measured"))
+    session = _prepare(
+        small, freeze="backbone", compile=True, settings={"train.feature_cache": "on", "augment.name": "none"}
     )
-    assert prepared.keeping is not None
-    assert "not compiled (kept features are trained on)" in prepared.execution.text
-    assert prepared.trainer.compiled is None
+    assert session.feature_cache is not None
+    assert "not compiled (kept features are trained on)" in session.execution.text
+    assert session.trainer.compiled is None

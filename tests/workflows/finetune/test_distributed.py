@@ -25,7 +25,7 @@ from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.run import Run
 
 if TYPE_CHECKING:
-    from tests.conftest import Said
+    from tests.conftest import CliResult
 
 _SCRIPT = Path(__file__).with_name("two_processes.py")
 _TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -44,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = _script().RECIPES
 
 
 @pytest.fixture(scope="module")
-def together(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_processes(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes under torchrun have left their runs and what each of them says."""
     out = tmp_path_factory.mktemp("two")
     done = subprocess.run(
@@ -60,18 +60,18 @@ def together(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(together: Path) -> list[dict[str, Any]]:
-    return [json.loads((together / f"{rank}.json").read_text()) for rank in (0, 1)]
+def results(two_processes: Path) -> list[dict[str, Any]]:
+    return [json.loads((two_processes / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_learn_what_one_learns_with_twice_the_batch(together: Path, small: Path, name: str) -> None:
+def test_two_processes_learn_what_one_learns_with_twice_the_batch(two_processes: Path, small: Path, name: str) -> None:
     options = dict(RECIPES[name])
     settings = {k: v for k, v in options.pop("settings", {}).items() if k != "execution.parallel"}
     alone = zoo.finetune(
         data=small, progress=False, settings=settings, **{**options, "batch_size": 2 * options["batch_size"]}
     )
-    two = Run.open(together / name.replace(" ", "-"))
+    two = Run.open(two_processes / name.replace(" ", "-"))
     ours, theirs = two.checkpoint()[0], alone.checkpoint()[0]
     assert ours.keys() == theirs.keys()
     for key, tensor in theirs.items():
@@ -86,23 +86,23 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(together: Path
     torch.testing.assert_close(two.weights(), alone.weights(), rtol=1e-4, atol=1e-4)
 
 
-def test_only_the_first_process_writes(said: list[dict[str, Any]]) -> None:
-    assert {said[0][name] for name in RECIPES} == {"Run"}
-    assert {said[1][name] for name in RECIPES} == {"SilentRun"}
+def test_only_the_first_process_writes(results: list[dict[str, Any]]) -> None:
+    assert {results[0][name] for name in RECIPES} == {"Run"}
+    assert {results[1][name] for name in RECIPES} == {"InMemoryRun"}
 
 
-def test_an_error_of_one_process_is_everyones(said: list[dict[str, Any]]) -> None:
-    assert [s["errors"] for s in said] == ["DataError: broken.jpg cannot be read"] * 2
+def test_an_error_of_one_process_is_everyones(results: list[dict[str, Any]]) -> None:
+    assert [s["errors"] for s in results] == ["DataError: broken.jpg cannot be read"] * 2
 
 
-def test_every_image_counts_alike_however_they_are_shared_out(said: list[dict[str, Any]]) -> None:
+def test_every_image_counts_alike_however_they_are_shared_out(results: list[dict[str, Any]]) -> None:
     # (images passed through, images that count, factor): 3 and 1 images, then none and 2.
-    assert said[0]["factors"] == [[3, 3, 1.5], [2, 0, 0.0]]
-    assert said[1]["factors"] == [[1, 1, 0.5], [2, 2, 2.0]]
+    assert results[0]["factors"] == [[3, 3, 1.5], [2, 0, 0.0]]
+    assert results[1]["factors"] == [[1, 1, 0.5], [2, 2, 2.0]]
 
 
-def test_what_processes_tell_each_other(said: list[dict[str, Any]]) -> None:
-    for each in said:
+def test_what_processes_tell_each_other(results: list[dict[str, Any]]) -> None:
+    for each in results:
         assert each["gathered"] == [[[1.0] * 3] * 2, [0, 1], "of 0", [0, 1, 1], [3], [1.0, 1.0]]
 
 
@@ -110,7 +110,7 @@ def test_the_shares_of_a_loader_are_the_batches_of_one(small: Path) -> None:
     data = open_data(str(small), seed=0)
     preprocess = Preprocess((3, 16, 16), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0)
 
-    def places(train: bool, size: int, share: tuple[int, int]) -> list[list[int]]:
+    def indices(train: bool, size: int, share: tuple[int, int]) -> list[list[int]]:
         loader = make_loader(
             data.train,
             preprocess=preprocess,
@@ -122,18 +122,18 @@ def test_the_shares_of_a_loader_are_the_batches_of_one(small: Path) -> None:
             share=share,
         )
         loader.set_epoch(3)
-        return list(loader.places())
+        return list(loader.indices())
 
     for of, size in ((2, 7), (3, 5), (4, 9)):
-        whole = places(True, size * of, (0, 1))
-        parts = [places(True, size, (which, of)) for which in range(of)]
+        whole = indices(True, size * of, (0, 1))
+        parts = [indices(True, size, (which, of)) for which in range(of)]
         assert {len(p) for p in parts} <= {len(whole), len(whole) - 1}
         assert list(chain(*whole)) == list(chain(*(p[step] for step in range(len(parts[0])) for p in parts)))
         for step in range(len(parts[0])):
             sizes = {len(p[step]) for p in parts}
             assert max(sizes) - min(sizes) <= 1
             assert min(sizes) >= 2
-        judged = [i for which in range(of) for batch in places(False, size, (which, of)) for i in batch]
+        judged = [i for which in range(of) for batch in indices(False, size, (which, of)) for i in batch]
         assert judged == list(range(len(data.train)))
 
 
@@ -220,7 +220,7 @@ def test_a_mistake_is_said_once(command: Callable[..., subprocess.Popen[str]]) -
 
 
 def test_another_number_than_the_launcher_s_is_refused(
-    zoo: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+    zoo: Callable[..., CliResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     from zoo.errors import UsageError
@@ -237,7 +237,7 @@ def test_another_number_than_the_launcher_s_is_refused(
     ("setting", "word"),
     [("execution.parallel=fsdp", "fsdp cuts the tensors"), ("execution.sync_batch_norm=true", "CUDA devices only")],
 )
-def test_what_cannot_go_together_is_refused(zoo: Callable[..., Said], setting: str, word: str) -> None:
+def test_what_cannot_go_together_is_refused(zoo: Callable[..., CliResult], setting: str, word: str) -> None:
     if "sync" in setting and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     refused = zoo("finetune", "zoo_tiny", "--model-ema", "--set", setting, "--dry-run")

@@ -15,8 +15,8 @@ from zoo.run import Run
 from zoo.training.lr_finder import range_test
 from zoo.workflows.finetune import transfer
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
-from zoo.workflows.finetune.session import Prepared
+from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.session import TrainingSession
 from zoo.workflows.lr_find import lr_find
 
 
@@ -29,16 +29,16 @@ def _run(data: Path, where: str, /, name: str = "zoo_tiny", epochs: int = 3, **o
 
 def _both(data: Path, **options: Any) -> tuple[Run, Run]:
     settings = options.pop("settings", {})
-    kept = _run(data, "kept", settings={**settings, "train.features": "keep"}, **options)
-    anew = _run(data, "anew", settings={**settings, "train.features": "recompute"}, **options)
-    return kept, anew
+    cached = _run(data, "kept", settings={**settings, "train.feature_cache": "on"}, **options)
+    uncached = _run(data, "anew", settings={**settings, "train.feature_cache": "off"}, **options)
+    return cached, uncached
 
 
-def _assert_same(kept: Run, anew: Run) -> None:
-    for one, other in zip(kept.metrics(), anew.metrics(), strict=True):
+def _assert_same(cached: Run, uncached: Run) -> None:
+    for one, other in zip(cached.metrics(), uncached.metrics(), strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
-    start, end = anew.weights(), kept.weights()
+    start, end = uncached.weights(), cached.weights()
     for name, value in start.items():
         assert torch.allclose(end[name].float(), value.float(), atol=1e-4), name
 
@@ -59,12 +59,12 @@ def test_the_same_weights_as_without(small: Path, name: str, plan: str, settings
 
 def test_as_many_views_as_epochs_are_what_augmentation_would_have_drawn(small: Path) -> None:
     settings = {"augment.name": "light", "transfer.start": "plain"}
-    kept = _run(small, "kept", freeze="backbone", settings={**settings, "train.views": 3})
-    anew = _run(small, "anew", freeze="backbone", settings={**settings, "train.features": "recompute"})
-    _assert_same(kept, anew)
+    cached = _run(small, "kept", freeze="backbone", settings={**settings, "train.views": 3})
+    uncached = _run(small, "anew", freeze="backbone", settings={**settings, "train.feature_cache": "off"})
+    _assert_same(cached, uncached)
     twice = _run(small, "twice", freeze="backbone", settings={**settings, "train.views": 1})
-    assert twice.metrics()[0]["train_loss"] == pytest.approx(anew.metrics()[0]["train_loss"], rel=1e-4)
-    assert twice.metrics()[1]["train_loss"] != pytest.approx(anew.metrics()[1]["train_loss"], rel=1e-4)
+    assert twice.metrics()[0]["train_loss"] == pytest.approx(uncached.metrics()[0]["train_loss"], rel=1e-4)
+    assert twice.metrics()[1]["train_loss"] != pytest.approx(uncached.metrics()[1]["train_loss"], rel=1e-4)
 
 
 def test_the_next_run_finds_them(
@@ -94,9 +94,9 @@ def test_another_image_or_weight_is_another_row(small: Path, tmp_path: Path, mon
     shutil.copytree(small, data)
     _run(data, "one", freeze="backbone", epochs=1)
     shutil.copy(data / "0" / "00.png", data / "1" / "00.png")  # the same name, another picture
-    kept = _run(data, "two", freeze="backbone", epochs=1)
-    anew = _run(data, "three", freeze="backbone", epochs=1, settings={"train.features": "recompute"})
-    _assert_same(kept, anew)
+    cached = _run(data, "two", freeze="backbone", epochs=1)
+    uncached = _run(data, "three", freeze="backbone", epochs=1, settings={"train.feature_cache": "off"})
+    _assert_same(cached, uncached)
     assert len(list_stores()) == 1
     _run(data, "four", freeze="backbone", epochs=1, weights="none")
     assert len(list_stores()) == 2
@@ -119,23 +119,23 @@ def test_a_resumed_run_goes_on_with_them(small: Path) -> None:
 
 def test_what_keeps_them_from_being_kept_is_said(small: Path) -> None:
     def note(**settings: Any) -> str:
-        prepared = prepare(make_recipe("zoo_tiny", data=small, freeze="stage2", amp=False, settings=settings))
-        assert prepared.keeping is None
-        return next(n for n in prepared.notes if "computed anew" in n)
+        session = build_session(make_recipe("zoo_tiny", data=small, freeze="stage2", amp=False, settings=settings))
+        assert session.feature_cache is None
+        return next(n for n in session.notes if "computed anew" in n)
 
     assert "--views K" in note(**{"augment.name": "light"})
     assert "mixup" in note(**{"augment.name": "none", "augment.mixup": 0.2})
     assert "unfreeze_every" in note(**{"augment.name": "none", "transfer.unfreeze_every": 1})
     with pytest.raises(RecipeError, match=r"train\.features"):
-        note(**{"augment.name": "none", "augment.mixup": 0.2, "train.features": "keep"})
-    free = prepare(make_recipe("zoo_tiny", data=small, settings={"augment.name": "none"}))
-    assert free.keeping is None
+        note(**{"augment.name": "none", "augment.mixup": 0.2, "train.feature_cache": "on"})
+    free = build_session(make_recipe("zoo_tiny", data=small, settings={"augment.name": "none"}))
+    assert free.feature_cache is None
     assert not any("features" in n for n in free.notes)
 
 
 def test_numbers_are_learned_from_them(small: Path) -> None:
-    kept, anew = _both(small, freeze="backbone", task="regression")
-    _assert_same(kept, anew)
+    cached, uncached = _both(small, freeze="backbone", task="regression")
+    _assert_same(cached, uncached)
 
 
 class _Passes:
@@ -155,32 +155,34 @@ class _Passes:
         self._hook.remove()
 
 
-def _begin(data: Path, where: str, **settings: Any) -> tuple[int, Prepared]:
+def _begin(data: Path, where: str, **settings: Any) -> tuple[int, TrainingSession]:
     """Images that pass the network before the first epoch of a full fine-tuning."""
-    prepared = prepare(make_recipe("zoo_tiny", data=data, amp=False, settings={"augment.name": "light", **settings}))
+    session = build_session(
+        make_recipe("zoo_tiny", data=data, amp=False, settings={"augment.name": "light", **settings})
+    )
     with _Passes() as passes:
-        assert transfer.begin(Run.create(Path(where), default_name=where), prepared, lambda _: None) is not None
-    return passes.images, prepared
+        assert transfer.begin(Run.create(Path(where), default_name=where), session, lambda _: None) is not None
+    return passes.images, session
 
 
 def test_the_head_start_of_the_next_run_opens_no_image_and_learns_the_same(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
-    without, anew = _begin(small, "anew", **{"train.features": "recompute"})
+    without, uncached = _begin(small, "anew", **{"train.feature_cache": "off"})
     assert not list_stores()
     first, one = _begin(small, "one")
     second, two = _begin(small, "two")
     assert without == 120  # each once: the training images, and those of validation
     assert first >= 120
     assert second == 0
-    for name, value in anew.trainer.module.state_dict().items():
+    for name, value in uncached.trainer.module.state_dict().items():
         assert torch.allclose(one.trainer.module.state_dict()[name], value, atol=1e-4), name
         assert torch.equal(two.trainer.module.state_dict()[name], one.trainer.module.state_dict()[name]), name
     rows = [Run(Path(where)).info()["start"]["head"] for where in ("anew", "one", "two")]
     assert rows[1]["val_loss"] == pytest.approx(rows[0]["val_loss"], rel=1e-4)
     assert rows[2]["val_loss"] == rows[1]["val_loss"]
-    flags = {name: p.requires_grad for name, p in anew.trainer.module.named_parameters()}
+    flags = {name: p.requires_grad for name, p in uncached.trainer.module.named_parameters()}
     assert {name: p.requires_grad for name, p in two.trainer.module.named_parameters()} == flags
 
 
@@ -194,7 +196,7 @@ def test_a_head_start_and_a_run_on_a_frozen_backbone_share_them(
     assert "features: 0 computed, 120 found" in capsys.readouterr().err
     # Of images that are met more than once, one row is kept.
     _, balanced = _begin(small, "balanced", **{"data.balance": "oversample"})
-    assert balanced.head_first
+    assert balanced.uses_lp_ft
     assert len(list_stores()) == 1
 
 
@@ -223,7 +225,7 @@ def test_the_range_test_and_the_trials_of_a_search_train_on_what_is_kept(
     settings = {"augment.name": "none"}
     found = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
     (store,) = [s for s in list_stores() if s.info["end"] == "layer3"]
-    settings["train.features"] = "recompute"
+    settings["train.feature_cache"] = "off"
     other = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
     assert passed[0] < passed[1]
     assert store.bytes

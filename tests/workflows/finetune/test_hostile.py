@@ -65,7 +65,7 @@ def test_finetune_refuses_or_leaves_them_out(folder: tuple[Path, set[str]], zoo:
     assert not Path("runs").exists()
     said = zoo(*args, "--set", "data.unreadable=skip", "--set", "augment.name=light", "-o", "run")
     assert said.code == 0, said.err
-    left_out = {Path(line["path"]).name for line in json.loads(Path("run/run.json").read_text())["left_out"]}
+    left_out = {Path(line["path"]).name for line in json.loads(Path("run/run.json").read_text())["skipped_files"]}
     assert left_out == unreadable | set(HOSTILE["LINKS"])
 
 

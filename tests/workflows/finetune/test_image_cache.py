@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from zoo.data.cache import image_store
-from zoo.data.file_dataset import FileSource
+from zoo.data.file_dataset import FileDataset
 from zoo.errors import Interrupted
 from zoo.run import Run
 from zoo.training.trainer import Trainer
 from zoo.workflows.finetune import image_cache
-from zoo.workflows.finetune.image_cache import Times, pays
+from zoo.workflows.finetune.image_cache import LoadingTimes, speedup_justifies_cache
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
-def _run(data: Path, where: str, /, image_cache: str = "keep", augment: str = "light", **options: Any) -> Run:
+def _run(data: Path, where: str, /, image_cache: str = "on", augment: str = "light", **options: Any) -> Run:
     settings = {
         "augment.name": augment,
         "transfer.start": "plain",
@@ -50,9 +50,9 @@ def _same(a: Run, b: Run) -> bool:
 def test_without_random_augmentation_nothing_changes(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     anew = _run(photo_folder, "anew", "off", "none")
     assert not Path("cache/images").exists()
-    kept = _run(photo_folder, "kept", "keep", "none")
-    assert _same(kept, anew)
-    assert [r["val_loss"] for r in kept.metrics()] == [r["val_loss"] for r in anew.metrics()]
+    cached = _run(photo_folder, "kept", "on", "none")
+    assert _same(cached, anew)
+    assert [r["val_loss"] for r in cached.metrics()] == [r["val_loss"] for r in anew.metrics()]
 
 
 def test_the_same_pixels_whether_kept_found_or_refused(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,18 +75,18 @@ def test_the_same_pixels_whether_kept_found_or_refused(photo_folder: Path, monke
 def test_only_what_comes_before_the_epochs_reads_files(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(photo_folder, "first", epochs=1)
     begun = []
-    train_epoch, read = Trainer.train_epoch, FileSource.read
+    train_epoch, read = Trainer.train_epoch, FileDataset.read
 
     def count(self: Trainer, *args: Any) -> Any:
         begun.append(1)
         return train_epoch(self, *args)
 
-    def never(self: FileSource, *args: Any) -> Any:
+    def never(self: FileDataset, *args: Any) -> Any:
         assert not begun
         return read(self, *args)
 
     monkeypatch.setattr(Trainer, "train_epoch", count)
-    monkeypatch.setattr(FileSource, "read", never)
+    monkeypatch.setattr(FileDataset, "read", never)
     _run(photo_folder, "second")
     assert len(begun) == 2
 
@@ -105,49 +105,51 @@ def test_an_interrupted_run_goes_on_with_the_same_pixels(photo_folder: Path, mon
         with pytest.raises(Interrupted):
             _run(photo_folder, "broken")
     shutil.rmtree("cache/images")
-    monkeypatch.setattr(image_cache, "_CAP", 30_000)  # nor is there as much room as before
+    monkeypatch.setattr(image_cache, "_MAX_BYTES", 30_000)  # nor is there as much room as before
     assert _same(resume("broken", progress=False), whole)
     assert sum(p.stat().st_size for p in Path("cache/images").rglob("*.images")) < 40_000
 
 
 def test_the_choice_is_measured_said_and_written_down(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def choice(**options: Any) -> tuple[str, str]:
-        prepared = prepare(make_recipe("zoo_tiny", data=photo_folder, amp=False, **options))
-        said = [n for n in prepared.notes if n.startswith("images are decoded")]
-        return prepared.recipe.data.image_cache, said[0] if said else ""
+        session = build_session(make_recipe("zoo_tiny", data=photo_folder, amp=False, **options))
+        said = [n for n in session.notes if n.startswith("images are decoded")]
+        return session.recipe.data.image_cache, said[0] if said else ""
 
     assert choice()[0] == "off"
     assert "keeping them would" in choice()[1]
-    monkeypatch.setattr("zoo.workflows.finetune.image_cache._FASTER", 0.0)
-    monkeypatch.setattr("zoo.workflows.finetune.image_cache._SPARED", -100.0)
-    kept, said = choice()
-    assert kept == "keep"
+    monkeypatch.setattr("zoo.workflows.finetune.image_cache._MIN_SPEEDUP", 0.0)
+    monkeypatch.setattr("zoo.workflows.finetune.image_cache._MIN_SECONDS_SAVED", -100.0)
+    cached, said = choice()
+    assert cached == "on"
     assert "random crops leave room" in said
     assert "x as fast" in said
     assert choice(image_cache="off") == ("off", "")
     assert choice(epochs=1) == ("off", "")
     assert choice(freeze="backbone", settings={"augment.name": "none"})[0] == "off"
-    monkeypatch.setattr(image_cache, "_CAP", 1000)
+    monkeypatch.setattr(image_cache, "_MAX_BYTES", 1000)
     assert choice()[0] == "off"
     assert "may be used" in choice()[1]
-    assert choice(image_cache="keep")[0] == "keep"
-    assert prepare(make_recipe("zoo_tiny", data="digits", image_cache="keep")).recipe.data.image_cache == "off"
+    assert choice(image_cache="on")[0] == "on"
+    assert build_session(make_recipe("zoo_tiny", data="digits", image_cache="on")).recipe.data.image_cache == "off"
 
 
 def test_when_it_pays() -> None:
-    large = Times(0.05, 0.06, 0.004, 0.05, 0.001, 5e5, 150e3)
-    small = Times(0.05, 0.004, 0.003, 0.003, 0.001, 5e5, 150e3)
-    assert pays(large, (2000, 400), 10, at_once=2) == (True, "an epoch should be 2.1x as fast")
-    assert not pays(small, (2000, 400), 10, at_once=2)[0]
-    assert not pays(large, (20, 4), 10, at_once=2)[0]  # it would spare two seconds
-    assert not pays(large, (2000, 400), 1, at_once=2)[0]
-    assert not pays(large, (2000, 400), 10, at_once=-8)[0]  # eight processes are quicker than the device
-    assert pays(large, (2000, 400), 10, at_once=-1)[0]
+    large = LoadingTimes(0.05, 0.06, 0.004, 0.05, 0.001, 5e5, 150e3)
+    small = LoadingTimes(0.05, 0.004, 0.003, 0.003, 0.001, 5e5, 150e3)
+    assert speedup_justifies_cache(large, (2000, 400), 10, parallelism=2) == (True, "an epoch should be 2.1x as fast")
+    assert not speedup_justifies_cache(small, (2000, 400), 10, parallelism=2)[0]
+    assert not speedup_justifies_cache(large, (20, 4), 10, parallelism=2)[0]  # it would spare two seconds
+    assert not speedup_justifies_cache(large, (2000, 400), 1, parallelism=2)[0]
+    assert not speedup_justifies_cache(large, (2000, 400), 10, parallelism=-8)[
+        0
+    ]  # eight processes are quicker than the device
+    assert speedup_justifies_cache(large, (2000, 400), 10, parallelism=-1)[0]
 
 
 def test_the_cache_lists_and_clears_them(photo_folder: Path, zoo: Callable[..., Any]) -> None:
     args = ("--data", photo_folder, "--epochs", 1, "--no-amp", "--workers", 0, "-o", "run")
-    said = zoo("finetune", "zoo_tiny", *args, "--image-cache", "keep")
+    said = zoo("finetune", "zoo_tiny", *args, "--image-cache", "on")
     assert said.code == 0
     assert "images: 24 decoded, 0 found" in said.err
     (stored,) = [s for s in json.loads(zoo("cache", "--json").out) if "/images/" in s["folder"]]

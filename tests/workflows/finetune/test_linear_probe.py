@@ -13,7 +13,7 @@ from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.workflows.evaluate import evaluate
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 
 
 def _run(data: Path, where: str, /, **options: Any) -> Run:
@@ -28,9 +28,9 @@ def test_the_default_of_head_only_is_solved_in_one_epoch_and_is_as_good_as_ten(s
     assert row["train_top1"] == 1.0
     assert run.info()["status"] == "finished"
     assert run.info()["epochs"] == 1
-    assert run.info()["solved"]["method"] == "l-bfgs"
-    assert load_values(run.path)["train"]["solver"] == "direct"
-    steps = _run(small, "steps", solver="steps")
+    assert run.info()["linear_probe"]["method"] == "l-bfgs"
+    assert load_values(run.path)["train"]["linear_probe"] == "on"
+    steps = _run(small, "steps", linear_probe="off")
     assert len(steps.metrics()) == 10
     assert row["val_top1"] >= steps.info()["best"]["value"]
     assert row["val_loss"] <= steps.metrics()[-1]["val_loss"]
@@ -46,30 +46,30 @@ def test_the_recipe_of_the_run_gives_the_same_weights_and_a_rate_means_steps(sma
     for name, value in one.weights().items():
         assert torch.equal(again.weights()[name], value), name
     for given in ({"lr": 0.1}, {"epochs": 3}, {"sched": "constant"}, {"settings": {"train.clip_grad": 1.0}}):
-        assert make_recipe("zoo_tiny", data=small, freeze="backbone", **given).train.solver == "steps"
-    both = make_recipe("zoo_tiny", data=small, freeze="backbone", lr=0.1, solver="direct")
-    assert prepare(both).solves
+        assert make_recipe("zoo_tiny", data=small, freeze="backbone", **given).train.linear_probe == "off"
+    both = make_recipe("zoo_tiny", data=small, freeze="backbone", lr=0.1, linear_probe="on")
+    assert build_session(both).fits_linear_probe
 
 
 def test_random_views_are_fitted_beside_the_images_as_they_are_or_left_alone(small: Path) -> None:
     plain = _run(small, "plain", seed=3)
     run = _run(small, "views", recipe="small-similar", seed=3)
-    solved = run.info()["solved"]
-    assert load_values(run.path)["train"]["solver"] == "direct"
+    solved = run.info()["linear_probe"]
+    assert load_values(run.path)["train"]["linear_probe"] == "on"
     assert len(run.metrics()) == 1
     assert solved["views"] in (1, 9)
     # The better of the two by the images left out, and the one without them is what head-only finds.
-    assert solved["held_out_loss"] <= plain.info()["solved"]["held_out_loss"]
+    assert solved["held_out_loss"] <= plain.info()["linear_probe"]["held_out_loss"]
     if solved["views"] == 1:
         assert all(torch.equal(value, plain.weights()[name]) for name, value in run.weights().items())
     # Views that show nothing but a corner.
     worse = {"augment.params": {"scale": [0.02, 0.03]}}
     corner = _run(small, "corner", recipe="small-similar", seed=3, settings=worse)
-    assert corner.info()["solved"]["views"] == 1
+    assert corner.info()["linear_probe"]["views"] == 1
     for name, value in corner.weights().items():
         assert torch.equal(value, plain.weights()[name]), name
     steps = _run(small, "steps", recipe="small-similar", epochs=2)
-    assert "solved" not in steps.info()
+    assert "linear_probe" not in steps.info()
     assert len(steps.metrics()) == 2
 
 
@@ -87,8 +87,8 @@ def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     if task == "multi-label":
         options["label_separator"] = ";"
     run = _run(table, "direct", **options)
-    steps = _run(table, "steps", solver="steps", **options)
-    assert run.info()["solved"]["method"] == ("ridge" if task == "regression" else "l-bfgs")
+    steps = _run(table, "steps", linear_probe="off", **options)
+    assert run.info()["linear_probe"]["method"] == ("ridge" if task == "regression" else "l-bfgs")
     assert run.metrics()[0]["val_loss"] < 1.05 * min(row["val_loss"] for row in steps.metrics())
     measured = evaluate(run.path).evaluation
     name = "r2" if task == "regression" else "micro_f1"
@@ -117,23 +117,23 @@ def test_a_run_that_stops_behind_it_goes_on_to_its_end(small: Path) -> None:
         ({"loss.name": "focal"}, "smooth and convex"),
         ({"data.balance": "oversample"}, "data.balance"),
         ({"train.model_ema": True}, "train.model_ema"),
-        ({"train.features": "recompute"}, "kept features"),
+        ({"train.feature_cache": "off"}, "kept features"),
     ],
 )
 def test_where_it_cannot_be_the_reason_is_given_and_auto_takes_steps(
     small: Path, settings: dict[str, Any], reason: str
 ) -> None:
     freeze = settings.get("freeze", "backbone")
-    rest = {k: v for k, v in settings.items() if k != "freeze"}
+    valid_part = {k: v for k, v in settings.items() if k != "freeze"}
 
-    def prepared(solver: str) -> Any:
-        values = {**rest, "train.solver": solver}
-        return prepare(
+    def session(solver: str) -> Any:
+        values = {**valid_part, "train.linear_probe": solver}
+        return build_session(
             make_recipe("zoo_tiny", data=small, recipe="head-only", freeze=freeze, amp=False, settings=values)
         )
 
     with pytest.raises(RecipeError, match=reason):
-        prepared("direct")
-    auto = prepared("auto")
-    assert not auto.solves
-    assert auto.recipe.train.solver == "steps"
+        session("on")
+    auto = session("auto")
+    assert not auto.fits_linear_probe
+    assert auto.recipe.train.linear_probe == "off"

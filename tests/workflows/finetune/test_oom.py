@@ -14,11 +14,11 @@ from zoo.models import build
 from zoo.recipe import load_values
 from zoo.run import Run
 from zoo.training.autotune import batch_size as measuring
-from zoo.training.autotune.batch_size import Cost
+from zoo.training.autotune.batch_size import StepCost
 from zoo.workflows.evaluate import evaluate
 from zoo.workflows.finetune import autotune
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 from zoo.workflows.lr_find import lr_find
 from zoo.workflows.predict import predict
 
@@ -49,7 +49,7 @@ def test_a_run_goes_on_says_so_once_and_resumes_with_it(
     run = finetune("zoo_tiny", data=small, epochs=3, output_dir="whole", **QUIET)
     said = capsys.readouterr().err
     assert run.status == "finished"
-    assert run.info()["images_at_once"] == {"train": 8, "val": 6}  # 24 validation images
+    assert run.info()["micro_batch_size"] == {"train": 8, "val": 6}  # 24 validation images
     assert (
         said.count("training batches go on in pieces of at most 8 images; the steps are still those of 32, but for")
         == 1
@@ -79,7 +79,7 @@ def test_every_step_before_and_behind_the_epochs_fits_too(small: Path, room: lis
     more = {"transfer.bn_reestimate": whole, "transfer.auto_rgn": whole, "transfer.wise_ft": whole}
     run = finetune("zoo_tiny", data=small, epochs=1, freeze=freeze, amp=False, workers=0, settings=more, progress=False)
     assert run.status == "finished"
-    found = run.info().get("images_at_once", {})
+    found = run.info().get("micro_batch_size", {})
     if freeze == "backbone":  # what steps see is one vector an image, and only the head is called with it
         assert "train" not in found
     else:
@@ -115,7 +115,9 @@ def test_lr_find_goes_on_too(small: Path, room: list[int]) -> None:
 
 def _costs(monkeypatch: pytest.MonkeyPatch, best: int) -> None:
     """Steps of up to `best` images take the same time."""
-    monkeypatch.setattr(autotune, "trial_steps", lambda *_, **__: lambda size: Cost(float(max(size, best)), 1.0, 0))
+    monkeypatch.setattr(
+        autotune, "step_profiler", lambda *_, **__: lambda size: StepCost(float(max(size, best)), 1.0, 0)
+    )
 
 
 def test_the_batch_is_chosen_written_and_said_and_the_recipe_s_rates_follow(
@@ -128,7 +130,7 @@ def test_the_batch_is_chosen_written_and_said_and_the_recipe_s_rates_follow(
     assert written["data"]["batch_size"] == 8
     assert written["optimizer"]["lr"] == pytest.approx(3e-4 / 2)
     assert written["optimizer"]["head_lr"] == pytest.approx(1e-3 / 2)
-    assert written["optimizer"]["lr_batch"] is None
+    assert written["optimizer"]["lr_base_size"] is None
     assert (
         "batch size 8: 16 would leave fewer than 8 updates an epoch; learning rates x 0.50, by the square root of 8/32"
         in (capsys.readouterr().err)
@@ -142,14 +144,14 @@ def test_rates_that_the_user_sets_stay(small: Path, monkeypatch: pytest.MonkeyPa
     _costs(monkeypatch, 10**6)
 
     def rates(**options: Any) -> tuple[float, float | None]:
-        prepared = prepare(
+        session = build_session(
             make_recipe(data=small, batch_size="auto", warmup_epochs=0, **{"model": "zoo_tiny", **QUIET, **options})
         )
-        assert prepared.recipe.data.batch_size == 8
-        assert max(len(x) for x, _ in prepared.train) == 8
-        rates = prepared.trainer.rates()
-        assert rates["head"] == (prepared.recipe.optimizer.head_lr or prepared.recipe.optimizer.lr)
-        return prepared.recipe.optimizer.lr, prepared.recipe.optimizer.head_lr
+        assert session.recipe.data.batch_size == 8
+        assert max(len(x) for x, _ in session.train) == 8
+        rates = session.trainer.rates()
+        assert rates["head"] == (session.recipe.optimizer.head_lr or session.recipe.optimizer.lr)
+        return session.recipe.optimizer.lr, session.recipe.optimizer.head_lr
 
     assert rates(lr=0.01) == (0.01, 1e-3)
     assert rates(settings={"optimizer.head_lr": 0.5}) == (3e-4, 0.5)
@@ -159,21 +161,21 @@ def test_rates_that_the_user_sets_stay(small: Path, monkeypatch: pytest.MonkeyPa
     own = tmp_path / "own.yaml"
     own.write_text("data: {batch_size: auto}\noptimizer: {lr: 0.02}\n")
     assert rates(recipe=own) == (0.02, None)
-    own.write_text("data: {batch_size: auto}\noptimizer: {lr: 0.02, lr_batch: 2}\n")
+    own.write_text("data: {batch_size: auto}\noptimizer: {lr: 0.02, lr_base_size: 2}\n")
     assert rates(recipe=own) == (0.04, None)
 
 
 def test_a_measured_choice_is_a_power_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "_SECONDS_A_SIZE", 0.02)
-    prepared = prepare(make_recipe("zoo_tiny", data="digits", batch_size="auto", freeze="backbone", **QUIET))
-    assert prepared.recipe.data.batch_size in (32, 64, 128)
-    assert any(note.startswith(f"batch size {prepared.recipe.data.batch_size}: ") for note in prepared.notes)
+    monkeypatch.setattr(measuring, "_SECONDS_PER_SIZE", 0.02)
+    session = build_session(make_recipe("zoo_tiny", data="digits", batch_size="auto", freeze="backbone", **QUIET))
+    assert session.recipe.data.batch_size in (32, 64, 128)
+    assert any(note.startswith(f"batch size {session.recipe.data.batch_size}: ") for note in session.notes)
 
 
 def test_a_machine_without_memory_for_one_image_is_told_so(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "free_memory", lambda device: 1000.0)
     with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"):
-        prepare(make_recipe("zoo_tiny", data=small, batch_size="auto", **QUIET))
+        build_session(make_recipe("zoo_tiny", data=small, batch_size="auto", **QUIET))
 
 
 def test_flags_take_a_number_or_auto(zoo: Any, small: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 import tifffile
 
 import zoo
-from zoo.augment.fit import Fit, fit
+from zoo.augment.fit import EvalView, fit
 from zoo.data import read_image
 from zoo.errors import ZooError
-from zoo.preprocess import Levels, Preprocess
-from zoo.workflows.finetune.run import finetune, prepare, settle
+from zoo.preprocess import IntensityRange, Preprocess
+from zoo.workflows.finetune.run import build_session, finetune, resolve_options
 
 TINY = {"weights": "none", "img_size": 32, "epochs": 6, "batch_size": 8, "lr": 3e-3, "workers": 0, "device": "cpu"}
 
@@ -50,7 +50,7 @@ def test_four_channels_of_twelve_bits_are_learned_evaluated_predicted_and_export
     run = finetune("test_resnet", data=data, in_chans=4, output_dir=tmp_path / "run", progress=False, **TINY)
     assert max(row["val_top1"] for row in run.metrics()) == 1
     preprocess = Preprocess.from_dict(run.model_record()["preprocess"])
-    assert preprocess.levels == Levels((1023, 1023, 4095, 4095))
+    assert preprocess.levels == IntensityRange((1023, 1023, 4095, 4095))
     assert zoo.evaluate(run).evaluation.top1 == 1
     assert zoo.evaluate(run, data, save=False).evaluation.top1 == 1
     found = list(zoo.predict(run, [f"{data}/fourth"]))
@@ -79,23 +79,25 @@ def test_an_image_of_another_range_is_refused_by_the_run(microscopy, tmp_path):
         list(zoo.predict(run, [tmp_path / "other.npy"]))
 
 
-def prepared(data: str, **options):
-    return prepare(settle("test_resnet", data=data, **{**TINY, **options}))
+def session(data: str, **options):
+    return build_session(resolve_options("test_resnet", data=data, **{**TINY, **options}))
 
 
 def test_whose_mean_and_deviation_is_a_rule_that_can_be_overruled(microscopy, photo_folder, tmp_path):
     photos = str(photo_folder)
-    own = prepared(photos, norm="model")
+    own = session(photos, norm="model")
     assert own.preprocess.mean == own.model.preprocess.mean
     assert own.recipe.data.norm == "model"
-    measured = prepared(photos)  # without weights
+    measured = session(photos)  # without weights
     assert measured.recipe.data.norm == "data"
-    view, train = Fit(measured.preprocess), measured.data.train
+    view, train = EvalView(measured.preprocess), measured.data.train
     pixels = [train.read(i, lambda h, w: view) for i in range(len(train))]
     assert np.allclose(measured.preprocess.mean, np.mean(pixels, axis=(0, 1, 2)) / 255)
     assert np.allclose(measured.preprocess.std, np.std(pixels, axis=(0, 1, 2)) / 255)
     assert any("the weights bring none" in note for note in measured.notes)
-    again = prepare(measured.recipe.model_copy(update={"data": measured.recipe.data.model_copy(update={"workers": 1})}))
+    again = build_session(
+        measured.recipe.model_copy(update={"data": measured.recipe.data.model_copy(update={"workers": 1})})
+    )
     assert again.preprocess == measured.preprocess
 
 
@@ -115,12 +117,12 @@ def test_the_fit_reaches_training_and_every_later_step(photo_folder, tmp_path, m
 
 def test_levels_may_be_given_and_must_fit_the_channels(microscopy):
     data = microscopy("npy", 4)
-    given = prepared(data, in_chans=4, settings={"data.levels": [600, 600, 3000, 3000]})
-    assert given.preprocess.levels == Levels((600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True)
+    given = session(data, in_chans=4, settings={"data.intensity_range": [600, 600, 3000, 3000]})
+    assert given.preprocess.levels == IntensityRange((600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True)
     with pytest.raises(ZooError, match="white of 2 channels, and the images have 4"):
-        prepared(data, in_chans=4, settings={"data.levels": [600, 600]})
+        session(data, in_chans=4, settings={"data.intensity_range": [600, 600]})
     with pytest.raises(ZooError, match="levels: should be auto"):
-        prepared(data, in_chans=4, settings={"data.levels": 0})
+        session(data, in_chans=4, settings={"data.intensity_range": 0})
 
 
 def test_files_of_other_channels_are_refused_before_training_and_name_both(microscopy, zoo):

@@ -17,7 +17,7 @@ from zoo.run import Run
 from zoo.training.trainer import Trainer
 from zoo.workflows.finetune.loop import train
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -101,18 +101,18 @@ def test_changed_data_are_not_resumed(small: Path, tmp_path: Path, monkeypatch: 
 )
 def test_what_is_frozen_does_not_move_and_the_rest_does(small: Path, name: str, freeze: str) -> None:
     recipe = make_recipe(name, data=small, weights="none", freeze=freeze, epochs=1, img_size=32, lr=0.01)
-    prepared = prepare(recipe)
-    before = {k: v.clone() for k, v in prepared.model.module.state_dict().items()}
+    session = build_session(recipe)
+    before = {k: v.clone() for k, v in session.model.module.state_dict().items()}
     run = finetune(recipe, progress=False)
     after = run.weights()
-    frozen = set(prepared.plan.frozen)
-    for path in prepared.plan.frozen_modules:
-        inside = prepared.model.module.get_submodule(path)
+    frozen = set(session.plan.frozen)
+    for path in session.plan.frozen_modules:
+        inside = session.model.module.get_submodule(path)
         frozen |= {f"{path}.{k}" for k in inside.state_dict()}
     assert frozen
     assert all(torch.equal(before[k], after[k]) for k in frozen)
-    learning = set(dict(prepared.model.module.named_parameters())) - frozen
-    assert all(not torch.equal(before[k], after[k]) for k in learning)
+    trainable = set(dict(session.model.module.named_parameters())) - frozen
+    assert all(not torch.equal(before[k], after[k]) for k in trainable)
     statistics = [k for k in after if k.endswith("running_mean") and k not in frozen]
     assert all(not torch.equal(before[k], after[k]) for k in statistics)
 
@@ -153,13 +153,13 @@ def test_four_channels_and_one() -> None:
 
 
 def test_prepare_writes_nothing_and_leaves_the_model_as_built(small: Path, tmp_path: Path) -> None:
-    prepared = prepare(make_recipe("zoo_tiny", data=small, seed=3))
+    session = build_session(make_recipe("zoo_tiny", data=small, seed=3))
     assert list(tmp_path.iterdir()) == []
     torch.manual_seed(3)
     fresh = build("zoo_tiny", classes=4)
-    assert same(fresh.module.state_dict(), prepared.model.module.state_dict())
-    assert prepared.recipe.model.classes == 4
-    assert prepared.recipe.train.amp_dtype in ("bf16", "fp32")
+    assert same(fresh.module.state_dict(), session.model.module.state_dict())
+    assert session.recipe.model.classes == 4
+    assert session.recipe.train.amp_dtype in ("bf16", "fp32")
 
 
 def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monke
             save_checkpoint(self, tensors, values)
 
     monkeypatch.setattr(Run, "save_checkpoint", limited)
-    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._APART", 0.0)
+    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._TRAIN_TO_WRITE_RATIO", 0.0)
     with pytest.raises(TrainingError, match="no space left to write"):
         finetune("zoo_tiny", data=small, epochs=3, output_dir="full", progress=False)
     monkeypatch.setattr(Run, "save_checkpoint", save_checkpoint)
@@ -193,7 +193,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monke
 
 def test_epochs_shorter_than_their_files_are_written_together(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"data": small, "epochs": 4, "progress": False}
-    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._APART", 0.0)
+    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._TRAIN_TO_WRITE_RATIO", 0.0)
     each = finetune("zoo_tiny", output_dir="each", **options)
 
     saves = []
@@ -204,7 +204,7 @@ def test_epochs_shorter_than_their_files_are_written_together(small: Path, monke
         save_checkpoint(self, tensors, values)
 
     monkeypatch.setattr(Run, "save_checkpoint", counted)
-    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._APART", 1e9)
+    monkeypatch.setattr("zoo.workflows.finetune.checkpoint._TRAIN_TO_WRITE_RATIO", 1e9)
     together = finetune("zoo_tiny", output_dir="together", **options)
     assert saves == [0, 4]
     assert same(each.weights(), together.weights())
@@ -238,13 +238,13 @@ def test_a_file_that_breaks_while_training_is_left_out_and_named(
     data = tmp_path / "data"
     shutil.copytree(small, data)
     recipe = make_recipe("zoo_tiny", data=data, epochs=2, settings={"data.unreadable": "skip", "augment.name": "none"})
-    prepared = prepare(recipe)
-    victim = Path(prepared.data.train.where(0))
+    session = build_session(recipe)
+    victim = Path(session.data.train.where(0))
     victim.write_bytes(victim.read_bytes()[:40])
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="running")
-    train(run, prepared, first=None, best=None, progress=True)
-    assert [entry["path"] for entry in run.info()["left_out"]] == [str(victim)]
+    train(run, session, first=None, best=None, progress=True)
+    assert [entry["path"] for entry in run.info()["skipped_files"]] == [str(victim)]
     assert capsys.readouterr().err.count(str(victim)) == 1
     assert run.status == "finished"
 
@@ -252,13 +252,13 @@ def test_a_file_that_breaks_while_training_is_left_out_and_named(
 def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(small, data)
-    prepared = prepare(make_recipe("zoo_tiny", data=data, epochs=2))
-    victim = Path(prepared.data.train.where(0))
+    session = build_session(make_recipe("zoo_tiny", data=data, epochs=2))
+    victim = Path(session.data.train.where(0))
     victim.write_bytes(victim.read_bytes()[:40])
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="running")
     with pytest.raises(DataError, match=victim.name):
-        train(run, prepared, first=None, best=None, progress=False)
+        train(run, session, first=None, best=None, progress=False)
     assert run.status == "failed"
 
 
@@ -286,9 +286,9 @@ def test_auxiliary_heads_learn_and_are_gone_in_evaluation_and_export(small: Path
     import zoo
 
     recipe = make_recipe("torchvision/googlenet", data=small, weights="none", epochs=1, img_size=64, amp=False)
-    prepared = prepare(recipe)
-    assert prepared.trainer.auxiliary == pytest.approx(0.3)
-    before = prepared.model.module.aux1.fc2.weight.clone()
+    session = build_session(recipe)
+    assert session.trainer.auxiliary == pytest.approx(0.3)
+    before = session.model.module.aux1.fc2.weight.clone()
     run = finetune(recipe, progress=False)
     assert not torch.equal(before, run.weights()["aux1.fc2.weight"])
     assert 0 <= zoo.evaluate(run).evaluation.top1 <= 1
@@ -298,11 +298,11 @@ def test_auxiliary_heads_learn_and_are_gone_in_evaluation_and_export(small: Path
 def test_model_options_reach_the_model(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options: Any = {"data": small, "drop": 0.2, "drop_path": 0.1, "pool": "max", "img_size": 32}
     recipe = make_recipe("test_resnet", weights="none", settings={"model.head_init": "zero"}, **options)
-    module = prepare(recipe).model.module
+    module = build_session(recipe).model.module
     assert (module.drop_rate, module.global_pool.pool_type) == (0.2, "max")
     assert not module.fc.weight.any()
     with pytest.raises(ModelError, match="resnet18"):
-        prepare(make_recipe("torchvision/resnet18", weights="none", data=small, pool="max"))
+        build_session(make_recipe("torchvision/resnet18", weights="none", data=small, pool="max"))
 
 
 def test_what_the_weights_brought_is_said_and_recorded(small: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ from zoo.data import open_data
 from zoo.errors import DataError, Interrupted, RecipeError
 from zoo.run import Run
 from zoo.workflows.finetune import loop
-from zoo.workflows.finetune.build import prepare
-from zoo.workflows.finetune.run import settle
+from zoo.workflows.finetune.build import build_session
+from zoo.workflows.finetune.run import resolve_options
 
 QUICK = {"transfer.start": "plain", "augment.name": "light", "model.img_size": 32}
 
@@ -45,8 +45,8 @@ def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
     recorded = second.model_record()["data"]
     assert (recorded["split"], recorded["folds"]) == (str(first.path.resolve()), None)
     for split, said in ((None, 1), (str(first.path), 0)):
-        again = settle("test_resnet", data=str(photos), weights=str(first.path), split=split, settings=QUICK)
-        assert sum("may have learned from" in note for note in prepare(again).notes) == said
+        again = resolve_options("test_resnet", data=str(photos), weights=str(first.path), split=split, settings=QUICK)
+        assert sum("may have learned from" in note for note in build_session(again).notes) == said
     shutil.rmtree(first.path)
     found = zoo.evaluate(second, save=False)
     assert found.notes == ()
@@ -92,7 +92,7 @@ def test_a_resumed_run_continues_with_the_same_batches(photos, monkeypatch, bala
     options = {"balance": balance, "epochs": 3, "device": "cpu", "settings": settings}
     whole = train(photos, "whole", **options)
 
-    real, done = loop._epoch, []
+    real, done = loop._run_epoch, []
 
     def stop_in_the_second(*args):
         if done:
@@ -100,10 +100,10 @@ def test_a_resumed_run_continues_with_the_same_batches(photos, monkeypatch, bala
         done.append(1)
         return real(*args)
 
-    monkeypatch.setattr(loop, "_epoch", stop_in_the_second)
+    monkeypatch.setattr(loop, "_run_epoch", stop_in_the_second)
     with pytest.raises(Interrupted):
         train(photos, "broken", **options)
-    monkeypatch.setattr(loop, "_epoch", real)
+    monkeypatch.setattr(loop, "_run_epoch", real)
     broken = Run.open("broken")
     zoo.resume(broken.path, progress=False)
     a, b = whole.checkpoint()[0], broken.checkpoint()[0]
@@ -116,21 +116,23 @@ def test_a_resumed_run_continues_with_the_same_batches(photos, monkeypatch, bala
 def test_the_plan_says_what_an_epoch_sees(photos):
     for i in range(9):
         (photos / "flower" / f"{i:02d}.jpg").unlink()
-    prepared = prepare(settle("test_resnet", data=str(photos), weights="none", balance="oversample", settings=QUICK))
-    counts = np.bincount(prepared.data.train.targets)
+    session = build_session(
+        resolve_options("test_resnet", data=str(photos), weights="none", balance="oversample", settings=QUICK)
+    )
+    counts = np.bincount(session.data.train.targets)
     assert counts.tolist() == [10, 2]
-    assert "balance oversample: an epoch draws 12 times: flower 6 (of 2), china 6 (of 10)" in prepared.notes
-    seen = torch.cat([targets for _, targets in prepared.train])
+    assert "balance oversample: an epoch draws 12 times: flower 6 (of 2), china 6 (of 10)" in session.notes
+    seen = torch.cat([targets for _, targets in session.train])
     assert torch.bincount(seen).tolist() == [6, 6]
 
 
 def test_balance_that_makes_no_sense_is_refused():
     with pytest.raises(RecipeError, match=r"data.balance: sqrt is of classes, and regression has none"):
-        prepare(settle("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
+        build_session(resolve_options("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
     with pytest.raises(RecipeError, match="class_weights: balanced makes up for the same counts"):
-        prepare(settle("test_resnet", weights="none", balance="oversample", class_weights="balanced"))
+        build_session(resolve_options("test_resnet", weights="none", balance="oversample", class_weights="balanced"))
     with pytest.raises(RecipeError, match=r"data\.balance: should be 'none', 'oversample' or 'sqrt'"):
-        settle("test_resnet", balance="evenly")
+        resolve_options("test_resnet", balance="evenly")
 
 
 def test_the_flags(zoo, photos):

@@ -17,7 +17,7 @@ from zoo.recipe import load_values
 from zoo.run import Run
 from zoo.training.trainer import Trainer
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import finetune, prepare, resume
+from zoo.workflows.finetune.run import build_session, finetune, resume
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,14 +59,14 @@ def test_a_pretrained_backbone_starts_with_the_head(small: Path) -> None:
 
 
 def test_what_needs_no_head_start_gets_none(small: Path, vit: Path) -> None:
-    assert not prepare(make_recipe("zoo_tiny", data=small, freeze="backbone")).head_first
-    assert not prepare(make_recipe("test_vit", data=small, weights="none", img_size=32)).head_first
+    assert not build_session(make_recipe("zoo_tiny", data=small, freeze="backbone")).uses_lp_ft
+    assert not build_session(make_recipe("test_vit", data=small, weights="none", img_size=32)).uses_lp_ft
     trained = _run(small, "trained", epochs=1)
-    assert not prepare(make_recipe("zoo_tiny", data=small, weights=trained.path)).head_first  # its head is kept
+    assert not build_session(make_recipe("zoo_tiny", data=small, weights=trained.path)).uses_lp_ft  # its head is kept
     with pytest.raises(RecipeError, match=r"transfer\.start"):
-        prepare(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.start": "lp-ft"}))
+        build_session(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.start": "lp-ft"}))
     with pytest.raises(RecipeError, match=r"transfer\.wise_ft"):
-        prepare(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.wise_ft": True}))
+        build_session(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.wise_ft": True}))
 
 
 def test_a_run_killed_while_its_head_learns_begins_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_run_killed_while_its_head_learns_begins_again(small: Path, monkeypatc
 
     whole = _run(small, "whole", epochs=1)
     with monkeypatch.context() as m:
-        m.setattr("zoo.workflows.finetune.transfer.learn_head", killed)
+        m.setattr("zoo.workflows.finetune.transfer.run_probing_phase", killed)
         with pytest.raises(Interrupted):
             _run(small, "early", epochs=1)
     assert not Run(Path("early")).checkpoint_file.exists()
@@ -127,31 +127,31 @@ def test_a_resumed_run_equals_an_unbroken_one_and_needs_no_weights_file(
 
 
 def test_gradual_unfreezing_opens_one_group_more_from_the_head(small: Path) -> None:
-    prepared = prepare(make_recipe("zoo_tiny", data=small, settings={"transfer.unfreeze_every": 1}))
-    names = [g.name for g in prepared.model.groups]
-    module = prepared.model.module
+    session = build_session(make_recipe("zoo_tiny", data=small, settings={"transfer.unfreeze_every": 1}))
+    names = [g.name for g in session.model.groups]
+    module = session.model.module
 
-    def learning() -> set[str]:
+    def trainable() -> set[str]:
         wanted = {n for n, p in module.named_parameters() if p.requires_grad}
-        return {g.name for g in prepared.model.groups if wanted & set(g.parameters)}
+        return {g.name for g in session.model.groups if wanted & set(g.parameters)}
 
     for epoch in range(len(names)):
-        prepared.trainer.set_train_mode(epoch)
-        assert learning() == set(names[len(names) - 1 - epoch :])
+        session.trainer.set_train_mode(epoch)
+        assert trainable() == set(names[len(names) - 1 - epoch :])
     run = _run(small, "r", epochs=1, settings={"transfer.unfreeze_every": 1, "transfer.start": "plain"})
     before, after = build("zoo_tiny", classes=4).module.state_dict(), run.weights()
-    head = prepared.model.groups[-1]
+    head = session.model.groups[-1]
     moved = {k for k in after if not torch.equal(before[k], after[k])}
     assert moved == set(head.parameters)
 
 
 def test_adapters_learn_a_tenth_and_the_run_holds_plain_weights(small: Path, vit: Path) -> None:
     settings = {"transfer.lora": {"rank": 4}}
-    prepared = prepare(make_recipe("test_vit", data=small, weights=vit, img_size=32, settings=settings))
-    learning = sum(p.numel() for p in prepared.model.module.parameters() if p.requires_grad)
+    session = build_session(make_recipe("test_vit", data=small, weights=vit, img_size=32, settings=settings))
+    trainable = sum(p.numel() for p in session.model.module.parameters() if p.requires_grad)
     total = sum(p.numel() for p in build("test_vit", classes=4, weights="none", img_size=32).module.parameters())
-    assert learning < 0.1 * total
-    assert prepared.plan.learning == learning
+    assert trainable < 0.1 * total
+    assert session.plan.trainable == trainable
     run = _run(small, "r", name="test_vit", weights=vit, img_size=32, lr=0.01, settings=settings)
     plain = build("test_vit", classes=4, weights="none", img_size=32).module.state_dict()
     assert run.weights().keys() == plain.keys()
@@ -161,7 +161,7 @@ def test_adapters_learn_a_tenth_and_the_run_holds_plain_weights(small: Path, vit
     best = run.info()["best"]
     assert zoo.evaluate(run).evaluation.top1 == pytest.approx(best["value"])
     with pytest.raises(ZooError, match="has no attention layer"):
-        prepare(make_recipe("zoo_tiny", data=small, settings=settings))
+        build_session(make_recipe("zoo_tiny", data=small, settings=settings))
 
 
 def test_l2_sp_holds_the_backbone_near_its_start(small: Path) -> None:
@@ -285,7 +285,7 @@ def test_class_weights_change_what_is_learned(small: Path, tmp_path: Path) -> No
     a = _run(uneven, "a", **options)
     b = _run(uneven, "b", class_weights="balanced", **options)
     assert a.metrics()[0]["train_loss"] != b.metrics()[0]["train_loss"]
-    c = prepare(make_recipe("zoo_tiny", data=uneven, class_weights="balanced"))
+    c = build_session(make_recipe("zoo_tiny", data=uneven, class_weights="balanced"))
     counts = torch.tensor([float((c.data.train.targets == i).sum()) for i in range(4)])
     expected = counts.sum() / (4 * counts)
     assert torch.allclose(c.trainer.loss.weight, expected)  # type: ignore[union-attr]

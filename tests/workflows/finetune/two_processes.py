@@ -26,7 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "kept": {"model": "zoo_tiny", "freeze": "backbone", "epochs": 2, "batch_size": 7, **SGD},
     "head first": {
         "model": "zoo_tiny", "freeze": "backbone,!layer[34].*conv*", "epochs": 1, "batch_size": 8, **SGD,
-        "settings": {"augment.name": "none", "transfer.head_epochs": 3, "transfer.wise_ft": True},
+        "settings": {"augment.name": "none", "transfer.probe_epochs": 3, "transfer.wise_ft": True},
     },
 }  # fmt: skip
 
@@ -34,7 +34,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def _errors_are_everyones() -> str:
     from zoo import dist_env
     from zoo.errors import DataError, ZooError
-    from zoo.training.distributed import in_step
+    from zoo.training.distributed import synchronize_batches
 
     def batches() -> Iterator[tuple[Any, Any]]:
         import torch
@@ -45,7 +45,7 @@ def _errors_are_everyones() -> str:
         yield torch.zeros(3, 1), torch.zeros(3)
 
     try:
-        list(in_step(batches()))
+        list(synchronize_batches(batches()))
     except ZooError as e:
         return f"{type(e).__name__}: {e.message}"
     return "none"
@@ -55,24 +55,24 @@ def _factors() -> list[tuple[int, int, float]]:
     import torch
 
     from zoo import dist_env
-    from zoo.training.distributed import in_step
+    from zoo.training.distributed import synchronize_batches
 
     sizes = ([3, 0], [1, 2])[dist_env.rank()]
     batches = [(torch.zeros(n, 1), torch.zeros(n)) for n in sizes]
-    return [(len(images), count, factor) for images, _, count, factor in in_step(batches)]
+    return [(len(images), count, factor) for images, _, count, factor in synchronize_batches(batches)]
 
 
 def _gathered() -> list[Any]:
     import torch
 
     from zoo import dist_env
-    from zoo.training.distributed import agree, gather_lists, gather_rows, tensors_of_first, total
+    from zoo.training.distributed import broadcast_object, broadcast_tensors, gather_object, gather_tensors, total
 
     rank = dist_env.rank()
-    rows = gather_rows(torch.full((2, 3), float(rank)) if rank else torch.empty(0, 0), torch.arange(2 * rank))
-    first = tensors_of_first(lambda: {"a": torch.ones(2)}, {"a": torch.zeros(2)})
+    rows = gather_tensors(torch.full((2, 3), float(rank)) if rank else torch.empty(0, 0), torch.arange(2 * rank))
+    first = broadcast_tensors(lambda: {"a": torch.ones(2)}, {"a": torch.zeros(2)})
     return [
-        rows[0].tolist(), rows[1].tolist(), agree(f"of {rank}"), gather_lists([rank] * (rank + 1)),
+        rows[0].tolist(), rows[1].tolist(), broadcast_object(f"of {rank}"), gather_object([rank] * (rank + 1)),
         total(torch.tensor([rank + 1])).tolist(), first["a"].tolist(),
     ]  # fmt: skip
 

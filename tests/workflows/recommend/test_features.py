@@ -12,23 +12,23 @@ from torch import nn
 from zoo.data import make_loader, open_data
 from zoo.models import Model, build
 from zoo.training.inference import Normalize
-from zoo.workflows.recommend.features import look
+from zoo.workflows.recommend.features import extract_features
 
 
 def _look(model: Model, folder: Path, **options: object) -> tuple[object, np.ndarray, torch.Tensor]:
     data = open_data(str(folder), seed=0)
-    places = np.arange(len(data.train))[::2]
-    found = look(
-        model, data.train, places, model.preprocess.with_size(32, 32), device=torch.device("cpu"), amp_dtype=None,
+    indices = np.arange(len(data.train))[::2]
+    found = extract_features(
+        model, data.train, indices, model.preprocess.with_size(32, 32), device=torch.device("cpu"), amp_dtype=None,
         workers=0, random=bool(options.get("random", False)), data="small",
-        mirrored=bool(options.get("mirrored", False)), watch=not options.get("mirrored", False),
+        mirrored=bool(options.get("mirrored", False)), measure_shift=not options.get("mirrored", False),
     )  # fmt: skip
     loader = make_loader(
         data.train, preprocess=model.preprocess.with_size(32, 32), batch_size=64, train=False, augment=None, seed=0,
-        workers=0, only=places,
+        workers=0, only=indices,
     )  # fmt: skip
     images = torch.cat([batch for batch, _ in loader])
-    return found, places, Normalize(model.preprocess)(images)
+    return found, indices, Normalize(model.preprocess)(images)
 
 
 def _expected(module: nn.Module, head: str, images: torch.Tensor) -> torch.Tensor:
@@ -90,9 +90,9 @@ def test_a_random_network_has_statistics_of_these_images(small: Path) -> None:
 
 
 def test_a_network_without_batch_norm_has_no_shift(small: Path) -> None:
-    found, places, _ = _look(build("test_vit", classes=4, weights="none", img_size=32), small)
+    found, indices, _ = _look(build("test_vit", classes=4, weights="none", img_size=32), small)
     assert found.shift is None  # type: ignore[attr-defined]
-    assert found.features.shape[0] == len(places)  # type: ignore[attr-defined]
+    assert found.features.shape[0] == len(indices)  # type: ignore[attr-defined]
 
 
 def test_mirrored_images_are_seen_mirrored(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from zoo.workflows.recommend.measure import measure_models
 from zoo.workflows.recommend.run import recommend
 
 if TYPE_CHECKING:
-    from tests.conftest import Said
+    from tests.conftest import CliResult
     from zoo.run import Run
 
 
@@ -43,8 +43,8 @@ def test_what_is_measured_of_a_model_that_knows_the_data(
     assert best.features == 192
     assert best.computed == 2 * 96
     assert found.decisions[0].recipe in {"small-similar", "full", "small-different"}
-    assert len(found.sentences()) == 3
-    assert "96 training images in 4 classes" in found.sentences()[0]
+    assert len(found.summary()) == 3
+    assert "96 training images in 4 classes" in found.summary()[0]
     again = measure_models(["zoo_tiny"], data=small, progress=False)
     assert again.best.computed == 0
     assert again.best.evidence.similarity == best.evidence.similarity
@@ -81,16 +81,16 @@ def test_copies_are_left_out_and_contradictions_named(small: Path, tmp_path: Pat
     found = measure_models(["zoo_tiny"], data=tmp_path / "copies", progress=False)
     assert 5 <= found.sample.duplicates <= 20
     assert 1 <= found.sample.conflicting <= 10
-    assert len(found.sample.places) + found.sample.duplicates == found.images
+    assert len(found.sample.indices) + found.sample.duplicates == found.images
     assert any("copy with another target" in text for text in found.warnings)
 
 
 def test_several_models_are_ranked_and_what_cannot_be_had_is_named(small: Path, make_run: Callable[..., Run]) -> None:
     run = make_run("test_resnet", tuple("0123"))
     found = measure_models(["test_vit2.r160_in1k", "zoo_tiny"], data=small, progress=False)
-    assert [m.name for m in found.measured] == ["zoo_tiny"]
-    assert [one.name for one in found.left_out] == ["test_vit2.r160_in1k"]
-    assert found.left_out[0].reason
+    assert [m.name for m in found.results] == ["zoo_tiny"]
+    assert [one.name for one in found.skipped_models] == ["test_vit2.r160_in1k"]
+    assert found.skipped_models[0].reason
     assert run.path.exists()
     with pytest.raises(WeightsError):
         measure_models(["test_vit2.r160_in1k"], data=small, progress=False)
@@ -98,7 +98,7 @@ def test_several_models_are_ranked_and_what_cannot_be_had_is_named(small: Path, 
 
 def test_what_exceeds_the_limits_is_left_out(small: Path) -> None:
     found = measure_models(["zoo_tiny", "resnet50"], data=small, max_params=5e6, progress=False)
-    assert [(one.name, one.reason) for one in found.left_out] == [("resnet50", "25.6 M parameters")]
+    assert [(one.name, one.reason) for one in found.skipped_models] == [("resnet50", "25.6 M parameters")]
     with pytest.raises(DataError):
         measure_models(["zoo_tiny"], data=small.parent / "nowhere", progress=False)
 
@@ -113,7 +113,7 @@ def test_regression_has_r2_and_no_classes(small: Path, tmp_path: Path) -> None:
     found = measure_models(["zoo_tiny"], data=tmp_path / "t.csv", progress=False)
     assert found.task == "regression"
     assert found.best.scores.ridge.outcome.score > 0.25
-    assert "R²" in found.sentences()[1]
+    assert "R²" in found.summary()[1]
 
 
 def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path) -> None:
@@ -130,11 +130,11 @@ def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path)
     assert run.status == "finished"
 
 
-def test_what_the_images_are_is_told(small: Path, tmp_path: Path, zoo: Callable[..., Said]) -> None:
+def test_what_the_images_are_is_told(small: Path, tmp_path: Path, zoo: Callable[..., CliResult]) -> None:
     found = measure_models(["zoo_tiny"], data=small, progress=False)
     told = found.to_dict()
-    assert told["images_of_each"] == list(found.sample.counts)
-    assert sum(told["images_of_each"]) == found.images
+    assert told["images_per_class"] == list(found.sample.counts)
+    assert sum(told["images_per_class"]) == found.images
     rng = np.random.default_rng(0)
     for part in ("one", "two"):
         (tmp_path / "wide" / part).mkdir(parents=True)
@@ -163,19 +163,19 @@ def _lines(root: Path, angles: tuple[int, int]) -> Path:
 def test_flips_that_change_the_class_are_found_and_left_out(tmp_path: Path) -> None:
     leaning = _lines(tmp_path / "leaning", (45, 135))
     found = measure_models(["zoo_tiny"], data=leaning, progress=False)
-    assert found.best.evidence.mirroring is not None
-    assert found.best.evidence.mirroring.mirrored < 0.3
+    assert found.best.evidence.flip_invariance is not None
+    assert found.best.evidence.flip_invariance.mirrored < 0.3
     assert found.decisions[0].changes["augment.flips"] == "off"
     assert any("mirrored" in warning for warning in found.warnings)
-    assert found.to_dict()["models"][0]["mirroring"]["verdict"] == "breaks"
+    assert found.to_dict()["models"][0]["flip_invariance"]["verdict"] == "breaks"
     _, options = resolve_auto("zoo_tiny", Options(data=leaning, freeze="auto"), progress=False)
     assert options["settings"]["augment.flips"] == "off"  # type: ignore[index]
     asked = measure_models(["zoo_tiny"], data=leaning, settings={"augment.flips": "on"}, progress=False)
-    assert asked.best.evidence.mirroring is None
+    assert asked.best.evidence.flip_invariance is None
 
     upright = measure_models(["zoo_tiny"], data=_lines(tmp_path / "upright", (0, 90)), progress=False)
-    assert upright.best.evidence.mirroring is not None
-    assert upright.best.evidence.mirroring.verdict == "keeps"
+    assert upright.best.evidence.flip_invariance is not None
+    assert upright.best.evidence.flip_invariance.verdict == "keeps"
     assert "augment.flips" not in upright.decisions[0].changes
 
 
@@ -190,17 +190,17 @@ def test_freeze_auto_takes_the_plan_only(small: Path) -> None:
         resolve_auto(None, Options(data=small, freeze="auto"), progress=False)
 
 
-def test_the_command_line(zoo: Callable[..., Said], small: Path, tmp_path: Path) -> None:
+def test_the_command_line(zoo: Callable[..., CliResult], small: Path, tmp_path: Path) -> None:
     said = zoo("recommend", small, "zoo_tiny", "-o", "out")
     assert said.code == 0
     head, row = (line.split("\t") for line in said.out.splitlines())
-    assert head[:3] == ["place", "model", "head"]
+    assert head[:3] == ["rank", "model", "head"]
     assert row[:2] == ["1", "zoo_tiny"]
     assert "You have 96 training images" in said.err
     assert "next: zoo finetune zoo_tiny --data" in said.err
     kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
     assert kept["models"][0]["model"] == "zoo_tiny"
-    assert kept["sentences"][2].startswith("So: ")
+    assert kept["summary"][2].startswith("So: ")
     assert (tmp_path / "out" / "recommend.png").read_bytes().startswith(b"\x89PNG")
 
     as_json = json.loads(zoo("recommend", small, "zoo_tiny", "--json").out)
@@ -217,7 +217,7 @@ def test_the_command_line(zoo: Callable[..., Said], small: Path, tmp_path: Path)
     assert zoo("quadrant", small, "no_such_model").code == 4
 
 
-def test_the_command_that_it_prints_can_be_typed(zoo: Callable[..., Said], small: Path) -> None:
+def test_the_command_that_it_prints_can_be_typed(zoo: Callable[..., CliResult], small: Path) -> None:
     import shlex
 
     said = zoo("recommend", small, "zoo_tiny")
@@ -229,16 +229,16 @@ def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Pa
     found = recommend(["zoo_tiny"], data=small, budget=120, output_dir=tmp_path / "out", progress=False)
     tried = found.pilots
     assert tried is not None
-    assert {p.arm for p in tried.tried} == {"head", "partial", "all"}
+    assert {p.strategy for p in tried.tried} == {"head", "partial", "all"}
     assert {p.epochs for p in tried.tried} <= {1, 20, 60}  # of the 60 that 500 updates make of so few images
     own = {"backbone": "head", "none": "all"}[load_values(found.decisions[0].recipe)["freeze"]]
-    assert next(p.epochs for p in tried.tried if p.arm == own) == tried.tried[0].epochs  # it goes along to the end
+    assert next(p.epochs for p in tried.tried if p.strategy == own) == tried.tried[0].epochs  # it goes along to the end
     of_rule = found.decisions[0].changes
     for pilot in tried.tried:
-        run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.arm}")
-        assert len(run.metrics()) == (1 if pilot.arm == "head" else pilot.epochs)  # a head is solved
+        run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.strategy}")
+        assert len(run.metrics()) == (1 if pilot.strategy == "head" else pilot.epochs)  # a head is solved
         given = load_values(run.path)
-        if pilot.arm != "head" and found.decisions[0].recipe == "full":
+        if pilot.strategy != "head" and found.decisions[0].recipe == "full":
             assert given["optimizer"]["lr"] == of_rule.get("optimizer.lr", given["optimizer"]["lr"])
     model, decision = found.choice
     assert model == "zoo_tiny"
@@ -253,8 +253,8 @@ def test_only_a_pilot_that_came_to_its_end_overrules_the_rule(small: Path, tmp_p
 
     def verdict(epochs: int, head: float, everything: float) -> pilots.Pilots:
         done = {
-            (model, arm): pilots.Pilot(model, arm, epochs, value, 1.0)
-            for (model, arm), value in {("zoo_tiny", "head"): head, own: everything}.items()
+            (model, strategy): pilots.Pilot(model, strategy, epochs, value, 1.0)
+            for (model, strategy), value in {("zoo_tiny", "head"): head, own: everything}.items()
         }
         return pilots._verdict(found, done, own, 60, "top1")
 

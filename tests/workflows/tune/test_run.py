@@ -22,14 +22,14 @@ SEARCH = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "loss.params
 
 
 @pytest.fixture
-def quick(small: Path) -> dict[str, Any]:
+def short_run(small: Path) -> dict[str, Any]:
     """Head-only, 2 epochs: a trial of half a second."""
     settings = {"train.epochs": 2, "train.amp": False, "augment.name": "none"}
     return {"model": "zoo_tiny", "data": small, "settings": settings, "progress": False}
 
 
 @pytest.fixture
-def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def fake_finetune(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Trials that train nothing: append what each should do. A number is its value, an exception is raised."""
     acts: list[Any] = []
 
@@ -50,11 +50,11 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return acts
 
 
-def test_trials_are_runs_and_the_best_can_be_trained_again(quick: dict[str, Any], tmp_path: Path) -> None:
-    found = tune("head-only", SEARCH, trials=2, output_dir="out", **quick)
+def test_trials_are_runs_and_the_best_can_be_trained_again(short_run: dict[str, Any], tmp_path: Path) -> None:
+    found = tune("head-only", SEARCH, trials=2, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["finished", "finished"]
     for trial in found.trials:
-        run = Run.open(found.run_of(trial))
+        run = Run.open(found.run_path(trial))
         assert run.path == Path(f"out/trial-{trial.number:04d}")
         assert run.info()["best"]["value"] == trial.value
         assert load_values(run.path)["optimizer"]["lr"] == trial.values["optimizer.lr"]
@@ -64,16 +64,16 @@ def test_trials_are_runs_and_the_best_can_be_trained_again(quick: dict[str, Any]
     assert str(tmp_path / "out") not in Path("out/best.yaml").read_text()
     assert "importance cannot be told" in found.notes[0]
     again = finetune(recipe="out/best.yaml", progress=False)
-    best = Run.open(found.run_of(found.best))
+    best = Run.open(found.run_path(found.best))
     assert all(torch.equal(v, best.weights()[k]) for k, v in again.weights().items())
 
 
-def test_it_goes_on_prunes_and_tells_importance(quick: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_on_prunes_and_tells_importance(short_run: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
     wide = {"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}, "data.batch_size": [8, 32]}
-    quick |= {"progress": True, "monitor": "loss"}
-    first = tune("head-only", wide, trials=5, output_dir="out", **quick)
+    short_run |= {"progress": True, "monitor": "loss"}
+    first = tune("head-only", wide, trials=5, output_dir="out", **short_run)
     level = logging.getLogger("optuna").level
-    found = tune("head-only", wide, trials=9, output_dir="out", **quick)
+    found = tune("head-only", wide, trials=9, output_dir="out", **short_run)
     assert logging.getLogger("optuna").level == level
     assert found.trials[:5] == first.trials
     states = [t.state for t in found.trials]
@@ -81,7 +81,7 @@ def test_it_goes_on_prunes_and_tells_importance(quick: dict[str, Any], capfd: py
     assert "pruned" in states
     assert found.best.value == min(t.value for t in found.trials if t.state == "finished")
     pruned = next(t for t in found.trials if t.state == "pruned")
-    assert len(Run.open(found.run_of(pruned)).metrics()) == pruned.epochs == 1
+    assert len(Run.open(found.run_path(pruned)).metrics()) == pruned.epochs == 1
     assert sum(found.importance.values()) == pytest.approx(1)
     assert found.importance["optimizer.lr"] > 0.5
     assert Path("out/importance.png").read_bytes()[:4] == Path("out/history.png").read_bytes()[:4] == b"\x89PNG"
@@ -89,13 +89,13 @@ def test_it_goes_on_prunes_and_tells_importance(quick: dict[str, Any], capfd: py
     assert said.out == ""
     assert "5 trials are done already" in said.err
     assert all(line.startswith(("search on", "trial ", "5 trials")) for line in said.err.splitlines())
-    again = tune("head-only", wide, trials=9, output_dir="out", **quick)
+    again = tune("head-only", wide, trials=9, output_dir="out", **short_run)
     assert again.to_dict() == found.to_dict()
 
 
-def test_failures_are_counted_and_the_search_goes_on(quick: dict[str, Any], pretend: list[Any]) -> None:
-    pretend += [TrainingError("the loss became nan"), 0.5, ModelError("no such size"), 0.9, float("nan"), 0.7]
-    found = tune("head-only", SEARCH, trials=6, output_dir="out", **quick)
+def test_failures_are_counted_and_the_search_goes_on(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+    fake_finetune += [TrainingError("the loss became nan"), 0.5, ModelError("no such size"), 0.9, float("nan"), 0.7]
+    found = tune("head-only", SEARCH, trials=6, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["failed", "finished", "failed", "finished", "failed", "finished"]
     assert [t.reason for t in found.trials if t.reason] == [
         "the loss became nan",
@@ -106,98 +106,102 @@ def test_failures_are_counted_and_the_search_goes_on(quick: dict[str, Any], pret
     assert [t.number for t in found.ranked()] == [3, 5, 1]
 
 
-def test_nothing_finished_is_an_error_with_the_reason(quick: dict[str, Any], pretend: list[Any]) -> None:
-    pretend += [TrainingError("the loss became nan")] * 2
+def test_nothing_finished_is_an_error_with_the_reason(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+    fake_finetune += [TrainingError("the loss became nan")] * 2
     with pytest.raises(TrainingError, match="none of 2 trials has finished; trial 0: the loss became nan"):
-        tune("head-only", SEARCH, trials=2, output_dir="out", **quick)
+        tune("head-only", SEARCH, trials=2, output_dir="out", **short_run)
 
 
-def test_a_full_disk_ends_the_search_and_the_trial_is_tried_again(quick: dict[str, Any], pretend: list[Any]) -> None:
+def test_a_full_disk_ends_the_search_and_the_trial_is_tried_again(
+    short_run: dict[str, Any], fake_finetune: list[Any]
+) -> None:
     full = TrainingError("no space left")
     full.__cause__ = OSError(28, "No space left on device")
-    pretend += [0.5, full]
+    fake_finetune += [0.5, full]
     with pytest.raises(TrainingError, match="no space left"):
-        tune("head-only", SEARCH, trials=3, output_dir="out", **quick)
-    pretend += [0.6, 0.7]
-    found = tune("head-only", SEARCH, trials=3, output_dir="out", **quick)
+        tune("head-only", SEARCH, trials=3, output_dir="out", **short_run)
+    fake_finetune += [0.6, 0.7]
+    found = tune("head-only", SEARCH, trials=3, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["finished", "interrupted", "finished", "finished"]
     assert found.trials[2].values == found.trials[1].values
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("interrupted in epoch 1")])
-def test_an_interrupted_search_goes_on(quick: dict[str, Any], pretend: list[Any], stop: BaseException) -> None:
-    pretend += [0.5, stop]
+def test_an_interrupted_search_goes_on(
+    short_run: dict[str, Any], fake_finetune: list[Any], stop: BaseException
+) -> None:
+    fake_finetune += [0.5, stop]
     with pytest.raises(Interrupted, match="keeps the 1 that are done of 3") as e:
-        tune("head-only", SEARCH, trials=3, output_dir="out", **quick)
+        tune("head-only", SEARCH, trials=3, output_dir="out", **short_run)
     assert e.value.exit_code == 130
-    pretend += [0.6, 0.7]
-    found = tune("head-only", SEARCH, trials=3, output_dir="out", **quick)
+    fake_finetune += [0.6, 0.7]
+    found = tune("head-only", SEARCH, trials=3, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["finished", "interrupted", "finished", "finished"]
     assert found.trials[2].values == found.trials[1].values
 
 
-def test_another_recipe_or_space_is_refused(quick: dict[str, Any], pretend: list[Any]) -> None:
-    pretend += [0.5]
-    tune("head-only", SEARCH, trials=1, output_dir="out", **quick)
+def test_another_recipe_or_space_is_refused(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+    fake_finetune += [0.5]
+    tune("head-only", SEARCH, trials=1, output_dir="out", **short_run)
     with pytest.raises(UsageError, match=r"search of optimizer\.lr"):
-        tune("head-only", {**SEARCH, "optimizer.lr": [1e-3]}, trials=2, output_dir="out", **quick)
+        tune("head-only", {**SEARCH, "optimizer.lr": [1e-3]}, trials=2, output_dir="out", **short_run)
     with pytest.raises(UsageError, match=r"optimizer\.weight_decay: 0\.\d+ -> 0\.3"):
-        tune("head-only", SEARCH, trials=2, output_dir="out", weight_decay=0.3, **quick)
-    pretend += [0.6]
-    assert len(tune("head-only", SEARCH, trials=2, output_dir="out", device="cpu", workers=0, **quick).trials) == 2
+        tune("head-only", SEARCH, trials=2, output_dir="out", weight_decay=0.3, **short_run)
+    fake_finetune += [0.6]
+    assert len(tune("head-only", SEARCH, trials=2, output_dir="out", device="cpu", workers=0, **short_run).trials) == 2
 
 
-def test_few_combinations_are_tried_once_each(quick: dict[str, Any], pretend: list[Any]) -> None:
-    pretend += [0.1, 0.2, 0.3, 0.4]
+def test_few_combinations_are_tried_once_each(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+    fake_finetune += [0.1, 0.2, 0.3, 0.4]
     choices = {"loss.params.label_smoothing": [0.0, 0.1], "optimizer.lr": [1e-3, 1e-2]}
-    found = tune("head-only", choices, trials=50, output_dir="out", **quick)
+    found = tune("head-only", choices, trials=50, output_dir="out", **short_run)
     assert len({json.dumps(t.values) for t in found.trials}) == len(found.trials) == 4
 
 
-def test_the_same_values_are_not_trained_twice(quick: dict[str, Any], pretend: list[Any]) -> None:
-    pretend += [0.1, 0.2, 0.3]
-    found = tune("head-only", {"train.epochs": [1, 2, 3]}, trials=2, output_dir="out", **_without_epochs(quick))
-    assert [t.same_as for t in found.trials].count(None) + len(pretend) == 3
+def test_the_same_values_are_not_trained_twice(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+    fake_finetune += [0.1, 0.2, 0.3]
+    found = tune("head-only", {"train.epochs": [1, 2, 3]}, trials=2, output_dir="out", **_without_epochs(short_run))
+    assert [t.duplicate_of for t in found.trials].count(None) + len(fake_finetune) == 3
     for trial in found.trials:
-        if trial.same_as is not None:
-            assert trial.value == found.trials[trial.same_as].value
-            assert found.run_of(trial) == found.run_of(found.trials[trial.same_as])
+        if trial.duplicate_of is not None:
+            assert trial.value == found.trials[trial.duplicate_of].value
+            assert found.run_path(trial) == found.run_path(found.trials[trial.duplicate_of])
 
 
-def _without_epochs(quick: dict[str, Any]) -> dict[str, Any]:
-    return {**quick, "settings": {k: v for k, v in quick["settings"].items() if k != "train.epochs"}}
+def _without_epochs(short_run: dict[str, Any]) -> dict[str, Any]:
+    return {**short_run, "settings": {k: v for k, v in short_run["settings"].items() if k != "train.epochs"}}
 
 
-def test_time_that_is_over_begins_no_trial(quick: dict[str, Any], pretend: list[Any]) -> None:
+def test_time_that_is_over_begins_no_trial(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
     with pytest.raises(TrainingError, match="none of 0 trials"):
-        tune("head-only", SEARCH, trials=3, timeout=0.0, output_dir="out", **quick)
+        tune("head-only", SEARCH, trials=3, timeout=0.0, output_dir="out", **short_run)
 
 
-def test_mistakes_are_told_before_anything_is_written(quick: dict[str, Any], tmp_path: Path) -> None:
+def test_mistakes_are_told_before_anything_is_written(short_run: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as e:
-        tune("head-only", {"optimizer.lrr": [1, 2], "train.epochs": [1, 2], "freeze": 3}, trials=1, **quick)
+        tune("head-only", {"optimizer.lrr": [1, 2], "train.epochs": [1, 2], "freeze": 3}, trials=1, **short_run)
     assert len(e.value.problems) == 3
     with pytest.raises(RecipeError, match="with --monitor loss"):
-        tune("head-only", SEARCH, trials=1, monitor="loss", **quick)
+        tune("head-only", SEARCH, trials=1, monitor="loss", **short_run)
     with pytest.raises(UsageError, match="1 or more"):
-        tune("head-only", SEARCH, trials=0, **quick)
+        tune("head-only", SEARCH, trials=0, **short_run)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(UsageError, match="holds no study"):
-        tune("head-only", SEARCH, trials=1, output_dir="full", **quick)
+        tune("head-only", SEARCH, trials=1, output_dir="full", **short_run)
 
 
-def test_two_searches_do_not_share_a_folder(quick: dict[str, Any]) -> None:
+def test_two_searches_do_not_share_a_folder(short_run: dict[str, Any]) -> None:
     from filelock import FileLock
 
     Path("out").mkdir()
     with FileLock("out/.lock"), pytest.raises(UsageError, match="in use by another zoo tune"):
-        tune("head-only", SEARCH, trials=1, output_dir="out", **quick)
+        tune("head-only", SEARCH, trials=1, output_dir="out", **short_run)
 
 
-def test_without_optuna_the_command_to_install_it(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_command_to_install_it(short_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError) as e:
-        tune("head-only", SEARCH, trials=1, **quick)
+        tune("head-only", SEARCH, trials=1, **short_run)
     assert "pip install 'zoo[tune]'" in e.value.hint

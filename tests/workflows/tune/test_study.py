@@ -22,7 +22,9 @@ SPACE, _ = read_space({"x": {"low": 0.0, "high": 1.0}, "kind": ["a", "b"], "n": 
 
 
 def opened(path: Path = Path("study.db"), space: Space = SPACE, **other: Any) -> AbstractContextManager[Study]:
-    return open_study(path, space, **{"higher_is_better": True, "seed": 0, "prune": True, "facts": {}, **other})
+    return open_study(
+        path, space, **{"higher_is_better": True, "seed": 0, "prune": True, "settings_record": {}, **other}
+    )
 
 
 def worth(values: dict[str, Any]) -> float:
@@ -33,7 +35,7 @@ def search(study: Study, trials: int) -> list[dict[str, Any]]:
     tried = []
     for _ in range(trials):
         trial = study.ask()
-        trial.worse_than_the_others(worth(trial.values), 1)
+        trial.report_and_should_prune(worth(trial.values), 1)
         trial.finished(worth(trial.values), 0.1)
         tried.append(trial.values)
     return tried
@@ -66,13 +68,14 @@ def test_what_a_killed_process_was_doing_is_done_again(tmp_path: Path) -> None:
     script = """
         import os, signal
         from pathlib import Path
-        from zoo.workflows.search_space import read_space
-        from zoo.workflows.study import open_study
+        from zoo.workflows.tune.search_space import read_space
+        from zoo.workflows.tune.study import open_study
         space, _ = read_space({"x": {"low": 0.0, "high": 1.0}, "kind": ["a", "b"]})
-        with open_study(Path("study.db"), space, higher_is_better=True, seed=0, prune=True, facts={}) as study:
+        with open_study(Path("study.db"), space, higher_is_better=True, seed=0, prune=True, settings_record={}) as
+        study:
             study.ask().finished(0.5, 1.0)
             trial = study.ask()
-            trial.worse_than_the_others(0.1, 1)
+            trial.report_and_should_prune(0.1, 1)
             print(trial.values["x"], flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -102,35 +105,35 @@ def five_good() -> Iterator[Study]:
     with opened() as study:
         for _ in range(5):  # the median pruner waits for so many
             trial = study.ask()
-            assert not any([trial.worse_than_the_others(0.9, 1), trial.worse_than_the_others(0.95, 2)])
+            assert not any([trial.report_and_should_prune(0.9, 1), trial.report_and_should_prune(0.95, 2)])
             trial.finished(0.95, 1.0)
         yield study
 
 
 def test_a_trial_below_the_median_is_pruned(five_good: Study) -> None:
     trial = five_good.ask()
-    assert trial.worse_than_the_others(0.5, 1)
+    assert trial.report_and_should_prune(0.5, 1)
     trial.pruned(0.3)
     record = five_good.records()[-1]
     assert (record.state, record.value, record.epochs, record.seconds) == ("pruned", 0.5, 1, 0.3)
-    assert not five_good.ask().worse_than_the_others(0.91, 1)
+    assert not five_good.ask().report_and_should_prune(0.91, 1)
 
 
 def test_pruning_follows_the_direction_and_can_be_left_out(five_good: Study, tmp_path: Path) -> None:
     with opened(tmp_path / "low.db", higher_is_better=False) as study:
         search(study, 5)
-        assert not study.ask().worse_than_the_others(-9.0, 1)
-        assert study.ask().worse_than_the_others(9.0, 1)
+        assert not study.ask().report_and_should_prune(-9.0, 1)
+        assert study.ask().report_and_should_prune(9.0, 1)
     with opened(prune=False) as study:
-        assert not study.ask().worse_than_the_others(0.0, 1)
+        assert not study.ask().report_and_should_prune(0.0, 1)
 
 
 def test_changed_facts_are_refused_and_named() -> None:
-    with opened(facts={"train.epochs": 5, "search of x": {"low": 0}}):
+    with opened(settings_record={"train.epochs": 5, "search of x": {"low": 0}}):
         pass
-    with opened(facts={"train.epochs": 5, "search of x": {"low": 0}}):
+    with opened(settings_record={"train.epochs": 5, "search of x": {"low": 0}}):
         pass
-    with pytest.raises(UsageError, match=r"train\.epochs: 5 -> 6") as e, opened(facts={"train.epochs": 6}):
+    with pytest.raises(UsageError, match=r"train\.epochs: 5 -> 6") as e, opened(settings_record={"train.epochs": 6}):
         pass
     assert "search of x" in e.value.message
 
@@ -138,13 +141,13 @@ def test_changed_facts_are_refused_and_named() -> None:
 def test_a_countable_space_is_tried_whole() -> None:
     space, _ = read_space({"freeze": ["none", None], "loss": [{"name": "focal"}, {"name": "mse"}], "n": [1, 2]})
     with opened(space=space) as study:
-        assert study.try_all(7) is None
-        assert study.try_all(8) == 8
+        assert study.enqueue_all(7) is None
+        assert study.enqueue_all(8) == 8
         seen = [study.ask() for _ in range(3)]
         for trial in seen:
             trial.finished(1.0, 0.0)
     with opened(space=space) as study:
-        assert study.try_all(8) == 8
+        assert study.enqueue_all(8) == 8
         seen += [study.ask() for _ in range(5)]
     assert len({json.dumps(t.values) for t in seen}) == 8
     assert {"name": "mse"} in [t.values["loss"] for t in seen]

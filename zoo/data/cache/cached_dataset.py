@@ -23,22 +23,30 @@ import torch
 from numpy.typing import NDArray
 
 from zoo.augment.build import Augment
-from zoo.augment.fit import Fit
-from zoo.augment.reduced import SPARE, Reduced
-from zoo.augment.resize import look
+from zoo.augment.fit import EvalView
+from zoo.augment.reduced import RESIZE_MARGIN, Reduced
+from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View
 from zoo.cache import cache_folder
-from zoo.data.cache.image_store import Decoded, ImageStore
-from zoo.data.dataset import ImageSource, Subset, Targets, Wrapped
-from zoo.data.decode.intensity import Extent
-from zoo.data.decode.read import Choose, UnreadableImage
-from zoo.data.file_dataset import FileSource
+from zoo.data.cache.image_store import DecodedImage, ImageStore
+from zoo.data.dataset import DatasetWrapper, ImageDataset, Subset, Targets
+from zoo.data.decode.intensity import IntensityStats
+from zoo.data.decode.read import ChooseView, UnreadableImage
+from zoo.data.file_dataset import FileDataset
 from zoo.data.file_identity import file_keys
 from zoo.data.string_table import StringTable
 from zoo.dist_env import cores
-from zoo.preprocess import Levels, Preprocess
+from zoo.preprocess import IntensityRange, Preprocess
 
-__all__ = ["CachedSource", "Kept", "fill", "image_keys", "images_folder", "kept_view", "open_images"]
+__all__ = [
+    "CachedDataset",
+    "CachedImages",
+    "cache_view",
+    "fill",
+    "image_cache_folder",
+    "image_keys",
+    "open_image_store",
+]
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
@@ -48,32 +56,33 @@ Keys = NDArray[np.uint64]
 _VERSION = 1
 
 
-def kept_view(preprocess: Preprocess, augment: object) -> Fit | Reduced | None:
+def cache_view(preprocess: Preprocess, augment: object) -> EvalView | Reduced | None:
     """What is kept of images for this augmentation, None: for the evaluation view. None if nothing can be: a function
     of the caller's own sees whole images."""
     if augment is None:
-        return Fit(preprocess)
+        return EvalView(preprocess)
     if not isinstance(augment, Augment):
         return None
     crops = augment.pipeline.crops
-    return Fit(preprocess) if crops is None else Reduced(preprocess, crops)
+    return EvalView(preprocess) if crops is None else Reduced(preprocess, crops)
 
 
-class Kept(Protocol):
-    """Images by their number in a source: `zoo.data.cache.image_store.KeptImages`."""
+class CachedImages(Protocol):
+    """Images by their number in a source: `zoo.data.cache.image_store.MappedImages`."""
 
     def get(self, index: int) -> tuple[Pixels, tuple[int, int]] | None: ...
 
 
 @dataclass(frozen=True)
-class CachedSource(Wrapped):
-    """`source` with `kept` images of `view` in the place of decoding; what is not kept is decoded, to the same pixels.
+class CachedDataset(DatasetWrapper):
+    """`source` with `cached_images` images of `view` in the place of decoding; what is not kept is decoded, to the
+    same pixels.
 
-    With a `Fit`, other views than it are read from `source`. With a `Reduced`, all are views of the reduced image.
+    With a `EvalView`, other views than it are read from `source`. With a `Reduced`, all are views of the reduced image.
     """
 
-    view: Fit | Reduced
-    kept: Kept
+    view: EvalView | Reduced
+    cached_images: CachedImages
 
     @property
     def targets(self) -> Targets:
@@ -94,27 +103,27 @@ class CachedSource(Wrapped):
     def __len__(self) -> int:
         return len(self.source)
 
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+    def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
         if isinstance(self.view, Reduced):
-            found = self.kept.get(index)
+            found = self.cached_images.get(index)
             pixels = found[0] if found else self.source.read(index, lambda height, width: self.view)
-            return pixels if choose is None else _see(choose(*pixels.shape[:2]), pixels)
-        found = self.kept.get(index) if choose is not None else None
-        if found is None or choose is None:
-            return self.source.read(index, choose)
-        pixels, whole = found
-        wanted = choose(*whole)
+            return pixels if choose_view is None else _apply_view(choose_view(*pixels.shape[:2]), pixels)
+        found = self.cached_images.get(index) if choose_view is not None else None
+        if found is None or choose_view is None:
+            return self.source.read(index, choose_view)
+        pixels, original_size = found
+        wanted = choose_view(*original_size)
         return pixels if wanted == self.view else self.source.read(index, lambda height, width: wanted)
 
-    def level_range(self, index: int) -> Extent:
-        return self.source.level_range(index)
+    def intensity_stats(self, index: int) -> IntensityStats:
+        return self.source.intensity_stats(index)
 
-    def with_levels(self, levels: Levels) -> ImageSource:
+    def with_intensity_range(self, intensity_range: IntensityRange) -> ImageDataset:
         """The images themselves: what is kept was read by another rule."""
-        return self.source.with_levels(levels)
+        return self.source.with_intensity_range(intensity_range)
 
-    def raw(self, index: int) -> bytes:
-        return self.source.raw(index)
+    def read_file_bytes(self, index: int) -> bytes:
+        return self.source.read_file_bytes(index)
 
     def where(self, index: int) -> str:
         return self.source.where(index)
@@ -123,19 +132,19 @@ class CachedSource(Wrapped):
         return self.source.fingerprint()
 
 
-def _see(view: View, pixels: Pixels) -> Pixels:
+def _apply_view(view: View, pixels: Pixels) -> Pixels:
     window = view.window(*pixels.shape[:2]) if pixels.shape[2] in (1, 3) else None
-    return view.apply(pixels) if window is None else look(pixels, window)
+    return view.apply(pixels) if window is None else resize_and_crop(pixels, window)
 
 
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
-def images_folder() -> Path:
+def image_cache_folder() -> Path:
     return cache_folder() / "images"
 
 
-def image_keys(source: ImageSource, view: Fit | Reduced) -> Keys | None:
+def image_keys(source: ImageDataset, view: EvalView | Reduced) -> Keys | None:
     """(n, 2) keys of `view` of the files as they are now, by path, size and time of change; another rule is another key
     and 0 that of a file that is gone. None where there are no files."""
     files = _file_keys(source)
@@ -145,7 +154,7 @@ def image_keys(source: ImageSource, view: Fit | Reduced) -> Keys | None:
         "version": _VERSION,
         "channels": source.channels,
         "preprocess": view.preprocess.to_dict(),
-        "reduced": [asdict(view.crops), SPARE] if isinstance(view, Reduced) else None,
+        "reduced": [asdict(view.crops), RESIZE_MARGIN] if isinstance(view, Reduced) else None,
         "libraries": [PIL.__version__, torch.__version__, torch.backends.cpu.get_cpu_capability()],
     }
     digest = hashlib.blake2b(json.dumps(seen, sort_keys=True).encode(), digest_size=16).digest()
@@ -153,51 +162,53 @@ def image_keys(source: ImageSource, view: Fit | Reduced) -> Keys | None:
     return mixed
 
 
-def _file_keys(source: ImageSource) -> Keys | None:
+def _file_keys(source: ImageDataset) -> Keys | None:
     if isinstance(source, Subset):
-        if isinstance(source.source, FileSource):
+        if isinstance(source.source, FileDataset):
             return file_keys(source.source.take(source.indices))
         inner = _file_keys(source.source)
         return None if inner is None else inner[source.indices]
-    return file_keys(source) if isinstance(source, FileSource) else None
+    return file_keys(source) if isinstance(source, FileDataset) else None
 
 
-def open_images(where: str, name: str) -> ImageStore:
+def open_image_store(where: str, name: str) -> ImageStore:
     """The store of the data set at `where`, a path or a name; `name` is what people call it."""
     digest = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return ImageStore(images_folder() / digest, {"model": "(images)", "end": "decoded", "data": name})
+    return ImageStore(image_cache_folder() / digest, {"model": "(images)", "end": "decoded", "data": name})
 
 
-def fill(store: ImageStore, source: ImageSource, view: View, keys: Keys, places: Sequence[int], *, most: int) -> int:
-    """Decode the images at `places` by a thread a core and keep them, up to so many bytes; the bytes written.
+def fill(
+    store: ImageStore, source: ImageDataset, view: View, keys: Keys, indices: Sequence[int], *, max_bytes: int
+) -> int:
+    """Decode the images at `indices` by a thread a core and keep them, up to so many bytes; the bytes written.
 
     What cannot be read is left out: reading it for a batch says why. Raises OSError if the disk refuses.
     """
 
-    def decode(place: int) -> Decoded | None:
-        whole = (0, 0)
+    def decode(index: int) -> DecodedImage | None:
+        original_size = (0, 0)
 
-        def choose(height: int, width: int) -> View:
-            nonlocal whole
-            whole = height, width
+        def choose_view(height: int, width: int) -> View:
+            nonlocal original_size
+            original_size = height, width
             return view
 
         try:
-            pixels = source.read(place, choose)
+            pixels = source.read(index, choose_view)
         except UnreadableImage:
             return None
-        return Decoded(keys[place], pixels, whole)
+        return DecodedImage(keys[index], pixels, original_size)
 
-    def ahead(pool: ThreadPoolExecutor) -> Iterator[Decoded]:
-        left = iter(places)
-        waiting: deque[Future[Decoded | None]] = deque()
+    def prefetch(pool: ThreadPoolExecutor) -> Iterator[DecodedImage]:
+        left = iter(indices)
+        pending: deque[Future[DecodedImage | None]] = deque()
         while True:
-            waiting.extend(pool.submit(decode, p) for p in islice(left, 4 * cores() - len(waiting)))
-            if not waiting:
+            pending.extend(pool.submit(decode, p) for p in islice(left, 4 * cores() - len(pending)))
+            if not pending:
                 return
-            done = waiting.popleft().result()
+            done = pending.popleft().result()
             if done is not None:
                 yield done
 
     with ThreadPoolExecutor(cores()) as pool:
-        return store.fill(ahead(pool), most=most)
+        return store.fill(prefetch(pool), max_bytes=max_bytes)

@@ -31,34 +31,34 @@ from zoo.atomic_io import replace_file
 from zoo.console import note
 from zoo.dist_env import cores
 
-__all__ = ["INFO", "Decoded", "ImageStore", "KeptImages"]
+__all__ = ["INFO", "DecodedImage", "ImageStore", "MappedImages"]
 
 INFO = "info.json"
 Pixels = NDArray[np.uint8]
 Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_identity.file_keys` gives them
 
 # Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.
-_SHARD = 128 << 20
+_SHARD_BYTES = 128 << 20
 _SUFFIX = ".images"
-_ROW = np.dtype([("key", "<u8", 2), ("shape", "<u4", 3), ("whole", "<u4", 2), ("place", "<u8")])
+_ROW = np.dtype([("key", "<u8", 2), ("shape", "<u4", 3), ("original_size", "<u4", 2), ("offset", "<u8")])
 _MAGIC = b"zooimg01"
 _DIGEST = 16
-_TAIL = 8 + len(_MAGIC) + _DIGEST
+_FOOTER_BYTES = 8 + len(_MAGIC) + _DIGEST
 # Seconds after which a file that was never finished belongs to no run that still writes.
-_STALE = 3600
+_STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """An image as it is kept. key: (2,) uint64; whole: its height and width in its file."""
+class DecodedImage:
+    """An image as it is kept. key: (2,) uint64; original_size: its height and width in its file."""
 
     key: Keys
     pixels: Pixels
-    whole: tuple[int, int]
+    original_size: tuple[int, int]
 
 
 @dataclass(eq=False)
-class KeptImages:
+class MappedImages:
     """Images of a store by their number in the order in which they were asked for. Pickles without what it has mapped.
 
     shard: (n,) the number of the file in `files`, -1 of what is not kept. row: (n,) of `_ROW`.
@@ -85,8 +85,8 @@ class KeptImages:
             return None
         row = self.row[index]
         height, width, channels = row["shape"].tolist()
-        pixels = np.frombuffer(mapped, np.uint8, height * width * channels, int(row["place"]))
-        whole_h, whole_w = row["whole"].tolist()
+        pixels = np.frombuffer(mapped, np.uint8, height * width * channels, int(row["offset"]))
+        whole_h, whole_w = row["original_size"].tolist()
         return pixels.reshape(height, width, channels), (whole_h, whole_w)
 
     def _mapped(self, number: int) -> mmap.mmap | None:
@@ -118,7 +118,7 @@ class ImageStore:
         except OSError:
             return
         for path in found:
-            if path.suffix == ".tmp" and time.time() - _changed(path) > _STALE:
+            if path.suffix == ".tmp" and time.time() - _mtime(path) > _STALE_SECONDS:
                 path.unlink(missing_ok=True)
         new = [path for path in found if path.suffix == _SUFFIX and path not in self._rows]
         with ThreadPoolExecutor(cores()) as pool:
@@ -131,12 +131,12 @@ class ImageStore:
         if self._rows:
             os.utime(self.folder)  # last used: now
 
-    def find(self, keys: Keys) -> KeptImages:
+    def find(self, keys: Keys) -> MappedImages:
         """What is kept of the images with these keys (n, 2); a key of zeros is nothing's."""
         files, known = tuple(self._rows), list(self._rows.values())
         shard, row = np.full(len(keys), -1, np.int64), np.zeros(len(keys), _ROW)
         if not sum(map(len, known)):
-            return KeptImages(files, shard, row)
+            return MappedImages(files, shard, row)
         rows = np.concatenate(known)
         number = np.repeat(np.arange(len(known)), [len(some) for some in known])
         order = np.argsort(rows["key"][:, 0], kind="stable")
@@ -144,9 +144,9 @@ class ImageStore:
         place = order[np.minimum(place, len(order) - 1)]
         hit = (rows["key"][place] == keys).all(axis=1) & keys.any(axis=1)
         shard[hit], row[hit] = number[place[hit]], rows[place[hit]]
-        return KeptImages(files, shard, row)
+        return MappedImages(files, shard, row)
 
-    def forget_others(self, keys: Keys) -> int:
+    def delete_others(self, keys: Keys) -> int:
         """Delete the shards that hold none of these images; the bytes that are free now."""
         freed = 0
         for path, rows in list(self._rows.items()):
@@ -156,20 +156,20 @@ class ImageStore:
                 del self._rows[path]
         return freed
 
-    def fill(self, images: Iterator[Decoded], *, most: int) -> int:
+    def fill(self, images: Iterator[DecodedImage], *, max_bytes: int) -> int:
         """Keep these images, up to so many bytes; the bytes that were written. Raises OSError if the disk refuses:
         what was complete until then is kept."""
         written = 0
-        waiting: Decoded | None = next(images, None)
-        while waiting is not None and written + waiting.pixels.nbytes <= most:
+        waiting: DecodedImage | None = next(images, None)
+        while waiting is not None and written + waiting.pixels.nbytes <= max_bytes:
             if not written:
                 self._begin()
             path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
 
-            def write(temporary: Path, room: int = most - written) -> None:
+            def write(temporary: Path, available: int = max_bytes - written) -> None:
                 nonlocal waiting
                 with temporary.open("wb") as file:
-                    waiting = _write_shard(file, waiting, images, min(_SHARD, room))
+                    waiting = _write_shard(file, waiting, images, min(_SHARD_BYTES, available))
 
             replace_file(path, write)
             written += _size(path)
@@ -189,17 +189,19 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _write_shard(file: BinaryIO, first: Decoded | None, images: Iterator[Decoded], most: int) -> Decoded | None:
-    """Images until `most` bytes are reached, then the rows and the tail; the image that did not fit any more."""
+def _write_shard(
+    file: BinaryIO, first: DecodedImage | None, images: Iterator[DecodedImage], max_bytes: int
+) -> DecodedImage | None:
+    """Images until `max_bytes` bytes are reached, then the rows and the tail; the image that did not fit any more."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
     rows: list[Any] = []
     place = 0
     image = first
-    while image is not None and (not rows or place + image.pixels.nbytes <= most):
+    while image is not None and (not rows or place + image.pixels.nbytes <= max_bytes):
         data = np.ascontiguousarray(image.pixels).data
         file.write(data)
         digest.update(data)
-        rows.append((image.key, image.pixels.shape, image.whole, place))
+        rows.append((image.key, image.pixels.shape, image.original_size, place))
         place += image.pixels.nbytes
         image = next(images, None)
     end = np.array(rows, _ROW).tobytes() + len(rows).to_bytes(8, "little") + _MAGIC
@@ -229,15 +231,15 @@ def _read_index(path: Path) -> NDArray[np.void] | None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            if size < _TAIL:
+            if size < _FOOTER_BYTES:
                 return None
-            file.seek(size - _TAIL)
-            tail = file.read(_TAIL)
-            start = size - _TAIL - int.from_bytes(tail[:8], "little") * _ROW.itemsize
+            file.seek(size - _FOOTER_BYTES)
+            tail = file.read(_FOOTER_BYTES)
+            start = size - _FOOTER_BYTES - int.from_bytes(tail[:8], "little") * _ROW.itemsize
             if tail[8 : 8 + len(_MAGIC)] != _MAGIC or start < 0:
                 return None
             file.seek(start)
-            return np.frombuffer(file.read(size - _TAIL - start), _ROW)
+            return np.frombuffer(file.read(size - _FOOTER_BYTES - start), _ROW)
     except OSError:
         return None
 
@@ -249,7 +251,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _changed(path: Path) -> float:
+def _mtime(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

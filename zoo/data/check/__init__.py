@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from zoo.data.check.findings import SEVERITIES, Finding, Severity
 from zoo.data.check.listing import Listing, open_listing
-from zoo.data.check.quick import Quick, quick_check
+from zoo.data.check.quick import PreflightReport, preflight_check
 from zoo.data.check.report import Report, examine_data
 from zoo.data.check.thresholds import THRESHOLDS, Threshold
 
@@ -19,11 +19,11 @@ __all__ = [
     "THRESHOLDS",
     "Finding",
     "Listing",
-    "Quick",
+    "PreflightReport",
     "Report",
     "Severity",
     "Threshold",
     "examine_data",
     "open_listing",
-    "quick_check",
+    "preflight_check",
 ]

@@ -51,27 +51,27 @@ class Cache:
         except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, EOFError):
             return rows, reasons
         order = np.argsort(known["key"][:, 0], kind="stable")
-        places = np.searchsorted(known["key"][order, 0], keys[:, 0])
-        places = order[np.minimum(places, max(len(order) - 1, 0))] if len(order) else np.zeros(len(keys), np.int64)
+        indices = np.searchsorted(known["key"][order, 0], keys[:, 0])
+        indices = order[np.minimum(indices, max(len(order) - 1, 0))] if len(order) else np.zeros(len(keys), np.int64)
         hit = np.zeros(len(keys), dtype=bool)
         if len(order):
-            hit = (known["key"][places] == keys).all(axis=1) & keys.any(axis=1)
-        rows[hit] = known[places[hit]]
-        reasons = {int(i): why[int(places[i])] for i in np.flatnonzero(hit) if int(places[i]) in why}
+            hit = (known["key"][indices] == keys).all(axis=1) & keys.any(axis=1)
+        rows[hit] = known[indices[hit]]
+        reasons = {int(i): why[int(indices[i])] for i in np.flatnonzero(hit) if int(indices[i]) in why}
         return rows, reasons
 
     def save(self, rows: Records, reasons: Mapping[int, str]) -> None:
         """Keep the rows that have a key, and their reasons."""
         if self._disabled:
             return
-        kept = np.flatnonzero(rows["key"].any(axis=1))
-        place = {int(i): p for p, i in enumerate(kept)} if reasons else {}
-        meta = {"version": VERSION, "reasons": {place[i]: why for i, why in reasons.items() if i in place}}
+        selected = np.flatnonzero(rows["key"].any(axis=1))
+        new_index = {int(i): p for p, i in enumerate(selected)} if reasons else {}
+        meta = {"version": VERSION, "reasons": {new_index[i]: why for i, why in reasons.items() if i in new_index}}
         text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as f:
-                np.savez(f, rows=rows[kept], meta=text)
+                np.savez(f, rows=rows[selected], meta=text)
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.check import records as r
-from zoo.data.check.findings import Finding, Severity, plural, singly
+from zoo.data.check.findings import Finding, Severity, one_per_group, plural
 from zoo.data.check.listing import Listing
-from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, OUTLIER, TINY
+from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RATIO, TINY
 
 __all__ = ["content_findings", "unreadable_findings"]
 
@@ -24,7 +24,7 @@ def unreadable_findings(listing: Listing, reasons: Mapping[int, str], *, skip: b
             "warning" if skip else "error",
             f"{plural(n, 'file')} that cannot be read",
             "replace or remove them" + ("" if skip else ", or leave them out with --set data.unreadable=skip"),
-            groups=singly(np.array(sorted(reasons), dtype=np.int64)),
+            groups=one_per_group(np.array(sorted(reasons), dtype=np.int64)),
             details=reasons,
             files=listing.bad,
         )
@@ -64,7 +64,7 @@ def _mostly_unreadable(listing: Listing, reasons: Mapping[int, str]) -> tuple[st
 
 
 def content_findings(rows: r.Records) -> Iterator[Finding]:
-    read = (rows["flags"] & r.READ) > 0
+    read = (rows["flags"] & r.READABLE) > 0
 
     def having(flag: int) -> NDArray[np.int64]:
         return np.flatnonzero(read & ((rows["flags"] & flag) > 0))
@@ -75,35 +75,35 @@ def content_findings(rows: r.Records) -> Iterator[Finding]:
             "warning",
             f"{plural(len(blank), 'image')} of one colour all over",
             "remove them, unless an empty picture is what the class means",
-            groups=singly(blank),
+            groups=one_per_group(blank),
             details=_sizes(rows, blank),
         )
     yield from _odd_sizes(rows, np.flatnonzero(read))
     yield from _colours(rows, read)
-    if len(misnamed := having(r.MISNAMED)):
+    if len(misnamed := having(r.WRONG_EXTENSION)):
         yield Finding(
-            "wrong-endings",
+            "wrong-extensions",
             "note",
             f"{plural(len(misnamed), 'file')} whose ending names another format",
             "zoo goes by the contents; other programs may refuse them",
-            groups=singly(misnamed),
+            groups=one_per_group(misnamed),
             details={int(i): f"a {rows['format'][i].decode()} file" for i in misnamed},
         )
     if len(moving := having(r.ANIMATED)):
         yield Finding(
-            "several-frames",
+            "multiple-frames",
             "note",
             f"{plural(len(moving), 'file')} with several frames or pages",
             "the first is used",
-            groups=singly(moving),
+            groups=one_per_group(moving),
         )
     if len(turned := np.flatnonzero(read & (rows["orientation"] > 1))):
         yield Finding(
-            "turned",
+            "exif-rotated",
             "note",
             f"{plural(len(turned), 'image')} stored turned or mirrored, with EXIF orientation",
             "zoo shows them upright, in training and prediction; make sure that what serves the model does too",
-            groups=singly(turned),
+            groups=one_per_group(turned),
             details={int(i): f"orientation {rows['orientation'][i]}" for i in turned},
         )
 
@@ -116,12 +116,12 @@ def _odd_sizes(rows: r.Records, read: NDArray[np.int64]) -> Iterator[Finding]:
     side = np.sqrt(width * height)
     tiny = (short < TINY) & (short < np.median(short) / 2)
     long = (shape >= ASPECT) & (shape >= 2 * np.median(shape))
-    odd = (side >= OUTLIER * np.median(side)) | (side <= np.median(side) / OUTLIER)
+    odd = (side >= SIZE_OUTLIER_RATIO * np.median(side)) | (side <= np.median(side) / SIZE_OUTLIER_RATIO)
     typical = f"{np.median(width):.0f}x{np.median(height):.0f}"
     for kind, found, what, advice in (
         ("tiny", tiny, f"with a side below {TINY} pixels", "remove icons and thumbnails: enlarged, they are a blur"),
         (
-            "extreme-shapes",
+            "extreme-aspect-ratios",
             long & ~tiny,
             f"more than {ASPECT:g} times as long as wide",
             "cut them, or see whether the model's crop still shows the object (zoo augment)",
@@ -141,7 +141,7 @@ def _odd_sizes(rows: r.Records, read: NDArray[np.int64]) -> Iterator[Finding]:
                 severity,
                 f"{plural(len(images), 'image')} {what}",
                 advice,
-                groups=singly(images),
+                groups=one_per_group(images),
                 details=_sizes(rows, images),
             )
 
@@ -166,7 +166,12 @@ def _colours(rows: r.Records, read: NDArray[np.bool_]) -> Iterator[Finding]:
             "converted without a colour profile: their colours may be off; save them as RGB",
         ),
         ("transparent", (rows["flags"] & r.TRANSPARENT) > 0, "with transparency", "put on white"),
-        ("deep", (rows["flags"] & r.DEEP) > 0, "with more than 8 bits a level", "scaled to 8 bits, see docs/pixels.md"),
+        (
+            "high-bit-depth",
+            (rows["flags"] & r.HIGH_BIT_DEPTH) > 0,
+            "with more than 8 bits a level",
+            "scaled to 8 bits, see docs/pixels.md",
+        ),
     ):
         if (here := read & found).any():
             yield _colour_finding(kind, here, what, advice)
@@ -174,7 +179,7 @@ def _colours(rows: r.Records, read: NDArray[np.bool_]) -> Iterator[Finding]:
 
 def _colour_finding(kind: str, found: NDArray[np.bool_], what: str, advice: str) -> Finding:
     images = np.flatnonzero(found)
-    return Finding(kind, "note", f"{plural(len(images), 'image')} {what}", advice, groups=singly(images))
+    return Finding(kind, "note", f"{plural(len(images), 'image')} {what}", advice, groups=one_per_group(images))
 
 
 def _sizes(rows: r.Records, images: NDArray[np.int64]) -> dict[int, str]:

@@ -16,20 +16,28 @@ from numpy.typing import NDArray
 from zoo.data.check import records as r
 from zoo.data.check.findings import Finding, Severity, plural
 from zoo.data.check.neighbours import close_pairs, distances
-from zoo.data.check.similarity import confirm
+from zoo.data.check.similarity import confirmed_correlation
 from zoo.data.dataset import Targets
 from zoo.tasks import TaskName
 
-__all__ = ["Pairs", "copy_findings", "equal_groups", "look_alikes", "near_pairs", "split_by_equality", "unequal_pairs"]
+__all__ = [
+    "NearDuplicatePairs",
+    "duplicate_findings",
+    "equal_groups",
+    "near_pairs",
+    "same_pixel_candidates",
+    "split_by_equality",
+    "unequal_pairs",
+]
 
 Indices = NDArray[np.int64]
 
 # Images of one and the same perceptual hash that are all compared with each other; of more, each with the first ones.
-_CROWD = 32
+_MAX_EQUAL_HASHES = 32
 
 
 @dataclass(frozen=True)
-class Pairs:
+class NearDuplicatePairs:
     """left[i] and right[i] look alike: so many bits apart, with such a correlation. complete: False if there are more
     than could be looked for."""
 
@@ -50,10 +58,10 @@ def split_by_equality(codes: NDArray[np.uint64]) -> tuple[list[Indices], Indices
     return sorted(groups, key=lambda g: int(g[0])), np.sort(first)
 
 
-def look_alikes(rows: r.Records, near: Pairs) -> Indices:
+def same_pixel_candidates(rows: r.Records, near: NearDuplicatePairs) -> Indices:
     """Images whose pixels are worth comparing: of one size, and of one perceptual hash or a near pair (a JPEG is read
     at reduced size, so that a copy of it as PNG looks a little different). Of equal bytes the first stands for all."""
-    read = np.flatnonzero((rows["flags"] & r.READ) > 0)
+    read = np.flatnonzero((rows["flags"] & r.READABLE) > 0)
     if not len(read):
         return read
     read = read[split_by_equality(rows["content"][read])[1]]
@@ -66,7 +74,7 @@ def look_alikes(rows: r.Records, near: Pairs) -> Indices:
 
 def equal_groups(rows: r.Records) -> list[Indices]:
     """Numbers of images that are equal in bytes or pixels, group by group."""
-    read = np.flatnonzero((rows["flags"] & r.READ) > 0)
+    read = np.flatnonzero((rows["flags"] & r.READABLE) > 0)
     if not len(read):
         return []
     first = np.arange(len(rows))  # of the images with these bytes
@@ -82,7 +90,7 @@ def equal_groups(rows: r.Records) -> list[Indices]:
     return [read[g] for g in groups]
 
 
-def near_pairs(rows: r.Records) -> Pairs:
+def near_pairs(rows: r.Records) -> NearDuplicatePairs:
     """Pairs of images that look alike; of equal bytes the first stands for all."""
     images = np.flatnonzero((rows["flags"] & r.DETAILED) > 0)
     if len(images):
@@ -95,31 +103,31 @@ def near_pairs(rows: r.Records) -> Pairs:
     inner = [_inside(f, n) for f, n in zip(first[counts > 1], counts[counts > 1], strict=True)]
     left = images[np.concatenate([left, *(i[0] for i in inner)])]
     right = images[np.concatenate([right, *(i[1] for i in inner)])]
-    correlation = confirm(rows, left, right)
-    kept = correlation > 0
-    left, right = np.minimum(left, right)[kept], np.maximum(left, right)[kept]
+    correlation = confirmed_correlation(rows, left, right)
+    selected = correlation > 0
+    left, right = np.minimum(left, right)[selected], np.maximum(left, right)[selected]
     order = np.lexsort((right, left))
     left, right = left[order], right[order]
     bits = distances(rows["phash"][left], rows["phash"][right])
-    return Pairs(left, right, bits, correlation[kept][order], complete)
+    return NearDuplicatePairs(left, right, bits, correlation[selected][order], complete)
 
 
-def unequal_pairs(pairs: Pairs, equal: Sequence[Indices]) -> Pairs:
+def unequal_pairs(pairs: NearDuplicatePairs, equal: Sequence[Indices]) -> NearDuplicatePairs:
     """`pairs` without those of equal images; of equal images the first stands for all."""
     n = max(int(pairs.right.max(initial=-1)), *(int(g[-1]) for g in equal), -1) + 1
     first = np.arange(n)
     for group in equal:
         first[group] = group[0]
     a, b = first[pairs.left], first[pairs.right]
-    codes, kept = np.unique(np.minimum(a, b) * n + np.maximum(a, b), return_index=True)
-    kept = kept[codes // n != codes % n]
-    left, right = np.minimum(a, b)[kept], np.maximum(a, b)[kept]
-    return Pairs(left, right, pairs.bits[kept], pairs.correlation[kept], pairs.complete)
+    codes, selected = np.unique(np.minimum(a, b) * n + np.maximum(a, b), return_index=True)
+    selected = selected[codes // n != codes % n]
+    left, right = np.minimum(a, b)[selected], np.maximum(a, b)[selected]
+    return NearDuplicatePairs(left, right, pairs.bits[selected], pairs.correlation[selected], pairs.complete)
 
 
 def _members(a: Indices, b: Indices, first: Indices, counts: Indices) -> tuple[Indices, Indices]:
     """Pairs of hashes → pairs of images that have them; of a crowd the first few."""
-    most = int(_CROWD**0.5)
+    most = int(_MAX_EQUAL_HASHES**0.5)
     na, nb = np.minimum(counts[a], most), np.minimum(counts[b], most)
     total = na * nb
     pair = np.repeat(np.arange(len(a)), total)
@@ -129,21 +137,27 @@ def _members(a: Indices, b: Indices, first: Indices, counts: Indices) -> tuple[I
 
 def _inside(first: int, count: int) -> tuple[Indices, Indices]:
     """Pairs among `count` images of one hash."""
-    if count <= _CROWD:
+    if count <= _MAX_EQUAL_HASHES:
         i, j = np.triu_indices(count, 1)
     else:
-        i, j = np.divmod(np.arange(_CROWD * count), count)
+        i, j = np.divmod(np.arange(_MAX_EQUAL_HASHES * count), count)
         i, j = i[i < j], j[i < j]
     return first + i, first + j
 
 
-def copy_findings(
-    equal: Sequence[Indices], pairs: Pairs, part: NDArray[np.int64], targets: Targets, task: TaskName, *, is_split: bool
+def duplicate_findings(
+    equal: Sequence[Indices],
+    pairs: NearDuplicatePairs,
+    part: NDArray[np.int64],
+    targets: Targets,
+    task: TaskName,
+    *,
+    is_split: bool,
 ) -> Iterator[Finding]:
-    """part: (n,) 0 for training, 1 for validation. targets: as `ImageSource.targets`, of all parts."""
+    """part: (n,) 0 for training, 1 for validation. targets: as `ImageDataset.targets`, of all parts."""
     across = [g for g in equal if len(np.unique(part[g])) > 1]
     inside = [g for g in equal if len(np.unique(part[g])) == 1]
-    other = [g for g in equal if _differ(targets[g])]
+    other = [g for g in equal if _has_conflict(targets[g])]
     yield from _equal_findings(across, inside, other, part, targets, task, is_split=is_split)
     yield from _near_findings(pairs, equal, part, targets, task, is_split=is_split)
 
@@ -177,7 +191,7 @@ def _equal_findings(
             "keep the right one of each; if several are right, the task is multi-label",
             groups=other,
         )
-    if same := [g for g in inside if not _differ(targets[g])]:
+    if same := [g for g in inside if not _has_conflict(targets[g])]:
         extra = sum(len(g) - 1 for g in same)
         yield Finding(
             "duplicates",
@@ -189,16 +203,22 @@ def _equal_findings(
 
 
 def _near_findings(
-    pairs: Pairs, equal: Sequence[Indices], part: NDArray[np.int64], targets: Targets, task: TaskName, *, is_split: bool
+    pairs: NearDuplicatePairs,
+    equal: Sequence[Indices],
+    part: NDArray[np.int64],
+    targets: Targets,
+    task: TaskName,
+    *,
+    is_split: bool,
 ) -> Iterator[Finding]:
     left, right = pairs.left.copy(), pairs.right.copy()
     if is_split:
-        _toward_the_other_part(left, right, equal, part)
+        _prefer_cross_split(left, right, equal, part)
     crossing = part[left] != part[right]
     unequal = _unequal(targets, left, right) & ~crossing if task == "single-label" else np.zeros(len(left), dtype=bool)
     if not pairs.complete:
         yield Finding(
-            "too-alike",
+            "too-many-near-duplicates",
             "warning",
             "the images are so much alike that not all near-duplicates could be looked for",
             "are they frames of one film? then split by film, not by frame",
@@ -236,11 +256,11 @@ def _near_findings(
                 f"{plural(sum(map(len, groups)), 'image')} {what}",
                 advice,
                 groups=groups,
-                details=_likeness(a, b, pairs.bits[chosen], pairs.correlation[chosen]),
+                details=_describe_similarity(a, b, pairs.bits[chosen], pairs.correlation[chosen]),
             )
 
 
-def _toward_the_other_part(left: Indices, right: Indices, equal: Sequence[Indices], part: NDArray[np.int64]) -> None:
+def _prefer_cross_split(left: Indices, right: Indices, equal: Sequence[Indices], part: NDArray[np.int64]) -> None:
     """Where a pair lies in one part but a copy of one of its images in the other, take the copy."""
     copy = {int(g[0]): int(h[0]) for g in equal if len(h := g[part[g] != part[g[0]]])}
     if not copy:
@@ -256,14 +276,16 @@ def _connected(a: Indices, b: Indices) -> list[Indices]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    images, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    images, indices = np.unique(np.concatenate([a, b]), return_inverse=True)
     n = len(images)
-    edges = coo_array((np.ones(len(a), dtype=np.int8), (places[: len(a)], places[len(a) :])), shape=(n, n))
+    edges = coo_array((np.ones(len(a), dtype=np.int8), (indices[: len(a)], indices[len(a) :])), shape=(n, n))
     _, labels = connected_components(edges, directed=False)
     return [images[g] for g in split_by_equality(labels.astype(np.uint64)[:, None])[0]]
 
 
-def _likeness(a: Indices, b: Indices, bits: NDArray[np.uint8], correlation: NDArray[np.float32]) -> dict[int, str]:
+def _describe_similarity(
+    a: Indices, b: Indices, bits: NDArray[np.uint8], correlation: NDArray[np.float32]
+) -> dict[int, str]:
     """For each image its best pair, in words."""
     found: dict[int, str] = {}
     for i in np.argsort(-correlation, kind="stable"):
@@ -273,7 +295,7 @@ def _likeness(a: Indices, b: Indices, bits: NDArray[np.uint8], correlation: NDAr
     return found
 
 
-def _differ(targets: Targets) -> bool:
+def _has_conflict(targets: Targets) -> bool:
     return bool((targets != targets[:1]).any())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.check.findings import Finding, plural
-from zoo.data.check.thresholds import FEW, IMBALANCE
+from zoo.data.check.thresholds import IMBALANCE, MIN_CLASS_IMAGES
 from zoo.data.dataset import Targets
 from zoo.tasks import TaskName
 
@@ -88,11 +88,11 @@ def _of_classes(counts: NDArray[np.int64], classes: Sequence[str], *, is_split: 
             "add images, or remove the class" + ("" if is_split else ", or give the validation images with --val"),
             names=named(single),
         )
-    if (few := (train > 1) & (train < FEW)).any():
+    if (few := (train > 1) & (train < MIN_CLASS_IMAGES)).any():
         yield Finding(
             "few-images",
             "warning",
-            f"{plural(int(few.sum()), 'class', 'classes')} with fewer than {FEW} images",
+            f"{plural(int(few.sum()), 'class', 'classes')} with fewer than {MIN_CLASS_IMAGES} images",
             "add images; validation can hardly judge these classes",
             names=named(few),
         )
@@ -119,7 +119,7 @@ def _of_labels(train: NDArray[np.int64], classes: Sequence[str], images: int) ->
         )
     if images and (always := train == images).any():
         yield Finding(
-            "labels-of-all",
+            "constant-labels",
             "warning",
             f"{plural(int(always.sum()), 'label')} that every training image has",
             "there is nothing to learn: leave the label out",

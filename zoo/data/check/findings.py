@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.data.dataset import BadFile
 
-__all__ = ["SEVERITIES", "Finding", "Severity", "plural", "singly", "worst_first"]
+__all__ = ["SEVERITIES", "Finding", "Severity", "one_per_group", "plural", "sort_by_severity"]
 
 Severity = Literal["error", "warning", "note"]
 Indices = NDArray[np.int64]
@@ -44,12 +44,12 @@ class Finding:
             yield from map(int, group)
 
 
-def singly(images: NDArray[np.int64]) -> NDArray[np.int64]:
+def one_per_group(images: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n, 1): each of the images for itself."""
     return np.asarray(images, dtype=np.int64).reshape(-1, 1)
 
 
-def worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def sort_by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """By severity; within one in the order given."""
     return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))
 

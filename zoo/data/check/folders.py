@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from zoo.data.check.findings import Finding, plural
-from zoo.data.dataset import PARTS, BadFile
-from zoo.data.decode.read import shown
+from zoo.data.dataset import SPLIT_NAMES, BadFile
+from zoo.data.decode.read import printable
 
 __all__ = ["ClassFolder", "Folder", "folder_findings", "name_findings"]
 
 # What file managers, archives and people in a hurry call folders, in the languages of the commonest systems.
-_ACCIDENT = re.compile(
+_ACCIDENTAL_NAME = re.compile(
     r"(new folder|untitled folder|neuer ordner|nouveau dossier|nueva carpeta|nuova cartella|nova pasta|новая папка"
     r"|新建文件夹|新しいフォルダー?)( ?\(?\d+\)?)?"
     r"|copy( \d+)? of .*|kopie von .*|.* (copy|kopie)( ?\(?\d+\)?)?|.*\(\d+\)"
@@ -60,22 +60,22 @@ def folder_findings(folders: Sequence[Folder]) -> Iterator[Finding]:
             "warning",
             f"{plural(len(empty), 'folder')} without any image",
             "fill or remove them: they are no classes, and a model will not know them",
-            names=tuple(map(shown, empty)),
+            names=tuple(map(printable, empty)),
         )
-    split = [p for f in folders for c in f.classes for p in _inner(f, c) if os.path.basename(p).lower() in PARTS]
+    split = [p for f in folders for c in f.classes for p in _inner(f, c) if os.path.basename(p).lower() in SPLIT_NAMES]
     if split:
         yield Finding(
             "parts-inside-classes",
             "warning",
             f"{plural(len(split), 'folder')} named like a part of the data inside a class folder",
             "expected ROOT/train/<class> and ROOT/val/<class>; as it is, both parts are trained on",
-            names=tuple(map(shown, split)),
+            names=tuple(map(printable, split)),
         )
     nested = [
         os.path.join(f.path, c.name)
         for f in folders
         for c in f.classes
-        if len(set(c.inner) - {""}) > 1 and not c.inner[""] and not {n.lower() for n in c.inner} & set(PARTS)
+        if len(set(c.inner) - {""}) > 1 and not c.inner[""] and not {n.lower() for n in c.inner} & set(SPLIT_NAMES)
     ]
     if nested:
         yield Finding(
@@ -83,7 +83,7 @@ def folder_findings(folders: Sequence[Folder]) -> Iterator[Finding]:
             "note",
             f"{plural(len(nested), 'class folder')} holding only folders; their images are one class each",
             "right if they are subjects or days; if they are classes, give the folder above them",
-            names=tuple(map(shown, nested)),
+            names=tuple(map(printable, nested)),
         )
     left = [os.path.join(f.path, c.name) for f in folders for c in f.classes if c.checkpoints]
     if left:
@@ -92,7 +92,7 @@ def folder_findings(folders: Sequence[Folder]) -> Iterator[Finding]:
             "note",
             f".ipynb_checkpoints in {plural(len(left), 'class folder')}",
             "ignored by zoo; other programs take it for images or a class",
-            names=tuple(map(shown, left)),
+            names=tuple(map(printable, left)),
         )
 
 
@@ -102,23 +102,23 @@ def _inner(folder: Folder, of: ClassFolder) -> list[str]:
 
 def name_findings(classes: Sequence[str], folders: Sequence[Folder]) -> Iterator[Finding]:
     """classes: the names as a model would have them. folders: as they are on the disk, before Unicode is normalised."""
-    odd = [c for c in classes if _ACCIDENT.fullmatch(_plain(c)) or c.strip().lower() in PARTS]
+    odd = [c for c in classes if _ACCIDENTAL_NAME.fullmatch(_plain(c)) or c.strip().lower() in SPLIT_NAMES]
     if odd:
         yield Finding(
             "accidental-names",
             "warning",
             f"{plural(len(odd), 'class', 'classes')} named as if by accident",
             "rename or remove the folder if it is no class",
-            names=tuple(map(shown, odd)),
+            names=tuple(map(printable, odd)),
         )
     alike = [group for group in _by_name(classes).values() if len(group) > 1]
     if alike:
         yield Finding(
-            "classes-alike",
+            "similar-class-names",
             "warning",
             f"{plural(len(alike), 'group')} of classes whose names differ only by case, spaces, plural or Unicode form",
             "put them together if they are the same class",
-            names=tuple(" | ".join(repr(shown(n)) for n in group) for group in alike),
+            names=tuple(" | ".join(repr(printable(n)) for n in group) for group in alike),
         )
     merged = []
     for folder in folders:
@@ -132,7 +132,7 @@ def name_findings(classes: Sequence[str], folders: Sequence[Folder]) -> Iterator
             "warning",
             f"{plural(len(merged), 'class', 'classes')} in two folders whose names look the same (Unicode forms)",
             "they are read as one class; move the images into one folder",
-            names=tuple(map(shown, merged)),
+            names=tuple(map(printable, merged)),
         )
 
 

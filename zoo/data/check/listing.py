@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.check.folders import ClassFolder, Folder
-from zoo.data.dataset import BadFile, ImageSource, Targets
-from zoo.data.decode.read import is_image_name, shown
-from zoo.data.file_dataset import FileSource, Parts, relabel
+from zoo.data.dataset import BadFile, ImageDataset, Targets
+from zoo.data.decode.read import is_image_name, printable
+from zoo.data.file_dataset import FileDataset, SourceSplits, relabel
 from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.archive import is_archive_name
 from zoo.data.sources.folder import find_layout, open_tree, require_path
-from zoo.data.sources.registry import open_data, open_parts, plain_task, refuse_columns
-from zoo.data.sources.scan import Scan, Tree, numbered, scan_classes
+from zoo.data.sources.registry import open_data, open_source_train, reject_columns, resolve_task
+from zoo.data.sources.scan import Scan, Tree, encode_labels, scan_classes
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
@@ -34,7 +34,7 @@ class Part:
     """name: "all" before a split, "training" or "validation" after. folder: how it looks on the disk, if it is one."""
 
     name: str
-    source: ImageSource
+    source: ImageDataset
     folder: Folder | None = None
 
 
@@ -61,7 +61,7 @@ class Listing:
 
     @property
     def targets(self) -> Targets:
-        """As `ImageSource.targets`, of all parts."""
+        """As `ImageDataset.targets`, of all parts."""
         return np.concatenate([p.source.targets for p in self.parts])
 
     @property
@@ -101,18 +101,18 @@ def open_listing(source: str, *, val: str | None = None, task: str = "auto", col
     if task != "auto":
         get_task(task)
     if source != "digits":
-        found = open_parts(source, val, columns=columns, task=task, channels=3, skip_unreadable=True)
+        found = open_source_train(source, val, columns=columns, task=task, channels=3, skip_unreadable=True)
         if found is not None:
             return _from_parts(found)
     if not (os.path.isdir(os.path.expanduser(source)) or is_archive_name(source)):
         data = open_data(source, val=val, unreadable="skip", task=task, columns=columns)
         parts = (Part("training", data.train), Part("validation", data.val))
         return Listing(data.name, data.task, data.classes, parts, data.problems, (), data.notes)
-    refuse_columns(columns, source)
-    return _from_folder(require_path(source), val, plain_task(task))
+    reject_columns(columns, source)
+    return _from_folder(require_path(source), val, resolve_task(task))
 
 
-def _from_parts(found: Parts) -> Listing:
+def _from_parts(found: SourceSplits) -> Listing:
     if found.val is None:
         return Listing(
             found.name, found.task, found.train.classes, (Part("all", found.train),), found.problems, (), found.notes
@@ -134,14 +134,14 @@ def _from_folder(root: str, val: str | None, task: TaskName) -> Listing:
     if not any(len(o.source) for o in opened):
         bad = sum(len(o.scan.bad) for o in opened)
         raise DataError(
-            f"no images in class folders of {shown(root)}" + (f", and {bad:,} that cannot be read" if bad else ""),
+            f"no images in class folders of {printable(root)}" + (f", and {bad:,} that cannot be read" if bad else ""),
             "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg",
         )
     classes = tuple(sorted({c for o in opened for c in o.source.classes}))
     parts, lost = [], Counter[tuple[str, str]]()
     for o in opened:
         source = relabel(o.source, classes)
-        targets, names = from_classes(np.asarray(source.targets, np.int64), classes, task, shown(source.root))
+        targets, names = from_classes(np.asarray(source.targets, np.int64), classes, task, printable(source.root))
         parts.append(Part(o.name, replace(source, targets=targets, classes=names), o.folder))
         lost.update({(o.name, name): n for name, n in o.lost.items()})
     return Listing(
@@ -159,7 +159,7 @@ def _from_folder(root: str, val: str | None, task: TaskName) -> Listing:
 @dataclass(frozen=True)
 class _Opened:
     name: str
-    source: FileSource
+    source: FileDataset
     folder: Folder
     scan: Scan
     lost: Counter[str]
@@ -186,8 +186,8 @@ def _open(name: str, root: Tree) -> _Opened:
         lost[label] += unreadable
     outside, links = root.outside()
     scan.links += links
-    classes, targets = numbered(labels, counts)
-    source = FileSource(
+    classes, targets = encode_labels(labels, counts)
+    source = FileDataset(
         name=root.name,
         root=root.path,
         classes=classes,

@@ -16,9 +16,9 @@ __all__ = ["close_pairs", "distances"]
 
 _BANDS = 4
 _WIDTH = 16
-_AT_ONCE = 2_000_000  # pairs looked at in one step
+_PAIRS_PER_STEP = 2_000_000  # pairs looked at in one step
 # Pairs looked at in all; a set whose hashes crowd so much is all alike. A minute.
-_BUDGET = 2_000_000_000
+_MAX_PAIRS = 2_000_000_000
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -38,7 +38,7 @@ def close_pairs(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[
     complete is False if the search was given up because the hashes are too much alike.
     """
     found: list[NDArray[np.int64]] = []
-    looked, n = 0, len(hashes)
+    compared, n = 0, len(hashes)
     for band in range(_BANDS):
         keys = ((hashes >> np.uint64(band * _WIDTH)) & np.uint64(0xFFFF)).astype(np.int64)
         order = np.argsort(keys, kind="stable")
@@ -47,13 +47,13 @@ def close_pairs(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[
         for flip in (0, *(1 << bit for bit in range(_WIDTH))):
             first, last = starts[keys ^ flip], ends[keys ^ flip]
             cumulated = np.cumsum(last - first)
-            looked += int(cumulated[-1]) if n else 0
-            if looked > _BUDGET:
+            compared += int(cumulated[-1]) if n else 0
+            if compared > _MAX_PAIRS:
                 return *_unique(found, n), False
             done = 0
             while done < n:
                 base = cumulated[done - 1] if done else 0
-                stop = max(done + 1, int(np.searchsorted(cumulated, base + _AT_ONCE, side="right")))
+                stop = max(done + 1, int(np.searchsorted(cumulated, base + _PAIRS_PER_STEP, side="right")))
                 found.append(_within(hashes, order, first[done:stop], last[done:stop], done))
                 done = stop
     return *_unique(found, n), True
@@ -69,8 +69,8 @@ def _within(
     """Pairs as left * n + right of hash offset + i with each in order[first[i]:last[i]]."""
     sizes = last - first
     left = np.repeat(np.arange(len(first)) + offset, sizes)
-    places = np.arange(len(left)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(first, sizes)
-    right = order[places]
+    indices = np.arange(len(left)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(first, sizes)
+    right = order[indices]
     once = left < right
     left, right = left[once], right[once]
     close = distances(hashes[left], hashes[right]) <= DISTANCE

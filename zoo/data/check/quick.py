@@ -15,32 +15,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check.copies import Pairs, copy_findings
+from zoo.data.check.copies import NearDuplicatePairs, duplicate_findings
 from zoo.data.check.counts import class_counts, count_findings
-from zoo.data.check.findings import Finding, worst_first
+from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import name_findings
 from zoo.data.check.listing import Listing, Part
-from zoo.data.dataset import Data, ImageSource, Subset
+from zoo.data.dataset import Data, ImageDataset, Subset
 from zoo.data.decode.read import UnreadableImage
-from zoo.data.file_dataset import FileSource
+from zoo.data.file_dataset import FileDataset
 
-__all__ = ["Quick", "quick_check"]
+__all__ = ["PreflightReport", "preflight_check"]
 
 Indices = NDArray[np.int64]
 
 _END = 4096
 _BLOCK = 1 << 20
-_NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.float32))
+_NO_PAIRS = NearDuplicatePairs(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.float32)
+)
 
 
 @dataclass(frozen=True)
-class Quick:
-    """findings: errors and warnings, worst first. listing: where their images are. covered: what was compared, as a
+class PreflightReport:
+    """findings: errors and warnings, worst first. listing: where their images are. coverage: what was compared, as a
     sentence. seconds: what it took."""
 
     findings: tuple[Finding, ...]
     listing: Listing
-    covered: str
+    coverage: str
     seconds: float
 
     def lines(self) -> list[str]:
@@ -52,23 +54,23 @@ class Quick:
         return lines
 
 
-def quick_check(data: Data, *, seconds: float = 2.0) -> Quick:
+def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
     """The cheap part of a check, for at most about so many `seconds`."""
     began = time.perf_counter()
     parts = (Part("training", data.train), Part("validation", data.val))
     listing = Listing(data.name, data.task, data.classes, parts)
     targets, part = listing.targets, listing.part
-    drawn = isinstance(data.train, Subset) and isinstance(data.val, Subset)  # split by zoo: counted as one
-    seen = np.zeros_like(part) if drawn else part
-    counts = class_counts(targets, seen, len(data.classes), 1 if drawn else 2, data.task)
-    equal, covered = _equal_files(listing, began + seconds)
+    auto_split = isinstance(data.train, Subset) and isinstance(data.val, Subset)  # split by zoo: counted as one
+    seen = np.zeros_like(part) if auto_split else part
+    counts = class_counts(targets, seen, len(data.classes), 1 if auto_split else 2, data.task)
+    equal, coverage = _equal_files(listing, began + seconds)
     findings = [
-        *copy_findings(equal, _NO_PAIRS, part, targets, data.task, is_split=True),
-        *count_findings(counts, data.classes, data.task, images=int((seen == 0).sum()), is_split=not drawn),
+        *duplicate_findings(equal, _NO_PAIRS, part, targets, data.task, is_split=True),
+        *count_findings(counts, data.classes, data.task, images=int((seen == 0).sum()), is_split=not auto_split),
         *(name_findings(data.classes, ()) if data.task != "regression" else ()),
     ]
-    serious = tuple(f for f in worst_first(findings) if f.severity != "note")
-    return Quick(serious, listing, covered, time.perf_counter() - began)
+    serious = tuple(f for f in sort_by_severity(findings) if f.severity != "note")
+    return PreflightReport(serious, listing, coverage, time.perf_counter() - began)
 
 
 def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
@@ -90,9 +92,9 @@ def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
     return found, f"compared {share} {len(listing):,} images for equal files"
 
 
-def _sizes(source: ImageSource) -> NDArray[np.int64] | None:
+def _sizes(source: ImageDataset) -> NDArray[np.int64] | None:
     """Bytes of each image's file, None if the images are no files."""
-    if isinstance(source, FileSource):
+    if isinstance(source, FileDataset):
         return source.sizes
     if isinstance(source, Subset):
         whole = _sizes(source.source)
@@ -130,12 +132,12 @@ def _by_digest(listing: Listing, group: Indices, *, ends_only: bool) -> list[Ind
 def _digest(listing: Listing, image: int, *, ends_only: bool) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     part, index = listing.locate(image)
-    source: ImageSource = part.source
+    source: ImageDataset = part.source
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source
-    if isinstance(source, FileSource) and source.packed is not None:  # there is no reading of its end alone
-        data = source.raw(index)
+    if isinstance(source, FileDataset) and source.packed is not None:  # there is no reading of its end alone
+        data = source.read_file_bytes(index)
         digest.update(data[:_END] + data[max(_END, len(data) - _END) :] if ends_only else data)
         return digest.digest()
     with open(source.where(index), "rb") as f:

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ANIMATED", "BLANK", "DEEP", "DETAILED", "GREY", "MISNAMED", "READ", "RECORD", "TRANSPARENT", "Records"]
+__all__ = [
+    "ANIMATED",
+    "BLANK",
+    "DETAILED",
+    "GREY",
+    "HIGH_BIT_DEPTH",
+    "READABLE",
+    "RECORD",
+    "TRANSPARENT",
+    "WRONG_EXTENSION",
+    "Records",
+]
 
 # width, height: as seen, after EXIF orientation. content: hash of the file's bytes (of the pixels, where the source has
 # no files). pixels: hash of what a model would be given, 0 where nobody has asked. phash, luma, colour: see
@@ -28,11 +39,11 @@ RECORD = np.dtype(
 )
 Records = NDArray[np.void]
 
-READ = 1  # decoded without complaint; the other columns hold nothing without it
+READABLE = 1  # decoded without complaint; the other columns hold nothing without it
 GREY = 2  # no colour in it, however it is stored
 BLANK = 4  # one level all over
 TRANSPARENT = 8
-DEEP = 16  # levels beyond 8 bits
-MISNAMED = 32  # the ending of its name says another format
+HIGH_BIT_DEPTH = 16  # levels beyond 8 bits
+WRONG_EXTENSION = 32  # the ending of its name says another format
 ANIMATED = 64  # several frames or pages
 DETAILED = 128  # large and varied enough to be recognised by its perceptual hash

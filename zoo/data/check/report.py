@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from zoo.data.check import records as r
 from zoo.data.check.contents import content_findings, unreadable_findings
-from zoo.data.check.copies import copy_findings, equal_groups, look_alikes, near_pairs, unequal_pairs
+from zoo.data.check.copies import duplicate_findings, equal_groups, near_pairs, same_pixel_candidates, unequal_pairs
 from zoo.data.check.counts import class_counts, count_findings
-from zoo.data.check.findings import Finding, worst_first
+from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import folder_findings, name_findings
 from zoo.data.check.listing import Listing
 from zoo.data.check.survey import same_pixels, survey
-from zoo.data.decode.read import shown
-from zoo.data.file_dataset import FileSource
+from zoo.data.decode.read import printable
+from zoo.data.file_dataset import FileDataset
 from zoo.errors import DataError
 
 __all__ = ["Report", "examine_data"]
@@ -30,7 +30,7 @@ __all__ = ["Report", "examine_data"]
 @dataclass(frozen=True)
 class Report:
     """findings: worst first. rows: one for each image of `listing` (`zoo.data.check.records`). counts: (classes, parts)
-    readable images. seconds: what it took. remembered: images that the cache knew."""
+    readable images. seconds: what it took. from_cache: images that the cache knew."""
 
     data: str
     listing: Listing
@@ -39,7 +39,7 @@ class Report:
     counts: NDArray[np.int64]
     findings: tuple[Finding, ...]
     seconds: float
-    remembered: int
+    from_cache: int
 
     @property
     def ok(self) -> bool:
@@ -53,7 +53,7 @@ class Report:
     @property
     def read(self) -> NDArray[np.bool_]:
         """(n,) whether each image could be read."""
-        return np.asarray((self.rows["flags"] & r.READ) > 0)
+        return np.asarray((self.rows["flags"] & r.READABLE) > 0)
 
     def short(self, path: str) -> str:
         """`path` as it lies in the folder that was given; itself if it lies elsewhere."""
@@ -73,7 +73,7 @@ class Report:
             found = Counter(value.decode() for value in rows[column].tolist())
             facts[column + "s"] = {k: n for k, n in found.most_common() if k}
         facts["grey"] = int(((rows["flags"] & r.GREY) > 0).sum())
-        facts["turned"] = int((rows["orientation"] > 1).sum())
+        facts["exif_rotated"] = int((rows["orientation"] > 1).sum())
         return facts
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,14 +85,14 @@ class Report:
             "task": self.listing.task,
             "parts": {p.name: len(p.source) for p in self.listing.parts},
             "classes": {
-                shown(name): dict(zip(parts, row.tolist(), strict=True))
+                printable(name): dict(zip(parts, row.tolist(), strict=True))
                 for name, row in zip(self.listing.classes, self.counts, strict=False)
             },
             "facts": self.facts(),
             "findings": [self._finding(f) for f in self.findings],
             "notes": list(self.listing.notes),
             "seconds": round(self.seconds, 3),
-            "remembered": self.remembered,
+            "from_cache": self.from_cache,
         }
 
     def _finding(self, finding: Finding) -> dict[str, Any]:
@@ -103,15 +103,15 @@ class Report:
             "advice": finding.advice,
             "names": list(finding.names),
             "groups": [[self._image(int(i), finding) for i in group] for group in finding.groups],
-            "files": [{"path": shown(f.path), "detail": f.reason} for f in finding.files],
+            "files": [{"path": printable(f.path), "detail": f.reason} for f in finding.files],
         }
 
     def _image(self, image: int, finding: Finding) -> dict[str, Any]:
         part, index = self.listing.locate(image)
         found = {
-            "path": shown(part.source.where(index)),
+            "path": printable(part.source.where(index)),
             "part": part.name,
-            "label": shown(self.listing.label(image)),
+            "label": printable(self.listing.label(image)),
         }
         if detail := finding.details.get(image):
             found["detail"] = detail
@@ -129,13 +129,13 @@ def examine_data(
     began = time.perf_counter()
     sources = [p.source for p in listing.parts]
     found = survey(sources, workers=workers, cache=cache)
-    rows, read = found.rows, (found.rows["flags"] & r.READ) > 0
+    rows, read = found.rows, (found.rows["flags"] & r.READABLE) > 0
     offset = 0
     near = near_pairs(rows)
-    suspects = look_alikes(rows, near)
+    suspects = same_pixel_candidates(rows, near)
     for source in sources:
         here = suspects[(suspects >= offset) & (suspects < offset + len(source))] - offset
-        if isinstance(source, FileSource):
+        if isinstance(source, FileDataset):
             same_pixels(source, rows[offset : offset + len(source)], here, workers=workers, cache=cache)
         offset += len(source)
     targets, part = listing.targets, listing.part
@@ -143,7 +143,7 @@ def examine_data(
     folders = [p.folder for p in listing.parts if p.folder is not None]
     equal = equal_groups(rows)
     findings = [
-        *copy_findings(equal, unequal_pairs(near, equal), part, targets, listing.task, is_split=listing.is_split),
+        *duplicate_findings(equal, unequal_pairs(near, equal), part, targets, listing.task, is_split=listing.is_split),
         *unreadable_findings(listing, found.reasons, skip=skip_unreadable),
         *count_findings(
             counts, listing.classes, listing.task, images=int((part[read] == 0).sum()), is_split=listing.is_split
@@ -153,4 +153,4 @@ def examine_data(
         *content_findings(rows),
     ]
     seconds = time.perf_counter() - began
-    return Report(data, listing, rows, found.reasons, counts, worst_first(findings), seconds, found.remembered)
+    return Report(data, listing, rows, found.reasons, counts, sort_by_severity(findings), seconds, found.from_cache)

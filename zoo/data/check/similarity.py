@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zoo.data.check.records import GREY, Records
 from zoo.data.check.thresholds import COLOUR, SAME_SHAPE, SIMILAR
 
-__all__ = ["SIDE", "confirm", "describe", "spread"]
+__all__ = ["SIDE", "confirmed_correlation", "fill_hashes", "luma_std"]
 
 SIDE = 32
 _BITS = np.arange(64, dtype=np.uint64)
@@ -30,7 +30,7 @@ def _dct_matrix(n: int) -> NDArray[np.float32]:
 _DCT = _dct_matrix(SIDE)[1:9]
 
 
-def describe(planes: NDArray[np.uint8], into: Records) -> None:
+def fill_hashes(planes: NDArray[np.uint8], into: Records) -> None:
     """Fill phash, luma and colour of the rows `into` from (3, n, 32, 32) reductions: red, green, blue."""
     rgb = planes.astype(np.float32)
     luma = np.float32(0.299) * rgb[0] + np.float32(0.587) * rgb[1] + np.float32(0.114) * rgb[2]
@@ -43,12 +43,12 @@ def describe(planes: NDArray[np.uint8], into: Records) -> None:
     into["colour"] = np.rint(np.stack([red - green, blue - green], axis=-1) / 2)
 
 
-def spread(rows: Records) -> NDArray[np.float32]:
+def luma_std(rows: Records) -> NDArray[np.float32]:
     """(n,) standard deviation of the 16x16 grey levels."""
     return np.asarray(rows["luma"].reshape(len(rows), -1).std(axis=1, dtype=np.float32))
 
 
-def confirm(rows: Records, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float32]:
+def confirmed_correlation(rows: Records, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float32]:
     """(n,) correlation of the pairs rows[left], rows[right]; 0 where it, colour or shape say that they differ."""
     found = np.zeros(len(left), dtype=np.float32)
     for start in range(0, len(left), _PAIRS):

@@ -17,17 +17,17 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.atomic_io import uninterrupted
+from zoo.atomic_io import defer_interrupts
 from zoo.console import track
 from zoo.data.check.cache import Cache
-from zoo.data.check.examine import Examined, examine_files, examine_images, pixel_hashes
+from zoo.data.check.examine import ExaminedImages, examine_files, examine_images, pixel_hashes
 from zoo.data.check.records import RECORD, Records
-from zoo.data.dataset import ImageSource
-from zoo.data.file_dataset import FileSource
+from zoo.data.dataset import ImageDataset
+from zoo.data.file_dataset import FileDataset
 from zoo.data.file_identity import file_keys
 from zoo.errors import DataError
 
-__all__ = ["Survey", "same_pixels", "survey"]
+__all__ = ["ImageScan", "same_pixels", "survey"]
 
 T = TypeVar("T")
 
@@ -37,36 +37,36 @@ _WORTH_A_POOL = 4 * _CHUNK
 
 
 @dataclass(frozen=True)
-class Survey:
+class ImageScan:
     """rows: a record for each image of the parts, one part after the other. reasons: of the unreadable ones, by number.
     remembered: how many of them the cache knew."""
 
     rows: Records
     reasons: dict[int, str]
-    remembered: int
+    from_cache: int
 
 
-def survey(parts: Sequence[ImageSource], *, workers: int, cache: bool) -> Survey:
+def survey(parts: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
     """Read all images of `parts`. An interruption keeps what has been read (KeyboardInterrupt goes on).
 
     Raises DataError if a worker process is killed.
     """
     rows = np.zeros(sum(len(p) for p in parts), dtype=RECORD)
     reasons: dict[int, str] = {}
-    offset = remembered = 0
+    offset = from_cache = 0
     for part in parts:
         here = rows[offset : offset + len(part)]
-        if isinstance(part, FileSource):
+        if isinstance(part, FileDataset):
             why, known = _survey_files(part, here, workers, Cache(part.root, disabled=not cache))
-            remembered += known
+            from_cache += known
         else:
             why = _survey_images(part, here, workers)
         reasons |= {offset + i: reason for i, reason in why.items()}
         offset += len(part)
-    return Survey(rows, reasons, remembered)
+    return ImageScan(rows, reasons, from_cache)
 
 
-def _survey_files(source: FileSource, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
+def _survey_files(source: FileDataset, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
     keys = file_keys(source)
     rows[:], reasons = cache.load(keys)
     todo = np.flatnonzero(~rows["key"].any(axis=1))
@@ -82,12 +82,12 @@ def _survey_files(source: FileSource, rows: Records, workers: int, cache: Cache)
                 cache.save(rows, reasons)
                 saved = time.monotonic()
     finally:
-        with uninterrupted():
+        with defer_interrupts():
             cache.save(rows, reasons)
     return reasons, len(rows) - len(todo)
 
 
-def _survey_images(source: ImageSource, rows: Records, workers: int) -> dict[int, str]:
+def _survey_images(source: ImageDataset, rows: Records, workers: int) -> dict[int, str]:
     reasons: dict[int, str] = {}
     chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with ThreadPoolExecutor(1 if source.in_memory else max(workers, 1)) as pool:
@@ -97,12 +97,12 @@ def _survey_images(source: ImageSource, rows: Records, workers: int) -> dict[int
     return reasons
 
 
-def _take(found: Examined, chunk: NDArray[np.int64], rows: Records, reasons: dict[int, str]) -> None:
+def _take(found: ExaminedImages, chunk: NDArray[np.int64], rows: Records, reasons: dict[int, str]) -> None:
     rows[chunk] = found.rows
     reasons |= {int(chunk[i]): reason for i, reason in found.reasons.items()}
 
 
-def same_pixels(source: FileSource, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool) -> None:
+def same_pixels(source: FileDataset, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool) -> None:
     """Fill `pixels` of the rows `images` of `source`, where nobody has yet; kept in the cache too."""
     todo = images[~rows["pixels"][images].any(axis=1)]
     if not len(todo):
@@ -113,7 +113,7 @@ def same_pixels(source: FileSource, rows: Records, images: NDArray[np.int64], *,
     store = Cache(source.root, disabled=not cache)
     # The reasons of unreadable files are in the cache already; they are rows of their own.
     reasons = store.load(rows["key"])[1]
-    with uninterrupted():
+    with defer_interrupts():
         store.save(rows, reasons)
 
 
@@ -131,7 +131,7 @@ class _Counted(Generic[T]):
 
 
 def _read(
-    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileSource], T], workers: int, label: str
+    source: FileDataset, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileDataset], T], workers: int, label: str
 ) -> Iterator[tuple[NDArray[np.int64], T]]:
     """(chunk, job of its images), in any order: in this process, or with `workers` others."""
     if workers < 2 or sum(map(len, chunks)) < _WORTH_A_POOL:
@@ -142,7 +142,7 @@ def _read(
 
 
 def _pooled(
-    source: FileSource, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileSource], T], workers: int
+    source: FileDataset, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileDataset], T], workers: int
 ) -> Iterator[tuple[NDArray[np.int64], T]]:
     todo = iter(chunks)
     running: dict[Future[T], NDArray[np.int64]] = {}

@@ -10,24 +10,24 @@ __all__ = [
     "COLOUR",
     "DETAIL",
     "DISTANCE",
-    "FEW",
     "FOLDER_UNREADABLE",
     "GREY_LEVELS",
     "IMBALANCE",
+    "MIN_CLASS_IMAGES",
     "NEAR_SIDE",
-    "OUTLIER",
     "SAME_SHAPE",
     "SIMILAR",
+    "SIZE_OUTLIER_RATIO",
     "THRESHOLDS",
     "TINY",
     "Threshold",
 ]
 
-FEW = 10
+MIN_CLASS_IMAGES = 10
 IMBALANCE = 10.0
 TINY = 32
 ASPECT = 5.0
-OUTLIER = 8.0
+SIZE_OUTLIER_RATIO = 8.0
 GREY_LEVELS = 3
 BLANK_LEVELS = 8
 FOLDER_UNREADABLE = 0.5
@@ -50,7 +50,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
     Threshold("images of a class: an error below", "2", "a split needs one on each side"),
     Threshold(
         "images of a class: a warning below",
-        str(FEW),
+        str(MIN_CLASS_IMAGES),
         "a fifth held out is one image; its class is then either 0 % or 100 % right",
     ),
     Threshold(
@@ -70,7 +70,7 @@ THRESHOLDS: tuple[Threshold, ...] = (
     ),
     Threshold(
         "odd size: side (root of the area) against the median",
-        f"{OUTLIER:g} times or 1/{OUTLIER:g}",
+        f"{SIZE_OUTLIER_RATIO:g} times or 1/{SIZE_OUTLIER_RATIO:g}",
         "three halvings: things are shown at a scale that the others never have",
     ),
     Threshold(

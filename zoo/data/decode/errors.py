@@ -12,15 +12,15 @@ from PIL import Image
 from zoo.errors import DataError
 
 __all__ = [
-    "BROKEN",
+    "DECODE_ERRORS",
     "EXTENSIONS",
-    "UnknownPixels",
     "UnreadableImage",
+    "UnsupportedPixels",
+    "describe_content",
+    "describe_non_file",
+    "error_reason",
     "is_image_name",
-    "not_a_file",
-    "reason_of",
-    "shown",
-    "what_starts_so",
+    "printable",
 ]
 
 # File name endings that are taken for images: what Pillow reads without further libraries, and arrays of NumPy.
@@ -30,7 +30,7 @@ EXTENSIONS = frozenset(
 )
 
 # What Pillow's decoders raise on damaged files; SyntaxError is its PNG reader's "broken file".
-BROKEN = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -45,7 +45,7 @@ BROKEN = (
 )
 
 
-class UnknownPixels(ValueError):
+class UnsupportedPixels(ValueError):
     """A sound file, of whose numbers it is not known what they mean as the pixels that are asked for."""
 
 
@@ -53,7 +53,7 @@ class UnreadableImage(DataError):
     """`path` holds no readable image; `reason` says why."""
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"cannot read {shown(path)}: {reason}", "replace or remove the file")
+        super().__init__(f"cannot read {printable(path)}: {reason}", "replace or remove the file")
         self.path = path
         self.reason = reason
 
@@ -61,7 +61,7 @@ class UnreadableImage(DataError):
         return UnreadableImage, (self.path, self.reason)
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """`path` fit to print: bytes that are no valid UTF-8 become replacement characters."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -70,7 +70,7 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def not_a_file(mode: int) -> str:
+def describe_non_file(mode: int) -> str:
     """What a thing that is no regular file is. Opening a FIFO or device would wait or never end."""
     kinds = {
         stat.S_IFDIR: "a directory",
@@ -82,7 +82,7 @@ def not_a_file(mode: int) -> str:
     return f"not a file but {kinds.get(stat.S_IFMT(mode), 'something else')}"
 
 
-def what_starts_so(start: bytes) -> str:
+def describe_content(start: bytes) -> str:
     """What a file is that is no image, by its first bytes."""
     start = start.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
@@ -92,11 +92,11 @@ def what_starts_so(start: bytes) -> str:
     return "not an image that Pillow can identify"
 
 
-def reason_of(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """An exception of a decoder, in words."""
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, a possible decompression bomb"
-    if isinstance(error, UnknownPixels):
+    if isinstance(error, UnsupportedPixels):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

@@ -7,25 +7,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.decode.errors import UnknownPixels
-from zoo.preprocess import Levels
+from zoo.data.decode.errors import UnsupportedPixels
+from zoo.preprocess import IntensityRange
 
-__all__ = ["BY_TYPE", "DEPTHS", "Extent", "depth_of", "extent", "measure", "refuse_unknown", "to_bytes"]
+__all__ = [
+    "DTYPE_RANGE",
+    "WHITE_LEVELS",
+    "IntensityStats",
+    "measure_intensity",
+    "min_max",
+    "require_known_range",
+    "to_uint8",
+    "white_level",
+]
 
 Pixels = NDArray[np.uint8]
-Numbers = NDArray[Any]
+Array = NDArray[Any]
 
-BY_TYPE = Levels()
+DTYPE_RANGE = IntensityRange()
 # White of the usual sensors and files: 8, 10, 12, 14 and 16 bits.
-DEPTHS = (255, 1023, 4095, 16383, 65535)
+WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
 _SIDE = 256  # a quantile of an image is that of so many of its rows and columns
 
 
-def to_bytes(numbers: Numbers, rule: Levels = BY_TYPE, whole: Numbers | None = None) -> Pixels:
+def to_uint8(numbers: Array, rule: IntensityRange = DTYPE_RANGE, whole: Array | None = None) -> Pixels:
     """(H, W, B) `numbers` as levels 0..255; `whole`: the image that they are a part of, whose range may matter.
 
-    uint8 stays, False and True become 0 and 255, other levels are scaled by 255/white, see `Levels`. Raises
-    UnknownPixels on NaN, infinity, negative levels, levels above white, and types that are no levels.
+    uint8 stays, False and True become 0 and 255, other levels are scaled by 255/white, see `IntensityRange`. Raises
+    UnsupportedPixels on NaN, infinity, negative levels, levels above white, and types that are no levels.
     """
     if numbers.dtype == np.uint8:
         same: Pixels = np.asarray(numbers, np.uint8)
@@ -35,15 +44,15 @@ def to_bytes(numbers: Numbers, rule: Levels = BY_TYPE, whole: Numbers | None = N
         return both
     whites: tuple[float, ...] = rule.integers
     if numbers.dtype.kind == "f":
-        whites = rule.floats or ((1.0,) if extent(numbers if whole is None else whole)[1] <= 1 else (255.0,))
+        whites = rule.floats or ((1.0,) if min_max(numbers if whole is None else whole)[1] <= 1 else (255.0,))
     if len(whites) not in (1, numbers.shape[2]):
         whites = (max(whites),)  # of an image that is grey where the others are colours
-    extent(numbers)
+    min_max(numbers)
     white = np.array(whites)
     too_high = numbers.max(axis=(0, 1)) > white
     if too_high.any() and not rule.clips:
-        raise UnknownPixels(_beyond(numbers, rule, white, int(np.argmax(too_high))))
-    exact = np.float32 if white.max() <= DEPTHS[-1] else np.float64
+        raise UnsupportedPixels(_above_white_message(numbers, rule, white, int(np.argmax(too_high))))
+    exact = np.float32 if white.max() <= WHITE_LEVELS[-1] else np.float64
     scaled = np.multiply(numbers, (255 / white).astype(exact), dtype=exact)
     if too_high.any():
         np.minimum(scaled, 255, out=scaled)
@@ -51,58 +60,58 @@ def to_bytes(numbers: Numbers, rule: Levels = BY_TYPE, whole: Numbers | None = N
     return done
 
 
-def _beyond(numbers: Numbers, rule: Levels, white: NDArray[Any], channel: int) -> str:
-    low, high = extent(numbers[:, :, channel])
+def _above_white_message(numbers: Array, rule: IntensityRange, white: NDArray[Any], channel: int) -> str:
+    low, high = min_max(numbers[:, :, channel])
     is_float = numbers.dtype.kind == "f"
     text = f"{'floating point ' if is_float else ''}levels from {low:g} to {high:g}"
-    if rule == BY_TYPE:
+    if rule == DTYPE_RANGE:
         wanted = "beyond 255; scale them to 0..1 or 0..255" if is_float else "beyond 16 bits; scale them to 0..65535"
         return f"{text}, {wanted}"
     where = f" in channel {channel + 1}" if len(white) > 1 else ""
-    return f"{text}{where}, but {white[channel % len(white)]:g} is white in the training images (data.levels)"
+    return f"{text}{where}, but {white[channel % len(white)]:g} is white in the training images (data.intensity_range)"
 
 
-def refuse_unknown(numbers: Numbers) -> None:
-    """Raises UnknownPixels unless all of `numbers` can be levels of some range up to 16 bits."""
+def require_known_range(numbers: Array) -> None:
+    """Raises UnsupportedPixels unless all of `numbers` can be levels of some range up to 16 bits."""
     if numbers.dtype not in (np.uint8, np.bool_):
-        low, high = extent(numbers)
-        if high > DEPTHS[-1]:
-            raise UnknownPixels(f"levels from {low:g} to {high:g}, beyond 16 bits; scale them to 0..65535")
+        low, high = min_max(numbers)
+        if high > WHITE_LEVELS[-1]:
+            raise UnsupportedPixels(f"levels from {low:g} to {high:g}, beyond 16 bits; scale them to 0..65535")
 
 
-class Extent(NamedTuple):
+class IntensityStats(NamedTuple):
     """kind: of an image's levels beyond 8 bits, "integers" or "floats"; "" for 8 bits. high: the highest of each
-    channel. bulk: what all but a thousandth of the channel's levels are at most."""
+    channel. p999: what all but a thousandth of the channel's levels are at most."""
 
     kind: str = ""
     high: tuple[float, ...] = ()
-    bulk: tuple[float, ...] = ()
+    p999: tuple[float, ...] = ()
 
 
-def measure(numbers: Numbers) -> Extent:
-    """The levels of an image (H, W, B). Raises UnknownPixels if there is one that is none."""
+def measure_intensity(numbers: Array) -> IntensityStats:
+    """The levels of an image (H, W, B). Raises UnsupportedPixels if there is one that is none."""
     if numbers.dtype in (np.uint8, np.bool_):
-        return Extent()
-    extent(numbers)
+        return IntensityStats()
+    min_max(numbers)
     some = numbers[:: 1 + numbers.shape[0] // _SIDE, :: 1 + numbers.shape[1] // _SIDE]
-    bulk = np.quantile(some, 0.999, axis=(0, 1), method="higher")
+    p999 = np.quantile(some, 0.999, axis=(0, 1), method="higher")
     kind = "floats" if numbers.dtype.kind == "f" else "integers"
-    return Extent(kind, tuple(map(float, numbers.max(axis=(0, 1)))), tuple(map(float, bulk)))
+    return IntensityStats(kind, tuple(map(float, numbers.max(axis=(0, 1)))), tuple(map(float, p999)))
 
 
-def extent(numbers: Numbers) -> tuple[float, float]:
-    """The lowest and the highest level. Raises UnknownPixels if there is one that is none."""
+def min_max(numbers: Array) -> tuple[float, float]:
+    """The lowest and the highest level. Raises UnsupportedPixels if there is one that is none."""
     if numbers.dtype.kind not in "uif":
-        raise UnknownPixels(f"numbers of type {numbers.dtype}; levels are bool, uint8, uint16 or floating point")
+        raise UnsupportedPixels(f"numbers of type {numbers.dtype}; levels are bool, uint8, uint16 or floating point")
     low, high = float(numbers.min()), float(numbers.max())
     kind = "floating point " if numbers.dtype.kind == "f" else ""
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UnknownPixels(f"{kind}levels that are not finite (NaN or infinity)")
+        raise UnsupportedPixels(f"{kind}levels that are not finite (NaN or infinity)")
     if low < 0:
-        raise UnknownPixels(f"negative {kind}levels, from {low:g} to {high:g}; scale them to 0 and above")
+        raise UnsupportedPixels(f"negative {kind}levels, from {low:g} to {high:g}; scale them to 0 and above")
     return low, high
 
 
-def depth_of(high: float) -> int:
+def white_level(high: float) -> int:
     """White of the fewest bits that hold the level `high`, at most 16."""
-    return next((white for white in DEPTHS if high <= white), DEPTHS[-1])
+    return next((white for white in WHITE_LEVELS if high <= white), WHITE_LEVELS[-1])

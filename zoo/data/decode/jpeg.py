@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from zoo.augment.resize import look
+from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View, to_array
 
-__all__ = ["view_of"]
+__all__ = ["decode_view"]
 
 Pixels = NDArray[np.uint8]
 
 _FACTORS = (8, 4, 2, 1)
-_END = b"\xff\xd9"
+_END_MARKER = b"\xff\xd9"
 # Rows of pixels that are coded together, at most 4 blocks of 8. Those below are needed to enlarge the colours smoothly.
 _ROWS = 32
 # EXIF orientation → how the stored rows and columns become upright ones: transposed, rows reversed, columns reversed.
-_TURNS = {
+_ORIENTATIONS = {
     1: (False, False, False),
     2: (False, False, True),
     3: (False, True, True),
@@ -41,8 +41,8 @@ _TURNS = {
 }
 
 
-def view_of(image: Image.Image, view: View, channels: int, turn: int) -> Pixels | None:
-    """`view` of an opened, not yet loaded JPEG with the EXIF orientation `turn`, (H, W, channels) uint8.
+def decode_view(image: Image.Image, view: View, channels: int, orientation: int) -> Pixels | None:
+    """`view` of an opened, not yet loaded JPEG with the EXIF orientation `orientation`, (H, W, channels) uint8.
 
     None if it is none of the usual kind (grey or colour, and of a view that can be said in numbers), or damaged: then
     it has to be read the long way, which can say what is wrong. Raises what Pillow's decoder does.
@@ -51,36 +51,36 @@ def view_of(image: Image.Image, view: View, channels: int, turn: int) -> Pixels 
         return None
     if image.mode not in ("L", "RGB") or channels not in (1, 3) or image.fp is None:
         return None
-    width, height = image.size[::-1] if _TURNS[turn][0] else image.size
+    width, height = image.size[::-1] if _ORIENTATIONS[orientation][0] else image.size
     window = view.window(height, width)
     if window is None:
         return None
-    least_h, least_w = view.at_least(height, width)
+    least_h, least_w = view.min_size(height, width)
     factor = next(f for f in _FACTORS if (height >= f * least_h and width >= f * least_w) or f == 1)
     image.fp.seek(0)
     data = bytearray(image.fp.read())
     mode = "L" if channels == 1 else "RGB"
     rows = image.height
-    if turn == 1 and image.format == "JPEG":
+    if orientation == 1 and image.format == "JPEG":
         rows = _needed_rows(data, math.ceil(window.box[3]), height)
-    pixels = _decoded(data, mode, rows, factor)
+    pixels = _decode_with_pillow(data, mode, rows, factor)
     if pixels is None:
         return None
-    seen = look(_upright(pixels, turn), window, factor)
+    seen = resize_and_crop(_upright(pixels, orientation), window, factor)
     return seen if seen.shape[2] == channels else np.repeat(seen, channels, axis=2)
 
 
 def _needed_rows(data: bytearray, bottom: int, height: int) -> int:
     """How many rows have to be decoded for those above `bottom`; all, if the file does not end as it should."""
     rows = (bottom // _ROWS + 2) * _ROWS
-    return rows if rows < height and data.endswith(_END) else height
+    return rows if rows < height and data.endswith(_END_MARKER) else height
 
 
-def _decoded(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | None:
-    place = _height_at(data)
-    if place is None:
+def _decode_with_pillow(data: bytearray, mode: str, rows: int, factor: int) -> Pixels | None:
+    offset = _height_at(data)
+    if offset is None:
         return None
-    data[place : place + 2] = rows.to_bytes(2, "big")
+    data[offset : offset + 2] = rows.to_bytes(2, "big")
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
         width, height = image.size
         image.draft(mode, (max(1, width // factor), max(1, height // factor)))
@@ -105,8 +105,8 @@ def _height_at(data: bytearray) -> int | None:
     return None
 
 
-def _upright(pixels: Pixels, turn: int) -> Pixels:
-    transposed, rows, columns = _TURNS[turn]
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    transposed, rows, columns = _ORIENTATIONS[orientation]
     if transposed:
         pixels = pixels.swapaxes(0, 1)
     return pixels[:: -1 if rows else 1, :: -1 if columns else 1]

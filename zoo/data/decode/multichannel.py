@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.augment.view import View
-from zoo.data.decode.errors import UnknownPixels
-from zoo.data.decode.intensity import to_bytes
-from zoo.preprocess import Levels
+from zoo.data.decode.errors import UnsupportedPixels
+from zoo.data.decode.intensity import to_uint8
+from zoo.preprocess import IntensityRange
 
-__all__ = ["Bands", "Choose", "require_fit"]
+__all__ = ["ChooseView", "MultichannelImage", "require_channels"]
 
 Pixels = NDArray[np.uint8]
-Numbers = NDArray[Any]
-Choose = Callable[[int, int], View]
+Array = NDArray[Any]
+ChooseView = Callable[[int, int], View]
 
 
 def _nothing() -> None:
@@ -27,7 +27,7 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Bands:
+class MultichannelImage:
     """The header of an opened file: an image of `count` channels; `load` gives its levels (H, W, count).
 
     kind: of the file, "NPY" or "TIFF". alpha: whether the last channel is known to say how opaque a pixel is. A context
@@ -35,26 +35,26 @@ class Bands:
     """
 
     count: int
-    load: Callable[[], Numbers]
+    load: Callable[[], Array]
     kind: str
     alpha: bool = False
     close: Callable[[], None] = _nothing
 
-    def __enter__(self) -> Bands:
+    def __enter__(self) -> MultichannelImage:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def pixels(self, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
-        """(H, W, channels) uint8, with `choose` of its view only. Raises UnknownPixels."""
-        require_fit(self.count, self.alpha, channels)
+    def pixels(self, channels: int, choose_view: ChooseView | None, intensity_range: IntensityRange) -> Pixels:
+        """(H, W, channels) uint8, with `choose_view` of its view only. Raises UnsupportedPixels."""
+        require_channels(self.count, self.alpha, channels)
         numbers = self.load()
-        if choose is None:
-            return self._channels(to_bytes(numbers, levels), channels)
+        if choose_view is None:
+            return self._channels(to_uint8(numbers, intensity_range), channels)
         height, width = numbers.shape[:2]
-        (left, top, right, bottom), view = choose(height, width).part(height, width)
-        part = to_bytes(numbers[top:bottom, left:right], levels, numbers)
+        (left, top, right, bottom), view = choose_view(height, width).part(height, width)
+        part = to_uint8(numbers[top:bottom, left:right], intensity_range, numbers)
         return view.apply(self._channels(part, channels))
 
     def _channels(self, pixels: Pixels, channels: int) -> Pixels:
@@ -71,11 +71,11 @@ class Bands:
         return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[:, :, None]
 
 
-def require_fit(count: int, alpha: bool, channels: int) -> None:
-    """Raises UnknownPixels unless an image of `count` channels can be read with `channels`: as they are, without its
-    alpha, or grey as colour and colour as grey."""
+def require_channels(count: int, alpha: bool, channels: int) -> None:
+    """Raises UnsupportedPixels unless an image of `count` channels can be read with `channels`: as they are, without
+    its alpha, or grey as colour and colour as grey."""
     colours = count - 1 if alpha else count
     if channels in (count, colours) or (colours in (1, 3) and channels in (1, 3)):
         return
     has = f"{count} channel{'s' if count > 1 else ''}{', the last of them alpha' if alpha else ''}"
-    raise UnknownPixels(f"{has}, not the {channels} asked for (--in-chans)")
+    raise UnsupportedPixels(f"{has}, not the {channels} asked for (--in-chans)")

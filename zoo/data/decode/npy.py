@@ -11,64 +11,66 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data.decode.errors import UnknownPixels
+from zoo.data.decode.errors import UnsupportedPixels
 
-__all__ = ["MAGIC", "as_bands", "open_npy", "read_npy"]
+__all__ = ["MAGIC", "open_npy", "read_npy", "to_channels_last"]
 
-Numbers = NDArray[Any]
+Array = NDArray[Any]
 
 MAGIC = b"\x93NUMPY"
 
 
-def open_npy(path: str, channels: int | None) -> Numbers:
-    """(H, W, B) of the file at `path`, mapped into memory: only what is looked at is read. See `as_bands`.
+def open_npy(path: str, channels: int | None) -> Array:
+    """(H, W, B) of the file at `path`, mapped into memory: only what is looked at is read. See `to_channels_last`.
 
-    Raises UnknownPixels or ValueError: no such header, Python objects, a shape that is no image or beyond the file's
-    end.
+    Raises UnsupportedPixels or ValueError: no such header, Python objects, a shape that is no image or beyond the
+    file's end.
     """
     with open(path, "rb") as f:
         shape, order, dtype = _header(f, os.fstat(f.fileno()).st_size)
         whole = np.memmap(f, dtype=dtype, mode="r", offset=f.tell(), shape=shape, order=order)
-    return as_bands(whole, channels)
+    return to_channels_last(whole, channels)
 
 
-def read_npy(data: bytes, channels: int | None) -> Numbers:
+def read_npy(data: bytes, channels: int | None) -> Array:
     """As `open_npy`, of a file's bytes."""
     f = io.BytesIO(data)
     shape, order, dtype = _header(f, len(data))
     flat = np.frombuffer(data, dtype, math.prod(shape), f.tell())
-    return as_bands(flat.reshape(shape, order=order), channels)
+    return to_channels_last(flat.reshape(shape, order=order), channels)
 
 
 def _header(f: BinaryIO, size: int) -> tuple[tuple[int, ...], Any, np.dtype[Any]]:
     version = np.lib.format.read_magic(f)
     if version not in ((1, 0), (2, 0)):
-        raise UnknownPixels(f"a .npy file of version {version}, which holds no plain numbers")
+        raise UnsupportedPixels(f"a .npy file of version {version}, which holds no plain numbers")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read(f)
     if dtype.hasobject:
-        raise UnknownPixels("an array of Python objects, which is not loaded: it could run code")
+        raise UnsupportedPixels("an array of Python objects, which is not loaded: it could run code")
     if dtype.kind not in "buif":
-        raise UnknownPixels(f"an array of type {dtype}; levels are bool, uint8, uint16 or floating point")
+        raise UnsupportedPixels(f"an array of type {dtype}; levels are bool, uint8, uint16 or floating point")
     if len(shape) not in (2, 3) or 0 in shape:
-        raise UnknownPixels(f"an array of shape {shape}; an image is (H, W), (H, W, C) or (C, H, W)")
+        raise UnsupportedPixels(f"an array of shape {shape}; an image is (H, W), (H, W, C) or (C, H, W)")
     wanted, there = math.prod(shape) * dtype.itemsize, size - f.tell()
     if wanted > there:
-        raise UnknownPixels(f"truncated file: shape {shape} of {dtype} is {wanted:,} bytes, and {there:,} are there")
+        raise UnsupportedPixels(
+            f"truncated file: shape {shape} of {dtype} is {wanted:,} bytes, and {there:,} are there"
+        )
     return shape, "F" if is_fortran else "C", dtype
 
 
-def as_bands(array: Numbers, channels: int | None) -> Numbers:
+def to_channels_last(array: Array, channels: int | None) -> Array:
     """(H, W, B) of an array (H, W), (H, W, C) or (C, H, W), without a copy.
 
     The end of the shape that is `channels` long is the channels', the last if both are. If neither is, or `channels` is
-    None, it is the shorter end, the last if they are equal. Raises UnknownPixels on another shape, and Pillow's
+    None, it is the shorter end, the last if they are equal. Raises UnsupportedPixels on another shape, and Pillow's
     DecompressionBombError on more pixels than its limit.
     """
     if array.ndim == 2:
         array = array[:, :, None]
     elif array.ndim != 3 or 0 in array.shape:
-        raise UnknownPixels(f"an array of shape {array.shape}; an image is (H, W), (H, W, C) or (C, H, W)")
+        raise UnsupportedPixels(f"an array of shape {array.shape}; an image is (H, W), (H, W, C) or (C, H, W)")
     else:
         first, last = array.shape[0], array.shape[2]
         leads = first < last if channels not in (first, last) else last != channels

@@ -3,7 +3,8 @@
 - EXIF orientation is applied. Of a moving picture the first frame is read; pages of a TIFF: `zoo.data.decode.tiff`.
 - Transparency (alpha, or a palette's transparent entry) is composited over white, as a web page would show it; if four
   channels are asked for (of grey: two), it is the last of them.
-- Levels of more than 8 bits are scaled by the type's range, or the data set's where it was measured (`Levels`), not by
+- Levels of more than 8 bits are scaled by the type's range, or the data set's where it was measured
+(`IntensityRange`), not by
   the image's own, so that equal values stay equal. NaN, infinity and negative levels are refused.
 - Grey is repeated in three channels for a model of three; colour becomes luminance (ITU-R 601) for a model of one. What
   else has another number of channels than asked for is refused: none is left out or made up.
@@ -23,96 +24,126 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from zoo.data.decode.errors import (
-    BROKEN,
+    DECODE_ERRORS,
     EXTENSIONS,
     UnreadableImage,
+    describe_content,
+    describe_non_file,
+    error_reason,
     is_image_name,
-    not_a_file,
-    reason_of,
-    shown,
-    what_starts_so,
+    printable,
 )
-from zoo.data.decode.intensity import BY_TYPE, Extent, depth_of, extent, measure, refuse_unknown
-from zoo.data.decode.multichannel import Bands, Choose, require_fit
+from zoo.data.decode.intensity import (
+    DTYPE_RANGE,
+    IntensityStats,
+    measure_intensity,
+    min_max,
+    require_known_range,
+    white_level,
+)
+from zoo.data.decode.multichannel import ChooseView, MultichannelImage, require_channels
 from zoo.data.decode.npy import MAGIC, open_npy, read_npy
-from zoo.data.decode.pillow import DEEP, ON_ITS_SIDE, ORIENTATION, deep, picture, require_mode
-from zoo.data.decode.tiff import by_tifffile, is_tiff, pages
-from zoo.preprocess import Levels
+from zoo.data.decode.pillow import (
+    FIRST_SWAPPED_ORIENTATION,
+    HIGH_BIT_DEPTH_MODES,
+    ORIENTATION,
+    read_high_bit_depth,
+    read_pillow,
+    require_mode_channels,
+)
+from zoo.data.decode.tiff import is_tiff, read_pages, read_tifffile
+from zoo.preprocess import IntensityRange
 
 __all__ = [
     "EXTENSIONS",
-    "Choose",
+    "ChooseView",
     "UnreadableImage",
-    "band_facts",
     "check_bytes",
     "check_image",
+    "describe_non_file",
+    "intensity_stats",
     "is_image_name",
-    "level_range",
-    "not_a_file",
+    "printable",
     "read_bytes",
     "read_image",
+    "read_multichannel_header",
     "read_pil",
     "read_preview",
-    "shown",
 ]
 
 Pixels = NDArray[np.uint8]
-Opened = Image.Image | Bands
+Opened = Image.Image | MultichannelImage
 
 
-def read_image(path: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE) -> Pixels:
+def read_image(
+    path: str, channels: int, choose_view: ChooseView | None = None, intensity_range: IntensityRange = DTYPE_RANGE
+) -> Pixels:
     """(H, W, channels) uint8 of the file at `path`, by the rules at the top of this module.
 
-    With `choose`, only the view that it returns for the image's (height, width): a JPEG is then read by
+    With `choose_view`, only the view that it returns for the image's (height, width): a JPEG is then read by
     `zoo.data.decode.jpeg`, at 1/2, 1/4 or 1/8 of its size where the view leaves room. Raises UnreadableImage.
     """
-    return _read(lambda: _open(path, path, channels), path, channels, choose, levels)
+    return _read(lambda: _open(path, path, channels), path, channels, choose_view, intensity_range)
 
 
-def read_bytes(data: bytes, name: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE) -> Pixels:
+def read_bytes(
+    data: bytes,
+    name: str,
+    channels: int,
+    choose_view: ChooseView | None = None,
+    intensity_range: IntensityRange = DTYPE_RANGE,
+) -> Pixels:
     """As `read_image`, of a file's bytes; `name` is what errors call it."""
-    return _read(lambda: _open(data, name, channels), name, channels, choose, levels)
+    return _read(lambda: _open(data, name, channels), name, channels, choose_view, intensity_range)
 
 
 def read_pil(
-    image: Image.Image, name: str, channels: int, choose: Choose | None = None, levels: Levels = BY_TYPE
+    image: Image.Image,
+    name: str,
+    channels: int,
+    choose_view: ChooseView | None = None,
+    intensity_range: IntensityRange = DTYPE_RANGE,
 ) -> Pixels:
     """As `read_image`, of an opened image, which is closed behind; `name` is what errors call it."""
-    return _read(lambda: image, name, channels, choose, levels)
+    return _read(lambda: image, name, channels, choose_view, intensity_range)
 
 
-def read_preview(file: str | bytes, name: str, choose: Choose | None = None) -> Pixels:
+def read_preview(file: str | bytes, name: str, choose_view: ChooseView | None = None) -> Pixels:
     """(H, W, 3) uint8 of a path or a file's bytes, to look at and compare by: of other channels than grey and colour
     the first three or the first one, levels by the depth that holds the image's own. Raises UnreadableImage."""
     try:
         with _open(file, name, None) as opened:
-            if not isinstance(opened, Bands):
-                return picture(opened, 3, choose, BY_TYPE)
+            if not isinstance(opened, MultichannelImage):
+                return read_pillow(opened, 3, choose_view, DTYPE_RANGE)
             numbers = opened.load()
-            high = extent(numbers)[1] if numbers.dtype.kind in "uif" else 1
-            levels = Levels((depth_of(high),), (1 if high <= 1 else depth_of(high),))
+            high = min_max(numbers)[1] if numbers.dtype.kind in "uif" else 1
+            intensity_range = IntensityRange((white_level(high),), (1 if high <= 1 else white_level(high),))
             few = numbers if opened.count in (1, 3) or opened.alpha else numbers[:, :, : 3 if opened.count > 3 else 1]
-            shown_as = Bands(few.shape[2], lambda: few, opened.kind, opened.alpha)
-            return shown_as.pixels(3, choose, levels)
-    except BROKEN as e:
-        raise UnreadableImage(name, reason_of(e)) from e
+            shown_as = MultichannelImage(few.shape[2], lambda: few, opened.kind, opened.alpha)
+            return shown_as.pixels(3, choose_view, intensity_range)
+    except DECODE_ERRORS as e:
+        raise UnreadableImage(name, error_reason(e)) from e
 
 
-def level_range(file: str | bytes, name: str) -> Extent:
+def intensity_stats(file: str | bytes, name: str) -> IntensityStats:
     """The levels of an image beyond 8 bits; what cannot be read has none."""
     try:
         with _open(file, name, None) as opened:
-            if isinstance(opened, Bands):
-                return measure(opened.load())
-            return measure(deep(opened).load()) if opened.mode in DEEP else Extent()
-    except (UnreadableImage, *BROKEN):
-        return Extent()
+            if isinstance(opened, MultichannelImage):
+                return measure_intensity(opened.load())
+            return (
+                measure_intensity(read_high_bit_depth(opened).load())
+                if opened.mode in HIGH_BIT_DEPTH_MODES
+                else IntensityStats()
+            )
+    except (UnreadableImage, *DECODE_ERRORS):
+        return IntensityStats()
 
 
-def band_facts(file: str | bytes, name: str) -> Bands | None:
+def read_multichannel_header(file: str | bytes, name: str) -> MultichannelImage | None:
     """The header of an image that Pillow cannot read as one picture, closed; None for all others."""
     with _open(file, name, None) as opened:
-        return opened if isinstance(opened, Bands) else None
+        return opened if isinstance(opened, MultichannelImage) else None
 
 
 def check_image(path: str, *, decode: bool, channels: int | None = None) -> str:
@@ -130,39 +161,45 @@ def check_bytes(data: bytes, name: str, *, decode: bool, channels: int | None = 
     return _check(lambda: _open(data, name, channels), decode=decode, channels=channels)
 
 
-def _read(opened: Callable[[], Opened], name: str, channels: int, choose: Choose | None, levels: Levels) -> Pixels:
+def _read(
+    opened: Callable[[], Opened],
+    name: str,
+    channels: int,
+    choose_view: ChooseView | None,
+    intensity_range: IntensityRange,
+) -> Pixels:
     try:
         with opened() as image:
-            if isinstance(image, Bands):
-                return image.pixels(channels, choose, levels)
-            return picture(image, channels, choose, levels)
-    except BROKEN as e:
-        raise UnreadableImage(name, reason_of(e)) from e
+            if isinstance(image, MultichannelImage):
+                return image.pixels(channels, choose_view, intensity_range)
+            return read_pillow(image, channels, choose_view, intensity_range)
+    except DECODE_ERRORS as e:
+        raise UnreadableImage(name, error_reason(e)) from e
 
 
 def _check(opened: Callable[[], Opened], *, decode: bool, channels: int | None) -> str:
     try:
         with opened() as image:
-            if isinstance(image, Bands):
+            if isinstance(image, MultichannelImage):
                 if channels is not None:
-                    require_fit(image.count, image.alpha, channels)
+                    require_channels(image.count, image.alpha, channels)
                 if decode:
-                    refuse_unknown(image.load())
+                    require_known_range(image.load())
                 return ""
             if channels is not None:
-                require_mode(image, channels)
+                require_mode_channels(image, channels)
             if decode:
                 image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
                 image.load()
-                if image.mode in DEEP:
-                    refuse_unknown(np.asarray(image))
+                if image.mode in HIGH_BIT_DEPTH_MODES:
+                    require_known_range(np.asarray(image))
                 if image.format == "PNG":
                     with opened() as again:
                         again.verify()  # type: ignore[union-attr]
     except UnreadableImage as e:
         return e.reason
-    except BROKEN as e:
-        return reason_of(e)
+    except DECODE_ERRORS as e:
+        return error_reason(e)
     return ""
 
 
@@ -172,7 +209,7 @@ def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
         if isinstance(file, str):
             info = os.stat(file)
             if not stat.S_ISREG(info.st_mode):
-                raise UnreadableImage(name, not_a_file(info.st_mode))
+                raise UnreadableImage(name, describe_non_file(info.st_mode))
             empty = info.st_size == 0
         else:
             empty = not file
@@ -185,19 +222,19 @@ def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
         if image.format != "TIFF":
             return image
         with image:
-            bands = pages(image, file)
+            bands = read_pages(image, file)
             tags = image.tag_v2  # type: ignore[attr-defined]
         if bands is not None:
             return bands
-        if isinstance(file, str) and tags.get(ORIENTATION, 1) >= ON_ITS_SIDE:
+        if isinstance(file, str) and tags.get(ORIENTATION, 1) >= FIRST_SWAPPED_ORIENTATION:
             with open(file, "rb") as f:  # Pillow maps a file into memory, and then with width and height exchanged
                 return Image.open(io.BytesIO(f.read()))
         return Image.open(file if isinstance(file, str) else io.BytesIO(file))
-    except BROKEN as e:
-        raise UnreadableImage(name, reason_of(e)) from e
+    except DECODE_ERRORS as e:
+        raise UnreadableImage(name, error_reason(e)) from e
 
 
-def _open_other(file: str | bytes, name: str, channels: int | None) -> Bands:
+def _open_other(file: str | bytes, name: str, channels: int | None) -> MultichannelImage:
     """What Pillow does not know."""
     if isinstance(file, str):
         with open(file, "rb") as f:
@@ -206,7 +243,7 @@ def _open_other(file: str | bytes, name: str, channels: int | None) -> Bands:
         start = file[:64]
     if start.startswith(MAGIC):
         array = open_npy(file, channels) if isinstance(file, str) else read_npy(file, channels)
-        return Bands(array.shape[2], lambda: array, "NPY")
+        return MultichannelImage(array.shape[2], lambda: array, "NPY")
     if is_tiff(start):
-        return by_tifffile(file)
-    raise UnreadableImage(name, what_starts_so(start))
+        return read_tifffile(file)
+    raise UnreadableImage(name, describe_content(start))

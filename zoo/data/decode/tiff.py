@@ -17,12 +17,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data.decode.errors import BROKEN, UnknownPixels
-from zoo.data.decode.multichannel import Bands
+from zoo.data.decode.errors import DECODE_ERRORS, UnsupportedPixels
+from zoo.data.decode.multichannel import MultichannelImage
 
-__all__ = ["by_tifffile", "is_tiff", "pages", "turned"]
+__all__ = ["apply_orientation", "is_tiff", "read_pages", "read_tifffile"]
 
-Numbers = NDArray[Any]
+Array = NDArray[Any]
 
 # TIFF and BigTIFF, either byte order.
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -32,7 +32,7 @@ _REDUCED = 1  # bit 0 of _SUBFILE
 _BLACK_IS_0, _RGB = 1, 2
 _ALPHA = (1, 2)  # of ExtraSamples: premultiplied or not
 # What tifffile raises beside those on files that lie about themselves.
-_REFUSED = (*BROKEN, RuntimeError, ZeroDivisionError, MemoryError, AssertionError, AttributeError)
+_TIFF_ERRORS = (*DECODE_ERRORS, RuntimeError, ZeroDivisionError, MemoryError, AssertionError, AttributeError)
 
 # Its remarks on odd tags are no words for our users; without a handler of its own they would go to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -42,108 +42,108 @@ def is_tiff(start: bytes) -> bool:
     return start.startswith(_MAGIC)
 
 
-def pages(image: Any, file: str | bytes) -> Bands | None:
+def read_pages(image: Any, file: str | bytes) -> MultichannelImage | None:
     """The channels of the TIFF `file` that Pillow has opened as `image`; None if it is one picture, as Pillow reads it.
 
-    Raises UnknownPixels; what Pillow raises.
+    Raises UnsupportedPixels; what Pillow raises.
     """
     tags = image.tag_v2
     several = tags.get(_SAMPLES, 1) > 1
     deep = max(tags.get(_BITS, (1,))) > 8 or len(image.getbands()) == 1  # Pillow keeps 8 bits, or one of the planes
     if several and deep and tags.get(_PHOTOMETRIC) in (_BLACK_IS_0, _RGB):
-        return by_tifffile(file)
+        return read_tifffile(file)
     if several or image.n_frames == 1 or image.mode not in _GREY:
         return None
-    mode, size, own = image.mode, image.size, []
+    mode, size, used = image.mode, image.size, []
     for number in range(image.n_frames):
         image.seek(number)
         if (image.mode, image.size) == (mode, size) and not image.tag_v2.get(_SUBFILE, 0) & _REDUCED:
-            own.append(number)
-    if len(own) < 2:
+            used.append(number)
+    if len(used) < 2:
         return None
     if tags.get(_ORIENTATION, 1) > 1:  # which Pillow follows, but not where it maps the file into memory
-        return by_tifffile(file)
+        return read_tifffile(file)
 
-    def load() -> Numbers:
+    def load() -> Array:
         stack = []
         with Image.open(file if isinstance(file, str) else io.BytesIO(file)) as again:
-            for number in own:
+            for number in used:
                 again.seek(number)
                 stack.append(np.array(again))
         return np.stack(stack, axis=2)
 
-    return Bands(len(own), load, "TIFF")
+    return MultichannelImage(len(used), load, "TIFF")
 
 
-def by_tifffile(file: str | bytes) -> Bands:
+def read_tifffile(file: str | bytes) -> MultichannelImage:
     """The channels of a file that Pillow cannot read, or only with 8 bits.
 
-    Raises UnknownPixels: no such file, more pixels than Pillow's limit, strips beyond its end, or pages compressed in a
-    way for which imagecodecs must be installed.
+    Raises UnsupportedPixels: no such file, more pixels than Pillow's limit, strips beyond its end, or pages compressed
+    in a way for which imagecodecs must be installed.
     """
     try:
         opened = tifffile.TiffFile(file if isinstance(file, str) else io.BytesIO(file))
-    except _REFUSED as e:
-        raise UnknownPixels(f"damaged file ({e})") from e
+    except _TIFF_ERRORS as e:
+        raise UnsupportedPixels(f"damaged file ({e})") from e
     try:
         return _bands(opened)
-    except UnknownPixels:
+    except UnsupportedPixels:
         opened.close()
         raise
-    except _REFUSED as e:
+    except _TIFF_ERRORS as e:
         opened.close()
-        raise UnknownPixels(f"damaged file ({e or type(e).__name__})") from e
+        raise UnsupportedPixels(f"damaged file ({e or type(e).__name__})") from e
 
 
-def _bands(opened: tifffile.TiffFile) -> Bands:
-    everything: list[Any] = [page for page in opened.pages if isinstance(page, tifffile.TiffPage)]
-    if len(everything) != len(opened.pages):
-        raise UnknownPixels("damaged file (pages without headers)")
+def _bands(opened: tifffile.TiffFile) -> MultichannelImage:
+    everything: list[Any] = [page for page in opened.read_pages if isinstance(page, tifffile.TiffPage)]
+    if len(everything) != len(opened.read_pages):
+        raise UnsupportedPixels("damaged file (pages without headers)")
     first = everything[0]
-    own = [
+    used = [
         page
         for page in everything
         if (page.shape, page.axes, page.dtype) == (first.shape, first.axes, first.dtype)
         and not (page is not first and page.subfiletype & _REDUCED)
     ]
     if first.axes not in ("YX", "YXS", "SYX") or 0 in first.shape or first.dtype is None:
-        raise UnknownPixels(f"a TIFF page of axes {first.axes} and shape {first.shape}; one is YX, YXS or SYX")
+        raise UnsupportedPixels(f"a TIFF page of axes {first.axes} and shape {first.shape}; one is YX, YXS or SYX")
     if first.imagewidth * first.imagelength > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
         raise Image.DecompressionBombError
     if first.axes != "YX":
-        own = [first]
-    for page in own:
+        used = [first]
+    for page in used:
         _require_whole(page, opened.filehandle.size)
-    turn = int(first.tags[_ORIENTATION].value) if _ORIENTATION in first.tags else 1
-    samples = len(own) if first.axes == "YX" else first.samplesperpixel
+    orientation = int(first.tags[_ORIENTATION].value) if _ORIENTATION in first.tags else 1
+    samples = len(used) if first.axes == "YX" else first.samplesperpixel
 
-    def load() -> Numbers:
+    def load() -> Array:
         try:
             if first.axes == "YX":
-                stacked = np.stack([page.asarray() for page in own], axis=2)
+                stacked = np.stack([page.asarray() for page in used], axis=2)
             else:
                 stacked = first.asarray()
                 stacked = stacked.transpose(1, 2, 0) if first.axes == "SYX" else stacked
-        except _REFUSED as e:
+        except _TIFF_ERRORS as e:
             if "imagecodecs" in str(e):
                 name = getattr(first.compression, "name", first.compression)
-                raise UnknownPixels(f"TIFF compressed by {name}: pip install imagecodecs to read it") from e
-            raise UnknownPixels(f"damaged file ({e or type(e).__name__})") from e
-        return turned(stacked, turn)
+                raise UnsupportedPixels(f"TIFF compressed by {name}: pip install imagecodecs to read it") from e
+            raise UnsupportedPixels(f"damaged file ({e or type(e).__name__})") from e
+        return apply_orientation(stacked, orientation)
 
     alpha = first.axes != "YX" and bool(first.extrasamples) and first.extrasamples[-1] in _ALPHA
-    return Bands(samples, load, "TIFF", alpha, opened.close)
+    return MultichannelImage(samples, load, "TIFF", alpha, opened.close)
 
 
 def _require_whole(page: Any, size: int) -> None:
-    """Raises UnknownPixels if the file ends before the page's last strip does: tifffile would fill in black."""
+    """Raises UnsupportedPixels if the file ends before the page's last strip does: tifffile would fill in black."""
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     short = page.compression == 1 and sum(page.databytecounts) < page.nbytes
     if not ends or max(ends) > size or short:
-        raise UnknownPixels("truncated file")
+        raise UnsupportedPixels("truncated file")
 
 
-def turned(array: Numbers, orientation: int) -> Numbers:
+def apply_orientation(array: Array, orientation: int) -> Array:
     """(H, W, …) as the orientation tag says, EXIF's numbers 1 to 8."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.packed_files import Stored
+from zoo.data.packed_files import StoredImages
 
-__all__ = ["LIST", "NESTED", "Cells", "StoredRows", "cell_of", "items_of"]
+__all__ = ["LIST", "NESTED", "StoredRows", "TableReader", "list_items", "to_cell"]
 
 Indices = NDArray[np.int64]
 
@@ -26,7 +26,7 @@ class StoredRows(NamedTuple):
     """images: of some rows. sizes: bytes of each, 0 where unknown. shards: the part of the table that each lies in,
     where such parts are best read one after the other."""
 
-    images: Stored
+    images: StoredImages
     sizes: Indices
     shards: Indices | None = None
 
@@ -35,7 +35,7 @@ class StoredRows(NamedTuple):
         return StoredRows(self.images.take(rows), self.sizes[rows], shards)
 
 
-class Cells(Protocol):
+class TableReader(Protocol):
     """A table that can be read again and again, in blocks, so that one of any length takes the memory of a block.
 
     name: for messages. folder: paths in its cells are taken from there. header: names of the columns. unit: what a row
@@ -61,12 +61,12 @@ class Cells(Protocol):
         every column. Raises DataError."""
 
 
-def cell_of(value: Any) -> str:
+def to_cell(value: Any) -> str:
     """The cell that says what `value` says."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list | tuple):
-        items = [cell_of(v) for v in value]
+        items = [to_cell(v) for v in value]
         if any(item[:1] in (LIST, NESTED) for item in items if item):
             return NESTED
         return LIST + LIST.join(item.replace(LIST, " ") for item in items)
@@ -79,7 +79,7 @@ def cell_of(value: Any) -> str:
     return str(value)
 
 
-def items_of(cell: str) -> list[str]:
+def list_items(cell: str) -> list[str]:
     """The items of a list; of no items where it is empty, of one where the cell is no list."""
     if cell.startswith(LIST):
         return cell[1:].split(LIST) if len(cell) > 1 else []

@@ -6,47 +6,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zoo.data.decode.read import is_image_name
-from zoo.data.schema.cells import LIST, NESTED, Cells, items_of
-from zoo.data.schema.labels import number, truth
+from zoo.data.schema.cells import LIST, NESTED, TableReader, list_items
+from zoo.data.schema.labels import parse_bool, parse_number
 
-__all__ = ["MANY", "Facts", "survey"]
+__all__ = ["MAX_DISTINCT", "ColumnStats", "read_column_stats"]
 
 # Different values of a column that are counted; a column with more holds no classes unless the user says so.
-MANY = 10_000
+MAX_DISTINCT = 10_000
 
 
 @dataclass
-class Facts:
-    """What a column holds. values: its different texts, None beyond `MANY`; the counts are of different texts too, of
-    those in lists where there are such, but `empty` counts cells.
+class ColumnStats:
+    """What a column holds. values: its different texts, None beyond `MAX_DISTINCT`; the counts are of different texts
+    too, of those in lists where there are such, but `empty` counts cells.
 
-    stored: it holds images themselves. named: its texts are names of classes, whatever they look like.
+    holds_images: it holds images themselves. is_class_names: its texts are names of classes, whatever they look like.
     """
 
     name: str
-    stored: bool = False
-    named: bool = False
+    holds_images: bool = False
+    is_class_names: bool = False
     values: set[str] | None = field(default_factory=set)
     images: int = 0
-    fractions: int = 0
-    wholes: int = 0
+    decimals: int = 0
+    integers: int = 0
     texts: int = 0
-    truths: int = 0
+    booleans: int = 0
     commas: int = 0  # numbers but for their decimal comma
     empty: int = 0
     lists: int = 0
     nested: int = 0
     lengths: set[int] = field(default_factory=set)  # of the lists
 
-    def see(self, cells: Sequence[str]) -> None:
-        if self.stored:
+    def update(self, cells: Sequence[str]) -> None:
+        if self.holds_images:
             self.images += len(cells)
             return
         self.empty += cells.count("")
         new = set(cells) - {""} if self.values is None else set(cells) - self.values - {""}
         for text in new:
             if text.startswith(LIST):
-                items = items_of(text)
+                items = list_items(text)
                 self.lists += 1
                 self.lengths.add(len(items))
                 for item in items:
@@ -57,41 +57,41 @@ class Facts:
                 self._count(text)
         if self.values is not None:
             self.values |= new
-            if len(self.values) > MANY:
+            if len(self.values) > MAX_DISTINCT:
                 self.values = None
 
     def _count(self, text: str) -> None:
-        if self.named:
+        if self.is_class_names:
             self.texts += 1
             return
-        value = number(text)
+        value = parse_number(text)
         self.images += is_image_name(text)
-        self.truths += truth(text) is not None
+        self.booleans += parse_bool(text) is not None
         if value is None:
             self.texts += 1
-            self.commas += "," in text and number(text.replace(",", ".", 1)) is not None
+            self.commas += "," in text and parse_number(text.replace(",", ".", 1)) is not None
         elif value.is_integer():
-            self.wholes += 1
+            self.integers += 1
         else:
-            self.fractions += 1
+            self.decimals += 1
 
     @property
-    def filled(self) -> bool:
-        return self.stored or self.wholes + self.fractions + self.texts > 0
+    def has_values(self) -> bool:
+        return self.holds_images or self.integers + self.decimals + self.texts > 0
 
     @property
     def is_binary(self) -> bool:
         """Nothing but 0 and 1, or true and false."""
-        return self.filled and self.truths == self.wholes + self.fractions + self.texts
+        return self.has_values and self.booleans == self.integers + self.decimals + self.texts
 
     @property
-    def is_fractions(self) -> bool:
+    def is_decimal(self) -> bool:
         """Numbers with decimals; a few texts such as NA among them are mistakes, not classes."""
-        return self.fractions > self.texts
+        return self.decimals > self.texts
 
     @property
-    def is_numbers(self) -> bool:
-        return self.is_fractions or (self.wholes > 0 and self.texts == 0)
+    def is_numeric(self) -> bool:
+        return self.is_decimal or (self.integers > 0 and self.texts == 0)
 
     @property
     def length(self) -> int | None:
@@ -100,12 +100,12 @@ class Facts:
         return only or None
 
 
-def survey(table: Cells) -> tuple[list[Facts], int]:
+def read_column_stats(table: TableReader) -> tuple[list[ColumnStats], int]:
     """(facts of every column, number of rows), from reading the whole table once."""
-    facts = [Facts(name, name in table.images, name in table.classes) for name in table.header]
+    column_stats = [ColumnStats(name, name in table.images, name in table.classes) for name in table.header]
     rows = 0
     for lines, columns in table.blocks():
         rows += len(lines)
-        for fact, cells in zip(facts, columns, strict=True):
-            fact.see(cells)
-    return facts, rows
+        for stats, cells in zip(column_stats, columns, strict=True):
+            stats.update(cells)
+    return column_stats, rows

@@ -1,7 +1,7 @@
 """Which columns of a table hold the image, its labels, its part and its group.
 
-What the user names is taken. The rest is found by the rules in `choose`, or refused with the names of the columns in
-question: a wrong guess would train on the wrong thing in silence.
+What the user names is taken. The rest is found by the rules in `infer_columns`, or refused with the names of the
+columns in question: a wrong guess would train on the wrong thing in silence.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo.data.dataset import PARTS
-from zoo.data.schema.column_stats import Facts
-from zoo.data.schema.labels import listed
+from zoo.data.dataset import SPLIT_NAMES
+from zoo.data.schema.column_stats import ColumnStats
+from zoo.data.schema.labels import format_list
 from zoo.errors import DataError, UsageError, nearest
 
-__all__ = ["CLASS_NAMES", "UNNAMED", "Columns", "Roles", "choose"]
+__all__ = ["CLASS_NAMES", "UNNAMED", "ColumnRoles", "Columns", "infer_columns"]
 
 _FILE = ("file", "filename", "file_name", "filepath", "file_path", "path")
 _IMAGE = ("image", "images", "image_path", "imagepath", "img", "img_path", "image_name", "image_file", *_FILE)
@@ -41,7 +41,7 @@ UNNAMED = Columns()
 
 
 @dataclass(frozen=True)
-class Roles:
+class ColumnRoles:
     """Numbers of the columns; `split` is None if the table does not tell parts apart, `group` if none is named."""
 
     image: int
@@ -50,14 +50,14 @@ class Roles:
     group: int | None = None
 
 
-def choose(
-    facts: Sequence[Facts],
+def infer_columns(
+    column_stats: Sequence[ColumnStats],
     columns: Columns,
     *,
     table: str,
     task: str = "auto",
     classes: tuple[str, ...] | None = None,
-) -> Roles:
+) -> ColumnRoles:
     """The columns of the table called `table`; `classes` are a model's, whose names label columns may bear.
 
     The image: a column of images themselves, if there is one; else the column named so by habit (`image`, `file`,
@@ -70,7 +70,7 @@ def choose(
     """
     if columns.separator == "":
         raise UsageError("the label separator is empty", "give for example --label-separator '|'")
-    place = {fact.name: i for i, fact in enumerate(facts)}
+    place = {stats.name: i for i, stats in enumerate(column_stats)}
     named = [n for n in (columns.image, *columns.labels, columns.split, columns.group) if n is not None]
     for name in named:
         if name not in place:
@@ -81,21 +81,23 @@ def choose(
             )
         if named.count(name) > 1:
             raise UsageError(f"column {name!r} of {table} is named for two purposes", "name each column once")
-        if facts[place[name]].nested:
+        if column_stats[place[name]].nested:
             raise DataError(
                 f"column {name!r} of {table} holds objects, neither text nor numbers",
                 "write what matters of them as text",
             )
-        if facts[place[name]].stored and name != columns.image:
+        if column_stats[place[name]].holds_images and name != columns.image:
             raise DataError(f"column {name!r} of {table} holds images", "name it with --image-column, or another")
-    free = [f for f in facts if f.name and not f.name.startswith("Unnamed:") and f.filled and f.name not in named]
+    free = [
+        f for f in column_stats if f.name and not f.name.startswith("Unnamed:") and f.has_values and f.name not in named
+    ]
     free = [f for f in free if not f.nested]
     image = columns.image or _image(free, table)
-    free = [f for f in free if f.name != image and not f.stored]
+    free = [f for f in free if f.name != image and not f.holds_images]
     split = columns.split or _split(free)
     free = [f for f in free if f.name != split]
     labels = columns.labels or _labels(free, table, task, classes)
-    return Roles(
+    return ColumnRoles(
         place[image],
         tuple(place[n] for n in labels),
         None if split is None else place[split],
@@ -103,35 +105,35 @@ def choose(
     )
 
 
-def _image(free: Sequence[Facts], table: str) -> str:
+def _image(free: Sequence[ColumnStats], table: str) -> str:
     by_name = {f.name.lower(): f for f in reversed(free)}
     usual = [by_name[n] for n in _IMAGE if n in by_name]
-    stored = [f for f in free if f.stored]
-    found = next((f for f in usual if f.stored), None) or (stored[0] if len(stored) == 1 else None)
-    if stored and found is None:
+    holds_images = [f for f in free if f.holds_images]
+    found = next((f for f in usual if f.holds_images), None) or (holds_images[0] if len(holds_images) == 1 else None)
+    if holds_images and found is None:
         raise DataError(
-            f"{len(stored)} columns of {table} hold images: {_listed([f.name for f in stored])}",
+            f"{len(holds_images)} columns of {table} hold images: {_format_names([f.name for f in holds_images])}",
             "name one with --image-column NAME",
         )
     found = found or next((f for f in usual if f.images), None) or next(iter(usual), None)
-    found = found or next((f for f in free if f.images == f.texts > 0 and not f.wholes + f.fractions), None)
+    found = found or next((f for f in free if f.images == f.texts > 0 and not f.integers + f.decimals), None)
     if found is None:
         raise DataError(
-            f"no column of {table} looks like paths of images: {_listed([f.name for f in free])}",
+            f"no column of {table} looks like paths of images: {_format_names([f.name for f in free])}",
             "name it with --image-column NAME",
         )
     return found.name
 
 
-def _split(free: Sequence[Facts]) -> str | None:
-    for fact in free:
-        known = fact.values is not None and {v.lower() for v in fact.values} <= set(PARTS)
-        if fact.name.lower() in _SPLIT and known:
-            return fact.name
+def _split(free: Sequence[ColumnStats]) -> str | None:
+    for stats in free:
+        known = stats.values is not None and {v.lower() for v in stats.values} <= set(SPLIT_NAMES)
+        if stats.name.lower() in _SPLIT and known:
+            return stats.name
     return None
 
 
-def _labels(free: Sequence[Facts], table: str, task: str, classes: tuple[str, ...] | None) -> tuple[str, ...]:
+def _labels(free: Sequence[ColumnStats], table: str, task: str, classes: tuple[str, ...] | None) -> tuple[str, ...]:
     names = [f.name for f in free]
     if classes and task != "single-label" and set(classes) <= set(names):
         return classes
@@ -142,14 +144,14 @@ def _labels(free: Sequence[Facts], table: str, task: str, classes: tuple[str, ..
         raise DataError(f"{table} has no column of labels beside the images", "add one, or see --label-column")
     if not usual:
         binary = task in ("auto", "multi-label") and all(f.is_binary for f in free)
-        decimals = task == "auto" and all(f.is_fractions for f in free)
-        if binary or decimals or (task == "regression" and all(f.is_numbers for f in free)):
+        decimals = task == "auto" and all(f.is_decimal for f in free)
+        if binary or decimals or (task == "regression" and all(f.is_numeric for f in free)):
             return tuple(names)
     raise DataError(
-        f"{len(usual or free)} columns of {table} may hold the label: {_listed(usual or names)}",
+        f"{len(usual or free)} columns of {table} may hold the label: {_format_names(usual or names)}",
         "name it with --label-column NAME (again for several), and the images' with --image-column NAME",
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    return listed([repr(n) for n in names]) or "none has any text"
+def _format_names(names: Sequence[str]) -> str:
+    return format_list([repr(n) for n in names]) or "none has any text"

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.data.schema.cells import LIST, items_of
-from zoo.data.schema.column_stats import MANY, Facts
+from zoo.data.schema.cells import LIST, list_items
+from zoo.data.schema.column_stats import MAX_DISTINCT, ColumnStats
 from zoo.data.schema.columns import CLASS_NAMES, Columns
-from zoo.data.schema.labels import Classes, Flags, LabelReader, Lists, Numbers, Tags, number
+from zoo.data.schema.labels import (
+    BinaryReader,
+    ClassReader,
+    LabelReader,
+    ListReader,
+    NumberReader,
+    TagReader,
+    parse_number,
+)
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
-__all__ = ["decide", "reader_of"]
+__all__ = ["infer_task", "make_label_reader"]
 
-_FEW = 100  # different whole numbers in a column that may still be classes
+_MAX_INTEGER_CLASSES = 100  # different whole numbers in a column that may still be classes
 
 _SEPARATOR = "--label-separator {}"
 
 
-def decide(
-    labels: Sequence[Facts], rows: int, columns: Columns, *, table: str, task: str = "auto"
+def infer_task(
+    labels: Sequence[ColumnStats], rows: int, columns: Columns, *, table: str, task: str = "auto"
 ) -> tuple[TaskName, str]:
     """(task, a sentence that says why) for label columns in a table of `rows` rows. `task` other than "auto" is taken.
 
@@ -32,22 +40,25 @@ def decide(
     """
     names = " and ".join(repr(f.name) for f in labels) if len(labels) < 3 else f"{len(labels)} columns"
     chosen, why = _infer(labels, rows, columns, names) if task == "auto" else (task, "as asked")
-    empty = [f.name for f in labels if not f.filled]
+    empty = [f.name for f in labels if not f.has_values]
     if empty:
         raise DataError(f"column {empty[0]!r} of {table} holds no label at all", "fill it, or name another")
-    commas = next((f for f in labels if 2 * f.commas > f.texts + f.wholes), None)
+    commas = next((f for f in labels if 2 * f.commas > f.texts + f.integers), None)
     if commas is not None and columns.separator is None:
         raise DataError(
-            f"column {commas.name!r} of {table} holds numbers with a decimal comma, such as {_some(commas)}",
+            f"column {commas.name!r} of {table} holds numbers with a decimal comma, such as {_example_values(commas)}",
             "write them with a point",
         )
     if any(f.lists for f in labels):
-        return _of_lists(labels, columns, table, task)
+        return _infer_from_lists(labels, columns, table, task)
     if chosen == "regression":
-        texts = [f for f in labels if f.texts >= f.wholes + f.fractions]  # fewer are mistakes, to be named line by line
+        texts = [
+            f for f in labels if f.texts >= f.integers + f.decimals
+        ]  # fewer are mistakes, to be named line by line
         if texts:
             raise DataError(
-                f"column {texts[0].name!r} of {table} does not hold numbers but {_some(texts[0])}: no regression",
+                f"column {texts[0].name!r} of {table} does not hold numbers but {_example_values(texts[0])}: no "
+                "regression",
                 "name the columns of numbers with --label-column, or choose another --task",
             )
         if columns.separator is not None:
@@ -58,10 +69,11 @@ def decide(
     if chosen == "multi-label":
         if len(labels) > 1 and columns.separator is not None:
             raise UsageError("a label separator goes with one label column", f"it is one of {names}")
-        other = [f for f in labels if not f.truths]
+        other = [f for f in labels if not f.booleans]
         if len(labels) > 1 and other:
             raise DataError(
-                f"column {other[0].name!r} of {table} does not hold 0 and 1 but {_some(other[0])}: no label of a "
+                f"column {other[0].name!r} of {table} does not hold 0 and 1 but {_example_values(other[0])}: no "
+                "label of a "
                 "multi-label task",
                 "leave it out of --label-column, or name one column and the separator inside its cells",
             )
@@ -81,35 +93,35 @@ def decide(
     )
 
 
-def reader_of(
-    labels: Sequence[Facts], task: TaskName, separator: str | None, flag_names: Sequence[str] = ()
+def make_label_reader(
+    labels: Sequence[ColumnStats], task: TaskName, separator: str | None, flag_names: Sequence[str] = ()
 ) -> LabelReader:
-    """What turns the cells of these columns into the targets of `task`, which `decide` has found fit for it.
+    """What turns the cells of these columns into the targets of `task`, which `infer_task` has found fit for it.
 
     flag_names: of the labels in lists of flags, if there are as many; else they are called 0, 1 ….
     """
     names = [f.name for f in labels]
     first = labels[0]
     if first.lists and (task == "regression" or _holds_flags(first)):
-        places = range(first.length or 0)
+        indices = range(first.length or 0)
         if task == "regression":
-            return Lists(Numbers([f"{first.name}[{i}]" for i in places]), first.name, len(places))
-        named = flag_names if len(flag_names) == len(places) else [f"{i}" for i in places]
-        return Lists(Flags(named), first.name, len(places))
+            return ListReader(NumberReader([f"{first.name}[{i}]" for i in indices]), first.name, len(indices))
+        named = flag_names if len(flag_names) == len(indices) else [f"{i}" for i in indices]
+        return ListReader(BinaryReader(named), first.name, len(indices))
     if task == "single-label":
-        return Classes(first.name)
+        return ClassReader(first.name)
     if task == "regression":
-        return Numbers(names)
+        return NumberReader(names)
     if first.lists:
-        return Tags(LIST)
-    return Flags(names) if separator is None and (len(labels) > 1 or first.is_binary) else Tags(separator)
+        return TagReader(LIST)
+    return BinaryReader(names) if separator is None and (len(labels) > 1 or first.is_binary) else TagReader(separator)
 
 
-def _holds_flags(column: Facts) -> bool:
+def _holds_flags(column: ColumnStats) -> bool:
     return column.is_binary and (column.length or 0) > 1
 
 
-def _of_lists(labels: Sequence[Facts], columns: Columns, table: str, task: str) -> tuple[TaskName, str]:
+def _infer_from_lists(labels: Sequence[ColumnStats], columns: Columns, table: str, task: str) -> tuple[TaskName, str]:
     column = next(f for f in labels if f.lists)
     if len(labels) > 1:
         raise DataError(
@@ -125,50 +137,52 @@ def _of_lists(labels: Sequence[Facts], columns: Columns, table: str, task: str) 
             "choose --task multi-label or leave it out, or name another --label-column",
         )
     even = column.length is not None
-    if task == "regression" and not (even and column.is_numbers):
+    if task == "regression" and not (even and column.is_numeric):
         raise DataError(
             f"column {column.name!r} of {table} holds lists of "
-            + ("different lengths: no regression" if column.is_numbers else f"{_some(column)}: no regression"),
+            + (
+                "different lengths: no regression" if column.is_numeric else f"{_example_values(column)}: no regression"
+            ),
             "a regression needs as many numbers for every image",
         )
-    if even and (task == "regression" or (task == "auto" and column.is_fractions)):
+    if even and (task == "regression" or (task == "auto" and column.is_decimal)):
         return "regression", f"regression, {holds} of {column.length} numbers"
     if _holds_flags(column):
         return "multi-label", f"multi-label, {holds} of {column.length} flags"
     return "multi-label", f"multi-label, {holds}"
 
 
-def _infer(labels: Sequence[Facts], rows: int, columns: Columns, names: str) -> tuple[str, str]:
+def _infer(labels: Sequence[ColumnStats], rows: int, columns: Columns, names: str) -> tuple[str, str]:
     if columns.separator is not None:
         return "multi-label", f"as a label separator is given ({columns.separator!r})"
     if len(labels) > 1:
         if all(f.is_binary for f in labels):
             return "multi-label", f"as {names} hold 0 and 1 only"
-        if all(f.is_numbers for f in labels):
+        if all(f.is_numeric for f in labels):
             return "regression", f"as {names} hold numbers"
         return "", "neither 0 and 1 only nor numbers only"
     (column,) = labels
-    if column.is_fractions:
+    if column.is_decimal:
         return "regression", f"as {names} holds numbers with decimals"
     if column.texts:
-        return "single-label", f"as {names} holds text{_several(column)}"
-    most = MANY if column.name.lower() in CLASS_NAMES else _FEW
+        return "single-label", f"as {names} holds text{_separator_hint(column)}"
+    most = MAX_DISTINCT if column.name.lower() in CLASS_NAMES else _MAX_INTEGER_CLASSES
     different = None if column.values is None else len(column.values)
     if different is not None and different <= most and rows >= 2 * different:
         return "single-label", f"as {names} holds {different:,} different whole numbers in {rows:,} rows"
-    count = f"more than {MANY:,}" if different is None else f"{different:,}"
+    count = f"more than {MAX_DISTINCT:,}" if different is None else f"{different:,}"
     return "regression", f"as {names} holds {count} different whole numbers in {rows:,} rows"
 
 
-def _several(fact: Facts) -> str:
+def _separator_hint(stats: ColumnStats) -> str:
     """A word of warning if most of the texts look like several labels each."""
-    values = fact.values or ()
+    values = stats.values or ()
     mark = next((m for m in "|;," if 2 * sum(m in v for v in values) > len(values)), "")
     advice = f"if those are several labels: {_SEPARATOR.format(repr(mark))}"
     return f" (most of it with {mark!r} inside; {advice})" if mark else ""
 
 
-def _some(fact: Facts) -> str:
-    values = {item for cell in fact.values or () for item in items_of(cell)}
-    texts = sorted(v for v in values if number(v) is None) or sorted(values)
+def _example_values(stats: ColumnStats) -> str:
+    values = {item for cell in stats.values or () for item in list_items(cell)}
+    texts = sorted(v for v in values if parse_number(v) is None) or sorted(values)
     return ", ".join(map(repr, texts[:3])) or "other text"

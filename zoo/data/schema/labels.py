@@ -12,34 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
-from zoo.data.decode.read import shown
-from zoo.data.schema.cells import items_of
-from zoo.data.schema.row_errors import Troubles
+from zoo.data.decode.read import printable
+from zoo.data.schema.cells import list_items
+from zoo.data.schema.row_errors import RowErrors
 from zoo.errors import DataError
 from zoo.tasks import TaskName
 
 __all__ = [
     "FOLDER_TARGET",
-    "Classes",
-    "Flags",
-    "Groups",
+    "BinaryReader",
+    "ClassReader",
+    "GroupReader",
     "LabelReader",
-    "Lists",
-    "Numbers",
-    "Tags",
+    "ListReader",
+    "NumberReader",
+    "TagReader",
+    "format_list",
     "from_classes",
-    "listed",
-    "number",
-    "truth",
+    "parse_bool",
+    "parse_number",
 ]
 
 # The name of the one target that class folders with numbers for names have in regression.
 FOLDER_TARGET = "value"
 
-_TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+_BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
-def number(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """`text` as a number, which may be NaN or infinite; None if it is none. Python's 1_000 is none here."""
     try:
         value = float(text)
@@ -48,22 +48,22 @@ def number(text: str) -> float | None:
     return None if "_" in text else value
 
 
-def truth(text: str) -> bool | None:
+def parse_bool(text: str) -> bool | None:
     """True for 1 and true, False for 0 and false, in any case; else None."""
-    return _TRUTHS.get(text.lower())
+    return _BOOLEANS.get(text.lower())
 
 
 class LabelReader(Protocol):
     """Takes the label cells of a table row by row and turns them into targets at the end."""
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
-        """The next rows: the line of each and the cells of the label columns. What is wrong goes to `troubles`."""
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
+        """The next rows: the line of each and the cells of the label columns. What is wrong goes to `errors`."""
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         """(classes, targets) of all rows."""
 
 
-class Classes:
+class ClassReader:
     """One column of text: class names, sorted → (N,) int64."""
 
     def __init__(self, column: str) -> None:
@@ -71,13 +71,13 @@ class Classes:
         self._codes: dict[str, int] = {}
         self._rows = array("q")
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
         (cells,) = columns
         codes = {text: self._codes.setdefault(_nfc(text), len(self._codes)) for text in dict.fromkeys(cells)}
         if "" in codes:
             for line, text in zip(lines, cells, strict=True):
                 if not text:
-                    troubles.add(f"no label in column {self._column!r}", line)
+                    errors.add(f"no label in column {self._column!r}", line)
         self._rows.extend(codes[text] for text in cells)
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
@@ -85,7 +85,7 @@ class Classes:
         return classes, order[np.array(self._rows, dtype=np.int64)]
 
 
-class Tags:
+class TagReader:
     """One column of label names with `separator` between them, or one name a row if that is None; labels sorted →
     (N, K) float32 of 0 and 1. An empty cell has no label."""
 
@@ -96,7 +96,7 @@ class Tags:
         self._labels = array("q")
         self._counts = array("q")
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
         (cells,) = columns
         for text in cells:
             found = self._sets.get(text) or self._split(text)
@@ -107,7 +107,7 @@ class Tags:
         parts = [text] if self._separator is None else text.split(self._separator)
         names = dict.fromkeys(_nfc(p.strip()) for p in parts)
         found = tuple(self._codes.setdefault(name, len(self._codes)) for name in names if name)
-        if len(self._sets) < _KEPT_SETS:
+        if len(self._sets) < _MAX_CACHED_SETS:
             self._sets[text] = found
         return found
 
@@ -119,24 +119,24 @@ class Tags:
         return classes, targets
 
 
-_KEPT_SETS = 100_000  # cells whose split is remembered
+_MAX_CACHED_SETS = 100_000  # cells whose split is remembered
 
 
-class Flags:
+class BinaryReader:
     """A column of 0 and 1 for each label, named as the columns, sorted → (N, K) float32."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
         self._columns = [array("b") for _ in self._names]
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
-        for name, kept, cells in zip(self._names, self._columns, columns, strict=True):
-            values = {text: truth(text) for text in set(cells)}
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
+        for name, values_so_far, cells in zip(self._names, self._columns, columns, strict=True):
+            values = {text: parse_bool(text) for text in set(cells)}
             if None in values.values():
                 for line, text in zip(lines, cells, strict=True):
                     if values[text] is None:
-                        troubles.add(f"neither 0 nor 1 in column {name!r}", line, text or "an empty cell")
-            kept.extend(int(values[text] or 0) for text in cells)
+                        errors.add(f"neither 0 nor 1 in column {name!r}", line, text or "an empty cell")
+            values_so_far.extend(int(values[text] or 0) for text in cells)
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         order = sorted(range(len(self._names)), key=lambda i: self._names[i])
@@ -146,50 +146,50 @@ class Flags:
         return tuple(self._names[i] for i in order), targets
 
 
-class Numbers:
+class NumberReader:
     """A column of numbers for each target, in the order given → (N, K) float32."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
         self._columns = [array("f") for _ in names]
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
-        for name, kept, cells in zip(self._names, self._columns, columns, strict=True):
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
+        for name, values_so_far, cells in zip(self._names, self._columns, columns, strict=True):
             for line, text in zip(lines, cells, strict=True):
-                value = number(text)
-                if value is None or not abs(value) <= _LARGEST:
-                    troubles.add(f"no finite number in column {name!r}", line, text or "an empty cell")
+                value = parse_number(text)
+                if value is None or not abs(value) <= _MAX_FLOAT32:
+                    errors.add(f"no finite number in column {name!r}", line, text or "an empty cell")
                     value = 0.0
-                kept.append(value)
+                values_so_far.append(value)
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         return self._names, np.stack([np.frombuffer(c, dtype=np.float32) for c in self._columns], axis=1)
 
 
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
-class Lists:
+class ListReader:
     """One column of lists, each as long as `reader` has columns: its first items are the cells of the first one."""
 
     def __init__(self, reader: LabelReader, column: str, length: int) -> None:
         self._reader, self._column, self._length = reader, column, length
 
-    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], troubles: Troubles) -> None:
+    def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
         (cells,) = columns
-        rows = [items_of(cell) for cell in cells]
+        rows = [list_items(cell) for cell in cells]
         for i, items in enumerate(rows):
             if len(items) != self._length:
                 what = f"a list of {len(items)} items" if items else "no list"
-                troubles.add(f"{what} in column {self._column!r} instead of {self._length}", lines[i])
+                errors.add(f"{what} in column {self._column!r} instead of {self._length}", lines[i])
                 rows[i] = ["0"] * self._length
-        self._reader.add(lines, list(zip(*rows, strict=True)), troubles)
+        self._reader.add(lines, list(zip(*rows, strict=True)), errors)
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         return self._reader.finish()
 
 
-class Groups:
+class GroupReader:
     """One column of group names → (N,) int64, numbered as they come. Several tables read by one object count alike."""
 
     def __init__(self, column: str) -> None:
@@ -197,10 +197,10 @@ class Groups:
         self._codes: dict[str, int] = {}
         self._rows = array("q")
 
-    def add(self, lines: Sequence[int], cells: Sequence[str], troubles: Troubles) -> None:
+    def add(self, lines: Sequence[int], cells: Sequence[str], errors: RowErrors) -> None:
         for line, text in zip(lines, cells, strict=True):
             if not text:
-                troubles.add(f"no group in column {self.column!r}", line)
+                errors.add(f"no group in column {self.column!r}", line)
             self._rows.append(self._codes.setdefault(_nfc(text), len(self._codes)))
 
     def finish(self) -> NDArray[np.int64]:
@@ -221,19 +221,19 @@ def from_classes(
         one_hot = np.zeros((len(targets), len(classes)), np.float32)
         one_hot[np.arange(len(targets)), targets] = 1
         return one_hot, classes
-    values = [number(name) for name in classes]
+    values = [parse_number(name) for name in classes]
     other = [name for name, v in zip(classes, values, strict=True) if v is None or not math.isfinite(v)]
     if other:
         raise DataError(
-            f"class folders of {where} whose names are no numbers: {listed(other)}",
+            f"class folders of {where} whose names are no numbers: {format_list(other)}",
             "regression takes the folder's name as the number; for numbers of each image give a CSV table",
         )
     return np.array(values, dtype=np.float32)[targets][:, None], (FOLDER_TARGET,)
 
 
-def listed(names: Sequence[str]) -> str:
+def format_list(names: Sequence[str]) -> str:
     """The first ten of `names`, fit to print, and how many there are if that is more."""
-    return ", ".join(shown(n) for n in names[:10]) + (f" … ({len(names):,} in all)" if len(names) > 10 else "")
+    return ", ".join(printable(n) for n in names[:10]) + (f" … ({len(names):,} in all)" if len(names) > 10 else "")
 
 
 def _nfc(text: str) -> str:

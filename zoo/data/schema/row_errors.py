@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from zoo.errors import DataError
 
-__all__ = ["Troubles"]
+__all__ = ["RowErrors"]
 
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
-class Troubles:
+class RowErrors:
     """What is wrong with a table, each kind with the first lines that have it: all of it in one error. unit: what a
     line is called."""
 
@@ -20,11 +20,11 @@ class Troubles:
     def add(self, what: str, line: int, example: str = "") -> None:
         """`what` stands at `line`; `example` is kept from the first one of the kind."""
         first, lines, count = self._kinds.get(what, (example, [], 0))
-        if count < _SHOWN:
+        if count < _MAX_LISTED:
             lines.append(line)
         self._kinds[what] = (first, lines, count + 1)
 
-    def refuse(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise DataError if there are any."""
         if not self._kinds:
             return

@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import BadFile, Targets
-from zoo.data.decode.read import shown
+from zoo.data.decode.read import printable
 from zoo.data.schema.cells import StoredRows
-from zoo.data.schema.row_errors import Troubles
+from zoo.data.schema.row_errors import RowErrors
 from zoo.data.string_table import StringTable
-from zoo.data.validate import refuse, verify_files
+from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
 from zoo.tasks import TaskName
 
-__all__ = ["Rows"]
+__all__ = ["TableRows"]
 
 Indices = NDArray[np.int64]
 
 
 @dataclass
-class Rows:
+class TableRows:
     """`names`: paths as the table called `where` gives them; `lines` (N,): where each stands, a `unit` of the table;
     `targets` and `groups`: of each. `stored`: gives the images in such lines, if the names are no paths."""
 
@@ -36,31 +36,34 @@ class Rows:
     unit: str = "line"
     stored: Callable[[Indices], StoredRows] | None = None
 
-    def merge(self, task: TaskName, *, joins: bool) -> tuple[str, ...]:
-        """Make one row of those of the same image, and say so. Labels in several rows are put together if `joins`.
+    def merge(self, task: TaskName, *, combine_labels: bool) -> tuple[str, ...]:
+        """Make one row of those of the same image, and say so. Labels in several rows are put together if
+        `combine_labels`.
 
         Raises DataError with the lines if they differ otherwise: one of them is wrong, or the task is.
         """
-        again = {} if self.stored is not None else self._repeated()
-        if not again:
+        duplicates = {} if self.stored is not None else self._find_duplicates()
+        if not duplicates:
             return ()
         several = task == "single-label" and "if an image may have several labels: --task multi-label"
-        troubles = Troubles(self.where, several or "leave one row for each image", self.unit)
-        for row, first in again.items():
+        errors = RowErrors(self.where, several or "leave one row for each image", self.unit)
+        for row, first in duplicates.items():
             if self.groups is not None and self.groups[row] != self.groups[first]:
                 what = f"an image that is of another group in an earlier {self.unit}"
-                troubles.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
-            if joins:
+                errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
+            if combine_labels:
                 self.targets[first] = np.maximum(self.targets[first], self.targets[row])
             elif not np.array_equal(self.targets[row], self.targets[first]):
                 what = f"an image that has another label in an earlier {self.unit}"
-                troubles.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
-        troubles.refuse()
-        self._leave_out(again)
-        count = f"{len(again):,} {'row' if len(again) == 1 else 'rows'} of images that have one already"
-        return (f"{count}: {'their labels are put together' if joins else 'left out, the labels are the same'}",)
+                errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
+        errors.raise_if_any()
+        self._drop(duplicates)
+        count = f"{len(duplicates):,} {'row' if len(duplicates) == 1 else 'rows'} of images that have one already"
+        return (
+            f"{count}: {'their labels are put together' if combine_labels else 'left out, the labels are the same'}",
+        )
 
-    def look(
+    def check_images(
         self, folder: str, *, skip_unreadable: bool, channels: int
     ) -> tuple[tuple[BadFile, ...], Indices, StoredRows | None]:
         """(files left out, bytes of the others, the others if they are stored), after each was read once
@@ -69,7 +72,7 @@ class Rows:
         Raises DataError that lists missing or unreadable files unless they are to be skipped, and if no file is left.
         """
         if self.stored is not None:
-            return self._look_inside(self.stored(self.lines), folder, skip_unreadable, channels)
+            return self._check_stored(self.stored(self.lines), folder, skip_unreadable, channels)
         sizes = np.zeros(len(self.names), dtype=np.int64)
         missing: dict[int, str] = {}
         for i, name in enumerate(self.names):
@@ -78,47 +81,48 @@ class Rows:
             except OSError as e:
                 missing[i] = (e.strerror or str(e)).lower()
         if missing and (len(missing) == len(sizes) or not skip_unreadable):
-            raise self._none_there(missing, folder)
-        bad = self._bad(missing, folder)
+            raise self._missing_error(missing, folder)
+        bad = self._bad_files(missing, folder)
         sizes = np.delete(sizes, list(missing))
-        self._leave_out(missing)
+        self._drop(missing)
         damaged = verify_files(folder, self.names, channels=channels)
-        bad += self._bad(damaged, folder)
+        bad += self._bad_files(damaged, folder)
         if not skip_unreadable or len(damaged) == len(sizes):
-            refuse(bad)
-        self._leave_out(damaged)
+            raise_if_any(bad)
+        self._drop(damaged)
         return tuple(bad), np.delete(sizes, list(damaged)), None
 
-    def _look_inside(
+    def _check_stored(
         self, found: StoredRows, folder: str, skip_unreadable: bool, channels: int
     ) -> tuple[tuple[BadFile, ...], Indices, StoredRows]:
         damaged = verify_files(folder, self.names, found.images, channels=channels)
         bad = tuple(BadFile(os.path.join(folder, self.names[i]), why) for i, why in sorted(damaged.items()))
         if not skip_unreadable or len(damaged) == len(self.names):
-            refuse(bad)
+            raise_if_any(bad)
         if damaged:
-            self._leave_out(damaged)
+            self._drop(damaged)
             found = found.take(np.setdiff1d(np.arange(len(found.images)), list(damaged)))
         return bad, found.sizes, found
 
-    def _bad(self, reasons: Mapping[int, str], folder: str) -> list[BadFile]:
+    def _bad_files(self, reasons: Mapping[int, str], folder: str) -> list[BadFile]:
         """In the order of the rows."""
         found = sorted(reasons.items())
         return [BadFile(os.path.join(folder, self.names[i]), f"{r} ({self.unit} {self.lines[i]})") for i, r in found]
 
-    def _none_there(self, missing: Mapping[int, str], folder: str) -> DataError:
+    def _missing_error(self, missing: Mapping[int, str], folder: str) -> DataError:
         first = list(missing.items())[:10]
-        listed = [f"\n  {self.unit} {self.lines[i]}: {shown(self.names[i])}: {why}" for i, why in first]
+        listed = [f"\n  {self.unit} {self.lines[i]}: {printable(self.names[i])}: {why}" for i, why in first]
         more = f"\n  … and {len(missing) - 10:,} more" if len(missing) > 10 else ""
         verb = "image does" if len(missing) == 1 else "images do"
         of = f"{len(self.lines):,} that {self.where} names"
         return DataError(
             f"{len(missing):,} {verb} not exist, of {of}:{''.join(listed)}{more}",
-            f"paths are taken from the table's own folder, {shown(os.path.abspath(folder))}, unless they are absolute"
+            f"paths are taken from the table's own folder, {printable(os.path.abspath(folder))}, unless they "
+            "are absolute"
             + ("" if len(missing) == len(self.lines) else "; leave them out with --set data.unreadable=skip"),
         )
 
-    def _leave_out(self, rows: Collection[int]) -> None:
+    def _drop(self, rows: Collection[int]) -> None:
         if not rows:
             return
         kept = np.ones(len(self.lines), dtype=bool)
@@ -127,16 +131,16 @@ class Rows:
         self.lines, self.targets = self.lines[kept], self.targets[kept]
         self.groups = None if self.groups is None else self.groups[kept]
 
-    def _repeated(self) -> dict[int, int]:
+    def _find_duplicates(self) -> dict[int, int]:
         """Row → the first row of the same image. Hashes first: a dictionary of a million paths takes 150 MB."""
         hashes = np.fromiter((hash(os.path.normpath(n)) for n in self.names), np.int64, len(self.names))
         order = np.argsort(hashes, kind="stable")
         equal = hashes[order][1:] == hashes[order][:-1]
         suspects = np.unique(np.concatenate([order[1:][equal], order[:-1][equal]]))
         first: dict[str, int] = {}
-        again = {}
+        duplicates = {}
         for row in map(int, suspects):
             earliest = first.setdefault(os.path.normpath(self.names[row]), row)
             if earliest != row:
-                again[row] = earliest
-        return again
+                duplicates[row] = earliest
+        return duplicates

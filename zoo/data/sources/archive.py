@@ -18,35 +18,35 @@ import numpy as np
 
 from zoo.atomic_io import replace_file
 from zoo.cache import cache_folder
-from zoo.data.dataset import PARTS, BadFile
-from zoo.data.decode.read import is_image_name, shown
-from zoo.data.packed_files import ArchiveFile, Packed
-from zoo.data.sources.members import Entries
-from zoo.data.sources.scan import Scan, is_ignored, is_image_ending
+from zoo.data.dataset import SPLIT_NAMES, BadFile
+from zoo.data.decode.read import is_image_name, printable
+from zoo.data.packed_files import ArchiveFile, PackedFiles
+from zoo.data.sources.members import ArchiveMembers
+from zoo.data.sources.scan import Scan, is_ignored, is_image_extension
 from zoo.data.sources.tar import list_tar
-from zoo.data.sources.unpack import is_compressed_name, plain_tar
+from zoo.data.sources.unpack import is_compressed_name, uncompressed_tar
 from zoo.data.sources.zip import list_zip
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError
 
-__all__ = ["Archive", "ArchiveFolder", "index_of", "is_archive_name", "open_archive", "stem"]
+__all__ = ["Archive", "ArchiveFolder", "is_archive_name", "list_members", "open_archive", "stem"]
 
 # Another version of the rules by which headers become entries.
 VERSION = 1
 # Bytes. A smaller tar is listed sooner than its list would be written.
-_WORTH_KEEPING = 16 << 20
+_MIN_CACHED_BYTES = 16 << 20
 _COLUMNS = {"offsets": "<i8", "lengths": "<i8", "sizes": "<i8", "methods": "u1", "checksums": "<u4"}
 
 
-def index_of(archive: ArchiveFile) -> Entries:
+def list_members(archive: ArchiveFile) -> ArchiveMembers:
     """Raises DataError if it is no archive, or damaged; OSError."""
     with open(archive.path, "rb") as f:
         is_zip = f.read(4) in (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
     if is_zip or archive.path.lower().endswith(".zip"):
         return list_zip(archive)  # from its directory, at a place
-    if archive.size < _WORTH_KEEPING:
+    if archive.size < _MIN_CACHED_BYTES:
         return list_tar(archive)
-    path = _place(archive)
+    path = _index_path(archive)
     known = _load(path, archive)
     if known is None:
         known = list_tar(archive)
@@ -54,7 +54,7 @@ def index_of(archive: ArchiveFile) -> Entries:
     return known
 
 
-def _place(archive: ArchiveFile) -> Path:
+def _index_path(archive: ArchiveFile) -> Path:
     name = hashlib.sha256(os.fsencode(os.path.abspath(archive.path))).hexdigest()[:16]
     return cache_folder() / "archives" / f"{name}.npz"
 
@@ -63,13 +63,13 @@ def _identity(archive: ArchiveFile) -> list[object]:
     return [VERSION, os.path.abspath(archive.path), archive.size, archive.mtime_ns]
 
 
-def _load(path: Path, archive: ArchiveFile) -> Entries | None:
+def _load(path: Path, archive: ArchiveFile) -> ArchiveMembers | None:
     try:
         with path.open("rb") as f, np.load(f, allow_pickle=False) as stored:
             meta = json.loads(bytes(stored["meta"]).decode("utf-8", "surrogateescape"))
             if meta["identity"] != _identity(archive):
                 return None
-            entries = Entries(
+            entries = ArchiveMembers(
                 names=StringTable.from_arrays(stored["names"], stored["ends"]),
                 bad=[BadFile(*b) for b in meta["bad"]],
                 broken=[BadFile(*b) for b in meta["broken"]],
@@ -85,7 +85,7 @@ def _load(path: Path, archive: ArchiveFile) -> Entries | None:
     return entries if sound and (not len(entries) or int(ends.max()) <= archive.size) else None
 
 
-def _save(path: Path, archive: ArchiveFile, entries: Entries) -> None:
+def _save(path: Path, archive: ArchiveFile, entries: ArchiveMembers) -> None:
     meta = {
         "identity": _identity(archive),
         "bad": [[b.path, b.reason] for b in entries.bad],
@@ -107,11 +107,11 @@ def _save(path: Path, archive: ArchiveFile, entries: Entries) -> None:
         return
 
 
-_ENDINGS = (".zip", ".tar")
+_EXTENSIONS = (".zip", ".tar")
 
 
 def is_archive_name(path: str) -> bool:
-    return path.lower().endswith(_ENDINGS) or is_compressed_name(path)
+    return path.lower().endswith(_EXTENSIONS) or is_compressed_name(path)
 
 
 def stem(path: str) -> str:
@@ -127,11 +127,11 @@ class Archive:
 
     path: str
     file: ArchiveFile
-    entries: Entries
+    entries: ArchiveMembers
     folders: dict[str, array[int]]
     sorted_folders: list[str]
-    said: tuple[str, ...] = ()
-    tops: dict[str, list[str]] = field(default_factory=dict)  # folder → the folders directly in it
+    notes: tuple[str, ...] = ()
+    subfolders: dict[str, list[str]] = field(default_factory=dict)  # folder → the folders directly in it
 
     def join(self, inside: str) -> str:
         return os.path.join(self.path, inside) if inside else self.path
@@ -139,16 +139,16 @@ class Archive:
 
 def open_archive(path: str) -> Archive:
     """List the archive at `path`. Raises DataError: no archive, cut off, damaged, encrypted, no room to unpack."""
-    plain, notes = plain_tar(path)
+    plain, notes = uncompressed_tar(path)
     try:
         file = ArchiveFile.of(plain)
         if not file.size:
-            raise DataError(f"{shown(path)} is empty (zero bytes)", "copy or download it again")
-        entries = index_of(file)
+            raise DataError(f"{printable(path)} is empty (zero bytes)", "copy or download it again")
+        entries = list_members(file)
     except OSError as e:
-        raise DataError(f"cannot read {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+        raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     if not len(entries) and entries.bad and all(b.reason == "encrypted" for b in entries.bad):
-        raise DataError(f"{shown(path)} is encrypted", "unpack it with its password, and give the folder")
+        raise DataError(f"{printable(path)} is encrypted", "unpack it with its password, and give the folder")
     folders: dict[str, array[int]] = {}
     last, rows = None, array("q")
     for i, name in enumerate(entries.names):
@@ -157,10 +157,10 @@ def open_archive(path: str) -> Archive:
             rows = folders.setdefault(folder, array("q"))
             last = folder
         rows.append(i)
-    return Archive(path, file, entries, folders, sorted(folders), (*notes, *entries.notes), _tops(folders))
+    return Archive(path, file, entries, folders, sorted(folders), (*notes, *entries.notes), _subfolders(folders))
 
 
-def _tops(folders: dict[str, array[int]]) -> dict[str, list[str]]:
+def _subfolders(folders: dict[str, array[int]]) -> dict[str, list[str]]:
     """Folder → the names of those directly in it, also where they hold nothing but folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
@@ -190,31 +190,31 @@ class ArchiveFolder:
     def name(self) -> str:
         return stem(self.archive.path)
 
-    def below_wrapping(self) -> ArchiveFolder:
+    def strip_root_folder(self) -> ArchiveFolder:
         """The one folder that all others lie in, if there is one: archives are often made of a folder as a whole."""
         inner = self.folders()
         if len(inner) != 1 or not inner[0].folders() or any(map(is_image_name, self.outside()[0])):
             return self
-        return self if os.path.basename(inner[0].path).lower() in PARTS else inner[0]
+        return self if os.path.basename(inner[0].path).lower() in SPLIT_NAMES else inner[0]
 
     def folders(self) -> list[ArchiveFolder]:
-        names = self.archive.tops.get(self.inside, [])
-        return [ArchiveFolder(self.archive, self._below(n)) for n in names if not is_ignored(n)]
+        names = self.archive.subfolders.get(self.inside, [])
+        return [ArchiveFolder(self.archive, self._join(n)) for n in names if not is_ignored(n)]
 
     def outside(self) -> tuple[list[str], list[BadFile]]:
-        names = {self._rest(self.archive.entries.names[row]) for row in self.archive.folders.get(self.inside, ())}
-        links = [b for b in self._within(self.archive.entries.broken) if "/" not in self._rest(b.path)]
-        return sorted(n for n in names if not is_ignored(n)), [self._full(b) for b in links]
+        names = {self._relative(self.archive.entries.names[row]) for row in self.archive.folders.get(self.inside, ())}
+        links = [b for b in self._within(self.archive.entries.broken) if "/" not in self._relative(b.path)]
+        return sorted(n for n in names if not is_ignored(n)), [self._with_full_path(b) for b in links]
 
     def has_folder(self, name: str) -> bool:
-        return name in self.archive.tops.get(self.inside, [])
+        return name in self.archive.subfolders.get(self.inside, [])
 
     def scan(self, into: Scan, prefix: str) -> None:
         entries = self.archive.entries
         found: dict[str, int] = {}  # a name that comes twice stands for its last member, as tar has it
         odd: set[str] = set()
         for folder in self._folders_below():
-            parts = self._rest(folder).split("/") if folder != self.inside else []
+            parts = self._relative(folder).split("/") if folder != self.inside else []
             if any(map(is_ignored, parts)):
                 continue
             image = next((i for i, part in enumerate(parts) if is_image_name(part)), None)
@@ -227,7 +227,7 @@ class ArchiveFolder:
                 name = entries.names[row][start:]
                 if is_ignored(name):
                     continue
-                if is_image_ending(name[name.rfind(".") :]):
+                if is_image_extension(name[name.rfind(".") :]):
                     found[above + name] = row
                 else:
                     into.ignore(name)
@@ -238,8 +238,8 @@ class ArchiveFolder:
         before = os.path.join(prefix, "")
         into.names.extend(before + name for name in names)
         into.bad += [BadFile(os.path.join(self.path, name), "not a file but a directory") for name in sorted(odd)]
-        into.bad += [self._full(b) for b in self._within(entries.bad) if self._matters(b.path)]
-        into.links += [self._full(b) for b in self._within(entries.broken)]
+        into.bad += [self._with_full_path(b) for b in self._within(entries.bad) if self._is_visible_image(b.path)]
+        into.links += [self._with_full_path(b) for b in self._within(entries.broken)]
 
     def _folders_below(self) -> list[str]:
         """This folder and all in it, as far as they hold files; of a sorted list those lie next to each other."""
@@ -249,31 +249,31 @@ class ArchiveFolder:
         first, last = bisect_left(known, self.inside + "/"), bisect_left(known, self.inside + chr(ord("/") + 1))
         return [self.inside] * (self.inside in self.archive.folders) + known[first:last]
 
-    def packed(self, scan: Scan) -> Packed | None:
+    def packed(self, scan: Scan) -> PackedFiles | None:
         return self.archive.entries.packed(self.archive.file, scan.members)
 
     def notes(self) -> tuple[str, ...]:
         """With what belongs to no folder: members whose names lead elsewhere are told of by the top."""
         outside = [b for b in self.archive.entries.bad if ".." in b.path.split("/") or b.path.startswith("/")]
         if not outside:
-            return self.archive.said
+            return self.archive.notes
         count = f"{len(outside):,} {'member' if len(outside) == 1 else 'members'}"
-        return (*self.archive.said, f"left aside {count} with names that lead out of the archive: {outside[0].path!r}")
+        return (*self.archive.notes, f"left aside {count} with names that lead out of the archive: {outside[0].path!r}")
 
-    def _below(self, name: str) -> str:
+    def _join(self, name: str) -> str:
         return f"{self.inside}/{name}" if self.inside else name
 
-    def _rest(self, name: str) -> str:
+    def _relative(self, name: str) -> str:
         return name[len(self.inside) + 1 if self.inside else 0 :]
 
     def _within(self, found: list[BadFile]) -> list[BadFile]:
         prefix = self.inside + "/" if self.inside else ""
         return [b for b in found if b.path.startswith(prefix) and not b.path.startswith("/")]
 
-    def _matters(self, name: str) -> bool:
+    def _is_visible_image(self, name: str) -> bool:
         """True of an image that nobody would ignore."""
-        parts = self._rest(name).split("/")
+        parts = self._relative(name).split("/")
         return is_image_name(name) and not any(map(is_ignored, parts)) and ".." not in parts
 
-    def _full(self, bad: BadFile) -> BadFile:
+    def _with_full_path(self, bad: BadFile) -> BadFile:
         return BadFile(self.archive.join(bad.path), bad.reason)

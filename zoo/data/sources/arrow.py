@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.data.schema.cells import NESTED, cell_of
+from zoo.data.schema.cells import NESTED, to_cell
 
 __all__ = ["ArrowColumns"]
 
@@ -57,7 +57,7 @@ class ArrowColumns:
                 columns.append([NESTED] * len(images))
             else:
                 values = table.column(name).to_pylist()
-                columns.append([cell_of(self._named(name, v)) for v in values])
+                columns.append([to_cell(self._named(name, v)) for v in values])
         return columns
 
     def _named(self, column: str, value: Any) -> Any:

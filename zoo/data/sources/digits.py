@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
-from zoo.data.decode.intensity import Extent
-from zoo.data.decode.read import Choose
+from zoo.data.decode.intensity import IntensityStats
+from zoo.data.decode.read import ChooseView
 from zoo.data.schema.labels import from_classes
 from zoo.data.string_table import StringTable
-from zoo.preprocess import Levels
+from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
 
 __all__ = ["Digits"]
@@ -29,8 +29,8 @@ def _arrays() -> tuple[Pixels, NDArray[np.int64]]:
     """(1797, 8, 8) uint8, their 17 levels 0..16 spread over 0..255, and (1797,) int64."""
     from sklearn.datasets import load_digits
 
-    levels, targets = load_digits(return_X_y=True)
-    pixels = np.rint(levels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    intensity_range, targets = load_digits(return_X_y=True)
+    pixels = np.rint(intensity_range * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
     return pixels, targets.astype(np.int64)
 
 
@@ -64,17 +64,17 @@ class Digits:
     def __len__(self) -> int:
         return len(_arrays()[1])
 
-    def read(self, index: int, choose: Choose | None = None) -> Pixels:
+    def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
         image = np.repeat(_arrays()[0][index][:, :, None], self.channels, axis=2)
-        return image if choose is None else choose(*image.shape[:2]).apply(image)
+        return image if choose_view is None else choose_view(*image.shape[:2]).apply(image)
 
-    def raw(self, index: int) -> bytes:
+    def read_file_bytes(self, index: int) -> bytes:
         return bytes(_arrays()[0][index].tobytes())
 
-    def level_range(self, index: int) -> Extent:
-        return Extent()
+    def intensity_stats(self, index: int) -> IntensityStats:
+        return IntensityStats()
 
-    def with_levels(self, levels: Levels) -> Digits:
+    def with_intensity_range(self, intensity_range: IntensityRange) -> Digits:
         return self
 
     def where(self, index: int) -> str:

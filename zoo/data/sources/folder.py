@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.dataset import TRAIN_NAMES, VAL_NAMES, BadFile, flips_safe
-from zoo.data.decode.read import is_image_name, shown
-from zoo.data.file_dataset import FileSource, Found, Parts
-from zoo.data.schema.labels import from_classes, listed
+from zoo.data.dataset import TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, BadFile, flips_safe
+from zoo.data.decode.read import is_image_name, printable
+from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
+from zoo.data.schema.labels import format_list, from_classes
 from zoo.data.sources.archive import ArchiveFolder, is_archive_name, open_archive
-from zoo.data.sources.scan import DiskFolder, Scan, Tree, numbered, scan_classes
+from zoo.data.sources.scan import DiskFolder, Scan, Tree, encode_labels, scan_classes
 from zoo.data.sources.table_folder import TABLES, is_table_name
-from zoo.data.validate import refuse, verify_files
+from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError, nearest
 from zoo.tasks import TaskName
 
-__all__ = ["find_layout", "folder_eval", "folder_parts", "open_tree", "require_path"]
+__all__ = ["find_layout", "open_folder_eval", "open_folder_train", "open_tree", "require_path"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Layout:
     note: str = ""
 
 
-def folder_parts(root: str, val: str | None, *, task: TaskName, channels: int, skip_unreadable: bool) -> Parts:
+def open_folder_train(
+    root: str, val: str | None, *, task: TaskName, channels: int, skip_unreadable: bool
+) -> SourceSplits:
     """ROOT/train and ROOT/val (validation, test) or `val`, or ROOT/<class> without a validation part. Both may be
     archives.
 
@@ -43,7 +45,7 @@ def folder_parts(root: str, val: str | None, *, task: TaskName, channels: int, s
     train = open_folder(layout.train, channels=channels, skip_unreadable=skip_unreadable)
     problems = [*train.bad, *train.links]
     notes += train.notes
-    mirrors = flips_safe(train.source.classes)
+    flips_ok = flips_safe(train.source.classes)
     if task != "regression":
         _require_two(train.source, layout.train)
     val_tree = layout.val
@@ -59,10 +61,10 @@ def folder_parts(root: str, val: str | None, *, task: TaskName, channels: int, s
             _require_same(train.source, found.source, layout.train.path, val_tree.path)
         held_out = _for_task(found.source, task)
         rule = (
-            f"as given: {len(train.source):,} images in {shown(layout.train.path)} for training, "
-            f"{len(held_out):,} in {shown(val_tree.path)} for validation"
+            f"as given: {len(train.source):,} images in {printable(layout.train.path)} for training, "
+            f"{len(held_out):,} in {printable(val_tree.path)} for validation"
         )
-    return Parts(
+    return SourceSplits(
         name=tree.name,
         task=task,
         train=_for_task(train.source, task),
@@ -70,21 +72,23 @@ def folder_parts(root: str, val: str | None, *, task: TaskName, channels: int, s
         rule=rule,
         problems=tuple(problems),
         notes=tuple(notes),
-        where=shown(layout.train.path),
-        mirrors=mirrors,
+        where=printable(layout.train.path),
+        flips_ok=flips_ok,
     )
 
 
-def folder_eval(root: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool) -> Found:
+def open_folder_eval(
+    root: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool
+) -> OpenedDataset:
     """ROOT/`split`; if that is None ROOT/val (validation, test) if there is a ROOT/train or no other kind of folder,
     else ROOT/<class> whole."""
     found = open_folder(_eval_folder(open_tree(root), split), channels=channels, skip_unreadable=skip_unreadable)
     return replace(found, source=_for_task(found.source, task))
 
 
-def _for_task(source: FileSource, task: TaskName) -> FileSource:
+def _for_task(source: FileDataset, task: TaskName) -> FileDataset:
     numbers = np.asarray(source.targets, np.int64)
-    targets, classes = from_classes(numbers, source.classes, task, shown(source.root))
+    targets, classes = from_classes(numbers, source.classes, task, printable(source.root))
     return replace(source, targets=targets, classes=classes)
 
 
@@ -94,18 +98,18 @@ def require_path(path: str) -> str:
     if os.path.exists(expanded):
         return expanded
     if os.path.lexists(expanded):
-        raise DataError(f"{shown(path)} is a broken symbolic link", "give the folder that holds the class folders")
+        raise DataError(f"{printable(path)} is a broken symbolic link", "give the folder that holds the class folders")
     parent = Path(expanded).absolute().parent
     try:
         beside = sorted(e.name for e in os.scandir(parent) if not e.name.startswith("."))
     except OSError:
-        raise DataError(f"no such path: {shown(path)}", f"{shown(str(parent))} does not exist either") from None
-    close = [shown(str(Path(path).parent / c)) for c in nearest(Path(expanded).name, beside)]
+        raise DataError(f"no such path: {printable(path)}", f"{printable(str(parent))} does not exist either") from None
+    close = [printable(str(Path(path).parent / c)) for c in nearest(Path(expanded).name, beside)]
     if os.path.basename(path) == path:
         close = nearest(path, ["digits"]) + close
     hint = f"did you mean {' or '.join(close)}?" if close else ""
     raise DataError(
-        f"no such path: {shown(path)}",
+        f"no such path: {printable(path)}",
         hint or f"give a folder of class folders, a .zip or .tar of it, {TABLES}, hf:NAME, torchvision:NAME or digits",
     )
 
@@ -119,9 +123,9 @@ def open_tree(path: str) -> Tree:
     if os.path.isdir(expanded):
         return DiskFolder(expanded)
     if is_archive_name(expanded):
-        return ArchiveFolder(open_archive(expanded)).below_wrapping()
+        return ArchiveFolder(open_archive(expanded)).strip_root_folder()
     raise DataError(
-        f"{shown(path)} is a file, not a folder of images",
+        f"{printable(path)} is a file, not a folder of images",
         f"give the folder that holds the class folders, a .zip or .tar of it, or {TABLES}",
     )
 
@@ -129,17 +133,17 @@ def open_tree(path: str) -> Tree:
 def find_layout(root: Tree) -> Layout:
     """Tell ROOT/train + ROOT/val from ROOT/<class>. If val and test both exist, val is used. Raises DataError."""
     folders = _by_name(root)
-    train = next((folders[n] for n in TRAIN_NAMES if n in folders), None)
+    train = next((folders[n] for n in TRAIN_SPLIT_NAMES if n in folders), None)
     if train is None:
-        if folders and set(folders) <= set(VAL_NAMES):
+        if folders and set(folders) <= set(VAL_SPLIT_NAMES):
             raise DataError(
-                f"{shown(root.path)} holds {', '.join(sorted(folders))} but no train folder",
+                f"{printable(root.path)} holds {', '.join(sorted(folders))} but no train folder",
                 "rename one to train, or name the folder that holds the class folders",
             )
         return Layout(root, None)
-    parts = [n for n in VAL_NAMES if n in folders]
+    parts = [n for n in VAL_SPLIT_NAMES if n in folders]
     unused = sorted(set(folders) - {os.path.basename(train.path).lower(), *parts[:1]})
-    note = f"not used: {', '.join(shown(os.path.basename(folders[n].path)) for n in unused)}" if unused else ""
+    note = f"not used: {', '.join(printable(os.path.basename(folders[n].path)) for n in unused)}" if unused else ""
     return Layout(train, folders[parts[0]] if parts else None, note)
 
 
@@ -153,20 +157,22 @@ def _eval_folder(root: Tree, split: str | None) -> Tree:
         if split.lower() not in folders:
             close = nearest(split, folders)
             raise DataError(
-                f"{shown(root.path)} has no folder {split!r}", f"it has {', '.join(close or sorted(folders)) or 'none'}"
+                f"{printable(root.path)} has no folder {split!r}",
+                f"it has {', '.join(close or sorted(folders)) or 'none'}",
             )
         return folders[split.lower()]
-    parts = [n for n in VAL_NAMES if n in folders]
+    parts = [n for n in VAL_SPLIT_NAMES if n in folders]
     if "train" in folders and not parts:
         raise DataError(
-            f"{shown(root.path)} holds train but neither val nor test", "name the folder that holds the class folders"
+            f"{printable(root.path)} holds train but neither val nor test",
+            "name the folder that holds the class folders",
         )
     if parts and ("train" in folders or set(folders) == set(parts)):
         return folders[parts[0]]
     return root
 
 
-def open_folder(root: Tree, *, channels: int, skip_unreadable: bool) -> Found:
+def open_folder(root: Tree, *, channels: int, skip_unreadable: bool) -> OpenedDataset:
     """Scan ROOT/<class>/**; class names are the folders' names (Unicode NFC), sorted by code point as torchvision does.
 
     A folder without any image is no class. Raises DataError if images lie directly in `root`, if there are none at all,
@@ -181,16 +187,16 @@ def open_folder(root: Tree, *, channels: int, skip_unreadable: bool) -> Found:
         counts.append(count)
     if not len(scan):
         raise _no_images(root, scan)
-    classes, targets = numbered(labels, counts)
+    classes, targets = encode_labels(labels, counts)
     names, sizes, packed = scan.names, np.array(scan.sizes, np.int64), root.packed(scan)
     reasons = verify_files(root.path, names, packed, channels=channels)
     bad = sorted([*scan.bad, *(BadFile(os.path.join(root.path, names[i]), r) for i, r in reasons.items())], key=str)
     if not skip_unreadable:
-        refuse(bad)
+        raise_if_any(bad)
     notes = scan.notes()
     if empty:
-        notes.append(f"ignored {len(empty):,} folders without images ({', '.join(shown(n) for n in empty[:5])})")
-    source = FileSource(
+        notes.append(f"ignored {len(empty):,} folders without images ({', '.join(printable(n) for n in empty[:5])})")
+    source = FileDataset(
         name=root.name,
         root=root.path,
         classes=classes,
@@ -204,7 +210,7 @@ def open_folder(root: Tree, *, channels: int, skip_unreadable: bool) -> Found:
     )
     if reasons:
         source = source.take(np.setdiff1d(np.arange(len(source)), list(reasons)))
-    return Found(source, tuple(bad), tuple(scan.links), tuple(notes))
+    return OpenedDataset(source, tuple(bad), tuple(scan.links), tuple(notes))
 
 
 def _refuse_loose_images(root: Tree) -> None:
@@ -213,9 +219,10 @@ def _refuse_loose_images(root: Tree) -> None:
     tables = [os.path.join(root.path, n) for n in names if is_table_name(n)]
     if loose:
         raise DataError(
-            f"{len(loose):,} image{'s lie' if len(loose) > 1 else ' lies'} directly in {shown(root.path)}, for example "
-            f"{shown(loose[0])}: the class of an image is the folder it lies in",
-            f"give the table of their labels, such as {shown(tables[0])}"
+            f"{len(loose):,} image{'s lie' if len(loose) > 1 else ' lies'} directly in {printable(root.path)}, "
+            "for example "
+            f"{printable(loose[0])}: the class of an image is the folder it lies in",
+            f"give the table of their labels, such as {printable(tables[0])}"
             if tables
             else "move each image into a folder named after its class",
         )
@@ -224,38 +231,38 @@ def _refuse_loose_images(root: Tree) -> None:
 def _no_images(root: Tree, scan: Scan) -> DataError:
     extra = []
     if scan.bad:
-        extra.append(f"{len(scan.bad)} with an image's name are no files, such as {shown(str(scan.bad[0]))}")
+        extra.append(f"{len(scan.bad)} with an image's name are no files, such as {printable(str(scan.bad[0]))}")
     if scan.links:
-        extra.append(f"{len(scan.links)} symbolic links lead nowhere, such as {shown(scan.links[0].path)}")
+        extra.append(f"{len(scan.links)} symbolic links lead nowhere, such as {printable(scan.links[0].path)}")
     extra.extend(scan.notes())
     found = f" ({'; '.join(extra)})" if extra else ""
     return DataError(
-        f"no images in {shown(root.path)}{found}", "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg"
+        f"no images in {printable(root.path)}{found}", "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg"
     )
 
 
-def _require_two(source: FileSource, root: Tree) -> None:
+def _require_two(source: FileDataset, root: Tree) -> None:
     if len(source.classes) > 1:
         return
     only = source.classes[0]
     inside = next((f for f in root.folders() if os.path.basename(f.path) == only), None)
     raise DataError(
-        f"one class only in {shown(root.path)}: {shown(only)}",
-        f"did you mean {shown(inside.path)}?"
+        f"one class only in {printable(root.path)}: {printable(only)}",
+        f"did you mean {printable(inside.path)}?"
         if inside is not None and len(inside.folders()) > 1
         else "a classifier needs two or more",
     )
 
 
-def _require_same(train: FileSource, val: FileSource, train_root: str, val_root: str) -> None:
+def _require_same(train: FileDataset, val: FileDataset, train_root: str, val_root: str) -> None:
     only_train = [c for c in train.classes if c not in set(val.classes)]
     only_val = [c for c in val.classes if c not in set(train.classes)]
     if only_train or only_val:
         parts = []
         if only_train:
-            parts.append(f"only in {shown(train_root)}: {listed(only_train)}")
+            parts.append(f"only in {printable(train_root)}: {format_list(only_train)}")
         if only_val:
-            parts.append(f"only in {shown(val_root)}: {listed(only_val)}")
+            parts.append(f"only in {printable(val_root)}: {format_list(only_val)}")
         raise DataError(
             f"training and validation have different classes; {'; '.join(parts)}", "give both the same class folders"
         )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.decode.read import shown
+from zoo.data.decode.read import printable
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.cells import StoredRows
 from zoo.data.sources.arrow import ArrowColumns
@@ -113,7 +113,7 @@ class HubTable:
             if is_struct and not lengths.all():
                 paths = chunk.field("path").to_pylist()
                 for i in np.flatnonzero(lengths == 0).tolist():
-                    lengths[i] = _size_of(paths[i])
+                    lengths[i] = _file_size(paths[i])
             sizes.append(lengths)
         return np.concatenate(sizes)
 
@@ -132,7 +132,7 @@ class HubImages:
     def take(self, rows: Indices) -> HubImages:
         return replace(self, rows=self.rows[rows])
 
-    def raw(self, row: int) -> bytes:
+    def read_file_bytes(self, row: int) -> bytes:
         """Raises BadMember."""
         data, path = self._item(row)
         if data is not None:
@@ -145,10 +145,10 @@ class HubImages:
         except OSError as e:
             raise BadMember(f"{path}: {(e.strerror or str(e)).lower()}") from e
 
-    def head(self, row: int, most: int) -> bytes:
-        return self.raw(row)[:most]
+    def read_header(self, row: int, max_bytes: int) -> bytes:
+        return self.read_file_bytes(row)[:max_bytes]
 
-    def changed(self, row: int) -> int:
+    def content_version(self, row: int) -> int:
         _, path = self._item(row)
         try:
             return os.stat(path or "").st_mtime_ns
@@ -170,9 +170,9 @@ def _from_disk(path: str, source: str) -> Any:
         if any(os.path.isfile(os.path.join(path, name)) for name in saved):
             return datasets.load_from_disk(path)
         return datasets.load_dataset(path)
-    except _failures() as e:
+    except _library_errors() as e:
         raise DataError(
-            f"{shown(source)} is no data set that datasets {datasets.__version__} can read: {_first_line(e)}",
+            f"{printable(source)} is no data set that datasets {datasets.__version__} can read: {_first_line(e)}",
             "give a folder that save_to_disk wrote, or one of images or Parquet files",
         ) from e
 
@@ -205,7 +205,7 @@ def _by_name(name: str, source: str) -> Any:
             + ("is not asked, as HF_HUB_OFFLINE is set" if offline else f"cannot be reached: {_first_line(e)}"),
             "unset HF_HUB_OFFLINE to download it" if offline else "try again with a connection to the internet",
         ) from e
-    except _failures() as e:
+    except _library_errors() as e:
         what = _first_line(e)
         missing = "config name is missing" in what.lower()
         listed = str(e).partition("[")[2].partition("]")[0].replace("'", "")
@@ -217,7 +217,7 @@ def _by_name(name: str, source: str) -> Any:
         ) from e
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def _library_errors() -> tuple[type[Exception], ...]:
     """What `datasets` raises on data that it cannot read; its own errors among them."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
@@ -230,7 +230,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _size_of(path: str | None) -> int:
+def _file_size(path: str | None) -> int:
     try:
         return os.stat(path or "").st_size
     except OSError:

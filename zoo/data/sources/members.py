@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import not_a_file
-from zoo.data.packed_files import ArchiveFile, Packed
+from zoo.data.decode.read import describe_non_file
+from zoo.data.packed_files import ArchiveFile, PackedFiles
 from zoo.data.string_table import StringTable
 
-__all__ = ["Entries", "plain_name"]
+__all__ = ["ArchiveMembers", "normalize_member_name"]
 
-_LINKS_TO_FOLLOW = 40  # as the system does
+_MAX_LINKS = 40  # as the system does
 
 
-def plain_name(name: str) -> str | None:
+def normalize_member_name(name: str) -> str | None:
     """`name` of a member with "/" between its parts and no "." among them; None if it leads out of the archive."""
     if name[1:2] == ":":
         return None
@@ -29,11 +29,11 @@ def plain_name(name: str) -> str | None:
 
 
 @dataclass
-class Entries:
-    """names: of the files, "/" between their parts, in the archive's order; the columns are those of `Packed`.
+class ArchiveMembers:
+    """names: of the files, "/" between their parts, in the archive's order; the columns are those of `PackedFiles`.
 
     bad: members that cannot be files of a data set, by name. links: (name, name of what it stands for, as it stands
-    in the archive), until `follow_links` makes files of them. broken: links that lead nowhere.
+    in the archive), until `resolve_links` makes files of them. broken: links that lead nowhere.
     """
 
     names: StringTable = field(default_factory=StringTable)
@@ -58,19 +58,19 @@ class Entries:
         self.methods.append(method)
         self.checksums.append(checksum)
 
-    def add_special(self, name: str, mode: int) -> None:
-        self.bad.append(BadFile(name, not_a_file(mode)))
+    def add_non_file(self, name: str, mode: int) -> None:
+        self.bad.append(BadFile(name, describe_non_file(mode)))
 
-    def follow_links(self) -> None:
+    def resolve_links(self) -> None:
         """Make files of the links to files of the archive. What leads elsewhere is broken, a folder too."""
         if not self.links:
             return
         links = dict(self.links)
-        ends = {name: _end(name, links) for name in links}
+        ends = {name: _link_target(name, links) for name in links}
         wanted = {end for end in ends.values() if end is not None}
-        place = {name: i for i, name in enumerate(self.names) if name in wanted}
+        row_of = {name: i for i, name in enumerate(self.names) if name in wanted}
         for name, end in ends.items():
-            row = place.get(end or "")
+            row = row_of.get(end or "")
             if end is None:
                 self.broken.append(BadFile(name, "looping link in the archive"))
             elif row is None:
@@ -86,10 +86,10 @@ class Entries:
                 )
         self.links.clear()
 
-    def packed(self, archive: ArchiveFile, rows: Iterable[int] | None = None) -> Packed:
+    def packed(self, archive: ArchiveFile, rows: Iterable[int] | None = None) -> PackedFiles:
         """All members, or those of `rows`."""
         chosen = np.arange(len(self)) if rows is None else np.fromiter(rows, np.int64)
-        return Packed(
+        return PackedFiles(
             archives=(archive,),
             archive=np.zeros(len(chosen), np.int32),
             offsets=np.asarray(self.offsets)[chosen],
@@ -100,9 +100,9 @@ class Entries:
         )
 
 
-def _end(name: str, links: dict[str, str]) -> str | None:
+def _link_target(name: str, links: dict[str, str]) -> str | None:
     """Where a chain of links ends; None if it does not."""
-    for _ in range(_LINKS_TO_FOLLOW):
+    for _ in range(_MAX_LINKS):
         if name not in links:
             return name
         name = links[name]

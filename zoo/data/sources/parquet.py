@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.decode.read import not_a_file, shown
+from zoo.data.decode.read import describe_non_file, printable
 from zoo.data.packed_files import ArchiveFile, BadMember
 from zoo.data.schema.cells import StoredRows
 from zoo.data.sources.arrow import ArrowColumns
@@ -27,7 +27,7 @@ __all__ = ["ParquetImages", "ParquetTable", "is_parquet_name"]
 Indices = NDArray[np.int64]
 _Key = tuple[ArchiveFile, int, str]
 
-_KEPT = 512 << 20  # bytes
+_CACHE_BYTES = 512 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ParquetImages:
     def take(self, rows: Indices) -> ParquetImages:
         return replace(self, file=self.file[rows], group=self.group[rows], row=self.row[rows])
 
-    def raw(self, row: int) -> bytes:
+    def read_file_bytes(self, row: int) -> bytes:
         """Raises BadMember, OSError."""
         file = self.files[int(self.file[row])]
         value: Any = _groups.get((file, int(self.group[row]), self.column))[int(self.row[row])].as_py()
@@ -61,10 +61,10 @@ class ParquetImages:
         with open(os.path.join(os.path.dirname(file.path), path), "rb") as f:
             return f.read()
 
-    def head(self, row: int, most: int) -> bytes:
-        return self.raw(row)[:most]
+    def read_header(self, row: int, max_bytes: int) -> bytes:
+        return self.read_file_bytes(row)[:max_bytes]
 
-    def changed(self, row: int) -> int:
+    def content_version(self, row: int) -> int:
         return self.files[int(self.file[row])].mtime_ns
 
 
@@ -72,30 +72,30 @@ class _Groups:
     """Row groups by file, number and column, the last ones kept; for all threads of a process."""
 
     def __init__(self) -> None:
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, Any] = OrderedDict()
+        self._cached: OrderedDict[_Key, Any] = OrderedDict()
         self._bytes = 0
 
     def get(self, key: _Key) -> Any:
         """A pyarrow.ChunkedArray. Raises BadMember, OSError."""
         with self._lock:
-            found = self._kept.get(key)
+            found = self._cached.get(key)
             if found is None:
                 found = _read(*key)
                 self._bytes += found.nbytes
-                self._kept[key] = found
-                while self._bytes > _KEPT and len(self._kept) > 1:
-                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
-            self._kept.move_to_end(key)
+                self._cached[key] = found
+                while self._bytes > _CACHE_BYTES and len(self._cached) > 1:
+                    self._bytes -= self._cached.popitem(last=False)[1].nbytes
+            self._cached.move_to_end(key)
             return found
 
 
 _groups = _Groups()
 if hasattr(os, "register_at_fork"):  # a worker has a memory and a lock of its own
-    os.register_at_fork(after_in_child=_groups.forget)
+    os.register_at_fork(after_in_child=_groups.clear)
 
 
 @functools.lru_cache(maxsize=128)
@@ -120,7 +120,7 @@ def _read(file: ArchiveFile, group: int, column: str) -> Any:
 
 
 # Bytes of the images of a row group: it is held whole while one of them is read.
-_LARGEST_GROUP = 1 << 30
+_MAX_GROUP_BYTES = 1 << 30
 
 
 def is_parquet_name(path: str) -> bool:
@@ -138,7 +138,7 @@ class ParquetTable:
 
     def __init__(self, paths: Sequence[str], *, name: str = "", folder: str = "") -> None:
         self.path = paths[0]
-        self.name = name or shown(os.path.basename(paths[0]))
+        self.name = name or printable(os.path.basename(paths[0]))
         self.folder = folder or os.path.dirname(paths[0]) or os.curdir
         opened = [_open(path) for path in paths]
         self._files = tuple(file for file, _, _ in opened)
@@ -147,7 +147,7 @@ class ParquetTable:
         for file, other, _ in opened[1:]:
             if other.names != schema.names:
                 raise DataError(
-                    f"{shown(file.path)} has other columns than {shown(self._files[0].path)}",
+                    f"{printable(file.path)} has other columns than {printable(self._files[0].path)}",
                     "give files of one table only",
                 )
         self._metadata = [metadata for _, _, metadata in opened]
@@ -180,9 +180,9 @@ class ParquetTable:
                 raise _damaged(file.path, e) from e
 
     def _stored(self, column: str, rows: Indices) -> StoredRows:
-        places = rows - 1
-        file = np.searchsorted(self._starts, places, side="right") - 1
-        inside = places - self._starts[file]
+        indices = rows - 1
+        file = np.searchsorted(self._starts, indices, side="right") - 1
+        inside = indices - self._starts[file]
         group, row, sizes = np.empty_like(inside), np.empty_like(inside), np.zeros_like(inside)
         first_group = 0
         shards = np.empty_like(inside)
@@ -210,9 +210,10 @@ class ParquetTable:
             group = metadata.row_group(g)
             leaves = [group.column(c) for c in range(group.num_columns)]
             size = sum(c.total_uncompressed_size for c in leaves if c.path_in_schema.split(".")[0] == column)
-            if size > _LARGEST_GROUP:
+            if size > _MAX_GROUP_BYTES:
                 raise DataError(
-                    f"row group {g + 1} of {shown(path)} holds {size / 1e9:.1f} GB of images, and has to be read whole "
+                    f"row group {g + 1} of {printable(path)} holds {size / 1e9:.1f} GB of images, and has to be "
+                    "read whole "
                     "for one of them",
                     "write the file again with row groups of 1,000 images or so (row_group_size=1000 in pandas and "
                     "pyarrow)",
@@ -231,13 +232,15 @@ class ParquetTable:
 def _open(path: str) -> tuple[ArchiveFile, Any, Any]:
     """(the file, its schema, its metadata)"""
     if not os.path.isfile(path) and os.path.exists(path):
-        raise DataError(f"{shown(path)} is {not_a_file(os.stat(path).st_mode)}", "give the path of a Parquet file")
+        raise DataError(
+            f"{printable(path)} is {describe_non_file(os.stat(path).st_mode)}", "give the path of a Parquet file"
+        )
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise DataError(
-            f"{shown(path)} is read by pyarrow, which is not installed",
+            f"{printable(path)} is read by pyarrow, which is not installed",
             "pip install 'zoo[parquet]', or pip install pyarrow",
         ) from None
     try:
@@ -249,9 +252,9 @@ def _open(path: str) -> tuple[ArchiveFile, Any, Any]:
 
 def _damaged(path: str, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.strerror:
-        return DataError(f"cannot read {shown(path)}: {error.strerror.lower()}")
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{shown(path)} is no readable Parquet file: {said}", "write or download it again")
+        return DataError(f"cannot read {printable(path)}: {error.strerror.lower()}")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{printable(path)} is no readable Parquet file: {reason}", "write or download it again")
 
 
 def _features(schema: Any) -> Mapping[str, Any]:

@@ -8,21 +8,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.dataset import BadFile, Data, ImageSource, Subset
-from zoo.data.decode.read import shown
-from zoo.data.file_dataset import FileSource, Found, Parts, relabel
+from zoo.data.dataset import BadFile, Data, ImageDataset, Subset
+from zoo.data.decode.read import printable
+from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits, relabel
 from zoo.data.schema.columns import UNNAMED, Columns
-from zoo.data.schema.labels import listed
+from zoo.data.schema.labels import format_list
 from zoo.data.sources.digits import Digits
-from zoo.data.sources.folder import folder_eval, folder_parts, require_path
+from zoo.data.sources.folder import open_folder_eval, open_folder_train, require_path
 from zoo.data.sources.huggingface import find_hub_tables, is_hub_name
-from zoo.data.sources.shard_paths import is_shards, refuse_remote
+from zoo.data.sources.shard_paths import is_webdataset, reject_remote
 from zoo.data.sources.table import TableSet
 from zoo.data.sources.table_folder import TABLES, find_tables, is_table, open_table
-from zoo.data.sources.torchvision import torchvision_eval, torchvision_parts
+from zoo.data.sources.torchvision import open_torchvision_eval, open_torchvision_train
 from zoo.data.sources.torchvision_sets import is_torchvision_name
-from zoo.data.sources.webdataset import shard_eval, shard_parts
-from zoo.data.split.strategy import Division
+from zoo.data.sources.webdataset import open_shards_eval, open_shards_train
+from zoo.data.split.strategy import SplitStrategy
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
@@ -30,11 +30,11 @@ __all__ = [
     "Unreadable",
     "open_data",
     "open_eval",
-    "open_found",
-    "open_parts",
+    "open_source_eval",
+    "open_source_train",
     "open_tables",
-    "plain_task",
-    "refuse_columns",
+    "reject_columns",
+    "resolve_task",
 ]
 
 
@@ -53,7 +53,7 @@ Unreadable = Literal["error", "skip"]
 
 # Pixels a side: four times the digits' own 8, and the size at which the built-in backbone was pretrained.
 _DIGITS_SIZE = 32
-_NO_MIRROR = "images are not mirrored: a number such as an angle or a position need not survive it"
+_NO_FLIPS = "images are not mirrored: a number such as an angle or a position need not survive it"
 
 
 def open_data(
@@ -89,21 +89,21 @@ def open_data(
     where a split is made, different classes in training and validation, unreadable files, labels that do not serve the
     task; of a table also rows that are wrong, by line. UsageError: columns that do not exist or fit.
     """
-    skip = _skips(unreadable)
-    division = Division(val_fraction, seed, folds, fold, saved_split)
+    skip = _skip_unreadable(unreadable)
+    strategy = SplitStrategy(val_fraction, seed, folds, fold, saved_split)
     if task != "auto":
         get_task(task)
     if source == "digits":
         if val is not None:
             raise UsageError("digits brings its own validation images", "leave --val out, or use --data FOLDER")
-        refuse_columns(columns, source)
-        return _digits(plain_task(task), division, channels, expected_classes)
-    parts = open_parts(source, val, columns=columns, task=task, channels=channels, skip_unreadable=skip)
+        reject_columns(columns, source)
+        return _digits(resolve_task(task), strategy, channels, expected_classes)
+    parts = open_source_train(source, val, columns=columns, task=task, channels=channels, skip_unreadable=skip)
     if parts is None:
         path = require_path(source)
-        refuse_columns(columns, source)
-        parts = folder_parts(path, val, task=plain_task(task), channels=channels, skip_unreadable=skip)
-    return _finish(source, parts, expected_classes, division)
+        reject_columns(columns, source)
+        parts = open_folder_train(path, val, task=resolve_task(task), channels=channels, skip_unreadable=skip)
+    return _finish(source, parts, expected_classes, strategy)
 
 
 def open_eval(
@@ -120,7 +120,7 @@ def open_eval(
     unreadable: Unreadable = "error",
     task: str = "single-label",
     columns: Columns = UNNAMED,
-) -> tuple[ImageSource, tuple[BadFile, ...]]:
+) -> tuple[ImageDataset, tuple[BadFile, ...]]:
     """Images to evaluate a model with these classes (labels, targets) and task on, and the files left out. Targets
     follow the model's order.
 
@@ -131,35 +131,37 @@ def open_eval(
     labels of the model may be missing, targets not. Raises DataError: classes that the model does not know, no such
     folder, split or target, no images, unreadable files under the policy "error", rows that are wrong.
     """
-    skip = _skips(unreadable)
+    skip = _skip_unreadable(unreadable)
     chosen = get_task(task).name
     if source == "digits":
-        return _digits(chosen, Division(val_fraction, seed, folds, fold, saved_split), channels, classes).val, ()
-    found = open_found(
+        return _digits(chosen, SplitStrategy(val_fraction, seed, folds, fold, saved_split), channels, classes).val, ()
+    found = open_source_eval(
         source, classes, split, columns=columns, task=chosen, channels=channels, skip_unreadable=skip
-    ) or folder_eval(require_path(source), task=chosen, split=split, channels=channels, skip_unreadable=skip)
-    where, what = shown(source), get_task(task).outputs
+    ) or open_folder_eval(require_path(source), task=chosen, split=split, channels=channels, skip_unreadable=skip)
+    where, what = printable(source), get_task(task).outputs
     unknown = [c for c in found.source.classes if c not in set(classes)]
     if unknown:
         raise DataError(
-            f"{where} holds {what} that the model does not know: {listed(unknown)}",
-            f"the model knows {listed(classes)}",
+            f"{where} holds {what} that the model does not know: {format_list(unknown)}",
+            f"the model knows {format_list(classes)}",
         )
     missing = [c for c in classes if c not in set(found.source.classes)]
     if missing and chosen == "regression":
-        raise DataError(f"{where} lacks {what} of the model: {listed(missing)}", "name its columns with --label-column")
+        raise DataError(
+            f"{where} lacks {what} of the model: {format_list(missing)}", "name its columns with --label-column"
+        )
     return relabel(found.source, classes), (*found.bad, *found.links)
 
 
-def _digits(task: TaskName, division: Division, channels: int, expected: tuple[str, ...] | None) -> Data:
+def _digits(task: TaskName, strategy: SplitStrategy, channels: int, expected: tuple[str, ...] | None) -> Data:
     whole = Digits(channels=channels, task=task)
-    classes = _ordered(whole.classes, expected, "digits")
+    classes = _class_order(whole.classes, expected, "digits")
     if classes != whole.classes:
         raise DataError(
-            f"digits has its classes in the order {listed(whole.classes)}, the model in {listed(classes)}",
+            f"digits has its classes in the order {format_list(whole.classes)}, the model in {format_list(classes)}",
             "train the model on digits",
         )
-    train, val, rule, notes = division.of(whole, task)
+    train, val, rule, notes = strategy.of(whole, task)
     return Data(
         name="digits",
         source="digits",
@@ -172,30 +174,30 @@ def _digits(task: TaskName, division: Division, channels: int, expected: tuple[s
         notes=notes,
         useful_size=_DIGITS_SIZE,
         task=task,
-        divided=True,
+        was_split=True,
     )
 
 
-def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, division: Division) -> Data:
+def _finish(source: str, parts: SourceSplits, expected: tuple[str, ...] | None, strategy: SplitStrategy) -> Data:
     own = parts.train.classes
     if parts.task == "multi-label" and parts.val is not None:
         own = tuple(sorted({*own, *parts.val.classes}))
-    classes = _ordered(own, expected, parts.where)
+    classes = _class_order(own, expected, parts.where)
     whole = relabel(parts.train, classes)
-    train: ImageSource = whole
+    train: ImageDataset = whole
     _require_labels(whole, parts)
     notes = [*parts.notes]
     if parts.val is not None:
-        division.refuse_given(parts.where)
-        val: ImageSource = relabel(parts.val, classes)
+        strategy.reject_given_val(parts.where)
+        val: ImageDataset = relabel(parts.val, classes)
         rule = parts.rule
     else:
-        inner, outer, rule, said = division.of(whole, parts.task)
+        inner, outer, rule, more_notes = strategy.of(whole, parts.task)
         train, val = Subset(whole, inner), Subset(whole, outer)
-        notes += said
-    notes += _absent(train, val, parts.task)
+        notes += more_notes
+    notes += _missing_class_notes(train, val, parts.task)
     if parts.task == "regression":
-        notes.append(_NO_MIRROR)
+        notes.append(_NO_FLIPS)
     return Data(
         name=parts.name,
         source=source,
@@ -204,19 +206,19 @@ def _finish(source: str, parts: Parts, expected: tuple[str, ...] | None, divisio
         classes=classes,
         rule=rule,
         problems=parts.problems,
-        flips_ok=parts.mirrors and parts.task != "regression",
+        flips_ok=parts.flips_ok and parts.task != "regression",
         notes=tuple(notes),
         task=parts.task,
-        divided=parts.val is None,
+        was_split=parts.val is None,
     )
 
 
-def _require_labels(source: FileSource, parts: Parts) -> None:
+def _require_labels(source: FileDataset, parts: SourceSplits) -> None:
     """Raises DataError if a class has no image left, or a target is the same for all: nothing to learn from."""
     if parts.task == "single-label":
         empty = [source.classes[i] for i in np.flatnonzero(_counts(source) == 0)]
         if empty:
-            raise DataError(f"no readable image of class {listed(empty)}", "replace the files or remove the class")
+            raise DataError(f"no readable image of class {format_list(empty)}", "replace the files or remove the class")
     elif parts.task == "regression":
         for name, column in zip(source.classes, source.targets.T, strict=True):
             if (column == column[0]).all():
@@ -226,7 +228,7 @@ def _require_labels(source: FileSource, parts: Parts) -> None:
                 )
 
 
-def _absent(train: ImageSource, val: ImageSource, task: TaskName) -> list[str]:
+def _missing_class_notes(train: ImageDataset, val: ImageDataset, task: TaskName) -> list[str]:
     """Sentences about the classes or labels that no image of a part shows."""
     if task == "regression":
         return []
@@ -236,12 +238,12 @@ def _absent(train: ImageSource, val: ImageSource, task: TaskName) -> list[str]:
         if absent:
             what = get_task(task).outputs
             notes.append(
-                f"no {part} image shows {len(absent):,} of the {len(source.classes):,} {what}: {listed(absent)}"
+                f"no {part} image shows {len(absent):,} of the {len(source.classes):,} {what}: {format_list(absent)}"
             )
     return notes
 
 
-def _counts(source: ImageSource) -> NDArray[np.int64]:
+def _counts(source: ImageDataset) -> NDArray[np.int64]:
     """Images of each class or label, (K,)."""
     targets = source.targets
     if targets.ndim == 1:
@@ -249,25 +251,26 @@ def _counts(source: ImageSource) -> NDArray[np.int64]:
     return np.asarray(np.count_nonzero(targets, axis=0), np.int64)
 
 
-def _ordered(own: tuple[str, ...], expected: tuple[str, ...] | None, where: str) -> tuple[str, ...]:
+def _class_order(own: tuple[str, ...], expected: tuple[str, ...] | None, where: str) -> tuple[str, ...]:
     if expected is None:
         return own
     if set(expected) != set(own):
         raise DataError(
-            f"{where} holds the classes {listed(own)}; expected {listed(expected)}", "give the data of the same classes"
+            f"{where} holds the classes {format_list(own)}; expected {format_list(expected)}",
+            "give the data of the same classes",
         )
     return expected
 
 
-def _skips(unreadable: str) -> bool:
+def _skip_unreadable(unreadable: str) -> bool:
     if unreadable not in ("error", "skip"):
         raise UsageError(f"no policy {unreadable!r} for unreadable files", "known: error, skip")
     return unreadable == "skip"
 
 
-def open_parts(
+def open_source_train(
     source: str, val: str | None, *, columns: Columns, task: str, channels: int, skip_unreadable: bool
-) -> Parts | None:
+) -> SourceSplits | None:
     """Training and validation images of tables (`table_sources`), shards and torchvision's data sets; None for others.
 
     Raises what those raise, and UsageError for what the kind does not have.
@@ -275,23 +278,27 @@ def open_parts(
     if is_torchvision_name(source):
         if val is not None:
             raise UsageError(f"{source} brings its own validation images, or is split", "leave --val out")
-        refuse_columns(columns, source)
-        return torchvision_parts(source, task=plain_task(task), channels=channels, skip_unreadable=skip_unreadable)
-    refuse_remote(source)
-    if is_shards(source):
+        reject_columns(columns, source)
+        return open_torchvision_train(
+            source, task=resolve_task(task), channels=channels, skip_unreadable=skip_unreadable
+        )
+    reject_remote(source)
+    if is_webdataset(source):
         if columns.group is not None:
-            raise UsageError(f"{shown(source)} has no columns, and so none of groups", "leave --group-column out")
-        return shard_parts(source, val, columns=columns, task=task, channels=channels, skip_unreadable=skip_unreadable)
+            raise UsageError(f"{printable(source)} has no columns, and so none of groups", "leave --group-column out")
+        return open_shards_train(
+            source, val, columns=columns, task=task, channels=channels, skip_unreadable=skip_unreadable
+        )
     tables = open_tables(source)
     if tables is None:
         return None
     other = None if val is None else open_tables(val)
     if val is not None and other is None:
-        raise UsageError(f"{shown(source)} is a table, but --val {shown(val)} is none", "give a table for both")
+        raise UsageError(f"{printable(source)} is a table, but --val {printable(val)} is none", "give a table for both")
     return tables.open(other, columns=columns, task=task, channels=channels, skip_unreadable=skip_unreadable)
 
 
-def open_found(
+def open_source_eval(
     source: str,
     classes: tuple[str, ...],
     split: str | None,
@@ -300,13 +307,13 @@ def open_found(
     task: TaskName,
     channels: int,
     skip_unreadable: bool,
-) -> Found | None:
+) -> OpenedDataset | None:
     """The images to evaluate on, of the same kinds."""
     if is_torchvision_name(source):
-        return torchvision_eval(source, task=task, split=split, channels=channels, skip_unreadable=skip_unreadable)
-    refuse_remote(source)
-    if is_shards(source):
-        return shard_eval(
+        return open_torchvision_eval(source, task=task, split=split, channels=channels, skip_unreadable=skip_unreadable)
+    reject_remote(source)
+    if is_webdataset(source):
+        return open_shards_eval(
             source, columns=columns, task=task, split=split, channels=channels, skip_unreadable=skip_unreadable
         )
     tables = open_tables(source)
@@ -317,15 +324,15 @@ def open_found(
     )
 
 
-def plain_task(task: str) -> TaskName:
+def resolve_task(task: str) -> TaskName:
     """Of data whose labels tell no task by themselves."""
     return "single-label" if task == "auto" else get_task(task).name
 
 
-def refuse_columns(columns: Columns, source: str) -> None:
+def reject_columns(columns: Columns, source: str) -> None:
     """Raises UsageError if columns are named, of something that has none."""
     if columns != UNNAMED:
         raise UsageError(
-            f"columns are those of a table, and {shown(source)} is none",
+            f"columns are those of a table, and {printable(source)} is none",
             f"leave the columns and the label separator out, or give {TABLES}",
         )

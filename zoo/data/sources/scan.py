@@ -20,12 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import is_image_name, not_a_file, shown
-from zoo.data.packed_files import Packed
+from zoo.data.decode.read import describe_non_file, is_image_name, printable
+from zoo.data.packed_files import PackedFiles
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError
 
-__all__ = ["DiskFolder", "Scan", "Tree", "is_ignored", "is_image_ending", "numbered", "scan_classes", "scan_folder"]
+__all__ = [
+    "DiskFolder",
+    "Scan",
+    "Tree",
+    "encode_labels",
+    "is_ignored",
+    "is_image_extension",
+    "scan_classes",
+    "scan_folder",
+]
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 
@@ -36,9 +45,9 @@ def is_ignored(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def is_image_ending(ending: str) -> bool:
+def is_image_extension(extension: str) -> bool:
     """Whether a name that ends so, from its last dot on, is that of an image. A million names have few endings."""
-    return is_image_name(f"x{ending}")
+    return is_image_name(f"x{extension}")
 
 
 @dataclass
@@ -63,7 +72,7 @@ class Scan:
     def notes(self) -> list[str]:
         if not self.ignored:
             return []
-        kinds = ", ".join(f"{ending or 'no ending'} {n:,}" for ending, n in self.ignored.most_common(5))
+        kinds = ", ".join(f"{extension or 'no ending'} {n:,}" for extension, n in self.ignored.most_common(5))
         n = sum(self.ignored.values())
         return [f"ignored {n:,} {'file that is' if n == 1 else 'files that are'} not images ({kinds})"]
 
@@ -90,7 +99,7 @@ class Tree(Protocol):
     def scan(self, into: Scan, prefix: str) -> None:
         """Add every image at any depth, under its path below this folder with `prefix` before it."""
 
-    def packed(self, scan: Scan) -> Packed | None:
+    def packed(self, scan: Scan) -> PackedFiles | None:
         """Where the images of a scan lie, if not in files of their own."""
 
     def notes(self) -> tuple[str, ...]:
@@ -138,7 +147,7 @@ class DiskFolder:
         into.names.extend(name for name, _ in found)
         into.sizes.extend(size for _, size in found)
 
-    def packed(self, scan: Scan) -> Packed | None:
+    def packed(self, scan: Scan) -> PackedFiles | None:
         return None
 
     def notes(self) -> tuple[str, ...]:
@@ -165,7 +174,7 @@ def scan_classes(tree: Tree) -> Iterator[tuple[Tree, str, Scan, int]]:
         yield folder, unicodedata.normalize("NFC", own), scan, len(scan) - before
 
 
-def numbered(labels: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def encode_labels(labels: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """(the classes that have images, sorted; (N,) class of every image) of folders with so many images each."""
     classes = tuple(sorted({label for label, n in zip(labels, counts, strict=True) if n}))
     place = {name: i for i, name in enumerate(classes)}
@@ -182,7 +191,7 @@ def _walk(
             scan.links.append(BadFile(folder, "symbolic link back to a folder that it lies in"))
             return
         with os.scandir(folder) as entries:
-            folders = _sort_out(entries, os.path.join(prefix, ""), scan, found)
+            folders = _classify_entries(entries, os.path.join(prefix, ""), scan, found)
     except OSError as e:
         scan.bad.append(BadFile(folder, (e.strerror or str(e)).lower()))
         return
@@ -190,7 +199,7 @@ def _walk(
         _walk(entry.path, os.path.join(prefix, entry.name), (*above, here), scan, found)
 
 
-def _sort_out(
+def _classify_entries(
     entries: Iterator[os.DirEntry[str]], prefix: str, scan: Scan, found: list[tuple[str, int]]
 ) -> list[os.DirEntry[str]]:
     """The folders to walk through; all else is put where it belongs. Written for a million files: nothing is asked
@@ -200,7 +209,7 @@ def _sort_out(
         name = entry.name
         if is_ignored(name):
             continue
-        is_image = is_image_ending(name[name.rfind(".") :])
+        is_image = is_image_extension(name[name.rfind(".") :])
         try:
             if not is_image and entry.is_file():  # the folder's own list says so
                 scan.ignore(name)
@@ -218,7 +227,7 @@ def _sort_out(
         elif stat.S_ISDIR(info.st_mode) and not is_image:
             folders.append(entry)
         elif is_image:
-            scan.bad.append(BadFile(entry.path, not_a_file(info.st_mode)))
+            scan.bad.append(BadFile(entry.path, describe_non_file(info.st_mode)))
         else:
             scan.ignore(name)
     return folders
@@ -229,4 +238,4 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda e: e.name)
     except OSError as e:
-        raise DataError(f"cannot read the folder {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+        raise DataError(f"cannot read the folder {printable(path)}: {(e.strerror or str(e)).lower()}") from e

@@ -8,25 +8,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zoo.data.dataset import PARTS, TRAIN_NAMES, VAL_NAMES
-from zoo.data.decode.read import is_image_name, shown
+from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES
+from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources.archive import is_archive_name
 from zoo.data.sources.scan import is_ignored
 from zoo.data.sources.tar import list_tar
-from zoo.data.sources.unpack import plain_tar
+from zoo.data.sources.unpack import uncompressed_tar
 from zoo.errors import DataError, UsageError
 
-__all__ = ["LABEL_ENDINGS", "ShardSet", "find_shards", "is_shards", "refuse_remote", "sample_key"]
+__all__ = ["LABEL_EXTENSIONS", "ShardSet", "find_shards", "is_webdataset", "reject_remote", "sample_key"]
 
 # What holds the label of a sample, best first.
-LABEL_ENDINGS = ("cls", "json", "txt")
+LABEL_EXTENSIONS = ("cls", "json", "txt")
 
 _REMOTE = re.compile(r"^(pipe|[a-z][a-z0-9+.-]+:/)[/:]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_MOST = 100_000  # shards; a wrong number in a pattern would list for ever
-_LOOK = 64  # members of a tar that tell samples from class folders
+_MAX_SHARDS = 100_000  # shards; a wrong number in a pattern would list for ever
+_PROBED_MEMBERS = 64  # members of a tar that tell samples from class folders
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ShardSet:
     @property
     def train(self) -> list[str]:
         """The shards to train on. Raises DataError if there are parts, but none for training."""
-        shards = self.parts.get("") or self.of(TRAIN_NAMES)[1]
+        shards = self.parts.get("") or self.of(TRAIN_SPLIT_NAMES)[1]
         if not shards:
             raise DataError(
                 f"{self.name} has shards of {', '.join(sorted(self.parts))} but of no train",
@@ -55,23 +55,23 @@ class ShardSet:
 
     @property
     def val(self) -> tuple[str, list[str]]:
-        return self.of(VAL_NAMES)
+        return self.of(VAL_SPLIT_NAMES)
 
 
-def refuse_remote(source: str) -> None:
+def reject_remote(source: str) -> None:
     """Raises UsageError for addresses instead of paths."""
     if _REMOTE.match(source.lower()):
         raise UsageError(f"{source} is not on this machine: zoo reads local files", "download it, and give its path")
 
 
-def is_shards(source: str) -> bool:
+def is_webdataset(source: str) -> bool:
     """True for a pattern of tars, for a folder that holds tars and nothing to take for class folders or images, and for
     a tar whose members are samples: files of one name, of which one is an image and one says its label."""
     path = os.path.expanduser(source)
     if not os.path.exists(path):
         return bool(_BRACES.search(path) or glob.has_magic(path)) and _is_tar(re.sub(r"\{[^{}]*\}|\*", "", path))
     if os.path.isdir(path):
-        return bool(_in_folder(path)) and not _has_images(path)
+        return bool(_tars_in_folder(path)) and not _has_images(path)
     return _is_tar(path) and _holds_samples(path)
 
 
@@ -79,7 +79,7 @@ def find_shards(source: str) -> ShardSet:
     """The shards that `source` names, sorted. Raises DataError: none there, or some of a pattern missing."""
     path = os.path.expanduser(source)
     if os.path.isdir(path):
-        found = _in_folder(path)
+        found = _tars_in_folder(path)
         by_part: dict[str, list[str]] = {}
         for shard in found:
             by_part.setdefault(_part(os.path.relpath(shard, path)), []).append(shard)
@@ -87,12 +87,12 @@ def find_shards(source: str) -> ShardSet:
         return ShardSet(os.path.basename(os.path.abspath(path)), by_part, unused)
     if os.path.exists(path):
         return ShardSet(sample_key(os.path.basename(path))[0], {"": [path]})
-    names = sorted({n for p in _expanded(path) for n in (glob.glob(p) if glob.has_magic(p) else [p])})
+    names = sorted({n for p in _expand_braces(path) for n in (glob.glob(p) if glob.has_magic(p) else [p])})
     missing = [n for n in names if not os.path.exists(n)]
     if missing or not names:
-        example = f", such as {shown(missing[0])}" if missing else ""
+        example = f", such as {printable(missing[0])}" if missing else ""
         raise DataError(
-            f"{len(missing) or 'none'} of {len(names):,} shards of {shown(source)} "
+            f"{len(missing) or 'none'} of {len(names):,} shards of {printable(source)} "
             f"{'does' if len(missing) == 1 else 'do'} not exist{example}",
             "the pattern counts from the first to the last, as in 'train-{000..009}.tar'",
         )
@@ -103,11 +103,11 @@ def find_shards(source: str) -> ShardSet:
 def sample_key(name: str) -> tuple[str, str]:
     """(key, ending) of a member: its name up to the first dot of its last part, and what follows, in lower case."""
     folder, slash, base = name.rpartition("/")
-    stem, _, ending = base.partition(".")
-    return folder + slash + stem, ending.lower()
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower()
 
 
-def _expanded(pattern: str) -> Iterator[str]:
+def _expand_braces(pattern: str) -> Iterator[str]:
     """All names of a pattern with braces, {000..009} or {a,b}. Raises UsageError if it is none, or has too many."""
     names = [pattern]
     while any(_BRACES.search(n) for n in names):
@@ -117,7 +117,7 @@ def _expanded(pattern: str) -> Iterator[str]:
         numbers = _RANGE.fullmatch(match[1])
         if numbers:
             first, last = int(numbers[1]), int(numbers[2])
-            if last < first or (last - first + 1) * len(names) > _MOST:
+            if last < first or (last - first + 1) * len(names) > _MAX_SHARDS:
                 raise UsageError(f"{{{match[1]}}} counts {last - first + 1:,} shards", "give the first and the last")
             inner = [f"{i:0{len(numbers[1])}d}" for i in range(first, last + 1)]
         else:
@@ -130,7 +130,7 @@ def _is_tar(path: str) -> bool:
     return is_archive_name(path) and not path.lower().endswith(".zip")
 
 
-def _in_folder(path: str) -> list[str]:
+def _tars_in_folder(path: str) -> list[str]:
     """The tars directly in a folder, or in those in it that are named like parts."""
     found = []
     try:
@@ -140,11 +140,11 @@ def _in_folder(path: str) -> list[str]:
                     continue
                 if _is_tar(entry.name) and entry.is_file():
                     found.append(entry.path)
-                elif entry.name.lower() in PARTS and entry.is_dir():
+                elif entry.name.lower() in SPLIT_NAMES and entry.is_dir():
                     with os.scandir(entry.path) as inner:
                         found += [e.path for e in inner if _is_tar(e.name) and not is_ignored(e.name) and e.is_file()]
     except OSError as e:
-        raise DataError(f"cannot read the folder {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+        raise DataError(f"cannot read the folder {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     return sorted(found)
 
 
@@ -156,29 +156,29 @@ def _has_images(path: str) -> bool:
                 return True
             if entry.is_dir() and not is_ignored(entry.name):
                 with os.scandir(entry.path) as inner:
-                    if any(is_image_name(e.name) or (e.is_dir() and entry.name.lower() in PARTS) for e in inner):
+                    if any(is_image_name(e.name) or (e.is_dir() and entry.name.lower() in SPLIT_NAMES) for e in inner):
                         return True
     return False
 
 
 def _part(name: str) -> str:
     """The first word of a shard's name that is the name of a part, "" if none is."""
-    return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in PARTS), "")
+    return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_NAMES), "")
 
 
 def _holds_samples(path: str) -> bool:
     """From the first members. Raises DataError if it is no tar."""
-    plain, _ = plain_tar(path)
+    plain, _ = uncompressed_tar(path)
     try:
         file = ArchiveFile.of(plain)
-        names = list(list_tar(file, _LOOK).names) if file.size else []
+        names = list(list_tar(file, _PROBED_MEMBERS).names) if file.size else []
     except OSError as e:
-        raise DataError(f"cannot read {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+        raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     endings: dict[str, set[str]] = {}
     for name in names:
-        key, ending = sample_key(name)
-        endings.setdefault(key, set()).add(ending.rpartition(".")[2])
+        key, extension = sample_key(name)
+        endings.setdefault(key, set()).add(extension.rpartition(".")[2])
     return any(
-        "cls" in found or (found & set(LABEL_ENDINGS) and any(is_image_name(f"x.{e}") for e in found))
+        "cls" in found or (found & set(LABEL_EXTENSIONS) and any(is_image_name(f"x.{e}") for e in found))
         for found in endings.values()
     )

@@ -11,15 +11,15 @@ import stat
 from typing import BinaryIO
 
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import is_image_name, shown
-from zoo.data.packed_files import PLAIN, ArchiveFile
-from zoo.data.sources.members import Entries, plain_name
+from zoo.data.decode.read import is_image_name, printable
+from zoo.data.packed_files import TAR_MEMBER, ArchiveFile
+from zoo.data.sources.members import ArchiveMembers, normalize_member_name
 from zoo.errors import DataError
 
 __all__ = ["is_tar_header", "list_tar"]
 
 _BLOCK = 512
-_LONGEST_TEXT = 1 << 20  # bytes of a long name or a pax header
+_MAX_HEADER_TEXT = 1 << 20  # bytes of a long name or a pax header
 _REGULAR = b"0\0" + b"7"
 _SPECIAL = {ord("3"): stat.S_IFCHR, ord("4"): stat.S_IFBLK, ord("6"): stat.S_IFIFO}
 _PAX, _PAX_ALL = ord("x"), ord("g")
@@ -40,28 +40,28 @@ def is_tar_header(block: bytes) -> bool:
     return stated in (sum(rest) + 8 * 32, signed + 8 * 32) and any(block)
 
 
-def list_tar(archive: ArchiveFile, most: int | None = None) -> Entries:
-    """The members, or the first `most` of them.
+def list_tar(archive: ArchiveFile, limit: int | None = None) -> ArchiveMembers:
+    """The members, or the first `limit` of them.
 
     Raises DataError if the file is no tar or its headers are damaged; OSError. A last member that is cut off is
     bad; a tar that ends without its mark has a note of it.
     """
-    entries = Entries()
+    entries = ArchiveMembers()
     with open(archive.path, "rb", buffering=0) as f:
-        _Reader(f, archive, entries).run(most)
-    entries.follow_links()
+        _Reader(f, archive, entries).run(limit)
+    entries.resolve_links()
     return entries
 
 
 class _Reader:
-    def __init__(self, f: BinaryIO, archive: ArchiveFile, entries: Entries) -> None:
+    def __init__(self, f: BinaryIO, archive: ArchiveFile, entries: ArchiveMembers) -> None:
         self._f, self._archive, self._entries = f, archive, entries
-        self._where = shown(archive.path)
-        self._long: dict[str, str] = {}  # what stands before a member and is said of it
-        self._always: dict[str, str] = {}
+        self._where = printable(archive.path)
+        self._member_fields: dict[str, str] = {}  # what stands before a member and is said of it
+        self._global_fields: dict[str, str] = {}
         self._buffer, self._buffer_at = b"", 0
 
-    def run(self, most: int | None) -> None:
+    def run(self, limit: int | None) -> None:
         at, size = 0, self._archive.size
         if not is_tar_header(self._read(0, _BLOCK)):
             if size and not self._read(0, _BLOCK).strip(b"\0"):
@@ -78,7 +78,7 @@ class _Reader:
             if header[257:262] != b"ustar" and not is_tar_header(header):
                 raise DataError(f"{self._where} is damaged at byte {at:,}: no header of a member", "download it again")
             at = self._member(header, at + _BLOCK)
-            if most is not None and len(self._entries) >= most:
+            if limit is not None and len(self._entries) >= limit:
                 return
         self._entries.notes.append(f"{self._where} ends without the mark of its end: it may be cut off")
 
@@ -102,14 +102,14 @@ class _Reader:
         if size < 0:
             raise DataError(f"{self._where} is damaged at byte {at - _BLOCK:,}: a member without a size", "")
         if kind in (_PAX, _PAX_ALL, _LONG_NAME, _LONG_LINK):
-            self._note(kind, at, size)
+            self._read_extension(kind, at, size)
             return at + _padded(size)
-        said = self._always | self._long
-        self._long = {}
-        if said.get("size", "").isdecimal():
-            size = int(said["size"])
-        raw_name = said.get("path") or _text(header[:100])
-        if header[257:263] == b"ustar\0" and header[345] and "path" not in said:
+        pax_fields = self._global_fields | self._member_fields
+        self._member_fields = {}
+        if pax_fields.get("size", "").isdecimal():
+            size = int(pax_fields["size"])
+        raw_name = pax_fields.get("path") or _text(header[:100])
+        if header[257:263] == b"ustar\0" and header[345] and "path" not in pax_fields:
             raw_name = f"{_text(header[345:500])}/{raw_name}"
         if kind == _SPARSE:
             extended = header[482]
@@ -120,41 +120,43 @@ class _Reader:
         has_data = kind not in _SPECIAL and kind not in (_HARD, _SYMBOLIC, _FOLDER)
         if kind == _FOLDER or raw_name.endswith("/") or (not is_image_name(raw_name) and kind in _SPECIAL):
             return at + (_padded(size) if has_data else 0)
-        name = plain_name(raw_name)
+        name = normalize_member_name(raw_name)
         if name is None:
             self._entries.bad.append(BadFile(raw_name, "its name leads out of the archive"))
         elif kind in (_HARD, _SYMBOLIC):
-            self._link(name, said.get("linkpath") or _text(header[157:257]), hard=kind == _HARD)
+            self._link(name, pax_fields.get("linkpath") or _text(header[157:257]), hard=kind == _HARD)
         elif kind in _SPECIAL:
-            self._entries.add_special(name, _SPECIAL[kind])
-        elif kind == _SPARSE or any(k.startswith("GNU.sparse.") for k in said):
-            self._entries.bad.append(BadFile(said.get("GNU.sparse.name", name), "a sparse file, stored in pieces"))
+            self._entries.add_non_file(name, _SPECIAL[kind])
+        elif kind == _SPARSE or any(k.startswith("GNU.sparse.") for k in pax_fields):
+            self._entries.bad.append(
+                BadFile(pax_fields.get("GNU.sparse.name", name), "a sparse file, stored in pieces")
+            )
         elif kind not in _REGULAR:
             pass  # a label of the volume and the like: nothing to read
         elif at + size > self._archive.size:
             self._entries.bad.append(BadFile(name, "truncated: the archive ends within it"))
         else:
-            self._entries.add(name, at, size, size, PLAIN)
+            self._entries.add(name, at, size, size, TAR_MEMBER)
         return at + (_padded(size) if has_data else 0)
 
     def _link(self, name: str, target: str, *, hard: bool) -> None:
         """A hard link's target counts from the top of the archive, a symbolic one's from the link's own folder."""
         folder = "" if hard else posixpath.dirname(name)
-        inside = plain_name(target if hard else posixpath.normpath(posixpath.join(folder, target)))
+        inside = normalize_member_name(target if hard else posixpath.normpath(posixpath.join(folder, target)))
         if inside is not None and not inside.startswith("../"):
             self._entries.links.append((name, inside))
         elif is_image_name(name):
             self._entries.broken.append(BadFile(name, f"link out of the archive, to {target}"))
 
-    def _note(self, kind: int, at: int, size: int) -> None:
+    def _read_extension(self, kind: int, at: int, size: int) -> None:
         """What a header without a file of its own says of the member behind it, or of all."""
-        if size > _LONGEST_TEXT:
+        if size > _MAX_HEADER_TEXT:
             raise DataError(f"{self._where} is damaged at byte {at:,}: a name of {size:,} bytes", "download it again")
         data = self._read(at, size)
         if kind in (_LONG_NAME, _LONG_LINK):
-            self._long["path" if kind == _LONG_NAME else "linkpath"] = _text(data)
+            self._member_fields["path" if kind == _LONG_NAME else "linkpath"] = _text(data)
             return
-        (self._long if kind == _PAX else self._always).update(_pax(data))
+        (self._member_fields if kind == _PAX else self._global_fields).update(_pax(data))
 
 
 def _pax(data: bytes) -> dict[str, str]:

@@ -16,15 +16,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from zoo.data.decode.read import EXTENSIONS, is_image_name, not_a_file, shown
-from zoo.data.schema.cells import StoredRows, cell_of
-from zoo.data.schema.row_errors import Troubles
+from zoo.data.decode.read import EXTENSIONS, describe_non_file, is_image_name, printable
+from zoo.data.schema.cells import StoredRows, to_cell
+from zoo.data.schema.row_errors import RowErrors
 from zoo.errors import DataError
 
 __all__ = ["BLOCK", "JsonTable", "ListTable", "TextFile", "TextTable"]
 
 BLOCK = 4096  # rows
-_LONGEST_LINE = 1 << 20  # bytes; a file without line ends is no table, and would be read whole
+_MAX_LINE_BYTES = 1 << 20  # bytes; a file without line ends is no table, and would be read whole
 
 
 class TextFile:
@@ -39,7 +39,7 @@ class TextFile:
 
     def __init__(self, path: str, kind: str) -> None:
         self.path = path
-        self.name = shown(os.path.basename(path))
+        self.name = printable(os.path.basename(path))
         self.folder = os.path.dirname(path) or os.curdir
         self._kind = kind
         try:
@@ -47,13 +47,13 @@ class TextFile:
         except OSError as e:
             raise self._unreadable(e) from e
         if not stat.S_ISREG(mode):
-            raise DataError(f"{shown(path)} is {not_a_file(mode)}", f"give the path of a {kind} file")
+            raise DataError(f"{printable(path)} is {describe_non_file(mode)}", f"give the path of a {kind} file")
 
     def lines(self) -> Iterator[str]:
         """Each with its end. Raises DataError with the number of the line that is no text."""
         try:
             with open(self.path, "rb") as f:
-                for number, raw in enumerate(iter(partial(f.readline, _LONGEST_LINE + 1), b""), 1):
+                for number, raw in enumerate(iter(partial(f.readline, _MAX_LINE_BYTES + 1), b""), 1):
                     yield self._text(raw, number)
         except OSError as e:
             raise self._unreadable(e) from e
@@ -64,7 +64,7 @@ class TextFile:
             raise DataError(f"{self.name} is UTF-16, not UTF-8", save_again)
         if b"\0" in raw:
             raise DataError(f"{self.name}, line {number}: a NUL byte; this is no text table", save_again)
-        if len(raw) > _LONGEST_LINE:
+        if len(raw) > _MAX_LINE_BYTES:
             raise DataError(f"{self.name}, line {number}: longer than a megabyte; this is no table", save_again)
         try:
             return raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -76,7 +76,7 @@ class TextFile:
             ) from e
 
     def _unreadable(self, error: OSError) -> DataError:
-        return DataError(f"cannot read {shown(self.path)}: {(error.strerror or str(error)).lower()}")
+        return DataError(f"cannot read {printable(self.path)}: {(error.strerror or str(error)).lower()}")
 
 
 _TABS = (".tsv", ".tab")
@@ -97,7 +97,7 @@ class TextTable(TextFile):
     def blocks(self) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
         """The rows after the header, some thousands at a time: the line that each begins in, and the cells of every
         column. Raises DataError, at the end, if rows have more or fewer cells than the header."""
-        troubles = Troubles(
+        errors = RowErrors(
             self.name, f"put quotes around cells that hold a {'tab' if self.delimiter == chr(9) else self.delimiter!r}"
         )
         lines: list[int] = []
@@ -106,7 +106,7 @@ class TextTable(TextFile):
         next(records)
         for line, row in records:
             if len(row) != len(self.header):
-                troubles.add(f"{len(row)} cells where the header has {len(self.header)}", line)
+                errors.add(f"{len(row)} cells where the header has {len(self.header)}", line)
                 continue
             lines.append(line)
             rows.append(row)
@@ -115,7 +115,7 @@ class TextTable(TextFile):
                 lines, rows = [], []
         if rows:
             yield lines, list(zip(*rows, strict=True))
-        troubles.refuse()
+        errors.raise_if_any()
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """(line it begins in, stripped cells) of the header and every row that holds any text."""
@@ -129,7 +129,8 @@ class TextTable(TextFile):
                     yield line, cells
         except csv.Error as e:
             raise DataError(
-                f"{self.name}, line {start}: {_plain(str(e))}", "mend the line, or save the table again as CSV in UTF-8"
+                f"{self.name}, line {start}: {_explain(str(e))}",
+                "mend the line, or save the table again as CSV in UTF-8",
             ) from e
 
     def _delimiter(self) -> str:
@@ -142,10 +143,10 @@ class TextTable(TextFile):
 
     def _check_header(self) -> None:
         named = [name for name in self.header if name]
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if twice:
+        repeated = sorted({name for name in named if named.count(name) > 1})
+        if repeated:
             raise DataError(
-                f"{self.name} has more than one column {', '.join(map(repr, twice))}", "give each a name of its own"
+                f"{self.name} has more than one column {', '.join(map(repr, repeated))}", "give each a name of its own"
             )
         data = next((name for name in named if is_image_name(name)), None)
         if data is not None:
@@ -155,7 +156,7 @@ class TextTable(TextFile):
             )
 
 
-def _plain(message: str) -> str:
+def _explain(message: str) -> str:
     """The csv module's words for what users meet most, in ours."""
     if "field larger" in message:
         return "a cell of more than 131,072 characters, perhaps after a quote that is never closed"
@@ -200,26 +201,26 @@ class ListTable(TextFile):
         return os.path.basename(os.path.dirname(os.path.abspath(os.path.join(self.folder, path))))
 
     def _rows(self) -> Iterator[tuple[int, tuple[str, str]]]:
-        troubles = Troubles(self.name, "each line is a path, or a path, a tab and its label")
+        errors = RowErrors(self.name, "each line is a path, or a path, a tab and its label")
         for number, text in enumerate(self.lines(), 1):
             line = text.strip()
             if line:
-                found = _divided(line)
+                found = _split_line(line)
                 if found is None:
-                    troubles.add("no path with an image's ending", number, line[:60])
+                    errors.add("no path with an image's ending", number, line[:60])
                 else:
                     yield number, found
-        troubles.refuse()
+        errors.raise_if_any()
 
 
-def _divided(line: str) -> tuple[str, str] | None:
+def _split_line(line: str) -> tuple[str, str] | None:
     """(path, label or "")"""
     path, tab, label = line.partition("\t")
     if tab:
         return path.strip(), label.strip()
-    divided = _PATH.fullmatch(line)
-    if divided:
-        return divided[1], divided[2]
+    match = _PATH.fullmatch(line)
+    if match:
+        return match[1], match[2]
     return (line, "") if is_image_name(line) else None
 
 
@@ -241,7 +242,7 @@ class JsonTable(TextFile):
         for line, row in self._objects():
             lines.append(line)
             for name, column in zip(self.header, columns, strict=True):
-                column.append(cell_of(row.get(name)))
+                column.append(to_cell(row.get(name)))
             if len(lines) == BLOCK:
                 yield lines, columns
                 lines, columns = [], [[] for _ in self.header]
@@ -249,7 +250,7 @@ class JsonTable(TextFile):
             yield lines, columns
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        troubles = Troubles(self.name, _EXAMPLE)
+        errors = RowErrors(self.name, _EXAMPLE)
         for number, text in enumerate(self.lines(), 1):
             if not text.strip():
                 continue
@@ -258,14 +259,14 @@ class JsonTable(TextFile):
                 if "\\ud" in text.lower():
                     json.dumps(row, ensure_ascii=False).encode()
             except UnicodeEncodeError:
-                troubles.add("half of a surrogate pair, which is no text", number)
+                errors.add("half of a surrogate pair, which is no text", number)
             except ValueError as e:
-                troubles.add("no JSON", number, str(e))
+                errors.add("no JSON", number, str(e))
             except RecursionError:
-                troubles.add("nested too deeply", number)
+                errors.add("nested too deeply", number)
             else:
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    troubles.add("no JSON object", number, text.strip()[:40])
-        troubles.refuse()
+                    errors.add("no JSON object", number, text.strip()[:40])
+        errors.raise_if_any()

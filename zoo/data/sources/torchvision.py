@@ -22,26 +22,26 @@ from PIL import Image
 
 from zoo.cache import cache_folder
 from zoo.console import note
-from zoo.data.dataset import VAL_NAMES, BadFile, flips_safe
-from zoo.data.file_dataset import FileSource, Found, Parts
+from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
+from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set
 from zoo.data.string_table import StringTable
-from zoo.data.validate import refuse, verify_files
+from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
 from zoo.tasks import TaskName
 
 __all__ = [
     "TorchvisionImages",
-    "classes_of",
+    "class_names",
     "download_folder",
-    "files_of",
-    "load",
-    "size_of",
-    "targets_of",
-    "torchvision_eval",
-    "torchvision_parts",
+    "file_size",
+    "image_files",
+    "load_dataset",
+    "open_torchvision_eval",
+    "open_torchvision_train",
+    "read_targets",
 ]
 
 Indices = NDArray[np.int64]
@@ -51,7 +51,7 @@ def download_folder(name: str) -> Path:
     return cache_folder() / "torchvision" / name
 
 
-def load(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, Any]) -> Any:
+def load_dataset(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, Any]) -> Any:
     """The part that `arguments` ask for, downloaded if it is not there. Raises DataError."""
     from torchvision import datasets
 
@@ -73,8 +73,8 @@ def load(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, 
         except (RuntimeError, OSError, ValueError) as e:
             if "install" in str(e):
                 raise _missing(source, e) from e
-            if known.by_hand or not has_download:
-                raise _by_hand(source, known, root, e) from e
+            if known.manual_download or not has_download:
+                raise _manual_download_error(source, known, root, e) from e
         note(f"downloading {source} to {root} …")
         try:
             return make(root, **arguments, download=True)
@@ -82,7 +82,7 @@ def load(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, 
             raise _missing(source, e) from e
         except (RuntimeError, OSError, ValueError) as e:  # urllib's errors are OSErrors
             raise DataError(
-                f"{source} cannot be downloaded: {_said(e)}",
+                f"{source} cannot be downloaded: {_error_text(e)}",
                 f"try again with a connection to the internet, or put its files in {root} as torchvision has them",
             ) from e
 
@@ -93,22 +93,22 @@ def _parameters(make: Any) -> set[str]:
 
 
 def _missing(source: str, error: Exception) -> DataError:
-    return DataError(f"torchvision cannot read {source}: {_said(error)}", "install what it names, and try again")
+    return DataError(f"torchvision cannot read {source}: {_error_text(error)}", "install what it names, and try again")
 
 
-def _by_hand(source: str, known: TorchvisionSet, root: Path, error: Exception) -> DataError:
+def _manual_download_error(source: str, known: TorchvisionSet, root: Path, error: Exception) -> DataError:
     return DataError(
-        f"{source} has to be downloaded by hand ({_said(error)})",
-        f"see {known.by_hand or 'torchvision.org'}, and put the files in {root}",
+        f"{source} has to be downloaded by hand ({_error_text(error)})",
+        f"see {known.manual_download or 'torchvision.org'}, and put the files in {root}",
     )
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     reason = getattr(error, "reason", None)  # of urllib's URLError
     return (str(reason or error).strip() or type(error).__name__).splitlines()[0]
 
 
-def files_of(dataset: Any) -> list[str] | None:
+def image_files(dataset: Any) -> list[str] | None:
     """The image files of a data set that is made of such, None of another. torchvision has no common name for them."""
     for name in ("samples", "_samples", "imgs", "_image_files", "_images"):
         found = getattr(dataset, name, None)
@@ -119,35 +119,35 @@ def files_of(dataset: Any) -> list[str] | None:
     return None
 
 
-def targets_of(dataset: Any) -> Indices:
+def read_targets(dataset: Any) -> Indices:
     """The class number of every image; without decoding them all, where the data set has a list."""
     for name in ("targets", "labels", "_labels", "y"):
         found = getattr(dataset, name, None)
         if found is not None and len(found) == len(dataset):
             return np.asarray(found, np.int64).reshape(-1)
     samples = getattr(dataset, "_samples", None)
-    if samples is not None and files_of(dataset) is not None:
+    if samples is not None and image_files(dataset) is not None:
         return np.array([int(target) for _, target in samples], np.int64)
     return np.array([int(dataset[i][1]) for i in range(len(dataset))], np.int64)
 
 
-def classes_of(dataset: Any, count: int) -> tuple[str, ...]:
+def class_names(dataset: Any, count: int) -> tuple[str, ...]:
     """The names of the classes, numbers where there are none; different for each (ImageNet has two cranes)."""
     own = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ()
     names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in own]
     names += [str(i) for i in range(len(names), count)]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return tuple(f"{name} ({i})" if name in twice else name for i, name in enumerate(names))
+    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return tuple(f"{name} ({i})" if name in repeated else name for i, name in enumerate(names))
 
 
-def size_of(path: str) -> int:
+def file_size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except OSError:
         return 0
 
 
-def torchvision_parts(source: str, *, task: TaskName, channels: int, skip_unreadable: bool) -> Parts:
+def open_torchvision_train(source: str, *, task: TaskName, channels: int, skip_unreadable: bool) -> SourceSplits:
     """The data set's training part, and its validation part, or test part if it has no other.
 
     Raises UsageError for an unknown name, DataError if it can be neither found nor downloaded.
@@ -156,7 +156,7 @@ def torchvision_parts(source: str, *, task: TaskName, channels: int, skip_unread
     reader = _Reader(source, channels, skip_unreadable)
     val_part = _val_part(known)
     train, problems = reader.read(next(iter(known.parts)))
-    val: FileSource | None = None
+    val: FileDataset | None = None
     rule = ""
     if val_part is not None:
         val, more = reader.read(val_part)
@@ -166,10 +166,10 @@ def torchvision_parts(source: str, *, task: TaskName, channels: int, skip_unread
             "validation"
         )
     shown_classes = np.unique(np.concatenate([train.targets, *([val.targets] if val is not None else [])]))
-    mirrors = known.mirrors and flips_safe(train.classes)
+    flips_ok = known.flips_ok and flips_safe(train.classes)
     train = _with_classes(train, np.asarray(shown_classes, np.int64), task)
     unused = [part for part in known.parts if part not in (val_part, next(iter(known.parts)))]
-    return Parts(
+    return SourceSplits(
         name=name,
         task=task,
         train=train,
@@ -178,11 +178,13 @@ def torchvision_parts(source: str, *, task: TaskName, channels: int, skip_unread
         problems=problems,
         notes=(f"not used: part {', '.join(unused)} of {source}",) if unused else (),
         where=source,
-        mirrors=mirrors,
+        flips_ok=flips_ok,
     )
 
 
-def torchvision_eval(source: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool) -> Found:
+def open_torchvision_eval(
+    source: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool
+) -> OpenedDataset:
     """The part `split`; if that is None the validation (or test) part, or all if there are no parts."""
     _, known, _ = find_set(source)
     part = _val_part(known) or next(iter(known.parts))
@@ -193,14 +195,14 @@ def torchvision_eval(source: str, *, task: TaskName, split: str | None, channels
             raise DataError(f"{source} has no part {split!r}", f"it has {has}")
     found, bad = _Reader(source, channels, skip_unreadable).read(part)
     there = np.asarray(np.unique(found.targets), np.int64)
-    return Found(_with_classes(found, there, task), bad, (), ())
+    return OpenedDataset(_with_classes(found, there, task), bad, (), ())
 
 
 def _val_part(known: TorchvisionSet) -> str | None:
-    return next((part for part in VAL_NAMES if part in known.parts), None)
+    return next((part for part in VAL_SPLIT_NAMES if part in known.parts), None)
 
 
-def _with_classes(source: FileSource, there: Indices, task: TaskName) -> FileSource:
+def _with_classes(source: FileDataset, there: Indices, task: TaskName) -> FileDataset:
     """`source` with no other classes than `there`, as targets of `task`."""
     numbers = np.searchsorted(there, np.asarray(source.targets, np.int64))
     classes = tuple(source.classes[i] for i in there.tolist())
@@ -221,24 +223,24 @@ class TorchvisionImages:
     def take(self, rows: Indices) -> TorchvisionImages:
         return replace(self, rows=self.rows[rows])
 
-    def raw(self, row: int) -> bytes:
+    def read_file_bytes(self, row: int) -> bytes:
         """Raises BadMember."""
         try:
             image = self.dataset[int(self.rows[row])][0]
             if not isinstance(image, Image.Image):
                 raise BadMember(f"torchvision gives a {type(image).__name__}, no image")
-            return _as_file(image)
+            return _encode(image)
         except (OSError, SyntaxError, IndexError, KeyError, RuntimeError) as e:
             raise BadMember(str(e) or type(e).__name__) from e
 
-    def head(self, row: int, most: int) -> bytes:
-        return self.raw(row)[:most]
+    def read_header(self, row: int, max_bytes: int) -> bytes:
+        return self.read_file_bytes(row)[:max_bytes]
 
-    def changed(self, row: int) -> int:
+    def content_version(self, row: int) -> int:
         return 0  # torchvision refuses files that do not have the checksum it knows
 
 
-def _as_file(image: Image.Image) -> bytes:
+def _encode(image: Image.Image) -> bytes:
     """As it was, if it is still a file, else uncompressed."""
     path = getattr(image, "filename", "")
     if path:
@@ -260,10 +262,10 @@ class _Reader:
     channels: int
     skip_unreadable: bool
 
-    def read(self, part: str) -> tuple[FileSource, tuple[BadFile, ...]]:
+    def read(self, part: str) -> tuple[FileDataset, tuple[BadFile, ...]]:
         name, known, extra = find_set(self.source)
-        dataset = load(self.source, name, known, {**known.parts[part], **extra})
-        files = files_of(dataset)
+        dataset = load_dataset(self.source, name, known, {**known.parts[part], **extra})
+        files = image_files(dataset)
         root = f"{self.source}/{part}".rstrip("/")
         if files is None:
             names, sizes = StringTable(f"{i}" for i in range(len(dataset))), np.zeros(len(dataset), np.int64)
@@ -271,12 +273,12 @@ class _Reader:
         else:
             root = str(download_folder(name))
             names = StringTable(os.path.relpath(f, root) for f in files)
-            sizes, stored = np.array([size_of(f) for f in files], np.int64), None
-        targets = targets_of(dataset)
-        found = FileSource(
+            sizes, stored = np.array([file_size(f) for f in files], np.int64), None
+        targets = read_targets(dataset)
+        found = FileDataset(
             name=self.source,
             root=root,
-            classes=classes_of(dataset, int(targets.max(initial=0)) + 1),
+            classes=class_names(dataset, int(targets.max(initial=0)) + 1),
             names=names,
             targets=targets,
             sizes=sizes,
@@ -290,5 +292,5 @@ class _Reader:
         reasons = verify_files(root, names, stored, channels=self.channels)
         bad = tuple(BadFile(found.where(i), why) for i, why in sorted(reasons.items()))
         if not self.skip_unreadable:
-            refuse(bad)
+            raise_if_any(bad)
         return found.take(np.setdiff1d(np.arange(len(found)), list(reasons))) if reasons else found, bad

@@ -17,15 +17,15 @@ _PREFIX = "torchvision:"
 @dataclass(frozen=True)
 class TorchvisionSet:
     """parts: the arguments that ask for each, by our names of parts; "" for a set that has none. variant: a further
-    argument that a user may choose, its default first; of a number any is taken. mirrors: whether a mirrored image is
-    still what it was, as far as the class names do not say that. by_hand: where its files are to be had, if torchvision
-    cannot download them."""
+    argument that a user may choose, its default first; of a number any is taken. flips_ok: whether a mirrored image is
+    still what it was, as far as the class names do not say that. manual_download: where its files are to be had, if
+    torchvision cannot download them."""
 
     parts: Mapping[str, Mapping[str, Any]]
     variant: tuple[str, tuple[str | int, ...]] | None = None
-    always: Mapping[str, Any] = field(default_factory=dict)
-    mirrors: bool = True
-    by_hand: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    flips_ok: bool = True
+    manual_download: str = ""
 
 
 def _splits(**parts: str) -> Mapping[str, Mapping[str, Any]]:
@@ -48,31 +48,31 @@ SETS: Mapping[str, TorchvisionSet] = MappingProxyType(
         "Country211": TorchvisionSet(_splits(train="train", val="valid", test="test")),
         "DTD": TorchvisionSet(_ALL_THREE, ("partition", tuple(range(1, 11)))),
         "EMNIST": TorchvisionSet(
-            _TRAIN, ("split", ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")), mirrors=False
+            _TRAIN, ("split", ("balanced", "byclass", "bymerge", "letters", "digits", "mnist")), flips_ok=False
         ),
         "EuroSAT": TorchvisionSet(_WHOLE),
-        "FER2013": TorchvisionSet(_TRAIN_TEST, by_hand="https://www.kaggle.com/datasets/msambare/fer2013"),
+        "FER2013": TorchvisionSet(_TRAIN_TEST, manual_download="https://www.kaggle.com/datasets/msambare/fer2013"),
         "FGVCAircraft": TorchvisionSet(_ALL_THREE, ("annotation_level", ("variant", "family", "manufacturer"))),
         "FakeData": TorchvisionSet(_WHOLE, ("size", (1000,))),
         "FashionMNIST": TorchvisionSet(_TRAIN),
         "Flowers102": TorchvisionSet(_ALL_THREE),
         "Food101": TorchvisionSet(_TRAIN_TEST),
-        "GTSRB": TorchvisionSet(_TRAIN_TEST, mirrors=False),
-        "ImageNet": TorchvisionSet(_TRAIN_VAL, by_hand="https://image-net.org/challenges/LSVRC/2012/"),
+        "GTSRB": TorchvisionSet(_TRAIN_TEST, flips_ok=False),
+        "ImageNet": TorchvisionSet(_TRAIN_VAL, manual_download="https://image-net.org/challenges/LSVRC/2012/"),
         "Imagenette": TorchvisionSet(_TRAIN_VAL, ("size", ("full", "320px", "160px"))),
-        "KMNIST": TorchvisionSet(_TRAIN, mirrors=False),
-        "MNIST": TorchvisionSet(_TRAIN, mirrors=False),
+        "KMNIST": TorchvisionSet(_TRAIN, flips_ok=False),
+        "MNIST": TorchvisionSet(_TRAIN, flips_ok=False),
         "OxfordIIITPet": TorchvisionSet(_splits(train="trainval", test="test")),
         "PCAM": TorchvisionSet(_ALL_THREE),
-        "Places365": TorchvisionSet(_splits(train="train-standard", val="val"), always={"small": True}),
-        "QMNIST": TorchvisionSet(_TRAIN, mirrors=False),
-        "RenderedSST2": TorchvisionSet(_ALL_THREE, mirrors=False),
-        "SEMEION": TorchvisionSet(_WHOLE, mirrors=False),
+        "Places365": TorchvisionSet(_splits(train="train-standard", val="val"), fixed={"small": True}),
+        "QMNIST": TorchvisionSet(_TRAIN, flips_ok=False),
+        "RenderedSST2": TorchvisionSet(_ALL_THREE, flips_ok=False),
+        "SEMEION": TorchvisionSet(_WHOLE, flips_ok=False),
         "STL10": TorchvisionSet(_TRAIN_TEST),
         "SUN397": TorchvisionSet(_WHOLE),
-        "SVHN": TorchvisionSet(_TRAIN_TEST, mirrors=False),
-        "StanfordCars": TorchvisionSet(_TRAIN_TEST, by_hand="https://github.com/pytorch/vision/issues/7545"),
-        "USPS": TorchvisionSet(_TRAIN, mirrors=False),
+        "SVHN": TorchvisionSet(_TRAIN_TEST, flips_ok=False),
+        "StanfordCars": TorchvisionSet(_TRAIN_TEST, manual_download="https://github.com/pytorch/vision/issues/7545"),
+        "USPS": TorchvisionSet(_TRAIN, flips_ok=False),
     }
 )
 
@@ -95,7 +95,7 @@ def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
             f"did you mean {_PREFIX}{close[0]}?" if close else f"known: {', '.join(SETS)}",
         )
     found = SETS[name]
-    extra = dict(found.always)
+    extra = dict(found.fixed)
     if found.variant is not None:
         argument, values = found.variant
         value: str | int = int(chosen) if chosen.isdecimal() else chosen or values[0]

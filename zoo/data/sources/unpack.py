@@ -20,31 +20,31 @@ from typing import BinaryIO, cast
 from zoo.atomic_io import replace_file
 from zoo.cache import cache_folder
 from zoo.console import note
-from zoo.data.decode.read import not_a_file, shown
+from zoo.data.decode.read import describe_non_file, printable
 from zoo.data.sources.tar import is_tar_header
 from zoo.errors import DataError
 
-__all__ = ["is_compressed_name", "plain_tar"]
+__all__ = ["is_compressed_name", "uncompressed_tar"]
 
-_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
 _BLOCK = 1 << 20
 # A bomb: images hardly shrink at all, plain bitmaps of drawings a hundredfold.
-_MOST_TIMES = 200
-_NO_BOMB = 1 << 28  # bytes
-_LEAVE_FREE = 1 << 30
-_LOOK_EVERY = 64 * _BLOCK
+_MAX_RATIO = 200
+_MIN_BOMB_BYTES = 1 << 28  # bytes
+_MIN_FREE_BYTES = 1 << 30
+_DISK_CHECK_BYTES = 64 * _BLOCK
 
 
-class _TooMuch(Exception):
+class _UnpackLimitError(Exception):
     """What comes out does not end, or does not fit."""
 
 
 def is_compressed_name(path: str) -> bool:
-    return path.lower().endswith(_ENDINGS)
+    return path.lower().endswith(_EXTENSIONS)
 
 
-def plain_tar(path: str) -> tuple[str, tuple[str, ...]]:
+def uncompressed_tar(path: str) -> tuple[str, tuple[str, ...]]:
     """(`path`, or the plain tar that it was unpacked to; sentences about that).
 
     Raises DataError: damaged or cut off, a decompression bomb, no room on the disk, Zstandard before Python 3.14.
@@ -52,52 +52,56 @@ def plain_tar(path: str) -> tuple[str, tuple[str, ...]]:
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
-            raise DataError(f"{shown(path)} is {not_a_file(info.st_mode)}", "give an archive, or a folder")
+            raise DataError(f"{printable(path)} is {describe_non_file(info.st_mode)}", "give an archive, or a folder")
         with open(path, "rb") as f:
             start = f.read(8)
     except OSError as e:
-        raise DataError(f"cannot read {shown(path)}: {(e.strerror or str(e)).lower()}") from e
+        raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     if not start.startswith((_GZIP, _BZIP2, _XZ, _ZSTD)):
         return path, ()
     folder = cache_folder() / "unpacked"
-    place = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
-    target = folder / f"{place}-{info.st_size}-{info.st_mtime_ns}.tar"
-    said = f"{shown(os.path.basename(path))} is compressed, and read from where it was unpacked: {target}"
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    target = folder / f"{digest}-{info.st_size}-{info.st_mtime_ns}.tar"
+    message = f"{printable(os.path.basename(path))} is compressed, and read from where it was unpacked: {target}"
     if target.is_file():
-        return str(target), (said,)
-    note(f"unpacking {shown(path)} once, to {target} …")
+        return str(target), (message,)
+    note(f"unpacking {printable(path)} once, to {target} …")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for older in folder.glob(f"{place}-*.tar"):
+        for older in folder.glob(f"{digest}-*.tar"):
             older.unlink()
         replace_file(target, lambda temporary: _unpack(path, start, info.st_size, temporary))
-    except _TooMuch as e:
-        raise DataError(f"{shown(path)} is not unpacked: {e}", "unpack it yourself, and give the folder") from e
+    except _UnpackLimitError as e:
+        raise DataError(f"{printable(path)} is not unpacked: {e}", "unpack it yourself, and give the folder") from e
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
-        raise DataError(f"{shown(path)} is damaged or cut off: {e}", "copy or download it again") from e
+        raise DataError(f"{printable(path)} is damaged or cut off: {e}", "copy or download it again") from e
     except OSError as e:
         if e.errno is None:  # bz2 has no error of its own
-            raise DataError(f"{shown(path)} is damaged or cut off: {e}", "copy or download it again") from e
+            raise DataError(f"{printable(path)} is damaged or cut off: {e}", "copy or download it again") from e
         reason = (e.strerror or str(e)).lower()
         raise DataError(
-            f"cannot unpack {shown(path)} to {folder}: {reason}", "ZOO_CACHE=DIR names another place"
+            f"cannot unpack {printable(path)} to {folder}: {reason}", "ZOO_CACHE=DIR names another place"
         ) from e
-    return str(target), (said,)
+    return str(target), (message,)
 
 
 def _unpack(path: str, start: bytes, size: int, temporary: Path) -> None:
-    most = max(_MOST_TIMES * size, _NO_BOMB)
-    written = looked = 0
+    limit = max(_MAX_RATIO * size, _MIN_BOMB_BYTES)
+    written = next_check = 0
     with _opened(path, start) as source, temporary.open("wb") as target:
         while block := source.read(_BLOCK):
             if not written and not is_tar_header(block[:512]):
-                raise DataError(f"{shown(path)} holds no tar file", "unpack it yourself, and look at what it holds")
-            if written >= looked and shutil.disk_usage(temporary.parent).free < _LEAVE_FREE:
-                raise _TooMuch(f"less than {_LEAVE_FREE >> 30} GB would be left on the disk of {temporary.parent}")
-            looked = written - written % _LOOK_EVERY + _LOOK_EVERY
+                raise DataError(f"{printable(path)} holds no tar file", "unpack it yourself, and look at what it holds")
+            if written >= next_check and shutil.disk_usage(temporary.parent).free < _MIN_FREE_BYTES:
+                raise _UnpackLimitError(
+                    f"less than {_MIN_FREE_BYTES >> 30} GB would be left on the disk of {temporary.parent}"
+                )
+            next_check = written - written % _DISK_CHECK_BYTES + _DISK_CHECK_BYTES
             written += len(block)
-            if written > most:
-                raise _TooMuch(f"more than {_MOST_TIMES} times its size comes out, a possible decompression bomb")
+            if written > limit:
+                raise _UnpackLimitError(
+                    f"more than {_MAX_RATIO} times its size comes out, a possible decompression bomb"
+                )
             target.write(block)
 
 
@@ -108,5 +112,6 @@ def _opened(path: str, start: bytes) -> BinaryIO:
         return cast("BinaryIO", importlib.import_module(name).open(path))
     except ImportError:
         raise DataError(
-            f"{shown(path)} is compressed by Zstandard, which Python can read from 3.14 on", "unpack it with `unzstd`"
+            f"{printable(path)} is compressed by Zstandard, which Python can read from 3.14 on",
+            "unpack it with `unzstd`",
         ) from None

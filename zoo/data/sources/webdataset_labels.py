@@ -15,25 +15,25 @@ from typing import Any
 
 from zoo.data.dataset import Targets
 from zoo.data.schema.cells import LIST
-from zoo.data.schema.column_stats import Facts
+from zoo.data.schema.column_stats import ColumnStats
 from zoo.data.schema.columns import Columns
-from zoo.data.schema.infer_task import decide, reader_of
-from zoo.data.schema.row_errors import Troubles
+from zoo.data.schema.infer_task import infer_task, make_label_reader
+from zoo.data.schema.row_errors import RowErrors
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError
 from zoo.tasks import TaskName
 
-__all__ = ["FIELDS", "Labels", "cells_of"]
+__all__ = ["LABEL_FIELDS", "ShardLabels", "read_label_cells"]
 
 # What the label is called in a .json, best first.
-FIELDS = ("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "tags", "cls")
+LABEL_FIELDS = ("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "tags", "cls")
 
 _BLOCK = 4096
 
 
-def cells_of(data: bytes, ending: str, fields: Sequence[str]) -> list[str | list[str]]:
+def read_label_cells(data: bytes, extension: str, fields: Sequence[str]) -> list[str | list[str]]:
     """The label in a member with this ending; of a .json those of its `fields`. Raises ValueError with the reason."""
-    if ending.rpartition(".")[2] != "json":
+    if extension.rpartition(".")[2] != "json":
         return [data.decode("utf-8-sig").strip()]
     try:
         value = json.loads(data)
@@ -42,7 +42,7 @@ def cells_of(data: bytes, ending: str, fields: Sequence[str]) -> list[str | list
     if not isinstance(value, dict):
         return [_cell(value)]
     found = []
-    for name in fields or [next((f for f in FIELDS if f in value), "")]:
+    for name in fields or [next((f for f in LABEL_FIELDS if f in value), "")]:
         if name not in value:
             known = ", ".join(map(repr, value)) or "nothing"
             raise ValueError(f"no field {name!r} in its .json" if name else f"no label in its .json but {known}")
@@ -65,7 +65,7 @@ def _text(value: Any) -> str:
 
 
 @dataclass
-class Labels:
+class ShardLabels:
     """The labels of all samples so far: a column of cells for each field. where: what messages call the data."""
 
     where: str
@@ -88,20 +88,21 @@ class Labels:
         return self.class_names[int(text)]
 
     def finish(
-        self, task: str, separator: str | None, place: Callable[[int], str]
+        self, task: str, separator: str | None, sample_name: Callable[[int], str]
     ) -> tuple[TaskName, str, tuple[str, ...], Targets]:
-        """(task, a sentence that says why, classes, targets). `place`: what to call a sample. Raises DataError."""
-        troubles = _Troubles(self.where, "mend these samples", place)
-        facts = [Facts(name) for name in self.names]
+        """(task, a sentence that says why, classes, targets). `sample_name`: what to call a sample. Raises
+        DataError."""
+        errors = _SampleErrors(self.where, "mend these samples", sample_name)
+        column_stats = [ColumnStats(name) for name in self.names]
         for _, cells in self._blocks():
-            for fact, column in zip(facts, cells, strict=True):
-                fact.see(column)
+            for stats, column in zip(column_stats, cells, strict=True):
+                stats.update(column)
         given = Columns(separator=separator)
-        chosen, why = decide(facts, len(self.columns[0]), given, table=self.where, task=task)
-        reader = reader_of(facts, chosen, separator, self.class_names)
+        chosen, why = infer_task(column_stats, len(self.columns[0]), given, table=self.where, task=task)
+        reader = make_label_reader(column_stats, chosen, separator, self.class_names)
         for at, cells in self._blocks():
-            reader.add(at, cells, troubles)
-        troubles.refuse()
+            reader.add(at, cells, errors)
+        errors.raise_if_any()
         return chosen, why, *reader.finish()
 
     def _blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
@@ -113,18 +114,20 @@ class Labels:
             start += len(block[0])
 
 
-class _Troubles(Troubles):
+class _SampleErrors(RowErrors):
     """Troubles of samples, which have names where tables have lines."""
 
-    def __init__(self, where: str, hint: str, place: Callable[[int], str]) -> None:
+    def __init__(self, where: str, hint: str, sample_name: Callable[[int], str]) -> None:
         super().__init__(where, hint)
-        self._place = place
+        self._sample_name = sample_name
 
-    def refuse(self) -> None:
+    def raise_if_any(self) -> None:
         if not self._kinds:
             return
         texts = []
         for what, (example, samples, count) in self._kinds.items():
-            names = ", ".join(self._place(i) for i in samples[:5]) + (f" … ({count:,} in all)" if count > 5 else "")
+            names = ", ".join(self._sample_name(i) for i in samples[:5]) + (
+                f" … ({count:,} in all)" if count > 5 else ""
+            )
             texts.append(f"{what}{example and f', such as {example!r}'}: {names}")
         raise DataError(f"{self._where}: {'; '.join(texts)}", self._hint)

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import is_image_name, shown
-from zoo.data.packed_files import LARGEST, METHODS, ArchiveFile, BadMember
-from zoo.data.sources.members import Entries, plain_name
+from zoo.data.decode.read import is_image_name, printable
+from zoo.data.packed_files import MAX_IMAGE_BYTES, ZIP_METHODS, ArchiveFile, BadMember
+from zoo.data.sources.members import ArchiveMembers, normalize_member_name
 from zoo.errors import DataError
 
 __all__ = ["list_zip"]
@@ -30,30 +30,30 @@ _FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value stands in the zip64 record 
 _ENCRYPTED, _UTF_8 = 0x1, 0x800
 _DOS, _UNIX = 0, 3
 _NAMES = {1: "shrink", 6: "implode", 9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES"}
-_LONGEST_LINK = 4096
+_MAX_LINK_BYTES = 4096
 
 
-def list_zip(archive: ArchiveFile) -> Entries:
+def list_zip(archive: ArchiveFile) -> ArchiveMembers:
     """Raises DataError if the file is no zip, is cut off, or its directory is damaged; OSError."""
-    entries = Entries()
+    entries = ArchiveMembers()
     links: list[int] = []
     with open(archive.path, "rb") as f:
         start, length, shift = _directory(f, archive)
         for fields, name_bytes, extra in _members(f, archive, start, length):
             made_on, flags, method = fields[2], fields[5], fields[6]
             checksum, packed, size, offset = fields[9], fields[10], fields[11], fields[18]
-            packed, size, offset = _wide(extra, packed, size, offset)
+            packed, size, offset = _zip64_sizes(extra, packed, size, offset)
             mode = fields[17] >> 16 if made_on == _UNIX else 0
-            raw_name = _decoded(name_bytes, flags)
+            raw_name = _decode_name(name_bytes, flags)
             if made_on == _DOS and "/" not in raw_name:
                 raw_name = raw_name.replace("\\", "/")
             if raw_name.endswith("/") or stat.S_ISDIR(mode):
                 continue
-            name = plain_name(raw_name)
+            name = normalize_member_name(raw_name)
             if name is None:
                 entries.bad.append(BadFile(raw_name, "its name leads out of the archive"))
             elif mode and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode) and stat.S_IFMT(mode):
-                entries.add_special(name, mode)
+                entries.add_non_file(name, mode)
             elif reason := _unreadable(flags, method, size):
                 entries.bad.append(BadFile(name, reason))
             elif offset + shift + packed > start:
@@ -62,20 +62,24 @@ def list_zip(archive: ArchiveFile) -> Entries:
                 if stat.S_ISLNK(mode):
                     links.append(len(entries))
                 entries.add(name, offset + shift, packed, size, method, checksum)
-    return _with_links(entries, archive, links) if links else entries
+    return _resolve_symlinks(entries, archive, links) if links else entries
 
 
 def _unreadable(flags: int, method: int, size: int) -> str:
     if flags & _ENCRYPTED:
         return "encrypted"
-    if method not in METHODS:
+    if method not in ZIP_METHODS:
         return f"compressed by {_NAMES.get(method, f'method {method}')}, which zoo does not read; zip it again"
-    return f"{size:,} bytes unpacked, beyond the {LARGEST:,} that an image may take" if size > LARGEST else ""
+    return (
+        f"{size:,} bytes unpacked, beyond the {MAX_IMAGE_BYTES:,} that an image may take"
+        if size > MAX_IMAGE_BYTES
+        else ""
+    )
 
 
 def _directory(f: BinaryIO, archive: ArchiveFile) -> tuple[int, int, int]:
     """(where the central directory begins, its length, how far everything lies behind where the zip says)."""
-    where = shown(archive.path)
+    where = printable(archive.path)
     begin = max(0, archive.size - _COMMENT - _END.size)
     f.seek(begin)
     tail = f.read()
@@ -124,13 +128,15 @@ def _members(
         name, extra, comment = fields[12:15]
         stop = at + _MEMBER.size + name + extra + comment
         if fields[0] != b"PK\1\2" or stop > len(block):
-            raise DataError(f"{shown(archive.path)} is damaged: its directory ends in nonsense", "download it again")
+            raise DataError(
+                f"{printable(archive.path)} is damaged: its directory ends in nonsense", "download it again"
+            )
         at += _MEMBER.size
         yield fields, block[at : at + name], block[at + name : at + name + extra]
         at = stop
 
 
-def _wide(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
+def _zip64_sizes(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
     """(packed, size, offset), each from the zip64 field if it says so."""
     if _FULL_32 not in (packed, size, offset):
         return packed, size, offset
@@ -147,7 +153,7 @@ def _wide(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, 
     return packed, size, offset
 
 
-def _decoded(name: bytes, flags: int) -> str:
+def _decode_name(name: bytes, flags: int) -> str:
     """UTF-8 where it says so, and where it does not but is (as macOS writes); else code page 437."""
     name = name.partition(b"\0")[0]
     if flags & _UTF_8:
@@ -158,14 +164,14 @@ def _decoded(name: bytes, flags: int) -> str:
         return name.decode("cp437")
 
 
-def _with_links(entries: Entries, archive: ArchiveFile, links: list[int]) -> Entries:
+def _resolve_symlinks(entries: ArchiveMembers, archive: ArchiveFile, links: list[int]) -> ArchiveMembers:
     """The same without the symbolic links, whose bytes are names, but with the files that they lead to."""
     packed = entries.packed(archive)
-    kept = Entries(bad=entries.bad, broken=entries.broken)
+    members = ArchiveMembers(bad=entries.bad, broken=entries.broken)
     symbolic = set(links)
     for i, name in enumerate(entries.names):
         if i not in symbolic:
-            kept.add(
+            members.add(
                 name,
                 entries.offsets[i],
                 entries.lengths[i],
@@ -175,14 +181,18 @@ def _with_links(entries: Entries, archive: ArchiveFile, links: list[int]) -> Ent
             )
             continue
         try:
-            target = os.fsdecode(packed.raw(i)) if entries.sizes[i] <= _LONGEST_LINK else ""
+            target = os.fsdecode(packed.read_file_bytes(i)) if entries.sizes[i] <= _MAX_LINK_BYTES else ""
         except (BadMember, OSError):
             target = ""
-        inside = plain_name(posixpath.normpath(posixpath.join(posixpath.dirname(name), target))) if target else None
+        inside = (
+            normalize_member_name(posixpath.normpath(posixpath.join(posixpath.dirname(name), target)))
+            if target
+            else None
+        )
         if inside is None:
             if is_image_name(name):
-                kept.broken.append(BadFile(name, "symbolic link out of the archive"))
+                members.broken.append(BadFile(name, "symbolic link out of the archive"))
         else:
-            kept.links.append((name, inside))
-    kept.follow_links()
-    return kept
+            members.links.append((name, inside))
+    members.resolve_links()
+    return members

@@ -23,27 +23,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.dataset import Data, ImageSource
+from zoo.data.dataset import Data, ImageDataset
 from zoo.errors import DataError
 
-__all__ = ["SPLIT_FILE", "SavedSplit", "read_split", "split_text"]
+__all__ = ["SPLIT_FILE", "SplitFile", "read_split", "split_text"]
 
 SPLIT_FILE = "split.txt"  # in a run's directory
 
-_FIRST = "# zoo split: the images held out for validation, a name a line; names start from the root of the data"
+_HEADER = "# zoo split: the images held out for validation, a name a line; names start from the root of the data"
 _COUNTS = re.compile(r"# images: (\d+) for training, (\d+) for validation")
-_FORMAT = "a split is a text file with the name of a validation image on each line, or a run that made one"
+_FORMAT_HINT = "a split is a text file with the name of a validation image on each line, or a run that made one"
 
 
 @dataclass(frozen=True)
-class SavedSplit:
-    """path: of the file. names: of the validation images. training: number of the other ones then, if it is known."""
+class SplitFile:
+    """path: of the file. names: of the validation images. n_train: number of the other ones then, if it is known."""
 
     path: str
     names: frozenset[str]
-    training: int | None
+    n_train: int | None
 
-    def apply(self, source: ImageSource) -> tuple[NDArray[np.bool_], str]:
+    def apply(self, source: ImageDataset) -> tuple[NDArray[np.bool_], str]:
         """(N,) whether each image of `source` is held out, and a sentence about what has changed since, or "".
 
         Raises DataError if no name is that of an image, or every image is named.
@@ -65,20 +65,20 @@ class SavedSplit:
         changes = []
         if found < len(self.names):
             changes.append(f"{len(self.names) - found:,} of its {len(self.names):,} images are not there any more")
-        training = len(source) - found
-        if self.training is not None and training != self.training:
-            kind = "more" if training > self.training else "fewer"
-            changes.append(f"{abs(training - self.training):,} images {kind} than when it was made are for training")
+        n_train = len(source) - found
+        if self.n_train is not None and n_train != self.n_train:
+            kind = "more" if n_train > self.n_train else "fewer"
+            changes.append(f"{abs(n_train - self.n_train):,} images {kind} than when it was made are for training")
         return held_out, f"split {self.path}: {', and '.join(changes)}" if changes else ""
 
 
 def split_text(data: Data) -> str:
     """What the file says of the split of `data`."""
     counts = f"# images: {len(data.train)} for training, {len(data.val)} for validation"
-    return "\n".join([_FIRST, counts, *map(_written, data.val.names), ""])
+    return "\n".join([_HEADER, counts, *map(_format_name, data.val.names), ""])
 
 
-def read_split(where: str | os.PathLike[str]) -> SavedSplit:
+def read_split(where: str | os.PathLike[str]) -> SplitFile:
     """Read the split of a run, or the file `where`. Raises DataError if there is none, or nothing that is one."""
     path = Path(where)
     if path.is_dir():
@@ -87,22 +87,22 @@ def read_split(where: str | os.PathLike[str]) -> SavedSplit:
             raise DataError(
                 f"{path} holds no {SPLIT_FILE}"
                 + (": its validation images were given, not split off" if is_run else ""),
-                "give the same --data and --val again" if is_run else _FORMAT,
+                "give the same --data and --val again" if is_run else _FORMAT_HINT,
             )
         path = path / SPLIT_FILE
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"no such split: {path}", _FORMAT) from None
+        raise DataError(f"no such split: {path}", _FORMAT_HINT) from None
     except UnicodeDecodeError as e:
-        raise DataError(f"{path} is no split: it is not UTF-8 text", _FORMAT) from e
+        raise DataError(f"{path} is no split: it is not UTF-8 text", _FORMAT_HINT) from e
     except OSError as e:
-        raise DataError(f"cannot read the split {path}: {(e.strerror or str(e)).lower()}", _FORMAT) from e
+        raise DataError(f"cannot read the split {path}: {(e.strerror or str(e)).lower()}", _FORMAT_HINT) from e
     counts = _COUNTS.search(text)
     names = frozenset(_names(text.split("\n"), path))
     if not names:
-        raise DataError(f"{path} is no split: it names no image", _FORMAT)
-    return SavedSplit(str(path), names, int(counts[1]) if counts else None)
+        raise DataError(f"{path} is no split: it names no image", _FORMAT_HINT)
+    return SplitFile(str(path), names, int(counts[1]) if counts else None)
 
 
 def _names(lines: Iterable[str], path: Path) -> Iterable[str]:
@@ -115,10 +115,10 @@ def _names(lines: Iterable[str], path: Path) -> Iterable[str]:
         try:
             name = json.loads(line)
         except ValueError as e:
-            raise DataError(f"{path}, line {number}: a quoted name that is no JSON string: {e}", _FORMAT) from e
+            raise DataError(f"{path}, line {number}: a quoted name that is no JSON string: {e}", _FORMAT_HINT) from e
         yield str(name)
 
 
-def _written(name: str) -> str:
+def _format_name(name: str) -> str:
     plain = name.isprintable() and name == name.strip() and not name.startswith(("#", '"'))
     return name if plain else json.dumps(name)

@@ -20,14 +20,14 @@ from zoo.data.dataset import Targets
 from zoo.errors import DataError
 from zoo.tasks import TaskName
 
-__all__ = ["RANGES", "Strata", "group_folds", "group_hold_out", "ranks"]
+__all__ = ["TARGET_BINS", "Strata", "group_folds", "group_holdout_split", "rank_bins"]
 
 Indices = NDArray[np.int64]
 
 # Ranges of a regression target: enough that the parts span it alike, few enough to draw from each.
-RANGES = 10
+TARGET_BINS = 10
 
-_OTHER_WAYS = "give the validation images with --val PATH, or leave --group-column out"
+_HINT = "give the validation images with --val PATH, or leave --group-column out"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,12 @@ class Strata:
         images = np.arange(len(targets))
         if task == "single-label":
             return Strata(images, np.asarray(targets, np.int64), count, both_sides=True)
-        return Strata(images, ranks(np.asarray(targets[:, 0], np.float32), RANGES), RANGES, both_sides=False)
+        return Strata(
+            images, rank_bins(np.asarray(targets[:, 0], np.float32), TARGET_BINS), TARGET_BINS, both_sides=False
+        )
 
 
-def ranks(values: NDArray[np.float32], ranges: int) -> Indices:
+def rank_bins(values: NDArray[np.float32], ranges: int) -> Indices:
     """(N,) which of so many equally large ranges each of the values (N,) falls into, by its rank."""
     n = len(values)
     place = np.empty(n, dtype=np.int64)
@@ -62,14 +64,14 @@ def ranks(values: NDArray[np.float32], ranges: int) -> Indices:
     return place
 
 
-def group_hold_out(groups: Indices, strata: Strata, *, fraction: float, seed: int) -> NDArray[np.bool_]:
+def group_holdout_split(groups: Indices, strata: Strata, *, fraction: float, seed: int) -> NDArray[np.bool_]:
     """(N,) whether an image is held out: near to `fraction` of each class, no group (N,) on both sides.
 
     A class of two groups or more gets one on each side, where that does not take another class's last one; a class all
     in one group stays in training. Raises DataError if there are not two groups that can be told apart.
     """
-    table = _Table(groups, strata)
-    _require(table, 2)
+    table = _GroupCounts(groups, strata)
+    _require_groups(table, 2)
     owned = np.zeros(table.groups, dtype=bool)  # groups that hold all images of some class
     if strata.both_sides:
         alone = table.groups_with == 1
@@ -77,13 +79,13 @@ def group_hold_out(groups: Indices, strata: Strata, *, fraction: float, seed: in
     if owned.all():
         raise DataError(
             "each group holds all images of some class: no group can be held out without taking a class from training",
-            _OTHER_WAYS,
+            _HINT,
         )
-    part = table.share_out([1 - fraction, fraction], np.random.default_rng(seed), first=np.flatnonzero(owned))
+    part = table.assign_groups([1 - fraction, fraction], np.random.default_rng(seed), first=np.flatnonzero(owned))
     if not part.any():
         part[np.where(owned, len(groups) + 1, table.sizes).argmin()] = 1
     if strata.both_sides:
-        _mend(table, part)
+        _fix_missing_classes(table, part)
     return np.asarray(part[table.of_image] == 1)
 
 
@@ -92,13 +94,13 @@ def group_folds(groups: Indices, strata: Strata, *, folds: int, seed: int) -> In
 
     Raises DataError if there are fewer groups than folds.
     """
-    table = _Table(groups, strata)
-    _require(table, folds)
-    part = table.share_out([1 / folds] * folds, np.random.default_rng(seed), first=np.zeros(0, np.int64))
+    table = _GroupCounts(groups, strata)
+    _require_groups(table, folds)
+    part = table.assign_groups([1 / folds] * folds, np.random.default_rng(seed), first=np.zeros(0, np.int64))
     return np.asarray(part[table.of_image])
 
 
-class _Table:
+class _GroupCounts:
     """Images of each group and class, as a sparse matrix of groups by K + 1 classes; the last one is all images."""
 
     def __init__(self, groups: Indices, strata: Strata) -> None:
@@ -117,13 +119,13 @@ class _Table:
         self.groups_with = np.bincount(self.column, minlength=self.columns)
         self.groups_with[-1] = 0  # the total is no class
 
-    def share_out(self, shares: Sequence[float], rng: np.random.Generator, *, first: Indices) -> Indices:
+    def assign_groups(self, shares: Sequence[float], rng: np.random.Generator, *, first: Indices) -> Indices:
         """(groups,) the part of each; those named by `first` are in part 0 beforehand."""
         totals = np.bincount(self.column, weights=self.images, minlength=self.columns)
         portion = self.images / totals[self.column]
         largest = np.maximum.reduceat(portion, np.r_[0, self.ends[:-1]])
-        mixed = rng.permutation(self.groups)
-        order = mixed[np.argsort(-largest[mixed], kind="stable")]
+        shuffled = rng.permutation(self.groups)
+        order = shuffled[np.argsort(-largest[shuffled], kind="stable")]
         part = np.full(self.groups, -1, dtype=np.int64)
         part[first] = 0
         held = [[0.0] * self.columns for _ in shares]  # the portion of each class that each part has
@@ -143,7 +145,7 @@ class _Table:
         return part
 
 
-def _mend(table: _Table, part: Indices) -> None:
+def _fix_missing_classes(table: _GroupCounts, part: Indices) -> None:
     """Move single groups so that classes of two or more are in both parts, where no other class leaves one."""
     with_class = [np.bincount(table.column[part[table.group] == p], minlength=table.columns) for p in (0, 1)]
     for side in (1, 0):  # what validation lacks first
@@ -161,8 +163,8 @@ def _mend(table: _Table, part: Indices) -> None:
                     break
 
 
-def _require(table: _Table, least: int) -> None:
+def _require_groups(table: _GroupCounts, least: int) -> None:
     if table.groups < least:
         there = "one group" if table.groups == 1 else f"{table.groups:,} groups"
         what = "a split needs two" if least == 2 else f"{least} folds need as many"
-        raise DataError(f"all images are of {there}; {what}", _OTHER_WAYS)
+        raise DataError(f"all images are of {there}; {what}", _HINT)

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
-from zoo.data.split.grouped import RANGES, Strata, group_hold_out, ranks
+from zoo.data.split.grouped import TARGET_BINS, Strata, group_holdout_split, rank_bins
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
-__all__ = ["hold_out", "images_having", "iterative_split", "ranged_split", "stratified_split"]
+__all__ = ["binned_split", "holdout_split", "images_by_label", "iterative_split", "stratified_split"]
 
 Indices = NDArray[np.int64]
 
 
-def hold_out(
+def holdout_split(
     targets: Targets,
     classes: Sequence[str],
     task: TaskName,
@@ -35,7 +35,7 @@ def hold_out(
     if groups is not None:
         _require_fraction(fraction)
         strata = Strata.of(targets, len(classes), task)
-        held_out = group_hold_out(groups, strata, fraction=fraction, seed=seed)
+        held_out = group_holdout_split(groups, strata, fraction=fraction, seed=seed)
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         part = {"single-label": "each class", "multi-label": "each label"}.get(task, f"each range of {classes[0]!r}")
         held, there = len(np.unique(groups[val])), len(np.unique(groups))
@@ -47,7 +47,7 @@ def hold_out(
         train, val = iterative_split(targets > 0, fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of the images of each label (at least one where it has two)"
     else:
-        train, val, ranges = ranged_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
+        train, val, ranges = binned_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of each of {ranges} equally large groups by {classes[0]!r}"
     n = f"{len(val):,} of {len(targets):,} images held out for validation"
     return train, val, f"{n}: {how}, drawn with seed {seed}"
@@ -84,7 +84,7 @@ def stratified_split(
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def ranged_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
+def binned_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
     """(train, val, number of ranges): `stratified_split` of equally large ranges of the values (N,), by their ranks.
 
     At most ten ranges, fewer where one would have no image for one of the sides.
@@ -92,9 +92,9 @@ def ranged_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> 
     _require_fraction(fraction)
     n = len(values)
     _require_two_images(n)
-    ranges = max(1, min(RANGES, int(n * min(fraction, 1 - fraction))))
+    ranges = max(1, min(TARGET_BINS, int(n * min(fraction, 1 - fraction))))
     names = [str(r) for r in range(ranges)]
-    train, val = stratified_split(ranks(values, ranges), names, fraction=fraction, seed=seed)
+    train, val = stratified_split(rank_bins(values, ranges), names, fraction=fraction, seed=seed)
     return train, val, ranges
 
 
@@ -117,7 +117,7 @@ def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) 
     _require_two_images(n)
     rng = np.random.default_rng(seed)
     totals = np.count_nonzero(positive, axis=0)
-    having = images_having(positive)
+    having = images_by_label(positive)
     left = np.ones(n, dtype=bool)
     remaining = totals.copy()
     held_out = np.zeros(n, dtype=bool)
@@ -141,20 +141,20 @@ def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) 
         owed_all -= give
     rest = rng.permutation(np.flatnonzero(left))
     held_out[rest[: max(round(owed_all), 0)]] = True
-    _repair(positive, having, totals, held_out, rng)
+    _fix_missing_labels(positive, having, totals, held_out, rng)
     if held_out.all() or not held_out.any():  # so few labels and images that the shares round to nothing
         held_out[rng.integers(n)] ^= True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def images_having(positive: NDArray[np.bool_]) -> list[Indices]:
+def images_by_label(positive: NDArray[np.bool_]) -> list[Indices]:
     """The images of each label of `positive` (N, K), in rising order."""
     rows, labels = np.nonzero(positive)
     ends = np.cumsum(np.bincount(labels, minlength=positive.shape[1]))
     return np.split(rows[np.argsort(labels, kind="stable")], ends[:-1])
 
 
-def _repair(
+def _fix_missing_labels(
     positive: NDArray[np.bool_],
     having: Sequence[Indices],
     totals: Indices,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
 from zoo.data.split.grouped import Strata, group_folds
-from zoo.data.split.holdout import images_having
+from zoo.data.split.holdout import images_by_label
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
@@ -61,8 +61,8 @@ def _class_folds(targets: Indices, classes: Sequence[str], folds: int, rng: np.r
             f"{folds} folds, but fewer images of {named}: each fold needs one of every class",
             "use fewer --folds, add images, or remove the class",
         )
-    mixed = rng.permutation(len(targets))
-    order = mixed[np.argsort(targets[mixed], kind="stable")]
+    shuffled = rng.permutation(len(targets))
+    order = shuffled[np.argsort(targets[shuffled], kind="stable")]
     fold = np.empty(len(targets), np.int64)
     fold[order] = np.arange(len(targets)) % folds
     return fold
@@ -81,14 +81,14 @@ def _number_folds(values: NDArray[np.float32], folds: int, rng: np.random.Genera
 def _label_folds(positive: NDArray[np.bool_], folds: int, rng: np.random.Generator) -> Indices:
     n = len(positive)
     totals = np.count_nonzero(positive, axis=0)
-    having = images_having(positive)
+    having = images_by_label(positive)
     fold = np.full(n, -1, dtype=np.int64)
     owed_all, owed = np.full(folds, n / folds), np.tile(totals / folds, (folds, 1))
     remaining = totals.copy()
     while remaining.any():
         label = int(np.where(remaining > 0, remaining, n + 1).argmin())
         images = rng.permutation(having[label][fold[having[label]] < 0])
-        give = _whole(owed[:, label], owed_all, len(images), rng)
+        give = _round_shares(owed[:, label], owed_all, len(images), rng)
         for part, chosen in enumerate(np.split(images, np.cumsum(give)[:-1])):
             fold[chosen] = part
             shown = positive[chosen].sum(0)
@@ -96,11 +96,13 @@ def _label_folds(positive: NDArray[np.bool_], folds: int, rng: np.random.Generat
             remaining -= shown
         owed_all -= give
     rest = rng.permutation(np.flatnonzero(fold < 0))
-    fold[rest] = np.repeat(np.arange(folds), _whole(owed_all, owed_all, len(rest), rng))
+    fold[rest] = np.repeat(np.arange(folds), _round_shares(owed_all, owed_all, len(rest), rng))
     return fold
 
 
-def _whole(owed: NDArray[np.float64], owed_all: NDArray[np.float64], n: int, rng: np.random.Generator) -> Indices:
+def _round_shares(
+    owed: NDArray[np.float64], owed_all: NDArray[np.float64], n: int, rng: np.random.Generator
+) -> Indices:
     """(K,) whole numbers from 0 that add up to n, as near to what each part is `owed` as that allows.
 
     It is handing out one at a time to the part that is owed most, of such parts to the one that is owed more images in

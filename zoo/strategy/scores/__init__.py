@@ -13,9 +13,9 @@ Columns are standardised and constant ones dropped first: no score depends on th
 order of the images.
 """
 
-from zoo.strategy.scores.bootstrap import Interval, Place, difference_interval, mean_interval, rank
-from zoo.strategy.scores.flip_invariance import Mirroring, mirroring
-from zoo.strategy.scores.holdout import HeldOut, held_out
+from zoo.strategy.scores.bootstrap import Interval, RankedCandidate, difference_interval, mean_interval, rank
+from zoo.strategy.scores.flip_invariance import FlipInvariance, flip_invariance
+from zoo.strategy.scores.holdout import HoldoutScore, held_out
 from zoo.strategy.scores.knn import knn_loo
 from zoo.strategy.scores.learning_curve import LearningCurve, learning_curve
 from zoo.strategy.scores.logme import Evidence, logme
@@ -24,35 +24,35 @@ from zoo.strategy.scores.norm_shift import LayerMoments, NormShift, norm_shift
 from zoo.strategy.scores.ridge import LeaveOneOut, LinearHead, ridge_head, ridge_loo
 from zoo.strategy.scores.similarity import Similarity, similarity
 from zoo.strategy.scores.size import DataSize, size_class
-from zoo.strategy.scores.svd import Spectrum, decompose
-from zoo.strategy.scores.targets import Outcome, Truth
+from zoo.strategy.scores.svd import FeatureSVD, decompose
+from zoo.strategy.scores.targets import Outcome, Targets
 
 __all__ = [
     "DataSize",
     "Evidence",
-    "HeldOut",
+    "FeatureSVD",
+    "FlipInvariance",
+    "HoldoutScore",
     "Interval",
     "LayerMoments",
     "LearningCurve",
     "LeaveOneOut",
     "LinearHead",
-    "Mirroring",
     "NormShift",
     "Outcome",
-    "Place",
+    "RankedCandidate",
     "Scores",
     "Similarity",
-    "Spectrum",
-    "Truth",
+    "Targets",
     "decompose",
     "difference_interval",
+    "flip_invariance",
     "held_out",
     "knn_loo",
     "learning_curve",
     "logme",
     "mean_interval",
     "measure",
-    "mirroring",
     "norm_shift",
     "rank",
     "ridge_head",

@@ -22,15 +22,15 @@ import numpy as np
 from zoo.strategy.scores.targets import Floats
 
 __all__ = [
-    "LEARNED",
     "LEVEL",
+    "SUBSAMPLE_FRACTION",
     "Bounds",
     "Interval",
-    "Place",
+    "RankedCandidate",
     "difference_interval",
     "mean_interval",
-    "places",
     "rank",
+    "rank_with_ties",
     "resample",
 ]
 
@@ -40,7 +40,7 @@ LEVEL = 0.9
 
 # Ours, computed: with it 90 % intervals of S_probe hold the S of fresh images 86 to 100 times in 100 (6 settings of
 # 64 to 600 images), with all images 80 to 94 times.
-LEARNED = 0.7
+SUBSAMPLE_FRACTION = 0.7
 
 _DRAWS = 2000
 _CHUNK = 4_000_000  # numbers drawn at a time: 32 MB
@@ -52,7 +52,7 @@ class Interval:
     high: float
     level: float = LEVEL
 
-    def holds(self, value: float) -> bool:
+    def contains(self, value: float) -> bool:
         return self.low <= value <= self.high
 
     @staticmethod
@@ -63,7 +63,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Place:
+class RankedCandidate:
     """One candidate of a ranking. index: its number as given. place: from 1; candidates of the same place are tied."""
 
     index: int
@@ -107,26 +107,28 @@ def rank(
     weights: Floats | None = None,
     *,
     bounds: Bounds = (0, 1),
-    share: float = LEARNED,
+    share: float = SUBSAMPLE_FRACTION,
     level: float = LEVEL,
     seed: int = 0,
-) -> list[Place]:
-    """Candidates, each the values (N,) of the same images, best mean first, with `places`."""
+) -> list[RankedCandidate]:
+    """Candidates, each the values (N,) of the same images, best mean first, with `rank_with_ties`."""
 
-    def apart(one: int, other: int) -> Interval:
+    def difference(one: int, other: int) -> Interval:
         return difference_interval(
             candidates[one], candidates[other], weights, bounds=bounds, share=share, level=level, seed=seed
         )
 
-    def around(one: int) -> Interval:
+    def interval_of(one: int) -> Interval:
         return mean_interval(candidates[one], weights, bounds=bounds, share=share, level=level, seed=seed)
 
-    return places([float(np.average(values, weights=weights)) for values in candidates], apart, around)
+    return rank_with_ties(
+        [float(np.average(values, weights=weights)) for values in candidates], difference, interval_of
+    )
 
 
-def places(
-    scores: Sequence[float], apart: Callable[[int, int], Interval], around: Callable[[int], Interval]
-) -> list[Place]:
+def rank_with_ties(
+    scores: Sequence[float], difference: Callable[[int, int], Interval], interval_of: Callable[[int], Interval]
+) -> list[RankedCandidate]:
     """Candidates by their numbers, best score first.
 
     apart(i, j): of the score of i less that of j. around(i): of the score of i. A candidate shares the place of the
@@ -134,16 +136,17 @@ def places(
     the first of a place, not along a chain of neighbours.
     """
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    given: list[int] = []
+    ranks: list[int] = []
     leader = -1
     for position, i in enumerate(order):
-        if position and apart(leader, i).holds(0):
-            given.append(given[-1])
+        if position and difference(leader, i).contains(0):
+            ranks.append(ranks[-1])
         else:
             leader = i
-            given.append(position + 1)
+            ranks.append(position + 1)
     return [
-        Place(i, scores[i], around(i), place, given.count(place) > 1) for i, place in zip(order, given, strict=True)
+        RankedCandidate(i, scores[i], interval_of(i), place, ranks.count(place) > 1)
+        for i, place in zip(order, ranks, strict=True)
     ]
 
 

@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 from zoo.strategy.scores.bootstrap import Interval, difference_interval
-from zoo.strategy.scores.holdout import deal, left_out
-from zoo.strategy.scores.targets import Indices, Truth
+from zoo.strategy.scores.holdout import assign_folds, predict_held_out
+from zoo.strategy.scores.targets import Indices, Targets
 
-__all__ = ["BREAKS", "Mirroring", "mirroring"]
+__all__ = ["HARMFUL_DROP", "FlipInvariance", "flip_invariance"]
 
 # Of the accuracy that mirroring must surely cost to be called harmful (ours): less is paid back by more images to see.
-BREAKS = 0.02
+HARMFUL_DROP = 0.02
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Mirroring:
+class FlipInvariance:
     """score, mirrored: accuracy of the images as they are and mirrored. interval: of the difference."""
 
     score: float
@@ -37,29 +37,35 @@ class Mirroring:
     @property
     def verdict(self) -> Literal["breaks", "keeps"]:
         """ "keeps" also where there are too few images to say otherwise."""
-        return "breaks" if self.interval.low > BREAKS else "keeps"
+        return "breaks" if self.interval.low > HARMFUL_DROP else "keeps"
 
 
-def mirroring(
+def flip_invariance(
     features: NDArray[np.generic],
     mirrored: NDArray[np.generic],
-    truth: Truth,
-    judged: Indices | None = None,
+    targets: Targets,
+    evaluated: Indices | None = None,
     *,
     seed: int = 0,
-) -> Mirroring:
-    """features (N, D); mirrored (m, D): of the images `judged` (m,), without repeats, by default of all. The head
+) -> FlipInvariance:
+    """features (N, D); mirrored (m, D): of the images `evaluated` (m,), without repeats, by default of all. The head
     learns from the others of all N images. Raises DataError if these are too few for five folds."""
-    judged = np.arange(len(features)) if judged is None else judged
+    evaluated = np.arange(len(features)) if evaluated is None else evaluated
     seen = np.array(features)
-    seen[judged] = mirrored
-    rows, (plain, other) = left_out(features, truth, deal(truth, _FOLDS, seed=seed), _FOLDS, (features, seen))
-    rows = np.intersect1d(rows, judged)
+    seen[evaluated] = mirrored
+    rows, (plain, other) = predict_held_out(
+        features, targets, assign_folds(targets, _FOLDS, seed=seed), _FOLDS, (features, seen)
+    )
+    rows = np.intersect1d(rows, evaluated)
     if not len(rows):
         raise DataError("no image to be judged was left out of the fit", "add images")
-    ours, theirs, weights = truth.judge(plain).values[rows], truth.judge(other).values[rows], truth.weights[rows]
-    return Mirroring(
+    ours, theirs, weights = (
+        targets.evaluate(plain).values[rows],
+        targets.evaluate(other).values[rows],
+        targets.weights[rows],
+    )
+    return FlipInvariance(
         float(np.average(ours, weights=weights)),
         float(np.average(theirs, weights=weights)),
-        difference_interval(ours, theirs, weights, bounds=truth.bounds, seed=seed),
+        difference_interval(ours, theirs, weights, bounds=targets.bounds, seed=seed),
     )

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.split.kfold import fold_numbers
-from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Interval, mean_interval
+from zoo.strategy.scores.bootstrap import LEVEL, SUBSAMPLE_FRACTION, Interval, mean_interval
 from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.svd import decompose
-from zoo.strategy.scores.targets import Floats, Indices, Truth
+from zoo.strategy.scores.targets import Floats, Indices, Targets
 
-__all__ = ["HeldOut", "deal", "held_out", "left_out"]
+__all__ = ["HoldoutScore", "assign_folds", "held_out", "predict_held_out"]
 
 # Images held out in turn, if there are as many (ours): the interval of .9 right is then .02 to either side.
-_ENOUGH = 1000
+_MIN_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HoldoutScore:
     """rows (n,): images that were held out and whose class was learned from others. values, weights (n,): the worth of
     their predictions and how much each counts. score: the mean."""
 
@@ -35,61 +35,70 @@ class HeldOut:
 
 def held_out(
     features: NDArray[np.generic],
-    truth: Truth,
+    targets: Targets,
     *,
     folds: int = 10,
-    turns: int | None = None,
+    rounds: int | None = None,
     seed: int = 0,
     groups: Indices | None = None,
     level: float = LEVEL,
-) -> HeldOut:
+) -> HoldoutScore:
     """Scaling, penalty (by leave-one-out) and head from the other folds, judged on the fold left out.
 
-    turns: how many of the folds are held out, one after another; None: as many as hold 1,000 images, or all. Learning
+    rounds: how many of the folds are held out, one after another; None: as many as hold 1,000 images, or all. Learning
     from nine tenths of the images is a little worse than from all. The same seed gives all models the same folds.
     groups (N,): images of the same number stay in one fold. Raises DataError if there are too few images for the folds.
     """
-    fold = deal(truth, folds, seed=seed, groups=groups)
-    turns = min(turns or math.ceil(_ENOUGH * folds / len(fold)), folds)
-    rows, (predictions,) = left_out(features, truth, fold, turns, (features,))
-    values, weights = truth.judge(predictions).values[rows], truth.weights[rows]
-    return HeldOut(
+    fold = assign_folds(targets, folds, seed=seed, groups=groups)
+    rounds = min(rounds or math.ceil(_MIN_HELD_OUT * folds / len(fold)), folds)
+    rows, (predictions,) = predict_held_out(features, targets, fold, rounds, (features,))
+    values, weights = targets.evaluate(predictions).values[rows], targets.weights[rows]
+    return HoldoutScore(
         rows=rows,
         values=values,
         weights=weights,
         score=float(np.average(values, weights=weights)),
-        interval=mean_interval(values, weights, bounds=truth.bounds, share=LEARNED, level=level, seed=seed),
+        interval=mean_interval(
+            values, weights, bounds=targets.bounds, share=SUBSAMPLE_FRACTION, level=level, seed=seed
+        ),
     )
 
 
-def left_out(
-    features: NDArray[np.generic], truth: Truth, fold: Indices, turns: int, shown: Sequence[NDArray[np.generic]]
+def predict_held_out(
+    features: NDArray[np.generic],
+    targets: Targets,
+    fold: Indices,
+    rounds: int,
+    test_features: Sequence[NDArray[np.generic]],
 ) -> tuple[Indices, list[Floats]]:
-    """Rows of the images in the first `turns` folds whose class was learned from others, and for each of `shown`, other
-    features (N, D) of the same images, what is predicted from them (N, K) by the fit to `features` of other folds."""
-    predictions = [np.zeros_like(truth.matrix) for _ in shown]
-    judged = np.zeros(len(fold), bool)
-    for turn in range(turns):
+    """Rows of the images in the first `rounds` folds whose class was learned from others, and for each of
+    `test_features`, other features (N, D) of the same images, what is predicted from them (N, K) by the fit to
+    `features` of other folds."""
+    predictions = [np.zeros_like(targets.matrix) for _ in test_features]
+    evaluated = np.zeros(len(fold), bool)
+    for turn in range(rounds):
         train, test = np.flatnonzero(fold != turn), np.flatnonzero(fold == turn)
-        known = truth.take(train)
-        spectrum = decompose(features[train], known.weights)
-        head = ridge_head(spectrum, known, ridge_loo(spectrum, known).chosen)
-        for predicted, seen in zip(predictions, shown, strict=True):
+        train_targets = targets.take(train)
+        svd = decompose(features[train], train_targets.weights)
+        head = ridge_head(svd, train_targets, ridge_loo(svd, train_targets).chosen)
+        for predicted, seen in zip(predictions, test_features, strict=True):
             predicted[test] = head.predict(seen[test])
-        judged[test] = np.isin(truth.labels[test], known.labels) if truth.task == "single-label" else True
-    return np.flatnonzero(judged), predictions
+        evaluated[test] = (
+            np.isin(targets.labels[test], train_targets.labels) if targets.task == "single-label" else True
+        )
+    return np.flatnonzero(evaluated), predictions
 
 
-def deal(truth: Truth, folds: int, *, seed: int, groups: Indices | None = None) -> Indices:
+def assign_folds(targets: Targets, folds: int, *, seed: int, groups: Indices | None = None) -> Indices:
     """(N,) the part of each image, from 0, by the rule of `zoo.data.split.kfold`; classes of fewer images than folds
     are dealt out among those of the largest class. Raises DataError if there are fewer images or groups than folds."""
-    matrix = truth.matrix.astype(np.float32)
-    if truth.task != "single-label":
-        return fold_numbers(matrix, _names(truth), truth.task, folds=folds, seed=seed, groups=groups) - 1
-    counts = np.bincount(truth.labels, minlength=matrix.shape[1])
-    pooled = np.where(counts[truth.labels] < folds, int(counts.argmax()), truth.labels)
-    return fold_numbers(pooled, _names(truth), truth.task, folds=folds, seed=seed, groups=groups) - 1
+    matrix = targets.matrix.astype(np.float32)
+    if targets.task != "single-label":
+        return fold_numbers(matrix, _output_names(targets), targets.task, folds=folds, seed=seed, groups=groups) - 1
+    counts = np.bincount(targets.labels, minlength=matrix.shape[1])
+    pooled = np.where(counts[targets.labels] < folds, int(counts.argmax()), targets.labels)
+    return fold_numbers(pooled, _output_names(targets), targets.task, folds=folds, seed=seed, groups=groups) - 1
 
 
-def _names(truth: Truth) -> list[str]:
-    return [f"output {k}" for k in range(truth.matrix.shape[1])]
+def _output_names(targets: Targets) -> list[str]:
+    return [f"output {k}" for k in range(targets.matrix.shape[1])]

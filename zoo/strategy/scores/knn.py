@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from zoo.strategy.scores.ridge import LeaveOneOut
 from zoo.strategy.scores.svd import Scaling
-from zoo.strategy.scores.targets import Floats, Indices, Truth
+from zoo.strategy.scores.targets import Floats, Indices, Targets
 
-__all__ = ["NEIGHBOURS", "knn_loo"]
+__all__ = ["K_VALUES", "knn_loo"]
 
-NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+K_VALUES = (1, 3, 5, 10, 20, 50)
 
 # exp(cosine / 0.07) is a neighbour's vote: Wu et al. 2018 (1805.01978), section 3.4, and DINO's eval_knn.py.
 _TEMPERATURE = 0.07
@@ -23,8 +23,8 @@ _CHUNK = 16_000_000
 
 def knn_loo(
     features: NDArray[np.generic],
-    truth: Truth,
-    neighbours: tuple[int, ...] = NEIGHBOURS,
+    targets: Targets,
+    k_values: tuple[int, ...] = K_VALUES,
     *,
     scaling: Scaling | None = None,
 ) -> LeaveOneOut:
@@ -40,30 +40,30 @@ def knn_loo(
     rows = (scaling or Scaling.of(features)).apply(features)
     n, d = rows.shape
     # Without any feature all images are equally near: only all of them together are an answer.
-    tried = tuple(k for k in neighbours if d and k < n) or ((1,) if d else (n - 1,))
+    tried = tuple(k for k in k_values if d and k < n) or ((1,) if d else (n - 1,))
     nearest, cosines = _nearest(rows, tried[-1])
-    votes = np.exp((cosines - cosines[:, :1]) / _TEMPERATURE) * truth.weights[nearest]
+    votes = np.exp((cosines - cosines[:, :1]) / _TEMPERATURE) * targets.weights[nearest]
 
-    total, cast = np.zeros_like(truth.matrix), np.zeros((n, 1))
+    total, vote_sum = np.zeros_like(targets.matrix), np.zeros((n, 1))
     best = total
-    score_weights = truth.score_weights / truth.score_weights.sum()
-    restored = np.ones_like(total)
-    if truth.task == "single-label":
-        own = np.bincount(truth.labels)[truth.labels]
-        restored += truth.matrix / np.maximum(own - 1, 1)[:, None]
+    score_weights = targets.score_weights / targets.score_weights.sum()
+    correction = np.ones_like(total)
+    if targets.task == "single-label":
+        own = np.bincount(targets.labels)[targets.labels]
+        correction += targets.matrix / np.maximum(own - 1, 1)[:, None]
     found = []
     for j in range(tried[-1]):
-        total += votes[:, j, None] * truth.matrix[nearest[:, j]]
-        cast += votes[:, j, None]
+        total += votes[:, j, None] * targets.matrix[nearest[:, j]]
+        vote_sum += votes[:, j, None]
         if j + 1 in tried:
-            predictions = total / cast
-            loss = float(score_weights @ ((truth.matrix - predictions) ** 2).sum(1))
-            found.append((truth.judge(predictions * restored).score, -loss, j + 1))
+            predictions = total / vote_sum
+            loss = float(score_weights @ ((targets.matrix - predictions) ** 2).sum(1))
+            found.append((targets.evaluate(predictions * correction).score, -loss, j + 1))
             if found[-1] >= max(found):
                 best = predictions
     chosen = max(found)
     losses = tuple(-loss for _, loss, _ in found)
-    return LeaveOneOut(best, truth.judge(best * restored), chosen[2], tried, losses)
+    return LeaveOneOut(best, targets.evaluate(best * correction), chosen[2], tried, losses)
 
 
 def _nearest(rows: Floats, k: int) -> tuple[Indices, Floats]:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 from zoo.strategy.scores.bootstrap import LEVEL, Interval, resample
-from zoo.strategy.scores.holdout import deal
+from zoo.strategy.scores.holdout import assign_folds
 from zoo.strategy.scores.ridge import ridge_loo
 from zoo.strategy.scores.svd import decompose
-from zoo.strategy.scores.targets import Floats, Outcome, Truth
+from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
 __all__ = ["LearningCurve", "learning_curve"]
 
@@ -22,10 +22,10 @@ STEEP, FLAT = 0.3, 0.1
 
 # Flat too if twice the images would take away less than this of the error: one point, within which strategies count as
 # equally good (issue 7's regret). An error of nearly nothing falls by nearly nothing, however steeply.
-_POINT = 0.01
+_ONE_POINT = 0.01
 
 # Images up to which all four quarters and both halves are used (ours); one of each beyond, where one is enough.
-_ALL_PARTS = 2000
+_MAX_IMAGES_ALL_PARTS = 2000
 
 
 @dataclass(frozen=True)
@@ -43,40 +43,40 @@ class LearningCurve:
 
 
 def learning_curve(
-    features: NDArray[np.generic], truth: Truth, whole: Outcome, *, level: float = LEVEL, seed: int = 0
+    features: NDArray[np.generic], targets: Targets, full_outcome: Outcome, *, level: float = LEVEL, seed: int = 0
 ) -> LearningCurve | None:
-    """whole: the outcome left out (`ridge_loo`) of all images. Quarters and halves are disjoint and stratified; up to
-    2,000 images all of them count, beyond the first of each.
+    """full_outcome: the outcome left out (`ridge_loo`) of all images. Quarters and halves are disjoint and stratified;
+    up to 2,000 images all of them count, beyond the first of each.
 
     Images that are the only one of their class in a part are not counted there. None if a quarter is too small to tell
     two classes apart, or less than four images.
     """
-    n = len(truth.matrix)
+    n = len(targets.matrix)
     if n < 16:
         return None
-    part = deal(truth, 4, seed=seed)
+    part = assign_folds(targets, 4, seed=seed)
     parts = ([[0], [1], [2], [3]], [[0, 1], [2, 3]])
     points: list[tuple[int, Floats, Floats]] = []
     for chosen in parts:
         values, weights, sizes = [], [], []
-        for numbers in chosen if n <= _ALL_PARTS else chosen[:1]:
+        for numbers in chosen if n <= _MAX_IMAGES_ALL_PARTS else chosen[:1]:
             rows = np.flatnonzero(np.isin(part, numbers))
             try:
-                some = truth.take(rows)
+                some = targets.take(rows)
             except DataError:
                 return None
             values.append(ridge_loo(decompose(features[rows], some.weights), some).outcome.values)
             weights.append(some.score_weights)
             sizes.append(len(rows))
         points.append((round(sum(sizes) / len(sizes)), np.concatenate(values), np.concatenate(weights)))
-    points.append((n, whole.values, truth.score_weights))
+    points.append((n, full_outcome.values, targets.score_weights))
 
     sizes3 = [size for size, _, _ in points]
     errors = np.array([_error(np.average(v, weights=w), len(v)) for _, v, w in points])
     # Each point for itself: their images overlap, so this is wider than it need be.
     draws = np.stack(
         [
-            _error(resample(v[:, None], w, bounds=truth.bounds, seed=seed + i)[:, 0], len(v))
+            _error(resample(v[:, None], w, bounds=targets.bounds, seed=seed + i)[:, 0], len(v))
             for i, (_, v, w) in enumerate(points)
         ]
     )
@@ -84,7 +84,7 @@ def learning_curve(
     interval = Interval.of(slopes, level)
     gains = Interval.of(draws[2] * (1 - 2.0**-slopes), level)
     shape: Literal["steep", "between", "flat"] = "between"
-    if interval.high < FLAT or gains.high < _POINT:
+    if interval.high < FLAT or gains.high < _ONE_POINT:
         shape = "flat"
     elif interval.low > STEEP:
         shape = "steep"

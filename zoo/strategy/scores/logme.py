@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.strategy.scores.svd import Spectrum
-from zoo.strategy.scores.targets import Floats, Truth
+from zoo.strategy.scores.svd import FeatureSVD
+from zoo.strategy.scores.targets import Floats, Targets
 
 __all__ = ["Evidence", "logme"]
 
@@ -37,17 +37,17 @@ class Evidence:
     beta: Floats
 
 
-def logme(spectrum: Spectrum, truth: Truth, *, iterations: int = 1000) -> Evidence:
+def logme(svd: FeatureSVD, targets: Targets, *, iterations: int = 1000) -> Evidence:
     """The log evidence of each column of `truth.matrix` (each class against the rest, each label, each number).
 
     iterations: of the fixed point, at most; the authors' code stops after 11. Images count by the spectrum's weights
     (the noise of image i has precision β wᵢ).
     """
-    y, _ = spectrum.centred(truth.matrix[:, truth.usable])
-    n, s = len(y) - 1, spectrum.values[:, None]
-    squares = (spectrum.vectors.T @ y) ** 2  # (r, K′)
+    y, _ = svd.centred(targets.matrix[:, targets.nonconstant])
+    n, s = len(y) - 1, svd.values[:, None]
+    squares = (svd.vectors.T @ y) ** 2  # (r, K′)
     whole = (y**2).sum(0)
-    beyond = np.zeros_like(whole) if spectrum.complete else np.maximum(whole - squares.sum(0), 0)
+    beyond = np.zeros_like(whole) if svd.complete else np.maximum(whole - squares.sum(0), 0)
     if not len(s):
         beta = n / whole
         return _evidence(0.5 * n * (np.log(beta / (2 * np.pi)) - 1), n, np.full_like(beta, np.inf), beta)

@@ -11,7 +11,7 @@ from zoo.strategy.scores.knn import knn_loo
 from zoo.strategy.scores.logme import Evidence, logme
 from zoo.strategy.scores.ridge import LeaveOneOut, ridge_loo
 from zoo.strategy.scores.svd import decompose
-from zoo.strategy.scores.targets import Truth
+from zoo.strategy.scores.targets import Targets
 
 __all__ = ["Scores", "measure"]
 
@@ -23,11 +23,11 @@ class Scores:
     logme: Evidence
 
 
-def measure(features: NDArray[np.generic], truth: Truth) -> Scores:
+def measure(features: NDArray[np.generic], targets: Targets) -> Scores:
     """features (N, D) of any float type. Raises DataError if one of them is not finite."""
-    spectrum = decompose(features, truth.weights)
+    svd = decompose(features, targets.weights)
     return Scores(
-        ridge=ridge_loo(spectrum, truth),
-        knn=knn_loo(features, truth, scaling=spectrum.scaling),
-        logme=logme(spectrum, truth),
+        ridge=ridge_loo(svd, targets),
+        knn=knn_loo(features, targets, scaling=svd.scaling),
+        logme=logme(svd, targets),
     )

@@ -28,8 +28,8 @@ class LayerMoments:
     """What one batch norm keeps and what it sees of our images. kept_mean, kept_variance (C,); means, variances (G, C):
     of its inputs in each of G batches, population variances, over images and pixels; eps: the layer's."""
 
-    kept_mean: Floats
-    kept_variance: Floats
+    stored_mean: Floats
+    stored_variance: Floats
     means: Floats
     variances: Floats
     eps: float = 1e-5
@@ -58,26 +58,26 @@ def norm_shift(
         return None
     weights = np.asarray(counts, np.float64)
     groups = len(weights)
-    each = [float(_divergence(layer, weights[None])[0]) for layer in layers]
-    value = float(np.mean(each))
+    per_layer = [float(_divergence(layer, weights[None])[0]) for layer in layers]
+    value = float(np.mean(per_layer))
     if groups < 2:
-        return NormShift(value, tuple(each), None, _verdict(value, value))
+        return NormShift(value, tuple(per_layer), None, _verdict(value, value))
     drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=_DRAWS)
     draws = np.mean([_divergence(layer, drawn * weights) for layer in layers], axis=0)
     interval = Interval.of(draws, level)
-    return NormShift(value, tuple(each), interval, _verdict(interval.low, interval.high))
+    return NormShift(value, tuple(per_layer), interval, _verdict(interval.low, interval.high))
 
 
 def _divergence(layer: LayerMoments, weights: Floats) -> Floats:
     """(B,) the median over channels, for each of weights (B, G) of the batches."""
     shares = weights / weights.sum(1, keepdims=True)
     # Around the kept mean, so that the difference of squares loses no digits.
-    moved = layer.means - layer.kept_mean
+    moved = layer.means - layer.stored_mean
     mean = shares @ moved
     # Clipped because rounding may leave less than nothing of a dead channel.
     variance = np.maximum(shares @ (layer.variances + moved**2) - mean**2, 0) + layer.eps
-    kept = layer.kept_variance + layer.eps
-    kl = 0.5 * (np.log(kept / variance) + (variance + mean**2) / kept - 1)
+    stored = layer.stored_variance + layer.eps
+    kl = 0.5 * (np.log(stored / variance) + (variance + mean**2) / stored - 1)
     return np.asarray(np.median(kl, axis=1))
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.strategy.scores.svd import Spectrum
-from zoo.strategy.scores.targets import Floats, Outcome, Truth
+from zoo.strategy.scores.svd import FeatureSVD
+from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
 __all__ = ["PENALTIES", "LeaveOneOut", "LinearHead", "ridge_head", "ridge_loo"]
 
@@ -50,76 +50,76 @@ class LinearHead:
         return np.asarray(np.asarray(features, np.float64) @ self.weight.T + self.bias)
 
 
-def ridge_loo(spectrum: Spectrum, truth: Truth, penalties: tuple[float, ...] = PENALTIES) -> LeaveOneOut:
+def ridge_loo(svd: FeatureSVD, targets: Targets, penalties: tuple[float, ...] = PENALTIES) -> LeaveOneOut:
     """Predictions left out with the penalty of the least squared error left out: choosing by accuracy is optimistic
     (0.512 against 0.477 on fresh images at N = 500, facts/transfer.md).
 
-    `spectrum` is of features weighted by `truth.weights`. penalties: in units of the mean squared length of a row.
+    `svd` is of features weighted by `truth.weights`. penalties: in units of the mean squared length of a row.
 
     Without an image its class has a smaller share in what is left than it has in all, so that weak features are right
     less often than by chance (64 images, 2 classes, noise: .18). Classes are told apart after adding what leaving the
     image out took from their means, as if it had been drawn within its class: .50 there, and never more than .02 above
     nor .04 below the accuracy on fresh images for features of any strength (computed; 11 settings, 15 seeds).
     """
-    y, _ = spectrum.centred(truth.matrix)
-    coordinates = spectrum.vectors.T @ y
+    y, _ = svd.centred(targets.matrix)
+    coordinates = svd.vectors.T @ y
     # What the features cannot reach at any penalty; in exact arithmetic nothing if the spectrum is complete.
-    beyond = np.zeros_like(y) if spectrum.complete else y - spectrum.vectors @ coordinates
-    kept = _kept(spectrum, penalties)
-    slack = _slack(spectrum, kept)
-    share = np.sqrt(spectrum.weights)[:, None]
-    score_weights = truth.score_weights / truth.score_weights.sum()
+    unreachable = np.zeros_like(y) if svd.complete else y - svd.vectors @ coordinates
+    nonconstant = _residual_shares(svd, penalties)
+    one_minus_leverage = _one_minus_leverage(svd, nonconstant)
+    share = np.sqrt(svd.weights)[:, None]
+    score_weights = targets.score_weights / targets.score_weights.sum()
 
     losses: list[float] = []
-    best = truth.matrix
+    best = targets.matrix
     for p in range(len(penalties)):
-        residual = beyond + spectrum.vectors @ (kept[:, p, None] * coordinates)
-        residual /= slack[:, p, None] * share
+        residual = unreachable + svd.vectors @ (nonconstant[:, p, None] * coordinates)
+        residual /= one_minus_leverage[:, p, None] * share
         losses.append(float(score_weights @ (residual**2).sum(1)))
         if losses[-1] == min(losses):
-            best = truth.matrix - residual
-    outcome = truth.judge(best + _taken(truth) if truth.task == "single-label" else best)
+            best = targets.matrix - residual
+    outcome = targets.evaluate(best + _leave_one_out_correction(targets) if targets.task == "single-label" else best)
     return LeaveOneOut(best, outcome, penalties[int(np.argmin(losses))], penalties, tuple(losses))
 
 
-def ridge_head(spectrum: Spectrum, truth: Truth, penalty: float) -> LinearHead:
+def ridge_head(svd: FeatureSVD, targets: Targets, penalty: float) -> LinearHead:
     """The fit to all images with a penalty in the same units: a layer for the model's own features."""
-    y, mean = spectrum.centred(truth.matrix)
-    shrunk = (spectrum.vectors.T @ y) / (spectrum.values + penalty * _unit(spectrum))[:, None]
-    inside = spectrum.rows.T @ (spectrum.vectors @ shrunk)  # (D′, K)
-    scaling = spectrum.scaling
-    weight = np.zeros((y.shape[1], len(scaling.kept)))
-    weight[:, scaling.kept] = (inside / scaling.std[:, None]).T
-    return LinearHead(weight, mean - (spectrum.centre + scaling.mean / scaling.std) @ inside)
+    y, mean = svd.centred(targets.matrix)
+    shrunk = (svd.vectors.T @ y) / (svd.values + penalty * _mean_squared_row(svd))[:, None]
+    inside = svd.rows.T @ (svd.vectors @ shrunk)  # (D′, K)
+    scaling = svd.scaling
+    weight = np.zeros((y.shape[1], len(scaling.nonconstant)))
+    weight[:, scaling.nonconstant] = (inside / scaling.std[:, None]).T
+    return LinearHead(weight, mean - (svd.centre + scaling.mean / scaling.std) @ inside)
 
 
-def _taken(truth: Truth) -> Floats:
+def _leave_one_out_correction(targets: Targets) -> Floats:
     """(N, K): the weighted mean of the matrix less the same without image i."""
-    weights = truth.weights[:, None]
-    mean = np.average(truth.matrix, axis=0, weights=truth.weights)
-    return np.asarray(weights * (truth.matrix - mean) / (weights.sum() - weights))
+    weights = targets.weights[:, None]
+    mean = np.average(targets.matrix, axis=0, weights=targets.weights)
+    return np.asarray(weights * (targets.matrix - mean) / (weights.sum() - weights))
 
 
-def _unit(spectrum: Spectrum) -> float:
+def _mean_squared_row(svd: FeatureSVD) -> float:
     """The mean squared length of a row; 1 if there is nothing but rows of length 0."""
-    return float(spectrum.values.sum()) / len(spectrum.weights) or 1.0
+    return float(svd.values.sum()) / len(svd.weights) or 1.0
 
 
-def _kept(spectrum: Spectrum, penalties: tuple[float, ...]) -> Floats:
+def _residual_shares(svd: FeatureSVD, penalties: tuple[float, ...]) -> Floats:
     """(r, P): the share of each coordinate that stays in the residual, λ / (s + λ)."""
-    strength = np.asarray(penalties) * _unit(spectrum)
-    return np.asarray(strength / (spectrum.values[:, None] + strength))
+    strength = np.asarray(penalties) * _mean_squared_row(svd)
+    return np.asarray(strength / (svd.values[:, None] + strength))
 
 
-def _slack(spectrum: Spectrum, kept: Floats) -> Floats:
+def _one_minus_leverage(svd: FeatureSVD, nonconstant: Floats) -> Floats:
     """(N, P): 1 − h, as a sum of what stays and not as a difference, which would lose the digits of a small one."""
-    vectors, weights = spectrum.vectors, spectrum.weights
-    slack = np.empty((len(vectors), kept.shape[1]))
+    vectors, weights = svd.vectors, svd.weights
+    one_minus_leverage = np.empty((len(vectors), nonconstant.shape[1]))
     step = max(_CHUNK // max(vectors.shape[1], 1), 1)
     for start in range(0, len(vectors), step):
         part = slice(start, start + step)
         squares = vectors[part] ** 2
-        slack[part] = squares @ kept
-        if not spectrum.complete:
-            slack[part] += np.maximum(1 - weights[part] / weights.sum() - squares.sum(1), 0)[:, None]
-    return slack
+        one_minus_leverage[part] = squares @ nonconstant
+        if not svd.complete:
+            one_minus_leverage[part] += np.maximum(1 - weights[part] / weights.sum() - squares.sum(1), 0)[:, None]
+    return one_minus_leverage

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.strategy.scores.bootstrap import LEARNED, LEVEL, Bounds, Interval, resample
+from zoo.strategy.scores.bootstrap import LEVEL, SUBSAMPLE_FRACTION, Bounds, Interval, resample
 from zoo.strategy.scores.targets import Floats
 
 __all__ = ["DISSIMILAR", "SIMILAR", "Similarity", "Verdict", "similarity", "verdict"]
@@ -63,7 +63,7 @@ def similarity(
     by: Literal["constant", "random"] = "random" if scores["random"] > scores["constant"] else "constant"
     a_pre, a0 = float(np.average(pretrained, weights=weights)), scores[by]
     pair = np.stack([pretrained, random if by == "random" else constant], 1)
-    draws = resample(pair, weights, bounds=bounds, share=LEARNED, seed=seed)
+    draws = resample(pair, weights, bounds=bounds, share=SUBSAMPLE_FRACTION, seed=seed)
     interval = Interval.of(_skill(draws[:, 0], draws[:, 1]), level)
     value = float(_skill(np.array([a_pre]), np.array([a0]))[0])
     return Similarity(value, interval, verdict(interval), a_pre, a0, by, a0 > EASY)

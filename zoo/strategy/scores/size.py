@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from zoo.strategy.scores.learning_curve import LearningCurve
 
-__all__ = ["FEW_A_CLASS", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
+__all__ = ["FEW_PER_CLASS", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
 
 SizeName = Literal["few", "small", "medium", "large"]
 
 # BiT-HyperRule changes its schedule at 20,000 and 500,000 images (1912.11370); fewer than 10 a class is ours: at 2.5 a
 # class a linear head beats full fine-tuning on Sun397, 51.0 to 38.8 (both by facts/transfer.md).
-FEW_A_CLASS = 10
+FEW_PER_CLASS = 10
 MEDIUM_FROM = 20_000
 LARGE_FROM = 500_000
 
@@ -26,12 +26,13 @@ _NEAR = 2
 
 @dataclass(frozen=True)
 class DataSize:
-    """a_class: the median number of images of the classes there are. because: the rule that decided, in words."""
+    """images_per_class: the median number of images of the classes there are. reason: the rule that decided, in
+    words."""
 
     name: SizeName
     images: int
-    a_class: float
-    because: str
+    images_per_class: float
+    reason: str
 
 
 def size_class(images: int, counts: NDArray[np.generic], curve: LearningCurve | None = None) -> DataSize:
@@ -41,17 +42,23 @@ def size_class(images: int, counts: NDArray[np.generic], curve: LearningCurve | 
     one (they would not) the larger; otherwise, and without a curve, the cut itself decides.
     """
     there = np.asarray(counts)[np.asarray(counts) > 0]
-    a_class = float(np.median(there)) if len(there) else 0.0
+    images_per_class = float(np.median(there)) if len(there) else 0.0
     names: tuple[SizeName, ...] = ("few", "small", "medium", "large")
-    cuts = ((a_class, FEW_A_CLASS, "images a class"), (images, MEDIUM_FROM, "images"), (images, LARGE_FROM, "images"))
+    cuts = (
+        (images_per_class, FEW_PER_CLASS, "images a class"),
+        (images, MEDIUM_FROM, "images"),
+        (images, LARGE_FROM, "images"),
+    )
     but = ""
     for name, (amount, cut, unit) in zip(names, cuts, strict=False):
         near = cut / _NEAR <= amount < cut * _NEAR
         shape = curve.shape if near and curve is not None else "between"
         if shape == "steep":
-            return DataSize(name, images, a_class, f"{amount:,.0f} {unit}, near {cut:,}, and the error still falls")
+            return DataSize(
+                name, images, images_per_class, f"{amount:,.0f} {unit}, near {cut:,}, and the error still falls"
+            )
         if amount < cut and shape != "flat":
-            return DataSize(name, images, a_class, f"{amount:,.0f} {unit}, fewer than {cut:,}{but}")
+            return DataSize(name, images, images_per_class, f"{amount:,.0f} {unit}, fewer than {cut:,}{but}")
         if amount < cut:
             but = f"; {amount:,.0f} {unit} are fewer than {cut:,}, but near, and the error falls no more"
-    return DataSize("large", images, a_class, but.lstrip("; ") or f"{images:,} images, {LARGE_FROM:,} or more")
+    return DataSize("large", images, images_per_class, but.lstrip("; ") or f"{images:,} images, {LARGE_FROM:,} or more")

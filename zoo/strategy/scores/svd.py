@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 
-__all__ = ["Scaling", "Spectrum", "decompose"]
+__all__ = ["FeatureSVD", "Scaling", "decompose"]
 
 Floats = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class Scaling:
     """Columns of features as numbers of mean 0 and variance 1: kept (D,) says which are not constant, mean and std
     (D′,) are theirs."""
 
-    kept: NDArray[np.bool_]
+    nonconstant: NDArray[np.bool_]
     mean: Floats
     std: Floats
 
@@ -39,16 +39,16 @@ class Scaling:
                 "the model's weights may be damaged, or half precision too narrow for it: try float32",
             )
         std = values.std(0)
-        kept = std > _CONSTANT * np.hypot(mean, std)
-        return Scaling(kept, mean[kept], std[kept])
+        nonconstant = std > _CONSTANT * np.hypot(mean, std)
+        return Scaling(nonconstant, mean[nonconstant], std[nonconstant])
 
     def apply(self, features: NDArray[np.generic]) -> Floats:
         """(n, D) → (n, D′)."""
-        return (np.asarray(features[:, self.kept], np.float64) - self.mean) / self.std
+        return (np.asarray(features[:, self.nonconstant], np.float64) - self.mean) / self.std
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class FeatureSVD:
     """Standardised features X (N, D′), less their weighted mean `centre` (D′,), rows times the root of their weight:
     X̃ = U √S Vᵀ.
 
@@ -73,7 +73,7 @@ class Spectrum:
         return np.sqrt(self.weights)[:, None] * (matrix - mean), mean
 
 
-def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> Spectrum:
+def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> FeatureSVD:
     """features (N, D) → their spectrum, by the eigenvectors of the smaller of X̃X̃ᵀ and X̃ᵀX̃; float64, on the CPU.
 
     weights (N,): of the images; equal if None. Raises DataError if a feature is not finite.
@@ -93,4 +93,4 @@ def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> S
     large[: max(len(values) - (n - 1), 0)] = False
     values, basis = values[large], basis[:, large]
     vectors = basis if n <= d else (x @ basis) / values.sqrt()
-    return Spectrum(scaling, centre, rows, vectors.contiguous().numpy(), values.numpy(), weights)
+    return FeatureSVD(scaling, centre, rows, vectors.contiguous().numpy(), values.numpy(), weights)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
-__all__ = ["Outcome", "Truth"]
+__all__ = ["Outcome", "Targets"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Truth:
+class Targets:
     """matrix (N, K): one-hot classes, labels 0 or 1, or numbers of mean 0 and variance 1 (`offset`, `scale` (K,) give
     the user's units back: matrix · scale + offset). labels (N,): the class; empty in other tasks. usable (K,): columns
     that are not constant. weights (N,), mean 1: how much each image counts in a fit, N / (K′ · images of its class) if
@@ -58,7 +58,7 @@ class Truth:
     task: TaskName
     matrix: Floats
     labels: Indices
-    usable: Bools
+    nonconstant: Bools
     offset: Floats
     scale: Floats
     weights: Floats
@@ -68,7 +68,7 @@ class Truth:
     @staticmethod
     def of(
         targets: NDArray[np.generic], task: TaskName, *, outputs: int | None = None, balanced: bool = False
-    ) -> Truth:
+    ) -> Targets:
         """targets: (N,) whole numbers from 0, or (N, K) as `zoo.tasks` says; outputs: K, if more than the highest + 1.
 
         Raises UsageError if `balanced` is asked for without classes; DataError if there is nothing to tell apart: fewer
@@ -81,29 +81,29 @@ class Truth:
             matrix[np.arange(len(labels)), labels] = 1
             weights, counting = _class_weights(labels, balanced)
             plain = np.zeros(columns), np.ones(columns)
-            return Truth(task, matrix, labels, _varied(matrix), *plain, weights, weights * counting, balanced)
+            return Targets(task, matrix, labels, _nonconstant(matrix), *plain, weights, weights * counting, balanced)
         if balanced:
             raise UsageError(f"images are balanced by class; the task {task} has none", "leave balancing out")
         matrix = np.asarray(targets, np.float64)
-        usable = _varied(matrix)
-        if not usable.any():
+        nonconstant = _nonconstant(matrix)
+        if not nonconstant.any():
             raise DataError(
                 f"all {len(matrix)} images have the same {'labels' if task == 'multi-label' else 'numbers'}",
                 "a model needs images that differ in what it is to learn",
             )
         offset, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
         if task == "regression":
-            offset, scale = matrix.mean(0), np.where(usable, matrix.std(0), 1.0)
+            offset, scale = matrix.mean(0), np.where(nonconstant, matrix.std(0), 1.0)
             matrix = (matrix - offset) / scale
         ones = np.ones(len(matrix))
-        return Truth(task, matrix, np.empty(0, np.int64), usable, offset, scale, ones, ones, False)
+        return Targets(task, matrix, np.empty(0, np.int64), nonconstant, offset, scale, ones, ones, False)
 
     @property
     def bounds(self) -> tuple[float, float] | None:
         """The least and the most that a prediction can be worth, where there is a least."""
         return None if self.task == "regression" else (0.0, 1.0)
 
-    def take(self, rows: Indices) -> Truth:
+    def take(self, rows: Indices) -> Targets:
         """The truth of some images, in the same units, with weights of their own. Raises DataError as `of` does."""
         labels, weights = self.labels, np.ones(len(rows))
         score_weights = weights
@@ -111,11 +111,11 @@ class Truth:
             labels = labels[rows]
             weights, counting = _class_weights(labels, self.balanced)
             score_weights = weights * counting
-        return Truth(
+        return Targets(
             self.task,
             self.matrix[rows],
             labels,
-            self.usable,
+            self.nonconstant,
             self.offset,
             self.scale,
             weights,
@@ -123,7 +123,7 @@ class Truth:
             self.balanced,
         )
 
-    def judge(self, predictions: Floats) -> Outcome:
+    def evaluate(self, predictions: Floats) -> Outcome:
         """What predictions (N, K), in the units of `matrix`, are worth."""
         correct: Bools | None = None
         margins: Floats | None = None
@@ -135,15 +135,15 @@ class Truth:
             correct = margins > _TIE
             values = correct.astype(np.float64)
         elif self.task == "multi-label":
-            sides = ((2 * self.matrix - 1) * (2 * predictions - 1))[:, self.usable]
+            sides = ((2 * self.matrix - 1) * (2 * predictions - 1))[:, self.nonconstant]
             margins = sides.min(1)
             correct = margins > 0
             values = (sides > 0).mean(1)
         else:
-            values = 1 - ((self.matrix - predictions)[:, self.usable] ** 2).mean(1)
+            values = 1 - ((self.matrix - predictions)[:, self.nonconstant] ** 2).mean(1)
         return Outcome(correct, margins, values, float(np.average(values, weights=self.score_weights)))
 
-    def naive(self) -> Floats:
+    def constant_baseline(self) -> Floats:
         """(N,) the worth of the best answer that does not look at the image: the most frequent class, the more frequent
         side of each label, the mean of each number."""
         constant = self.matrix.mean(0)
@@ -151,7 +151,7 @@ class Truth:
             return np.asarray(self.labels == constant.argmax(), np.float64)
         if self.task == "multi-label":
             constant = (constant >= 0.5).astype(np.float64)
-        return self.judge(np.broadcast_to(constant, self.matrix.shape)).values
+        return self.evaluate(np.broadcast_to(constant, self.matrix.shape)).values
 
 
 def _class_weights(labels: Indices, balanced: bool) -> tuple[Floats, Bools]:
@@ -168,5 +168,5 @@ def _class_weights(labels: Indices, balanced: bool) -> tuple[Floats, Bools]:
     return weights, own >= 2
 
 
-def _varied(matrix: Floats) -> Bools:
+def _nonconstant(matrix: Floats) -> Bools:
     return np.asarray(np.ptp(matrix, axis=0) > 0) if len(matrix) else np.zeros(matrix.shape[1], bool)

@@ -15,13 +15,13 @@ from torch import Tensor
 from zoo.errors import UsageError
 from zoo.training.trainer import Batches, Trainer, total_loss
 
-__all__ = ["StepTimes", "step_times"]
+__all__ = ["StepProfile", "profile_steps"]
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class StepProfile:
     """Seconds, medians over `steps` steps of `batch` images, the device waited for behind each part.
 
     data: until the loader has the next batch while nothing else runs. forward: of the model and the loss. backward,
@@ -55,19 +55,19 @@ class _Clock:
     """Seconds of each part, a list over the steps."""
 
     device: torch.device
-    parts: dict[str, list[float]] = field(default_factory=dict)
+    phases: dict[str, list[float]] = field(default_factory=dict)
 
-    def time(self, part: str, work: Callable[[], object]) -> None:
+    def time(self, phase: str, work: Callable[[], object]) -> None:
         start = time.perf_counter()
         work()
-        _wait(self.device)
-        self.parts.setdefault(part, []).append(time.perf_counter() - start)
+        _synchronize(self.device)
+        self.phases.setdefault(phase, []).append(time.perf_counter() - start)
 
-    def median(self, part: str) -> float:
-        return statistics.median(self.parts[part])
+    def median(self, phase: str) -> float:
+        return statistics.median(self.phases[phase])
 
 
-def step_times(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 2) -> StepTimes:
+def profile_steps(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 2) -> StepProfile:
     """Measure `steps` steps behind `warmup` of them; data that end are begun again, with the next epoch's order.
 
     The trainer's weights, statistics and optimizer move: it is not to be used afterwards. Raises UsageError for fewer
@@ -75,24 +75,24 @@ def step_times(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 
     """
     if steps < 3:
         raise UsageError(f"{steps} steps are too few to measure", "give 3 or more")
-    device = trainer.engine.device
+    device = trainer.accelerator.device
     trainer.set_train_mode(0)
     clock = _Clock(device)
-    images, targets = next(iter(_endless(batches)))
+    images, targets = next(iter(_cycle(batches)))
     for number in range(warmup + steps):
         if number == warmup:
-            clock.parts.clear()
-        _parts(trainer, images, targets, clock)
+            clock.phases.clear()
+        _timed_step(trainer, images, targets, clock)
     for _ in range(steps):
         clock.time("synthetic", lambda: _step(trainer, images, targets))
-    alone = _endless(batches)
-    next(alone)
+    loader_only = _cycle(batches)
+    next(loader_only)
     for _ in range(steps):
-        clock.time("data", lambda: next(alone))
+        clock.time("data", lambda: next(loader_only))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    real = _real(trainer, batches, steps, warmup)
-    return StepTimes(
+    real = _loader_step_seconds(trainer, batches, steps, warmup)
+    return StepProfile(
         batch=len(images),
         steps=steps,
         data=clock.median("data"),
@@ -105,47 +105,47 @@ def step_times(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 
     )
 
 
-def _real(trainer: Trainer, batches: Batches, steps: int, warmup: int) -> float:
+def _loader_step_seconds(trainer: Trainer, batches: Batches, steps: int, warmup: int) -> float:
     """Seconds a step of full batches, in one stretch."""
     start, images, first = 0.0, 0, 0
-    for number, (on_host, targets) in enumerate(islice(_endless(batches), warmup + steps)):
+    for number, (on_host, targets) in enumerate(islice(_cycle(batches), warmup + steps)):
         if number == warmup:
-            _wait(trainer.engine.device)
+            _synchronize(trainer.accelerator.device)
             start = time.perf_counter()
         first = first or len(on_host)
         images += len(on_host) if number >= warmup else 0
         _step(trainer, on_host, targets)
-    _wait(trainer.engine.device)
+    _synchronize(trainer.accelerator.device)
     return (time.perf_counter() - start) * first / images
 
 
-def _parts(trainer: Trainer, images: Tensor, targets: Tensor, clock: _Clock) -> None:
-    made: list[Tensor] = []
-    clock.time("forward", lambda: made.append(_forward(trainer, images, targets)))
-    clock.time("backward", lambda: trainer.engine.backward(made[0]))
-    clock.time("optimizer", lambda: _optimize(trainer))
+def _timed_step(trainer: Trainer, images: Tensor, targets: Tensor, clock: _Clock) -> None:
+    losses: list[Tensor] = []
+    clock.time("forward", lambda: losses.append(_forward(trainer, images, targets)))
+    clock.time("backward", lambda: trainer.accelerator.backward(losses[0]))
+    clock.time("optimizer", lambda: _optimizer_step(trainer))
 
 
 def _step(trainer: Trainer, images: Tensor, targets: Tensor) -> None:
-    trainer.engine.backward(_forward(trainer, images, targets))
-    _optimize(trainer)
+    trainer.accelerator.backward(_forward(trainer, images, targets))
+    _optimizer_step(trainer)
 
 
 def _forward(trainer: Trainer, images: Tensor, targets: Tensor) -> Tensor:
-    device = trainer.engine.device
+    device = trainer.accelerator.device
     on_device = images.to(device, non_blocking=True)
-    target = trainer.for_loss(targets.to(device, non_blocking=True))
-    with trainer.engine.autocast():
+    target = trainer.scale_for_loss(targets.to(device, non_blocking=True))
+    with trainer.accelerator.autocast():
         output = (trainer.compiled or trainer.module)(trainer.normalize(on_device))
         return total_loss(output, target, trainer.loss, trainer.auxiliary)[1]
 
 
-def _optimize(trainer: Trainer) -> None:
+def _optimizer_step(trainer: Trainer) -> None:
     trainer.optimizer.step()
     trainer.optimizer.zero_grad(set_to_none=True)
 
 
-def _endless(batches: Batches) -> Iterator[Batch]:
+def _cycle(batches: Batches) -> Iterator[Batch]:
     """Full batches, epoch after epoch."""
     largest = 0
     for epoch in cycle(range(1 << 30)):
@@ -156,7 +156,7 @@ def _endless(batches: Batches) -> Iterator[Batch]:
                 yield images, targets
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -21,20 +21,20 @@ from zoo.atomic_io import replace_file
 from zoo.cache import cache_folder
 from zoo.dist_env import cores
 
-__all__ = ["machine", "race", "recall", "remember"]
+__all__ = ["benchmark", "load_timing", "machine", "save_timing"]
 
 K = TypeVar("K")
 
 # Another version of what is measured, or how.
 _VERSION = 1
 # An arm that takes so many times the best one's time will not come first: it is not tried again.
-_HOPELESS = 1.6
+_TOO_SLOW = 1.6
 # Seconds. A first pass also makes the kernels of its shapes, which takes less than this; shorter ones say nothing.
-_TELLING = 0.25
+_MIN_RELIABLE_SECONDS = 0.25
 
 
-def race(
-    arms: Mapping[K, Callable[[], object]],
+def benchmark(
+    candidates: Mapping[K, Callable[[], object]],
     *,
     seconds: float,
     rounds: int = 6,
@@ -44,18 +44,18 @@ def race(
 
     Two rounds at least, for those that are not hopelessly slow in the first; then none is begun after `seconds`.
     """
-    best = dict.fromkeys(arms, float("inf"))
-    alive = list(arms)
+    best = dict.fromkeys(candidates, float("inf"))
+    remaining = list(candidates)
     start = clock()
     for number in range(rounds):
-        for arm in alive:
-            begun = clock()
-            arms[arm]()
-            best[arm] = min(best[arm], clock() - begun)
-        first = min(best.values())
-        if number or first > _TELLING:
-            alive = [arm for arm in alive if best[arm] <= _HOPELESS * first]
-        if (number or first > _TELLING) and (len(alive) == 1 or clock() - start > seconds):
+        for candidate in remaining:
+            started = clock()
+            candidates[candidate]()
+            best[candidate] = min(best[candidate], clock() - started)
+        fastest = min(best.values())
+        if number or fastest > _MIN_RELIABLE_SECONDS:
+            remaining = [candidate for candidate in remaining if best[candidate] <= _TOO_SLOW * fastest]
+        if (number or fastest > _MIN_RELIABLE_SECONDS) and (len(remaining) == 1 or clock() - start > seconds):
             break
     return best
 
@@ -80,20 +80,20 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def recall(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `remember` was given for the same `key`, or None."""
+def load_timing(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `save_timing` was given for the same `key`, or None."""
     try:
-        found = json.loads(_file(kind, key).read_text(encoding="utf-8"))
-        value = found["value"] if found["key"] == json.loads(_text(key)) else None
+        found = json.loads(_cache_path(kind, key).read_text(encoding="utf-8"))
+        value = found["value"] if found["key"] == json.loads(_key_json(key)) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def remember(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+def save_timing(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
     """Keep `value` (JSON-able) under `key`, if the disk lets us."""
-    path = _file(kind, key)
-    text = json.dumps({"key": json.loads(_text(key)), "value": value}, indent=2) + "\n"
+    path = _cache_path(kind, key)
+    text = json.dumps({"key": json.loads(_key_json(key)), "value": value}, indent=2) + "\n"
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
@@ -103,10 +103,10 @@ def remember(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> Non
         replace_file(path, write)
 
 
-def _file(kind: str, key: Mapping[str, Any]) -> Path:
-    digest = hashlib.blake2b(_text(key).encode(), digest_size=8).hexdigest()
+def _cache_path(kind: str, key: Mapping[str, Any]) -> Path:
+    digest = hashlib.blake2b(_key_json(key).encode(), digest_size=8).hexdigest()
     return cache_folder() / "execution" / f"{kind}-{digest}.json"
 
 
-def _text(key: Mapping[str, Any]) -> str:
+def _key_json(key: Mapping[str, Any]) -> str:
     return json.dumps({"version": _VERSION, **key}, sort_keys=True)

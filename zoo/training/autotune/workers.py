@@ -11,41 +11,48 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["ONE_THREAD", "Layout", "layouts", "race_layouts", "same_threads", "threads"]
+__all__ = [
+    "SINGLE_THREAD_OPS",
+    "CpuLayout",
+    "benchmark_layouts",
+    "candidate_layouts",
+    "preserve_num_threads",
+    "threads",
+]
 
 # Products of a linear layer's pass up to which threads take longer to meet than one takes alone, on cores that others
 # use, too.
-ONE_THREAD = 20_000_000
+SINGLE_THREAD_OPS = 20_000_000
 # Batches before the clock starts (workers begin with two each), seconds and batches that are timed, and in all.
-_WARM = 2
-_ARM_SECONDS = 0.3
-_ARM_BATCHES = 24
-_SECONDS = 3.0
+_WARMUP_BATCHES = 2
+_CANDIDATE_SECONDS = 0.3
+_CANDIDATE_BATCHES = 24
+_TIME_BUDGET = 3.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class CpuLayout:
     """Threads of torch in the training process, and worker processes that load images."""
 
     threads: int
     workers: int
 
     def __str__(self) -> str:
-        return f"{_number(self.threads, 'thread')}, {_number(self.workers, 'worker')}"
+        return f"{_plural(self.threads, 'thread')}, {_plural(self.workers, 'worker')}"
 
 
-def _number(n: int, what: str) -> str:
+def _plural(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def threads(wanted: int) -> None:
-    """Have torch compute with `wanted` threads from here on, in this process."""
-    if wanted != torch.get_num_threads():
-        torch.set_num_threads(wanted)
+def threads(count: int) -> None:
+    """Have torch compute with `count` threads from here on, in this process."""
+    if count != torch.get_num_threads():
+        torch.set_num_threads(count)
 
 
 @contextmanager
-def same_threads() -> Iterator[None]:
+def preserve_num_threads() -> Iterator[None]:
     """What a run sets ends with it: a program that fine-tunes twice begins with its own number both times."""
     before = torch.get_num_threads()
     try:
@@ -59,53 +66,55 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def layouts(usual: Layout, cores: int, *, threads: int | None, workers: int | None) -> list[Layout]:
-    """What is worth trying instead of `usual`, which comes first. threads, workers: those that are fixed.
+def candidate_layouts(default: CpuLayout, cores: int, *, threads: int | None, workers: int | None) -> list[CpuLayout]:
+    """What is worth trying instead of `default`, which comes first. threads, workers: those that are fixed.
 
     Together they should be no more than the cores: half or a quarter of these for the workers; or none, in turn with
     the model. Nothing else if the usual ones do not meet.
     """
-    if usual.workers == 0 or usual.threads + usual.workers <= cores:
-        return [usual]
-    tried = [usual]
-    for own in (max(cores // 2, 1), max(cores // 4, 1)):
-        tried.append(Layout(min(max(cores - own, 1), usual.threads), min(own, usual.workers)))
-    tried.append(Layout(usual.threads, 0))
-    fixed = [Layout(threads or one.threads, one.workers if workers is None else workers) for one in tried]
+    if default.workers == 0 or default.threads + default.workers <= cores:
+        return [default]
+    tried = [default]
+    for worker_count in (max(cores // 2, 1), max(cores // 4, 1)):
+        tried.append(CpuLayout(min(max(cores - worker_count, 1), default.threads), min(worker_count, default.workers)))
+    tried.append(CpuLayout(default.threads, 0))
+    fixed = [CpuLayout(threads or layout.threads, layout.workers if workers is None else workers) for layout in tried]
     return list(dict.fromkeys(fixed))
 
 
-def race_layouts(
-    arms: Sequence[Layout],
+def benchmark_layouts(
+    candidates: Sequence[CpuLayout],
     batches: Callable[[int], Batches],
-    learn: Callable[[Tensor], object],
-) -> Mapping[Layout, float]:
+    train_step: Callable[[Tensor], object],
+) -> Mapping[CpuLayout, float]:
     """Images a second of each, loading and learning at once; of up to two rounds the better.
 
     batches(workers): a new loader of the training images. learn(images): the model's part of a step.
     """
-    best: dict[Layout, float] = {}
+    best: dict[CpuLayout, float] = {}
     start = time.perf_counter()
-    with same_threads():
+    with preserve_num_threads():
         for _ in range(2):
-            for arm in arms:
-                threads(arm.threads)
-                best[arm] = max(best.get(arm, 0.0), _speed(batches(arm.workers), learn))
-            if time.perf_counter() - start > _SECONDS / 2:
+            for candidate in candidates:
+                threads(candidate.threads)
+                best[candidate] = max(
+                    best.get(candidate, 0.0), _images_per_second(batches(candidate.workers), train_step)
+                )
+            if time.perf_counter() - start > _TIME_BUDGET / 2:
                 break
     return best
 
 
-def _speed(batches: Batches, learn: Callable[[Tensor], object]) -> float:
+def _images_per_second(batches: Batches, train_step: Callable[[Tensor], object]) -> float:
     seen, start, end = 0, 0.0, 0.0
-    warm = _WARM + 1 if len(batches) > 2 * _WARM else 1
+    warmup = _WARMUP_BATCHES + 1 if len(batches) > 2 * _WARMUP_BATCHES else 1
     for number, (images, _) in enumerate(batches):
-        learn(images)
+        train_step(images)
         end = time.perf_counter()
-        if number + 1 == warm:
+        if number + 1 == warmup:
             start = end
-        elif number + 1 > warm:
+        elif number + 1 > warmup:
             seen += len(images)
-        if number + 1 == warm + _ARM_BATCHES or (seen and end - start > _ARM_SECONDS):
+        if number + 1 == warmup + _CANDIDATE_BATCHES or (seen and end - start > _CANDIDATE_SECONDS):
             break
     return seen / (end - start) if seen else 0.0

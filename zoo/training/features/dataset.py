@@ -10,36 +10,36 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from zoo.training.feature_extractor import Prefix
-from zoo.training.features.store import FeatureStore, Kept
+from zoo.training.feature_extractor import FeatureExtractor
+from zoo.training.features.store import CachedFeatures, FeatureStore
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import AtOnce
+from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["FeatureBatches", "Keeping", "Order", "compute", "seconds_an_image"]
+__all__ = ["BatchOrder", "FeatureBatches", "FeatureCachePolicy", "compute", "seconds_per_image"]
 
 
 @dataclass(frozen=True)
-class Keeping:
+class FeatureCachePolicy:
     """A run that trains on kept features. views: of each training image; row_bytes: of one image's features."""
 
-    prefix: Prefix
+    feature_extractor: FeatureExtractor
     views: int
     dtype: torch.dtype
     channels_last: bool
     row_bytes: int
 
     @property
-    def seen(self) -> int:
+    def rows_per_image(self) -> int:
         """Rows of a training image: a head that is solved sees it as it is, beside several random views."""
         return self.views + (self.views > 1)
 
 
-class Order(Protocol):
+class BatchOrder(Protocol):
     """Which images an epoch's batches hold: what a loader of them knows."""
 
     def __len__(self) -> int: ...
     def set_epoch(self, epoch: int) -> None: ...
-    def places(self) -> Iterator[list[int]]: ...
+    def indices(self) -> Iterator[list[int]]: ...
 
 
 class FeatureBatches:
@@ -51,7 +51,9 @@ class FeatureBatches:
 
     problems = ()
 
-    def __init__(self, order: Order, views: Sequence[Kept], targets: Tensor, *, channels_last: bool) -> None:
+    def __init__(
+        self, order: BatchOrder, views: Sequence[CachedFeatures], targets: Tensor, *, channels_last: bool
+    ) -> None:
         self._order, self._views, self._targets = order, views, targets
         self._channels_last = channels_last
         self._epoch = 0
@@ -69,15 +71,15 @@ class FeatureBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         kept = self._views[self._epoch % len(self._views)]
-        for places in self._order.places():
-            features = kept[places]
+        for indices in self._order.indices():
+            features = kept[indices]
             if self._channels_last:
                 features = features.contiguous(memory_format=torch.channels_last)
-            yield features, self._targets[torch.tensor(places)]
+            yield features, self._targets[torch.tensor(indices)]
 
 
 def compute(
-    prefix: Prefix,
+    feature_extractor: FeatureExtractor,
     store: FeatureStore,
     batches: Iterable[tuple[Tensor, Tensor]],
     keys: Sequence[bytes],
@@ -93,15 +95,15 @@ def compute(
     memory refuses is halved, and those behind it as well. Raises OSError if the disk refuses, what the batches raise,
     and ValueError if there are more or fewer images than keys.
     """
-    at_once = AtOnce()
+    micro_batcher = MicroBatcher()
     done = 0
     for images, _ in batches:
 
         def pass_through(part: slice, images: Tensor = images) -> Tensor:
             with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                return prefix.features(normalize(images[part].to(device, non_blocking=True)))
+                return feature_extractor.features(normalize(images[part].to(device, non_blocking=True)))
 
-        for features in at_once.each(len(images), pass_through):
+        for features in micro_batcher.each(len(images), pass_through):
             store.add(keys[done : done + len(features)], features)
             done += len(features)
         if on_batch is not None:
@@ -111,7 +113,9 @@ def compute(
     store.flush()
 
 
-def seconds_an_image(prefix: Prefix, images: Tensor, amp_dtype: torch.dtype | None) -> tuple[float, Tensor]:
+def seconds_per_image(
+    feature_extractor: FeatureExtractor, images: Tensor, amp_dtype: torch.dtype | None
+) -> tuple[float, Tensor]:
     """What the prefix takes for an image, the best of three passes over normalised `images` (n, C, H, W), and its
     features of them."""
     best = float("inf")
@@ -119,7 +123,7 @@ def seconds_an_image(prefix: Prefix, images: Tensor, amp_dtype: torch.dtype | No
     for _ in range(3):
         start = time.perf_counter()
         with torch.autocast(images.device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            features = prefix.features(images)
+            features = feature_extractor.features(images)
         if images.device.type == "cuda":
             torch.cuda.synchronize(images.device)
         best = min(best, (time.perf_counter() - start) / len(images))

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.training.microbatch import AtOnce
+from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["head_features"]
+__all__ = ["head_inputs"]
 
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 @torch.no_grad()
-def head_features(
+def head_inputs(
     layer: nn.Module,
     forward: Callable[[Tensor], Any],
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -37,54 +37,54 @@ def head_features(
     halved, and those behind it as well.
     """
     calls: _Calls = []
-    kept: Tensor | None = None
+    buffer: Tensor | None = None
     targets: list[Tensor] = []
     filled = 0
-    at_once = AtOnce()
+    micro_batcher = MicroBatcher()
 
     def pass_through(images: Tensor, part: slice) -> tuple[Any, Tensor | None]:
         calls.clear()
         output = forward(images[part])
-        return output, _single(calls, part.stop - part.start)
+        return output, _single_input(calls, part.stop - part.start)
 
     # Through a hook: models differ in what leads to the head, and all of them call it.
-    hook = layer.register_forward_pre_hook(lambda _, args, named: calls.append((args, named)), with_kwargs=True)
+    hook = layer.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     try:
         for batch, target in batches:
-            passed = at_once.each(len(batch), partial(pass_through, batch))
-            found = [inputs for _, inputs in passed if inputs is not None]
-            if len(found) < len(passed):
+            results = micro_batcher.each(len(batch), partial(pass_through, batch))
+            captured = [inputs for _, inputs in results if inputs is not None]
+            if len(captured) < len(results):
                 return None
-            inputs = found[0] if len(found) == 1 else torch.cat(found)
-            if kept is None:
+            inputs = captured[0] if len(captured) == 1 else torch.cat(captured)
+            if buffer is None:
                 with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-                    again = layer(found[0])
-                if not _same(again, passed[0][0], 1e-5 if amp_dtype is None else 1e-2):
+                    recomputed = layer(captured[0])
+                if not _allclose(recomputed, results[0][0], 1e-5 if amp_dtype is None else 1e-2):
                     return None
-                room = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
+                max_rows = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
                 # As large as it may become: on the CPU, memory that is not written to costs nothing.
-                kept = inputs.new_empty(min(room, images), *inputs.shape[1:])
-            part = inputs[: len(kept) - filled]
-            kept[filled : filled + len(part)] = part
+                buffer = inputs.new_empty(min(max_rows, images), *inputs.shape[1:])
+            part = inputs[: len(buffer) - filled]
+            buffer[filled : filled + len(part)] = part
             targets.append(target[: len(part)])
             filled += len(part)
-            if filled == len(kept):
+            if filled == len(buffer):
                 break
     finally:
         hook.remove()
-    return None if kept is None else (kept[:filled], torch.cat(targets))
+    return None if buffer is None else (buffer[:filled], torch.cat(targets))
 
 
-def _single(calls: _Calls, images: int) -> Tensor | None:
+def _single_input(calls: _Calls, images: int) -> Tensor | None:
     if len(calls) != 1:
         return None
-    args, named = calls[0]
-    if named or len(args) != 1 or not isinstance(args[0], Tensor) or len(args[0]) != images:
+    args, kwargs = calls[0]
+    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor) or len(args[0]) != images:
         return None
     return args[0]
 
 
-def _same(again: Any, output: Any, tolerance: float) -> bool:
-    if not isinstance(output, Tensor) or not isinstance(again, Tensor) or again.shape != output.shape:
+def _allclose(recomputed: Any, output: Any, tolerance: float) -> bool:
+    if not isinstance(output, Tensor) or not isinstance(recomputed, Tensor) or recomputed.shape != output.shape:
         return False
-    return torch.allclose(again.float(), output.float(), rtol=tolerance, atol=tolerance)
+    return torch.allclose(recomputed.float(), output.float(), rtol=tolerance, atol=tolerance)

@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zoo.errors import TrainingError
-from zoo.training.autotune.workers import ONE_THREAD, same_threads, threads
-from zoo.training.feature_extractor import Prefix
+from zoo.training.autotune.workers import SINGLE_THREAD_OPS, preserve_num_threads, threads
+from zoo.training.feature_extractor import FeatureExtractor
 
-__all__ = ["CONVEX", "MOST_BYTES", "SolvedHead", "solve_head", "why_not_linear"]
+__all__ = ["CONVEX_LOSSES", "MAX_BYTES", "LinearProbe", "fit_linear_probe", "why_not_linear"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Indices = NDArray[np.int64]
 
 # Losses that are smooth and convex in the logits, whatever their parameters. (Focal, Dice, … are not convex.)
-CONVEX = (
+CONVEX_LOSSES = (
     "cross_entropy",
     "nll",
     "soft_target_cross_entropy",
@@ -43,70 +43,75 @@ CONVEX = (
     "huber",
 )
 # The standardised features are held in memory, beside a copy for the time of choosing the penalty.
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 # Penalties in units of c · D, the sum of the curvatures of standardised features; then half a decade to both sides.
-_DECADES = tuple(10.0**-e for e in range(6))
+_PENALTY_GRID = tuple(10.0**-e for e in range(6))
 # float64 up to so many numbers of features, and five parts in turn up to so many products in a pass.
-_DOUBLE, _FIVE_PARTS = 500_000, 100_000_000
-_PARTS = 5
+_MAX_FLOAT64_VALUES, _MAX_CROSS_VALIDATION_OPS = 500_000, 100_000_000
+_FOLDS = 5
 # Axes up to which finding them costs less than it saves; of them those whose variance is nothing are left out.
-_FEW_AXES, _NULL = 2048, 1e-10
+_MAX_EIGH_DIM, _RANK_TOLERANCE = 2048, 1e-10
 # What a step must gain, of the loss that knows nothing: while penalties are compared, and in the answer.
-_ROUGH, _FINE = 1e-4, 1e-7
+_SEARCH_TOLERANCE, _FINAL_TOLERANCE = 1e-4, 1e-7
 # Of the root mean square of a column: what float32 leaves of a constant.
-_CONSTANT = 1e-6
+_CONSTANT_TOLERANCE = 1e-6
 # A bias of a class that no image has would go to minus infinity.
 _BIAS_PENALTY = 1e-4
 
 
 @dataclass(frozen=True)
-class SolvedHead:
+class LinearProbe:
     """weight (K, D) and bias (K,), float32, for features as the model gives them. loss, outputs (N, K): over the
-    training images, without the penalty. penalty: λ. held_out: the loss of images left out at that λ. views: of each
-    image that were fitted. passes: over the features, in all. seconds: of wall time."""
+    training images, without the penalty. penalty: λ. held_out_loss: the loss of images left out at that λ. views: of
+    each image that were fitted. passes: over the features, in all. seconds: of wall time."""
 
     weight: Tensor
     bias: Tensor
     outputs: Tensor
     loss: float
     penalty: float
-    held_out: float
+    held_out_loss: float
     views: int
     passes: int
     seconds: float
 
 
-def why_not_linear(prefix: Prefix) -> str:
-    """Why what learns behind `prefix` is not one linear layer on its features and nothing else; "" if it is."""
-    module = prefix.module
-    learning = {name for name, p in module.named_parameters() if p.requires_grad}
-    paths = sorted({name.rpartition(".")[0] for name in learning})
+def why_not_linear(feature_extractor: FeatureExtractor) -> str:
+    """Why what learns behind `feature_extractor` is not one linear layer on its features and nothing else; "" if it
+    is."""
+    module = feature_extractor.module
+    trainable = {name for name, p in module.named_parameters() if p.requires_grad}
+    paths = sorted({name.rpartition(".")[0] for name in trainable})
     if len(paths) > 1:
         return f"{paths[0]} and {paths[1]} both learn" + (", and others" if len(paths) > 2 else "")
     layer = module.get_submodule(paths[0])
     if type(layer) is not nn.Linear:
         return f"{paths[0]} is a {type(layer).__name__}, not a linear layer"
-    if len(learning) < 2:
+    if len(trainable) < 2:
         return f"{paths[0]} has no bias that learns, or nothing else"
-    if not prefix.before or prefix.end != paths[0]:
-        return f"dropout or some other computation stands between {prefix.end} and {paths[0]}"
-    if len(prefix.shape) != 1:
-        return f"{prefix.end} is called at {prefix.shape[0]} places of an image"
+    if not feature_extractor.before or feature_extractor.end != paths[0]:
+        return f"dropout or some other computation stands between {feature_extractor.end} and {paths[0]}"
+    if len(feature_extractor.shape) != 1:
+        return f"{feature_extractor.end} is called at {feature_extractor.shape[0]} places of an image"
     with torch.no_grad():
-        some = torch.eye(3, *prefix.shape, device=layer.weight.device)
-        output = prefix.rest(some)
-        own = layer(some)
+        probe_input = torch.eye(3, *feature_extractor.shape, device=layer.weight.device)
+        output = feature_extractor.forward_head(probe_input)
+        layer_output = layer(probe_input)
         # The network may compute in half precision.
-        near = 1e-2 * float(own.abs().max())
-        same = isinstance(output, Tensor) and output.shape == own.shape and bool(((output - own).abs() <= near).all())
-    return "" if same else f"the model does something else with what {prefix.end} gives"
+        near = 1e-2 * float(layer_output.abs().max())
+        same = (
+            isinstance(output, Tensor)
+            and output.shape == layer_output.shape
+            and bool(((output - layer_output).abs() <= near).all())
+        )
+    return "" if same else f"the model does something else with what {feature_extractor.end} gives"
 
 
-@same_threads()
+@preserve_num_threads()
 @torch.no_grad()
-def solve_head(
+def fit_linear_probe(
     features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, seed: int, views: Sequence[Tensor] = ()
-) -> SolvedHead:
+) -> LinearProbe:
     """The linear layer for features (N, D) with the least loss and penalty.
 
     targets: (N,) int64 or (N, K) float32, as `loss`, a mean over images that is convex in the logits, takes them; on
@@ -116,73 +121,77 @@ def solve_head(
     Raises TrainingError if features are not finite, or the loss is not.
     """
     # The same images are left out with views and without.
-    cheap = (1 + len(views)) * features.numel() * outputs <= _FIVE_PARTS
-    solve = partial(_solve, targets=targets, loss=loss, outputs=outputs, turns=_PARTS if cheap else 1, seed=seed)
+    cross_validate = (1 + len(views)) * features.numel() * outputs <= _MAX_CROSS_VALIDATION_OPS
+    solve = partial(
+        _fit, targets=targets, loss=loss, outputs=outputs, rounds=_FOLDS if cross_validate else 1, seed=seed
+    )
     tried = [solve([features])]
     if views:
         tried.append(solve([features, *views]))
-    best = min(tried, key=lambda found: found.held_out)
+    best = min(tried, key=lambda found: found.held_out_loss)
     return replace(best, passes=sum(t.passes for t in tried), seconds=sum(t.seconds for t in tried))
 
 
-def _solve(views: Sequence[Tensor], *, targets: Tensor, loss: Loss, outputs: int, turns: int, seed: int) -> SolvedHead:
+def _fit(views: Sequence[Tensor], *, targets: Tensor, loss: Loss, outputs: int, rounds: int, seed: int) -> LinearProbe:
     start = time.perf_counter()
     images, columns = views[0].shape
     features = torch.cat(list(views)) if len(views) > 1 else views[0]
-    every = targets.repeat(len(views), *[1] * (targets.ndim - 1))
+    all_targets = targets.repeat(len(views), *[1] * (targets.ndim - 1))
     rows = len(features)
-    if rows * columns * outputs <= ONE_THREAD:
+    if rows * columns * outputs <= SINGLE_THREAD_OPS:
         threads(1)
-    dtype = torch.float64 if rows * columns <= _DOUBLE else torch.float32
-    scaled, scaling = _standardised(features, dtype)
-    shape = _Shape.of(scaled)
-    x = shape.turned(scaled)
+    dtype = torch.float64 if rows * columns <= _MAX_FLOAT64_VALUES else torch.float32
+    scaled, scaling = _standardize(features, dtype)
+    shape = _SecondMoments.of(scaled)
+    x = shape.rotate(scaled)
     del scaled
     problem = _Problem(loss, outputs, shape, 1 / (4 * outputs if targets.is_floating_point() else outputs), rows)
     scale = float(loss(x.new_zeros(images, outputs), targets))
-    tried, weight = _choose(problem, x, every, images, scale, turns=turns, seed=seed)
+    tried, weight = _choose(problem, x, all_targets, images, scale, rounds=rounds, seed=seed)
     best = min(tried, key=tried.__getitem__)
-    weight = problem.minimise(x, every, best, weight, _FINE * scale)
+    weight = problem.minimise(x, all_targets, best, weight, _FINAL_TOLERANCE * scale)
     logits = x[:images] @ weight[:-1] + weight[-1]
     value = float(loss(logits, targets))
     if not np.isfinite(value):
         raise TrainingError(
-            f"the loss became {value} while the head was solved", "check the data, or set train.solver=steps"
+            f"the loss became {value} while the head was solved", "check the data, or set train.linear_probe=off"
         )
-    whole, bias = scaling.fold(shape.back(weight[:-1]), weight[-1])
+    whole, bias = scaling.fold(shape.rotate_back(weight[:-1]), weight[-1])
     seconds = time.perf_counter() - start
-    return SolvedHead(whole, bias, logits.float(), value, best, tried[best], len(views), round(problem.passes), seconds)
+    return LinearProbe(
+        whole, bias, logits.float(), value, best, tried[best], len(views), round(problem.passes), seconds
+    )
 
 
 def _choose(
-    problem: _Problem, x: Tensor, targets: Tensor, images: int, scale: float, *, turns: int, seed: int
+    problem: _Problem, x: Tensor, targets: Tensor, images: int, scale: float, *, rounds: int, seed: int
 ) -> tuple[dict[float, float], Tensor]:
     """The loss of images left out, by penalty, from strong to weak until it rises; and a fit to begin the last from.
 
     x, targets: of all `images` in one view, then in the next.
     """
     folds = []
-    for fitted, left in _cuts(targets[:images].cpu().numpy(), seed, turns=turns):
+    for fitted, left in _make_folds(targets[:images].cpu().numpy(), seed, rounds=rounds):
         out = torch.from_numpy(left).to(x.device)
         one = torch.from_numpy(fitted).to(x.device)
         fit = torch.cat([one + start for start in range(0, len(x), images)])
         folds.append(
             _Fold(problem, x[fit], targets[fit], x[out], targets[out], x.new_zeros(x.shape[1] + 1, problem.outputs))
         )
-    left_out = sum(len(fold.left_targets) for fold in folds)
+    left_out = sum(len(fold.held_out_targets) for fold in folds)
     unit = problem.curvature * len(problem.shape.values)
     tried: dict[float, float] = {}
 
-    def held_out(penalty: float) -> float:
-        tried[penalty] = sum(fold.left_out(penalty, _ROUGH * scale) for fold in folds) / left_out
+    def held_out_loss(penalty: float) -> float:
+        tried[penalty] = sum(fold.left_out(penalty, _SEARCH_TOLERANCE * scale) for fold in folds) / left_out
         return tried[penalty]
 
-    for decade in _DECADES:
-        if held_out(decade * unit) > min(tried.values()) * (1 + _ROUGH):
+    for decade in _PENALTY_GRID:
+        if held_out_loss(decade * unit) > min(tried.values()) * (1 + _SEARCH_TOLERANCE):
             break
     best = min(tried, key=tried.__getitem__)
     for between in (best * 10**-0.5, best * 10**0.5):
-        held_out(between)
+        held_out_loss(between)
     return tried, folds[0].weight
 
 
@@ -190,19 +199,19 @@ def _choose(
 class _Scaling:
     """kept (D,): which columns are not constant; mean, std (D′,): theirs."""
 
-    kept: Tensor
+    nonconstant: Tensor
     mean: Tensor
     std: Tensor
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """weight (D′, K) and bias (K,) for standardised features → (K, D), (K,) for features as they are."""
         inside = weight.double() / self.std[:, None]
-        whole = inside.new_zeros(len(bias), len(self.kept))
-        whole[:, self.kept] = inside.T
+        whole = inside.new_zeros(len(bias), len(self.nonconstant))
+        whole[:, self.nonconstant] = inside.T
         return whole.float(), (bias.double() - self.mean @ inside).float()
 
 
-def _standardised(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, _Scaling]:
+def _standardize(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, _Scaling]:
     """(N, D′) of `dtype` with mean 0 and variance 1, without the constant columns."""
     parts = torch.split(features, 4096)
     mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(features)
@@ -214,14 +223,14 @@ def _standardised(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, _Scalin
             "the model's weights may be damaged, or half precision too narrow for it: try --no-amp",
         )
     std = var.sqrt()
-    kept = std > _CONSTANT * torch.hypot(mean, std)
-    scaling = _Scaling(kept, mean[kept], std[kept])
-    scaled = torch.cat([((part[:, kept].double() - scaling.mean) / scaling.std).to(dtype) for part in parts])
+    nonconstant = std > _CONSTANT_TOLERANCE * torch.hypot(mean, std)
+    scaling = _Scaling(nonconstant, mean[nonconstant], std[nonconstant])
+    scaled = torch.cat([((part[:, nonconstant].double() - scaling.mean) / scaling.std).to(dtype) for part in parts])
     return scaled, scaling
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _SecondMoments:
     """What the second moments of standardised features look like, for coordinates that fit them.
 
     basis (D′, r): the axes of the features' own, of variance `values` (r,), if there are few; else None, and `values`
@@ -232,34 +241,34 @@ class _Shape:
     values: Tensor
 
     @staticmethod
-    def of(x: Tensor) -> _Shape:
+    def of(x: Tensor) -> _SecondMoments:
         rows, columns = x.shape
-        if min(rows, columns) > _FEW_AXES:
-            return _Shape(None, x.T @ x / rows)
+        if min(rows, columns) > _MAX_EIGH_DIM:
+            return _SecondMoments(None, x.T @ x / rows)
         if rows >= columns:
             values, basis = torch.linalg.eigh(x.T @ x / rows)
-            return _Shape(basis, values.clamp_min(0))
+            return _SecondMoments(basis, values.clamp_min(0))
         values, left = torch.linalg.eigh(x @ x.T / rows)
-        large = values > _NULL * values[-1]
+        large = values > _RANK_TOLERANCE * values[-1]
         values, left = values[large], left[:, large]
-        return _Shape(x.T @ left / (values * rows).sqrt(), values)
+        return _SecondMoments(x.T @ left / (values * rows).sqrt(), values)
 
-    def turned(self, x: Tensor) -> Tensor:
+    def rotate(self, x: Tensor) -> Tensor:
         """The features in these axes; lengths and products of rows stay."""
         return x if self.basis is None else x @ self.basis
 
-    def back(self, weight: Tensor) -> Tensor:
+    def rotate_back(self, weight: Tensor) -> Tensor:
         return weight if self.basis is None else self.basis @ weight
 
-    def root(self, curvature: float, penalty: float) -> _Root:
+    def root(self, curvature: float, penalty: float) -> _CholeskyFactor:
         if self.basis is not None:
-            return _Root((curvature * self.values + penalty).sqrt())
+            return _CholeskyFactor((curvature * self.values + penalty).sqrt())
         eye = torch.eye(len(self.values), dtype=self.values.dtype, device=self.values.device)
-        return _Root(torch.linalg.cholesky(curvature * self.values + penalty * eye))
+        return _CholeskyFactor(torch.linalg.cholesky(curvature * self.values + penalty * eye))
 
 
 @dataclass(frozen=True)
-class _Root:
+class _CholeskyFactor:
     """L with LLᵀ = c·XᵀX/N + λI: lower triangular, or its diagonal."""
 
     factor: Tensor
@@ -286,33 +295,36 @@ class _Problem:
 
     loss: Loss
     outputs: int
-    shape: _Shape
+    shape: _SecondMoments
     curvature: float
     images: int
     passes: float = 0
-    _root: tuple[float, _Root] | None = None
+    _root: tuple[float, _CholeskyFactor] | None = None
 
     def minimise(self, x: Tensor, targets: Tensor, penalty: float, at: Tensor, tolerance: float) -> Tensor:
         """From `at` (r + 1, K) on, until a step gains less than `tolerance`."""
         if self._root is None or self._root[0] != penalty:  # the same for every fold
             self._root = penalty, self.shape.root(self.curvature, penalty)
         root = self._root[1]
-        of_bias = self.curvature**0.5
-        shy = _BIAS_PENALTY * self.curvature
-        inner = torch.cat([root.transposed_times(at[:-1]), at[-1:] * of_bias])
+        bias_scale = self.curvature**0.5
+        bias_penalty = _BIAS_PENALTY * self.curvature
+        inner = torch.cat([root.transposed_times(at[:-1]), at[-1:] * bias_scale])
 
         def closure() -> float:
             self.passes += len(x) / self.images
-            weight, bias = root.transposed_solve(inner[:-1]), inner[-1] / of_bias
+            weight, bias = root.transposed_solve(inner[:-1]), inner[-1] / bias_scale
             # With few outputs, products with the narrow matrix first are up to ten times as fast (measured).
             logits = (weight.T @ x.T).T.add_(bias).requires_grad_()
             with torch.enable_grad():
                 value = self.loss(logits, targets)
             (slope,) = torch.autograd.grad(value, logits)
             inner.grad = torch.cat(
-                [root.solve((slope.T @ x).T + penalty * weight), ((slope.sum(0) + shy * bias) / of_bias)[None]]
+                [
+                    root.solve((slope.T @ x).T + penalty * weight),
+                    ((slope.sum(0) + bias_penalty * bias) / bias_scale)[None],
+                ]
             )
-            ridge = penalty * weight.double().square().sum() + shy * bias.double().square().sum()
+            ridge = penalty * weight.double().square().sum() + bias_penalty * bias.double().square().sum()
             return float(value.detach().double() + ridge / 2)
 
         optimizer = torch.optim.LBFGS(
@@ -324,40 +336,40 @@ class _Problem:
             line_search_fn="strong_wolfe",
         )
         optimizer.step(closure)  # type: ignore[no-untyped-call]
-        return torch.cat([root.transposed_solve(inner[:-1]), inner[-1:] / of_bias])
+        return torch.cat([root.transposed_solve(inner[:-1]), inner[-1:] / bias_scale])
 
 
 class _Fold:
     """Images to fit and images left out of it; the fit goes on from that of the penalty before."""
 
     def __init__(
-        self, problem: _Problem, x: Tensor, targets: Tensor, left: Tensor, left_targets: Tensor, weight: Tensor
+        self, problem: _Problem, x: Tensor, targets: Tensor, left: Tensor, held_out_targets: Tensor, weight: Tensor
     ) -> None:
         self._problem, self._x, self._targets = problem, x, targets
-        self._left, self.left_targets, self.weight = left, left_targets, weight
+        self._held_out, self.held_out_targets, self.weight = left, held_out_targets, weight
 
     def left_out(self, penalty: float, tolerance: float) -> float:
         """The loss of the images left out, times their number."""
         self.weight = self._problem.minimise(self._x, self._targets, penalty, self.weight, tolerance)
-        logits = self._left @ self.weight[:-1] + self.weight[-1]
-        return float(self._problem.loss(logits, self.left_targets)) * len(self.left_targets)
+        logits = self._held_out @ self.weight[:-1] + self.weight[-1]
+        return float(self._problem.loss(logits, self.held_out_targets)) * len(self.held_out_targets)
 
 
-def _cuts(targets: NDArray[np.generic], seed: int, *, turns: int) -> list[tuple[Indices, Indices]]:
-    """(fitted, left out), `turns` of five parts that have as many images of each class as can be.
+def _make_folds(targets: NDArray[np.generic], seed: int, *, rounds: int) -> list[tuple[Indices, Indices]]:
+    """(fitted, left out), `rounds` of five parts that have as many images of each class as can be.
 
     The only image of a class is always fitted.
     """
     n = len(targets)
     order = np.random.default_rng(seed).permutation(n)
-    alone = np.zeros(n, bool)
+    is_singleton = np.zeros(n, bool)
     if targets.ndim == 1:
         order = order[np.argsort(targets[order], kind="stable")]
-        alone = np.bincount(targets.astype(np.int64))[targets.astype(np.int64)] == 1
+        is_singleton = np.bincount(targets.astype(np.int64))[targets.astype(np.int64)] == 1
     part = np.empty(n, np.int64)
-    part[order] = np.arange(n) % _PARTS
-    part[alone] = -1
-    found = [(np.flatnonzero(part != p), np.flatnonzero(part == p)) for p in range(turns)]
+    part[order] = np.arange(n) % _FOLDS
+    part[is_singleton] = -1
+    found = [(np.flatnonzero(part != p), np.flatnonzero(part == p)) for p in range(rounds)]
     found = [(fitted, out) for fitted, out in found if len(fitted) and len(out)]
     everything = np.arange(n)
     return found or [(everything, everything)]

@@ -24,14 +24,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.atomic_io import replace_file
-from zoo.cache import INFO
+from zoo.cache import INFO_FILE
 from zoo.console import note
 
-__all__ = ["KEY_BYTES", "FeatureStore", "Kept", "image_key", "store_key"]
+__all__ = ["KEY_BYTES", "CachedFeatures", "FeatureStore", "image_key", "store_key"]
 
 KEY_BYTES = 16
 # Bytes of rows in a shard: large enough to read at the disk's speed, small enough to be held once while it is written.
-_SHARD = 64 << 20
+_SHARD_BYTES = 64 << 20
 
 Keys = NDArray[np.uint8]
 
@@ -53,7 +53,7 @@ def store_key(parts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedFeatures:
     """Rows of a store, some in each shard: `shards[i]` (n_i, …) and, for each row asked for, where it lies."""
 
     shards: tuple[Tensor, ...]
@@ -65,16 +65,16 @@ class Kept:
 
     def __getitem__(self, wanted: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """(len(wanted), …): the rows at these places."""
-        places = np.asarray(wanted, np.int64)
-        shard, row = self.shard[places], self.row[places]
+        indices = np.asarray(wanted, np.int64)
+        shard, row = self.shard[indices], self.row[indices]
         used = np.unique(shard)
         if len(used) == 1:
             return self.shards[int(used[0])][torch.from_numpy(row)]
         first = self.shards[int(used[0])]
-        out = first.new_empty(len(places), *first.shape[1:])
+        out = first.new_empty(len(indices), *first.shape[1:])
         for number in used:
-            here = np.flatnonzero(shard == number)
-            out[torch.from_numpy(here)] = self.shards[int(number)][torch.from_numpy(row[here])]
+            positions = np.flatnonzero(shard == number)
+            out[torch.from_numpy(positions)] = self.shards[int(number)][torch.from_numpy(row[positions])]
         return out
 
 
@@ -89,7 +89,7 @@ class FeatureStore:
         self.shape, self.dtype, self.info = tuple(shape), dtype, info
         self._names: list[str] = []
         self._shards: list[Tensor] = []
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._locations: dict[bytes, tuple[int, int]] = {}
         self._new: list[tuple[bytes, Tensor]] = []
         self._new_bytes = 0
         self.refresh()
@@ -122,27 +122,27 @@ class FeatureStore:
         if keys.shape != (len(rows), KEY_BYTES) or tuple(rows.shape[1:]) != self.shape or rows.dtype != self.dtype:
             return False
         for row, key in enumerate(keys.numpy()):
-            self._places.setdefault(key.tobytes(), (len(self._shards), row))
+            self._locations.setdefault(key.tobytes(), (len(self._shards), row))
         self._names.append(path.stem)
         self._shards.append(rows)
         return True
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
         """The places in `keys` of which nothing is known; of equal keys the first."""
-        asked: set[bytes] = set()
-        places = []
+        requested: set[bytes] = set()
+        indices = []
         for i, key in enumerate(keys):
-            if key not in self._places and key not in asked:
-                asked.add(key)
-                places.append(i)
-        return places
+            if key not in self._locations and key not in requested:
+                requested.add(key)
+                indices.append(i)
+        return indices
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
         """Keep `rows` (n, …) under `keys`; on the disk when a shard is full, and at `flush`. Raises OSError."""
-        own = rows.detach().cpu().to(self.dtype)
-        self._new += zip(keys, own, strict=True)
-        self._new_bytes += own.numel() * own.element_size()
-        if self._new_bytes >= _SHARD:
+        cpu_rows = rows.detach().cpu().to(self.dtype)
+        self._new += zip(keys, cpu_rows, strict=True)
+        self._new_bytes += cpu_rows.numel() * cpu_rows.element_size()
+        if self._new_bytes >= _SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -153,17 +153,17 @@ class FeatureStore:
         data = save({"keys": torch.from_numpy(keys.copy()), "rows": torch.stack([row for _, row in self._new])})
         self._new, self._new_bytes = [], 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / INFO).exists():
+        if not (self.folder / INFO_FILE).exists():
             text = json.dumps({**self.info, "shape": list(self.shape), "dtype": str(self.dtype)}, indent=2) + "\n"
-            _write(self.folder / INFO, text.encode())
+            _write(self.folder / INFO_FILE, text.encode())
         path = self.folder / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.safetensors"
         _write(path, data)
         self._read(path)
 
-    def rows(self, keys: Sequence[bytes]) -> Kept:
+    def rows(self, keys: Sequence[bytes]) -> CachedFeatures:
         """The rows of `keys`, all of them known. Raises KeyError."""
-        places = np.array([self._places[key] for key in keys], np.int64).reshape(-1, 2)
-        return Kept(tuple(self._shards), places[:, 0], places[:, 1])
+        indices = np.array([self._locations[key] for key in keys], np.int64).reshape(-1, 2)
+        return CachedFeatures(tuple(self._shards), indices[:, 0], indices[:, 1])
 
 
 def _write(path: Path, data: bytes) -> None:

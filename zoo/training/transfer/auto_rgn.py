@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from zoo.errors import TrainingError
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import AtOnce
-from zoo.training.module_state import evaluating
+from zoo.training.microbatch import MicroBatcher
+from zoo.training.module_state import eval_mode
 
 __all__ = ["relative_gradient_norms"]
 
@@ -52,25 +52,27 @@ def relative_gradient_norms(
     parameters = [p for group in groups for p in group if p.requires_grad]
     dtype = None if amp_dtype is torch.float16 else amp_dtype
     sums = torch.zeros(len(groups))
-    at_once = AtOnce()
+    micro_batcher = MicroBatcher()
     count = 0
-    with evaluating(module):
+    with eval_mode(module):
         for on_host, labels in islice(batches, max_batches):
             target = labels.to(device, non_blocking=True)
             target = target if prepare_target is None else prepare_target(target)
 
-            def go(parts: list[slice], images: Tensor = on_host, target: Tensor = target) -> dict[int, Tensor]:
-                found: dict[int, Tensor] = {}
+            def compute_gradients(
+                parts: list[slice], images: Tensor = on_host, target: Tensor = target
+            ) -> dict[int, Tensor]:
+                gradients_by_id: dict[int, Tensor] = {}
                 for part in parts:
                     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                         output = module(normalize(images[part].to(device, non_blocking=True)))
                         value = loss(output, target[part]) * ((part.stop - part.start) / len(images))
                     for p, g in zip(parameters, torch.autograd.grad(value, parameters, allow_unused=True), strict=True):
                         if g is not None:
-                            found[id(p)] = found[id(p)] + g if id(p) in found else g
-                return found
+                            gradients_by_id[id(p)] = gradients_by_id[id(p)] + g if id(p) in gradients_by_id else g
+                return gradients_by_id
 
-            gradients = at_once.together(len(on_host), go, lambda: None)
+            gradients = micro_batcher.run_batch(len(on_host), compute_gradients, lambda: None)
             sums += torch.stack([_norm([gradients[id(p)] for p in g if id(p) in gradients]) for g in groups])
             count += 1
     if not count:

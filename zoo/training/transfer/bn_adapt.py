@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import TrainingError
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import AtOnce
-from zoo.training.module_state import evaluating
+from zoo.training.microbatch import MicroBatcher
+from zoo.training.module_state import eval_mode
 
-__all__ = ["reestimate"]
+__all__ = ["update_bn_stats"]
 
 _MAX_IMAGES = 10_000  # Wu and Johnson 2021 (2105.07576), section 3: 10^3 to 10^4 images are enough
 
@@ -39,7 +39,7 @@ class _Moments:
 
 
 @torch.no_grad()
-def reestimate(
+def update_bn_stats(
     module: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     normalize: Normalize,
@@ -70,24 +70,24 @@ def reestimate(
     layers = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
     if not layers:
         return 0
-    found: dict[nn.Module, _Moments] = {}
-    met: dict[nn.Module, _Moments] = {}
-    at_once = AtOnce()
+    totals: dict[nn.Module, _Moments] = {}
+    batch_moments: dict[nn.Module, _Moments] = {}
+    micro_batcher = MicroBatcher()
 
     def pass_through(images: Tensor, part: slice) -> None:
-        met.clear()  # what an attempt that memory has refused left behind
+        batch_moments.clear()  # what an attempt that memory has refused left behind
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             module(normalize(images[part].to(device, non_blocking=True)))
-        for layer, moments in met.items():
-            if layer in found:
-                found[layer].add(moments.count, moments.mean, moments.squares)
+        for layer, moments in batch_moments.items():
+            if layer in totals:
+                totals[layer].add(moments.count, moments.mean, moments.squares)
             else:
-                found[layer] = moments
+                totals[layer] = moments
 
-    kept = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
-    hooks = [layer.register_forward_pre_hook(partial(_measure, met)) for layer in layers]
+    saved_stats = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(partial(_measure, batch_moments)) for layer in layers]
     images = 0
-    with evaluating(module):
+    with eval_mode(module):
         try:
             for layer in layers:
                 layer.training = True  # of itself: timm's carry an activation and a dropout inside
@@ -96,28 +96,28 @@ def reestimate(
             for on_host, _ in batches:
                 if len(on_host) < 2:
                     continue
-                at_once.each(len(on_host), partial(pass_through, on_host))
+                micro_batcher.each(len(on_host), partial(pass_through, on_host))
                 images += len(on_host)
                 if images >= max_images:
                     break
         finally:
             for hook in hooks:
                 hook.remove()
-            for layer, (mean, variance, tracked) in zip(layers, kept, strict=True):
+            for layer, (mean, variance, tracked) in zip(layers, saved_stats, strict=True):
                 layer.running_mean, layer.running_var, layer.num_batches_tracked = mean, variance, tracked
     if not images:
         raise TrainingError(
             "batch-norm statistics need two images in a batch, and no batch has them", "use a larger --batch-size"
         )
     for layer in layers:
-        moments = found.get(layer)
+        moments = totals.get(layer)
         if moments is not None and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.copy_(moments.mean)
             layer.running_var.copy_(moments.squares / max(moments.count - 1, 1))
-    return len(found)
+    return len(totals)
 
 
-def _measure(found: dict[nn.Module, _Moments], layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _measure(totals: dict[nn.Module, _Moments], layer: nn.Module, inputs: tuple[Any, ...]) -> None:
     values = inputs[0].float()
     others = [d for d in range(values.ndim) if d != 1]
     variance, mean = torch.var_mean(values, dim=others, correction=0)
@@ -125,7 +125,7 @@ def _measure(found: dict[nn.Module, _Moments], layer: nn.Module, inputs: tuple[A
     # Summed over many batches: single precision would lose the small ones; Apple's devices have no other.
     precise = torch.float32 if values.device.type == "mps" else torch.float64
     mean, squares = mean.to(precise), variance.to(precise) * count
-    if layer in found:
-        found[layer].add(count, mean, squares)
+    if layer in totals:
+        totals[layer].add(count, mean, squares)
     else:
-        found[layer] = _Moments(count, mean, squares)
+        totals[layer] = _Moments(count, mean, squares)

@@ -30,7 +30,7 @@ class L2SP:
         self, module: nn.Module, start: Mapping[str, Tensor], *, head: Collection[str] = (), alpha: float, beta: float
     ) -> None:
         self.alpha, self.beta = alpha, beta
-        self._old: list[tuple[Tensor, Tensor]] = []
+        self._pretrained: list[tuple[Tensor, Tensor]] = []
         self._new: list[Tensor] = []
         for name, parameter in module.named_parameters():
             if parameter.ndim <= 1:
@@ -44,16 +44,16 @@ class L2SP:
                     f"{name} has shape {tuple(parameter.shape)}, and {tuple(origin.shape)} in the start of L2-SP",
                     "the start must come from the same architecture",
                 )
-            self._old.append((parameter, origin.detach().to(parameter, copy=True)))
+            self._pretrained.append((parameter, origin.detach().to(parameter, copy=True)))
 
     def __call__(self) -> Tensor:
         """The penalty, float32 (), with gradients alpha · (w − w0) and beta · w; 0 without any if nothing learns."""
-        old = [(p, origin) for p, origin in self._old if p.requires_grad]
+        pretrained = [(p, origin) for p, origin in self._pretrained if p.requires_grad]
         new = [p for p in self._new if p.requires_grad]
-        parameters = [p for p, _ in old] + new
+        parameters = [p for p, _ in pretrained] + new
         if not parameters:
             return torch.zeros(())
-        total: Tensor = _Penalty.apply(self.alpha, self.beta, [origin for _, origin in old], *parameters)
+        total: Tensor = _Penalty.apply(self.alpha, self.beta, [origin for _, origin in pretrained], *parameters)
         return total
 
 
@@ -62,19 +62,19 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, alpha: float, beta: float, origins: list[Tensor], *parameters: Tensor) -> Tensor:
-        old, new = list(parameters[: len(origins)]), list(parameters[len(origins) :])
-        pulled = ((alpha, [*torch._foreach_sub(old, origins)] if old else []), (beta, new))
+        pretrained, new = list(parameters[: len(origins)]), list(parameters[len(origins) :])
+        terms = ((alpha, [*torch._foreach_sub(pretrained, origins)] if pretrained else []), (beta, new))
         total = torch.zeros((), device=parameters[0].device)
-        for weight, distances in pulled:
+        for weight, distances in terms:
             if distances:
                 total = total + weight / 2 * torch.stack(torch._foreach_norm(distances)).square().sum()
-        ctx.weights = [weight for weight, distances in pulled for _ in distances]
-        ctx.save_for_backward(*(distance for _, distances in pulled for distance in distances))
+        ctx.weights = [weight for weight, distances in terms for _ in distances]
+        ctx.save_for_backward(*(distance for _, distances in terms for distance in distances))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        found: list[Tensor] = []
+        gradients: list[Tensor] = []
         for weight, distance in zip(ctx.weights, ctx.saved_tensors, strict=True):
-            found.append(distance * (grads[0] * weight))
-        return None, None, None, *found
+            gradients.append(distance * (grads[0] * weight))
+        return None, None, None, *gradients

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, TrainingError
-from zoo.training.features.head_inputs import head_features
+from zoo.training.features.head_inputs import head_inputs
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import AtOnce
-from zoo.training.module_state import evaluating
+from zoo.training.microbatch import MicroBatcher
+from zoo.training.module_state import eval_mode
 from zoo.training.trainer import Batches
 
-__all__ = ["FALLBACK_EPOCHS", "MAX_IMAGES", "MEMORY", "HeadStart", "learn_head", "only"]
+__all__ = ["FALLBACK_EPOCHS", "MAX_FEATURE_BYTES", "MAX_IMAGES", "ProbingPhase", "run_probing_phase", "train_only"]
 
 # A linear layer on 20,000 images is past the point where more of them change where fine-tuning starts.
 MAX_IMAGES = 20_000
 # Bytes of features.
-MEMORY = 512 << 20
+MAX_FEATURE_BYTES = 512 << 20
 # Without kept features an epoch costs a forward pass of the whole model.
 FALLBACK_EPOCHS = 3
 
@@ -36,7 +36,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class HeadStart:
+class ProbingPhase:
     """images: different ones that the head learned from. epochs: passes over them. seconds: of wall time.
 
     first_loss, last_loss: mean over the first and the last pass, as the head was when it met each batch. cached:
@@ -52,7 +52,7 @@ class HeadStart:
 
 
 @dataclass(frozen=True)
-class _Feed:
+class _HeadData:
     """batches(epoch): (inputs, targets for the loss). forward(inputs) → outputs. steps(size of a batch) an epoch."""
 
     batches: Callable[[int], Iterator[tuple[Tensor, Tensor]]]
@@ -60,7 +60,7 @@ class _Feed:
     steps: Callable[[int], int]
 
 
-def learn_head(
+def run_probing_phase(
     module: nn.Module,
     head: Sequence[str],
     batches: Batches,
@@ -74,10 +74,10 @@ def learn_head(
     amp_dtype: torch.dtype | None = None,
     seed: int,
     batch_size: int = 64,
-    memory: int = MEMORY,
+    memory: int = MAX_FEATURE_BYTES,
     kept: tuple[Tensor, Tensor] | None = None,
     prepare_target: Callable[[Tensor], Tensor] | None = None,
-) -> HeadStart:
+) -> ProbingPhase:
     """Train the parameters under `head` (module paths) that require a gradient, and nothing else, for `epochs`.
 
     batches: (images (n, C, H, W) uint8, targets), shuffled, because only the first images up to `memory` bytes of
@@ -107,7 +107,7 @@ def learn_head(
             output: Tensor = module(normalize(images.to(device, non_blocking=True)))
         return output
 
-    def bounded(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def limited_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches.set_epoch(epoch)
         seen = 0
         for images, on_host in batches:
@@ -117,25 +117,31 @@ def learn_head(
             if seen >= MAX_IMAGES:
                 return
 
-    feed = _Feed(bounded, forward, lambda size: min(len(batches), math.ceil(MAX_IMAGES / size)))
+    head_data = _HeadData(limited_batches, forward, lambda size: min(len(batches), math.ceil(MAX_IMAGES / size)))
     cached = False
-    with only(module, parameters), torch.random.fork_rng(devices=[]):
+    with train_only(module, parameters), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # what a loader draws
         if len(head) == 1:
             layer = module.get_submodule(head[0])
             if kept is None:
-                kept = head_features(
-                    layer, forward, bounded(0), images=MAX_IMAGES, memory=memory, device=device, amp_dtype=amp_dtype
+                kept = head_inputs(
+                    layer,
+                    forward,
+                    limited_batches(0),
+                    images=MAX_IMAGES,
+                    memory=memory,
+                    device=device,
+                    amp_dtype=amp_dtype,
                 )
             else:
                 kept = kept[0].to(device), prepare(kept[1].to(device))
             if kept is not None:
                 cached = True
-                feed = _on_features(layer, *kept, batch_size=batch_size, seed=seed)
+                head_data = _feature_data(layer, *kept, batch_size=batch_size, seed=seed)
         # A loss in fp16 needs its small gradients scaled; kept features are used in fp32.
         scaled = amp_dtype is torch.float16 and not cached
-        images, losses = _learn(
-            feed,
+        images, losses = _train(
+            head_data,
             parameters,
             loss,
             epochs=epochs if cached else min(epochs, FALLBACK_EPOCHS),
@@ -143,23 +149,23 @@ def learn_head(
             weight_decay=weight_decay,
             scaler=torch.amp.GradScaler(device.type, enabled=scaled),
         )
-    return HeadStart(images, len(losses), time.perf_counter() - start, losses[0], losses[-1], cached)
+    return ProbingPhase(images, len(losses), time.perf_counter() - start, losses[0], losses[-1], cached)
 
 
-def _on_features(layer: nn.Module, features: Tensor, targets: Tensor, *, batch_size: int, seed: int) -> _Feed:
+def _feature_data(layer: nn.Module, features: Tensor, targets: Tensor, *, batch_size: int, seed: int) -> _HeadData:
     order = torch.Generator().manual_seed(seed)
 
     def minibatches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        drawn = torch.randperm(len(features), generator=order).to(features.device)
-        for first in range(0, len(drawn), batch_size):
-            rows = drawn[first : first + batch_size]
+        permutation = torch.randperm(len(features), generator=order).to(features.device)
+        for first in range(0, len(permutation), batch_size):
+            rows = permutation[first : first + batch_size]
             yield features[rows], targets[rows]
 
-    return _Feed(minibatches, lambda x: layer(x.float()), lambda size: math.ceil(len(features) / batch_size))
+    return _HeadData(minibatches, lambda x: layer(x.float()), lambda size: math.ceil(len(features) / batch_size))
 
 
-def _learn(
-    feed: _Feed,
+def _train(
+    head_data: _HeadData,
     parameters: list[nn.Parameter],
     loss: Loss,
     *,
@@ -177,26 +183,26 @@ def _learn(
     means: list[float] = []
     step = seen = 0
     steps = 1
-    at_once = AtOnce()
+    micro_batcher = MicroBatcher()
     for epoch in range(epochs):
         total: Tensor | float = 0.0
         seen = 0
-        for inputs, target in feed.batches(epoch):
+        for inputs, target in head_data.batches(epoch):
             if not step:
-                steps = epochs * feed.steps(len(inputs))
+                steps = epochs * head_data.steps(len(inputs))
             for group in optimizer.param_groups:
                 group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
-            def go(parts: list[slice], inputs: Tensor = inputs, target: Tensor = target) -> Tensor:
+            def run_micro_batches(parts: list[slice], inputs: Tensor = inputs, target: Tensor = target) -> Tensor:
                 mean = torch.zeros((), device=target.device)
                 for part in parts:
                     share = (part.stop - part.start) / len(inputs)
-                    value = loss(feed.forward(inputs[part]), target[part])
+                    value = loss(head_data.forward(inputs[part]), target[part])
                     scaler.scale(value * share).backward()
                     mean += value.detach().float() * share
                 return mean
 
-            value = at_once.together(len(inputs), go, optimizer.zero_grad)
+            value = micro_batcher.run_batch(len(inputs), run_micro_batches, optimizer.zero_grad)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -209,23 +215,23 @@ def _learn(
         if not math.isfinite(means[-1]):
             raise TrainingError(
                 f"the loss became {means[-1]} while the head learned first (learning rate {lr:.2g})",
-                "try a lower transfer.head_lr, or transfer.start=plain",
+                "try a lower transfer.probe_lr, or transfer.start=plain",
             )
     return seen, means
 
 
 @contextmanager
-def only(module: nn.Module, learning: list[nn.Parameter]) -> Iterator[None]:
-    """Evaluation mode, and gradients for `learning` alone; afterwards modes and gradients are as they were."""
-    found = [(p, p.requires_grad, p.grad) for p in module.parameters()]
-    chosen = {id(p) for p in learning}
-    with evaluating(module):
+def train_only(module: nn.Module, trainable: list[nn.Parameter]) -> Iterator[None]:
+    """Evaluation mode, and gradients for `trainable` alone; afterwards modes and gradients are as they were."""
+    saved = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+    chosen = {id(p) for p in trainable}
+    with eval_mode(module):
         try:
-            for parameter, _, _ in found:
+            for parameter, _, _ in saved:
                 parameter.grad = None
                 parameter.requires_grad_(id(parameter) in chosen)
             yield
         finally:
-            for parameter, needed, gradient in found:
-                parameter.requires_grad_(needed)
+            for parameter, required_grad, gradient in saved:
+                parameter.requires_grad_(required_grad)
                 parameter.grad = gradient

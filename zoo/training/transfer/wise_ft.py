@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.errors import ModelError
 
-__all__ = ["ALPHAS", "Mix", "best_mix", "interpolate"]
+__all__ = ["ALPHAS", "Interpolation", "best_interpolation", "interpolate"]
 
 # Steps of 0.1, as Wortsman et al. 2022 plot; 0 and 1 are the models that are mixed.
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -20,7 +20,7 @@ Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Mix:
+class Interpolation:
     """alpha: the share of the tuned weights. state: the mixture. value: its metrics."""
 
     alpha: float
@@ -54,27 +54,27 @@ def interpolate(start: State, end: State, alpha: float) -> dict[str, Tensor]:
     return mixed
 
 
-def best_mix(
+def best_interpolation(
     start: State,
     end: State,
     evaluate: Callable[[dict[str, Tensor]], Metrics],
     better: Callable[[Metrics, Metrics], bool],
     alphas: Sequence[float] = ALPHAS,
     *,
-    end_value: Metrics | None = None,
-) -> Mix | None:
+    end_metrics: Metrics | None = None,
+) -> Interpolation | None:
     """The mixture that validates best, or None if none is strictly better than `end`; of equals the larger alpha.
 
     evaluate(state) gives the metrics of a state on the validation images, better(a, b) whether `a` is strictly better
-    than `b`. end_value: the metrics of `end`, if they are known. Costs one validation for each of `alphas`. The choice
-    is made on the validation images: a small gain there is partly the choice itself.
+    than `b`. end_metrics: the metrics of `end`, if they are known. Costs one validation for each of `alphas`. The
+    choice is made on the validation images: a small gain there is partly the choice itself.
     """
-    bar = evaluate(dict(end)) if end_value is None else end_value
-    best: Mix | None = None
+    best_metrics = evaluate(dict(end)) if end_metrics is None else end_metrics
+    best: Interpolation | None = None
     # Nearest to the tuned weights first: of mixtures with the same value it moves the least.
     for alpha in sorted(alphas, reverse=True):
         state = interpolate(start, end, alpha)
         value = evaluate(state)
-        if better(value, bar):
-            best, bar = Mix(alpha, state, value), value
+        if better(value, best_metrics):
+            best, best_metrics = Interpolation(alpha, state, value), value
     return best

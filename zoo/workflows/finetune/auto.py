@@ -13,9 +13,9 @@ __all__ = ["resolve_auto"]
 
 # What a freezing plan brings along of a decision: where learning starts from, what adapts in place of weights, and what
 # is true of the images however they are learned from.
-_WITH_PLAN = ("transfer.", "augment.flips")
+_PLAN_KEYS = ("transfer.", "augment.flips")
 # Options that say nothing of the data or of what the network sees of them.
-_OF_DATA = (
+_DATA_OPTIONS = (
     "task", "data", "val", "image_column", "label_column", "label_separator", "split_column", "group_column", "folds",
     "fold", "split", "norm", "fit", "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
 )  # fmt: skip
@@ -29,30 +29,30 @@ def resolve_auto(model: str | None, options: Options, *, progress: bool) -> tupl
 
     Raises what `measure_models` raises, and UsageError if a plan is asked for without a model.
     """
-    whole = options.get("recipe") == AUTO
-    if model is None and not whole:
+    use_recipe = options.get("recipe") == AUTO
+    if model is None and not use_recipe:
         raise UsageError("freeze auto without a model", "name one, or take --recipe auto, which chooses one")
-    some: dict[str, Any] = {key: options[key] for key in _OF_DATA if options.get(key) is not None}  # type: ignore[literal-required]
-    found = measure_models([model] if model else (), progress=progress, **some)
+    data_options: dict[str, Any] = {key: options[key] for key in _DATA_OPTIONS if options.get(key) is not None}  # type: ignore[literal-required]
+    found = measure_models([model] if model else (), progress=progress, **data_options)
     decision = found.decisions[0]
     if progress:
         from zoo.console import note
 
-        for text in found.sentences():
+        for text in found.summary():
             note(text)
         note(f"rule: {decision.rule}")
     settings = dict(options.get("settings") or {})
     changed = Options(**options)
-    if whole:
+    if use_recipe:
         changed["recipe"] = decision.recipe
-        brought = decision.changes
+        decision_changes = decision.changes
     else:
-        taken = build(load_values(decision.recipe), decision.changes, where=decision.recipe)
+        decision_recipe = build(load_values(decision.recipe), decision.changes, where=decision.recipe)
         settings.pop("freeze", None)
-        changed["freeze"] = taken.freeze
-        brought = {key: value for key, value in decision.changes.items() if key.startswith(_WITH_PLAN)}
+        changed["freeze"] = decision_recipe.freeze
+        decision_changes = {key: value for key, value in decision.changes.items() if key.startswith(_PLAN_KEYS)}
     if changed.get("freeze") == AUTO or settings.get("freeze") == AUTO:  # both were asked for: the recipe brings it
         changed["freeze"] = None
         settings.pop("freeze", None)
-    changed["settings"] = {**brought, **settings}
+    changed["settings"] = {**decision_changes, **settings}
     return found.best.name, changed

@@ -22,24 +22,30 @@ from zoo.models import Model, record
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe, build
 from zoo.strategy.freeze import FreezePlan
-from zoo.training.autotune.batch_size import choose_batch_size, free_memory, rate_factor, trial_steps
-from zoo.training.autotune.precision import WORTHWHILE, Execution, Step, choose_step, lay_out
-from zoo.training.autotune.timings import machine, recall, remember
-from zoo.training.autotune.workers import Layout, layouts, race_layouts, same_threads, threads
-from zoo.training.compile import Gain, time_compiled
-from zoo.training.distributed import agree
+from zoo.training.autotune.batch_size import choose_batch_size, free_memory, lr_factor, step_profiler
+from zoo.training.autotune.precision import (
+    MIN_SPEEDUP,
+    PrecisionChoice,
+    RuntimeSettings,
+    choose_precision,
+    set_memory_format,
+)
+from zoo.training.autotune.timings import load_timing, machine, save_timing
+from zoo.training.autotune.workers import CpuLayout, benchmark_layouts, candidate_layouts, preserve_num_threads, threads
+from zoo.training.compile import CompileTiming, time_compiled
+from zoo.training.distributed import broadcast_object
 from zoo.training.inference import Normalize
-from zoo.training.microbatch import LESS, ONE_IMAGE
-from zoo.training.module_state import unchanged
+from zoo.training.microbatch import OOM_AT_ONE_IMAGE, OOM_HINT
+from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import Trainer, total_loss
 
-__all__ = ["Job", "choose", "complete", "settle_batch_size"]
+__all__ = ["AutotuneContext", "choose", "choose_execution", "resolve_batch_size"]
 
 # An optimizer's two averages of each gradient, as AdamW keeps them; others keep fewer.
-_STATES = 2
+_OPTIMIZER_STATES = 2
 
 
-def settle_batch_size(
+def resolve_batch_size(
     recipe: Recipe,
     module: nn.Module,
     normalize: Normalize,
@@ -54,50 +60,59 @@ def settle_batch_size(
     """The recipe with a number in place of data.batch_size auto, and a sentence about it; as it is, and "", otherwise.
 
     images: a few, (n, C, H, W) uint8 on the module's device, with targets as the loss wants them; the module is in the
-    training mode of its plan. Where optimizer.lr_batch says what batch the rates are for, they are scaled to the new
-    one. Raises TrainingError if not even one image fits into memory.
+    training mode of its plan. Where optimizer.lr_base_size says what batch the rates are for, they are scaled to the
+    new one. Raises TrainingError if not even one image fits into memory.
     """
     if recipe.data.batch_size != "auto":
         return recipe, ""
-    learning = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    trainable_bytes = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     whole = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     steps = recipe.train.grad_accum_steps
-    later = learning * (_STATES + (steps > 1)) + (whole if recipe.train.model_ema else 0)
-    room = free_memory(images.device) - later
-    measure = trial_steps(
+    optimizer_bytes = trainable_bytes * (_OPTIMIZER_STATES + (steps > 1)) + (whole if recipe.train.model_ema else 0)
+    available_bytes = free_memory(images.device) - optimizer_bytes
+    measure = step_profiler(
         module,
         lambda x, y: total_loss(module(normalize(x)), y, loss, auxiliary)[1],
         images,
         targets,
         amp_dtype=amp_dtype,
-        room=room,
+        available_bytes=available_bytes,
     )
-    found = agree(choose_batch_size(measure, images=epoch_images, batches_a_step=steps * dist_env.count(), room=room))
+    found = broadcast_object(
+        choose_batch_size(
+            measure,
+            images=epoch_images,
+            batches_per_step=steps * dist_env.world_size(),
+            available_bytes=available_bytes,
+        )
+    )
     if found is None:
-        raise TrainingError(ONE_IMAGE.format(device=images.device), LESS)
-    changes, rates = _rates(recipe, found.size * steps * dist_env.count())
+        raise TrainingError(OOM_AT_ONE_IMAGE.format(device=images.device), OOM_HINT)
+    changes, rates = _scale_lrs(recipe, found.size * steps * dist_env.world_size())
     changes["data.batch_size"] = found.size
     return build(recipe.model_dump(), changes), f"batch size {found.size}: {found.reason}{rates}"
 
 
-def _rates(recipe: Recipe, update: int) -> tuple[dict[str, Any], str]:
+def _scale_lrs(recipe: Recipe, effective_batch_size: int) -> tuple[dict[str, Any], str]:
     """The changes of the recipe, and a clause, that fit the rates to updates of so many images."""
-    asked, before = recipe.optimizer, recipe.optimizer.lr_batch
-    if before is None or before == update:
-        return {"optimizer.lr_batch": None}, ""
-    factor, rule = rate_factor(asked.name, update / before)
-    changes: dict[str, Any] = {"optimizer.lr_batch": None, "optimizer.lr": _short(asked.lr * factor)}
-    if asked.head_lr is not None:
-        changes["optimizer.head_lr"] = _short(asked.head_lr * factor)
+    requested, before = recipe.optimizer, recipe.optimizer.lr_base_size
+    if before is None or before == effective_batch_size:
+        return {"optimizer.lr_base_size": None}, ""
+    factor, rule = lr_factor(requested.name, effective_batch_size / before)
+    changes: dict[str, Any] = {"optimizer.lr_base_size": None, "optimizer.lr": _round_lr(requested.lr * factor)}
+    if requested.head_lr is not None:
+        changes["optimizer.head_lr"] = _round_lr(requested.head_lr * factor)
     changes["optimizer.groups"] = [
-        {**group.model_dump(), "lr": None if group.lr is None else _short(group.lr * factor)} for group in asked.groups
+        {**group.model_dump(), "lr": None if group.lr is None else _round_lr(group.lr * factor)}
+        for group in requested.groups
     ]
     return changes, (
-        f"; learning rates x {factor:.2f}, {rule} of {update}/{before} images an update; --lr sets them yourself"
+        f"; learning rates x {factor:.2f}, {rule} of {effective_batch_size}/{before} images an update; --lr "
+        "sets them yourself"
     )
 
 
-def _short(rate: float) -> float:
+def _round_lr(rate: float) -> float:
     """Three digits: what is written into the recipe is what is used."""
     return float(f"{rate:.3g}")
 
@@ -105,18 +120,18 @@ def _short(rate: float) -> float:
 # Compiling is tried where the run is expected to take so many times the time that it costs to find out. Measured on two
 # cores with torch 2.15: 59 s for resnet34, 28 s for vit_small, forward and backward; on a GPU it is of that order.
 _TRIAL_SHARE = 0.02
-_USUAL_COMPILING = 60.0
+_TYPICAL_COMPILE_SECONDS = 60.0
 # Taken if it saves this many times what compiling takes, and a tenth of each step.
-_REPAID = 2.0
-_COMPILED_GAIN = 1.1
+_MIN_PAYBACK = 2.0
+_MIN_COMPILE_SPEEDUP = 1.1
 # Loading an image takes less than this share of learning from it: however the cores are shared, little can be gained.
-_LIGHT = 0.25
+_LIGHT_LOADING_SHARE = 0.25
 # Images of a batch while layouts are compared: small ones, as a whole one may take seconds.
-_PROBED = 8
+_PROBE_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
-class Job:
+class AutotuneContext:
     """What the answers depend on. batch: images of a step in this process."""
 
     recipe: Recipe
@@ -126,7 +141,7 @@ class Job:
     device: torch.device
     batch: int
 
-    def key(self, **more: Any) -> dict[str, Any]:
+    def key(self, **extra: Any) -> dict[str, Any]:
         """JSON-able; two jobs with the same key take the same time a step."""
         text = json.dumps([record(self.model), self.plan.text, self.recipe.loss.name], sort_keys=True, default=str)
         return {
@@ -136,150 +151,171 @@ class Job:
             "details": hashlib.blake2b(text.encode(), digest_size=8).hexdigest(),
             "size": [self.preprocess.channels, self.preprocess.height, self.preprocess.width],
             "batch": self.batch,
-            **more,
+            **extra,
         }
 
 
-def choose(job: Job, step: Callable[[Tensor], Tensor], normalize: Normalize, images: Tensor) -> Step:
+def choose(
+    context: AutotuneContext, step: Callable[[Tensor], Tensor], normalize: Normalize, images: Tensor
+) -> PrecisionChoice:
     """Precision and memory format; module and `normalize` are then laid out so. All processes choose the same.
 
-    step, images: of `zoo.training.sanity_check.try_step`, inside which this is to be called.
+    step, images: of `zoo.training.sanity_check.check_step`, inside which this is to be called.
     """
-    recipe, module = job.recipe, job.model.module
+    recipe, module = context.recipe, context.model.module
     precision = recipe.train.amp_dtype if recipe.train.amp else "fp32"
     memory_format = recipe.execution.memory_format
-    key = job.key(precision=precision, memory_format=memory_format)
-    asked = precision != "auto" and memory_format != "auto"
-    known = None if asked else recall("step", key)
-    found = _step(known)
+    key = context.key(precision=precision, memory_format=memory_format)
+    requested = precision != "auto" and memory_format != "auto"
+    cached = None if requested else load_timing("step", key)
+    found = _parse_step(cached)
     if found is None:
-        found = choose_step(precision, memory_format, job.device, step, module, normalize, images, batch=job.batch)
-        if found.seconds is not None and dist_env.is_first():
-            remember("step", key, asdict(found))
-    found = agree(found)
-    lay_out(module, normalize, found.memory_format)
+        found = choose_precision(
+            precision, memory_format, context.device, step, module, normalize, images, batch=context.batch
+        )
+        if found.seconds is not None and dist_env.is_main_process():
+            save_timing("step", key, asdict(found))
+    found = broadcast_object(found)
+    set_memory_format(module, normalize, found.memory_format)
     return found
 
 
-def _step(known: dict[str, Any] | None) -> Step | None:
+def _parse_step(cached: dict[str, Any] | None) -> PrecisionChoice | None:
     """None for what is no answer of ours."""
     try:
-        found = Step(**known) if known is not None else None
+        found = PrecisionChoice(**cached) if cached is not None else None
     except TypeError:
         return None
     return found if found is not None and found.precision in ("fp32", "bf16", "fp16") else None
 
 
-def complete(
-    job: Job,
-    step: Step,
+def choose_execution(
+    context: AutotuneContext,
+    step: PrecisionChoice,
     trainer: Trainer,
     images: Tensor,
     targets: Tensor,
     *,
     data: Data,
-    keeps: bool,
-    layout: Layout,
+    uses_feature_cache: bool,
+    layout: CpuLayout,
     batches: Callable[[int, int], Loader],
-) -> Execution:
+) -> RuntimeSettings:
     """The rest: whether steps are compiled (the trainer then does so), threads (set here) and loader workers.
 
-    images, targets: a few on the device, as the loss takes them. keeps: whether features stand in for images. layout:
-    the usual one. batches(workers, size): a loader of the training images. The trainer is otherwise left unchanged.
+    images, targets: a few on the device, as the loss takes them. uses_feature_cache: whether features stand in for
+    images. layout: the usual one. batches(workers, size): a loader of the training images. The trainer is otherwise
+    left unchanged.
     """
-    compiled, why = _compile(job, step, trainer, images, targets, data=data, keeps=keeps)
-    layout, measured = _layout(
-        job,
+    compiled, why = _choose_compile(
+        context, step, trainer, images, targets, data=data, uses_feature_cache=uses_feature_cache
+    )
+    layout, note = _choose_layout(
+        context,
         step,
         trainer,
         images,
         targets,
         data=data,
-        keeps=keeps,
-        usual=layout,
-        open=lambda n: batches(n, min(job.batch, _PROBED)),
+        uses_feature_cache=uses_feature_cache,
+        default=layout,
+        open_loader=lambda n: batches(n, min(context.batch, _PROBE_BATCH_SIZE)),
     )
     threads(layout.threads)
-    text = f"execution: {step.reason}, {why}, {layout}{measured}"
-    return Execution(step.precision, step.memory_format, compiled, layout.threads, layout.workers, text)
+    text = f"execution: {step.reason}, {why}, {layout}{note}"
+    return RuntimeSettings(step.precision, step.memory_format, compiled, layout.threads, layout.workers, text)
 
 
 # --- compiling -------------------------------------------------------------------------------------------------------
 
 
-def _compile(
-    job: Job, step: Step, trainer: Trainer, images: Tensor, targets: Tensor, *, data: Data, keeps: bool
+def _choose_compile(
+    context: AutotuneContext,
+    step: PrecisionChoice,
+    trainer: Trainer,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    data: Data,
+    uses_feature_cache: bool,
 ) -> tuple[bool, str]:
     """Whether to, and a clause about it."""
-    asked = job.recipe.execution.compile
-    if asked == "off":
+    requested = context.recipe.execution.compile
+    if requested == "off":
         return False, "not compiled (as asked)"
-    never = _never(job, trainer, keeps=keeps)
-    if asked == "on" and never:
-        return False, f"not compiled ({never})"
-    if asked == "on":
-        why = _try_compiled(job, trainer, images, targets, compare=False).failure
+    reason = _why_not_compile(context, trainer, uses_feature_cache=uses_feature_cache)
+    if requested == "on" and reason:
+        return False, f"not compiled ({reason})"
+    if requested == "on":
+        why = _benchmark_compile(context, trainer, images, targets, compare=False).failure
         return not why, f"not compiled ({why})" if why else "compiled (as asked)"
-    if never or step.seconds is None or dist_env.count() > 1 or job.recipe.transfer.unfreeze_every is not None:
+    if (
+        reason
+        or step.seconds is None
+        or dist_env.world_size() > 1
+        or context.recipe.transfer.unfreeze_every is not None
+    ):
         return False, "not compiled"
-    steps = len(data.train) / job.batch * job.recipe.train.epochs
-    seconds = step.seconds / (torch.get_num_threads() if job.device.type == "cpu" else 1)
-    key = job.key(precision=step.precision, memory_format=step.memory_format)
-    gain = _gain(recall("compiled", key))
-    if gain is None and seconds * job.batch * steps * _TRIAL_SHARE < _USUAL_COMPILING:
+    steps = len(data.train) / context.batch * context.recipe.train.epochs
+    seconds = step.seconds / (torch.get_num_threads() if context.device.type == "cpu" else 1)
+    key = context.key(precision=step.precision, memory_format=step.memory_format)
+    gain = _parse_gain(load_timing("compiled", key))
+    if gain is None and seconds * context.batch * steps * _TRIAL_SHARE < _TYPICAL_COMPILE_SECONDS:
         return False, "not compiled (too short a run to repay it)"
     if gain is None:
-        gain = _try_compiled(job, trainer, images, targets, compare=True)
+        gain = _benchmark_compile(context, trainer, images, targets, compare=True)
         if not gain.failure:
-            remember("compiled", key, asdict(gain))
-    elif _pays(gain, steps):
-        failure = _try_compiled(job, trainer, images, targets, compare=False).failure
+            save_timing("compiled", key, asdict(gain))
+    elif _speedup_justifies_compile(gain, steps):
+        failure = _benchmark_compile(context, trainer, images, targets, compare=False).failure
         gain = replace(gain, failure=failure)
-    if not _pays(gain, steps):
+    if not _speedup_justifies_compile(gain, steps):
         trainer.compiled = None
-    said = gain.failure or f"measured {gain.ratio:.2f}x as fast, {gain.compiling:.0f} s to compile"
-    return trainer.compiled is not None, f"{'' if trainer.compiled is not None else 'not '}compiled ({said})"
+    message = gain.failure or f"measured {gain.speedup:.2f}x as fast, {gain.compile_seconds:.0f} s to compile"
+    return trainer.compiled is not None, f"{'' if trainer.compiled is not None else 'not '}compiled ({message})"
 
 
-def _pays(gain: Gain, steps: float) -> bool:
-    if gain.failure or gain.ratio < _COMPILED_GAIN:
+def _speedup_justifies_compile(gain: CompileTiming, steps: float) -> bool:
+    if gain.failure or gain.speedup < _MIN_COMPILE_SPEEDUP:
         return False
-    return (gain.eager - gain.compiled) * steps > _REPAID * gain.compiling
+    return (gain.eager - gain.compiled) * steps > _MIN_PAYBACK * gain.compile_seconds
 
 
-def _gain(known: dict[str, Any] | None) -> Gain | None:
+def _parse_gain(cached: dict[str, Any] | None) -> CompileTiming | None:
     """None for what is no answer of ours."""
     try:
-        return Gain(**known) if known is not None else None
+        return CompileTiming(**cached) if cached is not None else None
     except TypeError:
         return None
 
 
-def _never(job: Job, trainer: Trainer, *, keeps: bool) -> str:
-    if keeps:
+def _why_not_compile(context: AutotuneContext, trainer: Trainer, *, uses_feature_cache: bool) -> str:
+    if uses_feature_cache:
         return "kept features are trained on"
     if trainer.blocks is not None:
         return "the model is spread over the processes"
     return ""
 
 
-def _try_compiled(job: Job, trainer: Trainer, images: Tensor, targets: Tensor, *, compare: bool) -> Gain:
+def _benchmark_compile(
+    context: AutotuneContext, trainer: Trainer, images: Tensor, targets: Tensor, *, compare: bool
+) -> CompileTiming:
     """The trainer's steps are compiled afterwards, unless that failed."""
-    whole = torch.arange(job.batch, device=images.device) % len(images)
+    whole = torch.arange(context.batch, device=images.device) % len(images)
     images, targets = images[whole].contiguous(memory_format=torch.channels_last), targets[whole]
 
-    def learn(forward: Callable[[Tensor], Any]) -> None:
-        with trainer.engine.autocast():
-            given = forward(trainer.normalize(images))
-            _, loss = total_loss(given, targets, trainer.loss, trainer.auxiliary)
+    def train_step(forward: Callable[[Tensor], Any]) -> None:
+        with trainer.accelerator.autocast():
+            outputs = forward(trainer.normalize(images))
+            _, loss = total_loss(outputs, targets, trainer.loss, trainer.auxiliary)
         loss.backward()  # type: ignore[no-untyped-call]
         trainer.module.zero_grad(set_to_none=True)
-        if job.device.type == "cuda":
-            torch.cuda.synchronize(job.device)
+        if context.device.type == "cuda":
+            torch.cuda.synchronize(context.device)
 
     forward = trainer.compile()
-    with unchanged(trainer.module):
-        gain = time_compiled(forward, trainer.module, learn, compare=compare)
+    with preserve_module_state(trainer.module):
+        gain = time_compiled(forward, trainer.module, train_step, compare=compare)
     if gain.failure:
         trainer.compiled = None
     return gain
@@ -288,81 +324,81 @@ def _try_compiled(job: Job, trainer: Trainer, images: Tensor, targets: Tensor, *
 # --- threads and workers ---------------------------------------------------------------------------------------------
 
 
-def _layout(
-    job: Job,
-    step: Step,
+def _choose_layout(
+    context: AutotuneContext,
+    step: PrecisionChoice,
     trainer: Trainer,
     images: Tensor,
     targets: Tensor,
     *,
     data: Data,
-    keeps: bool,
-    usual: Layout,
-    open: Callable[[int], Loader],
-) -> tuple[Layout, str]:
+    uses_feature_cache: bool,
+    default: CpuLayout,
+    open_loader: Callable[[int], Loader],
+) -> tuple[CpuLayout, str]:
     """The layout, and what was measured of it ("" if nothing was)."""
-    fixed_threads, fixed_workers = job.recipe.execution.threads, job.recipe.data.workers
-    if job.device.type != "cpu" or keeps or dist_env.count() > 1:
-        return usual, ""
-    arms = layouts(
-        usual,
+    requested_threads, requested_workers = context.recipe.execution.threads, context.recipe.data.workers
+    if context.device.type != "cpu" or uses_feature_cache or dist_env.world_size() > 1:
+        return default, ""
+    candidates = candidate_layouts(
+        default,
         dist_env.cores(),
-        threads=_number(fixed_threads),
-        workers=_number(fixed_workers),
+        threads=_as_int(requested_threads),
+        workers=_as_int(requested_workers),
     )
-    if len(arms) == 1:
-        return usual, ""
+    if len(candidates) == 1:
+        return default, ""
 
-    def learn(some: Tensor) -> None:
-        which = torch.arange(len(some)) % len(targets)
-        with trainer.engine.autocast():
-            given = trainer.module(trainer.normalize(some))
-            _, loss = total_loss(given, targets[which], trainer.loss, trainer.auxiliary)
+    def train_step(batch: Tensor) -> None:
+        which = torch.arange(len(batch)) % len(targets)
+        with trainer.accelerator.autocast():
+            outputs = trainer.module(trainer.normalize(batch))
+            _, loss = total_loss(outputs, targets[which], trainer.loss, trainer.auxiliary)
         loss.backward()  # type: ignore[no-untyped-call]
         trainer.module.zero_grad(set_to_none=True)
 
-    key = job.key(
+    key = context.key(
         data=[data.name, len(data.train)],
-        augment=job.recipe.augment.model_dump(mode="json"),
+        augment=context.recipe.augment.model_dump(mode="json"),
         precision=step.precision,
         memory_format=step.memory_format,
-        threads_asked=fixed_threads,
-        workers_asked=fixed_workers,
+        threads_asked=requested_threads,
+        workers_asked=requested_workers,
     )
-    known = recall("layout", key)
-    if known is not None and all(isinstance(known.get(k), int) for k in ("threads", "workers")):
-        found = Layout(max(known["threads"], 1), max(known["workers"], 0))
-        return found, str(known.get("said", ""))
-    with unchanged(trainer.module):
-        if _loading(open) < _LIGHT * (step.seconds or _learning(learn, images)):
-            found, said = usual, ""
+    cached = load_timing("layout", key)
+    if cached is not None and all(isinstance(cached.get(k), int) for k in ("threads", "workers")):
+        found = CpuLayout(max(cached["threads"], 1), max(cached["workers"], 0))
+        return found, str(cached.get("message", ""))
+    with preserve_module_state(trainer.module):
+        if _loading_seconds(open_loader) < _LIGHT_LOADING_SHARE * (step.seconds or _step_seconds(train_step, images)):
+            found, message = default, ""
         else:
-            speeds = race_layouts(arms, open, learn)
-            found = max(arms, key=lambda arm: speeds[arm])
-            if speeds[found] < WORTHWHILE * speeds[usual]:
-                found, said = usual, ""
+            speeds = benchmark_layouts(candidates, open_loader, train_step)
+            found = max(candidates, key=lambda candidate: speeds[candidate])
+            if speeds[found] < MIN_SPEEDUP * speeds[default]:
+                found, message = default, ""
             else:
-                said = f" (measured {speeds[found] / speeds[usual]:.1f}x as fast as {usual})"
-    remember("layout", key, {"threads": found.threads, "workers": found.workers, "said": said})
-    return found, said
+                message = f" (measured {speeds[found] / speeds[default]:.1f}x as fast as {default})"
+    save_timing("layout", key, {"threads": found.threads, "workers": found.workers, "message": message})
+    return found, message
 
 
-def _loading(open: Callable[[int], Loader]) -> float:
+def _loading_seconds(open_loader: Callable[[int], Loader]) -> float:
     """Seconds of one core to load an image."""
     start = time.process_time()
-    images, _ = next(iter(open(0)))
+    images, _ = next(iter(open_loader(0)))
     return (time.process_time() - start) / len(images)
 
 
-def _learning(learn: Callable[[Tensor], None], images: Tensor) -> float:
+def _step_seconds(train_step: Callable[[Tensor], None], images: Tensor) -> float:
     """Seconds of one core to learn from an image."""
-    with same_threads():
+    with preserve_num_threads():
         threads(1)
-        learn(images)
+        train_step(images)
         start = time.process_time()
-        learn(images)
+        train_step(images)
         return (time.process_time() - start) / len(images)
 
 
-def _number(asked: int | Literal["auto"]) -> int | None:
-    return None if asked == "auto" else int(asked)
+def _as_int(requested: int | Literal["auto"]) -> int | None:
+    return None if requested == "auto" else int(requested)

@@ -10,20 +10,20 @@ from typing import Any
 from torch import Tensor
 
 from zoo import dist_env
-from zoo.atomic_io import uninterrupted
+from zoo.atomic_io import defer_interrupts
 from zoo.run import Run
-from zoo.training.distributed import agree
+from zoo.training.distributed import broadcast_object
 from zoo.training.trainer import Trainer
-from zoo.workflows.finetune.session import Prepared
+from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["Saving"]
+__all__ = ["CheckpointWriter"]
 
 # Seconds of training for each second of writing. What a power cut or kill -9 takes is at most what lies in between.
-_APART = 10.0
+_TRAIN_TO_WRITE_RATIO = 10.0
 
 
 @dataclass(frozen=True)
-class _Held:
+class _PendingEpoch:
     """An epoch that waits to be written. weights: of the best epoch, None if those in the run are still the best."""
 
     epoch: int
@@ -34,68 +34,73 @@ class _Held:
     values: dict[str, str]
 
 
-class Saving:
+class CheckpointWriter:
     """Writes weights, metrics and checkpoint behind an epoch, or holds them where epochs are shorter than writing them
     would take: then what is held is written as soon as ten times that long has gone by, or by `flush`.
 
     Files of several processes are the first one's; all of them are to call the same.
     """
 
-    def __init__(self, run: Run, prepared: Prepared) -> None:
-        self._run, self._trainer = run, prepared.trainer
+    def __init__(self, run: Run, session: TrainingSession) -> None:
+        self._run, self._trainer = run, session.trainer
         # While features are kept, what they come from cannot change.
-        self._still = prepared.plan.frozen_modules if prepared.keeping is not None else ()
-        self._held: _Held | None = None
-        self._cost, self._written = 0.0, time.perf_counter()
+        self._frozen_paths = session.plan.frozen_modules if session.feature_cache is not None else ()
+        self._pending: _PendingEpoch | None = None
+        self._write_seconds, self._last_write = 0.0, time.perf_counter()
 
     def start(self, best: dict[str, Any] | None, *, weights: bool, checkpoint: bool) -> None:
         """What there is before the first epoch. weights: whether a head that learned first is the best so far."""
-        began = time.perf_counter()
+        start = time.perf_counter()
         if weights:
             self._run.save_weights(self._trainer.weights())
             self._run.update(best=best)
         if checkpoint:
             self._run.save_checkpoint(self._trainer.tensors(), _values(self._trainer, 0, best))
-        self._took(began)
+        self._record_write_time(start)
 
     def epoch(self, epoch: int, rows: list[dict[str, Any]], best: dict[str, Any] | None, *, improved: bool) -> None:
         """Behind `epoch` finished epochs. rows: of all of them. improved: whether the last is the best."""
-        waiting = None if self._held is None else self._held.weights
-        now = agree(time.perf_counter() - self._written >= _APART * self._cost)
+        pending_weights = None if self._pending is None else self._pending.weights
+        write_now = broadcast_object(
+            time.perf_counter() - self._last_write >= _TRAIN_TO_WRITE_RATIO * self._write_seconds
+        )
         weights = self._trainer.weights() if improved else None
         tensors = self._trainer.tensors()
-        if not now:
-            weights = None if weights is None else self._copies(weights)
-            tensors = self._copies(tensors)
+        if not write_now:
+            weights = None if weights is None else self._copy_to_cpu(weights)
+            tensors = self._copy_to_cpu(tensors)
         values = _values(self._trainer, epoch, best)
-        self._held = _Held(epoch, list(rows), best, weights or waiting, tensors, values)
-        if now:
+        self._pending = _PendingEpoch(epoch, list(rows), best, weights or pending_weights, tensors, values)
+        if write_now:
             self.flush()
 
     def flush(self) -> None:
         """Write what is held. Raises TrainingError if the disk refuses."""
-        held, self._held = self._held, None
-        if held is None:
+        pending, self._pending = self._pending, None
+        if pending is None:
             return
-        began = time.perf_counter()
-        with uninterrupted():
-            if held.weights is not None:
-                self._run.save_weights(held.weights)
-            self._run.write_metrics(held.rows)
-            self._run.save_checkpoint(held.tensors, held.values)
-            self._run.update(epochs_done=held.epoch, best=held.best)
-        self._took(began)
+        start = time.perf_counter()
+        with defer_interrupts():
+            if pending.weights is not None:
+                self._run.save_weights(pending.weights)
+            self._run.write_metrics(pending.rows)
+            self._run.save_checkpoint(pending.tensors, pending.values)
+            self._run.update(epochs_done=pending.epoch, best=pending.best)
+        self._record_write_time(start)
 
-    def _took(self, began: float) -> None:
-        self._written = time.perf_counter()
-        self._cost = self._written - began
+    def _record_write_time(self, start: float) -> None:
+        self._last_write = time.perf_counter()
+        self._write_seconds = self._last_write - start
 
-    def _copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _copy_to_cpu(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """On the CPU, untouched by later epochs; nothing where another process writes."""
-        if not dist_env.is_first():
+        if not dist_env.is_main_process():
             return {}
-        still = tuple(f"{prefix}{path}." for path in self._still for prefix in ("", "model."))
-        return {name: t if name.startswith(still) else t.detach().to("cpu", copy=True) for name, t in tensors.items()}
+        frozen_prefixes = tuple(f"{prefix}{path}." for path in self._frozen_paths for prefix in ("", "model."))
+        return {
+            name: t if name.startswith(frozen_prefixes) else t.detach().to("cpu", copy=True)
+            for name, t in tensors.items()
+        }
 
 
 def _values(trainer: Trainer, epoch: int, best: dict[str, Any] | None) -> dict[str, str]:

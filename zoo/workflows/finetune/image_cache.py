@@ -15,93 +15,114 @@ from torch import Tensor
 
 from zoo import dist_env
 from zoo.augment.build import Augment
-from zoo.augment.fit import Fit
+from zoo.augment.fit import EvalView
 from zoo.augment.reduced import Reduced
 from zoo.augment.view import View
 from zoo.cache import clear_stores
 from zoo.console import warn
-from zoo.data import Data, ImageSource, Loader, UnreadableImage, make_loader
-from zoo.data.cache.cached_dataset import CachedSource, fill, image_keys, images_folder, kept_view, open_images
+from zoo.data import Data, ImageDataset, Loader, UnreadableImage, make_loader
+from zoo.data.cache.cached_dataset import (
+    CachedDataset,
+    cache_view,
+    fill,
+    image_cache_folder,
+    image_keys,
+    open_image_store,
+)
 from zoo.data.cache.image_store import ImageStore
 from zoo.errors import DataError
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
-from zoo.training.autotune.timings import recall, remember
-from zoo.training.autotune.workers import same_threads, threads
-from zoo.training.distributed import agree, gather_lists
-from zoo.training.module_state import unchanged
+from zoo.training.autotune.timings import load_timing, save_timing
+from zoo.training.autotune.workers import preserve_num_threads, threads
+from zoo.training.distributed import broadcast_object, gather_object
+from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import Trainer, total_loss
-from zoo.workflows.finetune.components import augment_of
-from zoo.workflows.finetune.session import Prepared
+from zoo.workflows.finetune.components import build_augment
+from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["Times", "decide_image_cache", "keep_images", "learning", "measure", "pays", "times_of"]
+__all__ = [
+    "LoadingTimes",
+    "apply_image_cache",
+    "choose_image_cache",
+    "measure_loading",
+    "measure_step_seconds",
+    "parse_times",
+    "speedup_justifies_cache",
+]
 
 # Chosen where it makes an epoch so many times as fast, and spares so many seconds of the run: what is measured on a few
 # images is not exact, and the disk has other uses.
-_FASTER = 1.2
-_SPARED = 10.0
+_MIN_SPEEDUP = 1.2
+_MIN_SECONDS_SAVED = 10.0
 # A step goes through the network forward and twice as long backward; validation does without the latter.
-_FORWARD = 1 / 3
-_DISK = 500e6  # bytes a second that a plain SSD writes
-_TRIED = 6  # images of each part
+_FORWARD_SHARE = 1 / 3
+_DISK_BYTES_PER_SECOND = 500e6  # bytes a second that a plain SSD writes
+_SAMPLE_IMAGES = 6  # images of each part
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Times:
+class LoadingTimes:
     """Seconds for an image: to learn from it, and to load it for training and validation, decoded now or before; on the
     CPU those of one core. *_bytes: of what is kept of it."""
 
-    learn: float
+    step_seconds: float
     train: float
-    train_kept: float
+    train_cached: float
     val: float
-    val_kept: float
+    val_cached: float
     train_bytes: float
     val_bytes: float
 
 
-def times_of(known: dict[str, Any] | None) -> Times | None:
+def parse_times(cached: dict[str, Any] | None) -> LoadingTimes | None:
     """None for what is no answer of ours."""
     try:
-        return Times(**known) if known is not None else None
+        return LoadingTimes(**cached) if cached is not None else None
     except TypeError:
         return None
 
 
-def pays(times: Times, images: tuple[int, int], epochs: int, *, at_once: int) -> tuple[bool, str]:
+def speedup_justifies_cache(
+    times: LoadingTimes, images: tuple[int, int], epochs: int, *, parallelism: int
+) -> tuple[bool, str]:
     """Whether keeping `images` (for training, for validation) decoded is worthwhile, and why (not).
 
-    at_once: cores that load and learn; or, negative, loader processes beside a device that learns meanwhile; 0: one
+    parallelism: cores that load and learn; or, negative, loader processes beside a device that learns meanwhile; 0: one
     after the other.
     """
 
     def epoch(train: float, val: float) -> float:
-        parts = (images[0], times.learn, train), (images[1], _FORWARD * times.learn, val)
-        if at_once < 0:
-            return sum(n * max(learn, load / -at_once) for n, learn, load in parts)
-        return sum(n * (learn + load) for n, learn, load in parts) / max(at_once, 1)
+        parts = (images[0], times.step_seconds, train), (images[1], _FORWARD_SHARE * times.step_seconds, val)
+        if parallelism < 0:
+            return sum(n * max(step_seconds, load / -parallelism) for n, step_seconds, load in parts)
+        return sum(n * (step_seconds + load) for n, step_seconds, load in parts) / max(parallelism, 1)
 
-    anew, kept = epoch(times.train, times.val), epoch(times.train_kept, times.val_kept)
-    writing = (images[0] * times.train_bytes + images[1] * times.val_bytes) / _DISK
-    spared = (epochs - 1) * (anew - kept) - writing
-    said = f"{anew / kept:.1f}x as fast" if anew >= _FASTER * kept else f"{anew / kept:.2f}x as fast"
-    if anew < _FASTER * kept:
-        return False, f"keeping them would make an epoch {said}"
-    if spared < _SPARED:
-        return False, f"keeping them would spare {max(spared, 0):.0f} s"
-    return True, f"an epoch should be {said}"
+    uncached, cached_seconds = epoch(times.train, times.val), epoch(times.train_cached, times.val_cached)
+    write_seconds = (images[0] * times.train_bytes + images[1] * times.val_bytes) / _DISK_BYTES_PER_SECOND
+    seconds_saved = (epochs - 1) * (uncached - cached_seconds) - write_seconds
+    reason = (
+        f"{uncached / cached_seconds:.1f}x as fast"
+        if uncached >= _MIN_SPEEDUP * cached_seconds
+        else f"{uncached / cached_seconds:.2f}x as fast"
+    )
+    if uncached < _MIN_SPEEDUP * cached_seconds:
+        return False, f"keeping them would make an epoch {reason}"
+    if seconds_saved < _MIN_SECONDS_SAVED:
+        return False, f"keeping them would spare {max(seconds_saved, 0):.0f} s"
+    return True, f"an epoch should be {reason}"
 
 
-def learning(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
+def measure_step_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
     """Seconds that a step takes for an image, on the CPU those of one core; the better of two."""
     best = float("inf")
-    with unchanged(trainer.module), same_threads():
+    with preserve_module_state(trainer.module), preserve_num_threads():
         threads(1)
         for _ in range(3):
-            start = _now(images.device)
-            with trainer.engine.autocast():
+            start = _clock(images.device)
+            with trainer.accelerator.autocast():
                 _, loss = total_loss(
                     trainer.module(trainer.normalize(images)), targets, trainer.loss, trainer.auxiliary
                 )
@@ -109,55 +130,64 @@ def learning(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
             trainer.module.zero_grad(set_to_none=True)
             if images.device.type == "cuda":
                 torch.cuda.synchronize(images.device)
-            best = min(best, (_now(images.device) - start) / len(images))
+            best = min(best, (_clock(images.device) - start) / len(images))
     return best
 
 
-def measure(
-    data: Data, preprocess: Preprocess, augment: Augment, view: Fit | Reduced, learn: float, device: torch.device
-) -> Times:
+def measure_loading(
+    data: Data,
+    preprocess: Preprocess,
+    augment: Augment,
+    view: EvalView | Reduced,
+    step_seconds: float,
+    device: torch.device,
+) -> LoadingTimes:
     """Load a few images of both parts as a loader does, decoded anew and from memory. Raises what reading them does."""
-    with same_threads():
+    with preserve_num_threads():
         threads(1)
-        train = _load(data.train, preprocess, augment, view, device)
-        val = _load(data.val, preprocess, None, Fit(preprocess), device)
-    return Times(learn, *train[:2], *val[:2], train[2], val[2])
+        train = _measure_source(data.train, preprocess, augment, view, device)
+        val = _measure_source(data.val, preprocess, None, EvalView(preprocess), device)
+    return LoadingTimes(step_seconds, *train[:2], *val[:2], train[2], val[2])
 
 
-def _load(
-    source: ImageSource, preprocess: Preprocess, augment: Augment | None, view: Fit | Reduced, device: torch.device
+def _measure_source(
+    source: ImageDataset,
+    preprocess: Preprocess,
+    augment: Augment | None,
+    view: EvalView | Reduced,
+    device: torch.device,
 ) -> tuple[float, float, float]:
     """Seconds an image decoded anew, from memory, and the bytes of what is kept of one."""
-    places = np.unique(np.linspace(0, len(source) - 1, _TRIED).astype(np.int64))
-    held = {int(place): _decode(source, int(place), view) for place in places}
+    indices = np.unique(np.linspace(0, len(source) - 1, _SAMPLE_IMAGES).astype(np.int64))
+    decoded = {int(index): _decode(source, int(index), view) for index in indices}
 
-    def seconds(read: ImageSource) -> float:
+    def seconds(read: ImageDataset) -> float:
         loader = make_loader(
-            read, preprocess=preprocess, batch_size=len(places), train=False, augment=augment, seed=0, workers=0,
-            only=places,
+            read, preprocess=preprocess, batch_size=len(indices), train=False, augment=augment, seed=0, workers=0,
+            only=indices,
         )  # fmt: skip
         next(iter(loader))  # builds what is built once
-        start = _now(device)
+        start = _clock(device)
         next(iter(loader))
-        return (_now(device) - start) / len(places)
+        return (_clock(device) - start) / len(indices)
 
-    sizes = [pixels.nbytes for pixels, _ in held.values()]
-    return seconds(source), seconds(CachedSource(source, view, _Held(held))), float(np.mean(sizes))
+    sizes = [pixels.nbytes for pixels, _ in decoded.values()]
+    return seconds(source), seconds(CachedDataset(source, view, _InMemoryImages(decoded))), float(np.mean(sizes))
 
 
-def _decode(source: ImageSource, place: int, view: View) -> tuple[Pixels, tuple[int, int]]:
-    whole = (0, 0)
+def _decode(source: ImageDataset, index: int, view: View) -> tuple[Pixels, tuple[int, int]]:
+    full_size = (0, 0)
 
     def choose(height: int, width: int) -> View:
-        nonlocal whole
-        whole = height, width
+        nonlocal full_size
+        full_size = height, width
         return view
 
-    return source.read(place, choose), whole
+    return source.read(index, choose), full_size
 
 
 @dataclass(frozen=True)
-class _Held:
+class _InMemoryImages:
     """A few decoded images in memory."""
 
     images: dict[int, tuple[Pixels, tuple[int, int]]]
@@ -166,20 +196,20 @@ class _Held:
         return self.images.get(index)
 
 
-def _now(device: torch.device) -> float:
+def _clock(device: torch.device) -> float:
     """On the CPU the processor's time, which other programs hardly touch."""
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
 # All decoded images together may take this much, and never more than a share of what is free on the disk.
-_CAP = 10 << 30
+_MAX_BYTES = 10 << 30
 _FREE_SHARE = 0.5
-_ANEW = "images are decoded anew in each epoch: "
+_NOT_CACHED = "images are decoded anew in each epoch: "
 
-Part = tuple[ImageSource, Fit | Reduced, NDArray[np.uint64]]
+Part = tuple[ImageDataset, EvalView | Reduced, NDArray[np.uint64]]
 
 
-def decide_image_cache(
+def choose_image_cache(
     recipe: Recipe,
     data: Data,
     preprocess: Preprocess,
@@ -187,102 +217,104 @@ def decide_image_cache(
     images: Tensor,
     targets: Tensor,
     *,
-    learn: float | None,
+    step_seconds: float | None,
     workers: int,
-    keeps_features: bool,
+    uses_feature_cache: bool,
     key: dict[str, Any],
 ) -> tuple[bool, str]:
     """Whether images are decoded once, and a sentence that says so or why not ("" where nobody would ask).
 
-    images, targets: a few on the device, as the loss takes them. learn: seconds that a step takes for an image, where
-    they are known (on the CPU those of one core). key: of the job; what is measured is remembered under it.
+    images, targets: a few on the device, as the loss takes them. step_seconds: seconds that a step takes for an image,
+    where they are known (on the CPU those of one core). key: of the job; what is measured is remembered under it.
     """
-    asked = recipe.data.image_cache
-    if asked == "off" or (asked == "auto" and (data.train.in_memory or keeps_features or recipe.train.epochs < 2)):
+    setting = recipe.data.image_cache
+    if setting == "off" or (
+        setting == "auto" and (data.train.in_memory or uses_feature_cache or recipe.train.epochs < 2)
+    ):
         return False, ""
-    if keeps_features:
-        return False, f"{_ANEW}kept features stand in for them"
-    parts = _parts(recipe, data, preprocess)
+    if uses_feature_cache:
+        return False, f"{_NOT_CACHED}kept features stand in for them"
+    parts = _cache_parts(recipe, data, preprocess)
     if parts is None:
-        return False, f"{_ANEW}they are in no files" if asked == "keep" else ""
+        return False, f"{_NOT_CACHED}they are in no files" if setting == "on" else ""
     reduced = ", those for training reduced as far as random crops leave room" * isinstance(parts[0][1], Reduced)
-    if asked == "keep":
+    if setting == "on":
         return True, f"images are decoded once{reduced}"
-    device = trainer.engine.device
+    device = trainer.accelerator.device
     key = {**key, "data": [data.name, len(data.train)], "augment": recipe.augment.model_dump(mode="json")}
-    times = times_of(recall("images", key))
+    times = parse_times(load_timing("images", key))
     if times is None:
-        learn = learning(trainer, images, targets) if learn is None else learn
-        augment = augment_of(recipe, data, preprocess)
+        step_seconds = measure_step_seconds(trainer, images, targets) if step_seconds is None else step_seconds
+        augment = build_augment(recipe, data, preprocess)
         try:
-            times = measure(data, preprocess, augment, parts[0][1], learn, device)
+            times = measure_loading(data, preprocess, augment, parts[0][1], step_seconds, device)
         except (UnreadableImage, DataError):
-            return agree((False, f"{_ANEW}one that was tried cannot be read"))
-        if dist_env.is_first():
-            remember("images", key, asdict(times))
-    many = len(data.train), len(data.val)
-    at_once = dist_env.cores() if device.type == "cpu" else -workers
-    good, said = pays(times, many, recipe.train.epochs, at_once=at_once)
-    size = times.train_bytes * many[0] + times.val_bytes * many[1]
-    if good and size > (room := _room()):
-        good, said = False, f"they would take {size / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
-    text = f"images are decoded once{reduced} ({size / 2**20:,.0f} MiB): " if good else _ANEW
-    return agree((good, text + said))
+            return broadcast_object((False, f"{_NOT_CACHED}one that was tried cannot be read"))
+        if dist_env.is_main_process():
+            save_timing("images", key, asdict(times))
+    counts = len(data.train), len(data.val)
+    parallelism = dist_env.cores() if device.type == "cpu" else -workers
+    use_cache, reason = speedup_justifies_cache(times, counts, recipe.train.epochs, parallelism=parallelism)
+    size = times.train_bytes * counts[0] + times.val_bytes * counts[1]
+    if use_cache and size > (room := _available_bytes()):
+        use_cache, reason = False, f"they would take {size / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
+    text = f"images are decoded once{reduced} ({size / 2**20:,.0f} MiB): " if use_cache else _NOT_CACHED
+    return broadcast_object((use_cache, text + reason))
 
 
-def keep_images(prepared: Prepared, say: Callable[[str], None]) -> Prepared:
+def apply_image_cache(session: TrainingSession, log: Callable[[str], None]) -> TrainingSession:
     """Decode what is not kept yet, and put it in the place of the files. What the disk refuses is decoded each time, to
     the same pixels."""
-    recipe, data, images, judged = prepared.recipe, prepared.data, prepared.train, prepared.val
-    if recipe.data.image_cache != "keep" or not isinstance(images, Loader) or not isinstance(judged, Loader):
-        return prepared
-    parts = _parts(recipe, data, prepared.preprocess)
+    recipe, data, images, val_loader = session.recipe, session.data, session.train, session.val
+    if recipe.data.image_cache != "on" or not isinstance(images, Loader) or not isinstance(val_loader, Loader):
+        return session
+    parts = _cache_parts(recipe, data, session.preprocess)
     if parts is None:
-        return prepared
-    store = open_images(recipe.data.source, data.name)
+        return session
+    store = open_image_store(recipe.data.source, data.name)
     missing = sum(len(store.find(keys).missing) for _, _, keys in parts)
     if missing:
-        say(f"decoding {missing:,} images once …")
-        with same_threads():
+        log(f"decoding {missing:,} images once …")
+        with preserve_num_threads():
             threads(1)  # in each of the threads that decode
             _fill(store, parts)
-    gather_lists([missing])  # all have written their share
+    gather_object([missing])  # all have written their share
     store.refresh()
     train, val = (store.find(keys) for _, _, keys in parts)
     left, total = len(train.missing) + len(val.missing), len(data.train) + len(data.val)
     rest = f", {left:,} are decoded in each epoch" if left else ""
-    say(f"images: {max(missing - left, 0):,} decoded, {total - missing:,} found in {store.folder}{rest}")
+    log(f"images: {max(missing - left, 0):,} decoded, {total - missing:,} found in {store.folder}{rest}")
     (source, view, _), (val_source, val_view, _) = parts
     return replace(
-        prepared,
-        train=images.of(CachedSource(source, view, train)),
-        val=judged.of(CachedSource(val_source, val_view, val)),
+        session,
+        train=images.of(CachedDataset(source, view, train)),
+        val=val_loader.of(CachedDataset(val_source, val_view, val)),
     )
 
 
 def _fill(store: ImageStore, parts: tuple[Part, Part]) -> None:
     """Of several processes on a host each decodes its share."""
-    number, of = dist_env.local_rank(), dist_env.local_count()
+    number, of = dist_env.local_rank(), dist_env.local_world_size()
     if number == 0:
-        if store.bytes > _CAP // 2:
-            store.forget_others(np.concatenate([keys for _, _, keys in parts]))
-        clear_stores("images", keep_bytes=_CAP, but=store.folder)
-    room = min(_room(), max(_CAP - store.bytes, 0)) // of
+        if store.bytes > _MAX_BYTES // 2:
+            store.delete_others(np.concatenate([keys for _, _, keys in parts]))
+        clear_stores("images", max_bytes=_MAX_BYTES, exclude=store.folder)
+    room = min(_available_bytes(), max(_MAX_BYTES - store.bytes, 0)) // of
     try:
         for source, view, keys in parts:
-            places = [int(p) for p in store.find(keys).missing if p % of == number and keys[p].any()]
-            room -= fill(store, source, view, keys, places, most=room)
+            indices = [int(p) for p in store.find(keys).missing if p % of == number and keys[p].any()]
+            room -= fill(store, source, view, keys, indices, max_bytes=room)
     except OSError as e:
         warn(f"decoded images cannot be kept in {store.folder}: {e.strerror or e}; the rest is decoded in each epoch")
     if number == 0:
-        clear_stores("images", keep_bytes=_CAP, but=store.folder)
+        clear_stores("images", max_bytes=_MAX_BYTES, exclude=store.folder)
 
 
-def _parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Part] | None:
+def _cache_parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Part] | None:
     """Training and validation images: source, what is kept of them, keys. None if they lie in no files."""
     found: list[Part] = []
-    for source, augment in ((data.train, augment_of(recipe, data, preprocess)), (data.val, None)):
-        view = kept_view(preprocess, augment)
+    for source, augment in ((data.train, build_augment(recipe, data, preprocess)), (data.val, None)):
+        view = cache_view(preprocess, augment)
         keys = None if view is None else image_keys(source, view)
         if view is None or keys is None:
             return None
@@ -290,9 +322,9 @@ def _parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Pa
     return found[0], found[1]
 
 
-def _room() -> int:
+def _available_bytes() -> int:
     """Bytes that decoded images may take."""
-    folder = images_folder()
+    folder = image_cache_folder()
     while not folder.exists():
         folder = folder.parent
-    return min(_CAP, int(_FREE_SHARE * shutil.disk_usage(folder).free))
+    return min(_MAX_BYTES, int(_FREE_SHARE * shutil.disk_usage(folder).free))

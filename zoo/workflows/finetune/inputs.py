@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.data import Columns, Data, open_data
-from zoo.data.check import Quick, quick_check
+from zoo.data.check import PreflightReport, preflight_check
 from zoo.errors import ZooError, combine
 from zoo.losses.class_weights import class_weights
 from zoo.models import Model, build
@@ -18,16 +18,16 @@ from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan, resolve_plan
 from zoo.tasks import TASKS, Task
 from zoo.training.device import pick_device
-from zoo.training.target_scaler import TargetScale
+from zoo.training.target_scaler import TargetScaler
 from zoo.workflows.finetune import validate
 
-__all__ = ["Gathered", "build_model", "gather", "open_source"]
+__all__ = ["OpenedInputs", "build_model", "open_dataset", "open_inputs"]
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """class_weights: (K,) for the loss, if it wants them. scale: of regression targets. quick: the quick look at the
-    data, if it was asked for. The model is on the CPU, and nothing is applied to it yet."""
+class OpenedInputs:
+    """class_weights: (K,) for the loss, if it wants them. scale: of regression targets. preflight: the quick look at
+    the data, if it was asked for. The model is on the CPU, and nothing is applied to it yet."""
 
     data: Data
     task: Task
@@ -35,45 +35,51 @@ class Gathered:
     model: Model
     plan: FreezePlan
     class_weights: Tensor | None
-    scale: TargetScale | None
-    quick: Quick | None
+    scale: TargetScaler | None
+    preflight: PreflightReport | None
 
 
-def gather(
-    recipe: Recipe, *, output_dir: Path | None, model: Model | None, found: Sequence[ZooError], look: bool
-) -> Gathered:
-    """look: whether to look for what is wrong with the data. The rest is `zoo.workflows.finetune.build.prepare`'s."""
-    problems = [*found, *validate.output_directory(output_dir)]
+def open_inputs(
+    recipe: Recipe,
+    *,
+    output_dir: Path | None,
+    model: Model | None,
+    earlier_problems: Sequence[ZooError],
+    run_preflight: bool,
+) -> OpenedInputs:
+    """run_preflight: whether to look for what is wrong with the data. The rest is
+    `zoo.workflows.finetune.build.prepare`'s."""
+    problems = [*earlier_problems, *validate.check_output_dir(output_dir)]
 
     # Data: path → samples → split → task.
     data: Data | None = None
     weights: Tensor | None = None
-    with validate.collecting(problems):
-        data = open_source(recipe)
+    with validate.collect_errors(problems):
+        data = open_dataset(recipe)
         validate.classes(recipe.model.classes, data)
         weights = class_weights(recipe.loss.class_weights, data.train.targets, data.classes, task=data.task)
     task = TASKS.get(data.task if data else recipe.task)
-    quick = quick_check(data) if data is not None and look else None
-    problems[:0] = validate.components(recipe, task)
+    preflight = preflight_check(data) if data is not None and run_preflight else None
+    problems[:0] = validate.check_components(recipe, task)
 
     # Model: name → module with a head for these classes → what of it learns.
     device: torch.device | None = None
     plan: FreezePlan | None = None
-    scale: TargetScale | None = None
-    with validate.collecting(problems):
+    scale: TargetScaler | None = None
+    with validate.collect_errors(problems):
         device = pick_device(recipe.train.device)
         model = model or build_model(recipe, data, with_weights=not problems)
         validate.groups(recipe, model)
         plan = resolve_plan(recipe.freeze, model.groups, model.module)
         if data is not None and data.task == "regression":
-            scale = TargetScale.measure(data.train.targets)
+            scale = TargetScaler.fit(data.train.targets)
             scale.layers(model.module, model.head)
     if problems or data is None or device is None or model is None or plan is None or task is None:
         raise combine(problems)
-    return Gathered(data, task, device, model, plan, weights, scale, quick)
+    return OpenedInputs(data, task, device, model, plan, weights, scale, preflight)
 
 
-def open_source(recipe: Recipe) -> Data:
+def open_dataset(recipe: Recipe) -> Data:
     return open_data(
         recipe.data.source,
         val=recipe.data.val,

@@ -28,11 +28,11 @@ def is_launched(number: int) -> bool:
     """Whether this is one of `number` processes already. Raises UsageError for less than one, or another number."""
     if number < 1:
         raise UsageError(f"--processes {number}", "give 1 or more")
-    if dist_env.count() not in (1, number):
+    if dist_env.world_size() not in (1, number):
         raise UsageError(
-            f"--processes {number}, but a launcher has started {dist_env.count()}", "leave --processes out"
+            f"--processes {number}, but a launcher has started {dist_env.world_size()}", "leave --processes out"
         )
-    return dist_env.count() == number
+    return dist_env.world_size() == number
 
 
 def launch(arguments: Sequence[str], number: int) -> int:
@@ -51,25 +51,25 @@ def launch(arguments: Sequence[str], number: int) -> int:
 
 
 def _start(arguments: Sequence[str], number: int, logs: Sequence[Path]) -> list[subprocess.Popen[bytes]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
+    common_env = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(number),
         "LOCAL_WORLD_SIZE": str(number),
     }
     if "OMP_NUM_THREADS" not in os.environ:
-        shared["OMP_NUM_THREADS"] = str(max(dist_env.cores() // number, 1))
+        common_env["OMP_NUM_THREADS"] = str(max(dist_env.cores() // number, 1))
     running = []
     for rank in range(number):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        rank_env = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         with logs[rank].open("wb") as log:
             running.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "zoo", *arguments],
-                    env={**os.environ, **shared, **own},
+                    env={**os.environ, **common_env, **rank_env},
                     stdout=None if rank == 0 else subprocess.DEVNULL,
                     stderr=None if rank == 0 else log,
                 )
@@ -80,13 +80,13 @@ def _start(arguments: Sequence[str], number: int, logs: Sequence[Path]) -> list[
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
     """Ctrl-C reaches all of them by itself, and twice would be once too often; SIGTERM is passed on."""
 
-    def pass_on(number: int, _: FrameType | None) -> None:
+    def forward_signal(number: int, _: FrameType | None) -> None:
         for process in running:
             if process.poll() is None:
                 process.send_signal(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    previous = signal.signal(signal.SIGTERM, forward_signal)
     try:
         while True:
             codes = [process.poll() for process in running]
@@ -99,7 +99,7 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
     except KeyboardInterrupt:
         return _end(running, 130, _GRACE_TO_WRITE)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _end(running: Sequence[subprocess.Popen[bytes]], code: int, grace: float) -> int:

@@ -9,37 +9,37 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo import metrics
-from zoo.atomic_io import uninterrupted
+from zoo.atomic_io import defer_interrupts
 from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
-from zoo.training.distributed import agree, gather_lists, translated
+from zoo.training.distributed import broadcast_object, gather_object, lost_process_error
 from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune import linear_probe, oom, record, transfer
-from zoo.workflows.finetune.checkpoint import Saving
-from zoo.workflows.finetune.feature_cache import keep
-from zoo.workflows.finetune.image_cache import keep_images
-from zoo.workflows.finetune.session import Prepared
-from zoo.workflows.finetune.transfer import Outcome
+from zoo.workflows.finetune.checkpoint import CheckpointWriter
+from zoo.workflows.finetune.feature_cache import apply_feature_cache
+from zoo.workflows.finetune.image_cache import apply_image_cache
+from zoo.workflows.finetune.session import TrainingSession
+from zoo.workflows.finetune.transfer import ValidationResult
 
-__all__ = ["OnEpoch", "train", "when"]
+__all__ = ["OnEpoch", "best_epoch_text", "train"]
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class _Progress:
+class _TrainingState:
     """How far a run has come. known: files that proved unreadable while training."""
 
     best: dict[str, Any] | None
     rows: list[dict[str, Any]]
-    outcome: Outcome | None = None
+    outcome: ValidationResult | None = None
     known: set[str] = field(default_factory=set)
 
 
 def train(
     run: Run,
-    prepared: Prepared,
+    session: TrainingSession,
     *,
     first: int | None,
     best: dict[str, Any] | None,
@@ -55,115 +55,124 @@ def train(
     Raises TrainingError if a loss is not finite, the disk refuses or the device's memory is too small, Interrupted on
     Ctrl-C; in each case the run says so and keeps its best weights and its last checkpoint.
     """
-    recipe, trainer = prepared.recipe, prepared.trainer
-    epochs, monitor = prepared.epochs, recipe.train.monitor
-    state = _Progress(best, run.metrics())
-    saving = Saving(run, prepared)
+    recipe, trainer = session.recipe, session.trainer
+    epochs, monitor = session.epochs, recipe.train.monitor
+    state = _TrainingState(best, run.metrics())
+    checkpoints = CheckpointWriter(run, session)
     start = time.perf_counter()
     try:
-        with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as shown:
-            oom.watch(run, prepared, shown.say)
-            prepared = keep_images(prepared, shown.say)
+        with TrainingProgress(epochs, first=first or 0, quiet=not progress, monitor=monitor) as display:
+            oom.report_micro_batches(run, session, display.log)
+            session = apply_image_cache(session, display.log)
             if first is None:
-                _start(run, prepared, state, shown, saving)
-            prepared = keep(prepared, shown.say)
+                _before_first_epoch(run, session, state, display, checkpoints)
+            session = apply_feature_cache(session, display.log)
             trainer.shard()
             try:
                 for epoch in range(first or 0, epochs):
                     if _out_of_patience(epoch, state.best, recipe.train.patience):
-                        shown.say(
+                        display.log(
                             f"no better {monitor} for {recipe.train.patience} epochs: stopped before epoch {epoch + 1}"
                         )
                         run.update(stopped_early=True)
                         break
-                    row, improved = _epoch(run, prepared, epoch, state, shown, saving)
-                    shown.epoch(row, best=improved)
-                    _say_unreadable(run, prepared, state, shown)
+                    row, improved = _run_epoch(run, session, epoch, state, display, checkpoints)
+                    display.epoch(row, best=improved)
+                    _log_unreadable(run, session, state, display)
                     if on_epoch is not None:
                         on_epoch(row)
             finally:
-                saving.flush()
+                checkpoints.flush()
             if state.best is not None:
-                state.best, state.outcome = transfer.finish(run, prepared, state.best, state.outcome, shown.say)
+                state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, display.log)
             seconds = time.perf_counter() - start
-            record.draw(run, prepared, state.rows, state.outcome)
+            record.draw(run, session, state.rows, state.outcome)
             record.finish(run, seconds=seconds)
             if state.best is not None:
-                shown.say(f"best {monitor} {state.best['value']:.4g} {when(state.best)}, {duration(seconds)}")
+                display.log(
+                    f"best {monitor} {state.best['value']:.4g} {best_epoch_text(state.best)}, {duration(seconds)}"
+                )
     except KeyboardInterrupt:
-        record.stop(run, prepared, "interrupted", state.rows, state.outcome)
+        record.stop(run, session, "interrupted", state.rows, state.outcome)
         done = run.info()["epochs_done"]
         raise Interrupted(
             f"interrupted in epoch {min(done + 1, epochs)} of {epochs}; {run.path} keeps the {done} finished",
             f"continue with `zoo finetune --resume {run.path}`",
         ) from None
     except (RuntimeError, MemoryError) as e:
-        known = oom.refused(e, prepared) or translated(e)
+        known = oom.out_of_memory_error(e, session) or lost_process_error(e)
         if known is None:
             raise
-        record.stop(run, prepared, "failed", state.rows, state.outcome, reason=known.message)
+        record.stop(run, session, "failed", state.rows, state.outcome, reason=known.message)
         raise known from e
     except ZooError as e:
-        record.stop(run, prepared, "failed", state.rows, state.outcome, reason=e.message)
+        record.stop(run, session, "failed", state.rows, state.outcome, reason=e.message)
         raise
     return run
 
 
-def _start(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress, saving: Saving) -> None:
+def _before_first_epoch(
+    run: Run, session: TrainingSession, state: _TrainingState, display: TrainingProgress, checkpoints: CheckpointWriter
+) -> None:
     """What comes before the first epoch. A head that learned first counts as epoch 0: later ones must be better."""
-    outcome = transfer.begin(run, prepared, shown.say)
+    outcome = transfer.begin(run, session, display.log)
     if outcome is not None and math.isfinite(outcome.values["loss"]):
         row = {"epoch": 0, **{f"val_{name}": value for name, value in outcome.values.items()}}
-        state.best = _entry(row, prepared.recipe.train.monitor, None)
+        state.best = _best_entry(row, session.recipe.train.monitor, None)
         state.outcome = outcome
     # A head that is solved in a second is begun anew.
-    saving.start(state.best, weights=state.best is not None, checkpoint=not prepared.solves)
+    checkpoints.start(state.best, weights=state.best is not None, checkpoint=not session.fits_linear_probe)
 
 
-def when(best: dict[str, Any]) -> str:
+def best_epoch_text(best: dict[str, Any]) -> str:
     """In which epoch the best weights came about, to follow their value in a sentence."""
     return f"in epoch {best['epoch']}" if best["epoch"] else "before the first epoch, when only the head had learned"
 
 
-def _epoch(
-    run: Run, prepared: Prepared, epoch: int, state: _Progress, shown: TrainingProgress, saving: Saving
+def _run_epoch(
+    run: Run,
+    session: TrainingSession,
+    epoch: int,
+    state: _TrainingState,
+    display: TrainingProgress,
+    checkpoints: CheckpointWriter,
 ) -> tuple[dict[str, Any], bool]:
     """Learn, validate and write; the row of metrics.jsonl, and whether the epoch is the best so far."""
-    recipe, trainer = prepared.recipe, prepared.trainer
+    recipe, trainer = session.recipe, session.trainer
     monitor = recipe.train.monitor
-    transfer.before_epoch(prepared)
-    if prepared.solves:
-        rates, stats = {}, linear_probe.solve(run, prepared, shown.say)
+    transfer.before_epoch(session)
+    if session.fits_linear_probe:
+        rates, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
     else:
-        rates, stats = trainer.rates(), trainer.train_epoch(prepared.train, epoch, shown.batch)
-    outcome = transfer.measure(prepared, *trainer.evaluate(prepared.val))
-    row = agree(_row(epoch, stats, outcome.values, rates))
-    _check(row)
+        rates, stats = trainer.rates(), trainer.train_epoch(session.train, epoch, display.batch)
+    outcome = transfer.compute_metrics(session, *trainer.evaluate(session.val))
+    row = broadcast_object(_row(epoch, stats, outcome.values, rates))
+    _check_finite(row)
     trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])
     improved = _improved(row, monitor, state.best)
     state.rows.append(row)
-    with uninterrupted():
+    with defer_interrupts():
         if improved:
-            state.best = _entry(row, monitor, state.best)
+            state.best = _best_entry(row, monitor, state.best)
             state.outcome = outcome
-        saving.epoch(epoch + 1, state.rows, state.best, improved=improved)
+        checkpoints.epoch(epoch + 1, state.rows, state.best, improved=improved)
     return row, improved
 
 
-def _say_unreadable(run: Run, prepared: Prepared, state: _Progress, shown: TrainingProgress) -> None:
-    skipped = gather_lists([*prepared.train.problems, *prepared.val.problems])
+def _log_unreadable(run: Run, session: TrainingSession, state: _TrainingState, display: TrainingProgress) -> None:
+    skipped = gather_object([*session.train.problems, *session.val.problems])
     for bad in skipped:
         if bad.path not in state.known:
-            shown.say(f"  left out {bad}")
+            display.log(f"  left out {bad}")
     if len(skipped) > len(state.known):
-        record.left_out(run, prepared.data, skipped)
+        record.skipped_files(run, session.data, skipped)
         state.known = {bad.path for bad in skipped}
 
 
-def _entry(row: dict[str, Any], monitor: str, before: dict[str, Any] | None) -> dict[str, Any]:
+def _best_entry(row: dict[str, Any], monitor: str, previous: dict[str, Any] | None) -> dict[str, Any]:
     """What run.json says of the best epoch. reached: the first epoch with this value of the monitored metric."""
     value = row[f"val_{monitor}"]
-    reached = before["reached"] if before is not None and before["value"] == value else row["epoch"]
+    reached = previous["reached"] if previous is not None and previous["value"] == value else row["epoch"]
     return {
         "epoch": row["epoch"],
         "monitor": monitor,
@@ -191,7 +200,7 @@ def _improved(row: dict[str, Any], monitor: str, best: dict[str, Any] | None) ->
     return metrics.better(monitor, row[f"val_{monitor}"], best["value"])
 
 
-def _check(row: dict[str, Any]) -> None:
+def _check_finite(row: dict[str, Any]) -> None:
     if not math.isfinite(row["val_loss"]):
         raise TrainingError(
             f"the validation loss became {row['val_loss']} in epoch {row['epoch']}",
@@ -199,16 +208,16 @@ def _check(row: dict[str, Any]) -> None:
         )
 
 
-def _row(epoch: int, stats: EpochStats, measured: dict[str, float], rates: dict[str, float]) -> dict[str, Any]:
+def _row(epoch: int, stats: EpochStats, val_metrics: dict[str, float], rates: dict[str, float]) -> dict[str, Any]:
     """One line of metrics.jsonl; the learning rates are those with which the epoch began."""
     return {
         "epoch": epoch + 1,
         "train_loss": stats.loss,
         **({} if stats.top1 is None else {"train_top1": stats.top1}),
-        **{f"val_{name}": value for name, value in measured.items()},
+        **{f"val_{name}": value for name, value in val_metrics.items()},
         "lr": list(rates.values()),
         "lr_names": list(rates),
         "images_per_second": stats.images / stats.seconds,
         "seconds": stats.seconds,
-        "skipped_updates": stats.skipped_updates,
+        "skipped_steps": stats.skipped_steps,
     }

@@ -10,9 +10,9 @@ from typing_extensions import Unpack
 
 from zoo.errors import UsageError, nearest
 from zoo.recipe import Recipe, build, load_values
-from zoo.recipe.sections import DataSection
+from zoo.recipe.sections import DataConfig
 
-__all__ = ["AUTO", "Options", "asks_for_auto", "make_recipe"]
+__all__ = ["AUTO", "Options", "make_recipe", "uses_auto"]
 
 
 class Options(TypedDict, total=False):
@@ -56,9 +56,9 @@ class Options(TypedDict, total=False):
     model_ema: bool | None
     monitor: str | None
     patience: int | None
-    features: str | None
+    feature_cache: str | None
     views: int | None
-    solver: str | None
+    linear_probe: str | None
     amp: bool | None
     amp_dtype: str | None
     channels_last: bool | None
@@ -72,7 +72,7 @@ class Options(TypedDict, total=False):
     settings: Mapping[str, Any] | None
 
 
-_FIELDS = {
+_RECIPE_KEYS = {
     "task": "task",
     "data": "data.source",
     "val": "data.val",
@@ -111,9 +111,9 @@ _FIELDS = {
     "model_ema": "train.model_ema",
     "monitor": "train.monitor",
     "patience": "train.patience",
-    "features": "train.features",
+    "feature_cache": "train.feature_cache",
     "views": "train.views",
-    "solver": "train.solver",
+    "linear_probe": "train.linear_probe",
     "amp": "train.amp",
     "amp_dtype": "train.amp_dtype",
     "channels_last": "execution.memory_format",
@@ -129,7 +129,7 @@ _FIELDS = {
 AUTO = "auto"
 
 
-def asks_for_auto(options: Options) -> bool:
+def uses_auto(options: Options) -> bool:
     """Whether recipe or plan are to be measured on the data."""
     return AUTO in (options.get("recipe"), options.get("freeze"), (options.get("settings") or {}).get("freeze"))
 
@@ -140,15 +140,15 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     `settings` maps dotted recipe keys to values (`{"loss.params.gamma": 2}`) and is laid over the recipe, the named
     options over both. Raises UsageError or RecipeError, the latter with every problem.
     """
-    unknown = [k for k in options if k not in _FIELDS and k not in ("recipe", "settings")]
+    unknown = [k for k in options if k not in _RECIPE_KEYS and k not in ("recipe", "settings")]
     if unknown:
-        close = nearest(unknown[0], [*_FIELDS, "recipe", "settings"])
+        close = nearest(unknown[0], [*_RECIPE_KEYS, "recipe", "settings"])
         raise UsageError(
             f"no option {unknown[0]!r}", f"did you mean {' or '.join(close)}?" if close else "see zoo.Options"
         )
-    chosen = {key: options.get(name) for name, key in _FIELDS.items() if options.get(name) is not None}
-    if isinstance(last := chosen.get("execution.memory_format"), bool):
-        chosen["execution.memory_format"] = "channels_last" if last else "contiguous"
+    chosen = {key: options.get(name) for name, key in _RECIPE_KEYS.items() if options.get(name) is not None}
+    if isinstance(channels_last := chosen.get("execution.memory_format"), bool):
+        chosen["execution.memory_format"] = "channels_last" if channels_last else "contiguous"
     if model is not None:
         chosen["model.name"] = model
     settings = dict(options.get("settings") or {})
@@ -161,13 +161,17 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     overrides = settings | chosen
     values = load_values(name)
     for section in ("augment", "loss", "optimizer", "schedule"):
-        inside = values.get(section)
+        section_values = values.get(section)
         given = overrides.get(f"{section}.name")
-        if given is not None and isinstance(inside, dict) and inside.get("name") != given:
-            inside.pop("params", None)  # they belong to the one that the recipe named
-    recipe = _with_lr_batch(build(values, overrides, where=f"recipe {name}"), values, overrides)
-    if recipe.train.solver == "auto" and "train.solver" not in overrides and any(map(_of_steps, overrides)):
-        recipe = build(recipe.model_dump(), {"train.solver": "steps"})
+        if given is not None and isinstance(section_values, dict) and section_values.get("name") != given:
+            section_values.pop("params", None)  # they belong to the one that the recipe named
+    recipe = _with_lr_base_size(build(values, overrides, where=f"recipe {name}"), values, overrides)
+    if (
+        recipe.train.linear_probe == "auto"
+        and "train.linear_probe" not in overrides
+        and any(map(_needs_gradient_training, overrides))
+    ):
+        recipe = build(recipe.model_dump(), {"train.linear_probe": "off"})
     if not recipe.model.name:
         raise UsageError(
             "no model named",
@@ -177,33 +181,35 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
 
 
 # What only steps obey: whoever gives one of them wants steps.
-_STEPS = ("epochs", "patience", "grad_accum_steps", "clip_grad", "model_ema", "model_ema_decay")
+_GRADIENT_TRAINING_KEYS = ("epochs", "patience", "grad_accum_steps", "clip_grad", "model_ema", "model_ema_decay")
 
 
-def _of_steps(key: str) -> bool:
-    return key.split(".", maxsplit=1)[0] in ("optimizer", "schedule") or key in [f"train.{name}" for name in _STEPS]
+def _needs_gradient_training(key: str) -> bool:
+    return key.split(".", maxsplit=1)[0] in ("optimizer", "schedule") or key in [
+        f"train.{name}" for name in _GRADIENT_TRAINING_KEYS
+    ]
 
 
-_RATES = ("optimizer", "optimizer.lr", "optimizer.head_lr", "optimizer.groups")
+_LR_KEYS = ("optimizer", "optimizer.lr", "optimizer.head_lr", "optimizer.groups")
 
 
-def _with_lr_batch(recipe: Recipe, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
+def _with_lr_base_size(recipe: Recipe, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
     """With the images an update that the rates are for, if these are the recipe's and the batch is to be found.
 
     Those are the batches of the recipe that `values` hold, not of what the user laid over it. A recipe that sets rates
     for the batch auto means them as they are, unless it says what they are for.
     """
-    if recipe.data.batch_size != "auto" or recipe.optimizer.lr_batch is not None:
+    if recipe.data.batch_size != "auto" or recipe.optimizer.lr_base_size is not None:
         return recipe
-    size, rate = _value(values, "data", "batch_size"), _value(values, "optimizer", "lr")
-    if any(key in overrides for key in _RATES) or (size == "auto" and rate is not None):
+    size, lr = _value(values, "data", "batch_size"), _value(values, "optimizer", "lr")
+    if any(key in overrides for key in _LR_KEYS) or (size == "auto" and lr is not None):
         return recipe
-    batch = size if isinstance(size, int) else int(DataSection().batch_size)
+    batch = size if isinstance(size, int) else int(DataConfig().batch_size)
     return build(
-        recipe.model_dump(), {"optimizer.lr_batch": batch * int(_value(values, "train", "grad_accum_steps") or 1)}
+        recipe.model_dump(), {"optimizer.lr_base_size": batch * int(_value(values, "train", "grad_accum_steps") or 1)}
     )
 
 
 def _value(values: Mapping[str, Any], section: str, key: str) -> Any:
-    inside = values.get(section)
-    return inside.get(key) if isinstance(inside, Mapping) else None
+    section_values = values.get(section)
+    return section_values.get(key) if isinstance(section_values, Mapping) else None

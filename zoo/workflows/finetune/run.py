@@ -18,19 +18,19 @@ from zoo import dist_env
 from zoo.errors import RecipeError, UsageError
 from zoo.models import rebuild
 from zoo.recipe import Recipe, build
-from zoo.run import Run, SilentRun
-from zoo.training.autotune.workers import same_threads
-from zoo.training.distributed import agree
+from zoo.run import InMemoryRun, Run
+from zoo.training.autotune.workers import preserve_num_threads
+from zoo.training.distributed import broadcast_object
 from zoo.workflows.finetune import record, transfer
-from zoo.workflows.finetune.build import prepare
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.loop import OnEpoch, train
-from zoo.workflows.finetune.options import Options, asks_for_auto, make_recipe
-from zoo.workflows.finetune.session import Prepared
+from zoo.workflows.finetune.options import Options, make_recipe, uses_auto
+from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["OnEpoch", "Prepared", "finetune", "prepare", "resume", "resume_or_none", "settle"]
+__all__ = ["OnEpoch", "TrainingSession", "build_session", "finetune", "resolve_options", "resume", "resume_or_none"]
 
 
-@same_threads()
+@preserve_num_threads()
 def finetune(
     model: str | Recipe | None = None,
     *,
@@ -47,43 +47,45 @@ def finetune(
     the run is then resumable.
     """
     folder = Path(output_dir) if output_dir is not None else None
-    progress = progress and dist_env.is_first()
-    recipe = model if isinstance(model, Recipe) else settle(model, output_dir=folder, progress=progress, **options)
-    prepared = prepare(recipe, output_dir=folder, progress=progress)
-    run = _create(folder, record.default_name(prepared.recipe, prepared.data))
-    record.begin(run, prepared)
-    return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
+    progress = progress and dist_env.is_main_process()
+    recipe = (
+        model if isinstance(model, Recipe) else resolve_options(model, output_dir=folder, progress=progress, **options)
+    )
+    session = build_session(recipe, output_dir=folder, progress=progress)
+    run = _create(folder, record.default_name(session.recipe, session.data))
+    record.begin(run, session)
+    return train(run, session, first=None, best=None, progress=progress, on_epoch=on_epoch)
 
 
 def _create(folder: Path | None, default_name: str) -> Run:
     """The run, of which the first process writes the files."""
-    if dist_env.is_first():
+    if dist_env.is_main_process():
         run = Run.create(folder, default_name=default_name)
-        agree(str(run.path))
+        broadcast_object(str(run.path))
         return run
-    return SilentRun(Path(agree("")))
+    return InMemoryRun(Path(broadcast_object("")))
 
 
-def settle(
+def resolve_options(
     model: str | None = None, *, output_dir: Path | None = None, progress: bool = False, **options: Unpack[Options]
 ) -> Recipe:
     """The recipe of a run. If it has mistakes, what they leave of it is checked to the end before all are raised.
 
     Recipe or plan `auto` are measured on the data first.
     """
-    if asks_for_auto(options):
+    if uses_auto(options):
         from zoo.workflows.finetune.auto import resolve_auto  # brings much that a run with a recipe does without
 
         model, options = resolve_auto(model, options, progress=progress)
     try:
         return make_recipe(model, **options)
     except RecipeError as e:
-        if isinstance(e.rest, Recipe):
-            prepare(e.rest, output_dir=output_dir, found=[e])
+        if isinstance(e.valid_part, Recipe):
+            build_session(e.valid_part, output_dir=output_dir, earlier_problems=[e])
         raise
 
 
-@same_threads()
+@preserve_num_threads()
 def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None = None) -> Run:
     """Continue the run at `path` behind its last finished epoch; on the CPU the result is that of an unbroken run.
 
@@ -94,31 +96,31 @@ def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None 
         raise UsageError(
             f"{run.path} has finished", f"`zoo evaluate {run.path}`, or start another with --recipe {run.path}"
         )
-    if dist_env.is_first() and run.is_alive():
+    if dist_env.is_main_process() and run.is_alive():
         raise UsageError(
             f"{run.path} is in use by a running zoo (process {run.info().get('pid')})", "wait for it or stop it"
         )
-    progress = progress and dist_env.is_first()
-    if not dist_env.is_first():
-        run = SilentRun.of(run)
+    progress = progress and dist_env.is_main_process()
+    if not dist_env.is_main_process():
+        run = InMemoryRun.of(run)
     recipe = make_recipe(recipe=run.path)
     if run.split_file.is_file():  # what was held out stays so, whatever has become of the rule or file that said it
         recipe = build(recipe.model_dump(), {"data.split": str(run.path), "data.folds": None, "data.fold": None})
     if not run.checkpoint_file.is_file() and not run.info()["epochs_done"]:  # stopped before the first epoch began
-        prepared = prepare(recipe, progress=progress)
-        record.check_same_data(run, prepared.data)
+        session = build_session(recipe, progress=progress)
+        record.check_same_data(run, session.data)
         record.resume(run)
-        return train(run, prepared, first=None, best=None, progress=progress, on_epoch=on_epoch)
+        return train(run, session, first=None, best=None, progress=progress, on_epoch=on_epoch)
     tensors, values = run.checkpoint()
     state = json.loads(values["zoo"])
     # The structure is enough, every tensor comes from the checkpoint: the weights that it began with may be gone.
-    prepared = prepare(recipe, progress=progress, model=rebuild(run.model_record()["model"]))
-    record.check_same_data(run, prepared.data)
-    transfer.restore_start(run, prepared)
-    prepared.trainer.load(tensors, state["trainer"])
+    session = build_session(recipe, progress=progress, model=rebuild(run.model_record()["model"]))
+    record.check_same_data(run, session.data)
+    transfer.attach_start_weights(run, session)
+    session.trainer.load(tensors, state["trainer"])
     run.write_metrics(run.metrics()[: state["epoch"]])  # an epoch whose checkpoint was not written is done again
     record.resume(run)
-    return train(run, prepared, first=state["epoch"], best=state["best"], progress=progress, on_epoch=on_epoch)
+    return train(run, session, first=state["epoch"], best=state["best"], progress=progress, on_epoch=on_epoch)
 
 
 def resume_or_none(path: Path | None, *, progress: bool = True) -> Run | None:

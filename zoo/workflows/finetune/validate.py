@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo import augment, dist_env, losses, metrics, optim
 from zoo.augment.mixing import mixing_problems
 from zoo.data import Data, auto_workers, make_loader
-from zoo.data.sources.shard_paths import is_shards
+from zoo.data.sources.shard_paths import is_webdataset
 from zoo.data.split.file import read_split
 from zoo.errors import DataError, RecipeError, ZooError
 from zoo.models import Model
@@ -25,24 +25,24 @@ from zoo.run import Run
 from zoo.tasks import TASKS, Task
 
 __all__ = [
-    "a_few",
+    "check_components",
+    "check_output_dir",
+    "choose_input_size",
     "classes",
-    "collecting",
-    "components",
-    "crops",
+    "collect_errors",
+    "data_leakage_note",
     "groups",
-    "input_size",
-    "learned_before",
-    "loss_of",
-    "output_directory",
     "overrides",
-    "resolved",
+    "random_crop_note",
+    "resolve_loss",
+    "resolved_recipe",
+    "sample_batch",
     "workers",
 ]
 
 
 @contextmanager
-def collecting(problems: list[ZooError]) -> Iterator[None]:
+def collect_errors(problems: list[ZooError]) -> Iterator[None]:
     """Put a ZooError raised inside on the list instead of letting it pass."""
     try:
         yield
@@ -50,41 +50,43 @@ def collecting(problems: list[ZooError]) -> Iterator[None]:
         problems.append(e)
 
 
-def components(recipe: Recipe, task: Task | None) -> list[ZooError]:
+def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
     """Everything that the recipe names and that can be checked without a model, as one error or none.
 
     task: None if it is not known, because the data could not be opened and the recipe does not say.
     """
     name = task.name if task is not None else None
-    found: list[str] = []
+    problems: list[str] = []
     loss, params = recipe.loss.name, recipe.loss.params
     if loss == "auto":
         loss = (task or TASKS["single-label"]).loss
-        params = {k: v for k, v in params.items() if not _taken_by_some_task(k, v)}  # those are looked at in `loss_of`
+        params = {
+            k: v for k, v in params.items() if not _accepted_by_some_task(k, v)
+        }  # those are looked at in `resolve_loss`
     if task is not None or params or recipe.loss.name != "auto":
-        found += losses.problems(loss, params, name, class_weights=recipe.loss.class_weights, mixed=_mixes(recipe))
-    found += optim.problems(
+        problems += losses.problems(loss, params, name, class_weights=recipe.loss.class_weights, mixed=_mixes(recipe))
+    problems += optim.problems(
         recipe.optimizer.name, recipe.optimizer.params, recipe.schedule.name, recipe.schedule.params
     )
-    found += augment.problems(recipe.augment.name, recipe.augment.params)
+    problems += augment.problems(recipe.augment.name, recipe.augment.params)
     if task is not None:
         mixed = recipe.augment
-        found += mixing_problems(mixed.mixup, mixed.cutmix, mixed.mix_prob, mixed.erase, task.name)
+        problems += mixing_problems(mixed.mixup, mixed.cutmix, mixed.mix_prob, mixed.erase, task.name)
         if task.name == "regression" and recipe.data.balance != "none":
-            found.append(f"data.balance: {recipe.data.balance} is of classes, and regression has none; leave it out")
+            problems.append(f"data.balance: {recipe.data.balance} is of classes, and regression has none; leave it out")
     for key, monitor in (("train.monitor", recipe.train.monitor), ("schedule.monitor", recipe.schedule.monitor)):
         if monitor is not None and monitor != "auto":
-            found += [f"{key}: {problem}" for problem in _monitor_problems(monitor, task)]
-    found += _contradictions(recipe)
-    return [RecipeError(found, "`zoo recipes full` shows every key")] if found else []
+            problems += [f"{key}: {problem}" for problem in _monitor_problems(monitor, task)]
+    problems += _contradictions(recipe)
+    return [RecipeError(problems, "`zoo recipes full` shows every key")] if problems else []
 
 
 def groups(recipe: Recipe, model: Model) -> None:
     """Raises RecipeError for globs of optimizer.groups that match no parameter of `model`."""
     names = [name for name, _ in model.module.named_parameters()]
-    found = group_problems(names, overrides(recipe))
-    if found:
-        raise RecipeError(found, "`zoo inspect MODEL --groups` shows the names")
+    problems = group_problems(names, overrides(recipe))
+    if problems:
+        raise RecipeError(problems, "`zoo inspect MODEL --groups` shows the names")
 
 
 def overrides(recipe: Recipe) -> list[GroupOverride]:
@@ -106,69 +108,73 @@ def _monitor_problems(monitor: str, task: Task | None) -> list[str]:
 def _contradictions(recipe: Recipe) -> list[str]:
     """Pairs of fields that exclude each other."""
     transfer = recipe.transfer
-    found = []
+    problems = []
     if recipe.data.balance != "none" and recipe.loss.class_weights in ("balanced", "effective"):
-        found.append(
+        problems.append(
             f"loss.class_weights: {recipe.loss.class_weights} makes up for the same counts as "
             f"data.balance={recipe.data.balance}, a second time; leave one out"
         )
     if transfer.lora is not None and transfer.l2_sp is not None:
-        found.append("transfer.l2_sp: with transfer.lora the pretrained matrices do not move at all; leave one out")
+        problems.append("transfer.l2_sp: with transfer.lora the pretrained matrices do not move at all; leave one out")
     if transfer.auto_rgn and transfer.unfreeze_every is not None:
-        found.append("transfer.auto_rgn: it sets the rates that transfer.unfreeze_every would; leave one out")
+        problems.append("transfer.auto_rgn: it sets the rates that transfer.unfreeze_every would; leave one out")
     if transfer.wise_ft and transfer.start == "plain":
-        found.append("transfer.wise_ft: it mixes with the model that transfer.start=lp-ft begins from, not with plain")
+        problems.append(
+            "transfer.wise_ft: it mixes with the model that transfer.start=lp-ft begins from, not with plain"
+        )
     if recipe.execution.sync_batch_norm and not torch.cuda.is_available():
-        found.append("execution.sync_batch_norm: PyTorch has it for CUDA devices only, and there is none; leave it out")
+        problems.append(
+            "execution.sync_batch_norm: PyTorch has it for CUDA devices only, and there is none; leave it out"
+        )
     if recipe.execution.parallel == "fsdp":
         others = {"train.model_ema": recipe.train.model_ema, "transfer.l2_sp": transfer.l2_sp is not None}
         others |= {"transfer.lora": transfer.lora is not None, "transfer.auto_rgn": transfer.auto_rgn}
         others |= {"transfer.unfreeze_every": transfer.unfreeze_every is not None}
-        found += [
+        problems += [
             f"execution.parallel: fsdp cuts the tensors that {key} looks at as a whole; leave one out"
             for key, given in others.items()
             if given
         ]
-    return found
+    return problems
 
 
-def output_directory(path: Path | None) -> list[ZooError]:
+def check_output_dir(path: Path | None) -> list[ZooError]:
     """Whether a run could be made at `path`, without making it."""
     problems: list[ZooError] = []
-    if path is not None and dist_env.is_first():  # another process may find the first one's run there
-        with collecting(problems):
+    if path is not None and dist_env.is_main_process():  # another process may find the first one's run there
+        with collect_errors(problems):
             Run.check_free(path)
     return problems
 
 
-def classes(asked: int | None, data: Data) -> None:
+def classes(requested: int | None, data: Data) -> None:
     """Raises DataError if the data do not have the number of classes that was asked for."""
-    if asked is not None and asked != len(data.classes):
-        shown = ", ".join(data.classes[:20]) + (", …" if len(data.classes) > 20 else "")
+    if requested is not None and requested != len(data.classes):
+        names_text = ", ".join(data.classes[:20]) + (", …" if len(data.classes) > 20 else "")
         raise DataError(
-            f"--classes {asked}, but {data.name} has {len(data.classes)} {TASKS[data.task].outputs}: {shown}",
+            f"--classes {requested}, but {data.name} has {len(data.classes)} {TASKS[data.task].outputs}: {names_text}",
             "leave --classes out to take the data's, or correct the data",
         )
 
 
-def _taken_by_some_task(parameter: str, value: Any) -> bool:
+def _accepted_by_some_task(parameter: str, value: Any) -> bool:
     """Whether the own loss of one of the tasks takes the parameter."""
     return any(not losses.problems(task.loss, {parameter: value}, task.name) for task in TASKS.values())
 
 
-def loss_of(recipe: Recipe, task: Task) -> tuple[str, dict[str, Any], str]:
+def resolve_loss(recipe: Recipe, task: Task) -> tuple[str, dict[str, Any], str]:
     """The name and parameters of the loss, and a sentence if parameters were left out.
 
     A recipe whose loss is `auto` serves every task: of its parameters those are taken that the task's own loss knows.
     """
     if recipe.loss.name != "auto":
         return recipe.loss.name, recipe.loss.params, ""
-    fitting = {k: v for k, v in recipe.loss.params.items() if not losses.problems(task.loss, {k: v}, task.name)}
-    lost = ", ".join(k for k in recipe.loss.params if k not in fitting)
-    return task.loss, fitting, f"{task.loss} takes no {lost}: left out of loss.params" if lost else ""
+    accepted = {k: v for k, v in recipe.loss.params.items() if not losses.problems(task.loss, {k: v}, task.name)}
+    dropped = ", ".join(k for k in recipe.loss.params if k not in accepted)
+    return task.loss, accepted, f"{task.loss} takes no {dropped}: left out of loss.params" if dropped else ""
 
 
-def input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, str]:
+def choose_input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, str]:
     """The preprocessing of the run, and a sentence if its size is not the model's own.
 
     Images that are far smaller than the model's input gain nothing from being enlarged to it, and cost its square: data
@@ -184,7 +190,7 @@ def input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, st
     )
 
 
-def crops(recipe: Recipe, task: Task) -> str:
+def random_crop_note(recipe: Recipe, task: Task) -> str:
     """A sentence if random crops may spoil what is to be measured."""
     if task.name != "regression" or recipe.augment.name not in ("light", "medium", "strong"):
         return ""
@@ -194,12 +200,12 @@ def crops(recipe: Recipe, task: Task) -> str:
     )
 
 
-def learned_before(recipe: Recipe, data: Data) -> str:
+def data_leakage_note(recipe: Recipe, data: Data) -> str:
     """A sentence if the run that the weights come from may have learned from what is now for validation."""
     run = Run(Path(recipe.model.weights))
     source = recipe.data.source
     same = {source, str(Path(source).resolve())}
-    if not data.divided or not run.split_file.is_file() or run.model_record()["data"].get("source") not in same:
+    if not data.was_split or not run.split_file.is_file() or run.model_record()["data"].get("source") not in same:
         return ""
     held_out = read_split(run.path).names
     seen = sum(name not in held_out for name in data.val.names)
@@ -211,21 +217,21 @@ def learned_before(recipe: Recipe, data: Data) -> str:
     )
 
 
-def workers(asked: int | Literal["auto"], data: Data) -> int:
-    return auto_workers(data.train) if asked == "auto" else asked
+def workers(requested: int | Literal["auto"], data: Data) -> int:
+    return auto_workers(data.train) if requested == "auto" else requested
 
 
-def a_few(data: Data, preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+def sample_batch(data: Data, preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
     """Up to 8 training images (n, C, H, W) uint8 and their targets, without augmentation, on `device`."""
     loader = make_loader(data.train, preprocess=preprocess, batch_size=8, train=False, augment=None, seed=0, workers=0)
     images, targets = next(iter(loader))
     return images.to(device), targets.to(device)
 
 
-_NAMES = ("digits", "default", "none", "balanced", "effective")  # a folder may be called so, but is not meant
+_RESERVED_NAMES = ("digits", "default", "none", "balanced", "effective")  # a folder may be called so, but is not meant
 
 
-def resolved(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dict[str, Any]) -> Recipe:
+def resolved_recipe(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dict[str, Any]) -> Recipe:
     """The recipe with every choice made, so that running it again does the same.
 
     changes: dotted key → value of what was decided elsewhere.
@@ -240,10 +246,10 @@ def resolved(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dic
         ("model.weights", recipe.model.weights),
         ("loss.class_weights", recipe.loss.class_weights),
     ):
-        if value is None or value in _NAMES:
+        if value is None or value in _RESERVED_NAMES:
             continue
         scheme = next((s for s in ("local-dir:", "hf:") if value.startswith(s)), "")
         path = value.removeprefix(scheme)
-        if os.path.exists(path) or is_shards(path):  # a pattern of shards is no path
+        if os.path.exists(path) or is_webdataset(path):  # a pattern of shards is no path
             changes[key] = f"{scheme}{Path(path).resolve()}"
     return build(recipe.model_dump(), changes)

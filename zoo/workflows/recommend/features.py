@@ -14,34 +14,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from zoo.data import ImageSource, make_loader
+from zoo.data import ImageDataset, make_loader
 from zoo.errors import ModelError
 from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import resolve_plan, set_train_mode
 from zoo.strategy.scores import LayerMoments, NormShift, norm_shift
-from zoo.training.feature_extractor import Prefix, find_prefix
-from zoo.training.features.dataset import compute, seconds_an_image
-from zoo.training.features.head_inputs import head_features
+from zoo.training.feature_extractor import FeatureExtractor, find_feature_extractor
+from zoo.training.features.dataset import compute, seconds_per_image
+from zoo.training.features.head_inputs import head_inputs
 from zoo.training.inference import Normalize
-from zoo.training.module_state import evaluating
-from zoo.training.transfer.bn_adapt import reestimate
+from zoo.training.module_state import eval_mode
+from zoo.training.transfer.bn_adapt import update_bn_stats
 from zoo.workflows.finetune.feature_cache import image_keys, open_store
 
-__all__ = ["Indices", "Look", "look"]
+__all__ = ["ExtractedFeatures", "Indices", "extract_features"]
 
 Indices = NDArray[np.int64]
 
 _BATCH = 32
 # Images whose batch-norm statistics are compared where the features are known already.
-_MOMENTS = 512
+_SHIFT_IMAGES = 512
 # Share of the images from which a random network's statistics are taken, and the least: a forward pass more for each.
-_REESTIMATED, _LEAST_REESTIMATED = 0.2, 64
+_REESTIMATE_SHARE, _MIN_REESTIMATE = 0.2, 64
 _MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
-class Look:
+class ExtractedFeatures:
     """features (n, D): what the head would be given, of each image. shift: of the batch norms, None without any or for
     a random network. seconds: of a forward pass, for an image. computed: images that went through the network; of the
     others the features were found on the disk."""
@@ -52,10 +52,10 @@ class Look:
     computed: int
 
 
-def look(
+def extract_features(
     model: Model,
-    source: ImageSource,
-    places: Indices,
+    source: ImageDataset,
+    indices: Indices,
     preprocess: Preprocess,
     *,
     device: torch.device,
@@ -63,17 +63,17 @@ def look(
     workers: int,
     random: bool,
     data: str,
-    watch: bool = True,
+    measure_shift: bool = True,
     mirrored: bool = False,
-) -> Look:
-    """The images of `source` at `places`, through all of `model` but its head, in evaluation mode and in their order.
+) -> ExtractedFeatures:
+    """The images of `source` at `indices`, through all of `model` but its head, in evaluation mode and in their order.
 
-    random: the weights are; batch-norm statistics are then taken from a fifth of the images. watch: whether the shift
-    of the batch norms is wanted. mirrored: left and right are swapped. Raises what reading the images raises, and
-    ModelError if the model's head cannot be told from the rest.
+    random: the weights are; batch-norm statistics are then taken from a fifth of the images. measure_shift: whether
+    the shift of the batch norms is wanted. mirrored: left and right are swapped. Raises what reading the images
+    raises, and ModelError if the model's head cannot be told from the rest.
     """
     module = model.module.to(device)
-    normalize = (_Mirrored if mirrored else Normalize)(preprocess).to(device)
+    normalize = (_FlippedNormalize if mirrored else Normalize)(preprocess).to(device)
     plan = resolve_plan("backbone", model.groups, module)
     plan.apply(module)
 
@@ -84,43 +84,43 @@ def look(
         )  # fmt: skip
 
     if random:
-        number = min(max(int(_REESTIMATED * len(places)), _LEAST_REESTIMATED), len(places))
-        spread = places[np.linspace(0, len(places) - 1, number).astype(np.int64)]
-        reestimate(module, batches(spread), normalize, device=device, amp_dtype=amp_dtype)
+        number = min(max(int(_REESTIMATE_SHARE * len(indices)), _MIN_REESTIMATE), len(indices))
+        spread = indices[np.linspace(0, len(indices) - 1, number).astype(np.int64)]
+        update_bn_stats(module, batches(spread), normalize, device=device, amp_dtype=amp_dtype)
     set_train_mode(module, plan)
-    few, _ = next(iter(batches(places[:3], workers=0)))  # sooner read than processes are started
-    prefix = find_prefix(module, plan.frozen_modules, normalize(few.to(device)))
-    watched = _Watched(module if watch and not random else None)
-    if prefix is None:
-        with watched.watching():
+    sample_batch, _ = next(iter(batches(indices[:3], workers=0)))  # sooner read than processes are started
+    feature_extractor = find_feature_extractor(module, plan.frozen_modules, normalize(sample_batch.to(device)))
+    monitor = _BatchNormMonitor(module if measure_shift and not random else None)
+    if feature_extractor is None:
+        with monitor.recording():
             start = time.perf_counter()
-            features = _through_head(model, batches(places), normalize, len(places), device, amp_dtype)
-            seconds = (time.perf_counter() - start) / len(places)
-        return Look(features, watched.shift(), seconds, len(places))
+            features = _capture_head_inputs(model, batches(indices), normalize, len(indices), device, amp_dtype)
+            seconds = (time.perf_counter() - start) / len(indices)
+        return ExtractedFeatures(features, monitor.shift(), seconds, len(indices))
 
-    seconds, some = seconds_an_image(prefix, normalize(few.to(device)), amp_dtype)
-    store = open_store(model, plan, prefix, preprocess, amp_dtype, some.dtype, data=data)
-    keys = image_keys(source, places, "mirrored" if mirrored else "")
+    seconds, some = seconds_per_image(feature_extractor, normalize(sample_batch.to(device)), amp_dtype)
+    store = open_store(model, plan, feature_extractor, preprocess, amp_dtype, some.dtype, data=data)
+    keys = image_keys(source, indices, "mirrored" if mirrored else "")
     missing = store.missing(keys)
-    with watched.watching():
+    with monitor.recording():
         if missing:
             compute(
-                prefix, store, batches(places[missing]), [keys[i] for i in missing], normalize,
+                feature_extractor, store, batches(indices[missing]), [keys[i] for i in missing], normalize,
                 device=device, amp_dtype=amp_dtype,
             )  # fmt: skip
-        elif watched.layers:
-            _pass(prefix, batches(places[:_MOMENTS]), normalize, watched, device, amp_dtype)
+        elif monitor.layers:
+            _forward_all(feature_extractor, batches(indices[:_SHIFT_IMAGES]), normalize, monitor, device, amp_dtype)
     rows = store.rows(keys)
-    found = [_flat(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
-    return Look(torch.cat(found).numpy(), watched.shift(), seconds, len(missing))
+    found = [_pool_features(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
+    return ExtractedFeatures(torch.cat(found).numpy(), monitor.shift(), seconds, len(missing))
 
 
-class _Mirrored(Normalize):
+class _FlippedNormalize(Normalize):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).flip(3)
 
 
-def _flat(features: Tensor) -> Tensor:
+def _pool_features(features: Tensor) -> Tensor:
     """(n, D) float32: the mean over pixels or tokens of what a head that pools by itself is given."""
     features = features.float()
     if features.ndim == 4:
@@ -128,7 +128,7 @@ def _flat(features: Tensor) -> Tensor:
     return features.mean(1) if features.ndim == 3 else features.flatten(1)
 
 
-def _through_head(
+def _capture_head_inputs(
     model: Model, batches: Any, normalize: Normalize, images: int, device: torch.device, amp_dtype: torch.dtype | None
 ) -> NDArray[np.float32]:
     """For networks whose beginning cannot be taken off: what their head is called with."""
@@ -138,33 +138,33 @@ def _through_head(
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             return module(normalize(some.to(device)))
 
-    with evaluating(module):
+    with eval_mode(module):
         layer = module.get_submodule(model.head[0])
-        kept = head_features(layer, forward, batches, images=images, memory=_MEMORY, device=device, amp_dtype=amp_dtype)
-    if kept is None or len(kept[0]) < images:
+        inputs = head_inputs(layer, forward, batches, images=images, memory=_MEMORY, device=device, amp_dtype=amp_dtype)
+    if inputs is None or len(inputs[0]) < images:
         raise ModelError(
             f"{model.name}: its features cannot be told from its head",
             "leave it out; `zoo finetune` trains it all the same",
         )
-    return _flat(kept[0]).cpu().numpy()
+    return _pool_features(inputs[0]).cpu().numpy()
 
 
 @torch.no_grad()
-def _pass(
-    prefix: Prefix,
+def _forward_all(
+    feature_extractor: FeatureExtractor,
     batches: Any,
     normalize: Normalize,
-    watched: _Watched,
+    monitor: _BatchNormMonitor,
     device: torch.device,
     amp_dtype: torch.dtype | None,
 ) -> None:
     for images, _ in batches:
         with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            prefix.features(normalize(images.to(device)))
+            feature_extractor.features(normalize(images.to(device)))
 
 
 @dataclass
-class _Watched:
+class _BatchNormMonitor:
     """The batch norms of a module, and the moments of what they are given, batch by batch."""
 
     module: nn.Module | None
@@ -178,9 +178,9 @@ class _Watched:
         self._moments = [[] for _ in self.layers]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
         hooks = [
-            layer.register_forward_pre_hook(lambda _, args, i=i: self._note(i, args[0]))
+            layer.register_forward_pre_hook(lambda _, args, i=i: self._record(i, args[0]))
             for i, layer in enumerate(self.layers)
         ]
         try:
@@ -190,7 +190,7 @@ class _Watched:
                 hook.remove()
 
     @torch.no_grad()
-    def _note(self, number: int, given: Tensor) -> None:
+    def _record(self, number: int, given: Tensor) -> None:
         others = [d for d in range(given.ndim) if d != 1]
         variance, mean = torch.var_mean(given.float(), dim=others, correction=0)
         self._moments[number].append((mean, variance))
@@ -198,18 +198,18 @@ class _Watched:
             self._counts.append(len(given))
 
     def shift(self) -> NormShift | None:
-        met = [(layer, moments) for layer, moments in zip(self.layers, self._moments, strict=True) if moments]
+        with_moments = [(layer, moments) for layer, moments in zip(self.layers, self._moments, strict=True) if moments]
         # A layer that is called several times for an image has no moments of its own.
-        alike = [(layer, moments) for layer, moments in met if len(moments) == len(self._counts)]
+        called_once = [(layer, moments) for layer, moments in with_moments if len(moments) == len(self._counts)]
         layers = [
             LayerMoments(
-                kept_mean=_array(layer.running_mean),
-                kept_variance=_array(layer.running_var),
+                stored_mean=_array(layer.running_mean),
+                stored_variance=_array(layer.running_var),
                 means=np.stack([_array(mean) for mean, _ in moments]),
                 variances=np.stack([_array(variance) for _, variance in moments]),
                 eps=layer.eps,
             )
-            for layer, moments in alike
+            for layer, moments in called_once
         ]
         return norm_shift(layers, self._counts)
 

@@ -12,14 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.atomic_io import write_json
-from zoo.errors import writing
-from zoo.run import Run, fresh_folder
-from zoo.strategy.decision_table import Decision, Evidence
-from zoo.strategy.scores import HeldOut, LearningCurve, Place, Scores
+from zoo.errors import translate_write_errors
+from zoo.run import Run, create_unique_folder
+from zoo.strategy.decision_table import Decision, Measurements
+from zoo.strategy.scores import HoldoutScore, LearningCurve, RankedCandidate, Scores
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR
 from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
 
-__all__ = ["LeftOut", "Measured", "Pilot", "Pilots", "Recommendation", "Sample", "new_folder", "save", "settings_text"]
+__all__ = [
+    "ModelResult",
+    "Pilot",
+    "Pilots",
+    "Recommendation",
+    "Sample",
+    "SkippedModel",
+    "create_output_folder",
+    "save",
+    "settings_text",
+]
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Pilot:
     solved has its end at once, and counts as far as it was asked to go."""
 
     model: str
-    arm: str
+    strategy: str
     epochs: int
     value: float
     seconds: float
@@ -47,7 +57,7 @@ class Pilots:
         return {
             "tried": [asdict(p) for p in self.tried],
             "monitor": self.monitor,
-            "chosen": None if self.chosen is None else {"model": self.chosen[0], "arm": self.chosen[1].rule},
+            "chosen": None if self.chosen is None else {"model": self.chosen[0], "strategy": self.chosen[1].rule},
             "reason": self.reason,
         }
 
@@ -58,7 +68,7 @@ class Sample:
     same contents; conflicting: of these, the ones with another target. counts: training images of each class or label,
     all of them for regression. width, height: medians over a few images, in pixels; colours: what these show."""
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     duplicates: int
     conflicting: int
     counts: tuple[int, ...]
@@ -68,14 +78,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelResult:
     """What one candidate shows. features: numbers of each image; gmacs: of the catalog; seconds: of a forward pass of
     an image here; computed: images that went through a network, pretrained or random."""
 
     name: str
-    evidence: Evidence
+    evidence: Measurements
     scores: Scores
-    held: HeldOut | None
+    holdout: HoldoutScore | None
     curve: LearningCurve | None
     prior: float | None
     params: int
@@ -85,16 +95,18 @@ class Measured:
     computed: int
 
     def to_dict(self) -> dict[str, Any]:
-        similar, shift, mirrored = self.evidence.similarity, self.evidence.shift, self.evidence.mirroring
+        similar, shift, mirrored = self.evidence.similarity, self.evidence.shift, self.evidence.flip_invariance
         return {
             "model": self.name,
-            "accuracy_left_out": self.scores.ridge.outcome.score,
-            "knn_left_out": self.scores.knn.outcome.score,
+            "linear_probe_score": self.scores.ridge.outcome.score,
+            "knn_score": self.scores.knn.outcome.score,
             "logme": self.scores.logme.value,
-            "held_out": None if self.held is None else {"score": self.held.score, **asdict(self.held.interval)},
+            "held_out": None
+            if self.holdout is None
+            else {"score": self.holdout.score, **asdict(self.holdout.interval)},
             "similarity": asdict(similar),
             "batch_norm_shift": None if shift is None else {**asdict(shift), "layers": list(shift.layers)},
-            "mirroring": None if mirrored is None else {**asdict(mirrored), "verdict": mirrored.verdict},
+            "flip_invariance": None if mirrored is None else {**asdict(mirrored), "verdict": mirrored.verdict},
             "learning_curve": None if self.curve is None else asdict(self.curve),
             "size": asdict(self.evidence.size),
             "kind": self.evidence.kind,
@@ -102,13 +114,13 @@ class Measured:
             "params": self.params,
             "features": self.features,
             "gmacs": self.gmacs,
-            "seconds_an_image": self.seconds,
+            "seconds_per_image": self.seconds,
             "images_computed": self.computed,
         }
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedModel:
     name: str
     reason: str
 
@@ -123,10 +135,10 @@ class Recommendation:
     classes: int
     task: str
     sample: Sample
-    measured: tuple[Measured, ...]
-    ranked: tuple[Place, ...]
+    results: tuple[ModelResult, ...]
+    ranked: tuple[RankedCandidate, ...]
     decisions: tuple[Decision, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped_models: tuple[SkippedModel, ...]
     warnings: tuple[str, ...]
     seconds: float
     pilots: Pilots | None = None
@@ -140,35 +152,35 @@ class Recommendation:
         return self.best.name, self.decisions[0]
 
     @property
-    def best(self) -> Measured:
-        return self.measured[0]
+    def best(self) -> ModelResult:
+        return self.results[0]
 
-    def sentences(self) -> list[str]:
+    def summary(self) -> list[str]:
         """Three for a beginner: how much there is, what the features say, what to do."""
         best, (_, decision) = self.best, self.choice
         size, similar = best.evidence.size, best.evidence.similarity
         unit = {"single-label": "classes", "multi-label": "labels"}.get(self.task, "numbers")
-        first = f"You have {self.images:,} training images in {self.classes:,} {unit}: {size.name} ({size.because})."
+        first = f"You have {self.images:,} training images in {self.classes:,} {unit}: {size.name} ({size.reason})."
         known = f"{similar.pretrained:.0%}" if self.task != "regression" else f"R² {similar.pretrained:.2f}"
         base = f"{similar.baseline:.0%}" if self.task != "regression" else f"{similar.baseline:.2f}"
         by = "the same network with random weights" if similar.by == "random" else "always the same answer"
         second = (
             f"A head on the features of {best.name} gets {known} right, {by} {base}: the data are "
-            f"{_SAID[similar.verdict]} what it was pretrained on (S = {similar.value:.2f}, 90 % interval "
+            f"{_SIMILARITY_TEXT[similar.verdict]} what it was pretrained on (S = {similar.value:.2f}, 90 % interval "
             f"{similar.interval.low:.2f} to {similar.interval.high:.2f})."
         )
         return [first, second, f"So: {decision.so}."]
 
     def to_dict(self) -> dict[str, Any]:
-        places = {r.index: r for r in self.ranked}
+        indices = {r.index: r for r in self.ranked}
         return {
             "data": self.data,
             "task": self.task,
             "images": self.images,
             "validation_images": self.validation,
             "classes": self.classes,
-            "looked_at": len(self.sample.places),
-            "images_of_each": list(self.sample.counts),
+            "sampled_images": len(self.sample.indices),
+            "images_per_class": list(self.sample.counts),
             "width": self.sample.width,
             "height": self.sample.height,
             "colours": self.sample.colours,
@@ -177,23 +189,23 @@ class Recommendation:
             "models": [
                 {
                     **m.to_dict(),
-                    "place": places[i].place,
-                    "tied": places[i].tied,
-                    "score": places[i].score,
-                    "score_interval": [places[i].interval.low, places[i].interval.high],
+                    "rank": indices[i].place,
+                    "tied": indices[i].tied,
+                    "score": indices[i].score,
+                    "score_interval": [indices[i].interval.low, indices[i].interval.high],
                     "decision": {**asdict(d), "runner_up": list(d.runner_up) if d.runner_up else None},
                 }
-                for i, (m, d) in enumerate(zip(self.measured, self.decisions, strict=True))
+                for i, (m, d) in enumerate(zip(self.results, self.decisions, strict=True))
             ],
-            "left_out": [asdict(one) for one in self.left_out],
+            "skipped_models": [asdict(one) for one in self.skipped_models],
             "warnings": list(self.warnings),
-            "sentences": self.sentences(),
+            "summary": self.summary(),
             "pilots": None if self.pilots is None else self.pilots.to_dict(),
             "seconds": self.seconds,
         }
 
 
-_SAID = {"similar": "like", "between": "partly like", "dissimilar": "unlike"}
+_SIMILARITY_TEXT = {"similar": "like", "between": "partly like", "dissimilar": "unlike"}
 
 
 def settings_text(changes: dict[str, Any]) -> list[str]:
@@ -201,48 +213,48 @@ def settings_text(changes: dict[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
-def new_folder(found: Recommendation, folder: Path | None) -> Path:
+def create_output_folder(recommendation: Recommendation, folder: Path | None) -> Path:
     """`folder`, made, or runs/recommend-DATA with a number behind it. Raises UsageError if it is in use, TrainingError
     if the disk refuses."""
     if folder is None:
-        name = re.sub(r"[^\w.-]+", "_", f"recommend-{Path(found.data).name}").strip("_")
-        return fresh_folder(Path("runs"), name)
+        name = re.sub(r"[^\w.-]+", "_", f"recommend-{Path(recommendation.data).name}").strip("_")
+        return create_unique_folder(Path("runs"), name)
     Run.check_free(folder)
-    with writing(folder):
+    with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def save(found: Recommendation, folder: Path) -> None:
+def save(recommendation: Recommendation, folder: Path) -> None:
     """Write recommend.json and recommend.png. Raises TrainingError if the disk refuses."""
     from zoo.reports.quadrant_map import Point, quadrant_map
 
-    write_json(folder / "recommend.json", found.to_dict())
+    write_json(folder / "recommend.json", recommendation.to_dict())
     points = [
         Point(
             m.name,
             m.evidence.similarity.value,
             (m.evidence.similarity.interval.low, m.evidence.similarity.interval.high),
             m.scores.ridge.outcome.score,
-            _around(m),
+            _shifted_interval(m),
             m.seconds,
             chosen=i == 0,
         )
-        for i, m in enumerate(found.measured)
+        for i, m in enumerate(recommendation.results)
     ]
     quadrant_map(
         points,
         folder / "recommend.png",
-        images=found.images,
+        images=recommendation.images,
         size_cuts=(MEDIUM_FROM, LARGE_FROM),
         similarity_cuts=(DISSIMILAR, SIMILAR),
-        score_name="R²" if found.task == "regression" else "accuracy",
+        score_name="R²" if recommendation.task == "regression" else "accuracy",
     )
 
 
-def _around(m: Measured) -> tuple[float, float]:
+def _shifted_interval(m: ModelResult) -> tuple[float, float]:
     """The interval of the held-out score, moved to the score left out; of that itself where nothing was held out."""
     score = m.scores.ridge.outcome.score
-    if m.held is None:
+    if m.holdout is None:
         return score, score
-    return score - (m.held.score - m.held.interval.low), score + (m.held.interval.high - m.held.score)
+    return score - (m.holdout.score - m.holdout.interval.low), score + (m.holdout.interval.high - m.holdout.score)

@@ -12,7 +12,7 @@ from zoo.progress import TrainingProgress
 from zoo.workflows.finetune.options import Options
 from zoo.workflows.recommend.measure import measure_models
 from zoo.workflows.recommend.pilots import run_pilots
-from zoo.workflows.recommend.result import Recommendation, new_folder, save
+from zoo.workflows.recommend.result import Recommendation, create_output_folder, save
 
 __all__ = ["recommend"]
 
@@ -35,12 +35,14 @@ def recommend(
 
     Raises UsageError or DataError for what the caller can mend, WeightsError if no candidate's weights can be had.
     """
-    found = measure_models(models, budget=budget, max_params=max_params, progress=progress, **options)
-    folder = new_folder(found, Path(output_dir) if output_dir is not None else None)
-    if budget is not None and found.seconds < budget:
-        say = TrainingProgress(0, quiet=not progress).say
-        pilots = run_pilots(found, options, folder / "pilots", seconds=budget - found.seconds, say=say)
-        found = replace(found, pilots=pilots)
-    found = replace(found, folder=folder)
-    save(found, folder)
-    return found
+    recommendation = measure_models(models, budget=budget, max_params=max_params, progress=progress, **options)
+    folder = create_output_folder(recommendation, Path(output_dir) if output_dir is not None else None)
+    if budget is not None and recommendation.seconds < budget:
+        log = TrainingProgress(0, quiet=not progress).log
+        pilots = run_pilots(
+            recommendation, options, folder / "pilots", seconds=budget - recommendation.seconds, log=log
+        )
+        recommendation = replace(recommendation, pilots=pilots)
+    recommendation = replace(recommendation, folder=folder)
+    save(recommendation, folder)
+    return recommendation

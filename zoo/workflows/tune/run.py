@@ -13,21 +13,21 @@ from typing_extensions import Unpack
 
 from zoo import metrics
 from zoo.atomic_io import write_text
-from zoo.errors import RecipeError, TrainingError, UsageError, writing
+from zoo.errors import RecipeError, TrainingError, UsageError, translate_write_errors
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build, dump, load_values
 from zoo.run import Run
 from zoo.workflows.finetune.options import Options, make_recipe
-from zoo.workflows.finetune.run import prepare
-from zoo.workflows.tune.search_space import Space, check_space, first, read_space, space_record
-from zoo.workflows.tune.study import Study, TrialRecord, need_optuna, open_study
-from zoo.workflows.tune.trials import Searching, best_of, flat, folder_of
+from zoo.workflows.finetune.run import build_session
+from zoo.workflows.tune.search_space import Space, check_space, first_values, read_space, space_record
+from zoo.workflows.tune.study import Study, TrialRecord, open_study, require_optuna
+from zoo.workflows.tune.trials import TrialRunner, best_trial, flatten, trial_folder
 
 __all__ = ["Search", "TrialRecord", "tune"]
 
 # Fields of `data` that leave the validation images what they are.
-_SAME_IMAGES = tuple(f"data.{name}" for name in ("balance", "batch_size", "fit", "levels", "norm", "workers"))
-_WHERE_ONLY = ("train.device", "data.workers")  # where trials run does not make them other trials
+_SPLIT_SAFE_KEYS = tuple(f"data.{name}" for name in ("balance", "batch_size", "fit", "levels", "norm", "workers"))
+_DEVICE_KEYS = ("train.device", "data.workers")  # where trials run does not make them other trials
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Search:
     importance: dict[str, float]
     notes: tuple[str, ...]
 
-    def run_of(self, trial: TrialRecord) -> Path:
-        return folder_of(self.folder, trial.number if trial.same_as is None else trial.same_as)
+    def run_path(self, trial: TrialRecord) -> Path:
+        return trial_folder(self.folder, trial.number if trial.duplicate_of is None else trial.duplicate_of)
 
     def ranked(self) -> list[TrialRecord]:
         """The finished trials, best first; of equals the earlier."""
@@ -65,7 +65,7 @@ class Search:
             "best": self.best.number,
             "best_recipe": str(self.best_recipe),
             "importance": self.importance,
-            "trials": [{**asdict(t), "run": str(self.run_of(t))} for t in self.trials],
+            "trials": [{**asdict(t), "run": str(self.run_path(t))} for t in self.trials],
         }
 
 
@@ -94,7 +94,7 @@ def tune(
     Raises UsageError if Optuna is missing or the search began with other settings, RecipeError with every mistake of
     the space, TrainingError if no trial has finished or the disk is full, Interrupted on Ctrl-C.
     """
-    need_optuna()
+    require_optuna()
     if trials < 1:
         raise UsageError(f"{trials} trials", "give 1 or more")
     if options.get("recipe") is not None:
@@ -113,47 +113,49 @@ def tune(
         raise RecipeError(problems, "`zoo recipes full` shows every key of a recipe", where=where)
     folder = Path(output_dir) if output_dir is not None else Path("runs") / f"tune-{Path(recipe).stem}"
     _check_folder(folder)
-    base = make(first(space))
-    say = TrainingProgress(0, quiet=not progress).say
-    monitor, facts = _prepared_facts(base, space, where)
-    higher = metrics.higher_is_better(monitor)
-    say(
+    base = make(first_values(space))
+    log = TrainingProgress(0, quiet=not progress).log
+    monitor, settings_record = _fixed_settings(base, space, where)
+    higher_is_better = metrics.higher_is_better(monitor)
+    log(
         f"search on {base.data.source} in {folder}: {', '.join(space)}; {trials} trials, "
-        f"{'highest' if higher else 'lowest'} {monitor}"
+        f"{'highest' if higher_is_better else 'lowest'} {monitor}"
     )
     for text in _warnings(space):
-        say(f"warning: {text}")
+        log(f"warning: {text}")
     with (
-        _alone(folder),
+        _lock_folder(folder),
         open_study(
             folder / "study.db",
             space,
-            higher_is_better=higher,
+            higher_is_better=higher_is_better,
             seed=base.train.seed,
             prune=prune,
-            facts=facts,
+            settings_record=settings_record,
         ) as study,
     ):
         for number in study.recover():
-            say(f"trial {number} was interrupted: its values are tried again")
-        Searching(study, folder, monitor, make, trials, say, quiet=not progress).run(timeout)
-        return _conclude(study, folder, monitor, base.train.seed)
+            log(f"trial {number} was interrupted: its values are tried again")
+        TrialRunner(study, folder, monitor, make, trials, log, quiet=not progress).run(timeout)
+        return _summarize(study, folder, monitor, base.train.seed)
 
 
-def _prepared_facts(base: Recipe, space: Space, where: str) -> tuple[str, dict[str, Any]]:
+def _fixed_settings(base: Recipe, space: Space, where: str) -> tuple[str, dict[str, Any]]:
     """The monitored metric, and what makes trials comparable. Everything is built once, before anything is written:
     mistakes in recipe, data and model end the search here."""
-    prepared = prepare(base)
-    monitor = prepared.recipe.train.monitor
+    session = build_session(base)
+    monitor = session.recipe.train.monitor
     if monitor == "loss" and (own := [key for key in space if key.partition(".")[0] == "loss"]):
         raise RecipeError(
             [f"{key}: with --monitor loss, trials of different losses cannot be compared" for key in own],
             "choose another train.monitor",
             where=where,
         )
-    fixed = {k: v for k, v in flat(base.model_dump(mode="json")) if k not in _WHERE_ONLY and not _searched(k, space)}
+    fixed = {
+        k: v for k, v in flatten(base.model_dump(mode="json")) if k not in _DEVICE_KEYS and not _searched(k, space)
+    }
     searched = {f"search of {key}": entry for key, entry in space_record(space).items()}
-    return monitor, {**searched, **fixed, "monitor": monitor, "images": prepared.data.fingerprint()}
+    return monitor, {**searched, **fixed, "monitor": monitor, "images": session.data.fingerprint()}
 
 
 def _searched(key: str, space: Space) -> bool:
@@ -161,12 +163,14 @@ def _searched(key: str, space: Space) -> bool:
 
 
 def _warnings(space: Space) -> list[str]:
-    moved = [
-        k for k in space if k in ("data", "train", "train.seed") or (k.startswith("data.") and k not in _SAME_IMAGES)
+    split_keys = [
+        k
+        for k in space
+        if k in ("data", "train", "train.seed") or (k.startswith("data.") and k not in _SPLIT_SAFE_KEYS)
     ]
-    if not moved:
+    if not split_keys:
         return []
-    return [f"{', '.join(moved)} may change which images are validated: trials then differ by luck as well"]
+    return [f"{', '.join(split_keys)} may change which images are validated: trials then differ by luck as well"]
 
 
 def _check_folder(folder: Path) -> None:
@@ -182,12 +186,12 @@ _LOCK = ".lock"
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     """Two processes in one study would take each other's running trials for dead."""
-    with writing(folder):
+    with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
-    with writing(folder):
+    with translate_write_errors(folder):
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -200,26 +204,29 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _conclude(study: Study, folder: Path, monitor: str, seed: int) -> Search:
+def _summarize(study: Study, folder: Path, monitor: str, seed: int) -> Search:
     from zoo.reports.importance import importance
     from zoo.reports.search_history import search_history
 
     records = study.records()
-    best = best_of(records, monitor)
+    best = best_trial(records, monitor)
     if best is None:
         reasons = [f"trial {r.number}: {r.reason}" for r in records if r.reason]
         raise TrainingError(
             f"none of {len(records)} trials has finished" + (f"; {reasons[0]}" if reasons else ""),
             "narrow the search, or allow more trials",
         )
-    run = Run(folder_of(folder, best.number))
+    run = Run(trial_folder(folder, best.number))
     best_recipe = folder / "best.yaml"
-    said = f"the best of {len(records)} trials by {monitor} ({best.value:.4g})"
-    write_text(best_recipe, dump(build(load_values(run.path), {"description": said})))
-    higher = metrics.higher_is_better(monitor)
+    description = f"the best of {len(records)} trials by {monitor} ({best.value:.4g})"
+    write_text(best_recipe, dump(build(load_values(run.path), {"description": description})))
+    higher_is_better = metrics.higher_is_better(monitor)
     notes = []
     search_history(
-        [(r.number, r.state, r.value) for r in records], folder / "history.png", monitor=monitor, higher=higher
+        [(r.number, r.state, r.value) for r in records],
+        folder / "history.png",
+        monitor=monitor,
+        higher_is_better=higher_is_better,
     )
     shares = study.importance(seed)
     picture = folder / "importance.png"
@@ -229,4 +236,4 @@ def _conclude(study: Study, folder: Path, monitor: str, seed: int) -> Search:
         shares = {}
     else:
         importance(shares, picture, monitor=monitor, trials=sum(r.state == "finished" for r in records))
-    return Search(folder, monitor, higher, tuple(records), best, best_recipe, shares, tuple(notes))
+    return Search(folder, monitor, higher_is_better, tuple(records), best, best_recipe, shares, tuple(notes))

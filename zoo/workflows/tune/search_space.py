@@ -21,7 +21,17 @@ from zoo.recipe.files import parse_yaml
 from zoo.tasks import TASKS
 from zoo.workflows.finetune import validate
 
-__all__ = ["Choices", "Range", "Space", "check_space", "combinations", "first", "read_space", "size", "space_record"]
+__all__ = [
+    "Choices",
+    "Range",
+    "Space",
+    "check_space",
+    "combinations",
+    "first_values",
+    "read_space",
+    "size",
+    "space_record",
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Range:
     log: bool = False
     integer: bool = False
 
-    def probes(self) -> list[float]:
+    def test_values(self) -> list[float]:
         """Values that a field must take if it takes all: the ends and, between them, one that is not whole."""
         if self.integer or self.step is not None:
             return [self.low, self.high]
@@ -54,7 +64,7 @@ class Choices:
 
     options: tuple[Any, ...]
 
-    def probes(self) -> list[Any]:
+    def test_values(self) -> list[Any]:
         return list(self.options)
 
     def values(self) -> list[Any]:
@@ -84,9 +94,9 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
         try:
             values = parse_yaml(text, where)
         except RecipeError as e:
-            if e.rest is None:
+            if e.valid_part is None:
                 raise
-            problems, values = list(e.problems), e.rest
+            problems, values = list(e.problems), e.valid_part
     if not isinstance(values, Mapping) or not values:
         raise RecipeError(["the top level must be a mapping of recipe keys to what they may be"], _EXAMPLE, where=where)
     space: Space = {}
@@ -105,7 +115,7 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
 
 _EXAMPLE = "write for example `optimizer.lr: {low: 1e-5, high: 1e-2, log: true}` or `augment.name: [light, strong]`"
 _RANGE_KEYS = ("low", "high", "step", "log", "int")
-_NEVER = {
+_NOT_SEARCHABLE = {
     "task": "trials of different tasks cannot be compared",
     "train.monitor": "it is what the trials are compared by",
     "description": "it does nothing",
@@ -114,8 +124,8 @@ _NEVER = {
 
 def _entry(key: str, entry: Any) -> Range | Choices | str:
     """What `entry` allows, or what is wrong with it."""
-    if key in _NEVER:
-        return f"cannot be searched: {_NEVER[key]}"
+    if key in _NOT_SEARCHABLE:
+        return f"cannot be searched: {_NOT_SEARCHABLE[key]}"
     if isinstance(entry, list | tuple):
         return _choices(list(entry))
     if not isinstance(entry, Mapping):
@@ -136,8 +146,8 @@ def _entry(key: str, entry: Any) -> Range | Choices | str:
 def _choices(options: Any) -> Choices | str:
     if not isinstance(options, list | tuple) or not options:
         return "choices must be a list of values"
-    twice = [option for i, option in enumerate(options) if option in options[:i]]
-    return f"the choice {twice[0]!r} stands there twice" if twice else Choices(tuple(options))
+    duplicates = [option for i, option in enumerate(options) if option in options[:i]]
+    return f"the choice {duplicates[0]!r} stands there twice" if duplicates else Choices(tuple(options))
 
 
 def _range(entry: Mapping[str, Any]) -> Range | str:
@@ -162,20 +172,20 @@ def _range(entry: Mapping[str, Any]) -> Range | str:
     return Range(kind(low), kind(high), None if step is None else kind(step), log, integer)
 
 
-def _number(value: Any, whole: bool) -> str:
+def _number(value: Any, integer_only: bool) -> str:
     """What is wrong with a bound, if anything."""
     if value is None:
         return "is missing"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return f"must be a number, not {value!r}"
-    return f"must be a whole number with int: true, not {value!r}" if whole and value != int(value) else ""
+    return f"must be a whole number with int: true, not {value!r}" if integer_only and value != int(value) else ""
 
 
 # --- against the recipe ----------------------------------------------------------------------------------------------
 
 
-def first(space: Space) -> dict[str, Any]:
-    return {key: entry.probes()[0] for key, entry in space.items()}
+def first_values(space: Space) -> dict[str, Any]:
+    return {key: entry.test_values()[0] for key, entry in space.items()}
 
 
 def check_space(space: Space, make: Callable[[dict[str, Any]], Recipe]) -> list[str]:
@@ -184,18 +194,18 @@ def check_space(space: Space, make: Callable[[dict[str, Any]], Recipe]) -> list[
 
     make: values by dotted key → the recipe of a trial.
     """
-    start = first(space)
+    start = first_values(space)
     found = dict.fromkeys(_problems(make, start))
     for key, entry in space.items():
-        of_key: dict[str, None] = {}
-        for value in entry.probes():
+        key_problems: dict[str, None] = {}
+        for value in entry.test_values():
             new = [p for p in _problems(make, {**start, key: value}) if p not in found]
-            if new and isinstance(entry, Range) and value not in (entry.low, entry.high) and not of_key:
+            if new and isinstance(entry, Range) and value not in (entry.low, entry.high) and not key_problems:
                 # What takes both ends and nothing between them takes whole numbers.
                 new = [f"{key}: takes whole numbers; add int: true"]
-            of_key |= dict.fromkeys(new)
-        found |= of_key
-        if not of_key and not _lands(make, start, key, entry.probes()):
+            key_problems |= dict.fromkeys(new)
+        found |= key_problems
+        if not key_problems and not _has_effect(make, start, key, entry.test_values()):
             found[f"{key}: is given by an option as well, which counts more; leave one of them out"] = None
     return list(found)
 
@@ -206,15 +216,15 @@ def _problems(make: Callable[[dict[str, Any]], Recipe], values: dict[str, Any]) 
         recipe = make(values)
     except RecipeError as e:
         found += e.problems
-        if not isinstance(e.rest, Recipe):
+        if not isinstance(e.valid_part, Recipe):
             return found
-        recipe = e.rest
-    for error in validate.components(recipe, TASKS.get(recipe.task)):
+        recipe = e.valid_part
+    for error in validate.check_components(recipe, TASKS.get(recipe.task)):
         found += error.problems if isinstance(error, RecipeError) else [error.message]
     return found
 
 
-def _lands(make: Callable[[dict[str, Any]], Recipe], start: dict[str, Any], key: str, values: list[Any]) -> bool:
+def _has_effect(make: Callable[[dict[str, Any]], Recipe], start: dict[str, Any], key: str, values: list[Any]) -> bool:
     """Whether another value of `key` gives another recipe."""
     if len(values) < 2:
         return True

@@ -19,20 +19,20 @@ from zoo.workflows.tune.search_space import Choices, Range, Space, combinations,
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Study", "Trial", "TrialRecord", "need_optuna", "open_study"]
+__all__ = ["Study", "Trial", "TrialRecord", "open_study", "require_optuna"]
 
 _NAME = "zoo tune"
 _INTERRUPTED = "interrupted"  # of the study: numbers of trials that a process left running
 # fANOVA fits a forest to the finished trials; from fewer than these any answer is an accident.
-_FEWEST_FOR_IMPORTANCE = 6
+_MIN_TRIALS_FOR_IMPORTANCE = 6
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """How a trial went. state: finished | pruned | failed | interrupted.
 
-    value: the best epoch's of a finished trial, the last epoch's of a pruned one, else None. same_as: the trial with
-    the same values whose result this one took over.
+    value: the best epoch's of a finished trial, the last epoch's of a pruned one, else None. duplicate_of: the trial
+    with the same values whose result this one took over.
     """
 
     number: int
@@ -42,7 +42,7 @@ class TrialRecord:
     epochs: int
     seconds: float
     reason: str
-    same_as: int | None
+    duplicate_of: int | None
 
 
 class Trial:
@@ -54,17 +54,17 @@ class Trial:
         self.values = study.decode(trial.params)
         self.epochs = 0
 
-    def worse_than_the_others(self, value: float, epoch: int) -> bool:
+    def report_and_should_prune(self, value: float, epoch: int) -> bool:
         """Report the value after an epoch (from 1); True if the trial should end here."""
         self.epochs = epoch
         self._trial.report(value, epoch)
         return bool(self._trial.should_prune())
 
-    def finished(self, value: float, seconds: float, *, same_as: int | None = None) -> None:
-        self._tell("COMPLETE", seconds, value=value, same_as=same_as)
+    def finished(self, value: float, seconds: float, *, duplicate_of: int | None = None) -> None:
+        self._tell("COMPLETE", seconds, value=value, duplicate_of=duplicate_of)
 
-    def pruned(self, seconds: float, *, same_as: int | None = None) -> None:
-        self._tell("PRUNED", seconds, same_as=same_as)
+    def pruned(self, seconds: float, *, duplicate_of: int | None = None) -> None:
+        self._tell("PRUNED", seconds, duplicate_of=duplicate_of)
 
     def failed(self, reason: str, seconds: float) -> None:
         self._tell("FAIL", seconds, reason=reason)
@@ -94,7 +94,7 @@ class Study:
         found = {}
         for key, entry in self.space.items():
             if key in params:
-                found[key] = _chosen(entry, params[key]) if isinstance(entry, Choices) else params[key]
+                found[key] = _decode_choice(entry, params[key]) if isinstance(entry, Choices) else params[key]
         return found
 
     def encode(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Study:
                     epochs=int(attributes.get("epochs", 0)),
                     seconds=float(attributes.get("seconds", 0.0)),
                     reason=str(attributes.get("reason", "")),
-                    same_as=attributes.get("same_as"),
+                    duplicate_of=attributes.get("duplicate_of"),
                 )
             )
         return found
@@ -130,18 +130,18 @@ class Study:
         """
         from optuna.trial import TrialState
 
-        left = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        self.optuna.set_user_attr(_INTERRUPTED, [*self._interrupted(), *(trial.number for trial in left)])
-        for trial in left:
+        running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.optuna.set_user_attr(_INTERRUPTED, [*self._interrupted(), *(trial.number for trial in running)])
+        for trial in running:
             self.optuna.tell(trial.number, state=TrialState.FAIL)
             if trial.params.keys() == self.space.keys():
                 self.optuna.enqueue_trial(trial.params)
-        return [trial.number for trial in left]
+        return [trial.number for trial in running]
 
     def _interrupted(self) -> list[int]:
         return list(self.optuna.user_attrs.get(_INTERRUPTED, ()))
 
-    def try_all(self, most: int) -> int | None:
+    def enqueue_all(self, most: int) -> int | None:
         """If there are at most `most` combinations, put those not yet tried in line; how many there are."""
         count = size(self.space)
         if count is None or count > most:
@@ -158,8 +158,8 @@ class Study:
         values = [r.value for r in self.records() if r.state == "finished"]
         if len(self.space) < 2:
             return "only one key is searched"
-        if len(values) < _FEWEST_FOR_IMPORTANCE:
-            return f"{len(values)} finished trials are too few, {_FEWEST_FOR_IMPORTANCE} are the least"
+        if len(values) < _MIN_TRIALS_FOR_IMPORTANCE:
+            return f"{len(values)} finished trials are too few, {_MIN_TRIALS_FOR_IMPORTANCE} are the least"
         if len(set(values)) == 1:
             return "all finished trials have the same value"
         return get_param_importances(self.optuna, evaluator=FanovaImportanceEvaluator(seed=seed))
@@ -168,7 +168,7 @@ class Study:
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "interrupted"}
 
 
-def need_optuna() -> None:
+def require_optuna() -> None:
     """Raises UsageError if Optuna is not installed."""
     try:
         import optuna  # noqa: F401
@@ -186,13 +186,13 @@ def open_study(
     higher_is_better: bool,
     seed: int,
     prune: bool,
-    facts: Mapping[str, Any],
+    settings_record: Mapping[str, Any],
 ) -> Iterator[Study]:
     """The study in the SQLite file `path`, made if there is none.
 
-    seed: of the proposals; a study that is taken up again goes on with one that is derived from it. facts: JSON-able,
-    by dotted key; what makes trials comparable. Raises UsageError if those of the file differ, DataError if it is not
-    a study's file.
+    seed: of the proposals; a study that is taken up again goes on with one that is derived from it. settings_record:
+    JSON-able, by dotted key; what makes trials comparable. Raises UsageError if those of the file differ, DataError if
+    it is not a study's file.
     """
     import numpy as np
     import optuna
@@ -215,7 +215,7 @@ def open_study(
             pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        _compare(study, facts)
+        _compare(study, settings_record)
         done = len(study.get_trials(deepcopy=False))
         derived = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(seed=derived)
@@ -234,20 +234,21 @@ def _unusable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be used as a search's memory: {reason}", "choose another --output-dir")
 
 
-def _compare(study: optuna.Study, facts: Mapping[str, Any]) -> None:
+def _compare(study: optuna.Study, settings_record: Mapping[str, Any]) -> None:
     """Write the facts into a new study; raise UsageError if those of an old one differ."""
-    plain = json.loads(json.dumps(facts))
-    before = study.user_attrs.get("facts")
+    plain = json.loads(json.dumps(settings_record))
+    before = study.user_attrs.get("settings_record")
     if before is None:
-        study.set_user_attr("facts", plain)
+        study.set_user_attr("settings_record", plain)
         return
     changed = [key for key in (*plain, *before) if before.get(key, _ABSENT) != plain.get(key, _ABSENT)]
     if changed:
-        said = [
+        differences = [
             f"{k}: {_short(before.get(k, _ABSENT))} -> {_short(plain.get(k, _ABSENT))}" for k in dict.fromkeys(changed)
         ]
         raise UsageError(
-            f"this search began with other settings ({'; '.join(said[:5])}{'; …' if len(said) > 5 else ''})",
+            "this search began with other settings "
+            f"({'; '.join(differences[:5])}{'; …' if len(differences) > 5 else ''})",
             "put them back to continue it, or choose another --output-dir",
         )
 
@@ -275,5 +276,5 @@ def _label(option: Any) -> Any:
     return option if option is None or isinstance(option, bool | int | float | str) else json.dumps(option)
 
 
-def _chosen(entry: Choices, label: Any) -> Any:
+def _decode_choice(entry: Choices, label: Any) -> Any:
     return next(option for option in entry.options if _label(option) == label)

@@ -18,26 +18,26 @@ from zoo.console import is_terminal
 from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.progress import duration
 from zoo.recipe import Recipe
-from zoo.workflows.finetune.loop import when
+from zoo.workflows.finetune.loop import best_epoch_text
 from zoo.workflows.finetune.run import finetune
 from zoo.workflows.tune.study import Study, Trial, TrialRecord
 
-__all__ = ["Searching", "best_of", "flat", "folder_of", "shown"]
+__all__ = ["TrialRunner", "best_trial", "flatten", "format_value", "trial_folder"]
 
 
 class _Pruned(TrainingError):
     """Raised into a run to end it."""
 
 
-def folder_of(parent: Path, number: int) -> Path:
+def trial_folder(parent: Path, number: int) -> Path:
     return parent / f"trial-{number:04d}"
 
 
-def best_of(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | None:
+def best_trial(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | None:
     """The finished trial with the best value, the earliest of equals; None if none has finished."""
     best: TrialRecord | None = None
     for record in records:
-        if record.state != "finished" or record.value is None or record.same_as is not None:
+        if record.state != "finished" or record.value is None or record.duplicate_of is not None:
             continue
         if best is None or best.value is None or metrics.better(monitor, record.value, best.value):
             best = record
@@ -45,15 +45,15 @@ def best_of(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | None:
 
 
 @dataclass
-class Searching:
-    """What the trials need. make: values by dotted key → recipe; trials: how many in all; say: a line for a person."""
+class TrialRunner:
+    """What the trials need. make: values by dotted key → recipe; trials: how many in all; log: a line for a person."""
 
     study: Study
     folder: Path
     monitor: str
     make: Callable[[Mapping[str, Any]], Recipe]
     trials: int
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     quiet: bool
 
     def run(self, timeout: float | None) -> None:
@@ -61,17 +61,17 @@ class Searching:
 
         Raises Interrupted on Ctrl-C, TrainingError if the disk refuses.
         """
-        begun = time.monotonic()
-        count = self.study.try_all(self.trials)
+        start = time.monotonic()
+        count = self.study.enqueue_all(self.trials)
         if count is not None and count < self.trials:
-            self.say(f"there are only {count} combinations: each is tried once")
+            self.log(f"there are only {count} combinations: each is tried once")
         target = self.trials if count is None else count
         done = self._done()
         if done:
-            self.say(f"{done} {'trial is' if done == 1 else 'trials are'} done already")
+            self.log(f"{done} {'trial is' if done == 1 else 'trials are'} done already")
         while (done := self._done()) < target:
-            if timeout is not None and time.monotonic() - begun >= timeout:
-                self.say(f"{duration(timeout)} are over: stopped after {done} of {target} trials")
+            if timeout is not None and time.monotonic() - start >= timeout:
+                self.log(f"{duration(timeout)} are over: stopped after {done} of {target} trials")
                 return
             trial = self.study.ask()
             label = f"trial {trial.number} ({done + 1} of {target})"
@@ -82,73 +82,75 @@ class Searching:
                     f"interrupted in trial {trial.number}; {self.folder} keeps the {done} that are done of {target}",
                     "the same command goes on from here",
                 ) from None
-            values = "  ".join(f"{key} {shown(value)}" for key, value in trial.values.items())
-            self.say(f"{label}  {values}  {outcome}{self._best_so_far()}")
+            values = "  ".join(f"{key} {format_value(value)}" for key, value in trial.values.items())
+            self.log(f"{label}  {values}  {outcome}{self._best_so_far()}")
 
     def _done(self) -> int:
         return sum(r.state != "interrupted" for r in self.study.records())
 
     def _best_so_far(self) -> str:
-        best = best_of(self.study.records(), self.monitor)
+        best = best_trial(self.study.records(), self.monitor)
         return "" if best is None else f"  best {best.value:.4g} (trial {best.number})"
 
     def _try(self, trial: Trial, label: str) -> str:
         """Train with the trial's values and tell the study; what came of it, in a few words."""
-        begun = time.monotonic()
+        start = time.monotonic()
         for other in self.study.records():
             if other.values == trial.values and other.state == "finished" and other.value is not None:
-                trial.finished(other.value, 0.0, same_as=other.number if other.same_as is None else other.same_as)
+                trial.finished(
+                    other.value, 0.0, duplicate_of=other.number if other.duplicate_of is None else other.duplicate_of
+                )
                 return f"as trial {other.number}: {self.monitor} {other.value:.4g}"
         last = [0.0]
-        with _status(label, self.quiet) as show:
+        with _status(label, self.quiet) as update_status:
 
             def on_epoch(row: dict[str, Any]) -> None:
                 last[0] = row[f"val_{self.monitor}"]
-                show(f"epoch {row['epoch']}, {self.monitor} {last[0]:.4g}")
-                if trial.worse_than_the_others(last[0], row["epoch"]):
+                update_status(f"epoch {row['epoch']}, {self.monitor} {last[0]:.4g}")
+                if trial.report_and_should_prune(last[0], row["epoch"]):
                     raise _Pruned(f"pruned after epoch {row['epoch']}: worse than the median of the other trials")
 
             try:
                 recipe = self.make(trial.values)
                 run = finetune(
-                    recipe, output_dir=folder_of(self.folder, trial.number), progress=False, on_epoch=on_epoch
+                    recipe, output_dir=trial_folder(self.folder, trial.number), progress=False, on_epoch=on_epoch
                 )
             except Interrupted:
                 raise
             except _Pruned:
-                trial.pruned(time.monotonic() - begun)
+                trial.pruned(time.monotonic() - start)
                 return f"pruned after epoch {trial.epochs} at {self.monitor} {last[0]:.4g}"
             except (ZooError, torch.OutOfMemoryError) as e:
                 if isinstance(e.__cause__, OSError):
                     raise  # the disk would refuse the next trial, too
                 reason = " ".join((e.message if isinstance(e, ZooError) else "out of memory").split())
-                trial.failed(reason, time.monotonic() - begun)
+                trial.failed(reason, time.monotonic() - start)
                 return f"failed: {reason}"
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         best = run.info()["best"]
         if best is None or best["value"] is None:
             trial.failed(reason := f"val_{self.monitor} is not a number", seconds)
             return f"failed: {reason}"
         trial.finished(best["value"], seconds)
-        return f"{self.monitor} {best['value']:.4g} {when(best)}, {duration(seconds)}"
+        return f"{self.monitor} {best['value']:.4g} {best_epoch_text(best)}, {duration(seconds)}"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of a trial, short; a section as `name focal, params.gamma 2`."""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        text = ", ".join(f"{key} {shown(inner)}" for key, inner in flat(value))
+        text = ", ".join(f"{key} {format_value(inner)}" for key, inner in flatten(value))
     else:
         text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of a recipe's sections by dotted key; an empty section is one."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{before}{key}.")
+            yield from flatten(value, f"{before}{key}.")
         else:
             yield before + key, value
 
