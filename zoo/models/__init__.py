@@ -9,8 +9,9 @@ Names are looked up on first use, so that importing `zoo.models.builtin` costs n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.models.factory import build, build_on_meta, rebuild, record, without_auxiliary
@@ -29,23 +30,26 @@ __all__ = [
     "without_auxiliary",
 ]
 
-_LAZY_IMPORTS = {
-    "Group": "zoo.models.model",
-    "Model": "zoo.models.model",
-    "WeightsReport": "zoo.models.model",
-    "build": "zoo.models.factory",
-    "load_strict": "zoo.models.load_weights",
-    "rebuild": "zoo.models.factory",
-    "record": "zoo.models.factory",
-    "build_on_meta": "zoo.models.factory",
-    "without_auxiliary": "zoo.models.factory",
-}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _require_endpoint() -> None:
+    """Check HF_ENDPOINT: timm imports the hub's client, which fails on an address that it cannot parse."""
     from zoo.hub.endpoint import require_endpoint
 
-    require_endpoint()  # timm imports the hub's client, which breaks off where it cannot parse it
-    return getattr(import_module(_LAZY_IMPORTS[name]), name)
+    require_endpoint()
+
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Group": "zoo.models.model",
+        "Model": "zoo.models.model",
+        "WeightsReport": "zoo.models.model",
+        "build": "zoo.models.factory",
+        "build_on_meta": "zoo.models.factory",
+        "load_strict": "zoo.models.load_weights",
+        "rebuild": "zoo.models.factory",
+        "record": "zoo.models.factory",
+        "without_auxiliary": "zoo.models.factory",
+    },
+    before_import=_require_endpoint,
+)

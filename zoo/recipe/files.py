@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import RecipeError, UsageError, nearest
-from zoo.recipe.sections import Recipe
+from zoo.recipe.recipe import Recipe
 
 __all__ = ["copy_recipe", "describe", "dump", "load_values", "parse_yaml", "recipe_path", "recipes_folder", "shipped"]
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from zoo.errors import RecipeError, UsageError, nearest
 from zoo.recipe.files import parse_yaml
-from zoo.recipe.sections import Recipe
+from zoo.recipe.recipe import Recipe
 
 __all__ = ["build", "parse_assignments"]
 

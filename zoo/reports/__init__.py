@@ -6,8 +6,9 @@ matplotlib is imported when the first picture is asked for, not before.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.reports.confusion_matrix import confusion
@@ -18,16 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion", "curves", "labels", "outcome", "scatter"]
 
-_LAZY_IMPORTS = {
-    "confusion": "zoo.reports.confusion_matrix",
-    "curves": "zoo.reports.training_curves",
-    "labels": "zoo.reports.label_chart",
-    "outcome": "zoo.reports.outcome_picture",
-    "scatter": "zoo.reports.scatter_plot",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY_IMPORTS[name]), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "confusion": "zoo.reports.confusion_matrix",
+        "curves": "zoo.reports.training_curves",
+        "labels": "zoo.reports.label_chart",
+        "outcome": "zoo.reports.outcome_picture",
+        "scatter": "zoo.reports.scatter_plot",
+    },
+)

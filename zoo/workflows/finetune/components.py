@@ -13,12 +13,12 @@ from zoo.augment import make_augment
 from zoo.augment.build import Augment
 from zoo.augment.mixing import Mixing
 from zoo.data import Data, Loader, make_loader
+from zoo.data.config import DataConfig
 from zoo.models import Model
 from zoo.optim.param_groups import make_optimizer, parameter_groups
 from zoo.optim.schedules import Schedule, make_schedule
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
-from zoo.recipe.sections import DataConfig
 from zoo.workflows.finetune import validate
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any, TypedDict
 
 from typing_extensions import Unpack
 
+from zoo.data.config import DataConfig
 from zoo.errors import UsageError, nearest
 from zoo.recipe import Recipe, build, load_values
-from zoo.recipe.sections import DataConfig
 
 __all__ = ["AUTO", "Options", "make_recipe", "uses_auto"]
 
