@@ -6,27 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.errors import DataError, UsageError
+from zoo.errors import DataError
 from zoo.metrics import compute, report
 from zoo.preprocess import Preprocess
-from zoo.training.inference import Normalize, activate, forward_all
+from zoo.training.inference import Normalize, forward_all
 
 PREPROCESS = Preprocess.from_dict(
     {"input_size": [3, 4, 4], "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "crop_pct": 1.0}
 )
 CPU = torch.device("cpu")
-
-
-def test_what_outputs_say() -> None:
-    outputs = torch.tensor([[0.0, 3.0], [-1.0, 1.0]])
-    assert torch.allclose(activate(outputs, "single-label").sum(1), torch.ones(2))
-    assert torch.equal(activate(outputs, "multi-label"), outputs.sigmoid())
-    assert torch.equal(activate(outputs, "regression"), outputs)
-    half = activate(outputs.bfloat16(), "single-label")
-    assert half.dtype == torch.float32
-    assert torch.allclose(half.sum(1), torch.ones(2))
-    with pytest.raises(UsageError, match="did you mean regression"):
-        activate(outputs, "regresion")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from zoo.errors import UsageError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["Mixing", "cutmix", "mixing_problems", "mixup", "random_box"]
 
@@ -36,7 +36,7 @@ def mixing_problems(mixup: float, cutmix: float, prob: float, erase: float, task
     for name, value in (("mix_prob", prob), ("erase", erase)):
         if not 0 <= value <= 1:
             problems.append(f"augment.{name} must be a probability between 0 and 1, not {value!r}")
-    if task == "regression" and cutmix:
+    if cutmix and not get_task(task).has_classes:
         problems.append(
             "augment.cutmix: a part of another image says nothing of how far its number counts; "
             "mixup mixes numbers, cutmix is for classes and labels"

@@ -17,7 +17,7 @@ from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
     from zoo.data import BadFile
-    from zoo.workflows.predict import Prediction
+    from zoo.tasks import Prediction
 
 __all__ = ["predict"]
 
@@ -84,39 +84,23 @@ def predict(
 def _print_tsv(result: Iterable[Prediction]) -> int:
     done = 0
     for p in result:
-        console.print_tsv([_cells(p, "{:.4f}", "{:.6g}")])
+        console.print_tsv([p.cells()])
         sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
         done += 1
     return done
 
 
 def _print_csv(result: Iterable[Prediction]) -> int:
-    """Quoted where needed, as RFC 4180 says; a header before the first image.
-
-    Labels come and go from image to image, but the columns of a CSV do not: there each label has a line of its own, and
-    an image without any has one whose label is empty.
-    """
+    """Rows quoted where needed (RFC 4180), after a header."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     done = 0
     for p in result:
         if not done:
-            writer.writerow(_csv_header(p))
-        if p.task == "multi-label":
-            writer.writerows([p.path, label, f"{share:.6g}"] for label, share in p.top)
-            if not p.top:
-                writer.writerow([p.path, "", ""])
-        else:
-            writer.writerow(_cells(p, "{:.6g}", "{:.6g}"))
+            writer.writerow(p.csv_header())
+        writer.writerows(p.csv_rows())
         sys.stdout.flush()
         done += 1
     return done
-
-
-def _csv_header(first: Prediction) -> list[str]:
-    if first.task == "regression":
-        return ["path", *first.values]
-    more = range(2, len(first.top) + 1) if first.task == "single-label" else ()
-    return ["path", "label", "probability", *(f"{name}_{k}" for k in more for name in ("label", "probability"))]
 
 
 def _print_json(result: Iterable[Prediction]) -> int:
@@ -129,11 +113,6 @@ def _print_json(result: Iterable[Prediction]) -> int:
         done += 1
     console.print_lines(["\n]" if done else "[]"])
     return done
-
-
-def _cells(p: Prediction, share_form: str, number_form: str) -> list[str]:
-    pairs = (cell for label, share in p.top for cell in (label, share_form.format(share)))
-    return [p.path, *pairs, *(number_form.format(value) for value in p.values.values())]
 
 
 def _to_utf8(path: str) -> str:

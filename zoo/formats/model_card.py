@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from zoo.formats.preprocess_code import intensity_range_line
 from zoo.formats.spec import ExportSpec, Usage
-from zoo.tasks import TaskName, get_task
+from zoo.tasks import get_task
 
 __all__ = ["render_model_card"]
 
 _MAX_NAMES = 50
-# Of each task: what the model is called, the hub's name for what it does, whose list knows no regression of images, and
-# the tags to find it by.
-_KINDS: dict[TaskName, tuple[str, str, tuple[str, ...]]] = {
-    "single-label": ("An image classifier", "image-classification", ("image-classification",)),
-    "multi-label": ("A multi-label classifier", "image-classification", ("image-classification", "multi-label")),
-    "regression": ("A model that reads numbers from images", "other", ("image-regression",)),
-}
 
 
 def render_model_card(spec: ExportSpec, usage: Usage) -> str:
     """Markdown with the header that Hugging Face's hub reads. A licence that is not known is said to be "unknown"."""
     model, preprocess = spec.model, spec.preprocess
-    kind, pipeline, tags = _KINDS[spec.task]
-    what = get_task(spec.task).outputs
+    task = get_task(spec.task)
     license = spec.license or "unknown"
     facts = {
         "architecture": f"`{model.architecture}` ({usage.library})",
@@ -37,16 +29,16 @@ def render_model_card(spec: ExportSpec, usage: Usage) -> str:
     return f"""---
 library_name: {usage.library}
 license: {license.lower()}
-pipeline_tag: {pipeline}
+pipeline_tag: {task.hub_pipeline}
 tags:
-{chr(10).join(f"- {tag}" for tag in tags)}
+{chr(10).join(f"- {tag}" for tag in task.hub_tags)}
 ---
 # {_plain(spec.title)}
 
-{kind}, fine-tuned with zoo.
+{task.title}, fine-tuned with zoo.
 
 {"".join(f"- {label}: {text}{chr(10)}" for label, text in facts.items())}
-## {what.capitalize()}
+## {task.outputs.capitalize()}
 
 {len(spec.classes)}: {names}{more}
 
@@ -58,7 +50,7 @@ In this folder:
 {usage.code.strip()}
 ```
 
-`preprocess.json` says how pixels become the model's input, `labels.txt` names the {what} in the order of the outputs.
+`preprocess.json` defines how pixels become the model's input; `labels.txt` lists the {task.outputs} in output order.
 
 ## Licence
 

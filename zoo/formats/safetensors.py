@@ -12,7 +12,8 @@ from torch import nn
 from zoo.atomic_io import save_tensors, write_json
 from zoo.errors import ExportError
 from zoo.formats.preprocess_code import array_input_code, needs_array_input, resize_code
-from zoo.formats.spec import ExportSpec, Usage, check_logits, print_outputs_code
+from zoo.formats.spec import ExportSpec, Usage, check_logits
+from zoo.tasks import get_task
 
 __all__ = ["write"]
 
@@ -96,7 +97,7 @@ from torchvision.transforms import v2
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
 {array_input_code(spec.preprocess)}
-{print_outputs_code(spec.task, 'model.pretrained_cfg["label_names"]')}
+{get_task(spec.task).output_code('model.pretrained_cfg["label_names"]')}
 """
         return Usage("timm", code, load)
     mode = "L" if spec.preprocess.channels == 1 else "RGB"
@@ -112,7 +113,7 @@ transform = timm.data.create_transform(**config, is_training=False)
 image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))
-{print_outputs_code(spec.task, 'model.pretrained_cfg["label_names"]')}
+{get_task(spec.task).output_code('model.pretrained_cfg["label_names"]')}
 """
     return Usage("timm", code, load)
 
@@ -215,7 +216,7 @@ from torchvision.transforms import v2
 model.eval()
 {array_input_code(preprocess)}
 names = open("labels.txt", encoding="utf-8").read().splitlines()
-{print_outputs_code(spec.task, "names")}
+{get_task(spec.task).output_code("names")}
 """
         return Usage("torchvision", code, load)
     mode = "L" if preprocess.channels == 1 else "RGB"
@@ -240,6 +241,6 @@ image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))
 names = open("labels.txt", encoding="utf-8").read().splitlines()
-{print_outputs_code(spec.task, "names")}
+{get_task(spec.task).output_code("names")}
 """
     return Usage("torchvision", code, load)

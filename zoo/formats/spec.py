@@ -16,7 +16,7 @@ from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 
-__all__ = ["ExportSpec", "Usage", "check_logits", "print_outputs_code", "sample_batch"]
+__all__ = ["ExportSpec", "Usage", "check_logits", "sample_batch"]
 
 # Largest difference of two fp32 runs of one model, as a share of the spread of its logits; measured over 33
 # architectures the worst export stayed below 5e-6, and users found a bound of 1e-5 too tight.
@@ -52,20 +52,6 @@ class Usage:
     def command(self, folder: Path) -> str:
         """A shell command that shows that the files load."""
         return f"python -c {shlex.quote(f'folder = {json.dumps(str(folder))}; {self.load}')}"
-
-
-def print_outputs_code(task: TaskName, names: str) -> str:
-    """Python that prints what the tensor `outputs` (1, K) says; `names`: an expression for the list of the K names."""
-    if task == "single-label":
-        return f"""probabilities = outputs.softmax(1)[0]
-number = int(probabilities.argmax())
-print({names}[number], float(probabilities[number]))"""
-    if task == "multi-label":
-        return f"""for name, probability in zip({names}, outputs.sigmoid()[0].tolist()):
-    if probability >= 0.5:
-        print(name, probability)"""
-    return f"""for name, value in zip({names}, outputs[0].tolist()):
-    print(name, value)"""
 
 
 def sample_batch(preprocess: Preprocess) -> Tensor:

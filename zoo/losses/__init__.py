@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from zoo.errors import UsageError, ZooError
 from zoo.losses.unfit import why_unfit
 from zoo.registry import RegistryEntry, check_params, resolve
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,7 +191,7 @@ def problems(
         found.append(
             f"loss.name: {name} is a loss of {' and '.join(entry.tasks)}; of {task} there are {', '.join(fitting)}"
         )
-    if entry is not None and mixed and task == "single-label" and not entry.soft_targets:
+    if entry is not None and mixed and task and get_task(task).has_one_class_per_image and not entry.soft_targets:
         able = ", ".join(n for n, other in LOSSES.items() if other.soft_targets)
         found.append(f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix make; {able} do")
     wrong = check_params(factory, params, given=_called_with(factory), label="loss.params")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.errors import UsageError, nearest
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["BETA", "KINDS", "LIMIT", "class_weights"]
 
@@ -52,11 +52,12 @@ def class_weights(kind: str, targets: NDArray[Any], classes: Sequence[str], *, t
     """
     if kind == "none":
         return None
-    if task == "regression":
-        raise UsageError("class weights need classes, and regression has none", "leave --class-weights out")
+    owner = get_task(task)
+    if not owner.has_classes:
+        raise UsageError(f"class weights need classes, and {task} has none", "leave --class-weights out")
     if kind not in KINDS:
         return torch.tensor(_from_file(kind, classes), dtype=torch.float32)
-    if task == "multi-label":
+    if not owner.has_one_class_per_image:
         positives = np.asarray(targets, dtype=np.float64).reshape(-1, len(classes)).sum(0)
         weights = _of_positives(kind, positives, float(targets.size // len(classes)))
     else:

@@ -12,6 +12,7 @@ from zoo.data.config import DataConfig
 from zoo.losses.config import LossConfig
 from zoo.models.config import ModelConfig
 from zoo.optim.config import OptimizerConfig, ScheduleConfig
+from zoo.tasks import TaskName
 from zoo.training.config import ExecutionConfig, TrainConfig
 from zoo.training.transfer.config import TransferConfig
 
@@ -22,9 +23,7 @@ class Recipe(Config):
     """All settings of one fine-tuning run, frozen."""
 
     description: str = Field("", description="one line for `zoo recipes`")
-    task: Literal["auto", "single-label", "multi-label", "regression"] = Field(
-        "auto", description="what the model predicts; auto: inferred from the data"
-    )
+    task: Literal["auto", TaskName] = Field("auto", description="what the model predicts; auto: inferred from the data")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     freeze: str = Field("none", description="freeze plan: none | backbone | N | GROUP | globs")

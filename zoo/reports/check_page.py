@@ -93,7 +93,7 @@ def _page(report: Report) -> dict[str, Any]:
         "tone": worst,
         "verdict": _verdict(report),
         "facts": list(_facts(report)),
-        "unit": "label" if listing.task == "multi-label" else "class",
+        "unit": get_task(listing.task).output,
         "parts": parts,
         "classes": _classes(report),
         "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} between these"

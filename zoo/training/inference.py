@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo.preprocess import Preprocess
-from zoo.tasks import TaskName, get_task
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["Normalize", "activate", "forward_all"]
+__all__ = ["Normalize", "forward_all"]
 
 
 class Normalize(nn.Module):
@@ -36,14 +35,6 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images.to(self.scale.dtype, memory_format=self.memory_format), self.scale)
-
-
-def activate(outputs: Tensor, task: TaskName) -> Tensor:
-    """What a model's outputs (N, K) say, (N, K) float32: probabilities that sum to 1, a probability for each label, or
-    the numbers themselves. Raises UsageError if there is no such task."""
-    kind = get_task(task).activation
-    values = outputs.float()
-    return values.softmax(1) if kind == "softmax" else values.sigmoid() if kind == "sigmoid" else values
 
 
 @torch.inference_mode()

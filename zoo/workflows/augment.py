@@ -20,7 +20,7 @@ from zoo.recipe import Recipe, build, load_values
 from zoo.reports.augment_grid import GridRow
 from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
-from zoo.tasks import TASKS, TaskName
+from zoo.tasks import DEFAULT_TASK, TASKS
 from zoo.workflows.finetune import preprocessing, validate
 from zoo.workflows.finetune.components import build_augment
 from zoo.workflows.finetune.inputs import open_dataset
@@ -138,7 +138,7 @@ def _open_inputs(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
     data = preprocess = None
     with validate.collect_errors(found):
         data, preprocess = _read_and_fit(recipe, open_dataset(recipe))
-    task: TaskName = data.task if data is not None else "single-label"
+    task = data.task if data is not None else DEFAULT_TASK.name
     augment_problems += mixing_problems(config.mixup, config.cutmix, config.mix_prob, config.erase, task)
     if augment_problems:
         found.insert(0, RecipeError(augment_problems, "docs/augmentation.md explains every field"))
@@ -188,7 +188,7 @@ def _rows(data: Data, max_rows: int, seed: int) -> tuple[list[_Row], list[str]]:
     """The rows, and what is left out."""
     rng = np.random.default_rng(seed)
     targets = data.train.targets
-    if data.task == "regression":
+    if not TASKS[data.task].has_classes:
         # Images from the smallest to the largest of the first target, evenly.
         positions = np.unique(np.linspace(0, len(targets) - 1, min(max_rows, len(targets))).round().astype(int))
         order = np.argsort(targets[:, 0], kind="stable")[positions]
@@ -228,7 +228,7 @@ def _batch(loader: Loader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _mixed_target_text(target: torch.Tensor, data: Data) -> str:
     """What a mixed target says: "cat 0.7, dog 0.3"."""
-    if data.task == "regression":
+    if not TASKS[data.task].has_classes:
         return ", ".join(f"{float(v):g}" for v in target)
     largest = torch.argsort(target, descending=True)[:3].tolist()
     return ", ".join(f"{drawable(data.classes[i], i)} {float(target[i]):.2f}" for i in largest if target[i] > 0.005)

@@ -10,7 +10,7 @@ from zoo.errors import DataError, UsageError, WeightsError
 from zoo.models import Model, load_strict, rebuild
 from zoo.preprocess import Preprocess
 from zoo.run import Run
-from zoo.tasks import TaskName, get_task
+from zoo.tasks import DEFAULT_TASK, TaskName, get_task
 
 __all__ = ["LoadedRun", "load_run", "open_run"]
 
@@ -49,7 +49,7 @@ def load_run(run: RunLike) -> LoadedRun:
     opened = open_run(run)
     record = opened.model_record()
     try:
-        task = get_task(record.get("task", "single-label")).name  # the first runs knew this task only
+        task = get_task(record.get("task", DEFAULT_TASK.name)).name  # the first runs did not record it
         classes = tuple(str(name) for name in record["classes"])
         preprocess = Preprocess.from_dict(record["preprocess"])
         model = rebuild(record["model"])

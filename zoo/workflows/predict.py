@@ -9,22 +9,21 @@ What is an image, and how it becomes the model's input, is the data room's busin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from zoo.data import BadFile, ImageBatch, fit, open_images
 from zoo.errors import DataError, UsageError
 from zoo.preprocess import Preprocess
-from zoo.tasks import TaskName
+from zoo.tasks import Prediction, get_task
+from zoo.tasks.base import MakePrediction
 from zoo.training.device import pick_device
-from zoo.training.inference import Normalize, activate
+from zoo.training.inference import Normalize
 from zoo.training.microbatch import MicroBatcher, raise_on_oom
 from zoo.workflows.load_run import LoadedRun, RunLike, load_run
 
@@ -32,44 +31,6 @@ __all__ = ["Prediction", "predict"]
 
 PathLike = str | os.PathLike[str]
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a run says of one image.
-
-    top: (class, probability) pairs, the most probable first. A single-label run's probabilities of all classes sum to
-    1; of a multi-label run these are the labels that the image has, perhaps none. values: a regression run's numbers
-    by target name, in the user's units. Each is empty where the task has no such thing.
-    """
-
-    path: str
-    task: TaskName
-    top: tuple[tuple[str, float], ...] = ()
-    values: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The most probable one. Raises IndexError if `top` is empty."""
-        return self.top[0][0]
-
-    @property
-    def probability(self) -> float:
-        """That of `label`."""
-        return self.top[0][1]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names in `top`."""
-        return tuple(label for label, _ in self.top)
-
-    def to_dict(self) -> dict[str, Any]:
-        if self.task == "regression":
-            return {"path": self.path, "values": dict(self.values)}
-        pairs = [{"label": label, "probability": p} for label, p in self.top]
-        if self.task == "multi-label":
-            return {"path": self.path, "labels": pairs}
-        return {"path": self.path, "label": self.label, "probability": self.probability, "top": pairs}
 
 
 def predict(
@@ -104,51 +65,23 @@ def predict(
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     where = pick_device(device)
     loaded = load_run(run)
-    convert = _make_converter(loaded.task, loaded.classes, top, threshold)
+    make_prediction = get_task(loaded.task).prediction_maker(loaded.classes, top, threshold)
     if loaded.note and on_note is not None:
         on_note(loaded.note)
     batches = _batches([images] if isinstance(images, str | os.PathLike) else images, loaded.preprocess, batch_size)
-    return _stream(loaded, batches, convert, device=where, on_bad=on_bad)
-
-
-PredictionConverter = Callable[[str, Tensor], Prediction]
-
-
-def _make_converter(
-    task: TaskName, classes: tuple[str, ...], top: int | None, threshold: float | None
-) -> PredictionConverter:
-    """What makes a prediction of a path and (K,) probabilities or numbers. Raises UsageError if an option has no
-    meaning for the task."""
-    if threshold is not None and task != "multi-label":
-        raise UsageError(f"--threshold is for multi-label runs; this is a {task} run", "leave it out")
-    if task == "regression":
-        if top is not None:
-            raise UsageError("--top is for classes and labels; this run predicts numbers", "leave it out")
-        return lambda path, row: Prediction(path, task, values=dict(zip(classes, row.tolist(), strict=True)))
-    if threshold is not None and top is not None:
-        raise UsageError("--top and --threshold exclude each other", "choose one")
-    max_labels = min(top or 1, len(classes)) if top is not None or task == "single-label" else len(classes)
-    min_probability = (0.5 if threshold is None else threshold) if task == "multi-label" and top is None else 0.0
-
-    def convert(path: str, row: Tensor) -> Prediction:
-        values, indices = row.topk(max_labels)
-        pairs = zip(indices.tolist(), values.tolist(), strict=True)
-        # A NaN is not less: the probabilities of a broken model stay to be seen.
-        return Prediction(path, task, tuple((classes[i], p) for i, p in pairs if not p < min_probability))
-
-    return convert
+    return _stream(loaded, batches, make_prediction, device=where, on_bad=on_bad)
 
 
 def _stream(
     loaded: LoadedRun,
     batches: Iterator[ImageBatch],
-    convert: PredictionConverter,
+    make_prediction: MakePrediction,
     *,
     device: torch.device,
     on_bad: Callable[[BadFile], None] | None,
 ) -> Iterator[Prediction]:
     module, normalize = loaded.model.module.to(device), Normalize(loaded.preprocess).to(device)
-    micro_batches = MicroBatcher()
+    task, micro_batches = get_task(loaded.task), MicroBatcher()
     seen = 0
     for batch in batches:
         seen += len(batch.paths) + len(batch.problems)
@@ -160,12 +93,12 @@ def _stream(
             continue
 
         def predict_part(part: slice, images: torch.Tensor = batch.images) -> torch.Tensor:
-            return activate(module(normalize(images[part].to(device))), loaded.task).cpu()
+            return task.activate(module(normalize(images[part].to(device)))).cpu()
 
         with raise_on_oom(device, UsageError), torch.inference_mode():
             rows = torch.cat(micro_batches.each(len(batch.images), predict_part))
         for path, row in zip(batch.paths, rows, strict=True):
-            yield convert(path, row)
+            yield make_prediction(path, row)
     if not seen:
         raise DataError("no image to predict", "give files or folders of images, or - to read paths from stdin")
 

@@ -11,6 +11,7 @@ from zoo.data.check import records as r
 from zoo.data.check.findings import Finding, Severity, one_per_group, plural
 from zoo.data.check.listing import Listing
 from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RATIO, TINY
+from zoo.tasks import get_task
 
 __all__ = ["content_findings", "unreadable_findings"]
 
@@ -47,7 +48,7 @@ def unreadable_findings(listing: Listing, reasons: Mapping[int, str], *, skip: b
 
 
 def _mostly_unreadable(listing: Listing, reasons: Mapping[int, str]) -> tuple[str, ...]:
-    if listing.task != "single-label":
+    if not get_task(listing.task).has_one_class_per_image:
         return ()
     bad = np.zeros(len(listing), dtype=bool)
     bad[list(reasons)] = True

@@ -18,7 +18,7 @@ from zoo.data.check.findings import Finding, Severity, plural
 from zoo.data.check.neighbours import close_pairs, distances
 from zoo.data.check.similarity import confirmed_correlation
 from zoo.data.dataset import Targets
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = [
     "NearDuplicatePairs",
@@ -183,11 +183,10 @@ def _equal_findings(
         )
     if other:
         images = sum(map(len, other))
-        labels = {"single-label": "classes", "multi-label": "labels", "regression": "numbers"}[task]
         yield Finding(
             "conflicting-labels",
-            "warning" if task == "regression" else "error",
-            f"{plural(len(other), 'image')} under different {labels} ({images:,} copies)",
+            "error" if get_task(task).has_classes else "warning",
+            f"{plural(len(other), 'image')} under different {get_task(task).outputs} ({images:,} copies)",
             "keep the right one of each; if several are right, the task is multi-label",
             groups=other,
         )
@@ -215,7 +214,8 @@ def _near_findings(
     if is_split:
         _prefer_cross_split(left, right, equal, part)
     crossing = part[left] != part[right]
-    unequal = _unequal(targets, left, right) & ~crossing if task == "single-label" else np.zeros(len(left), dtype=bool)
+    one_class = get_task(task).has_one_class_per_image
+    unequal = _unequal(targets, left, right) & ~crossing if one_class else np.zeros(len(left), dtype=bool)
     if not pairs.complete:
         yield Finding(
             "too-many-near-duplicates",
@@ -242,7 +242,7 @@ def _near_findings(
             "near-duplicates",
             ~crossing & ~unequal,
             "note" if is_split else "warning",
-            "that look the same within a class" if task == "single-label" else "that look the same",
+            "that look the same within a class" if one_class else "that look the same",
             "keep one of each" if is_split else "keep one of each, or keep them in one part: a split may separate them",
         ),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zoo.data.check.findings import Finding, plural
 from zoo.data.check.thresholds import IMBALANCE, MIN_CLASS_IMAGES
 from zoo.data.dataset import Targets
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["class_counts", "count_findings"]
 
@@ -20,7 +20,7 @@ def class_counts(
 ) -> NDArray[np.int64]:
     """(classes, parts) images of each class or label; empty for regression."""
     counts = np.zeros((classes, parts), dtype=np.int64)
-    if task == "regression":
+    if not get_task(task).has_classes:
         return counts[:0]
     for p in range(parts):
         here = targets[part == p]
@@ -32,9 +32,9 @@ def count_findings(
     counts: NDArray[np.int64], classes: Sequence[str], task: TaskName, *, images: int, is_split: bool
 ) -> Iterator[Finding]:
     """counts: (K, parts) as `class_counts` has them, training first. images: of the training part."""
-    if task == "single-label":
+    if get_task(task).has_one_class_per_image:
         yield from _of_classes(counts, classes, is_split=is_split)
-    elif task == "multi-label":
+    elif get_task(task).has_classes:
         yield from _of_labels(counts[:, 0], classes, images)
 
 

@@ -82,14 +82,9 @@ class Listing:
         return part.source.where(index)
 
     def label(self, image: int) -> str:
-        """The class, the labels or the numbers of an image, as text."""
+        """The class, labels or values of an image, as text."""
         part, index = self.locate(image)
-        target = part.source.targets[index]
-        if self.task == "single-label":
-            return self.classes[int(target)]
-        if self.task == "multi-label":
-            return ", ".join(self.classes[k] for k in np.flatnonzero(target)) or "no label"
-        return ", ".join(f"{name} {value:g}" for name, value in zip(self.classes, target, strict=True))
+        return get_task(self.task).target_text(part.source.targets[index], self.classes)
 
 
 def open_listing(source: str, *, val: str | None = None, task: str = "auto", columns: Columns = UNNAMED) -> Listing:
@@ -118,7 +113,7 @@ def _from_parts(found: SourceSplits) -> Listing:
             found.name, found.task, found.train.classes, (Part("all", found.train),), found.problems, (), found.notes
         )
     classes = found.train.classes
-    if found.task != "regression":
+    if get_task(found.task).has_classes:
         classes = tuple(sorted({*classes, *found.val.classes}))
     parts = (Part("training", relabel(found.train, classes)), Part("validation", relabel(found.val, classes)))
     return Listing(found.name, found.task, classes, parts, found.problems, (), found.notes)

@@ -23,6 +23,7 @@ from zoo.data.check.listing import Listing, Part
 from zoo.data.dataset import Data, ImageDataset, Subset
 from zoo.data.decode.read import UnreadableImage
 from zoo.data.file_dataset import FileDataset
+from zoo.tasks import get_task
 
 __all__ = ["PreflightReport", "preflight_check"]
 
@@ -67,7 +68,7 @@ def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
     findings = [
         *duplicate_findings(equal, _NO_PAIRS, part, targets, data.task, is_split=True),
         *count_findings(counts, data.classes, data.task, images=int((seen == 0).sum()), is_split=not auto_split),
-        *(name_findings(data.classes, ()) if data.task != "regression" else ()),
+        *(name_findings(data.classes, ()) if get_task(data.task).has_classes else ()),
     ]
     serious = tuple(f for f in sort_by_severity(findings) if f.severity != "note")
     return PreflightReport(serious, listing, coverage, time.perf_counter() - began)

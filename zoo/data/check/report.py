@@ -23,6 +23,7 @@ from zoo.data.check.survey import same_pixels, survey
 from zoo.data.decode.read import printable
 from zoo.data.file_dataset import FileDataset
 from zoo.errors import DataError
+from zoo.tasks import get_task
 
 __all__ = ["Report", "examine_data"]
 
@@ -149,7 +150,7 @@ def examine_data(
             counts, listing.classes, listing.task, images=int((part[read] == 0).sum()), is_split=listing.is_split
         ),
         *folder_findings(folders),
-        *(name_findings(listing.classes, folders) if listing.task != "regression" else ()),
+        *(name_findings(listing.classes, folders) if get_task(listing.task).has_classes else ()),
         *content_findings(rows),
     ]
     seconds = time.perf_counter() - began

@@ -13,6 +13,7 @@ from zoo.data.dataset import SPLIT_NAMES
 from zoo.data.schema.column_stats import ColumnStats
 from zoo.data.schema.labels import format_list
 from zoo.errors import DataError, UsageError, nearest
+from zoo.tasks import target_kind
 
 __all__ = ["CLASS_NAMES", "UNNAMED", "ColumnRoles", "Columns", "infer_columns"]
 
@@ -135,7 +136,8 @@ def _split(free: Sequence[ColumnStats]) -> str | None:
 
 def _labels(free: Sequence[ColumnStats], table: str, task: str, classes: tuple[str, ...] | None) -> tuple[str, ...]:
     names = [f.name for f in free]
-    if classes and task != "single-label" and set(classes) <= set(names):
+    kind = target_kind(task)
+    if classes and kind != "class_index" and set(classes) <= set(names):
         return classes
     usual = [n for n in names if n.lower() in _LABEL]
     if len(usual) == 1 or len(free) == 1:
@@ -143,9 +145,9 @@ def _labels(free: Sequence[ColumnStats], table: str, task: str, classes: tuple[s
     if not free:
         raise DataError(f"{table} has no column of labels beside the images", "add one, or see --label-column")
     if not usual:
-        binary = task in ("auto", "multi-label") and all(f.is_binary for f in free)
-        decimals = task == "auto" and all(f.is_decimal for f in free)
-        if binary or decimals or (task == "regression" and all(f.is_numeric for f in free)):
+        binary = kind in (None, "multi_hot") and all(f.is_binary for f in free)
+        decimals = kind is None and all(f.is_decimal for f in free)
+        if binary or decimals or (kind == "values" and all(f.is_numeric for f in free)):
             return tuple(names)
     raise DataError(
         f"{len(usual or free)} columns of {table} may hold the label: {_format_names(usual or names)}",

@@ -17,7 +17,7 @@ from zoo.data.schema.labels import (
     parse_number,
 )
 from zoo.errors import DataError, UsageError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, target_kind
 
 __all__ = ["infer_task", "make_label_reader"]
 
@@ -51,7 +51,8 @@ def infer_task(
         )
     if any(f.lists for f in labels):
         return _infer_from_lists(labels, columns, table, task)
-    if chosen == "regression":
+    kind = target_kind(chosen)
+    if kind == "values":
         texts = [
             f for f in labels if f.texts >= f.integers + f.decimals
         ]  # fewer are mistakes, to be named line by line
@@ -66,7 +67,7 @@ def infer_task(
                 "a label separator and the task regression exclude each other", "give several --label-column instead"
             )
         return "regression", f"regression, {why}"
-    if chosen == "multi-label":
+    if kind == "multi_hot":
         if len(labels) > 1 and columns.separator is not None:
             raise UsageError("a label separator goes with one label column", f"it is one of {names}")
         other = [f for f in labels if not f.booleans]
@@ -78,7 +79,7 @@ def infer_task(
                 "leave it out of --label-column, or name one column and the separator inside its cells",
             )
         return "multi-label", f"multi-label, {why}"
-    if chosen == "single-label":
+    if kind == "class_index":
         if len(labels) > 1:
             raise DataError(
                 f"{names} of {table} are several columns, and a single-label task has one",
@@ -102,15 +103,16 @@ def make_label_reader(
     """
     names = [f.name for f in labels]
     first = labels[0]
-    if first.lists and (task == "regression" or _holds_flags(first)):
+    kind = target_kind(task)
+    if first.lists and (kind == "values" or _holds_flags(first)):
         indices = range(first.length or 0)
-        if task == "regression":
+        if kind == "values":
             return ListReader(NumberReader([f"{first.name}[{i}]" for i in indices]), first.name, len(indices))
         named = flag_names if len(flag_names) == len(indices) else [f"{i}" for i in indices]
         return ListReader(BinaryReader(named), first.name, len(indices))
-    if task == "single-label":
+    if kind == "class_index":
         return ClassReader(first.name)
-    if task == "regression":
+    if kind == "values":
         return NumberReader(names)
     if first.lists:
         return TagReader(LIST)
@@ -131,13 +133,14 @@ def _infer_from_lists(labels: Sequence[ColumnStats], columns: Columns, table: st
     if columns.separator is not None:
         raise UsageError(f"column {column.name!r} of {table} holds lists, which no separator divides", "leave it out")
     holds = f"as {column.name!r} holds lists"
-    if task == "single-label":
+    kind = target_kind(task)
+    if kind == "class_index":
         raise DataError(
             f"column {column.name!r} of {table} holds lists, and a single-label task has one class for each image",
             "choose --task multi-label or leave it out, or name another --label-column",
         )
     even = column.length is not None
-    if task == "regression" and not (even and column.is_numeric):
+    if kind == "values" and not (even and column.is_numeric):
         raise DataError(
             f"column {column.name!r} of {table} holds lists of "
             + (
@@ -145,7 +148,7 @@ def _infer_from_lists(labels: Sequence[ColumnStats], columns: Columns, table: st
             ),
             "a regression needs as many numbers for every image",
         )
-    if even and (task == "regression" or (task == "auto" and column.is_decimal)):
+    if even and (kind == "values" or (task == "auto" and column.is_decimal)):
         return "regression", f"regression, {holds} of {column.length} numbers"
     if _holds_flags(column):
         return "multi-label", f"multi-label, {holds} of {column.length} flags"

@@ -16,7 +16,7 @@ from zoo.data.decode.read import printable
 from zoo.data.schema.cells import list_items
 from zoo.data.schema.row_errors import RowErrors
 from zoo.errors import DataError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = [
     "FOLDER_TARGET",
@@ -215,9 +215,10 @@ def from_classes(
 ) -> tuple[Targets, tuple[str, ...]]:
     """Class numbers (N,) as targets of `task`, and its classes. multi-label: the class is the one label of an image.
     regression: the class's name is the number, in one column called "value". Raises DataError if a name is none."""
-    if task == "single-label":
+    owner = get_task(task)
+    if owner.has_one_class_per_image:
         return targets, classes
-    if task == "multi-label":
+    if owner.has_classes:
         one_hot = np.zeros((len(targets), len(classes)), np.float32)
         one_hot[np.arange(len(targets)), targets] = 1
         return one_hot, classes

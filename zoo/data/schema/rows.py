@@ -16,7 +16,7 @@ from zoo.data.schema.row_errors import RowErrors
 from zoo.data.string_table import StringTable
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["TableRows"]
 
@@ -45,7 +45,7 @@ class TableRows:
         duplicates = {} if self.stored is not None else self._find_duplicates()
         if not duplicates:
             return ()
-        several = task == "single-label" and "if an image may have several labels: --task multi-label"
+        several = get_task(task).has_one_class_per_image and "if an image may have several labels: --task multi-label"
         errors = RowErrors(self.where, several or "leave one row for each image", self.unit)
         for row, first in duplicates.items():
             if self.groups is not None and self.groups[row] != self.groups[first]:

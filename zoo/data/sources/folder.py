@@ -17,7 +17,7 @@ from zoo.data.sources.scan import DiskFolder, Scan, Tree, encode_labels, scan_cl
 from zoo.data.sources.table_folder import TABLES, is_table_name
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError, nearest
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["find_layout", "open_folder_eval", "open_folder_train", "open_tree", "require_path"]
 
@@ -46,7 +46,7 @@ def open_folder_train(
     problems = [*train.bad, *train.links]
     notes += train.notes
     flips_ok = flips_safe(train.source.classes)
-    if task != "regression":
+    if get_task(task).has_classes:
         _require_two(train.source, layout.train)
     val_tree = layout.val
     if val is not None:
@@ -57,7 +57,7 @@ def open_folder_train(
         found = open_folder(val_tree, channels=channels, skip_unreadable=skip_unreadable)
         problems += [*found.bad, *found.links]
         notes += [f"{os.path.basename(val_tree.path)}: {n}" for n in found.notes]
-        if task != "regression":
+        if get_task(task).has_classes:
             _require_same(train.source, found.source, layout.train.path, val_tree.path)
         held_out = _for_task(found.source, task)
         rule = (

@@ -24,7 +24,7 @@ from zoo.data.sources.torchvision_sets import is_torchvision_name
 from zoo.data.sources.webdataset import open_shards_eval, open_shards_train
 from zoo.data.split.strategy import SplitStrategy
 from zoo.errors import DataError, UsageError
-from zoo.tasks import TaskName, get_task
+from zoo.tasks import DEFAULT_TASK, TaskName, get_task
 
 __all__ = [
     "Unreadable",
@@ -118,7 +118,7 @@ def open_eval(
     fold: int | None = None,
     saved_split: str | None = None,
     unreadable: Unreadable = "error",
-    task: str = "single-label",
+    task: str = DEFAULT_TASK.name,
     columns: Columns = UNNAMED,
 ) -> tuple[ImageDataset, tuple[BadFile, ...]]:
     """Images to evaluate a model with these classes (labels, targets) and task on, and the files left out. Targets
@@ -146,7 +146,7 @@ def open_eval(
             f"the model knows {format_list(classes)}",
         )
     missing = [c for c in classes if c not in set(found.source.classes)]
-    if missing and chosen == "regression":
+    if missing and not get_task(chosen).has_classes:
         raise DataError(
             f"{where} lacks {what} of the model: {format_list(missing)}", "name its columns with --label-column"
         )
@@ -180,7 +180,7 @@ def _digits(task: TaskName, strategy: SplitStrategy, channels: int, expected: tu
 
 def _finish(source: str, parts: SourceSplits, expected: tuple[str, ...] | None, strategy: SplitStrategy) -> Data:
     own = parts.train.classes
-    if parts.task == "multi-label" and parts.val is not None:
+    if get_task(parts.task).targets == "multi_hot" and parts.val is not None:
         own = tuple(sorted({*own, *parts.val.classes}))
     classes = _class_order(own, expected, parts.where)
     whole = relabel(parts.train, classes)
@@ -196,7 +196,8 @@ def _finish(source: str, parts: SourceSplits, expected: tuple[str, ...] | None, 
         train, val = Subset(whole, inner), Subset(whole, outer)
         notes += more_notes
     notes += _missing_class_notes(train, val, parts.task)
-    if parts.task == "regression":
+    keeps_targets = get_task(parts.task).keeps_targets_under_geometry
+    if not keeps_targets:
         notes.append(_NO_FLIPS)
     return Data(
         name=parts.name,
@@ -206,7 +207,7 @@ def _finish(source: str, parts: SourceSplits, expected: tuple[str, ...] | None, 
         classes=classes,
         rule=rule,
         problems=parts.problems,
-        flips_ok=parts.flips_ok and parts.task != "regression",
+        flips_ok=parts.flips_ok and keeps_targets,
         notes=tuple(notes),
         task=parts.task,
         was_split=parts.val is None,
@@ -215,11 +216,12 @@ def _finish(source: str, parts: SourceSplits, expected: tuple[str, ...] | None, 
 
 def _require_labels(source: FileDataset, parts: SourceSplits) -> None:
     """Raises DataError if a class has no image left, or a target is the same for all: nothing to learn from."""
-    if parts.task == "single-label":
+    task = get_task(parts.task)
+    if task.has_one_class_per_image:
         empty = [source.classes[i] for i in np.flatnonzero(_counts(source) == 0)]
         if empty:
             raise DataError(f"no readable image of class {format_list(empty)}", "replace the files or remove the class")
-    elif parts.task == "regression":
+    elif not task.has_classes:
         for name, column in zip(source.classes, source.targets.T, strict=True):
             if (column == column[0]).all():
                 raise DataError(
@@ -230,7 +232,7 @@ def _require_labels(source: FileDataset, parts: SourceSplits) -> None:
 
 def _missing_class_notes(train: ImageDataset, val: ImageDataset, task: TaskName) -> list[str]:
     """Sentences about the classes or labels that no image of a part shows."""
-    if task == "regression":
+    if not get_task(task).has_classes:
         return []
     notes = []
     for part, source in (("training", train), ("validation", val)):
@@ -326,7 +328,7 @@ def open_source_eval(
 
 def resolve_task(task: str) -> TaskName:
     """Of data whose labels tell no task by themselves."""
-    return "single-label" if task == "auto" else get_task(task).name
+    return DEFAULT_TASK.name if task == "auto" else get_task(task).name
 
 
 def reject_columns(columns: Columns, source: str) -> None:

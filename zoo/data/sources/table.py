@@ -23,6 +23,7 @@ from zoo.data.schema.row_errors import RowErrors
 from zoo.data.schema.rows import TableRows
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError, nearest
+from zoo.tasks import get_task, target_kind
 
 __all__ = ["Table", "TableSet", "open_table_eval", "open_table_train"]
 
@@ -36,7 +37,7 @@ def open_table_train(
     """
     table = Table(cells, columns, task)
     found = table.read(table.train_splits, channels=channels, skip_unreadable=skip_unreadable)
-    if table.task == "single-label" and len(found.source.classes) < 2:
+    if get_task(table.task).has_one_class_per_image and len(found.source.classes) < 2:
         raise DataError(
             f"one class only in {table.name}: {format_list(found.source.classes)}", "a classifier needs two"
         )
@@ -58,7 +59,7 @@ def open_table_train(
     if held_out is not None:
         notes += [f"{where}: {n}" for n in held_out.notes]
         _require_disjoint(found.source, held_out.source, table.name, where)
-        if table.task == "single-label":
+        if get_task(table.task).has_one_class_per_image:
             _require_known(held_out.source, found.source.classes, where)
         notes += _shared_groups(found.source, held_out.source, columns.group)
         rule = (
@@ -104,7 +105,7 @@ def open_table_eval(
                 "give another table, or name the part with --split",
             )
     found = table.read(wanted, channels=channels, skip_unreadable=skip_unreadable)
-    if task == "regression" and len(classes) == len(columns.labels) == 1:
+    if target_kind(task) == "values" and len(classes) == len(columns.labels) == 1:
         # The user names the column of the one target; the model may know it by another name.
         return replace(found, source=replace(found.source, classes=classes))
     return found

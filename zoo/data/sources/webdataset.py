@@ -31,7 +31,7 @@ from zoo.data.sources.webdataset_labels import ShardLabels, read_label_cells
 from zoo.data.string_table import StringTable
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["open_shards_eval", "open_shards_train"]
 
@@ -50,7 +50,7 @@ def open_shards_train(
     shards = find_shards(source)
     reader = _Reader(columns, channels, skip_unreadable)
     found, chosen, why = reader.read(shards.train, shards.name, task)
-    if chosen == "single-label" and len(found.source.classes) < 2:
+    if get_task(chosen).has_one_class_per_image and len(found.source.classes) < 2:
         raise DataError(
             f"one class only in {shards.name}: {format_list(found.source.classes)}", "a classifier needs two"
         )
@@ -66,7 +66,7 @@ def open_shards_train(
         notes += [f"{part}: {n}" for n in other.notes]
         problems += other.bad
         unknown = [c for c in held_out.classes if c not in set(found.source.classes)]
-        if chosen == "single-label" and unknown:
+        if get_task(chosen).has_one_class_per_image and unknown:
             raise DataError(
                 f"the {part} shards hold classes without an image for training: {format_list(unknown)}",
                 "add training images of them, or leave them out",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
 from zoo.errors import DataError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["TARGET_BINS", "Strata", "group_folds", "group_holdout_split", "rank_bins"]
 
@@ -45,11 +45,12 @@ class Strata:
     @staticmethod
     def of(targets: Targets, count: int, task: TaskName) -> Strata:
         """Of single-label the classes, of multi-label the labels, of regression ranges of the first target."""
-        if task == "multi-label":
+        owner = get_task(task)
+        if owner.targets == "multi_hot":
             rows, columns = np.nonzero(targets > 0)
             return Strata(rows, columns, count, both_sides=True)
         images = np.arange(len(targets))
-        if task == "single-label":
+        if owner.has_one_class_per_image:
             return Strata(images, np.asarray(targets, np.int64), count, both_sides=True)
         return Strata(
             images, rank_bins(np.asarray(targets[:, 0], np.float32), TARGET_BINS), TARGET_BINS, both_sides=False

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zoo.data.dataset import Targets
 from zoo.data.split.grouped import TARGET_BINS, Strata, group_holdout_split, rank_bins
 from zoo.errors import DataError, UsageError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["binned_split", "holdout_split", "images_by_label", "iterative_split", "stratified_split"]
 
@@ -32,18 +32,19 @@ def holdout_split(
     groups (N,): images of the same number stay on one side. The same for the same targets, fraction, seed and groups.
     Raises DataError if there are too few images or groups to divide, UsageError if the fraction is not between 0 and 1.
     """
+    owner = get_task(task)
     if groups is not None:
         _require_fraction(fraction)
         strata = Strata.of(targets, len(classes), task)
         held_out = group_holdout_split(groups, strata, fraction=fraction, seed=seed)
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        part = {"single-label": "each class", "multi-label": "each label"}.get(task, f"each range of {classes[0]!r}")
+        part = f"each {owner.output}" if owner.has_classes else f"each range of {classes[0]!r}"
         held, there = len(np.unique(groups[val])), len(np.unique(groups))
         how = f"{held:,} of {there:,} whole groups, near to {fraction:.3g} of {part}"
-    elif task == "single-label":
+    elif owner.has_one_class_per_image:
         train, val = stratified_split(np.asarray(targets, np.int64), classes, fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of each class (at least one)"
-    elif task == "multi-label":
+    elif owner.has_classes:
         train, val = iterative_split(targets > 0, fraction=fraction, seed=seed)
         how = f"{fraction:.3g} of the images of each label (at least one where it has two)"
     else:

@@ -11,7 +11,7 @@ from zoo.data.dataset import Targets
 from zoo.data.split.grouped import Strata, group_folds
 from zoo.data.split.holdout import images_by_label
 from zoo.errors import DataError, UsageError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["fold_numbers"]
 
@@ -45,9 +45,10 @@ def fold_numbers(
     rng = np.random.default_rng(seed)
     if groups is not None:
         return 1 + group_folds(groups, Strata.of(targets, len(classes), task), folds=folds, seed=seed)
-    if task == "single-label":
+    owner = get_task(task)
+    if owner.has_one_class_per_image:
         return 1 + _class_folds(np.asarray(targets, np.int64), classes, folds, rng)
-    if task == "multi-label":
+    if owner.has_classes:
         return 1 + _label_folds(targets > 0, folds, rng)
     return 1 + _number_folds(np.asarray(targets[:, 0], np.float32), folds, rng)
 

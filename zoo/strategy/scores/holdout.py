@@ -83,9 +83,7 @@ def predict_held_out(
         head = ridge_head(svd, train_targets, ridge_loo(svd, train_targets).chosen)
         for predicted, seen in zip(predictions, test_features, strict=True):
             predicted[test] = head.predict(seen[test])
-        evaluated[test] = (
-            np.isin(targets.labels[test], train_targets.labels) if targets.task == "single-label" else True
-        )
+        evaluated[test] = np.isin(targets.labels[test], train_targets.labels) if targets.one_class_per_image else True
     return np.flatnonzero(evaluated), predictions
 
 
@@ -93,7 +91,7 @@ def assign_folds(targets: Targets, folds: int, *, seed: int, groups: Indices | N
     """(N,) the part of each image, from 0, by the rule of `zoo.data.split.kfold`; classes of fewer images than folds
     are dealt out among those of the largest class. Raises DataError if there are fewer images or groups than folds."""
     matrix = targets.matrix.astype(np.float32)
-    if targets.task != "single-label":
+    if not targets.one_class_per_image:
         return fold_numbers(matrix, _output_names(targets), targets.task, folds=folds, seed=seed, groups=groups) - 1
     counts = np.bincount(targets.labels, minlength=matrix.shape[1])
     pooled = np.where(counts[targets.labels] < folds, int(counts.argmax()), targets.labels)

@@ -48,7 +48,7 @@ def knn_loo(
     best = total
     score_weights = targets.score_weights / targets.score_weights.sum()
     correction = np.ones_like(total)
-    if targets.task == "single-label":
+    if targets.one_class_per_image:
         own = np.bincount(targets.labels)[targets.labels]
         correction += targets.matrix / np.maximum(own - 1, 1)[:, None]
     found = []

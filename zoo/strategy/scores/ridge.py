@@ -78,7 +78,7 @@ def ridge_loo(svd: FeatureSVD, targets: Targets, penalties: tuple[float, ...] = 
         losses.append(float(score_weights @ (residual**2).sum(1)))
         if losses[-1] == min(losses):
             best = targets.matrix - residual
-    outcome = targets.evaluate(best + _leave_one_out_correction(targets) if targets.task == "single-label" else best)
+    outcome = targets.evaluate(best + _leave_one_out_correction(targets) if targets.one_class_per_image else best)
     return LeaveOneOut(best, outcome, penalties[int(np.argmin(losses))], penalties, tuple(losses))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.errors import DataError, UsageError
-from zoo.tasks import TaskName
+from zoo.tasks import TaskName, get_task
 
 __all__ = ["Outcome", "Targets"]
 
@@ -74,7 +74,8 @@ class Targets:
         Raises UsageError if `balanced` is asked for without classes; DataError if there is nothing to tell apart: fewer
         than two classes with two images, or no column with two different values.
         """
-        if task == "single-label":
+        owner = get_task(task)
+        if owner.has_one_class_per_image:
             labels = np.asarray(targets).astype(np.int64)
             columns = max(int(labels.max(initial=-1)) + 1, outputs or 0)
             matrix = np.zeros((len(labels), columns))
@@ -88,26 +89,30 @@ class Targets:
         nonconstant = _nonconstant(matrix)
         if not nonconstant.any():
             raise DataError(
-                f"all {len(matrix)} images have the same {'labels' if task == 'multi-label' else 'numbers'}",
+                f"all {len(matrix)} images have the same {owner.outputs}",
                 "a model needs images that differ in what it is to learn",
             )
         offset, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
-        if task == "regression":
+        if not owner.has_classes:
             offset, scale = matrix.mean(0), np.where(nonconstant, matrix.std(0), 1.0)
             matrix = (matrix - offset) / scale
         ones = np.ones(len(matrix))
         return Targets(task, matrix, np.empty(0, np.int64), nonconstant, offset, scale, ones, ones, False)
 
     @property
+    def one_class_per_image(self) -> bool:
+        return get_task(self.task).has_one_class_per_image
+
+    @property
     def bounds(self) -> tuple[float, float] | None:
         """The least and the most that a prediction can be worth, where there is a least."""
-        return None if self.task == "regression" else (0.0, 1.0)
+        return (0.0, 1.0) if get_task(self.task).has_classes else None
 
     def take(self, rows: Indices) -> Targets:
         """The truth of some images, in the same units, with weights of their own. Raises DataError as `of` does."""
         labels, weights = self.labels, np.ones(len(rows))
         score_weights = weights
-        if self.task == "single-label":
+        if self.one_class_per_image:
             labels = labels[rows]
             weights, counting = _class_weights(labels, self.balanced)
             score_weights = weights * counting
@@ -127,14 +132,14 @@ class Targets:
         """What predictions (N, K), in the units of `matrix`, are worth."""
         correct: Bools | None = None
         margins: Floats | None = None
-        if self.task == "single-label":
+        if self.one_class_per_image:
             rows = np.arange(len(self.labels))
             others = predictions.copy()
             others[rows, self.labels] = -np.inf
             margins = predictions[rows, self.labels] - others.max(1)
             correct = margins > _TIE
             values = correct.astype(np.float64)
-        elif self.task == "multi-label":
+        elif get_task(self.task).has_classes:
             sides = ((2 * self.matrix - 1) * (2 * predictions - 1))[:, self.nonconstant]
             margins = sides.min(1)
             correct = margins > 0
@@ -147,9 +152,9 @@ class Targets:
         """(N,) the worth of the best answer that does not look at the image: the most frequent class, the more frequent
         side of each label, the mean of each number."""
         constant = self.matrix.mean(0)
-        if self.task == "single-label":
+        if self.one_class_per_image:
             return np.asarray(self.labels == constant.argmax(), np.float64)
-        if self.task == "multi-label":
+        if get_task(self.task).has_classes:
             constant = (constant >= 0.5).astype(np.float64)
         return self.evaluate(np.broadcast_to(constant, self.matrix.shape)).values
 

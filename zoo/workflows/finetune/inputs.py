@@ -71,7 +71,7 @@ def open_inputs(
         model = model or build_model(recipe, data, with_weights=not problems)
         validate.groups(recipe, model)
         plan = resolve_plan(recipe.freeze, model.groups, model.module)
-        if data is not None and data.task == "regression":
+        if data is not None and not TASKS[data.task].has_classes:
             scale = TargetScaler.fit(data.train.targets)
             scale.layers(model.module, model.head)
     if problems or data is None or device is None or model is None or plan is None or task is None:

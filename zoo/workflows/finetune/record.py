@@ -23,6 +23,7 @@ from zoo.optim.param_groups import describe_groups
 from zoo.recipe import Recipe, dump
 from zoo.run import InMemoryRun, Run, timestamp
 from zoo.strategy.freeze import FreezePlan
+from zoo.tasks import DEFAULT_TASK
 from zoo.workflows.finetune.session import TrainingSession
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def print_summary(session: TrainingSession, log: Callable[[str], None]) -> None:
     log(
         f"data: {data.name}, {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.classes):,} {session.task.outputs}"
-        + (f", {session.task.name}" if session.task.name != "single-label" else "")
+        + (f", {session.task.name}" if session.task is not DEFAULT_TASK else "")
     )
     for sentence in data.notes:
         log(f"  {sentence}")

@@ -22,7 +22,7 @@ from zoo.optim.param_groups import GroupOverride, group_problems
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe, build
 from zoo.run import Run
-from zoo.tasks import TASKS, Task
+from zoo.tasks import DEFAULT_TASK, TASKS, Task
 
 __all__ = [
     "check_components",
@@ -59,7 +59,7 @@ def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
     problems: list[str] = []
     loss, params = recipe.loss.name, recipe.loss.params
     if loss == "auto":
-        loss = (task or TASKS["single-label"]).loss
+        loss = (task or DEFAULT_TASK).loss
         params = {
             k: v for k, v in params.items() if not _accepted_by_some_task(k, v)
         }  # those are looked at in `resolve_loss`
@@ -72,8 +72,10 @@ def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
     if task is not None:
         mixed = recipe.augment
         problems += mixing_problems(mixed.mixup, mixed.cutmix, mixed.mix_prob, mixed.erase, task.name)
-        if task.name == "regression" and recipe.data.balance != "none":
-            problems.append(f"data.balance: {recipe.data.balance} is of classes, and regression has none; leave it out")
+        if not task.has_classes and recipe.data.balance != "none":
+            problems.append(
+                f"data.balance: {recipe.data.balance} needs classes, and {task.name} has none; leave it out"
+            )
     for key, monitor in (("train.monitor", recipe.train.monitor), ("schedule.monitor", recipe.schedule.monitor)):
         if monitor is not None and monitor != "auto":
             problems += [f"{key}: {problem}" for problem in _monitor_problems(monitor, task)]
@@ -192,7 +194,7 @@ def choose_input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preproc
 
 def random_crop_note(recipe: Recipe, task: Task) -> str:
     """A sentence if random crops may spoil what is to be measured."""
-    if task.name != "regression" or recipe.augment.name not in ("light", "medium", "strong"):
+    if task.keeps_targets_under_geometry or recipe.augment.name not in ("light", "medium", "strong"):
         return ""
     return (
         f"augment {recipe.augment.name} crops at random, which changes how large things look and where they are: "

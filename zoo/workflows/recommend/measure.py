@@ -96,11 +96,11 @@ def measure_models(
     sample = _draw_sample(data, base.train.seed)
     log(
         f"data: {data.name}, {len(data.train):,} training images, {len(data.classes):,} {data.task} "
-        f"{'classes' if data.task == 'single-label' else 'targets'}; {len(sample.indices):,} are looked at"
+        f"{TASKS[data.task].outputs}; {len(sample.indices):,} are looked at"
         + (f", {sample.duplicates:,} duplicates left out" if sample.duplicates else "")
     )
     per_class_text = (
-        "" if data.task == "regression" else f"; {min(sample.counts):,} to {max(sample.counts):,} images of each"
+        f"; {min(sample.counts):,} to {max(sample.counts):,} images of each" if TASKS[data.task].has_classes else ""
     )
     log(f"images: {sample.width}x{sample.height} pixels (median), {sample.colours}{per_class_text}")
     results: list[ModelResult] = []
@@ -204,9 +204,8 @@ def _size_and_colours(source: ImageDataset, indices: Indices) -> tuple[int, int,
 
 
 def _targets(data: Data, sample: Sample) -> Targets:
-    return Targets.of(
-        data.train.targets[sample.indices], data.task, outputs=len(data.classes), balanced=data.task == "single-label"
-    )
+    balanced = TASKS[data.task].has_one_class_per_image
+    return Targets.of(data.train.targets[sample.indices], data.task, outputs=len(data.classes), balanced=balanced)
 
 
 def _measure_model(
@@ -313,7 +312,7 @@ def _flip_invariance(
 ) -> FlipInvariance | None:
     """What mirroring does to the classes, by the features of the model `name`; None where flips are decided anyhow, or
     there is no telling: no classes, too few images."""
-    if base.augment.flips != "auto" or not data.flips_ok or data.task == "regression":
+    if base.augment.flips != "auto" or not data.flips_ok:
         return None
     model, source, shared = _load_candidate(_recipe_of(name, base), data)
     images = len(sample.indices)
@@ -352,7 +351,7 @@ def _architecture_kind(module: nn.Module) -> ModelKind:
 def _counts(data: Data) -> NDArray[np.int64]:
     """(classes,) images of each class or label; all of them for regression."""
     images = len(data.train)
-    if data.task == "regression":
+    if not TASKS[data.task].has_classes:
         return np.array([images])
     alike = np.zeros(images, np.int64)
     return class_counts(data.train.targets, alike, len(data.classes), 1, data.task)[:, 0]
@@ -361,7 +360,7 @@ def _counts(data: Data) -> NDArray[np.int64]:
 def _warnings(data: Data, sample: Sample, best: ModelResult) -> list[str]:
     found = []
     counts = np.array(sample.counts)
-    if data.task == "single-label":
+    if TASKS[data.task].has_one_class_per_image:
         single_image_classes = [data.classes[k] for k in np.flatnonzero(counts == 1)]
         if single_image_classes:
             found.append(
@@ -391,7 +390,7 @@ def _warnings(data: Data, sample: Sample, best: ModelResult) -> list[str]:
         )
     elif similar.verdict == "similar" and shift is not None and shift.verdict == "strong":
         found.append("the features fit, but the images differ strongly from those of the pretraining: try a pilot")
-    if scores.ridge.outcome.score > 0.995 and data.task != "regression":
+    if scores.ridge.outcome.score > 0.995 and TASKS[data.task].has_classes:
         found.append("a head on frozen features makes hardly any mistake: no strategy can be much better")
     if len(sample.indices) < best.features:
         found.append(

@@ -18,6 +18,7 @@ from zoo.strategy.decision_table import Decision, Measurements
 from zoo.strategy.scores import HoldoutScore, LearningCurve, RankedCandidate, Scores
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR
 from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
+from zoo.tasks import get_task
 
 __all__ = [
     "ModelResult",
@@ -159,10 +160,12 @@ class Recommendation:
         """Three for a beginner: how much there is, what the features say, what to do."""
         best, (_, decision) = self.best, self.choice
         size, similar = best.evidence.size, best.evidence.similarity
-        unit = {"single-label": "classes", "multi-label": "labels"}.get(self.task, "numbers")
-        first = f"You have {self.images:,} training images in {self.classes:,} {unit}: {size.name} ({size.reason})."
-        known = f"{similar.pretrained:.0%}" if self.task != "regression" else f"R² {similar.pretrained:.2f}"
-        base = f"{similar.baseline:.0%}" if self.task != "regression" else f"{similar.baseline:.2f}"
+        task = get_task(self.task)
+        first = (
+            f"You have {self.images:,} training images in {self.classes:,} {task.outputs}: {size.name} ({size.reason})."
+        )
+        known = f"{similar.pretrained:.0%}" if task.has_classes else f"R² {similar.pretrained:.2f}"
+        base = f"{similar.baseline:.0%}" if task.has_classes else f"{similar.baseline:.2f}"
         by = "the same network with random weights" if similar.by == "random" else "always the same answer"
         second = (
             f"A head on the features of {best.name} gets {known} right, {by} {base}: the data are "
@@ -248,7 +251,7 @@ def save(recommendation: Recommendation, folder: Path) -> None:
         images=recommendation.images,
         size_cuts=(MEDIUM_FROM, LARGE_FROM),
         similarity_cuts=(DISSIMILAR, SIMILAR),
-        score_name="R²" if recommendation.task == "regression" else "accuracy",
+        score_name="accuracy" if get_task(recommendation.task).has_classes else "R²",
     )
 
 
