@@ -112,7 +112,7 @@ def loop(root: Path, every: int) -> tuple[float, float]:
 
 
 def search(n: int) -> tuple[float, int]:
-    from zoo.data.check.neighbours import close_pairs
+    from zoo.data.check.perceptual_hash import close_pairs
 
     hashes = np.unique(np.random.default_rng(0).integers(0, 1 << 63, n).astype(np.uint64) * np.uint64(2))
     began = time.perf_counter()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.augment import AUGMENTATIONS
 from zoo.augment.reduced import CropRange
 from zoo.augment.view import View
@@ -17,7 +17,6 @@ from zoo.registry import check_params, resolve
 
 __all__ = ["Augment", "Pipeline", "find_problems"]
 
-Pixels = NDArray[np.uint8]
 
 _GIVEN = ("preprocess", "flips")
 _ANY_MODEL = Preprocess((3, 32, 32), IMAGENET_MEAN, IMAGENET_STD)

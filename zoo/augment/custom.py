@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.augment.fit import EvalView
 from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
 from zoo.augment.imgaug_spec import one_line
@@ -21,8 +21,6 @@ from zoo.preprocess import Preprocess
 from zoo.registry import check_params, import_object
 
 __all__ = ["Custom", "find", "load_custom"]
-
-Pixels = NDArray[np.uint8]
 
 
 def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:

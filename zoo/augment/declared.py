@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.augment.crop import RATIO, random_view
 from zoo.augment.fit import EvalView
 from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
@@ -23,7 +23,6 @@ from zoo.registry import check_params
 
 __all__ = ["ImgaugPipeline", "find"]
 
-Pixels = NDArray[np.uint8]
 
 _PARAMS_KEY = "augment.params"
 _TRIALS = 3  # images for each augmenter before training; what fails more rarely is named when it does

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.augment.view import View, Window, resample_filter
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
 __all__ = ["EvalView", "border_colour", "fit"]
 
-Pixels = NDArray[np.uint8]
 
 # Aspect ratio beyond which the centre crop sees the middle of an image only; its pixels may then differ from timm's.
 _MAX_ASPECT_RATIO = 16

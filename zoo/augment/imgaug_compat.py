@@ -17,13 +17,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.errors import UsageError
 
 __all__ = ["load_imagecorruptions", "load_imgaug", "reproducible"]
 
-Pixels = NDArray[np.uint8]
 Step = Callable[[Pixels, np.random.Generator], Any]
 
 

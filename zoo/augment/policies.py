@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
+from zoo.arrays import Pixels
 from zoo.augment.crop import RATIO
 from zoo.augment.presets import Light, check_integer
 from zoo.augment.view import to_array, to_pil
@@ -22,7 +22,6 @@ from zoo.preprocess import Preprocess
 
 __all__ = ["AugMix", "AutoAugment", "RandAugment", "TrivialAugment"]
 
-Pixels = NDArray[np.uint8]
 
 # torchvision's default is nearest, whose turned edges are jagged; its training recipes pass bilinear.
 _INTERPOLATION = InterpolationMode.BILINEAR

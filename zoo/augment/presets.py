@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.augment.crop import RATIO, random_view
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import CropRange
@@ -21,8 +21,6 @@ from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
 __all__ = ["Affine", "Light", "NoAugmentation", "check_integer", "check_number", "check_range", "jitter", "warp"]
-
-Pixels = NDArray[np.uint8]
 
 
 def check_range(value: Sequence[float], name: str, low: float, high: float) -> tuple[float, float]:

@@ -6,14 +6,13 @@ import math
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.augment.view import Window, to_array, to_pil
 
 __all__ = ["horizontal_flip", "resize", "resize_and_crop"]
 
-Pixels = NDArray[np.uint8]
 
 # PyTorch's names of the filters that it has as Pillow does, averaging over the source pixels where it shrinks.
 _TORCH = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.augment.view import RESAMPLE, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
 __all__ = ["to_model_input"]
-
-Pixels = NDArray[np.uint8]
 
 
 def to_model_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:

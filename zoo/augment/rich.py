@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.augment.crop import RATIO
 from zoo.augment.imgaug_compat import load_imgaug, reproducible
 from zoo.augment.presets import Light, check_number
 from zoo.preprocess import Preprocess
 
 __all__ = ["ImgaugPreset"]
-
-Pixels = NDArray[np.uint8]
 
 
 class ImgaugPreset:

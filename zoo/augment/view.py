@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.errors import UsageError, nearest
 
 __all__ = ["RESAMPLE", "Region", "View", "Window", "resample_filter", "to_array", "to_pil"]
 
-Pixels = NDArray[np.uint8]
 Region = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 # Pillow's filters; all but nearest average over the source pixels when they shrink (antialiasing).

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices, Pixels
 from zoo.data.decode.intensity import IntensityStats
 from zoo.data.decode.read import ChooseView
 from zoo.data.string_table import StringTable
@@ -28,8 +29,6 @@ __all__ = [
     "flips_safe",
 ]
 
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
 # What the parts of a data set are called, in any case: folders in it, or values of a table's column.

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Indices, Pixels
 from zoo.data.dataset import BadFile, Targets
 from zoo.data.decode.intensity import DTYPE_RANGE, IntensityStats
 from zoo.data.decode.read import (
@@ -28,9 +28,6 @@ from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
 
 __all__ = ["FileDataset", "ImageFiles", "OpenedDataset", "SourceSplits", "StringTable", "relabel"]
-
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from zoo.arrays import Indices, Pixels
 from zoo.augment.build import Augment
 from zoo.augment.fit import EvalView
 from zoo.augment.view import View
@@ -29,8 +29,6 @@ from zoo.preprocess import Preprocess
 
 __all__ = ["Loader", "auto_workers", "make_loader"]
 
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
 AugmentFn = Callable[[Pixels, np.random.Generator], Pixels]
 Item = tuple[int, int, int]  # epoch, index, how often the image came before in this epoch
 

@@ -19,9 +19,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
+
 __all__ = ["MAX_IMAGE_BYTES", "TAR_MEMBER", "ZIP_METHODS", "ArchiveFile", "BadMember", "PackedFiles", "StoredImages"]
 
-Indices = NDArray[np.int64]
 
 STORED, DEFLATED, BZIP2 = 0, 8, 12  # a zip's own numbers
 ZIP_METHODS = frozenset({STORED, DEFLATED, BZIP2})

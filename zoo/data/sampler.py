@@ -22,9 +22,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
+
 __all__ = ["BALANCES", "Balance", "cumulative_count", "describe_balance", "epoch_order", "expected_class_counts"]
 
-Indices = NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 Balance = Literal["none", "oversample", "sqrt"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)

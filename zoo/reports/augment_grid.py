@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.reports.canvas import GREY, INK, new_figure, save, set_names, shorten
 
 __all__ = ["GridRow", "augment_grid"]
 
-Pixels = NDArray[np.uint8]
 
 _MIN_SIDE, _MAX_SIDE = 96, 256  # pixels a side at which an image is drawn; smaller ones are enlarged by whole numbers
 _GAP = 6

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.data import BadFile, ImageBatch, fit, open_images
 from zoo.errors import DataError, UsageError
 from zoo.preprocess import Preprocess
@@ -30,7 +31,6 @@ from zoo.workflows.load_run import LoadedRun, RunLike, load_run
 __all__ = ["Prediction", "predict"]
 
 PathLike = str | os.PathLike[str]
-Pixels = NDArray[np.uint8]
 
 
 def predict(

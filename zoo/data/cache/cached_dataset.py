@@ -22,6 +22,7 @@ import PIL
 import torch
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices, Pixels
 from zoo.augment.build import Augment
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import RESIZE_MARGIN, Reduced
@@ -48,8 +49,6 @@ __all__ = [
     "open_image_store",
 ]
 
-Pixels = NDArray[np.uint8]
-Indices = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
 # Another version of the rules by which a file becomes pixels here.

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.atomic_io import replace_file
 from zoo.console import note
 from zoo.dist_env import cores
@@ -34,7 +35,6 @@ from zoo.dist_env import cores
 __all__ = ["INFO", "DecodedImage", "ImageStore", "MappedImages"]
 
 INFO = "info.json"
-Pixels = NDArray[np.uint8]
 Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_identity.file_keys` gives them
 
 # Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zoo.atomic_io import replace_file
 from zoo.cache import cache_folder
 from zoo.console import note
-from zoo.data.check.records import RECORD, Records
+from zoo.data.check.image_record import RECORD, Records
 
 __all__ = ["Cache"]
 

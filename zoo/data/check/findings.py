@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import BadFile
 
 __all__ = ["SEVERITIES", "Finding", "Severity", "one_per_group", "plural", "sort_by_severity"]
 
 Severity = Literal["error", "warning", "note"]
-Indices = NDArray[np.int64]
 
 # From worst to least. error: would spoil a training or its numbers, or stop it. warning: probably a mistake, look at
 # it. note: known and handled; good to know.

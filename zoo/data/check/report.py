@@ -1,4 +1,4 @@
-"""A checked data set: numbers, findings, and whether it is fit to train on."""
+"""The report of a check: numbers, findings, and whether the data set is ready for training."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check import records as r
-from zoo.data.check.contents import content_findings, unreadable_findings
-from zoo.data.check.copies import duplicate_findings, equal_groups, near_pairs, same_pixel_candidates, unequal_pairs
+from zoo.data.check import image_record as r
 from zoo.data.check.counts import class_counts, count_findings
+from zoo.data.check.duplicates import duplicate_findings, equal_groups, near_pairs, same_pixel_candidates, unequal_pairs
 from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import folder_findings, name_findings
+from zoo.data.check.image_findings import content_findings, unreadable_findings
 from zoo.data.check.listing import Listing
-from zoo.data.check.survey import same_pixels, survey
+from zoo.data.check.scan_images import fill_pixel_hashes, scan_images
 from zoo.data.decode.read import printable
 from zoo.data.file_dataset import FileDataset
 from zoo.errors import DataError
@@ -30,8 +30,18 @@ __all__ = ["Report", "examine_data"]
 
 @dataclass(frozen=True)
 class Report:
-    """findings: worst first. rows: one for each image of `listing` (`zoo.data.check.records`). counts: (classes, parts)
-    readable images. seconds: what it took. from_cache: images that the cache knew."""
+    """The result of `zoo check`.
+
+    Args:
+        data: the source as the user wrote it.
+        listing: images and labels of all splits.
+        rows: (n,) records of the images (`zoo.data.check.image_record`).
+        reasons: image number -> why the image cannot be read.
+        counts: (classes, splits) readable images per class.
+        findings: most severe first.
+        seconds: duration of the check.
+        from_cache: number of images whose record came from the cache.
+    """
 
     data: str
     listing: Listing
@@ -44,7 +54,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """False if something would spoil or stop a training."""
+        """True if there is no error."""
         return all(f.severity != "error" for f in self.findings)
 
     @property
@@ -57,7 +67,7 @@ class Report:
         return np.asarray((self.rows["flags"] & r.READABLE) > 0)
 
     def short(self, path: str) -> str:
-        """`path` as it lies in the folder that was given; itself if it lies elsewhere."""
+        """`path` relative to `data`; unchanged if it is outside."""
         below = os.path.relpath(path, os.path.expanduser(self.data))
         return path if below.startswith(os.pardir) else below
 
@@ -78,7 +88,7 @@ class Report:
         return facts
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that JSON can say, each image by its path."""
+        """The report as JSON values; images are given by path."""
         parts = [p.name for p in self.listing.parts]
         return {
             "data": self.data,
@@ -122,14 +132,21 @@ class Report:
 def examine_data(
     data: str, listing: Listing, *, workers: int, cache: bool = True, skip_unreadable: bool = False
 ) -> Report:
-    """Read all images of `listing` with so many processes (0 and 1: this one) and say what is wrong.
+    """Read all images of `listing` and report the findings.
 
-    cache: use and keep what was read of unchanged files ($ZOO_CACHE/check). skip_unreadable: unreadable files will be
-    left out of the training, so that they are no error. Raises DataError if a process is killed.
+    Args:
+        data: the source as the user wrote it.
+        listing: images and labels of all splits.
+        workers: number of processes; 0 or 1: this process.
+        cache: reuse the records of unchanged files, and store new ones ($ZOO_CACHE/check).
+        skip_unreadable: training will skip unreadable files, so they are warnings, not errors.
+
+    Raises:
+        DataError: a worker process was killed.
     """
     began = time.perf_counter()
     sources = [p.source for p in listing.parts]
-    found = survey(sources, workers=workers, cache=cache)
+    found = scan_images(sources, workers=workers, cache=cache)
     rows, read = found.rows, (found.rows["flags"] & r.READABLE) > 0
     offset = 0
     near = near_pairs(rows)
@@ -137,7 +154,7 @@ def examine_data(
     for source in sources:
         here = suspects[(suspects >= offset) & (suspects < offset + len(source))] - offset
         if isinstance(source, FileDataset):
-            same_pixels(source, rows[offset : offset + len(source)], here, workers=workers, cache=cache)
+            fill_pixel_hashes(source, rows[offset : offset + len(source)], here, workers=workers, cache=cache)
         offset += len(source)
     targets, part = listing.targets, listing.part
     counts = class_counts(targets[read], part[read], len(listing.classes), len(listing.parts), listing.task)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.data.decode.errors import UnsupportedPixels
 from zoo.preprocess import IntensityRange
 
@@ -21,7 +22,6 @@ __all__ = [
     "white_level",
 ]
 
-Pixels = NDArray[np.uint8]
 Array = NDArray[Any]
 
 DTYPE_RANGE = IntensityRange()

@@ -14,15 +14,14 @@ import io
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from zoo.arrays import Pixels
 from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View, to_array
 
 __all__ = ["decode_view"]
 
-Pixels = NDArray[np.uint8]
 
 _FACTORS = (8, 4, 2, 1)
 _END_MARKER = b"\xff\xd9"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Pixels
 from zoo.augment.view import View
 from zoo.data.decode.errors import UnsupportedPixels
 from zoo.data.decode.intensity import to_uint8
@@ -17,7 +18,6 @@ from zoo.preprocess import IntensityRange
 
 __all__ = ["ChooseView", "MultichannelImage", "require_channels"]
 
-Pixels = NDArray[np.uint8]
 Array = NDArray[Any]
 ChooseView = Callable[[int, int], View]
 

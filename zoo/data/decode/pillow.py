@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from zoo.arrays import Pixels
 from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import to_array
 from zoo.data.decode.errors import DECODE_ERRORS, UnsupportedPixels
@@ -22,7 +22,6 @@ __all__ = [
     "require_mode_channels",
 ]
 
-Pixels = NDArray[np.uint8]
 
 HIGH_BIT_DEPTH_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # modes of more than 8 bits, all of them grey
 ORIENTATION = 0x0112

@@ -20,9 +20,9 @@ import stat
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from zoo.arrays import Pixels
 from zoo.data.decode.errors import (
     DECODE_ERRORS,
     EXTENSIONS,
@@ -71,7 +71,6 @@ __all__ = [
     "read_preview",
 ]
 
-Pixels = NDArray[np.uint8]
 Opened = Image.Image | MultichannelImage
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from zoo.arrays import Indices
 from zoo.data.packed_files import StoredImages
 
 __all__ = ["LIST", "NESTED", "StoredRows", "TableReader", "list_items", "to_cell"]
 
-Indices = NDArray[np.int64]
 
 LIST = "\x1f"  # ASCII's "unit separator", which str.strip takes for a space
 NESTED = "\x1e"

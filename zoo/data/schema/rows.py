@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import BadFile, Targets
 from zoo.data.decode.read import printable
 from zoo.data.schema.cells import StoredRows
@@ -19,8 +19,6 @@ from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["TableRows"]
-
-Indices = NDArray[np.int64]
 
 
 @dataclass

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Pixels
 from zoo.data.dataset import Targets
 from zoo.data.decode.intensity import IntensityStats
 from zoo.data.decode.read import ChooseView
@@ -19,7 +20,6 @@ from zoo.tasks import TaskName
 
 __all__ = ["Digits"]
 
-Pixels = NDArray[np.uint8]
 
 _NAMES = tuple("0123456789")
 

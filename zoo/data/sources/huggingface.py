@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.decode.read import printable
 from zoo.data.packed_files import BadMember
+from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
-from zoo.data.sources.arrow import ArrowColumns
 from zoo.data.sources.folder import require_path
 from zoo.data.sources.table import TableSet
 from zoo.data.sources.text_formats import BLOCK
@@ -27,7 +27,6 @@ from zoo.errors import DataError, UsageError
 
 __all__ = ["HubTable", "find_hub_tables", "is_hub_name"]
 
-Indices = NDArray[np.int64]
 
 _PREFIX = "hf:"
 

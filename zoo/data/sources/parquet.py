@@ -13,18 +13,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.decode.read import describe_non_file, printable
 from zoo.data.packed_files import ArchiveFile, BadMember
+from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
-from zoo.data.sources.arrow import ArrowColumns
 from zoo.data.sources.text_formats import BLOCK
 from zoo.errors import DataError
 
 __all__ = ["ParquetImages", "ParquetTable", "is_parquet_name"]
 
-Indices = NDArray[np.int64]
 _Key = tuple[ArchiveFile, int, str]
 
 _CACHE_BYTES = 512 << 20  # bytes

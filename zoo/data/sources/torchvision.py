@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.arrays import Indices
 from zoo.cache import cache_folder
 from zoo.console import note
 from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
@@ -43,8 +43,6 @@ __all__ = [
     "open_torchvision_train",
     "read_targets",
 ]
-
-Indices = NDArray[np.int64]
 
 
 def download_folder(name: str) -> Path:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import Targets
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["TARGET_BINS", "Strata", "group_folds", "group_holdout_split", "rank_bins"]
 
-Indices = NDArray[np.int64]
 
 # Ranges of a regression target: enough that the parts span it alike, few enough to draw from each.
 TARGET_BINS = 10

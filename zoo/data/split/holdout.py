@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import Targets
 from zoo.data.split.grouped import TARGET_BINS, Strata, group_holdout_split, rank_bins
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["binned_split", "holdout_split", "images_by_label", "iterative_split", "stratified_split"]
-
-Indices = NDArray[np.int64]
 
 
 def holdout_split(

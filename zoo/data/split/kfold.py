@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import Targets
 from zoo.data.split.grouped import Strata, group_folds
 from zoo.data.split.holdout import images_by_label
@@ -14,8 +15,6 @@ from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["fold_numbers"]
-
-Indices = NDArray[np.int64]
 
 
 def fold_numbers(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.dataset import ImageDataset
 from zoo.data.split.file import read_split
 from zoo.data.split.holdout import holdout_split
@@ -15,8 +15,6 @@ from zoo.errors import UsageError
 from zoo.tasks import TaskName
 
 __all__ = ["SplitStrategy"]
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

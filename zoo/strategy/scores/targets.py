@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
@@ -26,7 +27,6 @@ __all__ = ["Outcome", "Targets"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-Indices = NDArray[np.int64]
 
 # Rounding must not break a tie: classes whose numbers are this near have none that is right.
 _TIE = 1e-9

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zoo.arrays import Indices
 from zoo.errors import TrainingError
 from zoo.training.autotune.workers import SINGLE_THREAD_OPS, preserve_num_threads, threads
 from zoo.training.feature_extractor import FeatureExtractor
@@ -29,7 +30,6 @@ from zoo.training.feature_extractor import FeatureExtractor
 __all__ = ["CONVEX_LOSSES", "MAX_BYTES", "LinearProbe", "fit_linear_probe", "why_not_linear"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Indices = NDArray[np.int64]
 
 # Losses that are smooth and convex in the logits, whatever their parameters. (Focal, Dice, … are not convex.)
 CONVEX_LOSSES = (

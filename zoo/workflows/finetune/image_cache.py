@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import dist_env
+from zoo.arrays import Pixels
 from zoo.augment.build import Augment
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import Reduced
@@ -59,8 +60,6 @@ _MIN_SECONDS_SAVED = 10.0
 _FORWARD_SHARE = 1 / 3
 _DISK_BYTES_PER_SECOND = 500e6  # bytes a second that a plain SSD writes
 _SAMPLE_IMAGES = 6  # images of each part
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

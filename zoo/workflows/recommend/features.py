@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo.arrays import Indices
 from zoo.data import ImageDataset, make_loader
 from zoo.errors import ModelError
 from zoo.models import Model
@@ -30,7 +31,6 @@ from zoo.workflows.finetune.feature_cache import image_keys, open_store
 
 __all__ = ["ExtractedFeatures", "Indices", "extract_features"]
 
-Indices = NDArray[np.int64]
 
 _BATCH = 32
 # Images whose batch-norm statistics are compared where the features are known already.

@@ -21,8 +21,8 @@ from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import find_weights
 from zoo.data import Data, ImageDataset
 from zoo.data.check.counts import class_counts
-from zoo.data.check.examine import examine_images
-from zoo.data.check.records import GREY, READABLE
+from zoo.data.check.examine_images import examine_images
+from zoo.data.check.image_record import GREY, READABLE
 from zoo.data.split.holdout import holdout_split
 from zoo.errors import DataError, ModelError, WeightsError
 from zoo.losses import make_loss

@@ -2,7 +2,7 @@
 
 Equal are files of the same bytes, and images of the same pixels after decoding (a PNG saved again, a JPEG without its
 camera data); the pixels are compared only where size and perceptual hash agree already. Near-duplicates are what
-`zoo.data.check.similarity` says.
+`zoo.data.check.perceptual_hash` says.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check import records as r
+from zoo.arrays import Indices
+from zoo.data.check import image_record as r
 from zoo.data.check.findings import Finding, Severity, plural
-from zoo.data.check.neighbours import close_pairs, distances
-from zoo.data.check.similarity import confirmed_correlation
+from zoo.data.check.perceptual_hash import close_pairs, confirmed_correlation, distances
 from zoo.data.dataset import Targets
 from zoo.tasks import TaskName, get_task
 
@@ -30,7 +30,6 @@ __all__ = [
     "unequal_pairs",
 ]
 
-Indices = NDArray[np.int64]
 
 # Images of one and the same perceptual hash that are all compared with each other; of more, each with the first ones.
 _MAX_EQUAL_HASHES = 32

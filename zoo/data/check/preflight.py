@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check.copies import NearDuplicatePairs, duplicate_findings
+from zoo.arrays import Indices
 from zoo.data.check.counts import class_counts, count_findings
+from zoo.data.check.duplicates import NearDuplicatePairs, duplicate_findings
 from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import name_findings
 from zoo.data.check.listing import Listing, Part
@@ -27,7 +28,6 @@ from zoo.tasks import get_task
 
 __all__ = ["PreflightReport", "preflight_check"]
 
-Indices = NDArray[np.int64]
 
 _END = 4096
 _BLOCK = 1 << 20

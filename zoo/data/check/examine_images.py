@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.augment.view import View
-from zoo.data.check import records as r
-from zoo.data.check.similarity import SIDE, fill_hashes, luma_std
+from zoo.data.check import image_record as r
+from zoo.data.check.perceptual_hash import SIDE, fill_hashes, luma_std
 from zoo.data.check.thresholds import BLANK_LEVELS, DETAIL, GREY_LEVELS, NEAR_SIDE
 from zoo.data.dataset import ImageDataset
 from zoo.data.decode.read import UnreadableImage, check_bytes, read_multichannel_header, read_preview

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from zoo.atomic_io import defer_interrupts
 from zoo.console import track
 from zoo.data.check.cache import Cache
-from zoo.data.check.examine import ExaminedImages, examine_files, examine_images, pixel_hashes
-from zoo.data.check.records import RECORD, Records
+from zoo.data.check.examine_images import ExaminedImages, examine_files, examine_images, pixel_hashes
+from zoo.data.check.image_record import RECORD, Records
 from zoo.data.dataset import ImageDataset
 from zoo.data.file_dataset import FileDataset
 from zoo.data.file_identity import file_keys
 from zoo.errors import DataError
 
-__all__ = ["ImageScan", "same_pixels", "survey"]
+__all__ = ["ImageScan", "fill_pixel_hashes", "scan_images"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class ImageScan:
     from_cache: int
 
 
-def survey(parts: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
+def scan_images(parts: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
     """Read all images of `parts`. An interruption keeps what has been read (KeyboardInterrupt goes on).
 
     Raises DataError if a worker process is killed.
@@ -57,16 +57,16 @@ def survey(parts: Sequence[ImageDataset], *, workers: int, cache: bool) -> Image
     for part in parts:
         here = rows[offset : offset + len(part)]
         if isinstance(part, FileDataset):
-            why, known = _survey_files(part, here, workers, Cache(part.root, disabled=not cache))
+            why, known = _scan_files(part, here, workers, Cache(part.root, disabled=not cache))
             from_cache += known
         else:
-            why = _survey_images(part, here, workers)
+            why = _scan_dataset(part, here, workers)
         reasons |= {offset + i: reason for i, reason in why.items()}
         offset += len(part)
     return ImageScan(rows, reasons, from_cache)
 
 
-def _survey_files(source: FileDataset, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
+def _scan_files(source: FileDataset, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
     keys = file_keys(source)
     rows[:], reasons = cache.load(keys)
     todo = np.flatnonzero(~rows["key"].any(axis=1))
@@ -87,7 +87,7 @@ def _survey_files(source: FileDataset, rows: Records, workers: int, cache: Cache
     return reasons, len(rows) - len(todo)
 
 
-def _survey_images(source: ImageDataset, rows: Records, workers: int) -> dict[int, str]:
+def _scan_dataset(source: ImageDataset, rows: Records, workers: int) -> dict[int, str]:
     reasons: dict[int, str] = {}
     chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with ThreadPoolExecutor(1 if source.in_memory else max(workers, 1)) as pool:
@@ -102,7 +102,9 @@ def _take(found: ExaminedImages, chunk: NDArray[np.int64], rows: Records, reason
     reasons |= {int(chunk[i]): reason for i, reason in found.reasons.items()}
 
 
-def same_pixels(source: FileDataset, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool) -> None:
+def fill_pixel_hashes(
+    source: FileDataset, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool
+) -> None:
     """Fill `pixels` of the rows `images` of `source`, where nobody has yet; kept in the cache too."""
     todo = images[~rows["pixels"][images].any(axis=1)]
     if not len(todo):

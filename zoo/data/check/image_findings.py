@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check import records as r
+from zoo.data.check import image_record as r
 from zoo.data.check.findings import Finding, Severity, one_per_group, plural
 from zoo.data.check.listing import Listing
 from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RATIO, TINY

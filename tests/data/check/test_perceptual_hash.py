@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits, load_sample_images
 
-from zoo.data.check.copies import near_pairs
-from zoo.data.check.neighbours import close_pairs, distances
-from zoo.data.check.records import DETAILED, READABLE, RECORD, Records
-from zoo.data.check.similarity import fill_hashes
+from zoo.data.check.duplicates import near_pairs
+from zoo.data.check.image_record import DETAILED, READABLE, RECORD, Records
+from zoo.data.check.perceptual_hash import close_pairs, distances, fill_hashes
 from zoo.data.check.thresholds import DISTANCE
 
 CROPS = 300

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.data.check import Report, examine, open_listing, survey
+from zoo.data.check import Report, examine_images, open_listing, scan_images
 from zoo.data.check.cache import Cache
 from zoo.data.file_dataset import FileDataset
 from zoo.errors import DataError
@@ -85,14 +85,14 @@ def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.
     forget()
     calls = []
 
-    def interrupted(source: FileDataset) -> examine.ExaminedImages:
+    def interrupted(source: FileDataset) -> examine_images.ExaminedImages:
         calls.append(len(source))
         if len(calls) == 4:
             signal.raise_signal(signal.SIGINT)
-        return examine.examine_files(source)
+        return examine_images.examine_files(source)
 
     with monkeypatch.context() as patched:
-        patched.setattr("zoo.data.check.survey.examine_files", interrupted)
+        patched.setattr("zoo.data.check.scan_images.examine_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             look(many, cache=True)
     assert look(many, cache=True).from_cache >= 3 * 64
@@ -104,6 +104,6 @@ def killed(source: FileDataset) -> None:
 
 def test_a_killed_process_is_said(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = open_listing(str(many))
-    monkeypatch.setattr("zoo.data.check.survey.examine_files", killed)
+    monkeypatch.setattr("zoo.data.check.scan_images.examine_files", killed)
     with pytest.raises(DataError, match="was killed, at work on files such as"):
-        survey.survey([p.source for p in listing.parts], workers=2, cache=False)
+        scan_images.scan_images([p.source for p in listing.parts], workers=2, cache=False)

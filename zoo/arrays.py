@@ -1,0 +1,11 @@
+"""Types of arrays that many modules share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Indices", "Pixels"]
+
+Indices = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
