@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.errors import DataError
 from zoo.strategy.scores.bootstrap import Interval, difference_interval
 from zoo.strategy.scores.holdout import assign_folds, predict_held_out
-from zoo.strategy.scores.targets import Indices, Targets
+from zoo.strategy.scores.targets import Targets
 
 __all__ = ["HARMFUL_DROP", "FlipInvariance", "flip_invariance"]
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.data.split.kfold import fold_numbers
 from zoo.strategy.scores.bootstrap import LEVEL, SUBSAMPLE_FRACTION, Interval, mean_interval
 from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.svd import decompose
-from zoo.strategy.scores.targets import Floats, Indices, Targets
+from zoo.strategy.scores.targets import Floats, Targets
 
 __all__ = ["HoldoutScore", "assign_folds", "held_out", "predict_held_out"]
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zoo.arrays import Indices
 from zoo.strategy.scores.ridge import LeaveOneOut
 from zoo.strategy.scores.svd import Scaling
-from zoo.strategy.scores.targets import Floats, Indices, Targets
+from zoo.strategy.scores.targets import Floats, Targets
 
 __all__ = ["K_VALUES", "knn_loo"]
 
