@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from zoo.arrays import Pixels
 from zoo.data import BadFile, ImageBatch, fit, open_images
