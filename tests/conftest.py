@@ -96,6 +96,8 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         import torch
 
         from zoo.models import build, record
+        from zoo.recipe import build as build_recipe
+        from zoo.recipe import dump
         from zoo.run import Run
         from zoo.tasks import TASKS
 
@@ -103,7 +105,6 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         built = build(model, classes=len(classes), in_chans=in_chans, img_size=img_size, weights="none")
         run = Run(tmp_path / where)
         run.path.mkdir(parents=True)
-        given = {"source": "digits", "val": None, "val_fraction": 0.2, "seed": 0, "unreadable": "error", **(data or {})}
         run.write_model(
             {
                 "format": 1,
@@ -111,12 +112,15 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
                 "task": task,
                 "classes": list(classes),
                 "preprocess": built.preprocess.to_dict(),
-                "data": given,
             }
         )
+        given = dict(data or {})
+        recorded = {key: given.pop(key) for key in ("fingerprint", "train_images", "val_images") if key in given}
+        seed = given.pop("seed", 0)
+        run.write_recipe(dump(build_recipe({"data": given, "train": {"seed": seed}})))
         run.save_weights(built.module.state_dict())
         best = {"epoch": 2, "monitor": TASKS[task].monitor, "value": 0.5}
-        run.update(status=status, epochs=3, epochs_done=2, best=best)
+        run.update(status=status, epochs=3, epochs_done=2, best=best, data=recorded)
         return run
 
     return make

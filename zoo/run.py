@@ -146,7 +146,7 @@ class Run:
     # --- model.json, model.safetensors ---
 
     def model_record(self) -> dict[str, Any]:
-        """model.json: {"format", "model", "classes", "preprocess", "data"}. Raises DataError if missing or damaged."""
+        """model.json: {"format", "model", "task", "classes", "preprocess"}. Raises DataError if missing or damaged."""
         record = read_json(self.model_file)
         if not isinstance(record, dict) or not {"model", "classes", "preprocess"} <= set(record):
             raise DataError(f"{self.model_file} is damaged", "make the run again from its recipe.yaml")

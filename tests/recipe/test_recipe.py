@@ -48,7 +48,30 @@ def test_every_problem_at_once_with_the_nearest_key() -> None:
     assert e.value.exit_code == 2
 
 
-def test_flags_lie_over_set_and_set_over_the_recipe() -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "suggestion"),
+    [
+        ("data.levels", "4095", "unknown key data.levels; did you mean data.intensity_range?"),
+        ("optimizer.lr_batch", "64", "unknown key optimizer.lr_batch; did you mean optimizer.lr_base_size?"),
+        ("train.features", "keep", "unknown key train.features; did you mean train.feature_cache?"),
+        ("train.solver", "direct", "unknown key train.solver; did you mean train.linear_probe?"),
+        ("transfer.head_epochs", "5", "unknown key transfer.head_epochs; did you mean transfer.probe_epochs?"),
+        ("transfer.head_lr", "0.1", "unknown key transfer.head_lr; did you mean transfer.probe_lr?"),
+        ("train.feature_cache", "keep", "not 'keep'; did you mean on?"),
+        ("train.feature_cache", "recompute", "not 'recompute'; did you mean off?"),
+        ("train.linear_probe", "direct", "not 'direct'; did you mean on?"),
+        ("train.linear_probe", "steps", "not 'steps'; did you mean off?"),
+        ("data.image_cache", "keep", "not 'keep'; did you mean on?"),
+    ],
+)
+def test_renamed_keys_and_values_are_errors_that_name_the_new_one(key: str, value: str, suggestion: str) -> None:
+    with pytest.raises(RecipeError) as e:
+        build({}, parse_assignments([f"{key}={value}"]))
+    (problem,) = e.value.problems
+    assert problem.endswith(suggestion)
+
+
+def test_flags_override_set_and_set_overrides_the_recipe() -> None:
     recipe = make_recipe(
         "resnet18", recipe="small-different", lr=0.5, settings={"optimizer.lr": 0.1, "train.epochs": 2}
     )
@@ -68,14 +91,14 @@ def test_another_loss_does_not_inherit_the_recipe_s_parameters() -> None:
     assert same.loss.params == {"label_smoothing": 0.1}
 
 
-def test_keys_that_stand_there_twice_are_told_all(tmp_path: Path) -> None:
+def test_every_duplicate_key_is_reported(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("seed: 1\nloss: {name: focal, name: auto}\nseed: 2\n")
     with pytest.raises(RecipeError) as e:
         load_values(tmp_path / "r.yaml")
-    assert e.value.problems == ("line 2: name stands there twice", "line 3: seed stands there twice")
+    assert e.value.problems == ("line 2: duplicate key name", "line 3: duplicate key seed")
 
 
-def test_no_model_is_said() -> None:
+def test_a_missing_model_is_an_error() -> None:
     with pytest.raises(UsageError, match="no model named"):
         make_recipe(None)
 

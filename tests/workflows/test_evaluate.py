@@ -122,13 +122,13 @@ def outputs_of(run: Run, folder: Path, numbers: range) -> np.ndarray:
     return np.array([list(p.values.values()) for p in found])
 
 
-NUMBERS = {"image": "photo", "labels": ["warmth", "size"], "separator": None, "split": "part"}
-TAGS = {"image": "photo", "labels": ["tags"], "separator": "|", "split": "part"}
+NUMBERS = {"image_column": "photo", "label_column": ["warmth", "size"], "split_column": "part"}
+TAGS = {"image_column": "photo", "label_column": ["tags"], "label_separator": "|", "split_column": "part"}
 
 
 def test_numbers_of_a_table(make_run: MakeRun, photo_folder: Path, table: Path) -> None:
     run = make_run(
-        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), "columns": NUMBERS}
+        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), **NUMBERS}
     )
     found = zoo.evaluate(run, batch_size=4)
     rows = range(0, 24, 4)
@@ -153,9 +153,7 @@ def test_numbers_of_a_table(make_run: MakeRun, photo_folder: Path, table: Path) 
 
 
 def test_labels_of_a_table(make_run: MakeRun, table: Path) -> None:
-    run = make_run(
-        "test_vit", ("even", "third"), task="multi-label", img_size=32, data={"source": str(table), "columns": TAGS}
-    )
+    run = make_run("test_vit", ("even", "third"), task="multi-label", img_size=32, data={"source": str(table), **TAGS})
     found = zoo.evaluate(run)
     assert found.targets.tolist() == [[1.0, float(i % 3 == 0)] for i in range(0, 24, 4)]
     assert [s.support for s in found.evaluation.per_label] == [6, 2]
@@ -172,7 +170,7 @@ def test_labels_of_a_table(make_run: MakeRun, table: Path) -> None:
 def test_another_table_with_other_names(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
     """Its columns are named at the call; what is not named is called as in the run's table."""
     run = make_run(
-        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), "columns": NUMBERS}
+        "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), **NUMBERS}
     )
     other = tmp_path / "other.csv"
     lines = table.read_text().replace("part", "fold", 1).replace("val", "test").splitlines()

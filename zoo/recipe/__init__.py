@@ -6,7 +6,7 @@
 A section is declared in the package that it configures (`zoo/optim/config.py`); only `zoo.workflows` reads the whole.
 """
 
-from zoo.recipe.files import copy_recipe, describe, dump, load_values, recipe_path, shipped
+from zoo.recipe.files import copy_recipe, data_source, describe, dump, load_values, recipe_path, shipped
 from zoo.recipe.overrides import build, parse_assignments
 from zoo.recipe.recipe import Recipe
 
@@ -14,6 +14,7 @@ __all__ = [
     "Recipe",
     "build",
     "copy_recipe",
+    "data_source",
     "describe",
     "dump",
     "load_values",

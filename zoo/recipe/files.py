@@ -10,11 +10,21 @@ from typing import Any
 from zoo.errors import RecipeError, UsageError, nearest
 from zoo.recipe.recipe import Recipe
 
-__all__ = ["copy_recipe", "describe", "dump", "load_values", "parse_yaml", "recipe_path", "recipes_folder", "shipped"]
+__all__ = [
+    "copy_recipe",
+    "data_source",
+    "describe",
+    "dump",
+    "load_values",
+    "parse_yaml",
+    "recipe_path",
+    "recipes_folder",
+    "shipped",
+]
 
 
 def recipes_folder() -> Path:
-    """Where the shipped recipes lie: inside the installed package, or beside it in a checkout."""
+    """The folder of the shipped recipes: inside the installed package, or next to it in a checkout."""
     packaged = Path(__file__).parents[1] / "_recipes"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
 
@@ -47,6 +57,13 @@ def load_values(name: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
+def data_source(run: Path) -> str | None:
+    """`data.source` in the recipe of a run, also of an older version; None if the run has no recipe."""
+    data = load_values(run).get("data") if (run / "recipe.yaml").is_file() else None
+    source = data.get("source") if isinstance(data, dict) else None
+    return None if source is None else str(source)
+
+
 def copy_recipe(name: str | os.PathLike[str], target: Path) -> None:
     """Copy a recipe with its comments. Raises UsageError if `target` exists or cannot be written."""
     text = recipe_path(name).read_text(encoding="utf-8")
@@ -56,11 +73,11 @@ def copy_recipe(name: str | os.PathLike[str], target: Path) -> None:
     except FileExistsError:
         raise UsageError(f"{target} exists already", "choose another name") from None
     except OSError as e:
-        raise UsageError(f"cannot write {target}: {e.strerror}", "choose another place") from e
+        raise UsageError(f"cannot write {target}: {e.strerror}", "choose another folder") from e
 
 
 def recipe_path(name: str | os.PathLike[str]) -> Path:
-    """The file that `name` stands for: a text is a shipped recipe's name first, a path-like object always a path."""
+    """The file that `name` means: a string is first a shipped recipe's name, a path-like object always a path."""
     known = shipped()
     path = Path(name)
     if isinstance(name, str) and name in known:
@@ -71,7 +88,7 @@ def recipe_path(name: str | os.PathLike[str]) -> Path:
         return path
     close = nearest(str(name), known)
     raise UsageError(
-        f"no recipe {str(name)!r}: neither a shipped one nor a file",
+        f"no recipe {str(name)!r}: it is neither a shipped recipe nor a file",
         (f"did you mean {' or '.join(close)}? " if close else "") + f"shipped: {', '.join(known)}",
     )
 
@@ -79,10 +96,10 @@ def recipe_path(name: str | os.PathLike[str]) -> Path:
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text.
 
-    Raises RecipeError if it is none, or if keys stand in one mapping twice; the error's `valid_part` is then the value
-    with what stands first.
+    Raises RecipeError if it is not YAML, or if a mapping has duplicate keys; the error's `valid_part` then has the
+    first value of each.
     """
-    # YAML 1.2, so that 3e-4 is a number and `no` is a word. PyYAML reads 1.1, where both are otherwise.
+    # YAML 1.2, where 3e-4 is a number and `no` is a string. PyYAML reads YAML 1.1, where it is the other way round.
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import SafeConstructor
     from ruamel.yaml.error import YAMLError
@@ -90,7 +107,7 @@ def parse_yaml(text: str, where: str) -> Any:
     duplicates: list[tuple[int, str]] = []
 
     class Constructor(SafeConstructor):
-        """Goes on behind a key that stands there twice, to find them all."""
+        """Continues after a duplicate key, to find them all."""
 
         def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
             if key in mapping:
@@ -102,17 +119,17 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         value = yaml.load(text)
         if duplicates:
-            problems = [f"line {line}: {key} stands there twice" for line, key in sorted(duplicates)]
-            raise RecipeError(problems, "leave one of them out", where=where, valid_part=value)
+            problems = [f"line {line}: duplicate key {key}" for line, key in sorted(duplicates)]
+            raise RecipeError(problems, "remove one of them", where=where, valid_part=value)
         return value
     except YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark is not None else ""
-        raise RecipeError([f"{place}{getattr(e, 'problem', None) or 'not YAML'}"], "mend the YAML", where=where) from e
+        line = f"line {mark.line + 1}: " if mark is not None else ""
+        raise RecipeError([f"{line}{getattr(e, 'problem', None) or 'not YAML'}"], "fix the YAML", where=where) from e
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML with every field, in the order of the sections above."""
+    """The recipe as YAML with every field, in the order of `Recipe`."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

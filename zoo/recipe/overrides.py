@@ -1,4 +1,4 @@
-"""Plain values, with `--set` and flags over them → a validated Recipe, or every problem."""
+"""Plain values, with `--set` and flags applied on top → a validated Recipe, or every problem."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from zoo.recipe.files import parse_yaml
 from zoo.recipe.recipe import Recipe
 
 __all__ = ["build", "parse_assignments"]
+
+# Keys and values of older versions, with what replaced them.
+_RENAMED_KEYS = {
+    "data.levels": "data.intensity_range",
+    "optimizer.lr_batch": "optimizer.lr_base_size",
+    "train.features": "train.feature_cache",
+    "train.solver": "train.linear_probe",
+    "transfer.head_epochs": "transfer.probe_epochs",
+    "transfer.head_lr": "transfer.probe_lr",
+}
+_RENAMED_VALUES = {
+    "data.image_cache": {"keep": "on"},
+    "train.feature_cache": {"keep": "on", "recompute": "off"},
+    "train.linear_probe": {"direct": "on", "steps": "off"},
+}
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -28,25 +43,32 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
 
 
 def build(values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, where: str = "recipe") -> Recipe:
-    """Validate `values` with dotted `overrides` laid over them.
+    """Validate `values` with dotted `overrides` applied on top.
 
-    Raises RecipeError with every problem: unknown keys with the nearest known key, wrong types, values out of range.
+    Args:
+        values: sections as nested mappings, as in a YAML file.
+        overrides: dotted key → value, such as `{"train.epochs": 5}`.
+        where: name of the recipe in error messages.
+
+    Raises:
+        RecipeError: every problem: unknown keys with the nearest known key, wrong types, values out of range. Its
+            `valid_part` is the recipe without the values that have errors.
     """
     merged = _copy(values)
     problems: list[str] = []
     for key, value in (overrides or {}).items():
         *parents, last = key.split(".")
-        place = merged
+        section = merged
         for parent in parents:
-            child = place.setdefault(parent, {})
+            child = section.setdefault(parent, {})
             if child is None:  # an optional section that the recipe leaves out
-                child = place[parent] = {}
+                child = section[parent] = {}
             if not isinstance(child, dict):
                 problems.append(f"{key}: {parent} is not a section")
                 break
-            place = child
+            section = child
         else:
-            place[last] = value
+            section[last] = value
     try:
         recipe = Recipe.model_validate(merged)
     except ValidationError as e:
@@ -58,21 +80,21 @@ def build(values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None,
 
 
 def _drop_invalid(errors: list[Any], values: dict[str, Any]) -> Recipe:
-    """The recipe that is left when every value with an error is taken out, so that the others can be checked too."""
+    """The recipe without the values that have errors, so that the others can be checked too."""
     for error in errors:
-        place: Any = values
+        section: Any = values
         *parents, last = _keys(error["loc"], values)
         for key in parents:
-            place = place[key]
-        place.pop(last, None)
+            section = section[key]
+        section.pop(last, None)
     try:
         return Recipe.model_validate(values)
-    except ValidationError as e:  # what a validator of a whole section refused
+    except ValidationError as e:  # errors of validators of whole sections
         return _drop_invalid(e.errors(), values)
 
 
 def _keys(loc: tuple[Any, ...], values: Any) -> list[str]:
-    """The part of an error's place that leads through mappings; a list counts as one value."""
+    """The part of an error's location that leads through mappings; a list counts as one value."""
     keys: list[str] = []
     for key in loc:
         if not isinstance(values, dict) or not isinstance(key, str) or (keys and key not in values):
@@ -88,19 +110,23 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _format_error(error: Any) -> str:
     """One line for one pydantic error."""
-    place = ".".join(str(p) for p in error["loc"] if p not in ("int", "literal['auto']"))
+    key = ".".join(str(p) for p in error["loc"] if p not in ("int", "literal['auto']"))
     if error["type"] == "extra_forbidden":
         known = _keys_at(error["loc"][:-1])
         close = nearest(str(error["loc"][-1]), known, n=1)
-        elsewhere = [k for k in _all_keys() if k.rsplit(".", 1)[-1] == str(error["loc"][-1])]
-        if elsewhere:
-            return f"unknown key {place}; did you mean {elsewhere[0]}?"
+        in_other_sections = [k for k in _all_keys() if k.rsplit(".", 1)[-1] == str(error["loc"][-1])]
+        if key in _RENAMED_KEYS:
+            return f"unknown key {key}; did you mean {_RENAMED_KEYS[key]}?"
+        if in_other_sections:
+            return f"unknown key {key}; did you mean {in_other_sections[0]}?"
         if close:
-            return f"unknown key {place}; did you mean {'.'.join([*map(str, error['loc'][:-1]), close[0]])}?"
-        return f"unknown key {place}; known here: {', '.join(known)}"
+            return f"unknown key {key}; did you mean {'.'.join([*map(str, error['loc'][:-1]), close[0]])}?"
+        return f"unknown key {key}; known here: {', '.join(known)}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"{place}: {message.replace('input should', 'should')}, not {error['input']!r}"
+    renamed = _RENAMED_VALUES.get(key, {}).get(str(error["input"]))
+    suggestion = f"; did you mean {renamed}?" if renamed else ""
+    return f"{key}: {message.replace('input should', 'should')}, not {error['input']!r}{suggestion}"
 
 
 def _keys_at(loc: tuple[Any, ...]) -> list[str]:

@@ -22,12 +22,14 @@ from zoo import metrics, reports
 from zoo.atomic_io import read_json, write_json, write_text
 from zoo.console import track
 from zoo.data import BadFile, Columns, ImageDataset, auto_workers, make_loader, open_data, open_eval
+from zoo.data.config import DataConfig
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.metrics import Evaluation, SingleLabelEvaluation
+from zoo.run import Run
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize, forward_all
 from zoo.training.microbatch import raise_on_oom
-from zoo.workflows.load_run import LoadedRun, RunLike, load_run
+from zoo.workflows.load_run import LoadedRun, RunData, RunLike, load_run, load_run_data
 
 __all__ = ["EvaluationResult", "evaluate"]
 
@@ -159,20 +161,20 @@ class _Images:
 
 def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
     """The validation images of the run, by the rule that its training followed."""
-    recorded = loaded.record.get("data") or {}
-    name = str(recorded.get("source", "digits"))
+    run_data = load_run_data(loaded.run)
+    name = run_data.config.source
     data = open_data(
         name,
-        val=recorded.get("val"),
-        **_split(loaded),
+        val=run_data.config.val,
+        **_split(loaded.run, run_data),
         channels=loaded.preprocess.channels,
-        unreadable=recorded.get("unreadable", "error"),
+        unreadable=run_data.config.unreadable,
         expected_classes=loaded.classes,
         task=loaded.task,
-        columns=_columns(recorded),
+        columns=_columns(run_data.config),
     ).with_intensity_range(loaded.preprocess.levels)
-    if recorded.get("fingerprint") in (None, data.fingerprint()):
-        return name, _Images(data.val, recorded.get("rule", data.rule), (), data.problems)
+    if run_data.fingerprint in (None, data.fingerprint()):
+        return name, _Images(data.val, run_data.rule or data.rule, (), data.problems)
     # With the run's own list of them, held-out images are never ones that it learned from, however the data grow.
     has_split_file = loaded.run.split_file.is_file() and data.was_split
     risk = (
@@ -186,14 +188,14 @@ def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
 
 
 def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
-    recorded = loaded.record.get("data") or {}
-    before = _columns(recorded)
+    run_data = load_run_data(loaded.run)
+    before = _columns(run_data.config)
     source, problems = open_eval(
         name,
         loaded.classes,
         channels=loaded.preprocess.channels,
-        **(_split(loaded) if recorded.get("source") == name else {}),
-        unreadable=recorded.get("unreadable", "error"),
+        **(_split(loaded.run, run_data) if run_data.config.source == name else {}),
+        unreadable=run_data.config.unreadable,
         task=loaded.task,
         split=split,
         columns=Columns(
@@ -210,8 +212,7 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
     display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
     notes = []
-    num_images = recorded.get("train_images", 0) + recorded.get("val_images", 0)
-    if path == Path(str(recorded.get("source"))).resolve() and len(source) == num_images:
+    if path == Path(run_data.config.source).resolve() and len(source) == run_data.images:
         notes.append("these are all images of the run, those it learned from included; leave --data out for the others")
     return display_name, _Images(source, rule, tuple(notes), problems)
 
@@ -226,29 +227,27 @@ class _Split(TypedDict, total=False):
     saved_split: str | None
 
 
-def _split(loaded: LoadedRun) -> _Split:
+def _split(run: Run, run_data: RunData) -> _Split:
     """The list of images that the run held out; without one the rule by which it did.
 
     Raises DataError if the list is lost, and was not drawn by a rule.
     """
-    recorded, own = loaded.record.get("data") or {}, loaded.run.split_file
+    config, own = run_data.config, run.split_file
     if own.is_file():
         return {"saved_split": str(own)}
-    if recorded.get("split") is not None:
+    if config.split is not None:
         raise DataError(f"{own} is missing: it says what the run held out", "put it back, or name images with --data")
-    return {
-        "val_fraction": float(recorded.get("val_fraction", 0.2)),
-        "seed": int(recorded.get("seed", 0)),
-        "folds": recorded.get("folds"),
-        "fold": recorded.get("fold"),
-    }
+    return {"val_fraction": config.val_fraction, "seed": run_data.seed, "folds": config.folds, "fold": config.fold}
 
 
-def _columns(recorded: dict[str, Any]) -> Columns:
-    """What the run's recipe said of a table's columns; runs from before tables say nothing."""
-    said = recorded.get("columns") or {}
-    named = {name: said.get(name) for name in ("image", "separator", "split", "group")}
-    return Columns(labels=tuple(said.get("labels") or ()), **named)
+def _columns(config: DataConfig) -> Columns:
+    return Columns(
+        image=config.image_column,
+        labels=config.label_column,
+        separator=config.label_separator,
+        split=config.split_column,
+        group=config.group_column,
+    )
 
 
 def _folder_for(run: Path, source: str) -> Path:

@@ -16,6 +16,7 @@ from zoo.formats import FORMATS
 from zoo.formats.folder import ExportResult, check_target, write_folder
 from zoo.formats.spec import ExportSpec
 from zoo.models import without_auxiliary
+from zoo.recipe import data_source
 from zoo.tasks import get_task
 from zoo.workflows.load_run import LoadedRun, RunLike, load_run, open_run
 
@@ -49,9 +50,9 @@ def _export_spec(loaded: LoadedRun) -> ExportSpec:
     best = info.get("best")
     if isinstance(best, dict) and {"epoch", "value", "monitor"} <= best.keys():
         facts["best epoch"] = f"{best['epoch']}, validation {best['monitor']} {best['value']:.4g}"
-    data = loaded.record.get("data")
-    if isinstance(data, dict) and data.get("source"):
-        facts["data"] = f"`{Path(str(data['source'])).name}`, {len(loaded.classes)} {get_task(loaded.task).outputs}"
+    source = data_source(loaded.run.path)
+    if source:
+        facts["data"] = f"`{Path(source).name}`, {len(loaded.classes)} {get_task(loaded.task).outputs}"
     return ExportSpec(
         model=model,
         classes=loaded.classes,

@@ -17,6 +17,7 @@ from zoo.errors import DataError, ModelError, WeightsError, nearest
 from zoo.hub.hashes import sha256_of
 from zoo.models.architectures import ArchitectureMatch, architectures_for
 from zoo.models.contents import Contents, read_contents
+from zoo.recipe import data_source
 from zoo.run import Run
 
 __all__ = ["FileSummary", "RunSummary", "TensorSummary", "inspect_file", "is_weights_path", "summarise"]
@@ -207,7 +208,7 @@ def _locate(path: Path) -> tuple[Path, Run | None]:
 
 def _summarize_run(run: Run) -> RunSummary:
     info, record = run.info(), run.model_record()
-    model, data, best = record["model"], record.get("data"), info.get("best")
+    model, best = record["model"], info.get("best")
     try:
         return RunSummary(
             path=str(run.path),
@@ -216,7 +217,7 @@ def _summarize_run(run: Run) -> RunSummary:
             source=str(model["source"]),
             classes=tuple(str(name) for name in record["classes"]),
             input_size=tuple(int(n) for n in record["preprocess"]["input_size"]),
-            data=str(data["source"]) if isinstance(data, dict) and "source" in data else None,
+            data=data_source(run.path),
             epochs_done=info.get("epochs_done"),
             epochs=info.get("epochs"),
             best=best if isinstance(best, dict) else None,

@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from zoo.data.config import DataConfig
 from zoo.errors import DataError, UsageError, WeightsError
 from zoo.models import Model, load_strict, rebuild
 from zoo.preprocess import Preprocess
+from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.tasks import DEFAULT_TASK, TaskName, get_task
 
-__all__ = ["LoadedRun", "load_run", "open_run"]
+__all__ = ["LoadedRun", "RunData", "load_run", "load_run_data", "open_run"]
 
 RunLike = str | os.PathLike[str] | Run
 
@@ -22,8 +24,8 @@ class LoadedRun:
     """model.module holds the run's best weights: fp32, on the CPU, in eval mode.
 
     task: what its outputs mean. classes: names of the classes, labels or targets, in the order of the outputs.
-    preprocess: what the run trained with (its size may differ from the model's own). record: model.json. note: a
-    sentence if the run has not finished and these are the best weights so far, else "".
+    preprocess: what the run trained with (its size may differ from the model's own). note: a sentence if the run has
+    not finished and these are the best weights so far, else "".
     """
 
     run: Run
@@ -31,8 +33,22 @@ class LoadedRun:
     task: TaskName
     classes: tuple[str, ...]
     preprocess: Preprocess
-    record: dict[str, Any]
     note: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run.
+
+    config, seed: from its recipe.yaml. fingerprint, rule, images: what run.json records of the data when training
+    began: their hash, how they were split, and the number of images; None, "" and 0 if it records nothing.
+    """
+
+    config: DataConfig
+    seed: int
+    fingerprint: str | None
+    rule: str
+    images: int
 
 
 def open_run(run: RunLike) -> Run:
@@ -66,7 +82,17 @@ def load_run(run: RunLike) -> LoadedRun:
     except WeightsError as e:
         raise WeightsError(f"{opened.weights_file}: {e.message}", "make the run again from its recipe.yaml") from e
     model.module.eval()
-    return LoadedRun(opened, model, task, classes, preprocess, record, _note(opened))
+    return LoadedRun(opened, model, task, classes, preprocess, _note(opened))
+
+
+def load_run_data(run: Run) -> RunData:
+    """Raises DataError if the run has no recipe.yaml, RecipeError if that is not valid (a run of an older version)."""
+    if not run.recipe_file.is_file():
+        raise DataError(f"{run.recipe_file} is missing: it describes the data of the run", "put it back")
+    recipe = build(load_values(run.path), where=str(run.recipe_file))
+    recorded: dict[str, Any] = run.info().get("data") or {}
+    images = int(recorded.get("train_images", 0)) + int(recorded.get("val_images", 0))
+    return RunData(recipe.data, recipe.train.seed, recorded.get("fingerprint"), recorded.get("rule", ""), images)
 
 
 def _note(run: Run) -> str:

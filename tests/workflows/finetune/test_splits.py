@@ -12,6 +12,7 @@ from PIL import Image
 import zoo
 from zoo.data import open_data
 from zoo.errors import DataError, Interrupted, RecipeError
+from zoo.recipe import load_values
 from zoo.run import Run
 from zoo.workflows.finetune import loop
 from zoo.workflows.finetune.build import build_session
@@ -42,7 +43,7 @@ def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
     second = train(photos, "b", split="a")
     assert [n for n in second.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
     assert second.split_file.read_text().splitlines()[1] == "# images: 21 for training, 6 for validation"
-    recorded = second.model_record()["data"]
+    recorded = load_values(second.path)["data"]
     assert (recorded["split"], recorded["folds"]) == (str(first.path.resolve()), None)
     for split, said in ((None, 1), (str(first.path), 0)):
         again = resolve_options("test_resnet", data=str(photos), weights=str(first.path), split=split, settings=QUICK)
@@ -51,7 +52,7 @@ def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
     found = zoo.evaluate(second, save=False)
     assert found.notes == ()
     assert len(found.targets) == 6
-    assert found.rule == recorded["rule"]
+    assert found.rule == second.info()["data"]["rule"]
 
 
 def test_a_run_is_judged_on_what_it_held_out_though_the_data_have_grown(photos):

@@ -45,7 +45,7 @@ def test_every_form(tmp_path: Path) -> None:
     [
         (3e-4, "is one value"),
         ([], "list of values"),
-        ([1, 2, True], "the choice True stands there twice"),
+        ([1, 2, True], "duplicate choice True"),
         ({"low": 1}, "high is missing"),
         ({"low": "a", "high": 1}, "low must be a number, not 'a'"),
         ({"low": 2, "high": 1}, "low 2 is not below high 1"),
@@ -123,8 +123,8 @@ def test_keys_that_stand_there_twice_hide_no_other_mistake(tmp_path: Path) -> No
     space, problems = read_space(path)
     assert space == {"optimizer.lr": Choices((1e-3,))}
     assert problems == [
-        "line 2: low stands there twice",
-        "line 3: optimizer.lr stands there twice",
+        "line 2: duplicate key low",
+        "line 3: duplicate key optimizer.lr",
         "train.epochs: low 2 is not below high 1",
         "freeze: 3 is one value; give several as [a, b], or low and high",
     ]

@@ -159,34 +159,18 @@ def begin(run: Run, session: TrainingSession) -> None:
             "task": data.task,
             "classes": list(data.classes),
             "preprocess": session.preprocess.to_dict(),
-            "data": {
-                "source": recipe.data.source,
-                "val": recipe.data.val,
-                "val_fraction": recipe.data.val_fraction,
-                "seed": recipe.train.seed,
-                "folds": recipe.data.folds,
-                "fold": recipe.data.fold,
-                "split": recipe.data.split,
-                "unreadable": recipe.data.unreadable,
-                "columns": {
-                    "image": recipe.data.image_column,
-                    "labels": list(recipe.data.label_column),
-                    "separator": recipe.data.label_separator,
-                    "split": recipe.data.split_column,
-                    "group": recipe.data.group_column,
-                },
-                "channels": recipe.model.in_chans,
-                "fingerprint": data.fingerprint(),
-                "train_images": len(data.train),
-                "val_images": len(data.val),
-                "rule": data.rule,
-            },
         }
     )
     run.update(
         status="running",
         model=model.name,
         weights=model.weights.to_dict(),
+        data={
+            "fingerprint": data.fingerprint(),
+            "train_images": len(data.train),
+            "val_images": len(data.val),
+            "rule": data.rule,
+        },
         seed=recipe.train.seed,
         device=_device_name(session.trainer.accelerator.device),
         processes=dist_env.world_size(),
@@ -221,7 +205,7 @@ def resume(run: Run) -> None:
 
 def check_same_data(run: Run, data: Data) -> None:
     """Raises DataError if the images are not those that the run began with."""
-    if run.model_record()["data"]["fingerprint"] != data.fingerprint():
+    if run.info()["data"]["fingerprint"] != data.fingerprint():
         raise DataError(
             f"the images of {data.name} have changed since {run.path} began",
             f"start a new run with --recipe {run.path}",

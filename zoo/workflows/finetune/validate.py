@@ -20,7 +20,7 @@ from zoo.errors import DataError, RecipeError, ZooError
 from zoo.models import Model
 from zoo.optim.param_groups import GroupOverride, group_problems
 from zoo.preprocess import Preprocess
-from zoo.recipe import Recipe, build
+from zoo.recipe import Recipe, build, data_source
 from zoo.run import Run
 from zoo.tasks import DEFAULT_TASK, TASKS, Task
 
@@ -207,7 +207,7 @@ def data_leakage_note(recipe: Recipe, data: Data) -> str:
     run = Run(Path(recipe.model.weights))
     source = recipe.data.source
     same = {source, str(Path(source).resolve())}
-    if not data.was_split or not run.split_file.is_file() or run.model_record()["data"].get("source") not in same:
+    if not data.was_split or not run.split_file.is_file() or data_source(run.path) not in same:
         return ""
     held_out = read_split(run.path).names
     seen = sum(name not in held_out for name in data.val.names)

@@ -147,7 +147,7 @@ def _choices(options: Any) -> Choices | str:
     if not isinstance(options, list | tuple) or not options:
         return "choices must be a list of values"
     duplicates = [option for i, option in enumerate(options) if option in options[:i]]
-    return f"the choice {duplicates[0]!r} stands there twice" if duplicates else Choices(tuple(options))
+    return f"duplicate choice {duplicates[0]!r}" if duplicates else Choices(tuple(options))
 
 
 def _range(entry: Mapping[str, Any]) -> Range | str:
