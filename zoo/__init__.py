@@ -15,8 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from zoo.imports import gc_paused
-
-__version__ = "0.1.0"
+from zoo.version import __version__
 
 if TYPE_CHECKING:
     from zoo.errors import (
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         WeightsError,
         ZooError,
     )
+    from zoo.options import Options
     from zoo.recipe import Recipe
     from zoo.run import Run
     from zoo.workflows.augment import augment_grid
@@ -75,6 +75,7 @@ _EXPORTS = {
     "measure_models": "zoo.workflows.recommend.measure",
     "augment_grid": "zoo.workflows.augment",
     "export": "zoo.workflows.export",
+    "Options": "zoo.options",
     "Recipe": "zoo.recipe",
     "Run": "zoo.run",
     "ZooError": "zoo.errors",

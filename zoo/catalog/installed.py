@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from zoo import __version__
 from zoo.cache import cache_folder
+from zoo.version import __version__
 
 __all__ = ["index_cache_file", "installed_versions", "same_versions"]
 

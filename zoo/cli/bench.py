@@ -6,11 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typing_extensions import Unpack
 
 from zoo import console
-from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.options import number_or_auto
+from zoo.cli.options import Json, ModelArgument, takes
 from zoo.imports import gc_paused
+from zoo.options import Options
 
 if TYPE_CHECKING:
     from zoo.workflows.bench import BenchResult
@@ -18,60 +19,25 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 
+@takes(
+    "data", "img_size", "in_chans", "weights", "freeze", "recipe", "settings", "batch_size", "opt",
+    "device", "amp_dtype", "channels_last", "compile", "threads", "workers",
+)  # fmt: skip
 def bench(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="a name from `zoo list`; may be left out if the recipe names it", autocompletion=complete_model
-        ),
-    ] = None,
-    data: Annotated[str | None, typer.Option(metavar="PATH|NAME", help="as for finetune (default: digits)")] = None,
-    img_size: Annotated[int | None, typer.Option(help="pixels (default: the model's)")] = None,
-    in_chans: Annotated[int | None, typer.Option(help="input channels")] = None,
-    weights: Annotated[str | None, typer.Option(metavar="WEIGHTS", help="as for finetune; none needs no file")] = None,
-    freeze: Annotated[str | None, typer.Option(metavar="PLAN", help="as for finetune")] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", "-r", metavar="NAME|FILE", help="as for finetune", autocompletion=complete_recipe),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field")
-    ] = None,
-    batch_size: Annotated[
-        str | None, typer.Option("--batch-size", "-b", metavar="N|auto", help="images a step; auto: measured")
-    ] = None,
-    opt: Annotated[str | None, typer.Option(help="optimizer, or module:attribute")] = None,
-    amp_dtype: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32")] = None,
-    channels_last: Annotated[
-        bool | None, typer.Option("--channels-last/--no-channels-last", help="memory format (default: measured)")
-    ] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="torch.compile, as for finetune")
-    ] = None,
-    threads: Annotated[str | None, typer.Option(metavar="N|auto", help="of torch")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-j", help="loader processes (default: auto)")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
-    steps: Annotated[int, typer.Option(help="steps to measure")] = 20,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="all figures as JSON on stdout, in seconds and bytes")
-    ] = False,
+    model: ModelArgument = None,
+    *,
+    steps: Annotated[int, typer.Option(metavar="N", help="number of training steps to measure")] = 20,
+    as_json: Json = False,
+    **options: Unpack[Options],
 ) -> None:
-    """Time the parts of a training step on this machine: data, forward, backward, optimizer. Nothing is kept.
+    """Measure the time of a training step on this machine: data loading, forward, backward, optimizer.
 
-    In a pipe: name and value a line, times in milliseconds.
+    Nothing is saved. With --json times are in seconds and memory in bytes. In a pipe: one line per figure, name and
+    value, with times in milliseconds.
     """
     with gc_paused():
-        from zoo.recipe import parse_assignments
         from zoo.workflows.bench import bench as run_bench
-        from zoo.workflows.finetune.options import Options
 
-    options = Options(
-        data=data, img_size=img_size, in_chans=in_chans, weights=weights, freeze=freeze, recipe=recipe,
-        batch_size=number_or_auto("--batch-size", batch_size, least=1),
-        opt=opt, amp_dtype=amp_dtype, workers=workers, device=device,
-        channels_last=channels_last, compile=compile, threads=number_or_auto("--threads", threads, least=1),
-        settings=parse_assignments(assignments or []),
-    )  # fmt: skip
     result = run_bench(model, steps=steps, **options)
     if as_json:
         console.print_json(result.to_dict())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo import console
+from zoo.cli.options import DataArgument, Json, pop_columns, takes
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,49 +22,41 @@ _CLASSES = 10
 _SEVERITY_LABELS = {"error": "ERROR", "warning": "warning", "note": "note"}
 
 
+@takes(
+    "val", "task", "image_column", "label_column", "label_separator", "split_column",
+    workers="auto: one per core",
+)  # fmt: skip
 def check(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a folder of class folders, a .csv or .tsv, or digits")],
+    data: DataArgument,
     *,
-    val: Annotated[str | None, typer.Option(metavar="PATH", help="the validation images, if they lie apart")] = None,
-    html: Annotated[str | None, typer.Option(metavar="FILE", help="write a page with thumbnails there")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="everything found, as JSON")] = False,
-    task: Annotated[str, typer.Option(help="auto, single-label, multi-label or regression")] = "auto",
-    image_column: Annotated[str | None, typer.Option(metavar="NAME", help="of a table: the images' paths")] = None,
-    label_column: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="of a table: the labels; again for several")
-    ] = None,
-    label_separator: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="of a table: what stands between the labels of a cell")
-    ] = None,
-    split_column: Annotated[str | None, typer.Option(metavar="NAME", help="of a table: train, val …")] = None,
-    unreadable: Annotated[str, typer.Option(metavar="POLICY", help="as in the recipe: error or skip")] = "error",
-    workers: Annotated[
-        str, typer.Option("--workers", "-j", metavar="N", help="processes, or auto: all cores")
-    ] = "auto",
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="remember what was read of unchanged files")] = True,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="write an HTML report with thumbnails")] = None,
+    unreadable: Annotated[
+        str, typer.Option(metavar="MODE", help="unreadable files, as in the recipe: error or skip (only a warning)")
+    ] = "error",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="reuse what an earlier check read from unchanged files")
+    ] = True,
+    as_json: Json = False,
+    **options: Any,
 ) -> None:
-    """Look for what spoils a training: unreadable files, copies and look-alikes, leakage between training and
-    validation, images under two labels, classes too small or too unequal, odd sizes, formats and folders.
+    """Check a data set before training: unreadable files, duplicates and near-duplicates, leakage between training and
+    validation, images with two labels, small or unbalanced classes, unusual sizes, formats and folders.
 
-    Exits with 3 if an error was found, 0 if there are at most warnings and notes. In a pipe: tab-separated lines of
-    `images`, part, number; `class`, name, images of each part; and for every image or name found its severity, kind,
-    number of the group, path, detail.
+    The exit code is 3 if an error was found, 0 if there are only warnings and notes. In a pipe: tab-separated lines of
+    `images`, split, number; `class`, name, images per split; and for every image or name of a finding its severity,
+    kind, number of the group, path, detail.
     """
-    from zoo.data.schema.columns import Columns
     from zoo.workflows.check import check as run_check
 
     if unreadable not in ("error", "skip"):
-        raise UsageError(f"--unreadable {unreadable!r} is no policy", "known: error, skip")
-    columns = Columns(image_column, tuple(label_column or ()), label_separator, split_column)
+        raise UsageError(f"--unreadable {unreadable!r} is not a mode", "known: error, skip")
     report = run_check(
         data,
-        val=val,
-        task=task,
-        columns=columns,
+        columns=pop_columns(options),
         unreadable="skip" if unreadable == "skip" else "error",
-        workers=_workers(workers),
         cache=cache,
         html=html,
+        **options,
     )
     for text in report.listing.notes:
         console.note(text)
@@ -172,12 +165,3 @@ def _verdict(report: Report) -> str:
     )
     end = "fit to train on" if report.ok else "mend the errors before training"
     return f"{', '.join(counts_text)}: {end}"
-
-
-def _workers(text: str) -> Any:
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--workers {text!r} is neither a number nor auto", "give 0 or more, or auto") from None

@@ -1,4 +1,4 @@
-"""`zoo demo`: the whole job on embedded data, each step as the command that a user would type."""
+"""`zoo demo`: a whole workflow on built-in data, each step as the command that a user would type."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from zoo import console
+from zoo.cli.options import output_dir_option
 from zoo.errors import UsageError
 
 __all__ = ["demo"]
@@ -19,23 +20,24 @@ _MODEL = "zoo_tiny"
 
 
 def demo(
+    context: typer.Context,
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", metavar="DIR", help="where to work (default: runs/demo)")
+        Path | None, output_dir_option("directory for the runs and pictures (default: runs/demo)")
     ] = None,
 ) -> None:
-    """List, inspect, fine-tune, evaluate, export and predict: no data and no download needed."""
-    from zoo.cli import app
+    """Run a whole workflow on built-in data: list, inspect, fine-tune, evaluate, export, predict. Needs no download."""
     from zoo.run import create_unique_folder
     from zoo.workflows.demo import write_images
 
     if output_dir is None:
         folder = create_unique_folder(Path("runs"), "demo")
     elif output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise UsageError(f"output directory {output_dir} is in use", "choose another --output-dir")
+        raise UsageError(f"output directory {output_dir} is not empty", "choose another --output-dir")
     else:
         folder = output_dir
     head, full, images = folder / "head", folder / "full", folder / "images"
-    begun = time.perf_counter()
+    zoo: Any = context.find_root().command
+    started = time.perf_counter()
     for command in (
         ["list", "*zoo*"],
         ["inspect", _MODEL, "--classes", "10", "--freeze", "backbone"],
@@ -47,6 +49,6 @@ def demo(
     ):
         sys.stdout.flush()
         console.note(f"\n$ zoo {shlex.join(command)}")
-        app(command, standalone_mode=False)
+        zoo.main(command, prog_name="zoo", standalone_mode=False)
     sys.stdout.flush()
-    console.note(f"\nall of it took {time.perf_counter() - begun:.0f} s; the pictures and files are in {folder}")
+    console.note(f"\nfinished in {time.perf_counter() - started:.0f} s; all files are in {folder}")

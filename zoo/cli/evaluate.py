@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo import console
-from zoo.errors import UsageError
+from zoo.cli.options import BatchSize, Json, RunArgument, pop_columns, takes
 from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
@@ -19,55 +19,35 @@ __all__ = ["evaluate"]
 _ROWS = 40  # classes or labels in a terminal's table: about a screen
 
 
+@takes(
+    "label_separator", "workers", "device", data="the run's validation images", image_column="the run's",
+    label_column="the run's", split_column="the run's",
+)  # fmt: skip
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
+    run: RunArgument,
     *,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|NAME",
-            help="a folder of class folders, a table, or digits; the run's validation part if left out",
-        ),
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="with --data: the part to use, such as test")
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="of other data: the part to take, as test")] = None,
-    image_column: Annotated[str | None, typer.Option(metavar="NAME", help="of another table: the paths")] = None,
-    label_column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="of another table: what the run learned; may be repeated"),
-    ] = None,
-    label_separator: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="of another table: what stands between several labels")
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="of another table: where train, val or test stands")
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images at a time")] = 64,
-    workers: Annotated[str, typer.Option("--workers", "-j", metavar="N", help="loader processes, or auto")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="everything measured, as JSON")] = False,
+    batch_size: BatchSize = 64,
+    as_json: Json = False,
+    **options: Any,
 ) -> None:
-    """Measure a run: overall, and each class, label or target.
+    """Evaluate a run: overall metrics, and metrics per class, label or target.
 
-    Writes evaluation.json, a CSV with a line for each class, label or target (per_class.csv, per_label.csv,
+    Writes evaluation.json, a CSV with one line per class, label or target (per_class.csv, per_label.csv,
     per_target.csv) and a picture (confusion.png with its confusion.csv, labels.png, scatter.png) into RUN,
     or into RUN/evaluation-NAME for other data.
 
-    In a pipe: metric and value on a line each, then lines that begin with class, label or target, with the columns of
-    the CSV.
+    In a pipe: one line per metric, name and value, then lines that begin with class, label or target, with the columns
+    of the CSV.
     """
     with gc_paused():
-        from zoo.data import Columns
         from zoo.workflows.evaluate import evaluate as run_evaluate
 
+    data = options.pop("data", None)
     result = run_evaluate(
-        run,
-        data,
-        split=split,
-        columns=Columns(image_column, tuple(label_column or ()), label_separator, split_column),
-        batch_size=batch_size,
-        workers=_workers(workers),
-        device=device,
-        save=False,
+        run, data, split=split, columns=pop_columns(options), batch_size=batch_size, save=False, **options
     )
     console.note(f"{result.data}: {result.rule}")
     for text in result.notes:
@@ -174,12 +154,3 @@ def _most_confused_class(result: SingleLabelEvaluation, i: int) -> str:
     errors = [(count, name) for j, (count, name) in others if j != i and count]
     worst = max(errors, default=None, key=lambda e: e[0])
     return "" if worst is None else f"{worst[1]} ({worst[0]:,})"
-
-
-def _workers(text: str) -> Any:
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"--workers {text!r} is neither a number nor auto", "give 0 or more, or auto") from None

@@ -9,21 +9,22 @@ from typing import Annotated
 import typer
 
 from zoo import console
+from zoo.cli.options import Json, RunArgument, output_dir_option
 from zoo.imports import gc_paused
 
 __all__ = ["export"]
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
+    run: RunArgument,
     *,
     format: Annotated[
         str, typer.Option("--format", "-f", help="safetensors: weights and config.json for timm")
     ] = "safetensors",
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", metavar="DIR", help="where to; RUN/export/FORMAT if left out")
+        Path | None, output_dir_option("directory for the exported files (default: RUN/export/FORMAT)")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="what was written, as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Export the best weights of a run, with classes and preprocessing, and check that the files load and agree.
 

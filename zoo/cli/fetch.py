@@ -10,6 +10,7 @@ import typer
 
 from zoo import console
 from zoo.cli.completion import complete_model
+from zoo.cli.options import Json
 
 if TYPE_CHECKING:
     from zoo.workflows.fetch import FetchedFile
@@ -22,22 +23,24 @@ def fetch(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="names as `zoo list` has them, with a tag for other weights than the "
-            "default: resnet34.a1_in1k; or hf-hub:OWNER/NAME",
+            help="model names from `zoo list`, with a tag for weights other than the default (resnet34.a1_in1k), or "
+            "hf-hub:OWNER/NAME",
             autocompletion=complete_model,
         ),
     ],
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="a folder for files that --weights takes (default: the libraries' caches)"),
+        typer.Option(
+            metavar="DIR", help="write files for --weights into this folder (default: the caches of the libraries)"
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="what was fetched, and what was not, as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Download pretrained weights, and check them, for later use without a network.
+    """Download pretrained weights and verify them, for later use without a network.
 
-    In the caches `--weights default` finds them; files in --to DIR are for another machine. What is there and whole is
-    not downloaded again. In a pipe: tab-separated model, path, bytes, sha256, a line as soon as a file is there. After
-    a failure the other models are fetched all the same, and the exit code is 4.
+    `--weights default` finds weights in the caches; --to DIR writes files for another machine. Complete files are not
+    downloaded again. If one model fails, the others are still fetched, and the exit code is 4. In a pipe: tab-separated
+    model, path, bytes, sha256, one line per file as soon as it is complete.
     """
     from zoo.errors import WeightsError
     from zoo.workflows.fetch import FailedFetch, FetchedFile, fetch_each
@@ -48,7 +51,7 @@ def fetch(
         if isinstance(outcome, FetchedFile):
             done.append(outcome)
             if not outcome.downloaded:
-                console.note(f"{outcome.model}: already there, and whole")
+                console.note(f"{outcome.model}: already downloaded")
             if not as_json and not console.is_terminal(sys.stdout):
                 console.print_tsv([(outcome.model, outcome.path, outcome.bytes, outcome.sha256)])
                 sys.stdout.flush()

@@ -7,11 +7,12 @@ import io
 import json
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo import console
+from zoo.cli.options import BatchSize, Json, RunArgument, takes
 from zoo.errors import DataError, UsageError
 from zoo.imports import gc_paused
 
@@ -22,22 +23,25 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 
+@takes("device")
 def predict(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")],
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="images, folders, or - for paths on stdin")],
+    run: RunArgument,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="images, folders, or - to read paths from stdin")
+    ],
     *,
     top: Annotated[
         int | None,
-        typer.Option("--top", "-k", metavar="K", help="the K most probable classes or labels of each image"),
+        typer.Option("--top", "-k", metavar="K", help="number of classes or labels per image, most probable first"),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(metavar="P", help="multi-label: the labels with probability P or more; 0.5 if left out"),
+        typer.Option(metavar="P", help="multi-label: minimum probability of a label (default: 0.5)"),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="images at a time")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON array, written image by image")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated, with a header")] = False,
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV with a header line")] = False,
+    **options: Any,
 ) -> None:
     """Predict the class, the labels or the numbers of images with a finished run.
 
@@ -68,9 +72,9 @@ def predict(
         top=top,
         threshold=threshold,
         batch_size=batch_size,
-        device=device,
         on_bad=report,
         on_note=console.note,
+        **options,
     )
     print_results = _print_json if as_json else _print_csv if as_csv else _print_tsv
     predicted = print_results(result)

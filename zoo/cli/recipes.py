@@ -9,17 +9,18 @@ from typing import Annotated
 import typer
 
 from zoo import console
+from zoo.cli.options import Json
 from zoo.errors import UsageError
 
 __all__ = ["recipes"]
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="print this recipe")] = None,
+    name: Annotated[str | None, typer.Argument(help="name of the recipe to print")] = None,
     copy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="write it to FILE, to be edited and given to --recipe")
+        Path | None, typer.Option(metavar="FILE", help="write the recipe to a file, to edit and use with --recipe")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the shipped recipes, print one, or copy one."""
     from zoo.recipe import copy_recipe, describe, load_values, recipe_path, shipped
@@ -31,12 +32,12 @@ def recipes(
         if as_json:
             console.print_json([{"name": n, "description": d} for n, d in rows])
         elif console.is_terminal(sys.stdout):
-            console.print_table(("recipe", "what it does"), rows)
+            console.print_table(("recipe", "description"), rows)
         else:
             console.print_tsv(rows)
     elif copy is not None:
         copy_recipe(name, copy)
-        console.note(f"{copy} written; next: zoo finetune MODEL --data FOLDER --recipe {copy}")
+        console.note(f"wrote {copy}\nnext: zoo finetune MODEL --data FOLDER --recipe {copy}")
     elif as_json:
         console.print_json(load_values(name))
     else:

@@ -12,29 +12,23 @@ import typer
 
 from zoo import console
 from zoo.cli.completion import complete_model
+from zoo.cli.options import DataArgument, Json, output_dir_option, takes
 from zoo.errors import UsageError
 from zoo.imports import gc_paused
+from zoo.options import Options, to_flags
 
 if TYPE_CHECKING:
     from zoo.strategy.decision_table import Decision
-    from zoo.workflows.finetune.options import Options
     from zoo.workflows.recommend.result import Recommendation
 
 __all__ = ["quadrant", "recommend"]
 
-_Data = Annotated[str, typer.Argument(metavar="DATA", help="folder, archive or table of images, hf:NAME, digits …")]
-_Val = Annotated[str | None, typer.Option(metavar="PATH", help="validation images, if not inside DATA")]
-_Task = Annotated[str | None, typer.Option(help="single-label, multi-label or regression")]
-_Channels = Annotated[int | None, typer.Option("--in-chans", help="input channels")]
-_Size = Annotated[int | None, typer.Option("--img-size", help="pixels (default: the model's)")]
-_Weights = Annotated[str | None, typer.Option(metavar="WEIGHTS", help="as for finetune")]
-_Seed = Annotated[int | None, typer.Option(help="of sample, split and random networks")]
-_Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")]
-_Json = Annotated[bool, typer.Option("--json", help="everything as JSON on stdout")]
+_DATA_OPTIONS = ("val", "task", "in_chans", "img_size", "weights", "seed", "device")
 
 
+@takes(*_DATA_OPTIONS)
 def recommend(
-    data: _Data,
+    data: DataArgument,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -43,19 +37,13 @@ def recommend(
     ] = None,
     budget: Annotated[str | None, typer.Option(metavar="TIME", help="such as 90s, 10m, 2h")] = None,
     max_params: Annotated[str | None, typer.Option(metavar="N", help="such as 30M")] = None,
-    top: Annotated[int, typer.Option(help="models to show")] = 10,
-    val: _Val = None,
-    task: _Task = None,
-    in_chans: _Channels = None,
-    img_size: _Size = None,
-    weights: _Weights = None,
-    seed: _Seed = None,
-    device: _Device = None,
+    top: Annotated[int, typer.Option(metavar="N", help="number of models to show")] = 10,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", metavar="DIR", help="for recommend.json and recommend.png"),
+        output_dir_option("directory for recommend.json and recommend.png (default: runs/recommend-DATA)"),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Say which pretrained model to take for DATA, and how to train it, from its frozen features.
 
@@ -69,7 +57,7 @@ def recommend(
 
     if top < 1:
         raise UsageError(f"--top {top}", "give 1 or more")
-    options = _options(data, val, task, in_chans, img_size, weights, seed, device)
+    options: Options = {"data": data, **given}
     result = run(
         models or (),
         budget=None if budget is None else _parse_duration(budget),
@@ -86,17 +74,13 @@ def recommend(
     console.note(f"written: {result.folder / 'recommend.json'}, {result.folder / 'recommend.png'}")
 
 
+@takes(*_DATA_OPTIONS)
 def quadrant(
-    data: _Data,
-    model: Annotated[str, typer.Argument(help="a name from `zoo list`", autocompletion=complete_model)],
-    val: _Val = None,
-    task: _Task = None,
-    in_chans: _Channels = None,
-    img_size: _Size = None,
-    weights: _Weights = None,
-    seed: _Seed = None,
-    device: _Device = None,
-    as_json: _Json = False,
+    data: DataArgument,
+    model: Annotated[str, typer.Argument(help="model name from `zoo list`", autocompletion=complete_model)],
+    *,
+    as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Show where DATA and MODEL stand on the map of size and similarity, and the plan that follows.
 
@@ -105,7 +89,7 @@ def quadrant(
     with gc_paused():
         from zoo.workflows.recommend.measure import measure_models
 
-    options = _options(data, val, task, in_chans, img_size, weights, seed, device)
+    options: Options = {"data": data, **given}
     result = measure_models([model], **options)
     decision, evidence = result.decisions[0], result.best.evidence
     if as_json:
@@ -124,23 +108,6 @@ def quadrant(
             ]
         )
     _print_notes(result, options)
-
-
-def _options(
-    data: str,
-    val: str | None,
-    task: str | None,
-    in_chans: int | None,
-    img_size: int | None,
-    weights: str | None,
-    seed: int | None,
-    device: str | None,
-) -> Options:
-    from zoo.workflows.finetune.options import Options
-
-    return Options(
-        data=data, val=val, task=task, in_chans=in_chans, img_size=img_size, weights=weights, seed=seed, device=device
-    )
 
 
 def _parse_duration(text: str) -> float:
@@ -191,13 +158,5 @@ def _print_notes(result: Recommendation, options: Options) -> None:
 
 
 def _finetune_command(model: str, decision: Decision, options: Options) -> str:
-    from zoo.workflows.recommend.result import settings_text
-
-    command = ["zoo", "finetune", model]
-    for name in ("data", "val", "task", "in_chans", "img_size", "weights", "seed", "device"):
-        value = options.get(name)
-        if value is not None:
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    command += ["--recipe", decision.recipe]
-    command += [word for text in settings_text(decision.changes) for word in ("--set", text)]
-    return shlex.join(command)
+    chosen: Options = {**options, "recipe": decision.recipe, "settings": decision.changes}
+    return shlex.join(["zoo", "finetune", model, *to_flags(chosen)])

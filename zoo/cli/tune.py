@@ -12,6 +12,7 @@ import typer
 
 from zoo import console
 from zoo.cli.completion import complete_model, complete_recipe
+from zoo.cli.options import Json, output_dir_option, takes
 from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
@@ -22,53 +23,49 @@ __all__ = ["tune"]
 _ROWS = 10
 
 
+@takes("settings", "seed", "device", data="the recipe's")
 def tune(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="a name from `zoo recipes`, a file or a run", autocompletion=complete_recipe
+            metavar="RECIPE", help="name from `zoo recipes`, YAML file or run", autocompletion=complete_recipe
         ),
     ],
     *,
     search: Annotated[
-        Path, typer.Option(metavar="FILE", help="YAML: recipe keys and what they may be; docs/tuning.md has examples")
+        Path,
+        typer.Option(metavar="FILE", help="YAML file of recipe keys and their candidate values (see docs/tuning.md)"),
     ],
-    trials: Annotated[int, typer.Option("--trials", "-n", metavar="N", help="how many in all, earlier ones included")],
+    trials: Annotated[
+        int, typer.Option("--trials", "-n", metavar="N", help="total number of trials, earlier ones included")
+    ],
     model: Annotated[
-        str | None, typer.Option("--model", help="if the recipe names none", autocompletion=complete_model)
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH|NAME", help="what finetune's --data takes (default: the recipe's)")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="any recipe field, for every trial")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="model name from `zoo list` (default: the recipe's)", autocompletion=complete_model
+        ),
     ] = None,
     output_dir: Annotated[
-        Path | None,
-        typer.Option("--output-dir", "-o", metavar="DIR", help="trials and study.db (default: runs/tune-RECIPE)"),
+        Path | None, output_dir_option("directory for the trials and study.db (default: runs/tune-RECIPE)")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0, help="begin no further trial after so long")
+        float | None, typer.Option(metavar="SECONDS", min=0, help="start no further trial after this many seconds")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune/--no-prune", help="end trials that are worse than the median of the others")
+        bool, typer.Option("--prune/--no-prune", help="stop trials that are worse than the median of the others")
     ] = True,
-    seed: Annotated[int | None, typer.Option(help="of the proposals and of every trial")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="every trial, the best and the importance as JSON")] = False,
+    as_json: Json = False,
+    **options: Any,
 ) -> None:
-    """Search with Optuna for the recipe values that validate best. The same command again goes on where it stopped.
+    """Search for the best recipe values with Optuna. The same command again continues the search.
 
-    Every trial is a run DIR/trial-NNNN; DIR/best.yaml is the recipe of the best.
+    Every trial is a run DIR/trial-NNNN; DIR/best.yaml is the recipe of the best trial.
 
-    In a pipe: a line for each trial, with number, state, value, run, and the searched values in the order of FILE.
+    In a pipe: one line per trial, with number, state, value, run, and the searched values in the order of FILE.
     """
     with gc_paused():
-        from zoo.recipe import parse_assignments
-        from zoo.workflows.finetune.options import Options
         from zoo.workflows.tune.run import tune as run_tune
 
-    options = Options(data=data, settings=parse_assignments(assignments or []), seed=seed, device=device)
     result = run_tune(
         recipe, search, trials=trials, model=model, output_dir=output_dir, timeout=timeout, prune=prune, **options
     )

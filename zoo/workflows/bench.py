@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from typing_extensions import Unpack
 
+from zoo.options import Options
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
 from zoo.training.autotune.step_profile import StepProfile, profile_steps
 from zoo.training.autotune.workers import preserve_num_threads
 from zoo.workflows.finetune import oom
 from zoo.workflows.finetune.build import build_session
-from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.options import make_recipe
 
 __all__ = ["BenchResult", "bench"]
 

@@ -14,13 +14,14 @@ from typing_extensions import Unpack
 from zoo.atomic_io import check_output_path
 from zoo.console import track
 from zoo.errors import UsageError
+from zoo.options import Options
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
 from zoo.run import Run
 from zoo.training.lr_finder import RangeTest, Suggestion, lr_grid, range_test, suggest
 from zoo.workflows.finetune import oom, transfer
 from zoo.workflows.finetune.feature_cache import apply_feature_cache
-from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.finetune.run import build_session
 
 __all__ = ["LrFindResult", "lr_find"]

@@ -17,9 +17,9 @@ from zoo.console import track
 from zoo.optim import SCHEDULES
 from zoo.optim.param_groups import NO_DECAY
 from zoo.optim.schedule_validation import PLATEAUS, class_name, find_entry
+from zoo.options import Options
 from zoo.recipe import Recipe, build, load_values
 from zoo.registry import resolve
-from zoo.workflows.finetune.options import Options
 from zoo.workflows.finetune.run import TrainingSession, build_session, resolve_options
 
 __all__ = ["ScheduleCurves", "schedule"]

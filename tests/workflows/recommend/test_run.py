@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 
 import zoo as api
 from zoo.errors import DataError, UsageError, WeightsError
+from zoo.options import Options
 from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.workflows.finetune.auto import resolve_auto
-from zoo.workflows.finetune.options import Options
 from zoo.workflows.recommend import pilots
 from zoo.workflows.recommend.measure import measure_models
 from zoo.workflows.recommend.run import recommend

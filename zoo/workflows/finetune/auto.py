@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.options import Options
 from zoo.recipe import build, load_values
-from zoo.workflows.finetune.options import AUTO, Options
+from zoo.workflows.finetune.options import AUTO
 from zoo.workflows.recommend.measure import measure_models
 
 __all__ = ["resolve_auto"]

@@ -2,128 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from typing_extensions import Unpack
 
 from zoo.data.config import DataConfig
 from zoo.errors import UsageError, nearest
+from zoo.options import OPTIONS, RECIPE_KEYS, Options
 from zoo.recipe import Recipe, build, load_values
 
-__all__ = ["AUTO", "Options", "make_recipe", "uses_auto"]
-
-
-class Options(TypedDict, total=False):
-    """The choices that have a flag of their own; None means not given. Each is a short name of a recipe field."""
-
-    task: str | None
-    data: str | Path | None
-    val: str | Path | None
-    image_column: str | None
-    label_column: str | Sequence[str] | None
-    label_separator: str | None
-    split_column: str | None
-    group_column: str | None
-    folds: int | None
-    fold: int | None
-    split: str | Path | None
-    balance: str | None
-    norm: str | None
-    fit: str | None
-    classes: int | None
-    in_chans: int | None
-    img_size: int | None
-    drop: float | None
-    drop_path: float | None
-    pool: str | None
-    freeze: str | int | None
-    weights: str | Path | None
-    epochs: int | None
-    batch_size: int | str | None
-    lr: float | None
-    head_lr: float | None
-    layer_decay: float | None
-    weight_decay: float | None
-    opt: str | None
-    sched: str | None
-    warmup_epochs: float | None
-    loss: str | None
-    class_weights: str | Path | None
-    grad_accum_steps: int | None
-    clip_grad: float | None
-    model_ema: bool | None
-    monitor: str | None
-    patience: int | None
-    feature_cache: str | None
-    views: int | None
-    linear_probe: str | None
-    amp: bool | None
-    amp_dtype: str | None
-    channels_last: bool | None
-    compile: bool | None
-    threads: int | str | None
-    workers: int | str | None
-    image_cache: str | None
-    seed: int | None
-    device: str | None
-    recipe: str | Path | None
-    settings: Mapping[str, Any] | None
-
-
-_RECIPE_KEYS = {
-    "task": "task",
-    "data": "data.source",
-    "val": "data.val",
-    "image_column": "data.image_column",
-    "label_column": "data.label_column",
-    "label_separator": "data.label_separator",
-    "split_column": "data.split_column",
-    "group_column": "data.group_column",
-    "folds": "data.folds",
-    "fold": "data.fold",
-    "split": "data.split",
-    "balance": "data.balance",
-    "norm": "data.norm",
-    "fit": "data.fit",
-    "classes": "model.classes",
-    "in_chans": "model.in_chans",
-    "img_size": "model.img_size",
-    "drop": "model.drop",
-    "drop_path": "model.drop_path",
-    "pool": "model.pool",
-    "freeze": "freeze",
-    "weights": "model.weights",
-    "epochs": "train.epochs",
-    "batch_size": "data.batch_size",
-    "lr": "optimizer.lr",
-    "head_lr": "optimizer.head_lr",
-    "layer_decay": "optimizer.layer_decay",
-    "weight_decay": "optimizer.weight_decay",
-    "opt": "optimizer.name",
-    "sched": "schedule.name",
-    "warmup_epochs": "schedule.warmup_epochs",
-    "loss": "loss.name",
-    "class_weights": "loss.class_weights",
-    "grad_accum_steps": "train.grad_accum_steps",
-    "clip_grad": "train.clip_grad",
-    "model_ema": "train.model_ema",
-    "monitor": "train.monitor",
-    "patience": "train.patience",
-    "feature_cache": "train.feature_cache",
-    "views": "train.views",
-    "linear_probe": "train.linear_probe",
-    "amp": "train.amp",
-    "amp_dtype": "train.amp_dtype",
-    "channels_last": "execution.memory_format",
-    "compile": "execution.compile",
-    "threads": "execution.threads",
-    "workers": "data.workers",
-    "image_cache": "data.image_cache",
-    "seed": "train.seed",
-    "device": "train.device",
-}
+__all__ = ["AUTO", "make_recipe", "uses_auto"]
 
 
 AUTO = "auto"
@@ -140,13 +30,12 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     `settings` maps dotted recipe keys to values (`{"loss.params.gamma": 2}`) and is laid over the recipe, the named
     options over both. Raises UsageError or RecipeError, the latter with every problem.
     """
-    unknown = [k for k in options if k not in _RECIPE_KEYS and k not in ("recipe", "settings")]
-    if unknown:
-        close = nearest(unknown[0], [*_RECIPE_KEYS, "recipe", "settings"])
+    if unknown := [name for name in options if name not in OPTIONS]:
+        close = nearest(unknown[0], OPTIONS)
         raise UsageError(
             f"no option {unknown[0]!r}", f"did you mean {' or '.join(close)}?" if close else "see zoo.Options"
         )
-    chosen = {key: options.get(name) for name, key in _RECIPE_KEYS.items() if options.get(name) is not None}
+    chosen = {key: options.get(name) for name, key in RECIPE_KEYS.items() if options.get(name) is not None}
     if isinstance(channels_last := chosen.get("execution.memory_format"), bool):
         chosen["execution.memory_format"] = "channels_last" if channels_last else "contiguous"
     if model is not None:

@@ -17,6 +17,7 @@ from typing_extensions import Unpack
 from zoo import dist_env
 from zoo.errors import RecipeError, UsageError
 from zoo.models import rebuild
+from zoo.options import Options
 from zoo.recipe import Recipe, build
 from zoo.run import InMemoryRun, Run
 from zoo.training.autotune.workers import preserve_num_threads
@@ -24,7 +25,7 @@ from zoo.training.distributed import broadcast_object
 from zoo.workflows.finetune import record, transfer
 from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.loop import OnEpoch, train
-from zoo.workflows.finetune.options import Options, make_recipe, uses_auto
+from zoo.workflows.finetune.options import make_recipe, uses_auto
 from zoo.workflows.finetune.session import TrainingSession
 
 __all__ = ["OnEpoch", "TrainingSession", "build_session", "finetune", "resolve_options", "resume", "resume_or_none"]

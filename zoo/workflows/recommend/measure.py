@@ -27,6 +27,7 @@ from zoo.data.split.holdout import holdout_split
 from zoo.errors import DataError, ModelError, WeightsError
 from zoo.losses import make_loss
 from zoo.models import Model
+from zoo.options import Options
 from zoo.preprocess import Preprocess
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
@@ -53,7 +54,7 @@ from zoo.workflows.finetune import components, preprocessing, validate
 from zoo.workflows.finetune.autotune import AutotuneContext, choose
 from zoo.workflows.finetune.feature_cache import image_keys
 from zoo.workflows.finetune.inputs import build_model, open_dataset
-from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.recommend.features import Indices, extract_features
 from zoo.workflows.recommend.result import ModelResult, Recommendation, Sample, SkippedModel
 

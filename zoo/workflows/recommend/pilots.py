@@ -17,10 +17,10 @@ from typing import Any
 
 from zoo import metrics
 from zoo.errors import TrainingError, ZooError
+from zoo.options import Options
 from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.strategy.decision_table import Decision, epochs_for
-from zoo.workflows.finetune.options import Options
 from zoo.workflows.finetune.run import finetune, resume
 from zoo.workflows.recommend.result import Pilot, Pilots, Recommendation
 

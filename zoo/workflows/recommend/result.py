@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ __all__ = [
     "SkippedModel",
     "create_output_folder",
     "save",
-    "settings_text",
 ]
 
 
@@ -209,11 +207,6 @@ class Recommendation:
 
 
 _SIMILARITY_TEXT = {"similar": "like", "between": "partly like", "dissimilar": "unlike"}
-
-
-def settings_text(changes: dict[str, Any]) -> list[str]:
-    """Each change as `--set` takes it: key=value, the value as YAML of one line."""
-    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
 def create_output_folder(recommendation: Recommendation, folder: Path | None) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
+from zoo.options import Options
 from zoo.progress import TrainingProgress
-from zoo.workflows.finetune.options import Options
 from zoo.workflows.recommend.measure import measure_models
 from zoo.workflows.recommend.pilots import run_pilots
 from zoo.workflows.recommend.result import Recommendation, create_output_folder, save

@@ -14,10 +14,11 @@ from typing_extensions import Unpack
 from zoo import metrics
 from zoo.atomic_io import write_text
 from zoo.errors import RecipeError, TrainingError, UsageError, translate_write_errors
+from zoo.options import Options
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build, dump, load_values
 from zoo.run import Run
-from zoo.workflows.finetune.options import Options, make_recipe
+from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.finetune.run import build_session
 from zoo.workflows.tune.search_space import Space, check_space, first_values, read_space, space_record
 from zoo.workflows.tune.study import Study, TrialRecord, open_study, require_optuna

@@ -1,0 +1,275 @@
+"""The options of a fine-tuning run, each declared once.
+
+From the declarations below come the keywords of the Python API (`zoo.finetune(lr=1e-3)`), the flags of the commands
+(`--lr 1e-3`), the keys of the recipe (`optimizer.lr`), the text of `--help` and the pages in docs/reference/. To add an
+option, add one line here and the field to the recipe. This module is imported at start-up and must stay light.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict, get_type_hints
+
+__all__ = [
+    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "ModelOptions", "Option", "Options", "RuntimeOptions",
+    "TrainingOptions", "flag", "to_flags",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Option:
+    """Everything about an option but its name and type.
+
+    Args:
+        key: dotted key of the recipe, or None for an option that is no recipe field.
+        help: one sentence without a full stop, with the unit; it also describes the recipe field.
+        default: shown by `--help` as "(default: …)"; left out if each recipe has its own.
+        metavar: placeholder of the value in `--help`.
+        flags: the flags, if they are not made from the name.
+        completion: what the shell completes the value with.
+        minimum: for a value that is a whole number or `auto`: the lowest number.
+    """
+
+    key: str | None
+    help: str
+    default: str | None = None
+    metavar: str | None = None
+    flags: tuple[str, ...] = ()
+    completion: Literal["recipe"] | None = None
+    minimum: int | None = None
+
+
+_FILE = "PATH"
+_COLUMN = "NAME"
+_NUMBER = "N"
+_NUMBER_OR_AUTO = "N|auto"
+
+
+# fmt: off
+class DataOptions(TypedDict, total=False):
+    """The images, their labels and the split."""
+
+    data: Annotated[str | Path | None, Option(
+        "data.source", "images: a folder with one subfolder per class, a .zip or .tar archive, a table (.csv, .tsv, "
+        ".jsonl, .parquet), a list of files (.txt), hf:NAME, torchvision:NAME or digits",
+        default="digits", metavar="PATH|NAME",
+    )]
+    val: Annotated[str | Path | None, Option(
+        "data.val", "validation images, if they are not part of the training data", metavar=_FILE
+    )]
+    task: Annotated[str | None, Option(
+        "task", "what to predict: single-label, multi-label or regression", default="inferred from the labels",
+        metavar="TASK",
+    )]
+    image_column: Annotated[str | None, Option(
+        "data.image_column", "table column with the image paths", default="found by its name", metavar=_COLUMN
+    )]
+    label_column: Annotated[str | Sequence[str] | None, Option(
+        "data.label_column", "table column with the labels or targets; several columns for several targets",
+        default="found by its name", metavar=_COLUMN,
+    )]
+    label_separator: Annotated[str | None, Option(
+        "data.label_separator", "text between the labels of an image in a table cell", metavar="TEXT"
+    )]
+    split_column: Annotated[str | None, Option(
+        "data.split_column", "table column that assigns the images to train, val or test", default="found by its name",
+        metavar=_COLUMN,
+    )]
+    group_column: Annotated[str | None, Option(
+        "data.group_column", "table column of groups, such as patients, that a split must not divide", metavar=_COLUMN
+    )]
+    folds: Annotated[int | None, Option("data.folds", "number of folds for cross-validation", metavar=_NUMBER)]
+    fold: Annotated[int | None, Option(
+        "data.fold", "with folds: the fold to validate on, counted from 1", metavar=_NUMBER
+    )]
+    split: Annotated[str | Path | None, Option(
+        "data.split", "run whose split is used again, or a file with the names of the validation images",
+        metavar="RUN|FILE",
+    )]
+    balance: Annotated[str | None, Option(
+        "data.balance", "sampling of the classes in an epoch: none (as in the data), oversample (all equally often) or "
+        "sqrt (by the square root of their counts)", default="none", metavar="MODE",
+    )]
+    fit: Annotated[str | None, Option(
+        "data.fit", "images of another aspect ratio: crop to the center, squash, pad with a border, or auto (as the "
+        "model's preprocessing does)", default="auto", metavar="MODE",
+    )]
+    norm: Annotated[str | None, Option(
+        "data.norm", "channel mean and standard deviation: model (as pretrained), data (measured), or auto (data if "
+        "the model's do not fit)", default="auto", metavar="MODE",
+    )]
+
+
+class ModelOptions(TypedDict, total=False):
+    """The model, its weights and what is frozen."""
+
+    classes: Annotated[int | None, Option(
+        "model.classes", "number of classes, labels or targets; checked against the data",
+        default="inferred from the data", metavar=_NUMBER, flags=("--classes", "--num-classes"),
+    )]
+    in_chans: Annotated[int | None, Option("model.in_chans", "number of input channels", default="3", metavar=_NUMBER)]
+    img_size: Annotated[int | None, Option(
+        "model.img_size", "input height and width in pixels", default="the model's", metavar=_NUMBER
+    )]
+    weights: Annotated[str | Path | None, Option(
+        "model.weights", "initial weights: default (pretrained), none (random), a tag, a .safetensors or .pth file, a "
+        "run, hf-hub:OWNER/NAME or local-dir:DIR", default="default", metavar="WEIGHTS",
+    )]
+    drop: Annotated[float | None, Option(
+        "model.drop", "dropout rate before the head", default="the model's", metavar="RATE"
+    )]
+    drop_path: Annotated[float | None, Option(
+        "model.drop_path", "stochastic depth rate", default="the model's", metavar="RATE"
+    )]
+    pool: Annotated[str | None, Option(
+        "model.pool", "global pooling before the head, such as avg, max or avgmax; timm models only",
+        default="the model's", metavar="NAME",
+    )]
+    freeze: Annotated[str | int | None, Option(
+        "freeze", "frozen layers: none, backbone, norm (train only norm layers and head), the first N groups or N%, up "
+        "to a group or module, globs over parameter names, or auto (chosen by measuring the data)", metavar="PLAN",
+    )]
+
+
+class TrainingOptions(TypedDict, total=False):
+    """The recipe, and how the weights are trained."""
+
+    recipe: Annotated[str | Path | None, Option(
+        None, "name from `zoo recipes`, YAML file, run, or auto (chosen by measuring the data)",
+        default="head-only with --freeze backbone, else full", metavar="NAME|FILE|auto", flags=("--recipe", "-r"),
+        completion="recipe",
+    )]
+    settings: Annotated[Mapping[str, Any] | None, Option(
+        None, "any recipe field by its key, such as loss.params.label_smoothing=0.1; may be repeated",
+        metavar="KEY=VALUE", flags=("--set",),
+    )]
+    epochs: Annotated[int | None, Option("train.epochs", "number of passes over the training images", metavar=_NUMBER)]
+    batch_size: Annotated[int | str | None, Option(
+        "data.batch_size", "images per step on one device; auto: the fastest that fits into memory and leaves 8 steps "
+        "per epoch", metavar=_NUMBER_OR_AUTO, flags=("--batch-size", "-b"), minimum=1,
+    )]
+    lr: Annotated[float | None, Option(
+        "optimizer.lr", "learning rate of the backbone's last stage, and of the head unless head_lr is given",
+        metavar="RATE",
+    )]
+    head_lr: Annotated[float | None, Option("optimizer.head_lr", "learning rate of the head", metavar="RATE")]
+    layer_decay: Annotated[float | None, Option(
+        "optimizer.layer_decay", "learning-rate factor per layer group, from the head down", metavar="FACTOR"
+    )]
+    weight_decay: Annotated[float | None, Option(
+        "optimizer.weight_decay", "weight decay of all parameters except biases and norm layers", metavar="DECAY"
+    )]
+    opt: Annotated[str | None, Option("optimizer.name", "optimizer, or module:attribute", metavar="NAME")]
+    sched: Annotated[str | None, Option(
+        "schedule.name", "learning-rate schedule, or module:attribute", metavar="NAME"
+    )]
+    warmup_epochs: Annotated[float | None, Option(
+        "schedule.warmup_epochs", "epochs of linear warmup before the schedule", metavar="EPOCHS"
+    )]
+    loss: Annotated[str | None, Option(
+        "loss.name", "loss function, or module:attribute; auto: the task's default", metavar="NAME"
+    )]
+    class_weights: Annotated[str | Path | None, Option(
+        "loss.class_weights", "class weights of the loss: none, balanced, effective, or a JSON or CSV file of names "
+        "and weights", metavar="MODE|FILE",
+    )]
+    grad_accum_steps: Annotated[int | None, Option(
+        "train.grad_accum_steps", "number of batches per optimizer step", metavar=_NUMBER
+    )]
+    clip_grad: Annotated[float | None, Option("train.clip_grad", "maximum norm of the gradient", metavar="NORM")]
+    model_ema: Annotated[bool | None, Option(
+        "train.model_ema", "keep an exponential moving average (EMA) of the weights, and validate and save it"
+    )]
+    monitor: Annotated[str | None, Option(
+        "train.monitor", "validation metric that selects the best epoch; auto: the task's default", metavar="METRIC"
+    )]
+    patience: Annotated[int | None, Option(
+        "train.patience", "early stopping: epochs without improvement before training stops", metavar=_NUMBER
+    )]
+    linear_probe: Annotated[str | None, Option(
+        "train.linear_probe", "fit a linear head on cached features directly (L-BFGS or ridge), without steps: on, off "
+        "or auto (where possible)", metavar="auto|on|off",
+    )]
+    views: Annotated[int | None, Option(
+        "train.views", "number of augmented views per training image in the feature cache, used in turn",
+        metavar=_NUMBER,
+    )]
+    seed: Annotated[int | None, Option(
+        "train.seed", "random seed of split, head, data order and augmentation", default="0", metavar=_NUMBER
+    )]
+
+
+class RuntimeOptions(TypedDict, total=False):
+    """Device, precision, speed and caches."""
+
+    device: Annotated[str | None, Option(
+        "train.device", "auto, cpu, cuda, cuda:N or mps", default="auto", metavar="DEVICE"
+    )]
+    amp: Annotated[bool | None, Option("train.amp", "automatic mixed precision, where the hardware is faster with it")]
+    amp_dtype: Annotated[str | None, Option(
+        "train.amp_dtype", "precision: bf16, fp16, fp32 or auto (measured on the first batch)", default="auto",
+        metavar="TYPE",
+    )]
+    channels_last: Annotated[bool | None, Option(
+        "execution.memory_format", "memory format of convolutional models: channels_last (NHWC) or contiguous (NCHW); "
+        "auto: the faster one, measured", default="auto",
+    )]
+    compile: Annotated[bool | None, Option(
+        "execution.compile", "torch.compile for the training steps; auto: in long runs, if measured to save time",
+        default="auto",
+    )]
+    threads: Annotated[int | str | None, Option(
+        "execution.threads", "CPU threads of PyTorch in this process; auto: its default, or fewer if loader processes "
+        "need the cores", default="auto", metavar=_NUMBER_OR_AUTO, minimum=1,
+    )]
+    workers: Annotated[int | str | None, Option(
+        "data.workers", "data-loading processes; 0: load in the main process", default="auto",
+        metavar=_NUMBER_OR_AUTO, flags=("--workers", "-j"), minimum=0,
+    )]
+    image_cache: Annotated[str | None, Option(
+        "data.image_cache", "keep decoded images on disk: on, off or auto (if it makes the run faster)", default="auto",
+        metavar="auto|on|off",
+    )]
+    feature_cache: Annotated[str | None, Option(
+        "train.feature_cache", "compute the features of frozen layers once and keep them on disk: on, off or auto (if "
+        "it makes the run faster)", default="auto", metavar="auto|on|off",
+    )]
+
+
+# fmt: on
+class Options(DataOptions, ModelOptions, TrainingOptions, RuntimeOptions, total=False):
+    """All options of `zoo.finetune`; None, or leaving an option out, keeps the value of the recipe."""
+
+
+# Heading of a group of options in `--help` → the group.
+GROUPS: dict[str, type] = {
+    "Data": DataOptions,
+    "Model": ModelOptions,
+    "Training": TrainingOptions,
+    "Runtime": RuntimeOptions,
+}
+OPTIONS: dict[str, Option] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Options, include_extras=True).items()
+}
+RECIPE_KEYS: dict[str, str] = {name: option.key for name, option in OPTIONS.items() if option.key is not None}
+
+
+def flag(name: str) -> str:
+    """The first flag of an option."""
+    return OPTIONS[name].flags[0] if OPTIONS[name].flags else f"--{name.replace('_', '-')}"
+
+
+def to_flags(options: Options) -> list[str]:
+    """The words that give `options` on a command line."""
+    words: list[str] = []
+    for name in OPTIONS:
+        value: Any = options.get(name)
+        if isinstance(value, bool):
+            words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+        elif value is not None:
+            if isinstance(value, Mapping):
+                value = [f"{key}={json.dumps(item)}" for key, item in value.items()]
+            values = [value] if isinstance(value, str | int | float | Path) else value
+            words += [word for one in values for word in (flag(name), str(one))]
+    return words
