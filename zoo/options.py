@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 __all__ = [
-    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "ModelOptions", "Option", "Options", "RuntimeOptions",
-    "TrainingOptions", "flag", "to_flags",
+    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "ModelOptions", "OptimizationOptions", "Option", "Options",
+    "RuntimeOptions", "TrainingOptions", "flag", "to_flags",
 ]  # fmt: skip
 
 
@@ -133,15 +133,15 @@ class ModelOptions(TypedDict, total=False):
 
 
 class TrainingOptions(TypedDict, total=False):
-    """The recipe, and how the weights are trained."""
+    """The recipe, the epochs and the batches."""
 
     recipe: Annotated[str | Path | None, Option(
         None, "name from `zoo recipes`, YAML file, run, or auto (chosen by measuring the data)",
-        default="head-only with --freeze backbone, else full", metavar="NAME|FILE|auto", flags=("--recipe", "-r"),
+        default="head-only with --freeze backbone, else full", metavar="RECIPE", flags=("--recipe", "-r"),
         completion="recipe",
     )]
     settings: Annotated[Mapping[str, Any] | None, Option(
-        None, "any recipe field by its key, such as loss.params.label_smoothing=0.1; may be repeated",
+        None, "any recipe field by its key, such as train.epochs=5; may be repeated",
         metavar="KEY=VALUE", flags=("--set",),
     )]
     epochs: Annotated[int | None, Option("train.epochs", "number of passes over the training images", metavar=_NUMBER)]
@@ -149,43 +149,17 @@ class TrainingOptions(TypedDict, total=False):
         "data.batch_size", "images per step on one device; auto: the fastest that fits into memory and leaves 8 steps "
         "per epoch", metavar=_NUMBER_OR_AUTO, flags=("--batch-size", "-b"), minimum=1,
     )]
-    lr: Annotated[float | None, Option(
-        "optimizer.lr", "learning rate of the backbone's last stage, and of the head unless head_lr is given",
-        metavar="RATE",
-    )]
-    head_lr: Annotated[float | None, Option("optimizer.head_lr", "learning rate of the head", metavar="RATE")]
-    layer_decay: Annotated[float | None, Option(
-        "optimizer.layer_decay", "learning-rate factor per layer group, from the head down", metavar="FACTOR"
-    )]
-    weight_decay: Annotated[float | None, Option(
-        "optimizer.weight_decay", "weight decay of all parameters except biases and norm layers", metavar="DECAY"
-    )]
-    opt: Annotated[str | None, Option("optimizer.name", "optimizer, or module:attribute", metavar="NAME")]
-    sched: Annotated[str | None, Option(
-        "schedule.name", "learning-rate schedule, or module:attribute", metavar="NAME"
-    )]
-    warmup_epochs: Annotated[float | None, Option(
-        "schedule.warmup_epochs", "epochs of linear warmup before the schedule", metavar="EPOCHS"
-    )]
-    loss: Annotated[str | None, Option(
-        "loss.name", "loss function, or module:attribute; auto: the task's default", metavar="NAME"
-    )]
-    class_weights: Annotated[str | Path | None, Option(
-        "loss.class_weights", "class weights of the loss: none, balanced, effective, or a JSON or CSV file of names "
-        "and weights", metavar="MODE|FILE",
-    )]
     grad_accum_steps: Annotated[int | None, Option(
         "train.grad_accum_steps", "number of batches per optimizer step", metavar=_NUMBER
-    )]
-    clip_grad: Annotated[float | None, Option("train.clip_grad", "maximum norm of the gradient", metavar="NORM")]
-    model_ema: Annotated[bool | None, Option(
-        "train.model_ema", "keep an exponential moving average (EMA) of the weights, and validate and save it"
     )]
     monitor: Annotated[str | None, Option(
         "train.monitor", "validation metric that selects the best epoch; auto: the task's default", metavar="METRIC"
     )]
     patience: Annotated[int | None, Option(
         "train.patience", "early stopping: epochs without improvement before training stops", metavar=_NUMBER
+    )]
+    model_ema: Annotated[bool | None, Option(
+        "train.model_ema", "keep an exponential moving average (EMA) of the weights, and validate and save it"
     )]
     linear_probe: Annotated[str | None, Option(
         "train.linear_probe", "fit a linear head on cached features directly (L-BFGS or ridge), without steps: on, off "
@@ -197,6 +171,37 @@ class TrainingOptions(TypedDict, total=False):
     )]
     seed: Annotated[int | None, Option(
         "train.seed", "random seed of split, head, data order and augmentation", default="0", metavar=_NUMBER
+    )]
+
+
+class OptimizationOptions(TypedDict, total=False):
+    """Loss, optimizer and learning-rate schedule."""
+
+    loss: Annotated[str | None, Option(
+        "loss.name", "loss function, or module:attribute; auto: the task's default", metavar="NAME"
+    )]
+    class_weights: Annotated[str | Path | None, Option(
+        "loss.class_weights", "class weights of the loss: none, balanced, effective, or a JSON or CSV file of names "
+        "and weights", metavar="MODE|FILE",
+    )]
+    opt: Annotated[str | None, Option("optimizer.name", "optimizer, or module:attribute", metavar="NAME")]
+    lr: Annotated[float | None, Option(
+        "optimizer.lr", "learning rate of the backbone's last stage, and of the head unless head_lr is given",
+        metavar="RATE",
+    )]
+    head_lr: Annotated[float | None, Option("optimizer.head_lr", "learning rate of the head", metavar="RATE")]
+    layer_decay: Annotated[float | None, Option(
+        "optimizer.layer_decay", "learning-rate factor per layer group, from the head down", metavar="FACTOR"
+    )]
+    weight_decay: Annotated[float | None, Option(
+        "optimizer.weight_decay", "weight decay of all parameters except biases and norm layers", metavar="DECAY"
+    )]
+    clip_grad: Annotated[float | None, Option("train.clip_grad", "maximum norm of the gradient", metavar="NORM")]
+    sched: Annotated[str | None, Option(
+        "schedule.name", "learning-rate schedule, or module:attribute", metavar="NAME"
+    )]
+    warmup_epochs: Annotated[float | None, Option(
+        "schedule.warmup_epochs", "epochs of linear warmup before the schedule", metavar="EPOCHS"
     )]
 
 
@@ -238,7 +243,7 @@ class RuntimeOptions(TypedDict, total=False):
 
 
 # fmt: on
-class Options(DataOptions, ModelOptions, TrainingOptions, RuntimeOptions, total=False):
+class Options(DataOptions, ModelOptions, TrainingOptions, OptimizationOptions, RuntimeOptions, total=False):
     """All options of `zoo.finetune`; None, or leaving an option out, keeps the value of the recipe."""
 
 
@@ -247,6 +252,7 @@ GROUPS: dict[str, type] = {
     "Data": DataOptions,
     "Model": ModelOptions,
     "Training": TrainingOptions,
+    "Loss and optimizer": OptimizationOptions,
     "Runtime": RuntimeOptions,
 }
 OPTIONS: dict[str, Option] = {

@@ -30,9 +30,7 @@ def fetch(
     ],
     to: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="write files for --weights into this folder (default: the caches of the libraries)"
-        ),
+        typer.Option(metavar="DIR", help="folder for the files (default: the caches of the libraries)"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -13,12 +13,12 @@ from zoo import console
 from zoo.cli.options import Json, ModelArgument, output_dir_option, takes
 from zoo.errors import UsageError
 from zoo.imports import gc_paused
-from zoo.options import DataOptions, ModelOptions, Options, RuntimeOptions, TrainingOptions, flag
+from zoo.options import Options, flag
 
 __all__ = ["finetune"]
 
 
-@takes(DataOptions, ModelOptions, TrainingOptions, RuntimeOptions)
+@takes(Options)
 def finetune(
     model: ModelArgument = None,
     *,

@@ -26,9 +26,7 @@ __all__ = ["predict"]
 @takes("device")
 def predict(
     run: RunArgument,
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="images, folders, or - to read paths from stdin")
-    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="images, folders, or - for paths on stdin")],
     *,
     top: Annotated[
         int | None,

@@ -57,7 +57,7 @@ def recommend(
 
     if top < 1:
         raise UsageError(f"--top {top}", "give 1 or more")
-    options: Options = {"data": data, **given}
+    options: Any = {"data": data, **given}
     result = run(
         models or (),
         budget=None if budget is None else _parse_duration(budget),
@@ -89,7 +89,7 @@ def quadrant(
     with gc_paused():
         from zoo.workflows.recommend.measure import measure_models
 
-    options: Options = {"data": data, **given}
+    options: Any = {"data": data, **given}
     result = measure_models([model], **options)
     decision, evidence = result.decisions[0], result.best.evidence
     if as_json:
