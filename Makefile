@@ -1,4 +1,4 @@
-.PHONY: check lint types contracts test sweep format
+.PHONY: check lint types contracts test sweep format reference
 
 check: lint types contracts test  ## what CI runs, without the sweep
 
@@ -21,3 +21,6 @@ sweep:  ## slow sweeps over many architectures
 format:
 	ruff format .
 	ruff check --fix .
+
+reference:  ## docs/reference/ from the code
+	python docs/reference/generate.py

@@ -10,7 +10,10 @@ __all__ = ["Config", "YamlSwitch"]
 
 
 class Config(BaseModel):
-    """A frozen section of a recipe. Unknown keys are errors."""
+    """A frozen section of a recipe. Unknown keys are errors.
+
+    A field that has an option of its own is described in zoo.options; the others have a `description`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 

@@ -14,7 +14,17 @@ from typing import IO, Any, Protocol, TypeVar
 
 from zoo import dist_env
 
-__all__ = ["is_terminal", "note", "print_json", "print_lines", "print_table", "print_tsv", "track", "warn"]
+__all__ = [
+    "is_terminal",
+    "note",
+    "print_facts",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "print_tsv",
+    "track",
+    "warn",
+]
 
 
 def is_terminal(stream: IO[str]) -> bool:
@@ -91,6 +101,22 @@ def print_table(
     if title:
         console.print(title, style="bold")
     console.print(table)
+
+
+def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
+    """A title and lines of key and value for a terminal: keys aligned, long values wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="cyan")
+    grid.add_column(overflow="fold")
+    for key, value in facts:
+        grid.add_row(f" {key}", value)
+    console = Console(highlight=False, markup=False)
+    console.print(title, style="bold")
+    console.print(grid)
+    console.print()
 
 
 T_co = TypeVar("T_co", covariant=True)

@@ -6,6 +6,7 @@ option, add one line here and the field to the recipe. This module is imported a
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,15 +268,21 @@ def flag(name: str) -> str:
 
 
 def to_flags(options: Options) -> list[str]:
-    """The words that give `options` on a command line."""
+    """The words that give `options` on a command line, `--set` last."""
     words: list[str] = []
-    for name in OPTIONS:
+    for name in sorted(OPTIONS, key=lambda name: name == "settings"):
         value: Any = options.get(name)
         if isinstance(value, bool):
             words.append(flag(name) if value else f"--no-{flag(name)[2:]}")
         elif value is not None:
             if isinstance(value, Mapping):
-                value = [f"{key}={json.dumps(item)}" for key, item in value.items()]
+                value = [f"{key}={_yaml(item)}" for key, item in value.items()]
             values = [value] if isinstance(value, str | int | float | Path) else value
             words += [word for one in values for word in (flag(name), str(one))]
     return words
+
+
+def _yaml(value: Any) -> str:
+    """A value as YAML of one line; names such as `none` or `backbone` need no quotes."""
+    plain = isinstance(value, str) and re.fullmatch(r"[a-z][\w.-]*", value) and value not in ("null", "true", "false")
+    return value if plain else json.dumps(value)

@@ -89,7 +89,7 @@ def test_the_page(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None
         (("gone",), 3, "no such path: gone"),
         (("photos", "--workers", "many"), 2, "neither a number nor auto"),
         (("photos", "--workers", "-1"), 2, "too few"),
-        (("photos", "--unreadable", "maybe"), 2, "no policy"),
+        (("photos", "--unreadable", "maybe"), 2, "is not a mode"),
         (("photos", "--image-column", "path"), 2, "photos is none"),
         (("photos", "--task", "guess"), 2, "no task named 'guess'"),
         (("photos", "--val", "nowhere"), 3, "no such path: nowhere"),

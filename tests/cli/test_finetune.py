@@ -19,7 +19,7 @@ def test_stdout_is_the_run_and_stderr_the_story(zoo: Callable[..., Any]) -> None
     done = zoo("finetune", "zoo_tiny", "--classes", "10", "--freeze", "backbone", "--epochs", "2")
     assert done.code == 0, done.err
     assert done.out == "runs/zoo_tiny-digits\n"
-    assert "no --data given: using the embedded digits" in done.err
+    assert "no --data given: training on the digits of scikit-learn" in done.err
     assert "1,930 of 984,308 parameters learn" in done.err
     assert "epoch 2/2" in done.err
     assert "next: zoo evaluate runs/zoo_tiny-digits" in done.err
@@ -48,7 +48,7 @@ def test_dry_run_writes_nothing_and_prints_a_recipe_that_runs(zoo: Callable[...,
 def test_resume_takes_nothing_else(zoo: Callable[..., Any]) -> None:
     done = zoo("finetune", "resnet18", "--resume", "runs/x")
     assert done.code == 2
-    assert "MODEL cannot go with it" in done.err
+    assert "cannot be combined with MODEL" in done.err
     assert zoo("finetune", "--resume", "auto").code == 2
 
 

@@ -1,85 +1,85 @@
-"""`zoo inspect`: what a model is made of, and what would learn."""
+"""`zoo inspect`: the structure of a model and what would be trained, or the contents of a file of weights."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo import console
 from zoo.cli.completion import complete_model_or_file
-from zoo.cli.inspect_file import print_facts, show_file, show_tensors, size
+from zoo.cli.options import Json, takes
 from zoo.errors import UsageError
 from zoo.imports import gc_paused
+from zoo.options import flag
 
 if TYPE_CHECKING:
+    from zoo.models.architectures import ArchitectureMatch
     from zoo.workflows.inspect import ModelSummary
+    from zoo.workflows.inspect_file import FileSummary, RunSummary, TensorSummary
 
 __all__ = ["inspect_model"]
 
 _MAX_MODULES = 4
+_MAX_ITEMS = 8
 
 
+@takes("in_chans", classes="the pretrained head's", freeze="none", weights="none: no download")
 def inspect_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="as `zoo list` names it, with a tag for its weights: resnet34.a1_in1k; or a run or file of weights",
+            help="model name from `zoo list`, with a tag for its weights (resnet34.a1_in1k); a run; a file of weights",
             autocompletion=complete_model_or_file,
         ),
     ],
-    classes: Annotated[int | None, typer.Option(metavar="N", help="replace the head by one of N classes")] = None,
-    in_chans: Annotated[int | None, typer.Option(metavar="N", help="channels of the images (default: 3)")] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="none, backbone, norm, N groups, N%, a group or module, globs")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="TAG", help="load them too: default, a tag or a file (default: none)")
-    ] = None,
+    *,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="show only the parameter groups, from the stem to the head")
+    ] = False,
     params: Annotated[
-        str | None, typer.Option(metavar="MODULE", help="show the tensors of this module instead: conv1")
+        str | None, typer.Option(metavar="MODULE", help="show only the tensors of this module, such as conv1")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="everything as JSON")] = False,
+    as_json: Json = False,
+    **options: Any,
 ) -> None:
-    """Show a model's input, costs, groups, and what would learn under a freezing plan; or what a file of weights holds.
+    """Show a model's input, costs and parameter groups, and what a freezing plan trains; or the contents of a file of
+    weights.
 
     Without --weights nothing is loaded and no network is needed. In a pipe: tab-separated key and value, then lines of
-    `group`, its name, parameters, how many learn, modules; with --params lines of name, shape, dtype, mean, std.
+    `group`, name, parameters, trainable parameters, modules; with --groups these lines without the first word; with
+    --params lines of name, shape, dtype, mean, standard deviation.
 
-    Of a run, a .safetensors or a .pth file: what is in it, without executing anything, and in lines of `fits` the share
-    of tensors that an architecture has in common with it, and its names.
+    For a run, a .safetensors or a .pth file: its contents, without executing code from it; lines of `fits` give the
+    share of its tensors that an architecture has, and the names of that architecture.
     """
     from zoo.workflows.inspect_file import inspect_file, is_weights_path
 
     if is_weights_path(model):
-        given = {"--classes": classes, "--in-chans": in_chans, "--freeze": freeze, "--weights": weights}
-        if wrong := [flag for flag, value in given.items() if value is not None]:
+        if wrong := [*map(flag, options), *(["--groups"] if groups else [])]:
             raise UsageError(
-                f"{model} is a file or a run; {wrong[0]} goes with a model's name",
+                f"{model} is a file or a run; {wrong[0]} needs the name of a model",
                 f"leave it out, or write zoo inspect MODEL --weights {model}",
             )
-        show_file(inspect_file(model, params=params), tensors=params is not None, as_json=as_json)
+        _show_file(inspect_file(model, params=params), tensors=params is not None, as_json=as_json)
         return
 
+    if groups and params is not None:
+        raise UsageError("--groups and --params exclude each other", "choose one")
     with gc_paused():
         from zoo.workflows.inspect import inspect
 
-    summary = inspect(
-        model,
-        classes=classes,
-        in_chans=in_chans or 3,
-        freeze=freeze or "none",
-        weights=weights or "none",
-        params=params,
-    )
+    summary = inspect(model, params=params, **options)
     if params is not None and summary.weights.source == "none":
-        console.note("random start: without --weights these are not the pretrained values")
+        console.note("random weights: --weights default shows the pretrained values")
     if as_json:
-        console.print_json(summary.to_dict())
+        console.print_json(summary.to_dict()["groups"] if groups else summary.to_dict())
+    elif groups:
+        _show_groups(summary)
     elif params is not None:
-        show_tensors(summary.tensors)
+        _show_tensors(summary.tensors)
     elif console.is_terminal(sys.stdout):
         _show(summary)
     else:
@@ -87,7 +87,7 @@ def inspect_model(
 
 
 def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
-    """Key and value, those of no value left out."""
+    """Key and value, without empty values."""
     preprocess = summary.preprocess
     yield "name", summary.name
     yield "source", summary.source
@@ -104,9 +104,9 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
             yield key, value
     yield "num_classes", str(summary.num_classes)
     yield "classes", str(summary.classes)
-    yield "input_size", size(preprocess.input_size)
+    yield "input_size", _size(preprocess.input_size)
     if summary.pool_size is not None:
-        yield "pool_size", size(summary.pool_size)
+        yield "pool_size", _size(summary.pool_size)
     yield "crop_pct", f"{preprocess.crop_pct:.4g}"
     yield "crop_mode", preprocess.crop_mode
     yield "interpolation", preprocess.interpolation
@@ -115,7 +115,7 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     for key, paths in (("first_conv", summary.first_conv), ("classifier", summary.classifier)):
         if paths:
             yield key, ",".join(paths)
-    yield "output_shape", size(summary.output_shape)
+    yield "output_shape", _size(summary.output_shape)
     report = summary.weights
     yield "weights", report.source
     if report.source != "none":
@@ -139,29 +139,21 @@ def _pipe_rows(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
 
 
 def _show(summary: ModelSummary) -> None:
-    cost = "" if summary.gmacs is None else f", {summary.gmacs:.3g} GMACs at {size(summary.preprocess.input_size)}"
-    print_facts(f"{summary.name}: {summary.params:,} parameters{cost}", _terminal_facts(summary))
-    rows = [
-        (
-            g.name,
-            _modules(g.modules),
-            f"{g.parameters:,}",
-            _trainable_text(g.parameters, g.trainable),
-            f"{g.trainable:,}",
-        )
-        for g in summary.groups
-    ]
+    cost = "" if summary.gmacs is None else f", {summary.gmacs:.3g} GMACs at {_size(summary.preprocess.input_size)}"
+    console.print_facts(f"{summary.name}: {summary.params:,} parameters{cost}", _terminal_facts(summary))
+    _show_groups(summary)
+
+
+def _show_groups(summary: ModelSummary) -> None:
+    if not console.is_terminal(sys.stdout):
+        console.print_tsv((g.name, g.parameters, g.trainable, ",".join(g.modules)) for g in summary.groups)
+        return
+    rows = [(g.name, _modules(g.modules), g.parameters, g.trainable) for g in summary.groups]
     console.print_table(
-        ("group", "modules", "parameters", "learns", "trainable"),
+        ("group", "modules", "parameters", "trained", "trainable"),
         [
-            *rows,
-            (
-                "all",
-                "",
-                f"{summary.params:,}",
-                _trainable_text(summary.params, summary.trainable),
-                f"{summary.trainable:,}",
-            ),
+            (name, modules, f"{parameters:,}", _trainable_text(parameters, trainable), f"{trainable:,}")
+            for name, modules, parameters, trainable in (*rows, ("all", "", summary.params, summary.trainable))
         ],
         title=f"freezing plan: {summary.freeze}",
         right=(2, 4),
@@ -169,27 +161,27 @@ def _show(summary: ModelSummary) -> None:
 
 
 def _terminal_facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
-    """As `_facts`, for a person: related values in one line."""
+    """As `_facts`, for a terminal: related values in one line."""
     preprocess, report = summary.preprocess, summary.weights
     yield "model", f"{summary.architecture} of {summary.source}"
     crop = f"crop {preprocess.crop_pct:.4g}" + (
         f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
     )
-    yield "input", f"{size(preprocess.input_size)}, {preprocess.interpolation}, {crop}"
+    yield "input", f"{_size(preprocess.input_size)}, {preprocess.interpolation}, {crop}"
     yield "mean, std", " / ".join(", ".join(f"{v:.4g}" for v in row) for row in (preprocess.mean, preprocess.std))
     if summary.first_conv:
         yield "first conv", ", ".join(summary.first_conv)
     if summary.classifier:
         yield "classifier", f"{', '.join(summary.classifier)}: {summary.classes:,} classes"
-    pooled = "" if summary.pool_size is None else f", pooled from {size(summary.pool_size)}"
-    yield "output", f"{size(summary.output_shape)}{pooled}"
+    pooled = "" if summary.pool_size is None else f", pooled from {_size(summary.pool_size)}"
+    yield "output", f"{_size(summary.output_shape)}{pooled}"
     if summary.tag is not None:
         details = [summary.license, summary.hub_id or summary.url, f"{summary.num_classes:,} classes"]
         yield "weights", f"{summary.tag}: {', '.join(s for s in details if s)}"
     if others := [tag for tag in summary.tags if tag != summary.tag]:
         yield "other tags", ", ".join(others)
     if report.source == "none":
-        yield "loaded", "nothing: random values (--weights default loads the published ones)"
+        yield "loaded", "none, random weights (--weights default loads the pretrained ones)"
         return
     yield "loaded", f"{report.source}: {report.summary()}"
     yield "sha256", report.sha256 or ""
@@ -207,3 +199,131 @@ def _trainable_text(parameters: int, trainable: int) -> str:
 def _modules(paths: tuple[str, ...]) -> str:
     more = len(paths) - _MAX_MODULES
     return ", ".join(paths[:_MAX_MODULES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _show_tensors(tensors: Iterable[TensorSummary]) -> None:
+    if not console.is_terminal(sys.stdout):
+        console.print_tsv((t.name, _size(t.shape), t.dtype, t.mean, t.std) for t in tensors)
+        return
+    rows = (
+        (t.name, _size(t.shape), t.dtype, *("" if v is None else f"{v:.4g}" for v in (t.mean, t.std))) for t in tensors
+    )
+    console.print_table(("tensor", "shape", "dtype", "mean", "std"), rows, right=(3, 4))
+
+
+def _show_file(summary: FileSummary, *, tensors: bool, as_json: bool) -> None:
+    """Print a summary; tensors: print only the tensors that --params selects."""
+    if as_json:
+        console.print_json(summary.to_dict())
+    elif tensors:
+        _show_tensors(summary.summaries)
+    elif not console.is_terminal(sys.stdout):
+        console.print_tsv(_file_pipe_rows(summary))
+    else:
+        console.print_facts(
+            f"{summary.path}: {summary.params:,} parameters in {summary.tensors:,} tensors", _file_facts(summary)
+        )
+        _show_fits(summary.fits)
+
+
+def _file_pipe_rows(summary: FileSummary) -> Iterator[tuple[object, ...]]:
+    """Key and value, without empty values; then the architectures."""
+    if summary.run is not None:
+        yield from _run_pipe_rows(summary.run)
+    yield "file", summary.path
+    yield "bytes", summary.bytes
+    yield "sha256", summary.sha256
+    yield "format", summary.format
+    for key, value in (("wrapping", ".".join(summary.wrapping)), ("prefix", summary.prefix)):
+        if value:
+            yield key, value
+    for name, kind in summary.others.items():
+        yield "other", name, kind
+    for name, text in summary.metadata.items():
+        yield "metadata", name, text
+    yield "tensors", summary.tensors
+    yield "params", summary.params
+    yield "dtypes", ",".join(f"{count} {dtype}" for dtype, count in summary.dtypes.items())
+    yield "first", summary.first[0], _size(summary.first[1])
+    yield "last", summary.last[0], _size(summary.last[1])
+    for key, number in (("classes", summary.classes), ("in_chans", summary.in_chans)):
+        if number is not None:
+            yield key, number
+    for name in summary.non_finite:
+        yield "non_finite", name
+    for fit in summary.fits:
+        yield "fits", f"{fit.share:.4f}", ",".join(fit.names), len(fit.differing), len(fit.missing), len(fit.unexpected)
+
+
+def _run_pipe_rows(run: RunSummary) -> Iterator[tuple[object, ...]]:
+    yield "run", run.path
+    yield "status", run.status
+    yield "model", run.model
+    yield "class_names", ",".join(run.classes)
+    yield "input_size", _size(run.input_size)
+    if run.data is not None:
+        yield "data", run.data
+    if run.best is not None:
+        yield "best", f"epoch {run.best.get('epoch')}", run.best.get("monitor"), run.best.get("value")
+
+
+def _file_facts(summary: FileSummary) -> Iterator[tuple[str, str]]:
+    if summary.run is not None:
+        yield from _run_terminal_facts(summary.run)
+    yield "format", f"{summary.format}, {summary.bytes / 1e6:,.1f} MB"
+    yield "sha256", summary.sha256
+    if summary.wrapping:
+        yield "wrapped in", ".".join(summary.wrapping)
+    if summary.prefix:
+        yield "prefix", f"{summary.prefix} removed from all names"
+    if summary.others:
+        yield "other entries", _shorten([f"{name} ({kind})" for name, kind in summary.others.items()])
+    if summary.metadata:
+        yield "metadata", _shorten([f"{name}: {text}" for name, text in summary.metadata.items()])
+    yield "dtypes", ", ".join(f"{count:,} {dtype}" for dtype, count in summary.dtypes.items())
+    yield "first", f"{summary.first[0]} {_size(summary.first[1])}"
+    yield "last", f"{summary.last[0]} {_size(summary.last[1])}"
+    known = [f"{what} {n:,}" for what, n in (("classes", summary.classes), ("channels", summary.in_chans)) if n]
+    if known:
+        yield "made for", f"{', '.join(known)}{'' if summary.fits else ' (guessed from names and shapes)'}"
+    if summary.non_finite:
+        yield "damaged", f"NaN or infinity in {_shorten(summary.non_finite)}"
+
+
+def _run_terminal_facts(run: RunSummary) -> Iterator[tuple[str, str]]:
+    of = "" if run.epochs is None else f" of {run.epochs}"
+    done = "" if run.epochs_done is None else f", {run.epochs_done}{of} epochs done"
+    yield "run", f"{run.path}: {run.status}{done}"
+    yield "model", f"{run.model} of {run.source}, for images of {_size(run.input_size)}"
+    yield "classes", f"{len(run.classes)}: {_shorten(run.classes)}"
+    if run.data is not None:
+        yield "data", run.data
+    if run.best is not None and isinstance(run.best.get("value"), float):
+        yield "best", f"{run.best.get('monitor')} {run.best['value']:.4g} in epoch {run.best.get('epoch')}"
+
+
+def _show_fits(fits: tuple[ArchitectureMatch, ...]) -> None:
+    if not fits:
+        console.note("no architecture of the catalog has half of these tensors; the file may come from another library")
+        return
+    console.print_table(
+        ("architecture", "fits", "differences except head and input channels"),
+        ((", ".join(fit.names), f"{100 * fit.share:.4g} %", _differences(fit)) for fit in fits),
+        title="matching architectures",
+        right=(1,),
+    )
+
+
+def _differences(fit: ArchitectureMatch) -> str:
+    kinds = (("of a different shape", fit.differing), ("missing", fit.missing), ("unexpected", fit.unexpected))
+    differences = [f"{len(names):,} {what} ({names[0].partition(':')[0]})" for what, names in kinds if names]
+    return ", ".join(differences) or "nothing"
+
+
+def _shorten(items: tuple[str, ...] | list[str]) -> str:
+    more = len(items) - _MAX_ITEMS
+    return ", ".join(items[:_MAX_ITEMS]) + (f" and {more} more" if more > 0 else "")

@@ -34,21 +34,17 @@ class ParamGroupConfig(Config):
 class OptimizerConfig(Config):
     """The optimizer, its learning rates and weight decay."""
 
-    name: str = Field("adamw", description="a name of zoo.optim, or module:attribute")
-    lr: float = Field(
-        3e-4, gt=0, description="learning rate of the last stage (and of the head unless head_lr is given)"
-    )
-    head_lr: float | None = Field(None, gt=0, description="learning rate of the head")
+    name: str = "adamw"
+    lr: float = Field(3e-4, gt=0)
+    head_lr: float | None = Field(None, gt=0)
     lr_base_size: int | None = Field(
         None,
         ge=1,
         description="images per optimizer step that the learning rates are meant for; with data.batch_size auto they "
         "are scaled to the chosen size",
     )
-    layer_decay: float | None = Field(
-        None, gt=0, le=1, description="learning-rate factor per layer group, from the head down"
-    )
-    weight_decay: float = Field(0.05, ge=0, description="weight decay; not applied to biases and normalization layers")
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    weight_decay: float = Field(0.05, ge=0)
     groups: tuple[ParamGroupConfig, ...] = Field(
         (), description="learning rates and weight decays for parameters chosen by name"
     )
@@ -58,7 +54,7 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """The learning-rate schedule."""
 
-    name: str = Field("cosine", description="a name of zoo.optim.schedules, or module:attribute")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up from 0 before the schedule")
+    name: str = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
     monitor: str | None = Field(None, description="metric for ReduceLROnPlateau; default: the same as train.monitor")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the schedule by name")

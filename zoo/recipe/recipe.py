@@ -23,10 +23,10 @@ class Recipe(Config):
     """All settings of one fine-tuning run, frozen."""
 
     description: str = Field("", description="one line for `zoo recipes`")
-    task: Literal["auto", TaskName] = Field("auto", description="what the model predicts; auto: inferred from the data")
+    task: Literal["auto", TaskName] = "auto"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    freeze: str = Field("none", description="freeze plan: none | backbone | N | GROUP | globs")
+    freeze: str = "none"
     transfer: TransferConfig = TransferConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
