@@ -212,7 +212,7 @@ def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
 def test_options_of_a_model_do_not_go_with_a_file(zoo, checkpoint):
     said = zoo("inspect", checkpoint, "--freeze", "backbone")
     assert said.code == 2
-    assert "--freeze goes with a model's name" in said.err
+    assert "--freeze needs the name of a model" in said.err
     assert f"zoo inspect MODEL --weights {checkpoint}" in said.err
 
 
@@ -226,3 +226,19 @@ def test_the_shape_without_values_is_that_of_a_real_run(name):
         assert summary.output_shape == tuple(module(torch.randn(1, *summary.preprocess.input_size)).shape)
     assert summary.params == sum(p.numel() for p in module.parameters())
     assert summary.gmacs is not None
+
+
+def test_the_parameter_groups_alone_from_stem_to_head(zoo, monkeypatch):
+    said = zoo("inspect", "resnet18", "--groups", "--freeze", "backbone")
+    assert (said.code, said.err) == (0, "")
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert [row[0] for row in rows] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
+    assert sum(int(row[1]) for row in rows) == 11_689_512
+    assert (rows[-1][2], rows[-1][3], rows[1][3]) == ("513000", "global_pool,fc", "layer1")
+    listed = json.loads(zoo("inspect", "resnet18", "--groups", "--freeze", "backbone", "--json").out)
+    assert [g["name"] for g in listed] == [row[0] for row in rows]
+    monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
+    table = zoo("inspect", "resnet18", "--groups").out
+    assert "layer1" in table
+    assert "input" not in table
+    assert zoo("inspect", "resnet18", "--groups", "--params", "fc").code == 2
