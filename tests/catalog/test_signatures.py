@@ -21,8 +21,8 @@ def test_what_a_task_changes_is_left_out() -> None:
         "fc.bias": (1000,),
         "fc2.weight": (5, 5),
     }
-    valid_part = {"conv1.weight": (64, 0, 7, 7), "conv1.bias": (64,), "fc2.weight": (5, 5)}
-    assert backbone_shapes(shapes, ("fc",), ("conv1",)) == valid_part
+    rest = {"conv1.weight": (64, 0, 7, 7), "conv1.bias": (64,), "fc2.weight": (5, 5)}
+    assert backbone_shapes(shapes, ("fc",), ("conv1",)) == rest
     assert backbone_shapes(shapes, (), ()) == {k: v for k, v in shapes.items() if not k.endswith("tracked")}
     assert (as_paths(None), as_paths("fc"), as_paths(("a", "b"))) == ((), ("fc",), ("a", "b"))
 

@@ -52,7 +52,7 @@ def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: s
         optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
         torch.manual_seed(3)
         for _ in range(3):
-            output = net(images) if net is whole else feature_extractor.valid_part(features)
+            output = net(images) if net is whole else feature_extractor.forward_head(features)
             nn.functional.cross_entropy(output, target).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -61,7 +61,7 @@ def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: s
         assert torch.allclose(one.float(), other.float(), atol=1e-5), key
         changed += 1
     assert changed
-    assert torch.allclose(feature_extractor.valid_part(features, whole.eval()), whole(images), atol=1e-4)
+    assert torch.allclose(feature_extractor.forward_head(features, whole.eval()), whole(images), atol=1e-4)
 
 
 def test_everything_comes_out_as_it_went_in() -> None:
@@ -140,7 +140,7 @@ def test_dropout_stays_outside() -> None:
     assert (feature_extractor.end, feature_extractor.before) == ("body", False)
     torch.manual_seed(0)
     features = feature_extractor.features(torch.randn(4, 3, 8, 8))
-    assert not torch.equal(feature_extractor.valid_part(features), feature_extractor.valid_part(features))
+    assert not torch.equal(feature_extractor.forward_head(features), feature_extractor.forward_head(features))
 
 
 def test_no_prefix_where_nothing_frozen_comes_first() -> None:

@@ -38,9 +38,9 @@ def test_leaving_out_is_as_refitting_n_times(clusters, task, d):
     for penalty in (1e-4, 1e-1, 1e2):
         found = ridge_loo(svd, targets, (penalty,)).predictions
         for i in range(60):
-            valid_part = np.arange(60) != i
+            rest = np.arange(60) != i
             expected = refit(
-                x[valid_part], targets.matrix[valid_part], targets.weights[valid_part], penalty * unit, x[i]
+                x[rest], targets.matrix[rest], targets.weights[rest], penalty * unit, x[i]
             )
             np.testing.assert_allclose(found[i], expected, atol=1e-8)
 
@@ -76,8 +76,8 @@ def test_repeated_rows_and_columns_do_not_break_it(clusters, d):
     targets = Targets.of(labels, "single-label")
     x = (features - features.mean(0)) / features.std(0)
     found = ridge_loo(decompose(features), targets, (1e-2,)).predictions
-    valid_part = np.arange(60) != 7
-    expected = refit(x[valid_part], targets.matrix[valid_part], np.ones(59), 1e-2 * (x**2).sum() / 60, x[7])
+    rest = np.arange(60) != 7
+    expected = refit(x[rest], targets.matrix[rest], np.ones(59), 1e-2 * (x**2).sum() / 60, x[7])
     np.testing.assert_allclose(found[7], expected, atol=1e-8)
 
 

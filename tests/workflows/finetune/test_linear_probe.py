@@ -124,10 +124,10 @@ def test_where_it_cannot_be_the_reason_is_given_and_auto_takes_steps(
     small: Path, settings: dict[str, Any], reason: str
 ) -> None:
     freeze = settings.get("freeze", "backbone")
-    valid_part = {k: v for k, v in settings.items() if k != "freeze"}
+    rest = {k: v for k, v in settings.items() if k != "freeze"}
 
     def session(solver: str) -> Any:
-        values = {**valid_part, "train.linear_probe": solver}
+        values = {**rest, "train.linear_probe": solver}
         return build_session(
             make_recipe("zoo_tiny", data=small, recipe="head-only", freeze=freeze, amp=False, settings=values)
         )

@@ -96,8 +96,8 @@ def read_tifffile(file: str | bytes) -> MultichannelImage:
 
 
 def _bands(opened: tifffile.TiffFile) -> MultichannelImage:
-    everything: list[Any] = [page for page in opened.read_pages if isinstance(page, tifffile.TiffPage)]
-    if len(everything) != len(opened.read_pages):
+    everything: list[Any] = [page for page in opened.pages if isinstance(page, tifffile.TiffPage)]
+    if len(everything) != len(opened.pages):
         raise UnsupportedPixels("damaged file (pages without headers)")
     first = everything[0]
     used = [
