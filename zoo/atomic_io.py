@@ -16,7 +16,11 @@ from zoo.errors import DataError, TrainingError, UsageError, ZooError, translate
 if TYPE_CHECKING:
     import torch
 
+# What to write to a file: text, bytes, or a function that writes to the path that it is given.
+Contents = str | bytes | Callable[[Path], None]
+
 __all__ = [
+    "Contents",
     "atomic_write",
     "check_output_path",
     "defer_interrupts",
@@ -24,7 +28,6 @@ __all__ = [
     "replace_file",
     "save_tensors",
     "write_json",
-    "write_text",
 ]
 
 
@@ -40,14 +43,19 @@ def check_output_path(path: Path, example: str) -> Path:
     return path
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write(temporary path)`, flush it to the disk, rename it to `path`. A failure leaves the old file.
+def replace_file(path: Path, contents: Contents) -> None:
+    """Write a temporary file, flush it to the disk, rename it to `path`. A failure leaves the old file.
 
-    Raises the system's OSError, for those who have words of their own for it; `atomic_write` has ours.
+    Raises OSError; `atomic_write` translates it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        if isinstance(contents, str):
+            temporary.write_text(contents, encoding="utf-8")
+        elif isinstance(contents, bytes):
+            temporary.write_bytes(contents)
+        else:
+            contents(temporary)
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -58,22 +66,14 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def atomic_write(path: Path, write: Callable[[Path], None], kind: type[ZooError] = TrainingError) -> None:
-    """As `replace_file`; the system's refusal becomes a `kind` of ours."""
-    with translate_write_errors(path, kind):
-        replace_file(path, write)
+def atomic_write(path: Path, contents: Contents, error: type[ZooError] = TrainingError) -> None:
+    """Replace the file `path`, as `replace_file` does. Raises `error` if the disk refuses."""
+    with translate_write_errors(path, error):
+        replace_file(path, contents)
 
 
-def write_json(path: Path, value: Any, kind: type[ZooError] = TrainingError) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_text(path, text, kind)
-
-
-def write_text(path: Path, text: str, kind: type[ZooError] = TrainingError) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write, kind)
+def write_json(path: Path, value: Any, error: type[ZooError] = TrainingError) -> None:
+    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", error)
 
 
 def read_json(path: Path) -> Any:
@@ -87,18 +87,13 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(
-    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], kind: type[ZooError] = TrainingError
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], error: type[ZooError] = TrainingError
 ) -> None:
     """Write `tensors` as safetensors, atomically. Shared storage is allowed: each name gets its own copy."""
     from safetensors.torch import save
 
     # One copy of the weights in memory, in exchange for the system's own error instead of safetensors' text of it.
-    data = save(_without_shared_storage(tensors), metadata)
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    atomic_write(path, write, kind)
+    atomic_write(path, save(_without_shared_storage(tensors), metadata), error)
 
 
 def _without_shared_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.atomic_io import read_json, save_tensors, write_json, write_text
+from zoo.atomic_io import atomic_write, read_json, save_tensors, write_json
 from zoo.errors import DataError, TrainingError, UsageError, translate_write_errors
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Run:
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(_finite(row)) + "\n" for row in rows)
-        write_text(self.metrics_file, text)
+        atomic_write(self.metrics_file, text)
 
     # --- model.json, model.safetensors ---
 
@@ -153,10 +153,10 @@ class Run:
         return record
 
     def write_recipe(self, text: str) -> None:
-        write_text(self.recipe_file, text)
+        atomic_write(self.recipe_file, text)
 
     def write_split(self, text: str) -> None:
-        write_text(self.split_file, text)
+        atomic_write(self.split_file, text)
 
     def write_model(self, record: dict[str, Any]) -> None:
         write_json(self.model_file, record)

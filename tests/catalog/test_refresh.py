@@ -114,8 +114,8 @@ def test_commands_that_import_timm_learn_the_installed_models(old: Path, cache: 
     assert now["resnet34"].params == 21_797_672
     forget()
     assert find("alexnet").classifier == "classifier.6"  # read from the file, in what could be another process
-    assert [p.name for p in cache.iterdir() if not p.name.startswith("index1-zoo-")] == []
-    assert len(list(cache.iterdir())) == 1
+    assert [p.name for p in (cache / "catalog").iterdir() if not p.name.startswith("index1-zoo-")] == []
+    assert len(list((cache / "catalog").iterdir())) == len(list(cache.iterdir())) == 1
 
 
 def test_listing_waits_for_nothing_and_reads_what_others_made(old: Path, cache: Path) -> None:
@@ -163,7 +163,7 @@ def test_inspecting_an_unknown_model_counts_it_once(old: Path, cache: Path) -> N
 )
 def test_a_damaged_file_is_as_good_as_none(text: str, old: Path, cache: Path) -> None:
     refresh_if_stale()
-    (path,) = cache.iterdir()
+    (path,) = (cache / "catalog").iterdir()
     good = path.read_text(encoding="utf-8")
     if text == "RECORDS":
         document = json.loads(good)

@@ -36,7 +36,7 @@ from zoo.atomic_io import replace_file
 from zoo.catalog.entries import to_record
 from zoo.catalog.index import FORMAT
 
-__all__ = ["count_costs", "known_costs", "known_signatures", "main", "render", "shapes_of", "write_index"]
+__all__ = ["count_costs", "known_costs", "known_signatures", "main", "render", "shapes_of"]
 
 
 def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
@@ -52,15 +52,6 @@ def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], rename
     head = {"format": FORMAT, "versions": dict(sorted(versions.items())), "renamed": dict(sorted(renamed.items()))}
     lines = [f'"{key}":{compact(value)},\n' for key, value in head.items()]
     return "{" + "".join(lines) + '"models":[\n' + ",\n".join(compact(to_record(e)) for e in ordered) + "\n]}\n"
-
-
-def write_index(path: Path, text: str) -> None:
-    """Replace `path` at once: a reader sees the old index or the new one. Raises OSError."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    replace_file(path, write)
 
 
 # Costs change with the library that defines the model and with torch, which counts.
@@ -177,9 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signatures = {} if options.recount else known_signatures(signatures_path, versions, sources)
     entries = [entry for some, build in read for entry in _with_costs(some, build, known, signatures)]
     text = render(entries, versions=versions, renamed=renamed_in_timm())
-    write_index(options.output, text)
+    replace_file(options.output, text)
     ordered = {e.name: signatures[e.name] for e in sorted(entries, key=lambda e: natural_key(e.name))}
-    write_index(signatures_path, render_signatures(ordered, versions))
+    replace_file(signatures_path, render_signatures(ordered, versions))
     print(f"{options.output}: {len(entries)} models, {len(text.encode()):,} bytes", file=sys.stderr)
 
 

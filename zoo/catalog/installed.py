@@ -1,8 +1,7 @@
 """The index of the libraries that are installed, where they are not those of the shipped one: a file for each user.
 
-It lies in $ZOO_CACHE, else $XDG_CACHE_HOME/zoo, else the platform's folder for caches, and is named after everything
-that it depends on; a file that is absent, damaged or of another version counts as none. Looking for it imports neither
-library: their versions are read from a line of their own files.
+The file name contains everything that the index depends on. Finding it imports neither library: their versions are read
+from a line of their own files.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from zoo.cache import cache_folder
+from zoo.cache import kind_folder
 from zoo.version import __version__
 
 __all__ = ["index_cache_file", "installed_versions", "same_versions"]
@@ -50,4 +49,4 @@ def index_cache_file(installed: Mapping[str, str], format_number: int) -> Path:
     """Where the index of the `installed` versions is kept: one file for each combination."""
     parts = [f"{package}-{version}" for package, version in sorted(installed.items())]
     name = "-".join([f"index{format_number}-zoo-{__version__}", *parts])
-    return cache_folder() / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+    return kind_folder("catalog") / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"

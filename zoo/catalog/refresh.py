@@ -6,10 +6,12 @@ then read it. What cannot be made, written or read is no error: the shipped inde
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
-from zoo.catalog.build import render, write_index
+from zoo.cache import save_file
+from zoo.catalog.build import render
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, find_weights, load_index, shipped_index, use_index
 from zoo.catalog.installed import index_cache_file, installed_versions, same_versions
@@ -59,11 +61,8 @@ def save_costs(name: str, *, params: int, macs: int | None) -> None:
 
 def _cache_index(text: str, installed: dict[str, str]) -> None:
     path = index_cache_file(installed, FORMAT)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_index(path, text)
-    except OSError:
-        pass  # a read-only home: the next process makes it again
+    with suppress(OSError):  # a read-only home: the next process builds it again
+        save_file(path, text)
 
 
 def _rebuild_index(installed: dict[str, str]) -> str:

@@ -1,60 +1,109 @@
-"""`zoo cache`: what runs have kept for later ones."""
+"""`zoo cache`: list and clear the cache."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from zoo import console
+from zoo.cache import CACHES, UNKNOWN, cache_folder
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.cache import CacheEntry
 
 __all__ = ["cache"]
 
 _GIB = 2**30
+_REASONS = {
+    UNKNOWN: ", which zoo did not write",
+    "torchvision": ", which cannot be downloaded again automatically: zoo cache clear torchvision deletes it",
+}
+
+
+def _complete_kind(incomplete: str) -> list[str]:
+    return [kind for kind in CACHES if kind.startswith(incomplete)]
 
 
 def cache(
-    action: Annotated[str, typer.Argument(metavar="list|clear", help="show what is kept, or delete it")] = "list",
-    keep: Annotated[
-        float | None, typer.Option(metavar="GIB", min=0, help="with clear: leave so much, last used first")
+    action: Annotated[str, typer.Argument(metavar="list|clear", help="show the cache, or delete it")] = "list",
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KIND...", help=f"{', '.join(CACHES)} (default: all)", autocompletion=_complete_kind),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, sizes in bytes")] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", min=0, help="with clear: keep up to this size, last used first"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: every entry, sizes in bytes")] = False,
 ) -> None:
-    """Show or clear the features and decoded images that runs have kept. What is deleted is made again when needed.
+    """List or clear the cache: features, decoded images, unpacked archives, downloaded data sets, timings.
 
-    In a pipe: bytes, last use (seconds since 1970), model, boundary, data and folder, a line each.
+    Runs make deleted entries again when they need them. `list` prints a line per kind, `list KIND` a line per entry.
+    In a pipe, tab-separated: kind, entries, bytes, last use (seconds since 1970), description; with KIND: kind, bytes,
+    last use, description, path.
     """
-    from zoo.workflows.cache import cache_folder, clear_cache, list_cache
+    from zoo.workflows.cache import clear_cache, list_cache
 
+    kinds = kinds or []
+    if action not in ("list", "clear"):
+        raise UsageError(f"no action {action!r}", "zoo cache list, or zoo cache clear")
     if action == "clear":
-        freed = clear_cache(max_bytes=int((keep or 0.0) * _GIB))
+        freed = clear_cache(*kinds, max_bytes=int((keep or 0.0) * _GIB))
         if as_json:
             console.print_json({"freed": freed})
         console.note(f"{freed / 2**20:,.1f} MiB freed in {cache_folder()}")
+        for entry in list_cache(*kinds) if keep is None else ():
+            console.note(f"not deleted: {entry.path}{_REASONS.get(entry.kind, '')}")
         return
-    if action != "list" or keep is not None:
-        raise UsageError(
-            f"no action {action!r}" if action != "list" else "--keep goes with clear",
-            "zoo cache list, or zoo cache clear",
-        )
-    stores = list_cache()
-    rows = [(s.info.get("model", "?"), s.info.get("end", "?"), s.info.get("data", "?")) for s in stores]
+    if keep is not None:
+        raise UsageError("--keep goes with clear", "zoo cache clear --keep 5")
+    entries = list_cache(*kinds)
     if as_json:
-        console.print_json(
-            [{**s.info, "bytes": s.bytes, "last_used": s.last_used, "folder": str(s.folder)} for s in stores]
-        )
-    elif console.is_terminal(sys.stdout):
-        console.print_table(
-            ("model", "up to", "data", "MiB", "last used"),
-            (
-                (*row, f"{s.bytes / 2**20:,.1f}", time.strftime("%Y-%m-%d %H:%M", time.localtime(s.last_used)))
-                for row, s in zip(rows, stores, strict=True)
-            ),
-            right=(3,),
-        )
+        console.print_json([_to_json(entry) for entry in entries])
+    elif kinds:
+        _print(("kind", "MiB", "last used", "contents", "path"), map(_entry_row, entries), sizes=1)
     else:
-        console.print_tsv((s.bytes, int(s.last_used), *row, s.folder) for row, s in zip(rows, stores, strict=True))
-    console.note(f"{sum(s.bytes for s in stores) / 2**20:,.1f} MiB in {cache_folder()}")
+        _print(("kind", "entries", "MiB", "last used", "contents"), _kind_rows(entries), sizes=2)
+    console.note(f"{sum(e.bytes for e in entries) / 2**20:,.1f} MiB in {cache_folder()}")
+
+
+def _to_json(entry: CacheEntry) -> dict[str, object]:
+    return {
+        "kind": entry.kind,
+        "path": str(entry.path),
+        "bytes": entry.bytes,
+        "last_used": entry.last_used,
+        **entry.info,
+    }
+
+
+def _entry_row(entry: CacheEntry) -> Sequence[Any]:
+    contents = ", ".join(str(entry.info[key]) for key in ("model", "end", "data") if key in entry.info)
+    return entry.kind, entry.bytes, entry.last_used, contents or entry.path.name, entry.path
+
+
+def _kind_rows(entries: list[CacheEntry]) -> Iterator[Sequence[Any]]:
+    for kind in (*CACHES, UNKNOWN):
+        own = [entry for entry in entries if entry.kind == kind]
+        if own:
+            contents = CACHES[kind].holds if kind in CACHES else ", ".join(sorted(entry.path.name for entry in own))
+            yield kind, len(own), sum(e.bytes for e in own), max(e.last_used for e in own), contents
+
+
+def _print(columns: tuple[str, ...], rows: Iterable[Sequence[Any]], *, sizes: int) -> None:
+    """Print rows that hold a size in bytes in column `sizes` and the last use in the next one."""
+
+    if console.is_terminal(sys.stdout):
+        console.print_table(columns, (_format(row, sizes) for row in rows), right=range(1, sizes + 1))
+    else:
+        console.print_tsv([*row[: sizes + 1], int(row[sizes + 1]), *row[sizes + 2 :]] for row in rows)
+
+
+def _format(row: Sequence[Any], sizes: int) -> Sequence[Any]:
+    last_used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row[sizes + 1]))
+    return [*row[:sizes], f"{row[sizes] / 2**20:,.1f}", last_used, *row[sizes + 2 :]]

@@ -15,19 +15,17 @@ an epoch of training reads every file whole.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import PIL
 import tifffile
 from numpy.typing import NDArray
 
-from zoo.atomic_io import replace_file
-from zoo.cache import cache_folder
+from zoo.cache import CacheFile
 from zoo.console import note
 from zoo.data.dataset import BadFile
 from zoo.data.decode.read import printable
@@ -63,31 +61,19 @@ def file_state(path: str) -> int:
 
 
 def load_verified(root: str, channels: int | None) -> NDArray[np.uint64]:
-    """(n,) states of the files below `root` that were found sound, for a model that reads `channels`."""
-    try:
-        return np.asarray(np.load(_cache_path(root, channels), allow_pickle=False), np.uint64)
-    except (OSError, ValueError, EOFError):
-        return np.empty(0, np.uint64)
+    """(n,) `file_state` of the files below `root` that a model reading `channels` could decode."""
+    found = _verified_file(root, channels).load_arrays()
+    return np.empty(0, np.uint64) if found is None else np.asarray(found[0]["states"], np.uint64)
 
 
 def save_verified(root: str, channels: int | None, states: NDArray[np.uint64]) -> None:
-    path = _cache_path(root, channels)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as f:
-            np.save(f, states, allow_pickle=False)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, write)
-    except OSError:
-        return  # it costs only the time next time
+    with suppress(OSError):
+        _verified_file(root, channels).save_arrays({"states": states})
 
 
-def _cache_path(root: str, channels: int | None) -> Path:
-    key = json.dumps([_VERSION, os.path.abspath(root), channels, PIL.__version__, tifffile.__version__])
-    name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return cache_folder() / "verified" / f"{name}.npy"
+def _verified_file(root: str, channels: int | None) -> CacheFile:
+    path, versions = os.path.abspath(root), [_VERSION, PIL.__version__, tifffile.__version__]
+    return CacheFile("verified", [path, channels], versions, os.path.basename(path), ".npz")
 
 
 # Images. At the 1,900 JPEGs of 500x375 a second that two cores were measured to check, ten seconds.

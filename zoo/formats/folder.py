@@ -50,9 +50,9 @@ def write_folder(spec: ExportSpec, name: str, write: Callable[[ExportSpec, Path]
     destination = target.resolve()
     with _temporary_folder(destination) as folder:
         usage = write(spec, folder)
-        _write_text(folder / "labels.txt", "".join(f"{_one_line(c)}\n" for c in spec.classes))
+        atomic_write(folder / "labels.txt", "".join(f"{_one_line(c)}\n" for c in spec.classes), ExportError)
         write_json(folder / "preprocess.json", spec.preprocess.to_dict(), ExportError)
-        _write_text(folder / "README.md", render_model_card(spec, usage))
+        atomic_write(folder / "README.md", render_model_card(spec, usage), ExportError)
         files = sorted([*(p.name for p in folder.iterdir()), MANIFEST])
         manifest = {"made_by": "zoo export", "format": name, "run": spec.title, "files": files}
         write_json(folder / MANIFEST, manifest, ExportError)
@@ -122,10 +122,3 @@ def _swap(folder: Path, destination: Path) -> None:
 
 def _one_line(name: str) -> str:
     return " ".join(name.splitlines())
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    atomic_write(path, write, ExportError)

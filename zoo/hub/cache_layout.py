@@ -143,8 +143,4 @@ class RepoCache:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="ascii")
-
-    replace_file(path, write)
+    replace_file(path, text)

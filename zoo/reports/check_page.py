@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.atomic_io import write_text
+from zoo.atomic_io import atomic_write
 from zoo.augment.view import View, to_pil
 from zoo.data.check import THRESHOLDS, Finding, Report
 from zoo.data.decode.read import UnreadableImage, printable
@@ -38,7 +38,7 @@ def write_page(report: Report, path: Path) -> None:
 
     text = files("zoo.reports").joinpath("check_page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    write_text(path, environment.from_string(text).render(page=_page(report)))
+    atomic_write(path, environment.from_string(text).render(page=_page(report)))
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,47 @@
-"""`zoo cache`: what runs have kept on the disk, features and decoded images."""
+"""`zoo cache`: list and clear what zoo stores under $ZOO_CACHE."""
 
 from __future__ import annotations
 
-from zoo.cache import CacheEntry, cache_folder, clear_stores, list_stores
+from zoo.cache import CACHES, CacheEntry, clear, list_entries
+from zoo.data.sources.torchvision_sets import SETS
+from zoo.errors import UsageError, nearest
 
-__all__ = ["CacheEntry", "cache_folder", "clear_cache", "list_cache"]
-
-_KINDS = ("features", "images")
-
-
-def list_cache() -> list[CacheEntry]:
-    """The kept features of each model and preprocessing, and the decoded images of each data set, last used first."""
-    return list_stores(*_KINDS)
+__all__ = ["clear_cache", "list_cache"]
 
 
-def clear_cache(*, max_bytes: int = 0) -> int:
-    """Delete what was not used for longest first, until at most `max_bytes` are left; the bytes that were deleted.
+def list_cache(*kinds: str) -> list[CacheEntry]:
+    """The entries of `kinds`, or everything in the cache folder, most recently used first.
 
-    What a later run needs, it computes or decodes again.
+    Args:
+        kinds: names in `zoo.cache.CACHES`.
+
+    Raises:
+        UsageError: a kind is not one of CACHES.
     """
-    return clear_stores(*_KINDS, max_bytes=max_bytes)
+    _check(kinds)
+    return list_entries(*kinds)
+
+
+def clear_cache(*kinds: str, max_bytes: int = 0) -> int:
+    """Delete the least recently used entries until at most `max_bytes` are left; returns the bytes that were deleted.
+
+    Runs make deleted entries again when they need them. Two things stay: files that zoo did not write, and, unless
+    `kinds` names "torchvision", the data sets that only the user can download.
+
+    Args:
+        kinds: names in `zoo.cache.CACHES`; none: all of them.
+
+    Raises:
+        UsageError: a kind is not one of CACHES.
+    """
+    _check(kinds)
+    manual = [e.path for e in list_entries("torchvision") if e.path.name in SETS and SETS[e.path.name].manual_download]
+    return clear(*kinds, max_bytes=max_bytes, exclude=() if "torchvision" in kinds else manual)
+
+
+def _check(kinds: tuple[str, ...]) -> None:
+    for kind in kinds:
+        if kind not in CACHES:
+            close = nearest(kind, CACHES, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"kinds: {', '.join(CACHES)}"
+            raise UsageError(f"no kind of cache is called {kind!r}", hint)

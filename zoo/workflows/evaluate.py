@@ -19,7 +19,7 @@ from typing import Any, Literal, TypedDict
 from torch import Tensor
 
 from zoo import metrics, reports
-from zoo.atomic_io import read_json, write_json, write_text
+from zoo.atomic_io import atomic_write, read_json, write_json
 from zoo.console import track
 from zoo.data import BadFile, Columns, ImageDataset, auto_workers, make_loader, open_data, open_eval
 from zoo.data.config import DataConfig
@@ -265,4 +265,4 @@ def _folder_for(run: Path, source: str) -> Path:
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    atomic_write(path, text.getvalue())

@@ -15,8 +15,9 @@ import torch
 from zoo.augment import make_augment
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import CropRange, Reduced
+from zoo.cache import kind_folder
 from zoo.data import Subset, UnreadableImage, make_loader, open_data
-from zoo.data.cache import cached_dataset, image_store
+from zoo.data.cache import image_store
 from zoo.data.cache.cached_dataset import CachedDataset, cache_view, fill, image_keys, open_image_store
 from zoo.data.cache.image_store import ImageStore
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -211,7 +212,7 @@ def test_it_travels_without_its_maps_and_survives_its_files(photos: Any) -> None
     copy = pickle.loads(pickle.dumps(source))
     assert not copy.cached_images._maps
     assert len(pickle.dumps(source)) < 20_000
-    shutil.rmtree(cached_dataset.image_cache_folder())  # `zoo cache clear` meanwhile
+    shutil.rmtree(kind_folder("images"))  # `zoo cache clear` meanwhile
     again = copy.read(0, lambda height, width: EvalView(SMALL))
     assert np.array_equal(first, again)
 

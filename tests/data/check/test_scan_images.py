@@ -64,7 +64,7 @@ def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, m
 
 def test_a_damaged_or_older_cache_counts_as_none(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     look(clean, cache=True)
-    path = Cache(str(clean)).path
+    path = Cache(str(clean)).file.path
     monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
     assert look(clean, cache=True).from_cache == 0
     path.write_bytes(path.read_bytes()[:1000])
@@ -78,7 +78,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     assert look(clean, cache=True).ok
-    assert "not kept for the next time" in capsys.readouterr().err
+    assert "the results are not cached" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

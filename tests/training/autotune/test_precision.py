@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.cache import cache_folder
+from zoo.cache import kind_folder
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 from zoo.training.autotune import precision
@@ -147,7 +147,7 @@ def test_answers_are_kept_by_what_they_depend_on() -> None:
 def test_a_damaged_answer_is_none(contents: str) -> None:
     key = {"model": "damaged"}
     save_timing("test", key, {"precision": "bf16"})
-    [file] = [p for p in (cache_folder() / "execution").glob("test-*") if "damaged" in p.read_text()]
+    [file] = [p for p in (kind_folder("timings")).glob("test-*") if "damaged" in p.read_text()]
     assert json.loads(file.read_text())["key"]["model"] == "damaged", "a person can read what it is"
     file.write_text(contents)
     assert load_timing("test", key) is None

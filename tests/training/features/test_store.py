@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.cache import clear_stores, list_stores
+from zoo.cache import clear, list_entries
 from zoo.training.features import store as feature_store
 from zoo.training.features.store import FeatureStore, image_key, store_key
 
@@ -94,17 +94,17 @@ def test_keys_follow_what_they_name() -> None:
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
-    assert list_stores() == []
+    assert list_entries("features") == []
     for age, name in enumerate(("new", "old", "older")):
         store = _store(tmp_path / "features" / name)
         store.add(KEYS, torch.zeros(10, 3))
         store.flush()
         os.utime(store.folder, (1e9 - age, 1e9 - age))
-    stores = list_stores()
-    assert [s.folder.name for s in stores] == ["new", "old", "older"]
+    stores = list_entries("features")
+    assert [s.path.name for s in stores] == ["new", "old", "older"]
     assert stores[0].info["model"] == "m"
     size = stores[0].bytes
-    assert clear_stores(max_bytes=2 * size) == size
-    assert [s.folder.name for s in list_stores()] == ["new", "old"]
-    assert clear_stores(exclude=stores[1].folder) == size
-    assert [s.folder.name for s in list_stores()] == ["old"]
+    assert clear("features", max_bytes=2 * size) == size
+    assert [s.path.name for s in list_entries("features")] == ["new", "old"]
+    assert clear("features", exclude=[stores[1].path]) == size
+    assert [s.path.name for s in list_entries("features")] == ["old"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.cache import list_stores
+from zoo.cache import list_entries
 from zoo.errors import Interrupted, RecipeError
 from zoo.run import Run
 from zoo.training.lr_finder import range_test
@@ -76,9 +76,9 @@ def test_the_next_run_finds_them(
     assert "features: 120 computed, 0 found" in capsys.readouterr().err
     finetune("zoo_tiny", output_dir="two", lr=0.1, **options)
     assert "features: 0 computed, 120 found" in capsys.readouterr().err
-    (store,) = list_stores()
+    (store,) = list_entries("features")
     assert store.info["model"] == "zoo_tiny"
-    shard = next(store.folder.glob("*.safetensors"))
+    shard = next(store.path.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
     finetune("zoo_tiny", output_dir="four", **options)
     said = capsys.readouterr().err
@@ -97,9 +97,9 @@ def test_another_image_or_weight_is_another_row(small: Path, tmp_path: Path, mon
     cached = _run(data, "two", freeze="backbone", epochs=1)
     uncached = _run(data, "three", freeze="backbone", epochs=1, settings={"train.feature_cache": "off"})
     _assert_same(cached, uncached)
-    assert len(list_stores()) == 1
+    assert len(list_entries("features")) == 1
     _run(data, "four", freeze="backbone", epochs=1, weights="none")
-    assert len(list_stores()) == 2
+    assert len(list_entries("features")) == 2
 
 
 def test_a_resumed_run_goes_on_with_them(small: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_head_start_of_the_next_run_opens_no_image_and_learns_the_same(
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
     without, uncached = _begin(small, "anew", **{"train.feature_cache": "off"})
-    assert not list_stores()
+    assert not list_entries("features")
     first, one = _begin(small, "one")
     second, two = _begin(small, "two")
     assert without == 120  # each once: the training images, and those of validation
@@ -197,7 +197,7 @@ def test_a_head_start_and_a_run_on_a_frozen_backbone_share_them(
     # Of images that are met more than once, one row is kept.
     _, balanced = _begin(small, "balanced", **{"data.balance": "oversample"})
     assert balanced.uses_lp_ft
-    assert len(list_stores()) == 1
+    assert len(list_entries("features")) == 1
 
 
 def test_where_files_may_be_left_out_nothing_is_kept(
@@ -205,7 +205,7 @@ def test_where_files_may_be_left_out_nothing_is_kept(
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
     _begin(small, "skip", **{"data.unreadable": "skip"})
-    assert not list_stores()
+    assert not list_entries("features")
 
 
 def test_the_range_test_and_the_trials_of_a_search_train_on_what_is_kept(
@@ -224,7 +224,7 @@ def test_the_range_test_and_the_trials_of_a_search_train_on_what_is_kept(
     monkeypatch.setattr("zoo.workflows.lr_find.range_test", counted)
     settings = {"augment.name": "none"}
     found = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
-    (store,) = [s for s in list_stores() if s.info["end"] == "layer3"]
+    (store,) = [s for s in list_entries("features") if s.info["end"] == "layer3"]
     settings["train.feature_cache"] = "off"
     other = lr_find("zoo_tiny", data=small, freeze="stage3", amp=False, steps=20, progress=False, settings=settings)
     assert passed[0] < passed[1]

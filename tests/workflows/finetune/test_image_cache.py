@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from zoo.cache import CACHES, CacheKind
 from zoo.data.cache import image_store
 from zoo.data.file_dataset import FileDataset
 from zoo.errors import Interrupted
 from zoo.run import Run
 from zoo.training.trainer import Trainer
-from zoo.workflows.finetune import image_cache
 from zoo.workflows.finetune.image_cache import LoadingTimes, speedup_justifies_cache
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.finetune.run import build_session, finetune, resume
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_with_the_same_pixels(photo_folder: Path, mon
         with pytest.raises(Interrupted):
             _run(photo_folder, "broken")
     shutil.rmtree("cache/images")
-    monkeypatch.setattr(image_cache, "_MAX_BYTES", 30_000)  # nor is there as much room as before
+    monkeypatch.setitem(CACHES, "images", CacheKind("", 30_000))  # nor is there as much room as before
     assert _same(resume("broken", progress=False), whole)
     assert sum(p.stat().st_size for p in Path("cache/images").rglob("*.images")) < 40_000
 
@@ -127,7 +127,7 @@ def test_the_choice_is_measured_said_and_written_down(photo_folder: Path, monkey
     assert choice(image_cache="off") == ("off", "")
     assert choice(epochs=1) == ("off", "")
     assert choice(freeze="backbone", settings={"augment.name": "none"})[0] == "off"
-    monkeypatch.setattr(image_cache, "_MAX_BYTES", 1000)
+    monkeypatch.setitem(CACHES, "images", CacheKind("", 1000))
     assert choice()[0] == "off"
     assert "may be used" in choice()[1]
     assert choice(image_cache="on")[0] == "on"
@@ -152,8 +152,8 @@ def test_the_cache_lists_and_clears_them(photo_folder: Path, zoo: Callable[..., 
     said = zoo("finetune", "zoo_tiny", *args, "--image-cache", "on")
     assert said.code == 0
     assert "images: 24 decoded, 0 found" in said.err
-    (stored,) = [s for s in json.loads(zoo("cache", "--json").out) if "/images/" in s["folder"]]
+    (stored,) = [s for s in json.loads(zoo("cache", "--json").out) if s["kind"] == "images"]
     assert stored["data"] == photo_folder.name
     assert stored["bytes"] > 24 * 32 * 32 * 3
     assert json.loads(zoo("cache", "clear", "--json").out)["freed"] >= stored["bytes"]
-    assert not Path(stored["folder"]).exists()
+    assert not Path(stored["path"]).exists()

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +27,7 @@ from zoo.augment.fit import EvalView
 from zoo.augment.reduced import RESIZE_MARGIN, Reduced
 from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View
-from zoo.cache import cache_folder
+from zoo.cache import kind_folder
 from zoo.data.cache.image_store import DecodedImage, ImageStore
 from zoo.data.dataset import DatasetWrapper, ImageDataset, Subset, Targets
 from zoo.data.decode.intensity import IntensityStats
@@ -44,7 +43,6 @@ __all__ = [
     "CachedImages",
     "cache_view",
     "fill",
-    "image_cache_folder",
     "image_keys",
     "open_image_store",
 ]
@@ -139,10 +137,6 @@ def _apply_view(view: View, pixels: Pixels) -> Pixels:
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
-def image_cache_folder() -> Path:
-    return cache_folder() / "images"
-
-
 def image_keys(source: ImageDataset, view: EvalView | Reduced) -> Keys | None:
     """(n, 2) keys of `view` of the files as they are now, by path, size and time of change; another rule is another key
     and 0 that of a file that is gone. None where there are no files."""
@@ -173,7 +167,7 @@ def _file_keys(source: ImageDataset) -> Keys | None:
 def open_image_store(where: str, name: str) -> ImageStore:
     """The store of the data set at `where`, a path or a name; `name` is what people call it."""
     digest = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-    return ImageStore(image_cache_folder() / digest, {"model": "(images)", "end": "decoded", "data": name})
+    return ImageStore(kind_folder("images") / digest, {"data": name})
 
 
 def fill(

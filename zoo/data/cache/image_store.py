@@ -13,10 +13,8 @@ and its images are decoded again. Runs may write at the same time: each adds sha
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +27,12 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Pixels
 from zoo.atomic_io import replace_file
+from zoo.cache import delete_stale, save_info, touch
 from zoo.console import note
 from zoo.dist_env import cores
 
-__all__ = ["INFO", "DecodedImage", "ImageStore", "MappedImages"]
+__all__ = ["DecodedImage", "ImageStore", "MappedImages"]
 
-INFO = "info.json"
 Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_identity.file_keys` gives them
 
 # Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.
@@ -44,8 +42,6 @@ _ROW = np.dtype([("key", "<u8", 2), ("shape", "<u4", 3), ("original_size", "<u4"
 _MAGIC = b"zooimg01"
 _DIGEST = 16
 _FOOTER_BYTES = 8 + len(_MAGIC) + _DIGEST
-# Seconds after which a file that was never finished belongs to no run that still writes.
-_STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -117,9 +113,7 @@ class ImageStore:
             found = sorted(self.folder.iterdir())
         except OSError:
             return
-        for path in found:
-            if path.suffix == ".tmp" and time.time() - _mtime(path) > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+        delete_stale(self.folder)
         new = [path for path in found if path.suffix == _SUFFIX and path not in self._rows]
         with ThreadPoolExecutor(cores()) as pool:
             for path, rows in zip(new, pool.map(_read_rows, new), strict=True):
@@ -129,7 +123,7 @@ class ImageStore:
                     note(f"{path} is damaged: deleted, and its images are decoded again")
                     path.unlink(missing_ok=True)
         if self._rows:
-            os.utime(self.folder)  # last used: now
+            touch(self.folder)
 
     def find(self, keys: Keys) -> MappedImages:
         """What is kept of the images with these keys (n, 2); a key of zeros is nothing's."""
@@ -162,8 +156,7 @@ class ImageStore:
         written = 0
         waiting: DecodedImage | None = next(images, None)
         while waiting is not None and written + waiting.pixels.nbytes <= max_bytes:
-            if not written:
-                self._begin()
+            save_info(self.folder, self.info)
             path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
 
             def write(temporary: Path, available: int = max_bytes - written) -> None:
@@ -177,16 +170,6 @@ class ImageStore:
             if rows is not None:
                 self._rows[path] = rows
         return written
-
-    def _begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / INFO).exists():
-            text = json.dumps(self.info, indent=2) + "\n"
-            replace_file(self.folder / INFO, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _write_shard(
@@ -249,10 +232,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()

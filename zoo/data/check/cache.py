@@ -6,18 +6,13 @@ counts as empty, and one that cannot be written costs only the time next time.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.atomic_io import replace_file
-from zoo.cache import cache_folder
+from zoo.cache import CacheFile
 from zoo.console import note
 from zoo.data.check.image_record import RECORD, Records
 
@@ -31,9 +26,12 @@ class Cache:
     """What is known of the files of one folder. `disabled`: neither read nor written."""
 
     def __init__(self, root: str, *, disabled: bool = False) -> None:
-        name = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16]
-        self.path: Path = cache_folder() / "check" / f"{name}.npz"
+        self._root = os.path.abspath(root)
         self._disabled = disabled
+
+    @property
+    def file(self) -> CacheFile:
+        return CacheFile("check", self._root, VERSION, os.path.basename(self._root), ".npz")
 
     def load(self, keys: NDArray[np.uint64]) -> tuple[Records, dict[int, str]]:
         """(rows, reasons) for files of these keys (n, 2); rows[i]["key"] is 0 where nothing is known."""
@@ -41,15 +39,10 @@ class Cache:
         reasons: dict[int, str] = {}
         if self._disabled:
             return rows, reasons
-        try:
-            with self.path.open("rb") as f, np.load(f, allow_pickle=False) as stored:
-                meta = json.loads(bytes(stored["meta"]).decode())
-                known = stored["rows"]
-            if meta["version"] != VERSION or known.dtype != RECORD:
-                return rows, reasons
-            why = {int(i): str(reason) for i, reason in meta["reasons"].items()}
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, EOFError):
+        found = self.file.load_arrays()
+        if found is None or (known := found[0]["rows"]).dtype != RECORD:
             return rows, reasons
+        why = {int(i): str(reason) for i, reason in found[1].items()}
         order = np.argsort(known["key"][:, 0], kind="stable")
         indices = np.searchsorted(known["key"][order, 0], keys[:, 0])
         indices = order[np.minimum(indices, max(len(order) - 1, 0))] if len(order) else np.zeros(len(keys), np.int64)
@@ -66,16 +59,9 @@ class Cache:
             return
         selected = np.flatnonzero(rows["key"].any(axis=1))
         new_index = {int(i): p for p, i in enumerate(selected)} if reasons else {}
-        meta = {"version": VERSION, "reasons": {new_index[i]: why for i, why in reasons.items() if i in new_index}}
-        text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as f:
-                np.savez(f, rows=rows[selected], meta=text)
-
+        saved_reasons = {new_index[i]: why for i, why in reasons.items() if i in new_index}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(self.path, write)
+            self.file.save_arrays({"rows": rows[selected]}, saved_reasons)
         except OSError as e:
-            note(f"what was read is not kept for the next time: {self.path}: {e.strerror or e}")
+            note(f"the results are not cached: {self.file.path}: {e.strerror or e}")
             self._disabled = True

@@ -5,19 +5,15 @@ A compressed tar has no way to its members but through all before them: it is un
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import zipfile
 from array import array
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from zoo.atomic_io import replace_file
-from zoo.cache import cache_folder
+from zoo.cache import CacheFile
 from zoo.data.dataset import SPLIT_NAMES, BadFile
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile, PackedFiles
@@ -46,65 +42,48 @@ def list_members(archive: ArchiveFile) -> ArchiveMembers:
         return list_zip(archive)  # from its directory, at a place
     if archive.size < _MIN_CACHED_BYTES:
         return list_tar(archive)
-    path = _index_path(archive)
-    known = _load(path, archive)
-    if known is None:
-        known = list_tar(archive)
-        _save(path, archive, known)
-    return known
+    file = _members_file(archive)
+    members = _load(file, archive)
+    if members is None:
+        members = list_tar(archive)
+        _save(file, members)
+    return members
 
 
-def _index_path(archive: ArchiveFile) -> Path:
-    name = hashlib.sha256(os.fsencode(os.path.abspath(archive.path))).hexdigest()[:16]
-    return cache_folder() / "archives" / f"{name}.npz"
+def _members_file(archive: ArchiveFile) -> CacheFile:
+    path, version = os.path.abspath(archive.path), [VERSION, archive.size, archive.mtime_ns]
+    return CacheFile("archives", path, version, os.path.basename(path), ".npz")
 
 
-def _identity(archive: ArchiveFile) -> list[object]:
-    return [VERSION, os.path.abspath(archive.path), archive.size, archive.mtime_ns]
-
-
-def _load(path: Path, archive: ArchiveFile) -> ArchiveMembers | None:
-    try:
-        with path.open("rb") as f, np.load(f, allow_pickle=False) as stored:
-            meta = json.loads(bytes(stored["meta"]).decode("utf-8", "surrogateescape"))
-            if meta["identity"] != _identity(archive):
-                return None
-            entries = ArchiveMembers(
-                names=StringTable.from_arrays(stored["names"], stored["ends"]),
-                bad=[BadFile(*b) for b in meta["bad"]],
-                broken=[BadFile(*b) for b in meta["broken"]],
-                notes=list(meta["notes"]),
-            )
-            for name, kind in _COLUMNS.items():
-                column: array[int] = getattr(entries, name)
-                column.frombytes(stored[name].astype(kind).tobytes())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+def _load(file: CacheFile, archive: ArchiveFile) -> ArchiveMembers | None:
+    found = file.load_arrays()
+    if found is None:
         return None
-    ends = np.asarray(entries.offsets) + np.asarray(entries.lengths)
-    sound = all(len(getattr(entries, name)) == len(entries) for name in _COLUMNS)
-    return entries if sound and (not len(entries) or int(ends.max()) <= archive.size) else None
+    arrays, value = found
+    members = ArchiveMembers(
+        names=StringTable.from_arrays(arrays["names"], arrays["ends"]),
+        bad=[BadFile(*b) for b in value["bad"]],
+        broken=[BadFile(*b) for b in value["broken"]],
+        notes=list(value["notes"]),
+    )
+    for name, dtype in _COLUMNS.items():
+        column: array[int] = getattr(members, name)
+        column.frombytes(arrays[name].astype(dtype).tobytes())
+    ends = np.asarray(members.offsets) + np.asarray(members.lengths)
+    complete = all(len(getattr(members, name)) == len(members) for name in _COLUMNS)
+    return members if complete and (not len(members) or int(ends.max()) <= archive.size) else None
 
 
-def _save(path: Path, archive: ArchiveFile, entries: ArchiveMembers) -> None:
-    meta = {
-        "identity": _identity(archive),
-        "bad": [[b.path, b.reason] for b in entries.bad],
-        "broken": [[b.path, b.reason] for b in entries.broken],
-        "notes": entries.notes,
+def _save(file: CacheFile, members: ArchiveMembers) -> None:
+    names, ends = members.names.to_arrays()
+    columns = {name: np.array(getattr(members, name)).astype(dtype) for name, dtype in _COLUMNS.items()}
+    value = {
+        "bad": [[b.path, b.reason] for b in members.bad],
+        "broken": [[b.path, b.reason] for b in members.broken],
+        "notes": members.notes,
     }
-    names, ends = entries.names.to_arrays()
-    columns = {name: np.array(getattr(entries, name)).astype(kind) for name, kind in _COLUMNS.items()}
-    text = np.frombuffer(json.dumps(meta, ensure_ascii=True).encode(), np.uint8)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as f:
-            np.savez(f, allow_pickle=False, names=names, ends=ends, meta=text, **columns)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, write)
-    except OSError:
-        return
+    with suppress(OSError):
+        file.save_arrays({"names": names, "ends": ends, **columns}, value)
 
 
 _EXTENSIONS = (".zip", ".tar")

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.arrays import Indices
-from zoo.cache import cache_folder
+from zoo.cache import kind_folder, touch
 from zoo.console import note
 from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
 from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def download_folder(name: str) -> Path:
-    return cache_folder() / "torchvision" / name
+    return kind_folder("torchvision") / name
 
 
 def load_dataset(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, Any]) -> Any:
@@ -62,6 +62,7 @@ def load_dataset(source: str, name: str, known: TorchvisionSet, arguments: Mappi
         root.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise DataError(f"cannot make {root}: {e.strerror or e}", "ZOO_CACHE=DIR names another place") from e
+    touch(root)
     has_download = "download" in _parameters(make)
     with contextlib.redirect_stdout(sys.stderr):
         try:

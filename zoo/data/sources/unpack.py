@@ -7,7 +7,6 @@ of change); that of an older state is removed.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import importlib
 import lzma
 import os
@@ -17,8 +16,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from zoo.atomic_io import replace_file
-from zoo.cache import cache_folder
+from zoo.cache import CacheFile, save_file, touch
 from zoo.console import note
 from zoo.data.decode.read import describe_non_file, printable
 from zoo.data.sources.tar import is_tar_header
@@ -59,18 +57,17 @@ def uncompressed_tar(path: str) -> tuple[str, tuple[str, ...]]:
         raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     if not start.startswith((_GZIP, _BZIP2, _XZ, _ZSTD)):
         return path, ()
-    folder = cache_folder() / "unpacked"
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
-    target = folder / f"{digest}-{info.st_size}-{info.st_mtime_ns}.tar"
+    file = CacheFile("unpacked", os.path.abspath(path), label=os.path.basename(path), suffix="").path
+    target = file.with_name(f"{file.name}-{info.st_size}-{info.st_mtime_ns}.tar")
     message = f"{printable(os.path.basename(path))} is compressed, and read from where it was unpacked: {target}"
     if target.is_file():
+        touch(target)
         return str(target), (message,)
     note(f"unpacking {printable(path)} once, to {target} …")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for older in folder.glob(f"{digest}-*.tar"):
+        for older in target.parent.glob(f"{file.name}-*.tar"):
             older.unlink()
-        replace_file(target, lambda temporary: _unpack(path, start, info.st_size, temporary))
+        save_file(target, lambda temporary: _unpack(path, start, info.st_size, temporary))
     except _UnpackLimitError as e:
         raise DataError(f"{printable(path)} is not unpacked: {e}", "unpack it yourself, and give the folder") from e
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
@@ -80,7 +77,7 @@ def uncompressed_tar(path: str) -> tuple[str, tuple[str, ...]]:
             raise DataError(f"{printable(path)} is damaged or cut off: {e}", "copy or download it again") from e
         reason = (e.strerror or str(e)).lower()
         raise DataError(
-            f"cannot unpack {printable(path)} to {folder}: {reason}", "ZOO_CACHE=DIR names another place"
+            f"cannot unpack {printable(path)} to {target.parent}: {reason}", "ZOO_CACHE=DIR names another place"
         ) from e
     return str(target), (message,)
 

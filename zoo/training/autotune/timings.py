@@ -6,8 +6,6 @@ damaged or of another version counts as none, and one that cannot be written cos
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -17,8 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from zoo.atomic_io import replace_file
-from zoo.cache import cache_folder
+from zoo.cache import CacheFile
 from zoo.dist_env import cores
 
 __all__ = ["benchmark", "load_timing", "machine", "save_timing"]
@@ -81,32 +78,16 @@ def _processor() -> str:
 
 
 def load_timing(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `save_timing` was given for the same `key`, or None."""
-    try:
-        found = json.loads(_cache_path(kind, key).read_text(encoding="utf-8"))
-        value = found["value"] if found["key"] == json.loads(_key_json(key)) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """The value that `save_timing` stored under the same `key`, or None."""
+    value = _file(kind, key).load_json()
     return value if isinstance(value, dict) else None
 
 
 def save_timing(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-    """Keep `value` (JSON-able) under `key`, if the disk lets us."""
-    path = _cache_path(kind, key)
-    text = json.dumps({"key": json.loads(_key_json(key)), "value": value}, indent=2) + "\n"
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
+    """Store `value` under `key`, both JSON-able. Does nothing if the disk refuses."""
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, write)
+        _file(kind, key).save_json(value)
 
 
-def _cache_path(kind: str, key: Mapping[str, Any]) -> Path:
-    digest = hashlib.blake2b(_key_json(key).encode(), digest_size=8).hexdigest()
-    return cache_folder() / "execution" / f"{kind}-{digest}.json"
-
-
-def _key_json(key: Mapping[str, Any]) -> str:
-    return json.dumps({"version": _VERSION, **key}, sort_keys=True)
+def _file(kind: str, key: Mapping[str, Any]) -> CacheFile:
+    return CacheFile("timings", key, _VERSION, label=kind)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.atomic_io import replace_file
-from zoo.cache import INFO_FILE
+from zoo.cache import delete_stale, save_info, touch
 from zoo.console import note
 
 __all__ = ["KEY_BYTES", "CachedFeatures", "FeatureStore", "image_key", "store_key"]
@@ -104,12 +103,13 @@ class FeatureStore:
             found = sorted(p for p in self.folder.iterdir() if p.suffix == ".safetensors")
         except OSError:
             return
+        delete_stale(self.folder)
         for path in found:
             if path.stem not in self._names and not self._read(path):
                 note(f"{path} is damaged: deleted, and computed again")
                 path.unlink(missing_ok=True)
         if found:
-            os.utime(self.folder)  # last used: now
+            touch(self.folder)
 
     def _read(self, path: Path) -> bool:
         try:
@@ -152,25 +152,15 @@ class FeatureStore:
         keys = np.frombuffer(b"".join(key for key, _ in self._new), np.uint8).reshape(-1, KEY_BYTES)
         data = save({"keys": torch.from_numpy(keys.copy()), "rows": torch.stack([row for _, row in self._new])})
         self._new, self._new_bytes = [], 0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / INFO_FILE).exists():
-            text = json.dumps({**self.info, "shape": list(self.shape), "dtype": str(self.dtype)}, indent=2) + "\n"
-            _write(self.folder / INFO_FILE, text.encode())
+        save_info(self.folder, {**self.info, "shape": list(self.shape), "dtype": str(self.dtype)})
         path = self.folder / f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.safetensors"
-        _write(path, data)
+        replace_file(path, data)
         self._read(path)
 
     def rows(self, keys: Sequence[bytes]) -> CachedFeatures:
         """The rows of `keys`, all of them known. Raises KeyError."""
         indices = np.array([self._locations[key] for key in keys], np.int64).reshape(-1, 2)
         return CachedFeatures(tuple(self._shards), indices[:, 0], indices[:, 1])
-
-
-def _write(path: Path, data: bytes) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    replace_file(path, write)
 
 
 def _digest(path: Path) -> str:

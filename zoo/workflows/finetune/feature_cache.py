@@ -5,7 +5,6 @@ Several processes decide the same, compute a share each, and then read what all 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo import dist_env
-from zoo.cache import clear_stores, store_dir
+from zoo.cache import evict, free_bytes, kind_folder
 from zoo.data import ImageDataset, Loader, make_loader
 from zoo.data.loader import AugmentFn
 from zoo.dist_env import cores
@@ -119,9 +118,6 @@ def profile_extractor(
 # Reading kept features back must be so much faster than computing them: a disk is slower than it looks when shared.
 _MIN_SPEEDUP = 3.0
 _DISK_BYTES_PER_SECOND = 500e6  # bytes a second, of a plain SSD
-# All stores together may take this much, and never more than a share of what is free on the disk.
-_MAX_BYTES = 20 << 30
-_FREE_SHARE = 0.5
 _NO_EXTRACTOR = "no frozen part at the beginning can be taken off"
 
 
@@ -197,10 +193,7 @@ def speedup_justifies_cache(seconds: float, row_bytes: int) -> bool:
 
 def free_cache_bytes() -> int:
     """Bytes that features may take."""
-    folder = store_dir()
-    while not folder.exists():
-        folder = folder.parent
-    return broadcast_object(min(_MAX_BYTES, int(_FREE_SHARE * shutil.disk_usage(folder).free)))
+    return broadcast_object(free_bytes("features"))
 
 
 def apply_feature_cache(session: TrainingSession, log: Callable[[str], None]) -> TrainingSession:
@@ -251,7 +244,7 @@ class FeatureCacheSession:
             data=session.data.name,
         )  # fmt: skip
         self._num_computed = self._num_found = 0
-        clear_stores(max_bytes=_MAX_BYTES, exclude=self._store.folder)
+        evict("features", exclude=self._store.folder)
 
     def of(
         self,
@@ -347,7 +340,9 @@ def open_store(
         "versions": [torch.__version__, torchvision.__version__, timm.__version__],
     }
     info = {"model": model.name, "end": feature_extractor.end, "data": data, "size": preprocess.height}
-    return FeatureStore(store_dir() / store_key(rows_per_image, fixed), feature_extractor.shape, dtype, info)
+    return FeatureStore(
+        kind_folder("features") / store_key(rows_per_image, fixed), feature_extractor.shape, dtype, info
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +18,13 @@ from zoo.augment.build import Augment
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import Reduced
 from zoo.augment.view import View
-from zoo.cache import clear_stores
+from zoo.cache import CACHES, evict, free_bytes
 from zoo.console import warn
 from zoo.data import Data, ImageDataset, Loader, UnreadableImage, make_loader
 from zoo.data.cache.cached_dataset import (
     CachedDataset,
     cache_view,
     fill,
-    image_cache_folder,
     image_keys,
     open_image_store,
 )
@@ -200,9 +198,6 @@ def _clock(device: torch.device) -> float:
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
-# All decoded images together may take this much, and never more than a share of what is free on the disk.
-_MAX_BYTES = 10 << 30
-_FREE_SHARE = 0.5
 _NOT_CACHED = "images are decoded anew in each epoch: "
 
 Part = tuple[ImageDataset, EvalView | Reduced, NDArray[np.uint64]]
@@ -255,7 +250,7 @@ def choose_image_cache(
     parallelism = dist_env.cores() if device.type == "cpu" else -workers
     use_cache, reason = speedup_justifies_cache(times, counts, recipe.train.epochs, parallelism=parallelism)
     size = times.train_bytes * counts[0] + times.val_bytes * counts[1]
-    if use_cache and size > (room := _available_bytes()):
+    if use_cache and size > (room := free_bytes("images")):
         use_cache, reason = False, f"they would take {size / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
     text = f"images are decoded once{reduced} ({size / 2**20:,.0f} MiB): " if use_cache else _NOT_CACHED
     return broadcast_object((use_cache, text + reason))
@@ -294,11 +289,12 @@ def apply_image_cache(session: TrainingSession, log: Callable[[str], None]) -> T
 def _fill(store: ImageStore, parts: tuple[Part, Part]) -> None:
     """Of several processes on a host each decodes its share."""
     number, of = dist_env.local_rank(), dist_env.local_world_size()
+    limit = CACHES["images"].max_bytes or 0
     if number == 0:
-        if store.bytes > _MAX_BYTES // 2:
+        if store.bytes > limit // 2:
             store.delete_others(np.concatenate([keys for _, _, keys in parts]))
-        clear_stores("images", max_bytes=_MAX_BYTES, exclude=store.folder)
-    room = min(_available_bytes(), max(_MAX_BYTES - store.bytes, 0)) // of
+        evict("images", exclude=store.folder)
+    room = min(free_bytes("images"), max(limit - store.bytes, 0)) // of
     try:
         for source, view, keys in parts:
             indices = [int(p) for p in store.find(keys).missing if p % of == number and keys[p].any()]
@@ -306,7 +302,7 @@ def _fill(store: ImageStore, parts: tuple[Part, Part]) -> None:
     except OSError as e:
         warn(f"decoded images cannot be kept in {store.folder}: {e.strerror or e}; the rest is decoded in each epoch")
     if number == 0:
-        clear_stores("images", max_bytes=_MAX_BYTES, exclude=store.folder)
+        evict("images", exclude=store.folder)
 
 
 def _cache_parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Part] | None:
@@ -319,11 +315,3 @@ def _cache_parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Pa
             return None
         found.append((source, view, keys))
     return found[0], found[1]
-
-
-def _available_bytes() -> int:
-    """Bytes that decoded images may take."""
-    folder = image_cache_folder()
-    while not folder.exists():
-        folder = folder.parent
-    return min(_MAX_BYTES, int(_FREE_SHARE * shutil.disk_usage(folder).free))

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from typing_extensions import Unpack
 
 from zoo import metrics
-from zoo.atomic_io import write_text
+from zoo.atomic_io import atomic_write
 from zoo.errors import RecipeError, TrainingError, UsageError, translate_write_errors
 from zoo.options import Options
 from zoo.progress import TrainingProgress
@@ -220,7 +220,7 @@ def _summarize(study: Study, folder: Path, monitor: str, seed: int) -> Search:
     run = Run(trial_folder(folder, best.number))
     best_recipe = folder / "best.yaml"
     description = f"the best of {len(records)} trials by {monitor} ({best.value:.4g})"
-    write_text(best_recipe, dump(build(load_values(run.path), {"description": description})))
+    atomic_write(best_recipe, dump(build(load_values(run.path), {"description": description})))
     higher_is_better = metrics.higher_is_better(monitor)
     notes = []
     search_history(
