@@ -1,4 +1,4 @@
-"""The options of a fine-tuning run, each declared once.
+"""The options of a fine-tuning run, and the filters of `zoo list`, each declared once.
 
 From the declarations below come the keywords of the Python API (`zoo.finetune(lr=1e-3)`), the flags of the commands
 (`--lr 1e-3`), the keys of the recipe (`optimizer.lr`), the text of `--help` and the pages in docs/reference/. To add an
@@ -8,13 +8,13 @@ option, add one line here and the field to the recipe. This module is imported a
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
 
 __all__ = [
-    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "ModelOptions", "OptimizationOptions", "Option", "Options",
-    "RuntimeOptions", "TrainingOptions", "flag", "to_flags",
+    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "Filters", "ModelOptions", "OptimizationOptions", "Option",
+    "Options", "RuntimeOptions", "TrainingOptions", "declared", "flag", "to_flags",
 ]  # fmt: skip
 
 
@@ -243,6 +243,36 @@ class RuntimeOptions(TypedDict, total=False):
     )]
 
 
+class Filters(TypedDict, total=False):
+    """Conditions of `zoo list` and `zoo.list_models`. A model whose value is unknown does not fulfil a limit."""
+
+    source: Annotated[str | None, Option(None, "timm, torchvision or builtin", metavar="NAME")]
+    family: Annotated[str | None, Option(
+        None, "module that defines the model: name, glob or part of the name, such as resnet or vision_*",
+        metavar="GLOB",
+    )]
+    license: Annotated[str | None, Option(
+        None, "license of the pretrained weights: name, glob or part of the name, such as apache or cc-by-*",
+        metavar="GLOB",
+    )]
+    pretrained: Annotated[bool, Option(None, "only models with pretrained weights", flags=("--pretrained",))]
+    min_params: Annotated[float | str | None, Option(
+        None, "minimum number of parameters, such as 300k, 25M or 1.5B", metavar=_NUMBER
+    )]
+    max_params: Annotated[float | str | None, Option(None, "maximum number of parameters", metavar=_NUMBER)]
+    max_gmacs: Annotated[float | None, Option(
+        None, "maximum number of multiply-accumulates at the model's input size, in units of 1e9", metavar=_NUMBER
+    )]
+    input: Annotated[int | str | None, Option(
+        None, "input size in pixels: 224, 3x224x224, or a range such as 160-256, -256 or 384-", metavar="SIZE"
+    )]
+    sort: Annotated[str, Option(
+        None, "name, params, gmacs, input or tags (number of pretrained weights); - in front reverses the order",
+        default="name", metavar="KEY",
+    )]
+    limit: Annotated[int | None, Option(None, "maximum number of models", metavar=_NUMBER)]
+
+
 # fmt: on
 class Options(DataOptions, ModelOptions, TrainingOptions, OptimizationOptions, RuntimeOptions, total=False):
     """All options of `zoo.finetune`; None, or leaving an option out, keeps the value of the recipe."""
@@ -255,16 +285,30 @@ GROUPS: dict[str, type] = {
     "Training": TrainingOptions,
     "Loss and optimizer": OptimizationOptions,
     "Runtime": RuntimeOptions,
+    "Filters": Filters,
 }
-OPTIONS: dict[str, Option] = {
-    name: hint.__metadata__[0] for name, hint in get_type_hints(Options, include_extras=True).items()
-}
+
+
+def declared(group: type) -> dict[str, tuple[Any, Option]]:
+    """The options of a group by name: the type of the Python keyword, and the declaration with its flags."""
+    hints = get_type_hints(group, include_extras=True)
+    return {name: (hint.__origin__, _with_flags(name, hint)) for name, hint in hints.items()}
+
+
+def _with_flags(name: str, hint: Any) -> Option:
+    option: Option = hint.__metadata__[0]
+    word = name.replace("_", "-")
+    is_switch = bool in get_args(hint.__origin__)  # a switch that can be left out: bool | None
+    return replace(option, flags=option.flags or (f"--{word}/--no-{word}" if is_switch else f"--{word}",))
+
+
+OPTIONS: dict[str, Option] = {name: option for name, (_, option) in declared(Options).items()}
 RECIPE_KEYS: dict[str, str] = {name: option.key for name, option in OPTIONS.items() if option.key is not None}
 
 
 def flag(name: str) -> str:
     """The first flag of an option."""
-    return OPTIONS[name].flags[0] if OPTIONS[name].flags else f"--{name.replace('_', '-')}"
+    return OPTIONS[name].flags[0].partition("/")[0]
 
 
 def to_flags(options: Options) -> list[str]:

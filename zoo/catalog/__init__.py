@@ -17,7 +17,6 @@ from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import find, find_weights, index_versions
 from zoo.catalog.search import (
     SORTS,
-    Filters,
     PretrainedModel,
     nearest_models,
     parse_count,
@@ -29,7 +28,6 @@ from zoo.catalog.search import (
 __all__ = [
     "SORTS",
     "SOURCES",
-    "Filters",
     "ModelEntry",
     "Pretrained",
     "PretrainedModel",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import Index, load_index
@@ -15,9 +15,10 @@ from zoo.errors import UsageError, nearest
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from zoo.options import Filters
+
 __all__ = [
     "SORTS",
-    "Filters",
     "PretrainedModel",
     "nearest_models",
     "parse_count",
@@ -39,31 +40,6 @@ _SORT_VALUES: dict[str, Callable[[ModelEntry], _Value]] = {
 SORTS = ("name", *_SORT_VALUES)
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
-
-
-class Filters(TypedDict, total=False):
-    """What may be asked of a model besides its name; what is None or left out is not asked.
-
-    source: "timm", "torchvision" or "builtin". family: the library's module that defines the model, a glob; without
-    wildcards its name, or, if none has that, a part. license: likewise, of any of its published weights. pretrained:
-    only models with published weights. min_params, max_params: parameters at least and at most, a number or text like
-    "25M", "1.5B", "300k". max_gmacs: 1e9 multiply-accumulates at most, at the model's own input size. input: that size;
-    `parse_sizes` says how to write it. sort: one of `SORTS`, smallest first, `-` before it reverses; ties by name, in
-    which resnet18 comes before resnet101. limit: keep the first so many.
-
-    Models whose parameters or multiply-accumulates are unknown match no limit of them.
-    """
-
-    source: str | None
-    family: str | None
-    license: str | None
-    pretrained: bool
-    min_params: float | str | None
-    max_params: float | str | None
-    max_gmacs: float | None
-    input: int | str | None
-    sort: str
-    limit: int | None
 
 
 @dataclass(frozen=True)

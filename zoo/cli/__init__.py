@@ -1,4 +1,7 @@
-"""The command line: one file a command; each parses, calls one workflow and prints. Nothing heavy is imported here."""
+"""The command line: one file per command. Each parses options, calls one workflow and prints the result.
+
+Nothing heavy is imported at start-up.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from inspect import cleandoc
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from zoo import __version__, dist_env
+from zoo import dist_env
 from zoo.errors import TrainingError, ZooError, no_space
+from zoo.version import __version__
 
 __all__ = ["app", "command", "main"]
 
@@ -35,7 +41,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     pass
@@ -60,35 +66,26 @@ def _register() -> None:
     from zoo.cli.schedule import schedule
     from zoo.cli.tune import tune
 
-    app.command("list")(list_models)
-    app.command("inspect")(inspect_model)
-    app.command("check")(check)
-    app.command("recommend")(recommend)
-    app.command("quadrant")(quadrant)
-    app.command("finetune")(finetune)
-    app.command("schedule")(schedule)
-    app.command("lr-find")(lr_find)
-    app.command("tune")(tune)
-    app.command("evaluate")(evaluate)
-    app.command("predict")(predict)
-    app.command("export")(export)
-    app.command("fetch")(fetch)
-    app.command("augment")(augment)
-    app.command("bench")(bench)
-    app.command("cache")(cache)
-    app.command("recipes")(recipes)
-    app.command("demo")(demo)
+    commands: dict[str, Callable[..., None]] = {
+        "list": list_models, "inspect": inspect_model, "check": check, "recommend": recommend, "quadrant": quadrant,
+        "finetune": finetune, "schedule": schedule, "lr-find": lr_find, "tune": tune, "evaluate": evaluate,
+        "predict": predict, "export": export, "fetch": fetch, "augment": augment, "bench": bench, "cache": cache,
+        "recipes": recipes, "demo": demo,
+    }  # fmt: skip
+    for name, function in commands.items():
+        paragraphs = cleandoc(function.__doc__ or "").split("\n\n")
+        app.command(name, help="\n\n".join(" ".join(p.split()) for p in paragraphs))(function)
 
 
 _register()
 
 
-# The reader has left, as in `zoo list | head`: no error, and no one to tell. As a shell says it of `yes | head`.
+# The reader has closed the pipe, as in `zoo list | head`. This is not an error; a shell reports 128 + SIGPIPE.
 _BROKEN_PIPE_CODE = 141
 
 
 def main() -> NoReturn:
-    """Run the program. The one place where an error becomes words and an exit code."""
+    """Run the program and turn errors into messages and exit codes."""
     signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         code = app(prog_name="zoo", standalone_mode=False)
@@ -100,31 +97,31 @@ def main() -> NoReturn:
         _print_error("interrupted", "")
         code = 130
     except SystemExit as e:
-        if not isinstance(e.__context__, BrokenPipeError):  # which typer turns into a plain failure
+        if not isinstance(e.__context__, BrokenPipeError):  # Typer exits with 1 for it
             raise
         code = _BROKEN_PIPE_CODE
     except OSError as e:
         if not (isinstance(e, BrokenPipeError) or no_space(e)):
             raise
-        # Nothing more can be written there, not even what Python still holds at its end.
+        # Nothing more can be written to stdout, so the buffered rest must not be flushed there at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _BROKEN_PIPE_CODE
         if no_space(e):
             _print_error("no space left to write the output", "free some disk space")
             code = TrainingError.exit_code
-    except Exception as e:  # noqa: BLE001 - looked at and raised again unless it is the parser's
+    except Exception as e:  # noqa: BLE001 - raised again unless it comes from the parser
         code = _parser_error(e)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def command() -> NoReturn:
-    """`zoo` as a process of its own, which ends with its work: to free torch, object by object, takes a second."""
+    """Entry point of `zoo`. Ends the process at once: freeing the objects of torch would take a second."""
     try:
         main()
     except SystemExit as e:
-        # The threads of gloo and FSDP do not always survive such an end: a finished training would be called aborted.
+        # With several processes, threads of gloo and FSDP can abort during this exit, after a finished training.
         if dist_env.world_size() == 1:
-            threading._shutdown()  # type: ignore[attr-defined]  # joins what still works, as the interpreter would
+            threading._shutdown()  # type: ignore[attr-defined]  # joins the running threads, as the interpreter does
             atexit._run_exitfuncs()
         try:
             sys.stdout.flush()
@@ -134,8 +131,8 @@ def command() -> NoReturn:
 
 
 def _parser_error(error: Exception) -> int:
-    """Typer's complaints about the command line, in our two lines; anything else is a bug and keeps its traceback."""
-    try:  # newer typer carries its own copy of click
+    """Print a parser error of Typer as two lines and return its exit code. Raises every other error again."""
+    try:  # newer Typer versions contain a copy of click
         from typer._click import exceptions
     except ImportError:
         from click import exceptions  # type: ignore[no-redef]
@@ -157,7 +154,7 @@ def _parser_error(error: Exception) -> int:
 
 def _print_error(message: str, hint: str) -> None:
     sys.stdout.flush()
-    rank_prefix = "" if dist_env.is_main_process() else f"process {dist_env.rank()}: "
+    rank_prefix = "" if dist_env.is_main_process() else f"rank {dist_env.rank()}: "
     print(f"error: {rank_prefix}{message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

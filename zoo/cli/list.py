@@ -8,61 +8,44 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typing_extensions import Unpack
 
 from zoo import console
 from zoo.cli.completion import complete_model
+from zoo.cli.options import Json, takes
 from zoo.errors import UsageError, nearest
+from zoo.options import Filters
 
 if TYPE_CHECKING:
-    from zoo.catalog import Filters, ModelEntry, Pretrained, PretrainedModel
+    from zoo.catalog import ModelEntry, Pretrained, PretrainedModel
 
 __all__ = ["list_models"]
 
 
+@takes(Filters)
 def list_models(
     pattern: Annotated[
         str | None,
         typer.Argument(
-            help='glob over model names, as "*densenet*"; without wildcards: a part of a name',
+            help='glob over model names, such as "*densenet*"; without wildcards: a name or a part of it',
             autocompletion=complete_model,
         ),
     ] = None,
     *,
-    source: Annotated[str | None, typer.Option(metavar="NAME", help="only timm, torchvision or builtin")] = None,
-    family: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="module that defines it, name, glob or part: resnet, vision_*")
-    ] = None,
-    license: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="of published weights, name, glob or part: apache, cc-by-*")
-    ] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="only models with published weights")] = False,
-    min_params: Annotated[str | None, typer.Option(metavar="N", help="parameters at least: 25M, 300k, 1.5B")] = None,
-    max_params: Annotated[str | None, typer.Option(metavar="N", help="parameters at most")] = None,
-    max_gmacs: Annotated[float | None, typer.Option(metavar="N", help="1e9 multiply-accumulates at most")] = None,
-    size: Annotated[
-        str | None, typer.Option("--input", metavar="SIZE", help="224, 3x224x224, or a range: 160-256, -256, 384-")
-    ] = None,
-    tags: Annotated[bool, typer.Option("--tags", help="a line for each set of published weights")] = False,
-    sort: Annotated[
-        str, typer.Option(metavar="KEY", help="name, params, gmacs, input or tags; -params: largest first")
-    ] = "name",
-    limit: Annotated[int | None, typer.Option(metavar="N", help="only the first N")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="names only")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="everything known of each, as JSON")] = False,
+    tags: Annotated[bool, typer.Option("--tags", help="one line per set of pretrained weights")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the names")] = False,
+    as_json: Json = False,
+    **filters: Unpack[Filters],
 ) -> None:
-    """List models of timm, torchvision and zoo itself.
+    """List the models of timm, torchvision and zoo.
 
     In a pipe: tab-separated name, source, parameters, GMACs, input size (CxHxW), number of pretrained weights. With
-    --tags: name.tag, licence, input size, parameters, hub repository or URL; --license and --input then look at each
-    set of weights, and not at the model's own input.
+    --tags: name.tag, license, input size, parameters, hub repository or URL; --license and --input then apply to each
+    set of weights instead of the model.
     """
     from zoo.catalog import widen
     from zoo.workflows.list_models import search_models, search_tags
 
-    filters: Filters = {
-        "source": source, "family": family, "license": license, "pretrained": pretrained, "min_params": min_params,
-        "max_params": max_params, "max_gmacs": max_gmacs, "input": size, "sort": sort, "limit": limit,
-    }  # fmt: skip
     models = [] if tags else search_models(pattern, **filters)
     published = search_tags(pattern, **filters) if tags else []
     matches: list[ModelEntry | PretrainedModel] = [*models, *published]

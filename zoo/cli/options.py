@@ -13,7 +13,7 @@ import typer
 from zoo.cli.completion import complete_model, complete_recipe
 from zoo.errors import UsageError
 from zoo.imports import gc_paused
-from zoo.options import GROUPS, OPTIONS, flag
+from zoo.options import GROUPS, OPTIONS, Option, declared
 
 if TYPE_CHECKING:
     from zoo.data.schema.columns import Columns
@@ -24,6 +24,10 @@ __all__ = [
 ]  # fmt: skip
 
 _Command = Callable[..., None]
+# Name of an option → heading of its group, type of the Python keyword, declaration.
+_DECLARED: dict[str, tuple[str, Any, Option]] = {
+    name: (panel, *declaration) for panel, group in GROUPS.items() for name, declaration in declared(group).items()
+}
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=OPTIONS["data"].help)]
 ModelArgument = Annotated[
@@ -54,7 +58,7 @@ def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command
         wanted: names of options, or whole groups.
         defaults: further names, each with the default that `--help` shows in the place of the usual one.
     """
-    names = [*defaults, *(name for item in wanted for name in ([item] if isinstance(item, str) else _names(item)))]
+    names = [*defaults, *(name for item in wanted for name in ([item] if isinstance(item, str) else declared(item)))]
 
     def decorate(command: _Command) -> _Command:
         hints = get_type_hints(command, include_extras=True)
@@ -63,15 +67,7 @@ def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command
             for p in inspect.signature(command).parameters.values()
             if p.kind is not p.VAR_KEYWORD
         ]
-        shared = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=None,
-                annotation=Annotated[_cli_type(hint.__origin__), _typer_option(name, panel, defaults.get(name))],
-            )
-            for panel, group in GROUPS.items()
-            for name, hint in get_type_hints(group, include_extras=True).items()
-            if name in names
-        ]  # fmt: skip
+        shared = [_parameter(name, defaults.get(name)) for name in _DECLARED if name in names]
 
         @functools.wraps(command)
         def parsed(**values: Any) -> None:
@@ -85,27 +81,23 @@ def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command
     return decorate
 
 
-def _names(group: type) -> list[str]:
-    return list(get_type_hints(group))
-
-
-def _typer_option(name: str, panel: str, default: str | None) -> typer.models.OptionInfo:
-    option = OPTIONS[name]
-    is_switch = bool in get_args(get_type_hints(GROUPS[panel])[name])
+def _parameter(name: str, default: str | None) -> inspect.Parameter:
+    panel, annotation, option = _DECLARED[name]
     shown = default or option.default
-    info: typer.models.OptionInfo = typer.Option(
-        *(option.flags or (f"{flag(name)}/--no-{flag(name)[2:]}" if is_switch else flag(name),)),
+    info = typer.Option(
+        *option.flags,
         help=option.help if shown is None else f"{option.help} (default: {shown})",
         metavar=option.metavar,
         rich_help_panel=panel,
         autocompletion=complete_recipe if option.completion == "recipe" else None,
     )
-    return info
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=None, annotation=Annotated[_cli_type(annotation), info])
 
 
 def _cli_type(annotation: Any) -> Any:
     """The type that Typer parses for a type of the Python API: one value, or a list for what may be repeated."""
-    members = get_args(annotation)
+    members = get_args(annotation) or (annotation,)
     if any(get_origin(member) in (Sequence, Mapping) for member in members):
         return list[str] | None
     return str | None if str in members else members[0] | None
@@ -117,23 +109,25 @@ def _parse(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if value is None or value == []:
             continue
-        minimum = OPTIONS[name].minimum
+        *_, option = _DECLARED[name]
         if name == "settings":
             with gc_paused():
                 from zoo.recipe import parse_assignments
             options[name] = parse_assignments(value)
         else:
-            options[name] = value if minimum is None else _number_or_auto(flag(name), value, minimum)
+            options[name] = value if option.minimum is None else _number_or_auto(option, value)
     return options
 
 
-def _number_or_auto(name: str, text: str, minimum: int) -> int | str:
+def _number_or_auto(option: Option, text: str) -> int | str:
     if text == "auto":
         return text
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{name} {text!r} is neither a number nor auto", f"give {minimum} or more, or auto") from None
+        raise UsageError(
+            f"{option.flags[0]} {text!r} is neither a number nor auto", f"give {option.minimum} or more, or auto"
+        ) from None
 
 
 def pop_columns(options: dict[str, Any]) -> Columns:

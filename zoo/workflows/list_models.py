@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.catalog import Filters, ModelEntry, PretrainedModel, search, search_weights, widen
+from zoo.catalog import ModelEntry, PretrainedModel, search, search_weights, widen
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from zoo.options import Filters
 
 __all__ = ["list_models", "search_models", "search_tags"]
 
@@ -19,17 +21,15 @@ def list_models(pattern: str | None = None, *, tags: bool = False, **filters: Un
         zoo.list_models("vit_*", source="timm", pretrained=True, max_params="25M", sort="-params", limit=10)
         zoo.list_models("resnet50", license="apache*", input="-224", tags=True)     # resnet50.a1_in1k, …
 
-    pattern: a glob over whole names (`*`, `?`, `[abc]`; case does not matter); without wildcards it is a model's name,
-    or, if no model has that name, any part of one. With a dot it is compared with `name.tag` of the pretrained weights.
-    tags: names of published weights instead; `license` and `input` then look at each of them.
+    Args:
+        pattern: a glob over whole names (`*`, `?`, `[abc]`; case-insensitive); without wildcards a model's name, or any
+            part of a name if no model has that name. A pattern with a dot is matched against `name.tag` of the
+            pretrained weights.
+        tags: return names of pretrained weights; `license` and `input` then apply to each of them.
+        filters: the fields of `zoo.options.Filters`, as described in docs/reference/cli.md.
 
-    filters: source ("timm", "torchvision", "builtin"); family (the library's module, glob or part of it); license (glob
-    or part, of any published weights); pretrained; min_params, max_params (a number or text like "25M", "1.5B",
-    "300k"); max_gmacs; input (224, "3x224x224", or a range of height and width: "160-256", "-256", "384-"); sort
-    ("name", "params", "gmacs", "input" or "tags", the number of pretrained weights; smallest first, `-` before it
-    reverses); limit (keep the first so many).
-
-    Raises UsageError if a value is not one that it may be.
+    Raises:
+        UsageError: a filter has an invalid value.
     """
     if tags:
         return [published.name for published in search_tags(pattern, **filters)]
