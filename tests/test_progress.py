@@ -19,7 +19,7 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_line_an_epoch_when_no_one_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_per_epoch_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingProgress(2) as shown:
         for best in (True, False):
             for batch in range(1, 4):
@@ -66,7 +66,7 @@ def test_skipped_steps_are_counted(capsys: pytest.CaptureFixture[str], count: in
     assert text in capsys.readouterr().err
 
 
-def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with TrainingProgress(1, quiet=True) as shown:
         shown.epoch(ROW, best=True)
     assert capsys.readouterr() == ("", "")
@@ -75,7 +75,7 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("top1", "text"), [(0.5, r"loss 0\.7500  top-1 50\.0%  \d+ images/s"), (None, r"loss 0\.7500  \d+ images/s")]
 )
-def test_a_terminal_sees_a_bar_with_loss_accuracy_speed_and_time_left(
+def test_a_terminal_shows_a_bar_with_loss_accuracy_speed_and_time_left(
     monkeypatch: pytest.MonkeyPatch, top1: float | None, text: str
 ) -> None:
     class Terminal(io.StringIO):
@@ -89,7 +89,7 @@ def test_a_terminal_sees_a_bar_with_loss_accuracy_speed_and_time_left(
     with TrainingProgress(3, first=1) as shown:
         shown.batch(2, 4, 64, lambda: (0.75, top1))
         shown.epoch(ROW, best=False)
-    said = terminal.getvalue()
-    assert "epoch 2/3" in said
-    assert re.search(text, said)
-    assert "left" in said
+    result = terminal.getvalue()
+    assert "epoch 2/3" in result
+    assert re.search(text, result)
+    assert "left" in result

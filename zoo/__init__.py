@@ -6,7 +6,7 @@
     run = zoo.finetune("resnet34", data="photos", freeze="backbone")
     zoo.evaluate(run)
 
-Every name is imported when it is first used, so that `import zoo` costs nothing.
+Names are imported on first use, so that `import zoo` is fast.
 """
 
 from __future__ import annotations

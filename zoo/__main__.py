@@ -1,4 +1,4 @@
-"""`python -m zoo` is `zoo`."""
+"""Run `zoo` as `python -m zoo`."""
 
 from zoo.cli import command
 

@@ -1,6 +1,6 @@
-"""Where words go: stdout is data, stderr is prose. Of several processes of one training only the first has a say.
+"""Output: results go to stdout, messages to stderr. In a distributed training only rank 0 prints.
 
-Rich is imported only when a terminal will show it.
+Rich is imported only for output to a terminal.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = [
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """True if a person reads `stream`; NO_COLOR and TERM=dumb do not change that, rich honours them itself."""
+    """Whether `stream` is a terminal. NO_COLOR and TERM=dumb do not matter here; rich respects them itself."""
     return stream.isatty()
 
 
 def note(text: str) -> None:
-    """One line of prose on stderr."""
+    """Print a message on stderr."""
     if dist_env.is_main_process():
         print(text, file=sys.stderr, flush=True)
 
@@ -43,7 +43,7 @@ def warn(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON on stdout; NaN and infinity become null, for strict readers."""
+    """Print `value` as JSON on stdout; NaN and infinity, which strict JSON does not have, become null."""
     if dist_env.is_main_process():
         print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
 
@@ -64,7 +64,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_tsv(rows: Iterable[Sequence[Any]]) -> None:
-    """Tab-separated lines on stdout; None is an empty field, tabs and newlines inside a field become spaces."""
+    """Print tab-separated lines on stdout. None becomes an empty field; tabs and newlines in a field become spaces."""
     for row in rows:
         cells = ("" if v is None else str(v).replace("\t", " ").replace("\n", " ") for v in row)
         sys.stdout.write("\t".join(cells) + "\n")
@@ -78,7 +78,7 @@ def print_table(
     right: Sequence[int] = (),
     stream: IO[str] | None = None,
 ) -> None:
-    """A rich table for a person, under its title. `right`: columns to align right. `stream`: stdout if None."""
+    """Print a table for a terminal. right: indices of right-aligned columns. stream: default stdout."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -123,14 +123,14 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class SizedIterable(Protocol[T_co]):
-    """Something to go through once whose length is known."""
+    """An iterable with a length."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[T_co]: ...
 
 
 def track(items: SizedIterable[T_co], label: str) -> Iterator[T_co]:
-    """Go through `items` with a bar on stderr if a person looks at it; the bar vanishes at the end."""
+    """Iterate over `items` with a progress bar on stderr if that is a terminal; the bar is removed at the end."""
     if not is_terminal(sys.stderr):
         yield from items
         return

@@ -312,7 +312,7 @@ def flag(name: str) -> str:
 
 
 def to_flags(options: Options) -> list[str]:
-    """The words that give `options` on a command line, `--set` last."""
+    """`options` as words of a command line, `--set` last."""
     words: list[str] = []
     for name in sorted(OPTIONS, key=lambda name: name == "settings"):
         value: Any = options.get(name)

@@ -1,4 +1,4 @@
-"""Live progress of a training on stderr: a bar on a terminal, a line an epoch in a pipe or a log."""
+"""Progress of a training on stderr: a bar on a terminal, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ def _train_metrics(loss: float, top1: float | None) -> str:
 
 
 class TrainingProgress:
-    """Context manager around the epochs. `batch` follows a pass over the data, `epoch` closes it with its line.
+    """Context manager around the epochs: call `batch` after each batch and `epoch` after each epoch.
 
-    quiet: say nothing. first: epochs that were done before this process (on resume). monitor: the validation metric
-    that an epoch's line shows beside the loss.
+    Args:
+        epochs: number of epochs of the whole run.
+        first: number of epochs that were finished before this process (on resume).
+        quiet: print nothing.
+        monitor: validation metric that is printed in addition to the loss.
     """
 
     def __init__(self, epochs: int, *, first: int = 0, quiet: bool = False, monitor: str = "top1") -> None:
@@ -77,7 +80,7 @@ class TrainingProgress:
             self._bar.stop()
 
     def batch(self, batch: int, batches: int, images: int, read: Callable[[], tuple[float, float | None]]) -> None:
-        """Matches `zoo.training.trainer.OnBatch`. `read` gives mean loss and top-1 share, None if there is none."""
+        """A `zoo.training.trainer.OnBatch`. read: returns mean loss and top-1 accuracy (None without classes)."""
         now = time.perf_counter()
         if self._bar is None or (now - self._last_refresh < _REFRESH_SECONDS and batch < batches):
             return
@@ -95,7 +98,7 @@ class TrainingProgress:
         )
 
     def epoch(self, row: dict[str, Any], *, best: bool) -> None:
-        """One line for a finished epoch; `row` is its line of metrics.jsonl."""
+        """Print the line of a finished epoch. row: its line of metrics.jsonl."""
         self._epoch += 1
         now = time.perf_counter()
         done = self._epoch - self.first
@@ -118,7 +121,7 @@ class TrainingProgress:
         value = row[f"val_{self.monitor}"]
         if found := re.fullmatch(r"top(\d+)", self.monitor):
             return f"top-{found[1]} {value:.2%}"
-        return f"{self.monitor.rpartition(':')[2]} {value:.4g}"  # of the user's own "module:attribute" the attribute
+        return f"{self.monitor.rpartition(':')[2]} {value:.4g}"  # the attribute of "module:attribute"
 
     def log(self, line: str) -> None:
         if self.quiet:

@@ -70,9 +70,7 @@ def test_the_api_has_every_name_it_lists() -> None:
         (["finetune", "resnet18", "--epochs", "many"], "many"),
     ],
 )
-def test_the_parser_s_complaints_come_in_our_two_lines(
-    zoo: Callable[..., Any], arguments: list[str], said: str
-) -> None:
+def test_parser_errors_are_two_lines(zoo: Callable[..., Any], arguments: list[str], said: str) -> None:
     done = zoo(*arguments)
     assert done.code == 2
     lines = done.err.strip().splitlines()
@@ -97,7 +95,7 @@ def test_python_m_zoo(tmp_path: Path) -> None:
     assert done.stdout.startswith("zoo ")
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     line = f"{sys.executable} -m zoo list | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True)
     assert len(done.stdout.splitlines()) == 1
@@ -107,7 +105,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
 @pytest.mark.parametrize("arguments", ["list", "recipes", "list zoo_tiny --json"])
-def test_a_full_disk_under_stdout_is_said(arguments: str) -> None:
+def test_a_full_disk_under_stdout_is_reported(arguments: str) -> None:
     command = f"{sys.executable} -m zoo {arguments} > /dev/full"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 5
@@ -158,7 +156,7 @@ def test_a_run_in_use_is_refused_while_its_process_lives(tmp_path: Path, zoo: Ca
         process.communicate()
 
 
-def test_weights_that_cannot_be_reached_are_said_with_the_ways_on(tmp_path: Path) -> None:
+def test_unreachable_weights_are_an_error_with_alternatives(tmp_path: Path) -> None:
     """Nothing listens on the port: the real client is refused, in a real process."""
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(
@@ -175,7 +173,7 @@ def test_weights_that_cannot_be_reached_are_said_with_the_ways_on(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_user_s_own_example_with_weights_from_a_hub(tmp_path: Path) -> None:
+def test_finetune_and_export_with_weights_from_a_hub(tmp_path: Path) -> None:
     """`zoo finetune resnet34 --classes 10 --freeze backbone`, then export, with the hub on loopback."""
     import timm
     from safetensors.torch import load_file, save

@@ -30,10 +30,10 @@ def tiles(path, rows, columns, side, gap=6):
 
 
 def test_the_grid_shows_the_loaders_pixels(zoo, photo_folder):
-    said = zoo("augment", photo_folder, "--set", "augment.name=affine", "--per-class", 3, "--seed", 4, "--json",
+    result = zoo("augment", photo_folder, "--set", "augment.name=affine", "--per-class", 3, "--seed", 4, "--json",
                "--set", "model.img_size=100")  # fmt: skip
-    assert said.code == 0, said.err
-    told = json.loads(said.out)
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
     assert told["picture"] == "augment.png"
     assert told["size"] == [100, 100]
     assert [row["row"] for row in told["images"]] == ["china", "flower"]
@@ -55,18 +55,18 @@ def test_the_grid_shows_the_loaders_pixels(zoo, photo_folder):
     )
 
 
-def test_digits_come_at_32_pixels_and_many_classes_are_cut(zoo):
-    said = zoo("augment", "digits", "--classes-shown", 4, "--per-class", 2, "-o", "grid.png")
-    assert (said.code, said.out) == (0, "grid.png\n")
-    assert "the first 4 of 10 classes are shown" in said.err
+def test_digits_have_32_pixels_and_the_number_of_classes_is_limited(zoo):
+    result = zoo("augment", "digits", "--classes-shown", 4, "--per-class", 2, "-o", "grid.png")
+    assert (result.code, result.out) == (0, "grid.png\n")
+    assert "the first 4 of 10 classes are shown" in result.err
     width, height = Image.open("grid.png").size
     assert 3 * 96 < width < 4 * 96
     assert 4 * 96 < height < 5.5 * 96
 
 
-def test_the_model_gives_its_size(zoo, photo_folder):
-    said = zoo("augment", photo_folder, "test_resnet", "--per-class", 1, "--json")
-    assert json.loads(said.out)["size"] == [160, 160]
+def test_the_model_sets_the_image_size(zoo, photo_folder):
+    result = zoo("augment", photo_folder, "test_resnet", "--per-class", 1, "--json")
+    assert json.loads(result.out)["size"] == [160, 160]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Planes:
 
 
 @pytest.mark.parametrize("name", ["light", "medium", "augmix"])
-def test_of_four_channels_three_are_drawn_and_it_is_said(monkeypatch, name):
+def test_three_of_four_channels_are_drawn_with_a_note(monkeypatch, name):
     data = Data("planes", "planes", Planes(), Planes(), Planes().classes, "", (), flips_ok=True)
     monkeypatch.setattr(workflow, "open_dataset", lambda recipe: data)
     found = workflow.augment_grid("planes", settings={"augment.name": name, "model.img_size": 48}, per_class=1)
@@ -125,8 +125,8 @@ def test_of_four_channels_three_are_drawn_and_it_is_said(monkeypatch, name):
         (["digits", "no_such_model"], "no_such_model"),
     ],
 )  # fmt: skip
-def test_mistakes_are_said_in_one_line(zoo, arguments, message):
-    said = zoo("augment", *arguments)
-    assert said.code in (2, 3, 4, 5)
-    assert message in said.err
-    assert "Traceback" not in said.err
+def test_bad_input_is_one_line(zoo, arguments, message):
+    result = zoo("augment", *arguments)
+    assert result.code in (2, 3, 4, 5)
+    assert message in result.err
+    assert "Traceback" not in result.err

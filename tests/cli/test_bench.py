@@ -12,10 +12,10 @@ Zoo = Callable[..., Any]
 ARGS = ("bench", "zoo_tiny", "--weights", "none", "--steps", 3, "--batch-size", 8)
 
 
-def test_figures_a_line_in_a_pipe_and_nothing_is_kept(zoo: Zoo, tmp_path: Path) -> None:
-    said = zoo(*ARGS)
-    assert said.code == 0, said.err
-    rows = dict(line.split("\t") for line in said.out.splitlines())
+def test_pipe_output_and_no_files(zoo: Zoo, tmp_path: Path) -> None:
+    result = zoo(*ARGS)
+    assert result.code == 0, result.err
+    rows = dict(line.split("\t") for line in result.out.splitlines())
     assert list(rows)[:5] == ["data", "forward", "backward", "optimizer", "step"]
     assert all(float(value) > 0 for value in rows.values())
     assert list(tmp_path.iterdir()) == []
@@ -29,17 +29,17 @@ def test_json_is_in_seconds_and_bytes(zoo: Zoo) -> None:
     assert found["precision"] in ("fp32", "bf16")
 
 
-def test_a_table_for_a_person(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_table(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo import console
 
     monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "120")
-    said = zoo(*ARGS)
-    assert "zoo_tiny on digits, cpu" in said.out
-    assert "% of the three" in said.out
+    result = zoo(*ARGS)
+    assert "zoo_tiny on digits, cpu" in result.out
+    assert "% of forward + backward + optimizer" in result.out
 
 
-def test_a_mistake_is_one_line(zoo: Zoo) -> None:
-    said = zoo("bench", "zoo_tinny", "--steps", 3)
-    assert said.code == 4
-    assert "did you mean zoo_tiny" in said.err
+def test_bad_input_is_one_line(zoo: Zoo) -> None:
+    result = zoo("bench", "zoo_tinny", "--steps", 3)
+    assert result.code == 4
+    assert "did you mean zoo_tiny" in result.err

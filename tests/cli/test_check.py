@@ -23,18 +23,18 @@ def lines(text: str) -> list[list[str]]:
     return [line.split("\t") for line in text.splitlines()]
 
 
-def test_a_sound_folder(photos: Path, zoo: Callable[..., Any]) -> None:
-    said = zoo("check", photos)
-    assert (said.code, said.err) == (0, "")
-    assert lines(said.out) == [["images", "all", "24"], ["class", "china", "12"], ["class", "flower", "12"]]
+def test_a_folder_without_problems(photos: Path, zoo: Callable[..., Any]) -> None:
+    result = zoo("check", photos)
+    assert (result.code, result.err) == (0, "")
+    assert lines(result.out) == [["images", "all", "24"], ["class", "china", "12"], ["class", "flower", "12"]]
 
 
-def test_an_error_ends_with_3(photos: Path, zoo: Callable[..., Any]) -> None:
+def test_an_error_exits_with_3(photos: Path, zoo: Callable[..., Any]) -> None:
     shutil.copy(photos / "china/03.jpg", photos / "flower/same.jpg")
     (photos / "china/04.jpg").write_bytes(b"")
-    said = zoo("check", photos)
-    assert said.code == 3
-    assert lines(said.out)[3:] == [
+    result = zoo("check", photos)
+    assert result.code == 3
+    assert lines(result.out)[3:] == [
         ["error", "conflicting-labels", "0", f"{photos}/china/03.jpg", ""],
         ["error", "conflicting-labels", "0", f"{photos}/flower/same.jpg", ""],
         ["error", "unreadable", "0", f"{photos}/china/04.jpg", "empty file (zero bytes)"],
@@ -45,9 +45,9 @@ def test_an_error_ends_with_3(photos: Path, zoo: Callable[..., Any]) -> None:
 
 def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
     shutil.copytree(photos, photos.with_name("others"))
-    said = zoo("check", photos, "--val", photos.with_name("others"), "--json")
-    found = json.loads(said.out)
-    assert said.code == 3
+    result = zoo("check", photos, "--val", photos.with_name("others"), "--json")
+    found = json.loads(result.out)
+    assert result.code == 3
     assert found["ok"] is False
     assert found["parts"] == {"training": 24, "validation": 24}
     assert found["classes"]["china"] == {"training": 12, "validation": 12}
@@ -58,26 +58,31 @@ def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
     assert {image["part"] for image in leak["groups"][0]} == {"training", "validation"}
 
 
-def test_a_person_reads_the_worst_first(photos: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_output_starts_with_the_most_severe_finding(
+    photos: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: stream is sys.stdout)
     shutil.copy(photos / "china/03.jpg", photos / "flower/same.jpg")
     shutil.copy(photos / "china/05.jpg", photos / "china/copy.jpg")
-    said = zoo("check", photos)
-    assert said.code == 3
-    assert "  classes  2: " in said.out
-    error, warning = said.out.index("ERROR: 1 image under different classes"), said.out.index("warning: 1 image with")
+    result = zoo("check", photos)
+    assert result.code == 3
+    assert "  classes  2: " in result.out
+    error, warning = (
+        result.out.index("ERROR: 1 image under different classes"),
+        result.out.index("warning: 1 image with"),
+    )
     assert error < warning
-    assert "    china/03.jpg = flower/same.jpg\n  → keep the right one" in said.out
-    assert said.out.rstrip().endswith("1 error, 1 warning, 0 notes: mend the errors before training")
-    assert "--html" in said.err
+    assert "    china/03.jpg = flower/same.jpg\n  → keep the right one" in result.out
+    assert result.out.rstrip().endswith("1 error, 1 warning. Fix the error before training.")
+    assert "--html" in result.err
     (photos / "flower/same.jpg").unlink()
     (photos / "china/copy.jpg").unlink()
-    assert "nothing found: fit to train on" in zoo("check", photos).out
+    assert "no problems found: ready for training" in zoo("check", photos).out
 
 
-def test_the_page(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None:
-    said = zoo("check", photos, "--html", tmp_path / "check.html")
-    assert f"wrote {tmp_path / 'check.html'}" in said.err
+def test_html_report(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None:
+    result = zoo("check", photos, "--html", tmp_path / "check.html")
+    assert f"wrote {tmp_path / 'check.html'}" in result.err
     assert "<!doctype html>" in (tmp_path / "check.html").read_text()
     for place, code in ((tmp_path / "none/check.html", 3), (tmp_path, 2)):
         assert zoo("check", photos, "--html", place).code == code
@@ -96,19 +101,19 @@ def test_the_page(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> None
         (("digits", "--val", "photos"), 2, "digits brings its own"),
     ],
 )
-def test_mistakes(photos: Path, zoo: Callable[..., Any], arguments: tuple[str, ...], code: int, text: str) -> None:
-    said = zoo("check", *arguments)
-    assert said.code == code
-    assert said.err.startswith("error: ")
-    assert text in said.err
-    assert said.out == ""
+def test_bad_input(photos: Path, zoo: Callable[..., Any], arguments: tuple[str, ...], code: int, text: str) -> None:
+    result = zoo("check", *arguments)
+    assert result.code == code
+    assert result.err.startswith("error: ")
+    assert text in result.err
+    assert result.out == ""
 
 
 def test_a_table(photos: Path, zoo: Callable[..., Any]) -> None:
     rows = [f"{p.relative_to(photos)}\t{p.parent.name}" for p in sorted(photos.glob("*/*.jpg"))]
     table = photos / "all.tsv"
     table.write_text("where\twhat\n" + "\n".join([*rows, "gone.jpg\tchina"]) + "\n")
-    said = zoo("check", table, "--image-column", "where", "--label-column", "what")
-    assert said.code == 3
-    assert lines(said.out)[-1][:2] == ["error", "unreadable"]
-    assert "gone.jpg" in lines(said.out)[-1][3]
+    result = zoo("check", table, "--image-column", "where", "--label-column", "what")
+    assert result.code == 3
+    assert lines(result.out)[-1][:2] == ["error", "unreadable"]
+    assert "gone.jpg" in lines(result.out)[-1][3]

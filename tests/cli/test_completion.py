@@ -66,12 +66,12 @@ def test_tags_after_a_dot(shell: str) -> None:
     assert offered(shell, "zoo inspect resnet34.a") == ["resnet34.a1_in1k", "resnet34.a2_in1k", "resnet34.a3_in1k"]
 
 
-def test_commands_and_options_are_still_offered() -> None:
+def test_commands_and_options_are_completed() -> None:
     assert {"inspect", "list", "finetune"} <= set(offered("bash", "zoo "))
     assert "--license" in offered("bash", "zoo list --l")
 
 
-def test_fish_asks_first_whether_there_is_anything() -> None:
+def test_fish_asks_first_whether_there_are_completions() -> None:
     assert ask("fish", "zoo inspect resnet3", action="is-args").returncode == 0
     assert ask("fish", "zoo inspect xyzzyx", action="is-args").returncode == 1
 
@@ -81,7 +81,7 @@ def test_zsh_falls_back_to_files() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_itself_completes_with_the_script_that_typer_installs(tmp_path: Path) -> None:
+def test_bash_completes_with_the_script_that_typer_installs(tmp_path: Path) -> None:
     program = tmp_path / "zoo"
     program.write_text(f"#!{sys.executable}\nfrom zoo.cli import main\nmain()\n")
     program.chmod(0o755)
@@ -108,7 +108,7 @@ def test_names_with_and_without_their_source() -> None:
     assert len(complete_model("")) > 1_450
 
 
-def test_files_and_folders_beside_the_names(tmp_path: Path) -> None:
+def test_files_and_folders_in_addition_to_names(tmp_path: Path) -> None:
     (tmp_path / "runs" / "a").mkdir(parents=True)
     for name in ("resnet34.safetensors", "w.pth", "notes.txt", ".hidden.pth"):
         (tmp_path / name).touch()

@@ -28,35 +28,35 @@ def held_out(photo_folder: Path) -> int:
 
 
 def test_tab_separated_in_a_pipe(zoo: Zoo, run: Any, held_out: int) -> None:
-    said = zoo("evaluate", run.path)
-    assert said.code == 0
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    result = zoo("evaluate", run.path)
+    assert result.code == 0
+    rows = [line.split("\t") for line in result.out.splitlines()]
     summary = {row[0]: float(row[1]) for row in rows if len(row) == 2}
     assert list(summary) == ["images", "top1", "top5", "loss", "ece", "balanced_accuracy", "macro_f1"]
     classes = [row for row in rows if row[0] == "class"]
     assert [row[1] for row in classes] == ["china", "flower"]
     assert {len(row) for row in classes} == {6}
     assert sum(int(row[2]) for row in classes) == summary["images"] == held_out
-    assert "confusion.png" in said.err
-    assert "next: zoo export" in said.err
+    assert "confusion.png" in result.err
+    assert "next: zoo export" in result.err
 
 
-def test_json_alone_on_stdout(zoo: Zoo, run: Any, held_out: int) -> None:
+def test_json_is_the_only_output_on_stdout(zoo: Zoo, run: Any, held_out: int) -> None:
     found = json.loads(zoo("evaluate", run.path, "--json").out)
     assert found == json.loads((run.path / "evaluation.json").read_text())
     assert found["images"] == held_out
     assert len(found["confusion"]) == 2
 
 
-def test_a_table_for_a_person(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_table(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo import console
 
     monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
-    said = zoo("evaluate", run.path)
-    assert "most often taken for" in said.out
-    assert "calibration error" in said.out
-    lines = [line.split() for line in said.out.splitlines() if line.startswith((" china", " flower"))]
+    result = zoo("evaluate", run.path)
+    assert "most often confused with" in result.out
+    assert "calibration error" in result.out
+    lines = [line.split() for line in result.out.splitlines() if line.startswith((" china", " flower"))]
     f1 = [float(next(cell for cell in reversed(line[:5]) if cell.endswith("%")).rstrip("%")) for line in lines]
     assert len(f1) == 2
     assert f1 == sorted(f1, reverse=True), "the worst class comes last"
@@ -76,21 +76,21 @@ def numbers_run(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> Any:
 
 
 def test_labels_in_a_pipe(zoo: Zoo, labels_run: Any) -> None:
-    said = zoo("evaluate", labels_run.path)
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    result = zoo("evaluate", labels_run.path)
+    rows = [line.split("\t") for line in result.out.splitlines()]
     summary = {row[0]: float(row[1]) for row in rows if len(row) == 2}
     assert list(summary)[:4] == ["images", "average_precision", "auroc", "micro_f1"]
     labels = [row for row in rows if row[0] == "label"]
     assert [row[1] for row in labels] == list("0123456789")
     assert {len(row) for row in labels} == {8}
     assert summary["average_precision"] == pytest.approx(sum(float(row[6]) for row in labels) / 10, abs=1e-5)
-    assert "per_label.csv, labels.png" in said.err
+    assert "per_label.csv, labels.png" in result.err
 
 
 def test_numbers_in_a_pipe_and_as_json(zoo: Zoo, numbers_run: Any) -> None:
-    said = zoo("evaluate", numbers_run.path, "--data", "table.csv")
-    assert said.code == 0, said.err
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    result = zoo("evaluate", numbers_run.path, "--data", "table.csv")
+    assert result.code == 0, result.err
+    rows = [line.split("\t") for line in result.out.splitlines()]
     assert [row[0] for row in rows] == ["images", "mae", "rmse", "r2", "target", "target"]
     count, still = rows[4:]
     assert (still[1], float(still[2]), still[5]) == ("still", 7, "")
@@ -101,39 +101,39 @@ def test_numbers_in_a_pipe_and_as_json(zoo: Zoo, numbers_run: Any) -> None:
     assert found == json.loads((numbers_run.path / "evaluation-table.csv" / "evaluation.json").read_text())
 
 
-def test_labels_and_numbers_for_a_person(
+def test_terminal_output_of_labels_and_targets(
     zoo: Zoo, labels_run: Any, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zoo import console
 
     monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "100")
-    said = zoo("evaluate", labels_run.path).out
-    lines = [line.split() for line in said.splitlines() if line.strip()[:1].isdigit()]
+    result = zoo("evaluate", labels_run.path).out
+    lines = [line.split() for line in result.splitlines() if line.strip()[:1].isdigit()]
     precisions = [float(line[5].rstrip("%")) for line in lines]
     assert len(lines) == 10
     assert precisions == sorted(precisions, reverse=True), "the weakest label comes last"
-    assert "mean AP" in said
-    said = zoo("evaluate", make_run("test_vit", ("value",), task="regression", img_size=32, where="n").path).out
-    assert "RMSE" in said
-    assert "R²" in said
-    assert "360 images" in said
+    assert "mean AP" in result
+    result = zoo("evaluate", make_run("test_vit", ("value",), task="regression", img_size=32, where="n").path).out
+    assert "RMSE" in result
+    assert "R²" in result
+    assert "360 images" in result
 
 
 def test_columns_of_another_table(zoo: Zoo, numbers_run: Any, tmp_path: Path) -> None:
     text = (tmp_path / "table.csv").read_text().replace("image,", "photo,", 1)
     (tmp_path / "other.csv").write_text(text.replace("count,still", "still,count", 1))
-    said = zoo("evaluate", numbers_run.path, "--data", tmp_path / "other.csv", "--image-column", "photo")
-    assert said.code == 0, said.err
-    count = next(line for line in said.out.splitlines() if line.startswith("target\tcount"))
+    result = zoo("evaluate", numbers_run.path, "--data", tmp_path / "other.csv", "--image-column", "photo")
+    assert result.code == 0, result.err
+    count = next(line for line in result.out.splitlines() if line.startswith("target\tcount"))
     assert count.split("\t")[2] == "7", "its values, found by its name"
     assert zoo("evaluate", numbers_run.path, "--split", "test").code == 2
 
 
 def test_other_data(zoo: Zoo, run: Any, photo_folder: Path) -> None:
-    said = zoo("evaluate", run.path, "--data", photo_folder, "-b", 7, "-j", 0, "--device", "cpu")
-    assert said.code == 0
-    assert said.out.startswith("images\t24\n")
+    result = zoo("evaluate", run.path, "--data", photo_folder, "-b", 7, "-j", 0, "--device", "cpu")
+    assert result.code == 0
+    assert result.out.startswith("images\t24\n")
     assert list(run.path.glob("evaluation-*/evaluation.json"))
 
 
@@ -148,14 +148,14 @@ def test_other_data(zoo: Zoo, run: Any, photo_folder: Path) -> None:
     ],
 )
 def test_bad_input(zoo: Zoo, run: Any, arguments: list[str], code: int, says: str) -> None:
-    said = zoo("evaluate", *(str(run.path) if a == "RUN" else a for a in arguments))
-    assert said.code == code
-    assert says in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    result = zoo("evaluate", *(str(run.path) if a == "RUN" else a for a in arguments))
+    assert result.code == code
+    assert says in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
 
 
-def test_numbers_are_printed_even_if_they_cannot_be_saved(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_printed_even_if_they_cannot_be_saved(zoo: Zoo, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
     import os
 
@@ -165,8 +165,8 @@ def test_numbers_are_printed_even_if_they_cannot_be_saved(zoo: Zoo, run: Any, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run_module.os, "replace", full)
-    said = zoo("evaluate", run.path)
-    assert said.code == 5
-    assert said.out.startswith("images\t")
-    assert "class\tflower" in said.out
-    assert "no space left" in said.err
+    result = zoo("evaluate", run.path)
+    assert result.code == 5
+    assert result.out.startswith("images\t")
+    assert "class\tflower" in result.out
+    assert "no space left" in result.err

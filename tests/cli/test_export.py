@@ -19,12 +19,12 @@ def run(make_run: MakeRun) -> Path:
 
 
 def test_files_and_sizes_in_a_pipe(zoo: Zoo, run: Path) -> None:
-    said = zoo("export", run, "--format", "safetensors")
-    assert said.code == 0
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    result = zoo("export", run, "--format", "safetensors")
+    assert result.code == 0
+    rows = [line.split("\t") for line in result.out.splitlines()]
     assert {Path(path).name for path, _ in rows} >= {"model.safetensors", "config.json", "labels.txt", "README.md"}
     assert all(Path(path).stat().st_size == int(size) for path, size in rows)
-    assert "next: python -c" in said.err
+    assert "next: python -c" in result.err
 
 
 def test_json_and_another_folder(zoo: Zoo, run: Path, tmp_path: Path) -> None:
@@ -46,15 +46,15 @@ def test_json_and_another_folder(zoo: Zoo, run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, says: str) -> None:
-    said = zoo("export", *(a.replace("RUN", str(run)) for a in arguments))
-    assert said.code == code
-    assert says in said.err
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    result = zoo("export", *(a.replace("RUN", str(run)) for a in arguments))
+    assert result.code == code
+    assert says in result.err
+    assert "Traceback" not in result.err
+    assert result.out == ""
 
 
 def test_a_run_without_weights(zoo: Zoo, run: Path) -> None:
     (run / "model.safetensors").unlink()
-    said = zoo("export", run)
-    assert said.code == 3
-    assert "model.safetensors is missing" in said.err
+    result = zoo("export", run)
+    assert result.code == 3
+    assert "model.safetensors is missing" in result.err

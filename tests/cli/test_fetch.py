@@ -38,7 +38,7 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
-def test_a_line_a_file_and_the_second_time_nothing_is_downloaded(zoo, hub, tmp_path):
+def test_one_line_per_file_and_no_second_download(zoo, hub, tmp_path):
     first = zoo("fetch", "test_resnet")
     model, path, size, digest = first.out.rstrip("\n").split("\t")
     assert (first.code, model, int(size), digest) == (0, "test_resnet", len(hub.content), hub.digest)
@@ -51,10 +51,10 @@ def test_a_line_a_file_and_the_second_time_nothing_is_downloaded(zoo, hub, tmp_p
     assert build("test_resnet", classes=2).weights.sha256 == digest
 
 
-def test_a_folder_gets_a_file_that_weights_takes_and_its_hash(zoo, hub, tmp_path):
-    said = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
+def test_a_folder_receives_a_file_for_weights_and_its_hash(zoo, hub, tmp_path):
+    result = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
     path = tmp_path / "away" / NAME
-    assert said.out.split("\t")[1] == str(path)
+    assert result.out.split("\t")[1] == str(path)
     assert path.read_bytes() == hub.content
     assert not (tmp_path / "hf").exists()  # not in two places
     checked = subprocess.check_output(["sha256sum", "-c", "SHA256SUMS"], cwd=path.parent, text=True)
@@ -70,26 +70,28 @@ def test_a_folder_gets_a_file_that_weights_takes_and_its_hash(zoo, hub, tmp_path
     assert path.read_bytes() == hub.content
 
 
-def test_what_the_cache_has_is_copied(zoo, hub, tmp_path):
+def test_cached_files_are_copied(zoo, hub, tmp_path):
     zoo("fetch", "test_resnet")
     hub.answer = 503
-    said = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
-    assert (said.code, (tmp_path / "away" / NAME).read_bytes()) == (0, hub.content)
+    result = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
+    assert (result.code, (tmp_path / "away" / NAME).read_bytes()) == (0, hub.content)
 
 
-def test_a_failure_does_not_keep_the_others_from_being_fetched(zoo, hub, tmp_path):
-    said = zoo("fetch", "resnet34", "nonsense", "test_resnet", "botnet50ts_256", "zoo_tiny", "--to", tmp_path / "away")
-    assert said.code == 4
-    assert [line.split("\t")[0] for line in said.out.splitlines()] == ["test_resnet", "zoo_tiny"]
-    assert "resnet34: " in said.err
-    assert "3 of 5 were not fetched: resnet34, nonsense, botnet50ts_256" in said.err
-    assert "Traceback" not in said.err
+def test_a_failure_does_not_stop_the_other_downloads(zoo, hub, tmp_path):
+    result = zoo(
+        "fetch", "resnet34", "nonsense", "test_resnet", "botnet50ts_256", "zoo_tiny", "--to", tmp_path / "away"
+    )
+    assert result.code == 4
+    assert [line.split("\t")[0] for line in result.out.splitlines()] == ["test_resnet", "zoo_tiny"]
+    assert "resnet34: " in result.err
+    assert "3 of 5 were not fetched: resnet34, nonsense, botnet50ts_256" in result.err
+    assert "Traceback" not in result.err
 
 
-def test_json_says_what_was_fetched_and_what_was_not(zoo, hub):
-    said = zoo("fetch", "test_resnet", "nonsense", "--json")
-    good, bad = json.loads(said.out)
-    assert said.code == 4
+def test_json_lists_downloads_and_failures(zoo, hub):
+    result = zoo("fetch", "test_resnet", "nonsense", "--json")
+    good, bad = json.loads(result.out)
+    assert result.code == 4
     assert (good["model"], good["bytes"], good["sha256"], good["downloaded"]) == (
         "test_resnet", len(hub.content), hub.digest, True,
     )  # fmt: skip
@@ -113,18 +115,18 @@ def test_torchvisions_files_are_fetched_by_their_url(zoo, hub, tmp_path, monkeyp
     monkeypatch.setattr(workflow, "find_weights", elsewhere)
     path = Path(zoo("fetch", "torchvision/squeezenet1_1").out.split("\t")[1])
     assert path == tmp_path / "torch" / "checkpoints" / f"squeezenet1_1-{hub.digest[:8]}.pth"
-    said = zoo("fetch", "torchvision/squeezenet1_1", "--to", tmp_path / "away")
-    assert said.out.split("\t")[1] == str(tmp_path / "away" / "torchvision-squeezenet1_1.IMAGENET1K_V1.pth")
+    result = zoo("fetch", "torchvision/squeezenet1_1", "--to", tmp_path / "away")
+    assert result.out.split("\t")[1] == str(tmp_path / "away" / "torchvision-squeezenet1_1.IMAGENET1K_V1.pth")
 
 
-def test_a_repository_comes_with_what_describes_it(zoo, hub, tmp_path):
+def test_a_repository_comes_with_its_config(zoo, hub, tmp_path):
     hub.add("owner/tuned", "model.safetensors", hub.content)
     cfg = {"mean": [0.1, 0.2, 0.3], "input_size": [3, 64, 64]}
     config = json.dumps({"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": cfg})
     hub.add("owner/tuned", "config.json", config.encode(), regular=True)
-    said = zoo("fetch", "hf-hub:owner/tuned", "--to", tmp_path / "away")
+    result = zoo("fetch", "hf-hub:owner/tuned", "--to", tmp_path / "away")
     folder = tmp_path / "away" / "owner--tuned"
-    assert said.out.split("\t")[1] == str(folder / "model.safetensors")
+    assert result.out.split("\t")[1] == str(folder / "model.safetensors")
     model = build("test_resnet", classes=3, weights=f"local-dir:{folder}")
     assert model.preprocess.mean == (0.1, 0.2, 0.3)
     assert set(load_file(folder / "model.safetensors")) == set(model.module.state_dict())
@@ -134,23 +136,23 @@ def test_a_repository_comes_with_what_describes_it(zoo, hub, tmp_path):
     assert build("test_resnet", classes=3, weights="hf-hub:owner/tuned").preprocess.mean == (0.1, 0.2, 0.3)
 
 
-def test_a_place_that_cannot_be_written_is_named(zoo, hub, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_named(zoo, hub, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    said = zoo("fetch", "test_resnet", "--to", tmp_path / "file")
-    assert (said.code, "is a file" in said.err) == (2, True)
-    said = zoo("fetch", "test_resnet", "zoo_tiny", "--to", tmp_path / "file" / "inside")
-    assert said.code == 4
-    assert f"cannot keep weights at {tmp_path / 'file' / 'inside'}" in said.err
-    assert "--to DIR" in said.err
-    said = zoo("fetch")
-    assert said.code == 2
+    result = zoo("fetch", "test_resnet", "--to", tmp_path / "file")
+    assert (result.code, "is a file" in result.err) == (2, True)
+    result = zoo("fetch", "test_resnet", "zoo_tiny", "--to", tmp_path / "file" / "inside")
+    assert result.code == 4
+    assert f"cannot keep weights at {tmp_path / 'file' / 'inside'}" in result.err
+    assert "--to DIR" in result.err
+    result = zoo("fetch")
+    assert result.code == 2
 
 
 def test_a_full_disk_is_named(zoo, hub, tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=7))
-    said = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
-    assert said.code == 4
-    assert "no space is left" in said.err
-    assert "7 bytes free" in said.err
+    result = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
+    assert result.code == 4
+    assert "no space is left" in result.err
+    assert "7 bytes free" in result.err

@@ -15,7 +15,7 @@ from zoo.run import Run
 FAST = ("--epochs", "1", "--batch-size", "128", "--img-size", "32")
 
 
-def test_stdout_is_the_run_and_stderr_the_story(zoo: Callable[..., Any]) -> None:
+def test_stdout_is_the_run_and_messages_go_to_stderr(zoo: Callable[..., Any]) -> None:
     done = zoo("finetune", "zoo_tiny", "--classes", "10", "--freeze", "backbone", "--epochs", "2")
     assert done.code == 0, done.err
     assert done.out == "runs/zoo_tiny-digits\n"
@@ -45,14 +45,14 @@ def test_dry_run_writes_nothing_and_prints_a_recipe_that_runs(zoo: Callable[...,
     assert zoo("finetune", "--recipe", "mine.yaml", "--epochs", "1").code == 0
 
 
-def test_resume_takes_nothing_else(zoo: Callable[..., Any]) -> None:
+def test_resume_cannot_be_combined_with_other_options(zoo: Callable[..., Any]) -> None:
     done = zoo("finetune", "resnet18", "--resume", "runs/x")
     assert done.code == 2
     assert "cannot be combined with MODEL" in done.err
     assert zoo("finetune", "--resume", "auto").code == 2
 
 
-def test_resume_auto_begins_continues_and_ends(zoo: Callable[..., Any], tmp_path: Path) -> None:
+def test_resume_auto_starts_continues_and_finishes(zoo: Callable[..., Any], tmp_path: Path) -> None:
     command = ("finetune", "zoo_tiny", "--freeze", "backbone", "--epochs", "1", "-o", "job", "--resume", "auto")
     assert zoo(*command).code == 0
     first = Run.open(tmp_path / "job").info()
@@ -186,7 +186,7 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input(zoo: Callable[..., Any], folders: Path, what: str) -> None:
-    arguments, code, said, advice = BAD[what]
+    arguments, code, result, advice = BAD[what]
     before = sorted(str(p) for p in folders.rglob("*") if "__pycache__" not in p.parts)
     done = zoo("finetune", *arguments)
     assert "Traceback" not in done.err
@@ -194,7 +194,7 @@ def test_bad_input(zoo: Callable[..., Any], folders: Path, what: str) -> None:
     hints = [line for line in done.err.splitlines() if line.startswith("hint: ")]
     assert len(errors) == 1, done.err
     tail = done.err[done.err.index("error: ") :]
-    assert said in tail
+    assert result in tail
     assert advice in tail
     assert hints or not advice
     assert done.code == code
@@ -202,7 +202,7 @@ def test_bad_input(zoo: Callable[..., Any], folders: Path, what: str) -> None:
     assert sorted(str(p) for p in folders.rglob("*") if "__pycache__" not in p.parts) == before
 
 
-def test_many_mistakes_are_told_together(zoo: Callable[..., Any], folders: Path) -> None:
+def test_all_errors_are_reported_together(zoo: Callable[..., Any], folders: Path) -> None:
     done = zoo(
         "finetune",
         "resnet35",
@@ -228,7 +228,7 @@ def test_many_mistakes_are_told_together(zoo: Callable[..., Any], folders: Path)
         assert part in done.err
 
 
-def test_unreadable_files_can_be_left_out_and_are_named(zoo: Callable[..., Any], folders: Path) -> None:
+def test_unreadable_files_can_be_skipped_and_are_named(zoo: Callable[..., Any], folders: Path) -> None:
     done = zoo("finetune", "zoo_tiny", "--data", "cut", "--set", "data.unreadable=skip", *FAST)
     assert done.code == 0, done.err
     assert "bad.jpg" in done.err
@@ -264,7 +264,7 @@ def test_a_loss_that_becomes_nan_keeps_the_last_good_weights(zoo: Callable[..., 
     assert (run.path / "curves.png").stat().st_size > 1000
 
 
-def test_photographs_of_unequal_sizes(zoo: Callable[..., Any], photo_folder: Path) -> None:
+def test_photographs_of_different_sizes(zoo: Callable[..., Any], photo_folder: Path) -> None:
     done = zoo(
         "finetune",
         "resnet18",

@@ -30,7 +30,7 @@ def facts(out):
     return {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines() if not line.startswith("group\t")}
 
 
-def test_a_pipe_gets_keys_and_groups(zoo):
+def test_pipe_output_has_keys_and_groups(zoo):
     said = zoo("inspect", "resnet34", "--classes", "10", "--freeze", "backbone")
     assert (said.code, said.err) == (0, "")
     found = facts(said.out)
@@ -82,7 +82,7 @@ def test_a_terminal_gets_facts_and_a_table_that_fit(zoo, monkeypatch, columns):
     assert "field" not in said.out
 
 
-def test_a_terminal_is_told_what_was_loaded(zoo, monkeypatch, tmp_path):
+def test_terminal_output_shows_what_was_loaded(zoo, monkeypatch, tmp_path):
     save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", "200")
@@ -145,7 +145,7 @@ def test_tensors_of_no_architecture_on_a_terminal(zoo, tmp_path, monkeypatch):
     assert "no architecture of the catalog" in said.err
 
 
-def test_params_without_weights_says_that_they_are_random(zoo):
+def test_params_without_weights_are_random_with_a_note(zoo):
     said = zoo("inspect", "test_resnet", "--params", "bn1")
     assert "random" in said.err
     rows = [line.split("\t") for line in said.out.splitlines()]
@@ -199,7 +199,7 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
         ((".",), "holds neither a run nor"),
     ],
 )
-def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
+def test_unknown_models_are_errors_with_exit_code_4(zoo, args, said):
     result = zoo("inspect", *args)
     assert result.code == 4
     assert result.out == ""
@@ -209,7 +209,7 @@ def test_mistakes_end_in_exit_code_4_and_words(zoo, args, said):
     assert "Traceback" not in result.err
 
 
-def test_options_of_a_model_do_not_go_with_a_file(zoo, checkpoint):
+def test_options_of_a_model_are_refused_for_a_file(zoo, checkpoint):
     said = zoo("inspect", checkpoint, "--freeze", "backbone")
     assert said.code == 2
     assert "--freeze needs the name of a model" in said.err
@@ -219,7 +219,7 @@ def test_options_of_a_model_do_not_go_with_a_file(zoo, checkpoint):
 @pytest.mark.parametrize(
     "name", ["test_vit", "test_convnext", "test_byobnet", "test_mambaout", "zoo_tiny", "torchvision/squeezenet1_1"]
 )
-def test_the_shape_without_values_is_that_of_a_real_run(name):
+def test_the_output_shape_on_meta_is_that_of_a_real_forward_pass(name):
     summary = inspect(name, classes=5, in_chans=2)
     module = build(name, classes=5, in_chans=2, weights="none").module.eval()
     with torch.no_grad():
@@ -228,7 +228,7 @@ def test_the_shape_without_values_is_that_of_a_real_run(name):
     assert summary.gmacs is not None
 
 
-def test_the_parameter_groups_alone_from_stem_to_head(zoo, monkeypatch):
+def test_groups_prints_the_parameter_groups_from_stem_to_head(zoo, monkeypatch):
     said = zoo("inspect", "resnet18", "--groups", "--freeze", "backbone")
     assert (said.code, said.err) == (0, "")
     rows = [line.split("\t") for line in said.out.splitlines()]

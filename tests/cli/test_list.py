@@ -58,7 +58,7 @@ def test_json_is_the_whole_entry() -> None:
     assert shown[0]["pretrained"][0]["hub_id"].startswith("timm/resnet34.")
 
 
-def test_a_part_of_a_name_is_widened_aloud() -> None:
+def test_a_part_of_a_name_is_widened_with_a_note() -> None:
     done = zoo_list("densenet", "-q")
     assert done.stdout.splitlines() == list_models("*densenet*")
     assert "*densenet*" in done.stderr
@@ -82,8 +82,8 @@ def test_a_part_of_a_name_is_widened_aloud() -> None:
         (["--max-gmacs", "-1"], "max_gmacs is -1", "above 0"),
         (
             ["vgg16", "--tags", "--input", "99"],
-            "sets of weights matching 'vgg16' is left",
-            "drop --input",
+            "sets of weights matching 'vgg16' passes all filters",
+            "remove --input",
         ),
     ],
 )
@@ -105,7 +105,7 @@ def test_every_filter_reaches_the_search() -> None:
     assert lines(zoo_list("--input", "-64", "-q")) == [[n] for n in list_models(input="-64")]
 
 
-def test_tags_are_a_line_each() -> None:
+def test_tags_are_one_line_each() -> None:
     rows = lines(zoo_list("resnet34", "--tags"))
     entry = find("resnet34")
     default = entry.weights()
@@ -125,7 +125,7 @@ def test_tags_as_json_and_filtered_one_by_one() -> None:
     assert {"license", "hub_id", "url", "params", "num_classes", "mean", "family", "source"} <= set(shown[0])
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+def test_a_pipe_closed_early_is_no_error() -> None:
     command = f'"{sys.executable}" -m zoo list | head -1'
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert len(done.stdout.splitlines()) == 1
@@ -134,7 +134,7 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("columns", "titles"),
-    [(110, ["name", "licence", "input", "params", "from"]), (77, ["name", "licence", "input", "params"])],
+    [(110, ["name", "license", "input", "params", "from"]), (77, ["name", "license", "input", "params"])],
 )
 def test_a_terminal_gets_tags_that_fit(
     columns: int,
@@ -145,11 +145,11 @@ def test_a_terminal_gets_tags_that_fit(
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
-    said = zoo("list", "resnet34", "--tags")
-    rows = said.out.splitlines()
-    assert next(row for row in rows if "licence" in row).split() == titles
+    result = zoo("list", "resnet34", "--tags")
+    rows = result.out.splitlines()
+    assert next(row for row in rows if "license" in row).split() == titles
     assert max(map(len, rows)) <= columns
-    assert f"{len(list_models('resnet34', tags=True))} sets of weights" in said.err
+    assert f"{len(list_models('resnet34', tags=True))} sets of weights" in result.err
 
 
 @pytest.mark.parametrize(("columns", "left_out"), [(90, []), (72, ["source"]), (45, ["source", "weights", "input"])])

@@ -28,14 +28,14 @@ def files(photo_folder: Path) -> list[Path]:
     return sorted((photo_folder / "china").iterdir())
 
 
-def test_one_line_an_image(zoo: Zoo, run: Path, files: list[Path]) -> None:
-    said = zoo("predict", run, files[0].parent)
-    rows = [line.split("\t") for line in said.out.splitlines()]
-    assert said.code == 0
+def test_one_line_per_image(zoo: Zoo, run: Path, files: list[Path]) -> None:
+    result = zoo("predict", run, files[0].parent)
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    assert result.code == 0
     assert [row[0] for row in rows] == [str(f) for f in files]
     assert {row[1] for row in rows} <= {"cat", "a, b", "owl"}
     assert all(1 / 3 <= float(row[2]) <= 1 for row in rows)
-    assert said.err == ""
+    assert result.err == ""
 
 
 def test_top_k_adds_pairs(zoo: Zoo, run: Path, files: list[Path]) -> None:
@@ -63,7 +63,7 @@ def tags(make_run: MakeRun) -> Path:
     return make_run("test_vit", tuple("abcdefgh"), task="multi-label", img_size=32).path
 
 
-def test_labels_of_an_image(zoo: Zoo, tags: Path, files: list[Path]) -> None:
+def test_multi_label_output(zoo: Zoo, tags: Path, files: list[Path]) -> None:
     """Pairs of label and probability, best first; no label, no pair."""
     rows = [line.split("\t") for line in zoo("predict", tags, *files[:4]).out.splitlines()]
     assert [row[0] for row in rows] == [str(f) for f in files[:4]]
@@ -79,7 +79,7 @@ def test_labels_of_an_image(zoo: Zoo, tags: Path, files: list[Path]) -> None:
     assert [entry["label"] for entry in found[0]["labels"]] == line.split("\t")[1::2]
 
 
-def test_labels_as_csv_have_a_line_each(zoo: Zoo, tags: Path, files: list[Path]) -> None:
+def test_multi_label_csv_has_one_line_per_label(zoo: Zoo, tags: Path, files: list[Path]) -> None:
     rows = list(csv.DictReader(io.StringIO(zoo("predict", tags, *files[:2], "--csv", "-k", 3).out)))
     assert list(rows[0]) == ["path", "label", "probability"]
     assert [row["path"] for row in rows] == [str(f) for f in files[:2] for _ in range(3)]
@@ -87,7 +87,7 @@ def test_labels_as_csv_have_a_line_each(zoo: Zoo, tags: Path, files: list[Path])
     assert none == {"path": str(files[0]), "label": "", "probability": ""}
 
 
-def test_numbers_of_an_image(zoo: Zoo, make_run: MakeRun, files: list[Path]) -> None:
+def test_regression_output(zoo: Zoo, make_run: MakeRun, files: list[Path]) -> None:
     run = make_run("test_vit", ("width", "a, b"), task="regression", img_size=32).path
     rows = [line.split("\t") for line in zoo("predict", run, *files[:3]).out.splitlines()]
     assert [row[0] for row in rows] == [str(f) for f in files[:3]]
@@ -96,31 +96,31 @@ def test_numbers_of_an_image(zoo: Zoo, make_run: MakeRun, files: list[Path]) -> 
     assert [[r["width"], r["a, b"]] for r in table] == [row[1:] for row in rows]
     found = json.loads(zoo("predict", run, *files[:3], "--json").out)
     assert [[f"{v:.6g}" for v in f["values"].values()] for f in found] == [row[1:] for row in rows]
-    said = zoo("predict", run, files[0], "--top", 2)
-    assert (said.code, said.out) == (2, "")
+    result = zoo("predict", run, files[0], "--top", 2)
+    assert (result.code, result.out) == (2, "")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
-def test_bad_files_are_reported_and_the_code_is_3(
+def test_unreadable_files_are_reported_with_exit_code_3(
     zoo: Zoo, run: Path, files: list[Path], tmp_path: Path, form: list[str]
 ) -> None:
     (tmp_path / "zero.jpg").write_bytes(b"")
-    said = zoo("predict", run, files[0], tmp_path / "zero.jpg", tmp_path / "missing.png", files[1], *form)
-    assert said.code == 3
-    assert str(files[0]) in said.out
-    assert str(files[1]) in said.out
-    assert "zero.jpg" not in said.out
-    assert "zero.jpg" in said.err
-    assert "missing.png" in said.err
-    assert "2 files could not be read" in said.err
+    result = zoo("predict", run, files[0], tmp_path / "zero.jpg", tmp_path / "missing.png", files[1], *form)
+    assert result.code == 3
+    assert str(files[0]) in result.out
+    assert str(files[1]) in result.out
+    assert "zero.jpg" not in result.out
+    assert "zero.jpg" in result.err
+    assert "missing.png" in result.err
+    assert "2 files could not be read" in result.err
     if form == ["--json"]:
-        assert len(json.loads(said.out)) == 2
+        assert len(json.loads(result.out)) == 2
 
 
-def test_only_bad_files_still_give_valid_json(zoo: Zoo, run: Path) -> None:
-    said = zoo("predict", run, "missing.jpg", "--json")
-    assert said.code == 3
-    assert json.loads(said.out) == []
+def test_only_unreadable_files_still_give_valid_json(zoo: Zoo, run: Path) -> None:
+    result = zoo("predict", run, "missing.jpg", "--json")
+    assert result.code == 3
+    assert json.loads(result.out) == []
 
 
 def test_paths_from_stdin(zoo: Zoo, run: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,17 +139,17 @@ def test_paths_from_stdin(zoo: Zoo, run: Path, files: list[Path], monkeypatch: p
     ],
 )
 def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, says: str) -> None:
-    said = zoo("predict", *(str(run) if a == "RUN" else a for a in arguments))
-    assert said.code == code
-    assert says in said.err
-    assert "Traceback" not in said.err
+    result = zoo("predict", *(str(run) if a == "RUN" else a for a in arguments))
+    assert result.code == code
+    assert says in result.err
+    assert "Traceback" not in result.err
 
 
-def test_no_image_at_all(zoo: Zoo, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image(zoo: Zoo, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    said = zoo("predict", run, "-")
-    assert said.code == 3
-    assert "no image" in said.err
+    result = zoo("predict", run, "-")
+    assert result.code == 3
+    assert "no image" in result.err
 
 
 def test_a_pipe_of_bytes_that_closes_early(run: Path, files: list[Path], tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_pipe_of_bytes_that_closes_early(run: Path, files: list[Path], tmp_pat
         process.stdin.close()
         first = process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
+        result = process.stderr.read()
     assert first.split(b"\t")[0] == odd
-    assert b"Traceback" not in said
+    assert b"Traceback" not in result
     assert process.returncode != 0

@@ -59,10 +59,10 @@ def fake_finetune(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "finetune", finetune)
 
 
-def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], fake_finetune: None) -> None:
-    said = zoo(*command, "--trials", 2, "-o", "my search")
-    assert said.code == 0, said.err
-    rows = [line.split("\t") for line in said.out.splitlines()]
+def test_pipe_output_has_one_line_per_trial(zoo: Zoo, command: list[str], fake_finetune: None) -> None:
+    result = zoo(*command, "--trials", 2, "-o", "my search")
+    assert result.code == 0, result.err
+    rows = [line.split("\t") for line in result.out.splitlines()]
     assert [row[:4] for row in rows] == [
         ["0", "finished", "0.5", "my search/trial-0000"],
         ["1", "finished", "0.6", "my search/trial-0001"],
@@ -70,9 +70,9 @@ def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], fake_fine
     for row in rows:
         assert 1e-4 <= float(row[4]) <= 1e-1
         assert json.loads(row[5]) in ({"name": "focal", "params": {"gamma": 3}}, {"name": "cross_entropy"})
-    assert "top1 0.5 before the first epoch, when only the head had learned" in said.err
-    assert "loss name focal, params.gamma 3" in said.err or "loss name cross_entropy" in said.err
-    last = said.err.splitlines()[-1]
+    assert "top1 0.5 before the first epoch, when only the head had learned" in result.err
+    assert "loss name focal, params.gamma 3" in result.err or "loss name cross_entropy" in result.err
+    last = result.err.splitlines()[-1]
     assert shlex.split(last.removeprefix("next: zoo ")) == ["finetune", "--recipe", "my search/best.yaml"]
     again = zoo(*command, "--trials", 2, "-o", "my search", "--json")
     assert "2 trials are done already" in again.err
@@ -81,18 +81,18 @@ def test_a_line_for_each_trial_in_a_pipe(zoo: Zoo, command: list[str], fake_fine
     assert [trial["value"] for trial in found["trials"]] == [0.5, 0.6]
 
 
-def test_the_best_first_for_a_person(
+def test_terminal_output_lists_the_best_trial_first(
     zoo: Zoo, command: list[str], fake_finetune: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zoo import console
 
     monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stdout)
     monkeypatch.setenv("COLUMNS", "120")
-    said = zoo(*command, "--trials", 3)
-    rows = [line.split() for line in said.out.splitlines() if line.strip()]
+    result = zoo(*command, "--trials", 3)
+    rows = [line.split() for line in result.out.splitlines() if line.strip()]
     assert rows[0] == ["trial", "top1", "optimizer.lr", "loss"]
     assert [row[:2] for row in rows[2:5]] == [["2", "0.7"], ["1", "0.6"], ["0", "0.5"]]
-    assert "3 trials: 3 finished" in said.out
+    assert "3 trials: 3 finished" in result.out
 
 
 @pytest.mark.parametrize(
@@ -103,25 +103,25 @@ def test_the_best_first_for_a_person(
         (["--set", "optimizer.lr=1"], "optimizer.lr: is given by --set as well", ""),
     ],
 )
-def test_what_cannot_be_searched(zoo: Zoo, command: list[str], arguments: list[str], says: str, hints: str) -> None:
-    said = zoo(*command, "--trials", 2, *arguments)
-    assert said.code == 2
-    assert said.out == ""
-    assert says in said.err
-    assert hints in said.err
+def test_bad_search_spaces(zoo: Zoo, command: list[str], arguments: list[str], says: str, hints: str) -> None:
+    result = zoo(*command, "--trials", 2, *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert says in result.err
+    assert hints in result.err
     assert not Path("runs").exists()
 
 
 def test_without_a_model_the_flag_is_named(zoo: Zoo, command: list[str]) -> None:
     del command[2:4]
-    said = zoo(*command, "--trials", 2)
-    assert said.code == 2
-    assert "no model named" in said.err
-    assert "--model" in said.err
+    result = zoo(*command, "--trials", 2)
+    assert result.code == 2
+    assert "no model named" in result.err
+    assert "--model" in result.err
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
-def test_stopped_in_a_trial_and_taken_up_again(
+def test_an_interrupted_search_continues(
     zoo: Zoo, command: list[str], fake_finetune: None, stop: signal.Signals
 ) -> None:
     long = [*command, "--set", "train.epochs=2000", "--trials", "1", "-o", "out"]
@@ -129,12 +129,12 @@ def test_stopped_in_a_trial_and_taken_up_again(
     try:
         _wait_for(Path("out/trial-0000/metrics.jsonl"), process)
         process.send_signal(stop)
-        said = process.communicate(timeout=60)[1]
+        result = process.communicate(timeout=60)[1]
     finally:
         process.kill()
     if stop == signal.SIGINT:
         assert process.returncode == 130
-        assert said.splitlines()[-2:] == [
+        assert result.splitlines()[-2:] == [
             "error: interrupted in trial 0; out keeps the 0 that are done of 1",
             "hint: the same command goes on from here",
         ]

@@ -1,4 +1,4 @@
-"""`zoo augment`: see what augmentation makes of the images."""
+"""`zoo augment`: draw augmented training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo bench`: how fast this machine trains a model."""
+"""`zoo bench`: measure how fast this machine trains a model."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ def _rows(result: BenchResult) -> list[tuple[str, str, str]]:
     whole = times.forward + times.backward + times.optimizer
 
     def part(seconds: float) -> str:
-        return f"{100 * seconds / whole:.0f} % of the three"
+        return f"{100 * seconds / whole:.0f} % of forward + backward + optimizer"
 
     return [
-        ("data", f"{1000 * times.data:.1f} ms", "until the loader has a batch, with nothing beside it"),
+        ("data", f"{1000 * times.data:.1f} ms", "to load a batch, without training at the same time"),
         ("forward", f"{1000 * times.forward:.1f} ms", part(times.forward)),
         ("backward", f"{1000 * times.backward:.1f} ms", part(times.backward)),
         ("optimizer", f"{1000 * times.optimizer:.1f} ms", part(times.optimizer)),
-        ("step", f"{1000 * times.real:.1f} ms", "with the loader running beside it"),
+        ("step", f"{1000 * times.real:.1f} ms", "with data loading at the same time"),
         ("images/s", f"{times.images_per_second:.1f}", ""),
-        ("synthetic images/s", f"{times.batch / times.synthetic:.1f}", "the same steps without a loader"),
-        ("share", f"{100 * times.share:.0f} %", "of the synthetic limit"),
-        ("memory", f"{times.memory / 2**20:.0f} MiB", "at most"),
+        ("synthetic images/s", f"{times.batch / times.synthetic:.1f}", "the same steps on data in memory"),
+        ("share", f"{100 * times.share:.0f} %", "of synthetic images/s"),
+        ("memory", f"{times.memory / 2**20:.0f} MiB", "peak"),
     ]

@@ -1,4 +1,4 @@
-"""`zoo check`: what is wrong with a data set, before a model is trained on it."""
+"""`zoo check`: find problems in a data set before training."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ def check(
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Check a data set before training: unreadable files, duplicates and near-duplicates, leakage between training and
-    validation, images with two labels, small or unbalanced classes, unusual sizes, formats and folders.
+    """Find problems in a data set before training.
 
-    The exit code is 3 if an error was found, 0 if there are only warnings and notes. In a pipe: tab-separated lines of
-    `images`, split, number; `class`, name, images per split; and for every image or name of a finding its severity,
-    kind, number of the group, path, detail.
+    Reports unreadable files, duplicates and near-duplicates, leakage between training and validation, images with two
+    labels, small or unbalanced classes, and unusual sizes, formats and folders. The exit code is 3 if an error was
+    found, 0 if there are only warnings and notes.
+
+    In a pipe: tab-separated lines of `images`, split, number; `class`, name, images per split; and for every image or
+    name of a finding its severity, kind, number of the group, path, detail.
     """
     from zoo.workflows.check import check as run_check
 
@@ -70,7 +72,7 @@ def check(
     if html is not None:
         console.note(f"wrote {html}")
     if report.findings and html is None and console.is_terminal(sys.stdout):
-        console.note(f"next: zoo check {data} --html check.html   (a page with the images; the second run is quick)")
+        console.note(f"next: zoo check {data} --html check.html   (a page with the images; a second check is faster)")
     raise typer.Exit(report.exit_code)
 
 
@@ -96,7 +98,7 @@ def _pipe_rows(report: Report) -> Iterator[tuple[Any, ...]]:
 
 
 def _terminal_lines(report: Report) -> Iterator[str]:
-    """What the data is, what is wrong with it, worst first, and one line that sums it up."""
+    """Facts about the data, the findings, the most severe first, and a summary."""
     yield from _facts(report)
     yield ""
     for finding in report.findings:
@@ -120,10 +122,10 @@ def _facts(report: Report) -> Iterator[str]:
     from zoo.progress import duration
 
     listing, facts = report.listing, report.facts()
-    known = f", {report.from_cache:,} of them remembered" if report.from_cache else ""
-    yield f"{report.data}: {facts['images']:,} images looked at in {duration(report.seconds)}{known}"
+    known = f", {report.from_cache:,} of them from the cache" if report.from_cache else ""
+    yield f"{report.data}: {facts['images']:,} images checked in {duration(report.seconds)}{known}"
     parts = ", ".join(f"{len(p.source):,} {p.name}" for p in listing.parts)
-    yield f"  parts    {parts}{'' if listing.is_split else ' (not split yet)'}"
+    yield f"  splits   {parts}{'' if listing.is_split else ' (not split yet)'}"
     if len(report.counts):
         total = report.counts.sum(axis=1)
         order = total.argsort()[::-1]
@@ -143,7 +145,7 @@ def _size(finding: Finding) -> int:
 
 
 def _examples(report: Report, finding: Finding) -> Iterator[str]:
-    """One line for each of the first names, files or groups; one more than is shown, if there are more."""
+    """One line for each of the first names, files or groups; one more than is printed if there are more."""
     from zoo.data.decode.read import printable
 
     yield from finding.names[: _EXAMPLES + 1]
@@ -159,9 +161,10 @@ def _examples(report: Report, finding: Finding) -> Iterator[str]:
 def _verdict(report: Report) -> str:
     counts = [sum(f.severity == s for f in report.findings) for s in _SEVERITY_LABELS]
     if not any(counts):
-        return "nothing found: fit to train on"
+        return "no problems found: ready for training"
     counts_text = (
-        f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True)
+        f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True) if n
     )
-    end = "fit to train on" if report.ok else "mend the errors before training"
-    return f"{', '.join(counts_text)}: {end}"
+    errors = "error" if counts[0] == 1 else "errors"
+    end = "Ready for training." if report.ok else f"Fix the {errors} before training."
+    return f"{', '.join(counts_text)}. {end}"

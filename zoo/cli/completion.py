@@ -1,7 +1,7 @@
-"""What the shell offers after Tab. Each function is given the word so far; the shell runs the program again for it.
+"""Shell completion. Each function gets the incomplete word and returns the completions.
 
-They read the catalog's index and the names of files, and import no model library: a shell waits for them. Names come
-without descriptions, which typer would have rich format one by one.
+The functions read only the catalog's index and file names and import no model library, because the user waits for them.
+Completions have no descriptions, because formatting them with rich is slow.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Names of the catalog; after a dot, the tags of the model's weights."""
+    """Model names; after a dot, the tags of the model's weights."""
     from zoo.catalog import search_weights
     from zoo.catalog.index import load_index
 
     word = incomplete.lower()
     if any(c in word for c in "*?["):
-        return []  # a pattern of `zoo list`, which the shell must leave alone
+        return []  # a pattern of `zoo list`, which the shell must not change
     if "." in word:
         plain, _, tag = word.partition(".")
         matches = [p.name for p in search_weights(f"{plain}.*")]
@@ -32,12 +32,12 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_model_or_file(incomplete: str) -> list[str]:
-    """As `complete_model`, and folders and files of weights."""
+    """Model names as in `complete_model`, and folders and files of weights."""
     return [*complete_model(incomplete), *_files(incomplete, _WEIGHTS)]
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Names of the shipped recipes, and folders and YAML files."""
+    """Names of the shipped recipes, folders and YAML files."""
     return [*(n for n in _recipes() if n.startswith(incomplete)), *_files(incomplete, (".yaml", ".yml"))]
 
 
@@ -48,13 +48,13 @@ def _recipes() -> list[str]:
 
 
 def _files(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Paths that begin with `incomplete`: folders, with a slash behind them, and files that end so."""
+    """Paths that begin with `incomplete`: folders, with a final slash, and files with one of `suffixes`."""
     folder, _ = os.path.split(incomplete)
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:
             matches = sorted((e.name, e.is_dir()) for e in entries)
     except OSError:
-        return  # no such folder: nothing to offer
+        return  # no such folder
     for name, is_folder in matches:
         path = os.path.join(folder, name)
         hidden = name.startswith(".") and not os.path.basename(incomplete).startswith(".")

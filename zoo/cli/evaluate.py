@@ -1,4 +1,4 @@
-"""`zoo evaluate`: how good a run is, class by class, label by label or target by target."""
+"""`zoo evaluate`: metrics of a run, overall and per class, label or target."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evaluate(
     run: RunArgument,
     *,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="with --data: the part to use, such as test")
+        str | None, typer.Option(metavar="NAME", help="with --data: the split to use, such as test")
     ] = None,
     batch_size: BatchSize = 64,
     as_json: Json = False,
@@ -53,14 +53,14 @@ def evaluate(
     for text in result.notes:
         console.warn(text)
     for bad in result.skipped_files:
-        console.note(f"left out {bad}")
+        console.note(f"skipped {bad}")
     if as_json:
         console.print_json(result.to_dict())
     elif console.is_terminal(sys.stdout):
         _print_for_terminal(result.evaluation)
     else:
         _print_for_pipe(result.evaluation)
-    sys.stdout.flush()  # the numbers are out, whatever happens to the files
+    sys.stdout.flush()  # the metrics are printed even if writing the files fails
     files = result.save()
     console.note(f"wrote {', '.join(f.name for f in files)} to {result.folder}")
     if data is None:
@@ -91,7 +91,7 @@ def _print_for_terminal(result: Evaluation) -> None:
 def _show_classes(result: SingleLabelEvaluation) -> None:
     visible = _lowest_scores([score.f1 for score in result.per_class])
     console.print_table(
-        ("class", "images", "precision", "recall", "F1", "most often taken for"),
+        ("class", "images", "precision", "recall", "F1", "most often confused with"),
         [(*_rates(result.per_class[i]), _most_confused_class(result, i)) for i in visible],
         right=(1, 2, 3, 4),
     )
@@ -112,8 +112,8 @@ def _show_labels(result: MultiLabelEvaluation) -> None:
     _print_truncated(result, len(visible), "labels")
     print(f"mean AP {result.average_precision:.2%}   mean AUROC {result.auroc:.2%}   loss {result.loss:.4f}")
     f1 = f"micro F1 {result.micro_f1:.2%}   macro F1 {result.macro_f1:.2%}"
-    print(f"{f1}   all labels right {result.subset_accuracy:.2%}   calibration error {result.ece:.2%}")
-    print("precision, recall and F1 at probability 0.5")
+    print(f"{f1}   exact match {result.subset_accuracy:.2%}   calibration error {result.ece:.2%}")
+    print("precision, recall and F1 at a probability threshold of 0.5")
 
 
 def _show_targets(result: RegressionEvaluation) -> None:
@@ -131,13 +131,13 @@ def _show_targets(result: RegressionEvaluation) -> None:
 
 
 def _lowest_scores(scores: list[float | None]) -> list[int]:
-    """Those that a screen holds, the weakest last, next to the summary and the prompt; first what has no number."""
+    """Indices of the lowest scores that fit on a screen, the lowest last; scores that are not defined come first."""
     return sorted(range(len(scores)), key=lambda i: (scores[i] is not None, -(scores[i] or 0.0)))[-_ROWS:]
 
 
 def _print_truncated(result: Evaluation, visible: int, what: str) -> None:
     if visible < len(result.classes):
-        print(f"the worst {visible} of {len(result.classes):,} {what}; per_{result.ROW_KIND}.csv holds all\n")
+        print(f"the lowest {visible} of {len(result.classes):,} {what}; all are in per_{result.ROW_KIND}.csv\n")
 
 
 def _rates(score: ClassScore) -> tuple[str, ...]:

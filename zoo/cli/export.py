@@ -1,4 +1,4 @@
-"""`zoo export`: a run as files that work without zoo."""
+"""`zoo export`: write a run as files that work without zoo."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export the best weights of a run, with classes and preprocessing, and check that the files load and agree.
+    """Export the best weights of a run, with class names and preprocessing.
 
-    Prints the files with their sizes; in a pipe path and bytes, tab-separated. A former export in DIR is replaced.
+    The files are loaded again, and their outputs are compared with the run's. Prints the files with their sizes; in a
+    pipe path and bytes, tab-separated. An earlier export in DIR is replaced.
     """
     with gc_paused():
         from zoo.workflows.export import export as run_export
@@ -41,11 +42,11 @@ def export(
         console.print_table(("file", "size"), [(path, _size(size)) for path, size in rows], right=(1,))
     else:
         console.print_tsv(rows)
-    console.note(f"checked: loaded from the files, it gives the run's logits\nnext: {done.command}")
+    console.note(f"verified: the exported model gives the same outputs as the run\nnext: {done.command}")
 
 
 def _size(count: int) -> str:
-    """1.4 MB, powers of ten as disks are sold and ls -h --si shows."""
+    """1.4 MB, in powers of ten, as `ls -h --si`."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:

@@ -1,4 +1,4 @@
-"""`zoo finetune`: train a model on images."""
+"""`zoo finetune`: fine-tune a model on images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo list`: which models there are."""
+"""`zoo list`: search the catalog of models."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def list_models(
     if not matches:
         raise _no_match(pattern, filters, tags)
     if pattern is not None and (wider := widen(pattern)) != pattern:
-        console.note(f"no model is named {pattern!r}: listing the names that contain it, as for {wider!r}")
+        console.note(f"no model has the name {pattern!r}; listing the names that match {wider!r}")
     if as_json:
         console.print_json([item.to_dict() for item in matches])
     elif quiet:
@@ -80,7 +80,7 @@ def _millions(params: int | None) -> str:
     return "" if params is None else f"{params / 1e6:.2f} M"
 
 
-# Column → the cell of a model. Three digits are enough for a person; a pipe gets the exact numbers.
+# Column → text of a model's cell, rounded; a pipe gets the exact numbers.
 _COLUMNS: dict[str, Callable[[ModelEntry], str]] = {
     "name": lambda e: e.name,
     "source": lambda e: e.source,
@@ -91,21 +91,21 @@ _COLUMNS: dict[str, Callable[[ModelEntry], str]] = {
 }
 _TAG_COLUMNS: dict[str, Callable[[PretrainedModel], str]] = {
     "name": lambda p: p.name,
-    "licence": lambda p: p.weights.license or "",
+    "license": lambda p: p.weights.license or "",
     "input": lambda p: _size(p.weights),
     "params": lambda p: _millions(p.entry.params),
     "from": lambda p: p.weights.hub_id or (p.weights.url or "").rpartition("/")[2],
 }
 _NUMBERS = ("params", "GMACs", "weights")
-# Left out in this order where the terminal is too narrow; a torchvision name shows its source anyway, and a repository
-# on the hub is nearly always timm/NAME.
+# Columns that are omitted in this order if the terminal is too narrow. The name of a torchvision model contains its
+# source, and most hub repositories are timm/NAME.
 _OPTIONAL_COLUMNS = ("source", "weights", "from", "input", "GMACs", "params")
 
 
 def _show_table(columns: dict[str, list[str]]) -> None:
     width = shutil.get_terminal_size().columns
     for optional in _OPTIONAL_COLUMNS:
-        # Between two columns the table puts three spaces, and one at either end.
+        # The table puts three spaces between two columns, and one at either end.
         needed = sum(max(len(title), *map(len, cells)) + 3 for title, cells in columns.items()) - 1
         if needed <= width:
             break
@@ -133,11 +133,11 @@ def _no_match(pattern: str | None, filters: Filters, tags: bool) -> UsageError:
         ]
         count = sum(len(e.pretrained) for e in matching) if tags else len(matching)
         return UsageError(
-            f"none of the {count:,} {what}{f' matching {pattern!r}' if pattern else ''} is left",
-            f"widen or drop {' or '.join(given)}" if given else "zoo list shows every model",
+            f"none of the {count:,} {what}{f' matching {pattern!r}' if pattern else ''} passes all filters",
+            f"relax or remove {' or '.join(given)}" if given else "zoo list shows every model",
         )
     if pattern.lower() in SOURCES:
-        hint = f"for all of {pattern.lower()}'s models write: zoo list --source {pattern.lower()}"
+        hint = f"to list all models of {pattern.lower()}: zoo list --source {pattern.lower()}"
     elif near := nearest_models(pattern):
         hint = f"did you mean {', '.join(near)}?"
     else:

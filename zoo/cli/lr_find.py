@@ -1,4 +1,4 @@
-"""`zoo lr-find`: which learning rate a training can use."""
+"""`zoo lr-find`: find a learning rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lr_find"]
 
-_ROWS = 24  # of the curve on a terminal: it leaves room for the sentences around it
+_ROWS = 24  # of the table: it fits on one screen with the messages
 _BAR = 40
 
 
@@ -38,11 +38,12 @@ def lr_find(
     as_json: Json = False,
     **options: Unpack[Options],
 ) -> None:
-    """Find a learning rate: train for some steps with an increasing learning rate, and see where the loss decreases
-    fastest and where it diverges.
+    """Find a learning rate with a short test (LR range test).
 
-    The trained weights are discarded, and no file is written except --plot. In a pipe: one line per step, with learning
-    rate, loss and smoothed loss.
+    Trains for some steps with an increasing learning rate, and finds where the loss decreases fastest and where it
+    diverges. The trained weights are discarded, and no file is written except --plot.
+
+    In a pipe: one line per step, with learning rate, loss and smoothed loss.
     """
     with gc_paused():
         from zoo.workflows.lr_find import lr_find as run_lr_find
@@ -58,13 +59,13 @@ def lr_find(
     for text in result.notes:
         console.note(text)
     if result.plot is not None:
-        console.note(f"curve drawn: {result.plot}")
+        console.note(f"wrote {result.plot}")
     if result.suggestion is None:
-        console.note(f"no suggestion: {result.reason}")
+        console.note(f"no learning rate suggested: {result.reason}")
         return
     console.note(
-        f"suggestion: {result.suggestion:.2g}    (loss falls fastest at {result.steepest:.2g}, "
-        f"is lowest at {result.lowest:.2g})"
+        f"suggested learning rate: {result.suggestion:.2g}    (steepest loss at {result.steepest:.2g}, "
+        f"lowest loss at {result.lowest:.2g})"
     )
     command = ["zoo", "finetune", *([model] if model else []), *to_flags(options)]
     command += ["--lr", f"{result.suggestion:.2g}"]
@@ -73,9 +74,9 @@ def lr_find(
 
 
 def _show(result: LrFindResult) -> None:
-    """The smoothed curve lying on its side: a row for every few rates, a bar for the loss above its lowest.
+    """Print the smoothed curve as a table with a horizontal bar per learning rate.
 
-    What rises far above the loss of the start would flatten the fall: there the bars are cut.
+    Bars of losses far above the initial loss are cut; otherwise the decrease would not be visible.
     """
     every = math.ceil(len(result.rates) / _ROWS)
     indices = list(range(0, len(result.rates), every))
@@ -91,5 +92,5 @@ def _show(result: LrFindResult) -> None:
         loss = result.smoothed[i]
         height = min((loss - lowest) / (top - lowest), 1.0) if top > lowest else 0.0
         bar = "█" * (1 + round((_BAR - 1) * height)) if math.isfinite(loss) else ""
-        rows.append((f"{result.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggestion" if i == suggested else "")))
-    console.print_table(("rate", "loss", "above the lowest"), rows, right=(1,))
+        rows.append((f"{result.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggested" if i == suggested else "")))
+    console.print_table(("learning rate", "loss", "above the lowest loss"), rows, right=(1,))

@@ -1,4 +1,4 @@
-"""The options of zoo.options as parameters of Typer commands, and the parameters that several commands share."""
+"""Typer parameters from the declarations in zoo.options, and parameters that several commands share."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def output_dir_option(help: str) -> typer.models.OptionInfo:
 
 
 def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command]:
-    """Decorator: give a command options of zoo.options, in addition to the parameters of its own.
+    """Decorator that adds options of zoo.options to a command.
 
-    The command gets those that the user has given as keywords, as the Python API takes them:
+    The command receives the options that the user has given as keyword arguments of the Python API:
 
         @takes(DataOptions, "seed", device="the fastest")
         def command(model: ModelArgument, *, as_json: Json = False, **options: Unpack[Options]) -> None: ...
 
     Args:
         wanted: names of options, or whole groups.
-        defaults: further names, each with the default that `--help` shows in the place of the usual one.
+        defaults: further options, by name, with the default that `--help` shows for this command.
     """
     names = [*defaults, *(name for item in wanted for name in ([item] if isinstance(item, str) else declared(item)))]
 
@@ -96,7 +96,7 @@ def _parameter(name: str, default: str | None) -> inspect.Parameter:
 
 
 def _cli_type(annotation: Any) -> Any:
-    """The type that Typer parses for a type of the Python API: one value, or a list for what may be repeated."""
+    """The type that Typer parses, from the type of the Python keyword; a list for options that may be repeated."""
     members = get_args(annotation) or (annotation,)
     if any(get_origin(member) in (Sequence, Mapping) for member in members):
         return list[str] | None
@@ -104,7 +104,7 @@ def _cli_type(annotation: Any) -> Any:
 
 
 def _parse(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given on the command line, as the Python API takes it. Raises UsageError."""
+    """Convert values of the command line to keyword arguments of the Python API. Raises UsageError."""
     options: dict[str, Any] = {}
     for name, value in values.items():
         if value is None or value == []:
@@ -131,7 +131,7 @@ def _number_or_auto(option: Option, text: str) -> int | str:
 
 
 def pop_columns(options: dict[str, Any]) -> Columns:
-    """The columns of a table among `options`, taken out of them."""
+    """Remove the table columns from `options` and return them."""
     from zoo.data.schema.columns import Columns
 
     return Columns(

@@ -1,4 +1,4 @@
-"""`zoo predict`: classes, labels or numbers of images."""
+"""`zoo predict`: predict classes, labels or target values of images."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV with a header line")] = False,
     **options: Any,
 ) -> None:
-    """Predict the class, the labels or the numbers of images with a finished run.
+    """Predict classes, labels or target values of images with a run.
 
-    Prints a line for each image, in order, tab-separated: path, class, probability, and further pairs with --top K;
-    a multi-label run: path, then label and probability of each label found, perhaps none;
-    a regression run: path, then the value of each target.
+    Prints one tab-separated line per image, in order: path, class, probability, and further pairs with --top K. For a
+    multi-label run: path, then label and probability of each predicted label, possibly none. For a regression run:
+    path, then the value of each target.
 
-    A file that cannot be read is reported on stderr and left out; the exit code is then 3.
+    A file that cannot be read is reported on stderr and skipped; the exit code is then 3.
     """
     with gc_paused():
         from zoo.workflows.predict import predict as run_predict
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other", "choose one")
-    # File names are bytes: those that are no UTF-8 pass through from stdin to stdout as they are.
+    # File names are bytes: names that are not valid UTF-8 pass unchanged from stdin to stdout.
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")
@@ -79,7 +79,8 @@ def predict(
     if bad:
         files = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
         raise DataError(
-            f"{files} could not be read", f"named above; the other {predicted:,} were predicted" if predicted else ""
+            f"{files} could not be read",
+            f"they are listed above; the other {predicted:,} images were predicted" if predicted else "",
         )
 
 
@@ -87,7 +88,7 @@ def _print_tsv(result: Iterable[Prediction]) -> int:
     done = 0
     for p in result:
         console.print_tsv([p.cells()])
-        sys.stdout.flush()  # the next program in the pipe need not wait for a full buffer
+        sys.stdout.flush()  # so that the next program in the pipe does not wait for a full buffer
         done += 1
     return done
 
@@ -106,7 +107,7 @@ def _print_csv(result: Iterable[Prediction]) -> int:
 
 
 def _print_json(result: Iterable[Prediction]) -> int:
-    """A whole array for any JSON reader, yet each image is written as soon as it is known."""
+    """A valid JSON array that is written image by image."""
     done = 0
     for p in result:
         text = json.dumps({**p.to_dict(), "path": _to_utf8(p.path)}, ensure_ascii=False)
@@ -118,5 +119,5 @@ def _print_json(result: Iterable[Prediction]) -> int:
 
 
 def _to_utf8(path: str) -> str:
-    """Fit for JSON and messages, which are UTF-8."""
+    """Replace bytes that JSON and messages, which are UTF-8, cannot contain."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""`zoo recipes`: the shipped recipes."""
+"""`zoo recipes`: list, print or copy the shipped recipes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def recipes(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the shipped recipes, print one, or copy one."""
+    """List, print or copy the shipped recipes."""
     from zoo.recipe import copy_recipe, describe, load_values, recipe_path, shipped
 
     if name is None:

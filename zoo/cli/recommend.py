@@ -1,4 +1,4 @@
-"""`zoo recommend` and `zoo quadrant`: which model, and how to train it, from what is measured on the data."""
+"""`zoo recommend` and `zoo quadrant`: choose a model and a recipe by measuring the data."""
 
 from __future__ import annotations
 
@@ -32,11 +32,16 @@ def recommend(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="candidates (default: ten usual ones)", autocompletion=complete_model
+            metavar="[MODEL]...", help="candidate models (default: ten common models)", autocompletion=complete_model
         ),
     ] = None,
-    budget: Annotated[str | None, typer.Option(metavar="TIME", help="such as 90s, 10m, 2h")] = None,
-    max_params: Annotated[str | None, typer.Option(metavar="N", help="such as 30M")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="time limit, such as 90s, 10m or 2h (default: no short trainings)"),
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(metavar="N", help="maximum number of parameters, such as 30M")
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", help="number of models to show")] = 10,
     output_dir: Annotated[
         Path | None,
@@ -45,11 +50,11 @@ def recommend(
     as_json: Json = False,
     **given: Any,
 ) -> None:
-    """Say which pretrained model to take for DATA, and how to train it, from its frozen features.
+    """Recommend a pretrained model for DATA and a recipe, from measurements on frozen features.
 
-    With --budget what is left of it goes to short trainings of the best two, which have the last word.
+    With --budget the remaining time is used for short trainings of the two best candidates, which then decide.
 
-    In a pipe: a line for each model, best first, with its place, scores, similarity and cost.
+    In a pipe: one line per model, best first, with rank, scores, similarity and cost.
     """
     with gc_paused():
         from zoo.catalog.search import parse_count
@@ -71,7 +76,7 @@ def recommend(
         _show_models(result, top)
     _print_notes(result, options)
     assert result.folder is not None
-    console.note(f"written: {result.folder / 'recommend.json'}, {result.folder / 'recommend.png'}")
+    console.note(f"wrote {result.folder / 'recommend.json'} and {result.folder / 'recommend.png'}")
 
 
 @takes(*_DATA_OPTIONS)
@@ -82,9 +87,9 @@ def quadrant(
     as_json: Json = False,
     **given: Any,
 ) -> None:
-    """Show where DATA and MODEL stand on the map of size and similarity, and the plan that follows.
+    """Measure the size of DATA and its similarity to the pretraining data of MODEL, and show the recipe to use.
 
-    In a pipe: a line each of what was measured, name and value.
+    In a pipe: one line per measurement, name and value.
     """
     with gc_paused():
         from zoo.workflows.recommend.measure import measure_models
@@ -113,12 +118,12 @@ def quadrant(
 def _parse_duration(text: str) -> float:
     result = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h)?", text.strip())
     if not result or float(result[1]) <= 0:
-        raise UsageError(f"--budget {text!r} is not a time", "such as 90s, 10m or 2h")
+        raise UsageError(f"--budget {text!r} is not a time", "give a time such as 90s, 10m or 2h")
     return float(result[1]) * {"s": 1, None: 1, "m": 60, "h": 3600}[result[2]]
 
 
 def _show_models(result: Recommendation, top: int) -> None:
-    head = ("rank", "model", "head", "neighbours", "ImageNet", "S", "D", "params", "GMACs", "ms")
+    head = ("rank", "model", "linear probe", "k-NN", "ImageNet", "similarity", "shift", "params", "GMACs", "ms")
     rows: list[tuple[Any, ...]] = []
     for ranked, m in list(zip(result.ranked, result.results, strict=True))[:top]:
         shift, similar = m.evidence.shift, m.evidence.similarity
@@ -144,12 +149,12 @@ def _show_models(result: Recommendation, top: int) -> None:
 
 def _print_notes(result: Recommendation, options: Options) -> None:
     for skipped in result.skipped_models:
-        console.note(f"left out: {skipped.name}: {skipped.reason}")
+        console.note(f"skipped {skipped.name}: {skipped.reason}")
     for text in result.summary():
         console.note(text)
     decision = result.decisions[0]
-    nearly = "" if decision.runner_up is None else f"; nearly: {decision.runner_up[0]} (if {decision.runner_up[1]})"
-    console.note(f"rule: {decision.rule}{nearly}")
+    close = "" if decision.runner_up is None else f" (close to: {decision.runner_up[0]}, if {decision.runner_up[1]})"
+    console.note(f"rule: {decision.rule}{close}")
     if result.pilots is not None:
         console.note(result.pilots.reason)
     for text in result.warnings:

@@ -1,4 +1,4 @@
-"""`zoo schedule`: the learning rates of a run, before it is trained."""
+"""`zoo schedule`: show the learning rates of a run before it is trained."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def schedule(
     for text in result.notes:
         console.note(text)
     if result.plot is not None:
-        console.note(f"curves drawn: {result.plot}")
+        console.note(f"wrote {result.plot}")
 
 
 def _show(result: ScheduleCurves) -> None:
-    """A column for all groups whose rates agree throughout; of too many epochs only every few, and the last."""
+    """Print a table with one column per distinct curve; long schedules skip epochs but show the last."""
     curves = result.distinct_curves()
     half = _COLUMNS // 2
     visible: list[tuple[str, Any]] = list(curves)
@@ -77,10 +77,10 @@ def _show(result: ScheduleCurves) -> None:
         (epoch + 1, *("…" if rates is None else f"{rates[epoch * result.steps_per_epoch]:.3g}" for _, rates in visible))
         for epoch in epochs
     ]
-    title = f"{result.name}: {result.epochs} epochs of {result.steps_per_epoch:,} updates"
-    title += f", {result.warmup:,} updates of warm-up" if result.warmup else ""
+    title = f"{result.name}: {result.epochs} epochs of {result.steps_per_epoch:,} steps"
+    title += f", {result.warmup:,} warm-up steps" if result.warmup else ""
     names = [name for name, _ in visible]
     console.print_table(("epoch", *names), rows, title=title, right=range(len(names) + 1))
-    console.note("each rate is that of the epoch's first update")
+    console.note("learning rates at the first step of each epoch")
     if len(curves) > _COLUMNS or len(epochs) < result.epochs:
-        console.note("all of it: in a pipe (`| cat`), with --json, or drawn with --plot FILE")
+        console.note("shortened; the whole schedule: in a pipe (`| cat`), with --json or with --plot FILE")

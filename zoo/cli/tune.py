@@ -1,4 +1,4 @@
-"""`zoo tune`: search for the best values of recipe fields."""
+"""`zoo tune`: hyperparameter search over recipe fields."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ def tune(
     as_json: Json = False,
     **options: Any,
 ) -> None:
-    """Search for the best recipe values with Optuna. The same command again continues the search.
+    """Search for the best recipe values with Optuna.
 
-    Every trial is a run DIR/trial-NNNN; DIR/best.yaml is the recipe of the best trial.
+    The same command again continues an interrupted search. Every trial is a run DIR/trial-NNNN; DIR/best.yaml is the
+    recipe of the best trial.
 
     In a pipe: one line per trial, with number, state, value, run, and the searched values in the order of FILE.
     """

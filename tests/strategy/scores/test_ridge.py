@@ -39,9 +39,7 @@ def test_leaving_out_is_as_refitting_n_times(clusters, task, d):
         found = ridge_loo(svd, targets, (penalty,)).predictions
         for i in range(60):
             rest = np.arange(60) != i
-            expected = refit(
-                x[rest], targets.matrix[rest], targets.weights[rest], penalty * unit, x[i]
-            )
+            expected = refit(x[rest], targets.matrix[rest], targets.weights[rest], penalty * unit, x[i])
             np.testing.assert_allclose(found[i], expected, atol=1e-8)
 
 
