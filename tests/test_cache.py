@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo.data.check.image_record import RECORD
 
 from zoo.cache import CACHES, UNKNOWN, CacheFile, CacheKind, cache_folder, kind_folder, list_entries, save_file
 from zoo.catalog.index import INDEX
@@ -18,6 +17,7 @@ from zoo.catalog.refresh import _cache_index
 from zoo.data.cache.cached_dataset import open_image_store
 from zoo.data.cache.image_store import DecodedImage
 from zoo.data.check.cache import Cache
+from zoo.data.check.image_record import RECORD
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources import archive
 from zoo.data.sources.torchvision import download_folder

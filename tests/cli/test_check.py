@@ -58,7 +58,7 @@ def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
     assert {image["part"] for image in leak["groups"][0]} == {"training", "validation"}
 
 
-def test_terminal_output_starts_with_the_most_severe_finding(
+def test_the_most_severe_finding_comes_first(
     photos: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: stream is sys.stdout)
