@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 from zoo.models import build
 from zoo.training.features.linear_probe import fit_linear_probe
 from zoo.training.inference import Normalize
@@ -91,7 +91,7 @@ def judged(case: Case, layer: Layer, loss: Loss) -> tuple[float, float]:
 
 
 def digits(per_class: int | None, seed: int) -> Case:
-    data = open_data("digits", val_fraction=0.2, seed=seed)
+    data = open_data(data_config("digits", val_fraction=0.2), seed=seed)
     model = build("zoo_tiny", classes=10)
     module, normalize = model.module.eval(), Normalize(model.preprocess)
     size = model.preprocess.with_size(data.useful_size, data.useful_size)

@@ -31,7 +31,7 @@ from PIL import Image
 
 from zoo.augment import make_augment
 from zoo.augment.reduced import Reduced
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 from zoo.data.cache.cached_dataset import CachedDataset, cache_view, fill, image_keys, open_image_store
 from zoo.data.decode.read import read_image
 
@@ -117,7 +117,9 @@ def main() -> None:
             root = Path(folder, name)
             stored = write(root, size, count, "jpg", "RGB", grain)
             files[name] = sorted(root.glob("*/*.jpg"))
-            source = open_data(str(root), task="single-label", val_fraction=0.5).train.source  # all of the images
+            source = open_data(
+                data_config(str(root), val_fraction=0.5), task="single-label"
+            ).train.source  # all of the images
             for train in (True, False):
                 what = f"{name}, {'training' if train else 'evaluation'}"
                 kept, seconds, each = once(source, name, train)

@@ -50,7 +50,7 @@ from zoo.augment import make_augment
 from zoo.augment.crop import RATIO, Crop, random_view
 from zoo.augment.fit import EvalView
 from zoo.augment.view import View
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 from zoo.data.decode.read import read_bytes, read_image
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
@@ -171,7 +171,7 @@ def compare(title: str, loaders: dict[str, Iterable[Any]], rounds: int) -> None:
 
 
 def measure(name: str, root: Path, workers: int, rounds: int) -> None:
-    source = open_data(str(root), task="single-label", val_fraction=0.5).train.source  # all of the images
+    source = open_data(data_config(str(root), val_fraction=0.5), task="single-label").train.source  # all of the images
     for train in (True, False):
         loaders: dict[str, Iterable[Any]] = {"**zoo**": ours(source, train, workers, PLAIN)}
         if train:
@@ -186,7 +186,7 @@ def measure(name: str, root: Path, workers: int, rounds: int) -> None:
 def measure_digits(workers: int, rounds: int) -> None:
     from zoo.data import Subset
 
-    source = Subset(open_data("digits").train, np.arange(512))
+    source = Subset(open_data(data_config("digits")).train, np.arange(512))
     for train in (True, False):
         plain = DataLoader(Digits(train), BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
         loaders = {"**zoo**": ours(source, train, workers, PLAIN), "torchvision": plain}

@@ -95,7 +95,7 @@ def zoo_first_batch(path: str) -> dict[str, float]:
     import torchvision.io  # noqa: F401  (which decodes; loaded by the first image otherwise)
 
     from zoo.augment import make_augment
-    from zoo.data import make_loader, open_data
+    from zoo.data import data_config, make_loader, open_data
     from zoo.data.schema import rows
     from zoo.data.sources import folder
     from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -113,7 +113,7 @@ def zoo_first_batch(path: str) -> dict[str, float]:
 
     folder.verify_files = rows.verify_files = timed  # type: ignore[assignment]
     before, began, processor = peak(), time.perf_counter(), time.process_time()
-    data = open_data(path)
+    data = open_data(data_config(path))
     opened = time.perf_counter()
     preprocess = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 0.875)
     augment = make_augment("light", preprocess=preprocess, flips=True, params={})

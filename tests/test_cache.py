@@ -20,8 +20,8 @@ from zoo.data.check.cache import Cache
 from zoo.data.check.image_record import RECORD
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources import archive
+from zoo.data.sources.tar import uncompressed_tar
 from zoo.data.sources.torchvision import download_folder
-from zoo.data.sources.unpack import uncompressed_tar
 from zoo.data.validate import save_verified
 from zoo.training.autotune.timings import save_timing
 from zoo.training.features.store import FeatureStore, image_key

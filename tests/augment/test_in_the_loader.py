@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.augment import AUGMENTATIONS, make_augment
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 
 PARAMS = {
     "imgaug": {
@@ -22,7 +22,7 @@ QUICK = ("light", "trivialaugment", "imgaug")
 
 
 def epochs(folder, preprocess, name, workers, numbers=(0, 1), seed=5):
-    data = open_data(str(folder))
+    data = open_data(data_config(str(folder)))
     augment = make_augment(name, preprocess=preprocess, flips=data.flips_ok, params=PARAMS.get(name))
     loader = make_loader(
         data.train, preprocess=preprocess, batch_size=8, train=True, augment=augment, seed=seed, workers=workers

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from zoo.augment import make_augment
-from zoo.data import Data, make_loader, open_data
+from zoo.data import Data, data_config, make_loader, open_data
 from zoo.data.dataset import Subset
 from zoo.data.decode.intensity import IntensityStats
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -37,7 +37,7 @@ def test_the_grid_shows_the_loaders_pixels(zoo, photo_folder):
     assert told["picture"] == "augment.png"
     assert told["size"] == [100, 100]
     assert [row["row"] for row in told["images"]] == ["china", "flower"]
-    data = open_data(str(photo_folder), seed=4)
+    data = open_data(data_config(str(photo_folder)), seed=4)
     preprocess = Preprocess((3, 100, 100), IMAGENET_MEAN, IMAGENET_STD)
     places = [next(i for i in range(len(data.train)) if data.train.where(i) == r["image"]) for r in told["images"]]
     expected = []

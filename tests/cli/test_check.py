@@ -49,13 +49,13 @@ def test_json_holds_everything(photos: Path, zoo: Callable[..., Any]) -> None:
     found = json.loads(result.out)
     assert result.code == 3
     assert found["ok"] is False
-    assert found["parts"] == {"training": 24, "validation": 24}
+    assert found["splits"] == {"training": 24, "validation": 24}
     assert found["classes"]["china"] == {"training": 12, "validation": 12}
     assert found["facts"]["formats"] == {"JPEG": 48}
     (leak,) = found["findings"]
     assert leak["kind"] == "leakage"
     assert len(leak["groups"]) == 24
-    assert {image["part"] for image in leak["groups"][0]} == {"training", "validation"}
+    assert {image["split"] for image in leak["groups"][0]} == {"training", "validation"}
 
 
 def test_the_most_severe_finding_comes_first(
@@ -93,9 +93,9 @@ def test_html_report(photos: Path, tmp_path: Path, zoo: Callable[..., Any]) -> N
     [
         (("gone",), 3, "no such path: gone"),
         (("photos", "--workers", "many"), 2, "neither a number nor auto"),
-        (("photos", "--workers", "-1"), 2, "too few"),
+        (("photos", "--workers", "-1"), 2, "less than 0"),
         (("photos", "--unreadable", "maybe"), 2, "is not a mode"),
-        (("photos", "--image-column", "path"), 2, "photos is none"),
+        (("photos", "--image-column", "path"), 2, "photos is not a table"),
         (("photos", "--task", "guess"), 2, "no task named 'guess'"),
         (("photos", "--val", "nowhere"), 3, "no such path: nowhere"),
         (("digits", "--val", "photos"), 2, "digits brings its own"),

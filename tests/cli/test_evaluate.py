@@ -22,9 +22,9 @@ def run(make_run: MakeRun, photo_folder: Path) -> Any:
 @pytest.fixture
 def held_out(photo_folder: Path) -> int:
     """Images of the validation part that the run's rule sets aside."""
-    from zoo.data import open_data
+    from zoo.data import data_config, open_data
 
-    return len(open_data(str(photo_folder)).val)
+    return len(open_data(data_config(str(photo_folder))).val)
 
 
 def test_tab_separated_in_a_pipe(zoo: Zoo, run: Any, held_out: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import Data, ImageDataset, open_data
+from zoo.data import Data, ImageDataset, data_config, open_data
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 
@@ -100,7 +100,7 @@ def same_as_folder(seen: Callable[..., dict[bytes, object]]) -> Callable[[Data],
     """`same_as_folder(data)`: the images and labels are those of the folder `photos`, also once sent to a worker."""
 
     def compare(data: Data) -> None:
-        folder = open_data("photos")
+        folder = open_data(data_config("photos"))
         assert seen(data.train, data.val) == seen(folder.train, folder.val)
         assert data.classes == folder.classes
         copy = pickle.loads(pickle.dumps(data.train))

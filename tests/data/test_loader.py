@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from zoo.augment import make_augment
-from zoo.data import Subset, auto_workers, fit, make_loader, open_data
+from zoo.data import Subset, auto_workers, data_config, fit, make_loader, open_data
 from zoo.data.loader import _MIN_WORKER_IMAGES
 from zoo.errors import DataError, UsageError
 
@@ -30,7 +30,7 @@ def same(a, b) -> bool:
 
 @pytest.fixture
 def photos(photo_folder):
-    return open_data(str(photo_folder), val_fraction=0.25)
+    return open_data(data_config(str(photo_folder), val_fraction=0.25))
 
 
 def test_batches_are_uint8_nchw_in_channels_last_memory(photos, preprocess):
@@ -119,7 +119,7 @@ def test_a_training_batch_of_one_joins_the_batch_before(photos, preprocess, n, o
 
 
 def test_digits_are_cached_and_equal_to_reading_them(preprocess):
-    digits = open_data("digits")
+    digits = open_data(data_config("digits"))
     loader = make_loader(
         digits.train, preprocess=preprocess, batch_size=500, train=True, augment=None, seed=0, workers=0
     )
@@ -136,7 +136,7 @@ def test_digits_are_cached_and_equal_to_reading_them(preprocess):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_breaks_later_stops_the_run_or_is_left_out_and_reported(make_folder, preprocess, workers):
     root = make_folder("set", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})
-    strict, lenient = open_data(str(root)), open_data(str(root), unreadable="skip")
+    strict, lenient = open_data(data_config(str(root))), open_data(data_config(str(root), unreadable="skip"))
     (root / "train" / "a" / "001.png").write_bytes(b"")
 
     def load(data):
@@ -181,7 +181,7 @@ def test_a_worker_that_dies_is_reported_with_what_to_try(photos, preprocess, tmp
 
 def test_workers_are_chosen_by_size_and_source(photos, monkeypatch):
     monkeypatch.setattr("zoo.data.loader.cores", lambda: 6)
-    assert auto_workers(open_data("digits").train) == 0
+    assert auto_workers(open_data(data_config("digits")).train) == 0
     assert auto_workers(photos.train) == 0
     many = Subset(photos.train, np.zeros(_MIN_WORKER_IMAGES, dtype=np.int64))
     assert auto_workers(many) == 6
@@ -204,7 +204,7 @@ def test_targets_of_every_task_stay_with_their_images(
     make_table(header + "\n" + "".join(f"{i}.png,{cells(i)}\n" for i in range(20)))
     for i in range(20):  # the image says which it is
         Image.new("RGB", (40, 40), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    data = open_data("t.csv")
+    data = open_data(data_config("t.csv"))
     assert data.task == task
     loader = make_loader(
         data.train, preprocess=preprocess, batch_size=5, train=True, augment=None, seed=0, workers=workers

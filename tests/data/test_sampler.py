@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.augment import make_augment
-from zoo.data import Subset, make_loader, open_data
+from zoo.data import Subset, data_config, make_loader, open_data
 from zoo.data.sampler import cumulative_count, describe_balance, epoch_order, expected_class_counts, expected_counts
 
 COUNTS = [1, 3, 20, 400, 1000]
@@ -124,7 +124,7 @@ def test_a_million_images_take_seconds():
 
 @pytest.fixture
 def unequal(make_folder):
-    data = open_data(str(make_folder("set", {"a": 40, "b": 5})), val_fraction=0.2)
+    data = open_data(data_config(str(make_folder("set", {"a": 40, "b": 5})), val_fraction=0.2))
     assert np.bincount(data.train.targets).tolist() == [32, 4]
     return data
 

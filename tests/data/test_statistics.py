@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zoo.augment.fit import EvalView
-from zoo.data import open_data
+from zoo.data import data_config, open_data
 from zoo.data.statistics import channel_statistics, measure_intensity_range
 from zoo.preprocess import IntensityRange, Preprocess
 
@@ -21,7 +21,7 @@ def folder(root: Path, make, images: int = 6) -> str:
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 def test_mean_and_deviation_are_numpys_for_any_number_of_threads(photo_folder, mode):
-    source = open_data(str(photo_folder)).train
+    source = open_data(data_config(str(photo_folder))).train
     preprocess = Preprocess((3, 24, 32), (0.5,) * 3, (0.5,) * 3, crop_pct=1.0, crop_mode=mode)
     seen = preprocess.with_fit("squash") if mode == "border" else preprocess  # the border is no image
     pixels = np.stack([source.read(i, lambda h, w: EvalView(seen)) for i in range(len(source))]) / 255
@@ -38,7 +38,7 @@ def test_a_sample_is_drawn_by_its_seed_and_a_constant_channel_is_not_divided_by_
         image[:, :, 1] = 51
         return image
 
-    source = open_data(folder(tmp_path / "d", make), channels=2).train
+    source = open_data(data_config(folder(tmp_path / "d", make)), channels=2).train
     preprocess = Preprocess((2, 8, 8), (0.5,) * 2, (0.5,) * 2)
     few = [channel_statistics(source, preprocess, seed=seed, most=3) for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2]
@@ -54,7 +54,7 @@ def test_white_is_that_of_the_bits_that_hold_all_levels(tmp_path, high, dtype, w
     def make(rng):
         return np.append(rng.integers(0, high, 15), high).reshape(4, 4).astype(dtype)
 
-    data = open_data(folder(tmp_path / "d", make))
+    data = open_data(data_config(folder(tmp_path / "d", make)))
     levels, said = measure_intensity_range(data.train, data.val)
     assert levels == IntensityRange((white,))
     assert f"up to {high:g}" in said
@@ -65,14 +65,14 @@ def test_white_is_that_of_the_bits_that_hold_all_levels(tmp_path, high, dtype, w
 def test_each_of_four_channels_has_a_white_of_its_own_and_three_have_one(tmp_path):
     tops = np.array([300, 1000, 4095, 50000])
     make = lambda rng: (rng.random((16, 16, 4)) * tops).astype(np.uint16)
-    data = open_data(folder(tmp_path / "d", make), channels=4)
+    data = open_data(data_config(folder(tmp_path / "d", make)), channels=4)
     levels, said = measure_intensity_range(data.train, data.val)
     assert levels.integers == (1023, 1023, 4095, 65535)
     assert "1023, 1023, 4095, 65535 as white" in said
     assert [len(np.unique(data.with_intensity_range(levels).train.read(0)[:, :, c])) > 64 for c in range(4)] == [
         True
     ] * 4
-    colours = open_data(folder(tmp_path / "c", lambda rng: make(rng)[:, :, 1:]), channels=3)
+    colours = open_data(data_config(folder(tmp_path / "c", lambda rng: make(rng)[:, :, 1:])), channels=3)
     assert measure_intensity_range(colours.train, colours.val)[0].integers == (65535,)
 
 
@@ -80,9 +80,9 @@ def test_floats_and_integers_are_measured_each_for_themselves(tmp_path):
     def make(rng):
         return rng.random((4, 4)).astype(np.float32) if rng.random() < 0.5 else rng.integers(0, 4000, (4, 4))
 
-    data = open_data(folder(tmp_path / "d", make, 20))
+    data = open_data(data_config(folder(tmp_path / "d", make, 20)))
     assert measure_intensity_range(data.train, data.val)[0] == IntensityRange((4095,), (1.0,))
-    counts = open_data(folder(tmp_path / "f", lambda rng: rng.random((4, 4)) * 3000))
+    counts = open_data(data_config(folder(tmp_path / "f", lambda rng: rng.random((4, 4)) * 3000)))
     assert measure_intensity_range(counts.train, counts.val)[0] == IntensityRange((65535,), (4095.0,))
 
 
@@ -92,13 +92,13 @@ def test_a_hot_pixel_does_not_take_the_levels_in_silence(tmp_path):
         image[0, 0] = 65535
         return image
 
-    data = open_data(folder(tmp_path / "d", make))
+    data = open_data(data_config(folder(tmp_path / "d", make)))
     levels, said = measure_intensity_range(data.train, data.val)
     assert levels == IntensityRange()
     assert "on 16 of 256 grey levels: --set data.intensity_range=[" in said
 
 
 def test_pictures_of_eight_bits_have_no_levels_to_measure(photo_folder):
-    data = open_data(str(photo_folder))
+    data = open_data(data_config(str(photo_folder)))
     assert measure_intensity_range(data.train, data.val) == (IntensityRange(), "")
-    assert open_data("digits").with_intensity_range(IntensityRange((4095,))).train.read(0).max() > 100
+    assert open_data(data_config("digits")).with_intensity_range(IntensityRange((4095,))).train.read(0).max() > 100

@@ -17,7 +17,7 @@ from PIL import Image
 
 import zoo
 from zoo import run as run_module
-from zoo.data import Columns, make_loader, open_data
+from zoo.data import Columns, data_config, make_loader, open_data
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.run import Run
 from zoo.training.inference import Normalize, forward_all
@@ -34,7 +34,7 @@ def photo_run(make_run: MakeRun, folder: Path, classes: tuple[str, ...] = ("chin
 def test_own_validation_images_by_the_recorded_rule(make_run: MakeRun, photo_folder: Path) -> None:
     run = photo_run(make_run, photo_folder, seed=7, val_fraction=0.25)
     found = zoo.evaluate(run, batch_size=5, workers=0)
-    data = open_data(str(photo_folder), val_fraction=0.25, seed=7)
+    data = open_data(data_config(str(photo_folder), val_fraction=0.25), seed=7)
     assert found.evaluation.images == len(data.val) == 6
     restored = load_run(run)
     loader = make_loader(
@@ -93,7 +93,7 @@ def test_changed_images_and_training_images_are_pointed_out(
 ) -> None:
     folder = tmp_path / "photos"
     shutil.copytree(photo_folder, folder)
-    data = open_data(str(folder))
+    data = open_data(data_config(str(folder)))
     sizes = {"train_images": len(data.train), "val_images": len(data.val)}
     run = photo_run(make_run, folder, fingerprint=data.fingerprint(), **sizes)
     assert zoo.evaluate(run, save=False).notes == ()
@@ -189,7 +189,7 @@ def test_digits_in_every_task(make_run: MakeRun, task: str, names: tuple[str, ..
     run = make_run("test_vit", names, task=task, img_size=32)
     found = zoo.evaluate(run, save=False)
     assert found.evaluation.task == task
-    images = len(open_data("digits", task=task).val)
+    images = len(open_data(data_config("digits"), task=task).val)
     assert found.evaluation.images == images
     assert found.targets.shape == found.outputs.shape == (images, len(names))
 

@@ -80,7 +80,7 @@ def _pipe_rows(report: Report) -> Iterator[tuple[Any, ...]]:
     from zoo.data.decode.read import printable
 
     listing = report.listing
-    for part in listing.parts:
+    for part in listing.splits:
         yield "images", part.name, len(part.source)
     for name, row in zip(listing.classes, report.counts, strict=False):
         yield "class", printable(name), *row
@@ -124,8 +124,8 @@ def _facts(report: Report) -> Iterator[str]:
     listing, facts = report.listing, report.facts()
     known = f", {report.from_cache:,} of them from the cache" if report.from_cache else ""
     yield f"{report.data}: {facts['images']:,} images checked in {duration(report.seconds)}{known}"
-    parts = ", ".join(f"{len(p.source):,} {p.name}" for p in listing.parts)
-    yield f"  splits   {parts}{'' if listing.is_split else ' (not split yet)'}"
+    splits = ", ".join(f"{len(p.source):,} {p.name}" for p in listing.splits)
+    yield f"  splits   {splits}{'' if listing.is_split else ' (not split yet)'}"
     if len(report.counts):
         total = report.counts.sum(axis=1)
         order = total.argsort()[::-1]

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from zoo.data.dataset import BadFile, Data, ImageDataset, Subset
     from zoo.data.decode.read import UnreadableImage, read_image
     from zoo.data.loader import Loader, auto_workers, make_loader
+    from zoo.data.open import data_config, open_data, open_eval
     from zoo.data.schema.columns import Columns
-    from zoo.data.sources.registry import open_data, open_eval
     from zoo.data.unlabeled import ImageBatch, iter_paths, open_images
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Subset",
     "UnreadableImage",
     "auto_workers",
+    "data_config",
     "fit",
     "iter_paths",
     "make_loader",
@@ -46,11 +47,12 @@ __getattr__ = lazy_exports(
         "Subset": "zoo.data.dataset",
         "UnreadableImage": "zoo.data.decode.read",
         "auto_workers": "zoo.data.loader",
+        "data_config": "zoo.data.open",
         "fit": "zoo.augment.fit",
         "iter_paths": "zoo.data.unlabeled",
         "make_loader": "zoo.data.loader",
-        "open_data": "zoo.data.sources.registry",
-        "open_eval": "zoo.data.sources.registry",
+        "open_data": "zoo.data.open",
+        "open_eval": "zoo.data.open",
         "open_images": "zoo.data.unlabeled",
         "read_image": "zoo.data.decode.read",
     },

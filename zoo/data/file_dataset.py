@@ -25,9 +25,8 @@ from zoo.data.decode.read import (
 from zoo.data.packed_files import BadMember, StoredImages
 from zoo.data.string_table import StringTable
 from zoo.preprocess import IntensityRange
-from zoo.tasks import TaskName
 
-__all__ = ["FileDataset", "ImageFiles", "OpenedDataset", "SourceSplits", "StringTable", "relabel"]
+__all__ = ["FileDataset", "ImageFiles", "OpenedFiles", "StringTable", "relabel"]
 
 
 @dataclass(frozen=True)
@@ -185,37 +184,28 @@ class FileDataset:
 
 
 @dataclass(frozen=True)
-class OpenedDataset:
-    """A folder or table that has been read: its images, which of them were unreadable, links that lead nowhere, and
-    what was ignored or assumed."""
+class OpenedFiles:
+    """The images of a folder, table or set of shards after reading.
+
+    Args:
+        source: the readable images.
+        bad: unreadable files.
+        links: broken symbolic links.
+        notes: what was ignored or assumed.
+    """
 
     source: FileDataset
     bad: tuple[BadFile, ...]
     links: tuple[BadFile, ...]
     notes: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class SourceSplits:
-    """Training and validation images as a folder or table has them; `val` is None if they are still to be split.
-
-    rule: how the two were told apart, "" without `val`. where: what messages call the source. flips_ok: whether the
-    labels stay right when an image is mirrored, as far as they are classes or labels.
-    """
-
-    name: str
-    task: TaskName
-    train: FileDataset
-    val: FileDataset | None
-    rule: str
-    problems: tuple[BadFile, ...]
-    notes: tuple[str, ...]
-    where: str
-    flips_ok: bool
+    @property
+    def problems(self) -> tuple[BadFile, ...]:
+        return (*self.bad, *self.links)
 
 
 def relabel(source: FileDataset, classes: tuple[str, ...]) -> FileDataset:
-    """`source` with its targets counted in `classes`, which holds all of its own. Labels that it lacks are 0."""
+    """`source` with targets that refer to `classes`, a superset of its own. Labels that it lacks are 0."""
     if classes == source.classes:
         return source
     index = {name: i for i, name in enumerate(classes)}

@@ -46,7 +46,7 @@ class _Image:
     data: str
     path: str
     label: str
-    part: str
+    split: str
     detail: str
     small: bool
 
@@ -85,7 +85,7 @@ class _Thumbnail(View):
 
 def _page(report: Report) -> dict[str, Any]:
     listing = report.listing
-    parts = [p.name for p in listing.parts]
+    splits = [p.name for p in listing.splits]
     worst = report.findings[0].severity if report.findings else "fine"
     return {
         "title": f"zoo check: {printable(report.data)}",
@@ -94,7 +94,7 @@ def _page(report: Report) -> dict[str, Any]:
         "verdict": _verdict(report),
         "facts": list(_facts(report)),
         "unit": get_task(listing.task).output,
-        "parts": parts,
+        "splits": splits,
         "classes": _classes(report),
         "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} between these"
         if len(report.counts) > _MAX_CLASSES
@@ -109,12 +109,12 @@ def _verdict(report: Report) -> str:
     counts_text = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
     if not counts_text:
         return "Nothing found: fit to train on."
-    return f"{counts_text}: " + ("fit to train on." if report.ok else "mend the errors before training.")
+    return f"{counts_text}: " + ("fit to train on." if report.ok else "fix the errors before training.")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     facts = report.facts()
-    yield "images", ", ".join(f"{len(p.source):,} {p.name}" for p in report.listing.parts)
+    yield "images", ", ".join(f"{len(p.source):,} {p.name}" for p in report.listing.splits)
     yield "readable", f"{facts['readable']:,}"
     for side in ("width", "height"):
         if side in facts:
@@ -179,27 +179,27 @@ def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> _Group
 
 
 def _choose_images(report: Report, group: NDArray[np.int64]) -> list[int]:
-    """The first images of a group, and at least one of each part that it reaches into."""
-    part = report.listing.part
+    """The first images of a group, and at least one of each split that it reaches into."""
+    split = report.listing.split_indices
     chosen = [int(i) for i in group[:_MAX_PER_GROUP]]
-    other = next((int(i) for i in group if part[int(i)] != part[chosen[0]]), None)
+    other = next((int(i) for i in group if split[int(i)] != split[chosen[0]]), None)
     if other is not None and other not in chosen:
         chosen[-1] = other
     return chosen
 
 
 def _image(report: Report, finding: Finding, image: int) -> _Image:
-    part, index = report.listing.locate(image)
+    split, index = report.listing.locate(image)
     row = report.rows[image]
     try:
-        data = _data_uri(to_pil(part.source.read(index, lambda height, width: _Thumbnail())))
+        data = _data_uri(to_pil(split.source.read(index, lambda height, width: _Thumbnail())))
     except UnreadableImage:  # it has changed since it was looked at
         data = ""
     return _Image(
         data=data,
-        path=printable(report.short(part.source.where(index))),
+        path=printable(report.short(split.source.where(index))),
         label=printable(report.listing.label(image)),
-        part=part.name if report.listing.is_split else "",
+        split=split.name if report.listing.is_split else "",
         detail=finding.details.get(image, "") or f"{row['width']}x{row['height']}",
         small=max(int(row["width"]), int(row["height"])) < _THUMBNAIL_SIDE // 2,
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.atomic_io import check_output_path
-from zoo.data.check import PreflightReport, Report, examine_data, open_listing, preflight_check
+from zoo.data.check import PreflightReport, Report, examine_data, preflight_check
+from zoo.data.open import data_config, open_listing
 from zoo.data.schema.columns import UNNAMED, Columns
-from zoo.data.sources.registry import Unreadable
 from zoo.dist_env import cores
 from zoo.errors import UsageError
 
@@ -27,27 +27,36 @@ def check(
     val: str | os.PathLike[str] | None = None,
     task: str = "auto",
     columns: Columns = UNNAMED,
-    unreadable: Unreadable = "error",
+    unreadable: Literal["error", "skip"] = "error",
     workers: int | Literal["auto"] = "auto",
     cache: bool = True,
     html: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """Read every image of `data` ("digits", a folder, a table) once and say what is wrong with it.
+    """Read every image of `data` once and report what is wrong with it.
 
-    val, task, columns: as `finetune` takes them. unreadable: the policy of the training, "error" or "skip"; under
-    "skip" unreadable files are a warning. workers: processes, "auto" for one a core. cache: use and keep what was read
-    of files that have not changed since. html: write a page with thumbnails there.
+    Args:
+        data: a source of images, as for `finetune`.
+        val: a separate source of validation images.
+        task: name of a task, or "auto".
+        columns: names of a table's columns.
+        unreadable: policy of the training; under "skip" unreadable files are a warning, not an error.
+        workers: number of processes; "auto": one per core.
+        cache: reuse the results of unchanged files, and store new ones.
+        html: file for a page with thumbnails.
 
-    Raises DataError if there is nothing to check, UsageError for unknown names and numbers.
+    Raises:
+        DataError: there is nothing to check.
+        UsageError: unknown names or invalid numbers.
     """
-    if unreadable not in ("error", "skip"):
-        raise UsageError(f"no policy {unreadable!r} for unreadable files", "known: error, skip")
     number = cores() if workers == "auto" else workers
     if number < 0:
-        raise UsageError(f"{number} workers are too few", "give 0 or more, or auto")
+        raise UsageError(f"--workers {number} is less than 0", "give 0 or more, or auto")
     page = None if html is None else check_output_path(Path(html), "check.html")
-    listing = open_listing(os.fspath(data), val=None if val is None else os.fspath(val), task=task, columns=columns)
-    report = examine_data(os.fspath(data), listing, workers=number, cache=cache, skip_unreadable=unreadable == "skip")
+    config = data_config(os.fspath(data), columns, val=None if val is None else os.fspath(val), unreadable=unreadable)
+    listing = open_listing(config, task=task)
+    report = examine_data(
+        config.source, listing, workers=number, cache=cache, skip_unreadable=config.unreadable == "skip"
+    )
     if page is not None:
         from zoo.reports.check_page import write_page
 

@@ -17,8 +17,9 @@ def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
     from PIL import Image
 
     from zoo.data import open_data
+    from zoo.data.config import DataConfig
 
-    held_out = open_data("digits", seed=seed).val
+    held_out = open_data(DataConfig(source="digits"), seed=seed).val
     paths: list[str] = []
     with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

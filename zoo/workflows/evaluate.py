@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -164,14 +164,11 @@ def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
     run_data = load_run_data(loaded.run)
     name = run_data.config.source
     data = open_data(
-        name,
-        val=run_data.config.val,
-        **_split(loaded.run, run_data),
+        _held_out_config(loaded.run, run_data),
+        seed=run_data.seed,
         channels=loaded.preprocess.channels,
-        unreadable=run_data.config.unreadable,
         expected_classes=loaded.classes,
         task=loaded.task,
-        columns=_columns(run_data.config),
     ).with_intensity_range(loaded.preprocess.levels)
     if run_data.fingerprint in (None, data.fingerprint()):
         return name, _Images(data.val, run_data.rule or data.rule, (), data.problems)
@@ -189,21 +186,25 @@ def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
 
 def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
     run_data = load_run_data(loaded.run)
-    before = _columns(run_data.config)
+    same_source = run_data.config.source == name
+    config = (
+        _held_out_config(loaded.run, run_data) if same_source else DataConfig(unreadable=run_data.config.unreadable)
+    )
     source, problems = open_eval(
-        name,
+        config.model_copy(
+            update={
+                "source": name,
+                "image_column": columns.image or run_data.config.image_column,
+                "label_column": columns.labels or run_data.config.label_column,
+                "label_separator": columns.separator or run_data.config.label_separator,
+                "split_column": columns.split or run_data.config.split_column,
+            }
+        ),
         loaded.classes,
+        seed=run_data.seed if same_source else 0,
         channels=loaded.preprocess.channels,
-        **(_split(loaded.run, run_data) if run_data.config.source == name else {}),
-        unreadable=run_data.config.unreadable,
         task=loaded.task,
         split=split,
-        columns=Columns(
-            columns.image or before.image,
-            columns.labels or before.labels,
-            columns.separator or before.separator,
-            columns.split or before.split,
-        ),
     )
     source = source.with_intensity_range(loaded.preprocess.levels)
     if name == "digits":
@@ -217,37 +218,17 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
     return display_name, _Images(source, rule, tuple(notes), problems)
 
 
-class _Split(TypedDict, total=False):
-    """The arguments of `open_data` that say which images are for validation."""
+def _held_out_config(run: Run, run_data: RunData) -> DataConfig:
+    """The data of the run, split by its list of held-out images; without a list by its rule.
 
-    val_fraction: float
-    seed: int
-    folds: int | None
-    fold: int | None
-    saved_split: str | None
-
-
-def _split(run: Run, run_data: RunData) -> _Split:
-    """The list of images that the run held out; without one the rule by which it did.
-
-    Raises DataError if the list is lost, and was not drawn by a rule.
+    Raises DataError if the list is missing and the split does not come from a rule.
     """
     config, own = run_data.config, run.split_file
     if own.is_file():
-        return {"saved_split": str(own)}
+        return config.model_copy(update={"split": str(own), "folds": None, "fold": None})
     if config.split is not None:
         raise DataError(f"{own} is missing: it says what the run held out", "put it back, or name images with --data")
-    return {"val_fraction": config.val_fraction, "seed": run_data.seed, "folds": config.folds, "fold": config.fold}
-
-
-def _columns(config: DataConfig) -> Columns:
-    return Columns(
-        image=config.image_column,
-        labels=config.label_column,
-        separator=config.label_separator,
-        split=config.split_column,
-        group=config.group_column,
-    )
+    return config
 
 
 def _folder_for(run: Path, source: str) -> Path:

@@ -16,7 +16,7 @@ from zoo.augment import make_augment
 from zoo.augment.fit import EvalView
 from zoo.augment.reduced import CropRange, Reduced
 from zoo.cache import kind_folder
-from zoo.data import Subset, UnreadableImage, make_loader, open_data
+from zoo.data import Subset, UnreadableImage, data_config, make_loader, open_data
 from zoo.data.cache import image_store
 from zoo.data.cache.cached_dataset import CachedDataset, cache_view, fill, image_keys, open_image_store
 from zoo.data.cache.image_store import ImageStore
@@ -30,7 +30,7 @@ SMALL = Preprocess((3, 24, 24), IMAGENET_MEAN, IMAGENET_STD)
 def photos(photo_folder: Path, tmp_path: Path) -> Any:
     """All 24 images, in a folder of the test's own, with a cache of its own."""
     shutil.copytree(photo_folder, tmp_path / "photos")
-    return open_data(str(tmp_path / "photos"), val_fraction=0.5).train.source
+    return open_data(data_config(str(tmp_path / "photos"), val_fraction=0.5)).train.source
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_views_of_reduced_images_are_near_those_of_whole_ones(tmp_path: Path) ->
         (tmp_path / "large" / name).mkdir(parents=True)
         for number in range(2):
             Image.fromarray(photo).save(tmp_path / "large" / name / f"{number}.jpg", quality=90)
-    photos = open_data(str(tmp_path / "large"), val_fraction=0.5).train.source
+    photos = open_data(data_config(str(tmp_path / "large"), val_fraction=0.5)).train.source
     source = cached(photos, make_augment("light", preprocess=SMALL, flips=True))
     cached_images, whole = source.read(0), photos.read(0)
     assert cached_images.shape[0] < 60
@@ -141,7 +141,7 @@ def test_subsets_and_other_rules_have_keys_of_their_own(photos: Any) -> None:
         other = image_keys(photos, view)
         assert other is not None
         assert not (other == keys).all(axis=1).any()
-    assert image_keys(open_data("digits").train, EvalView(SMALL)) is None
+    assert image_keys(open_data(data_config("digits")).train, EvalView(SMALL)) is None
 
 
 def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data.check import Report, examine_data, open_listing
+from zoo.data.check import Report, examine_data
+from zoo.data.open import data_config, open_listing
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def look() -> Callable[..., Report]:
         cache: bool = False,
         skip: bool = False,
     ) -> Report:
-        listing = open_listing(str(data), val=None if val is None else str(val), task=task)
+        listing = open_listing(data_config(str(data), val=None if val is None else str(val)), task=task)
         return examine_data(str(data), listing, workers=workers, cache=cache, skip_unreadable=skip)
 
     return look

@@ -38,7 +38,7 @@ def test_nothing_is_found_in_clean_folders(clean: Path, divided: Path, look: Loo
         assert said(report) == {}
         assert (report.ok, report.exit_code) == (True, 0)
     report = look(divided)
-    assert [p.name for p in report.listing.parts] == ["training", "validation"]
+    assert [p.name for p in report.listing.splits] == ["training", "validation"]
     assert report.counts.tolist() == [[10, 2], [10, 2]]
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from zoo.data import open_data
+from zoo.data import data_config, open_data
 from zoo.data.check import preflight_check
 
 
 def test_a_sound_folder_and_digits_have_nothing_to_say(clean: Path) -> None:
-    found = preflight_check(open_data(str(clean)))
+    found = preflight_check(open_data(data_config(str(clean))))
     assert found.findings == ()
     assert found.coverage == "compared all 24 images for equal files"
-    assert preflight_check(open_data("digits")).findings == ()
+    assert preflight_check(open_data(data_config("digits"))).findings == ()
 
 
 def test_copies_that_a_split_has_separated_are_leakage(clean: Path) -> None:
     for number in range(12):
         shutil.copy(clean / f"china/{number:02d}.jpg", clean / f"china/copy{number:02d}.jpg")
-    found = preflight_check(open_data(str(clean)))
+    found = preflight_check(open_data(data_config(str(clean))))
     kinds = {f.kind: f for f in found.findings}
     assert kinds["leakage"].severity == "error"
     for group in kinds["leakage"].groups:
@@ -35,18 +35,18 @@ def test_files_of_one_size_with_different_bytes_are_not_equal(clean: Path) -> No
         data = path.read_bytes()
         middle = bytes([number]) * (size - len(data) - 5000)
         path.write_bytes(data + middle + b"\0" * 5000)  # the same ends, the same size
-    assert preflight_check(open_data(str(clean))).findings == ()
+    assert preflight_check(open_data(data_config(str(clean)))).findings == ()
 
 
 def test_counts_are_those_before_the_split(clean: Path) -> None:
     for number in range(3, 12):
         (clean / f"china/{number:02d}.jpg").unlink()
-    (found,) = preflight_check(open_data(str(clean))).findings
+    (found,) = preflight_check(open_data(data_config(str(clean)))).findings
     assert (found.kind, found.names) == ("few-images", ("china (3)",))
 
 
 def test_it_ends_in_time_and_says_how_far_it_came(divided: Path) -> None:
     shutil.copy(divided / "train/china/03.jpg", divided / "val/china/again.jpg")
-    found = preflight_check(open_data(str(divided)), seconds=0)
+    found = preflight_check(open_data(data_config(str(divided))), seconds=0)
     assert found.findings == ()
     assert found.coverage.startswith("compared 23 of 25 images")

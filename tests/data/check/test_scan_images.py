@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.data.check import Report, examine_images, open_listing, scan_images
+from zoo.data.check import Report, examine_images, scan_images
 from zoo.data.check.cache import Cache
 from zoo.data.file_dataset import FileDataset
+from zoo.data.open import data_config, open_listing
 from zoo.errors import DataError
 
 Look = Callable[..., Report]
@@ -103,7 +104,7 @@ def killed(source: FileDataset) -> None:
 
 
 def test_a_killed_process_is_said(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listing = open_listing(str(many))
+    listing = open_listing(data_config(str(many)))
     monkeypatch.setattr("zoo.data.check.scan_images.examine_files", killed)
     with pytest.raises(DataError, match="was killed, at work on files such as"):
-        scan_images.scan_images([p.source for p in listing.parts], workers=2, cache=False)
+        scan_images.scan_images([p.source for p in listing.splits], workers=2, cache=False)

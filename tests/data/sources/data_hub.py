@@ -71,13 +71,13 @@ def main(parquet: str, sources: list[str]) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
     os.environ["HF_HUB_DISABLE_XET"] = "1"
-    from zoo.data import open_data
+    from zoo.data import data_config, open_data
     from zoo.errors import ZooError
 
     found = {}
     for source in sources:
         try:
-            opened = open_data(source)
+            opened = open_data(data_config(source))
             images = [opened.train.read(i) for i in range(len(opened.train))]
             digests = sorted(hashlib.sha1(i.tobytes()).hexdigest() for i in images)
             found[source] = {"name": opened.name, "classes": opened.classes, "train": digests}

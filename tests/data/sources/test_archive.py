@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import make_loader, open_data, open_eval
+from zoo.data import data_config, make_loader, open_data, open_eval
 from zoo.data.dataset import Data
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources import archive
@@ -101,7 +101,7 @@ KINDS = ["stored.zip", "deflated.zip", "bzip2.zip", "gnu.tar", "pax.tar", "tar.g
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_is_the_folder_that_it_was_made_of(photos: Path, kind: str) -> None:
-    folder, data = open_data("photos"), open_data(archived(photos, kind))
+    folder, data = open_data(data_config("photos")), open_data(data_config(archived(photos, kind)))
     assert data.classes == folder.classes == ("cat", "dög 犬")
     assert data.fingerprint() == folder.fingerprint()
     assert data.rule == folder.rule
@@ -113,12 +113,12 @@ def test_an_archive_is_the_folder_that_it_was_made_of(photos: Path, kind: str) -
 
 
 def test_members_are_called_by_archive_and_name(photos: Path) -> None:
-    data = open_data(archived(photos, "stored.zip"))
+    data = open_data(data_config(archived(photos, "stored.zip")))
     assert names(data)[0] == str(photos.with_name("photos.stored.zip") / "photos" / "cat" / "000.png")
 
 
 def test_batches_are_the_same_from_any_number_of_workers(photos: Path, preprocess: Preprocess) -> None:
-    train = open_data(archived(photos, "deflated.zip")).train
+    train = open_data(data_config(archived(photos, "deflated.zip"))).train
     found = []
     for workers in (0, 2):
         loader = make_loader(
@@ -130,34 +130,34 @@ def test_batches_are_the_same_from_any_number_of_workers(photos: Path, preproces
 
 def test_parts_given_in_the_archive_and_by_another(tmp_path: Path) -> None:
     both = write_zip(tmp_path / "both.zip", {f"{p}/{n}": d for p in ("train", "val", "other") for n, d in GOOD.items()})
-    data = open_data(both)
+    data = open_data(data_config(both))
     assert len(data.train) == len(data.val) == 6
     assert data.notes == ("not used: other",)
-    assert "both.zip/val for validation" in data.rule
-    assert len(open_eval(both, ("a", "b"))[0]) == 6
-    assert open_eval(both, ("a", "b"), split="other")[0].where(0).endswith("both.zip/other/a/0.png")
+    assert data.rule.endswith("both.zip/val")
+    assert len(open_eval(data_config(both), ("a", "b"))[0]) == 6
+    assert open_eval(data_config(both), ("a", "b"), split="other")[0].where(0).endswith("both.zip/other/a/0.png")
     apart = write_tar(tmp_path / "apart.tar", [(n, d) for n, d in GOOD.items() if n[0] == "a" or "0" in n])
-    assert len(open_data(both, val=apart).val) == 4
+    assert len(open_data(data_config(both, val=apart)).val) == 4
 
 
 def test_messages_are_those_of_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"one class only in .*one\.zip: a"):
-        open_data(write_zip(tmp_path / "one.zip", {n: d for n, d in GOOD.items() if n[0] == "a"}))
-    with pytest.raises(DataError, match=r"2 images lie directly in .*loose\.zip"):
-        open_data(write_zip(tmp_path / "loose.zip", {"1.png": png(), "2.png": png()}))
+    with pytest.raises(DataError, match=r"only one class in .*one\.zip: a"):
+        open_data(data_config(write_zip(tmp_path / "one.zip", {n: d for n, d in GOOD.items() if n[0] == "a"})))
+    with pytest.raises(DataError, match=r"2 images directly in .*loose\.zip"):
+        open_data(data_config(write_zip(tmp_path / "loose.zip", {"1.png": png(), "2.png": png()})))
     with pytest.raises(DataError, match=r"no images in .*none\.zip"):
-        open_data(write_zip(tmp_path / "none.zip", {"a/readme.txt": b""}))
+        open_data(data_config(write_zip(tmp_path / "none.zip", {"a/readme.txt": b""})))
     with pytest.raises(DataError, match="holds val but no train folder"):
-        open_data(write_zip(tmp_path / "val.zip", {f"val/{n}": d for n, d in GOOD.items()}))
+        open_data(data_config(write_zip(tmp_path / "val.zip", {f"val/{n}": d for n, d in GOOD.items()})))
 
 
 def test_unreadable_members_are_refused_or_left_out(tmp_path: Path) -> None:
     bad = {"a/page.jpg": b"<html></html>", "b/empty.png": b"", "b/h.png": png()[:40]}
     path = write_zip(tmp_path / "t.zip", GOOD | bad)
     with pytest.raises(DataError, match="3 unreadable files") as e:
-        open_data(path)
+        open_data(data_config(path))
     assert "t.zip/a/page.jpg: not an image: the file holds HTML" in str(e.value)
-    data = open_data(path, unreadable="skip")
+    data = open_data(data_config(path, unreadable="skip"))
     assert len(names(data)) == 6
     assert {os.path.basename(p.path) for p in data.problems} == {"page.jpg", "empty.png", "h.png"}
 
@@ -172,13 +172,13 @@ def test_encrypted_members(tmp_path: Path) -> None:
     data[at + 8] |= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"1 unreadable file:\n.*a/0\.png: encrypted"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
     while at >= 0:
         data[at + 8] |= 1
         at = data.find(b"PK\1\2", at + 1)
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"t\.zip is encrypted"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_a_bomb_unpacks_no_more_than_it_states(tmp_path: Path) -> None:
@@ -188,11 +188,11 @@ def test_a_bomb_unpacks_no_more_than_it_states(tmp_path: Path) -> None:
     struct.pack_into("<L", data, at + 24, 1000)  # the size that the directory states
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a/z\.png: damaged: it unpacks to more than the 1,000 bytes"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
     struct.pack_into("<L", data, at + 24, (1 << 31))
     path.write_bytes(data)
     with pytest.raises(DataError, match="beyond the 1,073,741,824 that an image may take"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_a_flipped_bit_is_found_by_its_checksum(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_flipped_bit_is_found_by_its_checksum(tmp_path: Path) -> None:
     data[data.find(bmp.getvalue()) + 60] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"b/x\.bmp: damaged: its bytes do not have the checksum"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_a_method_that_zoo_does_not_read_is_named(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_method_that_zoo_does_not_read_is_named(tmp_path: Path) -> None:
         for name, data in GOOD.items():
             z.writestr(name, data, zipfile.ZIP_LZMA if name == "a/0.png" else zipfile.ZIP_STORED)
     with pytest.raises(DataError, match=r"a/0\.png: compressed by LZMA"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_zip64_and_what_stands_before_a_zip(tmp_path: Path) -> None:
@@ -227,11 +227,11 @@ def test_zip64_and_what_stands_before_a_zip(tmp_path: Path) -> None:
             z.writestr(f"{'ab'[i % 2]}/{i}.txt", b"")
         for name, data in GOOD.items():
             z.writestr(name, data)
-    alone = names(open_data(str(path)))
+    alone = names(open_data(data_config(str(path))))
     assert len(alone) == 6
-    assert [n.replace("many.zip", "t.zip") for n in names(open_data(str(many)))] == alone
+    assert [n.replace("many.zip", "t.zip") for n in names(open_data(data_config(str(many))))] == alone
     path.write_bytes(b"#!/bin/sh\nexit\n" + path.read_bytes())
-    assert names(open_data(str(path))) == alone
+    assert names(open_data(data_config(str(path)))) == alone
 
 
 def test_members_of_a_zip_made_on_windows_and_macos(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_members_of_a_zip_made_on_windows_and_macos(tmp_path: Path) -> None:
         data = data.replace(c + b"_", c + b"\\")
     data = data.replace(b"PK\1\2\x14\x03", b"PK\1\2\x14\x00")  # made on DOS
     path.write_bytes(data)
-    assert open_data(str(path)).classes == ("a", "b")
+    assert open_data(data_config(str(path))).classes == ("a", "b")
     members = {n.replace("a/", "ü/"): d for n, d in GOOD.items()}
     mac = write_zip(tmp_path / "mac.zip", members | {"__MACOSX/ü/._0.png": b"x"})
     raw = bytearray(Path(mac).read_bytes())
@@ -250,7 +250,7 @@ def test_members_of_a_zip_made_on_windows_and_macos(tmp_path: Path) -> None:
         raw[at + 9] &= ~8  # UTF-8 without saying so
         at = raw.find(b"PK\1\2", at + 1)
     Path(mac).write_bytes(raw)
-    assert open_data(mac).classes == ("b", "ü")
+    assert open_data(data_config(mac)).classes == ("b", "ü")
 
 
 def test_symbolic_links_in_a_zip(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_symbolic_links_in_a_zip(tmp_path: Path) -> None:
             info = zipfile.ZipInfo(name)
             info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
             z.writestr(info, target)
-    data = open_data(str(path))
+    data = open_data(data_config(str(path)))
     assert len(names(data)) == 7
     assert sorted(os.path.basename(p.path) for p in data.problems) == ["gone.png", "out.png"]
 
@@ -286,7 +286,7 @@ def test_long_names_links_and_names_that_come_twice(tmp_path: Path) -> None:
             ],
             form,
         )
-        data = open_data(path)
+        data = open_data(data_config(path))
         found = {n.partition(".tar/")[2] for n in names(data)}
         assert found == {*GOOD, deep, "a/hard.png", "b/soft.png"}
         assert sorted(os.path.basename(p.path) for p in data.problems) == ["gone.png", "out.png"]
@@ -314,10 +314,10 @@ def test_loops_devices_and_names_that_lead_out(tmp_path: Path) -> None:
     ]
     path = write_tar(tmp_path / "t.tar", members)
     with pytest.raises(DataError, match="3 unreadable files") as e:
-        open_data(path)
+        open_data(data_config(path))
     for words in ("pipe.png: not a file but a FIFO", "dev.png: not a file but a device", "b.png: not a file but a dir"):
         assert words in str(e.value)
-    data = open_data(path, unreadable="skip")
+    data = open_data(data_config(path, unreadable="skip"))
     assert len(names(data)) == 6
     assert any("left aside 2 members with names that lead out of the archive" in n for n in data.notes)
     assert sum("looping" in p.reason for p in data.problems) == 2
@@ -339,7 +339,7 @@ def test_sparse_members_are_named(tmp_path: Path) -> None:
     for form in ("gnu", "posix"):
         os.system(f"cd {tmp_path} && tar --sparse --format={form} -cf {form}.tar a b")
         with pytest.raises(DataError, match=r"a/s\.png: a sparse file, stored in pieces"):
-            open_data(str(tmp_path / f"{form}.tar"))
+            open_data(data_config(str(tmp_path / f"{form}.tar")))
 
 
 def test_headers_agree_with_tarfile(tmp_path: Path, photos: Path) -> None:
@@ -373,14 +373,14 @@ def test_headers_agree_with_tarfile(tmp_path: Path, photos: Path) -> None:
 def test_no_archive(tmp_path: Path, name: str, content: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
-        open_data(name)
+        open_data(data_config(name))
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("t.zip", "t.tar", "t.tar.gz"):
         os.mkfifo(tmp_path / name)
         with pytest.raises(DataError, match=f"{name} is not a file but a FIFO"):
-            open_data(name)
+            open_data(data_config(name))
 
 
 @pytest.mark.parametrize("kind", ["deflated.zip", "gnu.tar", "tar.gz"])
@@ -390,7 +390,7 @@ def test_an_archive_cut_off_anywhere_has_a_clear_outcome(photos: Path, kind: str
     for tenth in range(10):
         path.write_bytes(whole[: len(whole) * tenth // 10])
         try:
-            data = open_data(str(path), unreadable="skip")
+            data = open_data(data_config(str(path), unreadable="skip"))
         except DataError:
             continue
         assert kind == "gnu.tar"
@@ -402,7 +402,7 @@ def test_a_member_cut_off_at_the_end_of_a_tar_is_named(tmp_path: Path) -> None:
     last = open_archive(str(path)).entries
     path.write_bytes(path.read_bytes()[: last.offsets[-1] + 20])
     with pytest.raises(DataError, match=r"b/2\.png: truncated: the archive ends within it"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_damage_within_a_tar_is_told_with_its_place(tmp_path: Path) -> None:
@@ -411,12 +411,12 @@ def test_damage_within_a_tar_is_told_with_its_place(tmp_path: Path) -> None:
     data[1024:1536] = b"x" * 512
     path.write_bytes(data)
     with pytest.raises(DataError, match="damaged at byte 1,024"):
-        open_data(str(path))
+        open_data(data_config(str(path)))
 
 
 def test_an_archive_that_changes_is_not_read_at_old_places(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "t.zip", GOOD)
-    data = open_data(path)
+    data = open_data(data_config(path))
     write_zip(tmp_path / "t.zip", {n: png(77) + b"longer" for n in GOOD})
     os.utime(path, (1, 1))
     with pytest.raises(DataError, match=r"has changed since it was listed"):
@@ -431,34 +431,34 @@ def test_a_compressed_tar_is_unpacked_once_and_again_when_it_changes(
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     path = archived(photos, "tar.gz")
-    data = open_data(path)
+    data = open_data(data_config(path))
     (unpacked,) = (tmp_path / "cache" / "unpacked").iterdir()
     assert "unpacking" in capsys.readouterr().err
     assert any(str(unpacked) in n for n in data.notes)
     before = unpacked.stat().st_mtime_ns
-    open_data(path)
+    open_data(data_config(path))
     assert unpacked.stat().st_mtime_ns == before
     assert "unpacking" not in capsys.readouterr().err
     shutil.copy(photos / "cat" / "000.png", photos / "cat" / "new.png")
     archived(photos, "tar.gz")
-    assert len(names(open_data(path))) == 8
+    assert len(names(open_data(data_config(path)))) == 8
     assert len(list((tmp_path / "cache" / "unpacked").iterdir())) == 1
     monkeypatch.setenv("ZOO_CACHE", str(photos / "readme.txt"))
     with pytest.raises(DataError, match="cannot unpack"):
-        open_data(path)
+        open_data(data_config(path))
 
 
 def test_what_does_not_end_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("zoo.data.sources.unpack._MIN_BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr("zoo.data.sources.tar._MIN_BOMB_BYTES", 1 << 20)
     head = tarfile.TarInfo("a/1.png").tobuf()
     (tmp_path / "bomb.tar.gz").write_bytes(gzip.compress(head + bytes(20 << 20)))
     with pytest.raises(DataError, match="200 times its size comes out"):
-        open_data("bomb.tar.gz")
-    monkeypatch.setattr("zoo.data.sources.unpack._MIN_FREE_BYTES", 1 << 60)
+        open_data(data_config("bomb.tar.gz"))
+    monkeypatch.setattr("zoo.data.sources.tar._MIN_FREE_BYTES", 1 << 60)
     (tmp_path / "full.tar.gz").write_bytes(gzip.compress(head, mtime=0))
     with pytest.raises(DataError, match="would be left on the disk"):
-        open_data("full.tar.gz")
+        open_data(data_config("full.tar.gz"))
     assert not list((tmp_path / "cache" / "unpacked").iterdir())
 
 
@@ -468,7 +468,7 @@ def test_the_list_of_a_tar_is_kept_and_damage_to_it_does_no_harm(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(archive, "_MIN_CACHED_BYTES", 0)
     path = archived(photos, "pax.tar")
-    first = open_data(path)
+    first = open_data(data_config(path))
     (kept,) = (tmp_path / "cache" / "archives").iterdir()
 
     def never(archive: ArchiveFile) -> None:
@@ -476,12 +476,12 @@ def test_the_list_of_a_tar_is_kept_and_damage_to_it_does_no_harm(
 
     with monkeypatch.context() as patched:
         patched.setattr(archive, "list_tar", never)
-        again = open_data(path)
+        again = open_data(data_config(path))
     assert again.fingerprint() == first.fingerprint()
     assert names(again) == names(first)
     for content in (b"", b"PK\3\4 nonsense", kept.read_bytes()[:-200]):
         kept.write_bytes(content)
-        assert open_data(path).fingerprint() == first.fingerprint()
+        assert open_data(data_config(path)).fingerprint() == first.fingerprint()
 
 
 def test_the_stem_of_an_archive() -> None:
@@ -491,4 +491,4 @@ def test_the_stem_of_an_archive() -> None:
 def test_a_member_is_a_row_of_numbers(tmp_path: Path) -> None:
     """A million members are 40 MB, not a gigabyte of objects."""
     path = write_tar(tmp_path / "t.tar", [(f"{'ab'[i % 2]}/{i}.png", GOOD["a/0.png"]) for i in range(2000)])
-    assert len(pickle.dumps(open_data(path).train)) < 2000 * 80
+    assert len(pickle.dumps(open_data(data_config(path)).train)) < 2000 * 80

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import Columns, make_loader, open_data, open_eval
+from zoo.data import Columns, data_config, make_loader, open_data, open_eval
 from zoo.errors import DataError, UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -63,7 +63,7 @@ def pixels(*sources) -> dict[bytes, str]:
 
 def test_a_saved_data_set_is_read_as_the_folder(folder, preprocess):
     pets(folder).save_to_disk("saved")
-    data, other = open_data("hf:saved"), open_data("photos")
+    data, other = open_data(data_config("hf:saved")), open_data(data_config("photos"))
     assert data.name == "saved"
     assert data.train.read(0).shape == (30, 20, 3)  # decoded by our rules, which turn it
     assert pixels(data.train, data.val) == pixels(other.train, other.val)
@@ -84,28 +84,31 @@ def test_splits_are_parts(folder):
     datasets.DatasetDict(
         {"train": whole.select(range(0, 12, 2)), "validation": part.select(range(4)), "test": part.select([4, 5])}
     ).save_to_disk("parts")
-    data = open_data("hf:./parts")
+    data = open_data(data_config("hf:./parts"))
     assert (len(data.train), len(data.val)) == (6, 4)
-    assert data.rule == "as given: 6 images of parts (train) for training, 4 of parts (validation) for validation"
+    assert data.rule == "given: 6 training images in parts (train), 4 validation images in parts (validation)"
     assert "not used: test of hf:./parts" in data.notes
-    assert len(open_eval("hf:parts", ("cat", "dog"), split="test")[0]) == 2
-    with pytest.raises(DataError, match="has no part 'tset'"):
-        open_eval("hf:parts", ("cat", "dog"), split="tset")
-    assert len(open_data("hf:parts", val="hf:parts").val) == 4
+    assert len(open_eval(data_config("hf:parts"), ("cat", "dog"), split="test")[0]) == 2
+    with pytest.raises(DataError, match="has no split 'tset'"):
+        open_eval(data_config("hf:parts"), ("cat", "dog"), split="tset")
+    assert len(open_data(data_config("hf:parts", val="hf:parts")).val) == 4
 
 
 def test_folders_of_images_and_of_parquet_go_through_load_dataset(folder):
-    expected = open_data("photos")
-    found = open_data("hf:photos")
+    expected = open_data(data_config("photos"))
+    found = open_data(data_config("hf:photos"))
     assert pixels(found.train, found.val) == pixels(expected.train, expected.val)
     assert found.train.source.sizes.tolist() == [os.path.getsize(p) for p in folder]
     Path(folder[3]).write_bytes(b"<html>")
     with pytest.raises(DataError, match="hf:photos/train/row 4: not an image: the file holds HTML"):
-        open_data("hf:photos")
+        open_data(data_config("hf:photos"))
     Path("shards").mkdir()
     pets(folder[:3] + folder[4:9] + folder[9:] + [folder[4]]).to_parquet("shards/train-0.parquet")
-    assert open_data("hf:shards").classes == ("cat", "dog")
-    assert open_data("shards").classes == ("cat", "dog")  # zoo's own Parquet reads the names of the classes too
+    assert open_data(data_config("hf:shards")).classes == ("cat", "dog")
+    assert open_data(data_config("shards")).classes == (
+        "cat",
+        "dog",
+    )  # class names, read by zoo's Parquet reader
 
 
 def test_several_labels_numbers_and_groups(folder):
@@ -120,10 +123,10 @@ def test_several_labels_numbers_and_groups(folder):
         who=(datasets.Value("string"), who),
         box=({"x": datasets.Value("int32")}, [{"x": 1}] * 12),
     ).save_to_disk("saved")
-    several = open_data("hf:saved", columns=Columns(labels=("tags",)))
+    several = open_data(data_config("hf:saved", Columns(labels=("tags",))))
     assert (several.task, several.classes) == ("multi-label", ("sand", "sea", "sky"))
     assert several.train.source.targets[:3].tolist() == [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
-    numbers = open_data("hf:saved", columns=Columns(labels=("age",), group="who"))
+    numbers = open_data(data_config("hf:saved", Columns(labels=("age",), group="who")))
     assert numbers.task == "regression"
     assert numbers.train.source.targets[:, 0].tolist() == ages
     assert not set(numbers.train.groups) & set(numbers.val.groups)
@@ -135,27 +138,27 @@ def test_missing_labels_and_images_are_named_by_row(folder):
     features = pets(folder).features
     datasets.Dataset.from_dict(found, features=features).save_to_disk("labels")
     with pytest.raises(DataError, match="no label in column 'label': row 2"):
-        open_data("hf:labels")
+        open_data(data_config("hf:labels"))
     found = pets(folder).cast_column("image", datasets.Image(decode=False)).to_dict()
     found["image"][2] = None
     datasets.Dataset.from_dict(found, features=features).save_to_disk("images")
     with pytest.raises(DataError, match=r"hf:images/row 3: no image: the cell is empty \(null\)"):
-        open_data("hf:images")
+        open_data(data_config("hf:images"))
 
 
 @pytest.mark.parametrize(
     ("source", "kind", "message", "hint"),
     [
-        ("hf:", UsageError, "hf: names no data set", "hf:OWNER/NAME"),
+        ("hf:", UsageError, "hf: has no name", "hf:OWNER/NAME"),
         ("hf:./nowhere", DataError, "no such path: ./nowhere", ""),
-        ("hf:owner/name", DataError, "is not asked, as HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"),
-        ("hf:empty", DataError, "hf:empty is no data set that datasets", "save_to_disk"),
+        ("hf:owner/name", DataError, "is offline (HF_HUB_OFFLINE is set)", "unset HF_HUB_OFFLINE"),
+        ("hf:empty", DataError, "cannot read hf:empty", "save_to_disk"),
     ],
 )
 def test_what_cannot_be_had_is_said(source, kind, message, hint, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(kind) as e:
-        open_data(source)
+        open_data(data_config(source))
     assert message in e.value.message
     assert hint in e.value.hint
 
@@ -171,11 +174,11 @@ def test_names_are_asked_of_the_hub(folder, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    expected = open_data("photos")
+    expected = open_data(data_config("photos"))
     mine = sorted(hashlib.sha1(expected.train.read(i).tobytes()).hexdigest() for i in range(len(expected.train)))
     assert found["hf:owner/pets"] == {"name": "owner-pets", "classes": ["cat", "dog"], "train": mine}
     assert "BuilderConfig 'conf' not found" in found["hf:owner/pets:conf"]["message"]
     assert "is gated" in found["hf:owner/gated"]["message"]
     assert "hf auth login" in found["hf:owner/gated"]["hint"]
-    assert "there is no such data set" in found["hf:owner/none"]["message"]
+    assert "not found on the Hugging Face Hub" in found["hf:owner/none"]["message"]
     assert "scripts are no longer supported" in found["hf:owner/script"]["message"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.data import Columns, open_data, open_eval
+from zoo.data import Columns, data_config, open_data, open_eval
 from zoo.errors import DataError, UsageError
 
 CLASSES = ("cat", "dog")
@@ -15,7 +15,7 @@ CLASSES = ("cat", "dog")
 
 def test_jsonl_is_read_as_the_folder(photos, same_as_folder, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "label": c, "box": {"x": 1}, "points": [[1, 2]]} for p, c in photos])
-    data = open_data("t.jsonl")
+    data = open_data(data_config("t.jsonl"))
     same_as_folder(data)
     assert data.name == "t"
     assert data.notes[0].startswith("t.jsonl: images from column 'image', labels from 'label'; single-label")
@@ -36,11 +36,11 @@ def test_jsonl_is_read_as_the_folder(photos, same_as_folder, write_json_lines):
 )
 def test_what_a_label_in_jsonl_says(photos, labels, task, classes, targets, seen, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "label": v} for (p, _), v in zip(photos, labels, strict=True)])
-    data = open_data("t.jsonl")
+    data = open_data(data_config("t.jsonl"))
     assert (data.task, data.classes) == (task, classes)
     assert seen(data.train, data.val) == {
         pixels: (classes[v] if isinstance(v, int) else tuple(v))
-        for pixels, v in zip(seen(open_eval("photos", CLASSES)[0]), targets * 4, strict=True)
+        for pixels, v in zip(seen(open_eval(data_config("photos"), CLASSES)[0]), targets * 4, strict=True)
     }
 
 
@@ -54,7 +54,7 @@ def test_what_a_label_in_jsonl_says(photos, labels, task, classes, targets, seen
         (['{"image": "photos/cat/0.png", "label": null}', '{"image": "photos/cat/1.png", "label": "x"}'], "auto",
          "no label in column 'label': line 1"),
         (['{"image": null, "label": "x"}', '{"image": "photos/cat/1.png", "label": "x"}'], "auto",
-         "no path of an image: line 1"),
+         "no image path: line 1"),
         (['{"image": "photos/cat/0.png", "label": ["x"]}'], "single-label", "'label' of t.jsonl holds lists"),
         (['{"image": "photos/cat/0.png", "label": [1]}', '{"image": "photos/cat/1.png", "label": [1, 2.5]}'],
          "regression", "holds lists of different lengths: no regression"),
@@ -68,18 +68,18 @@ def test_what_a_label_in_jsonl_says(photos, labels, task, classes, targets, seen
 def test_what_is_wrong_with_jsonl_is_named(photos, lines, task, message):
     Path("t.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError) as e:
-        open_data("t.jsonl", task=task)
+        open_data(data_config("t.jsonl"), task=task)
     assert message in e.value.message
 
 
 def test_objects_are_never_labels_and_refused_when_named(photos, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "kind": c, "box": {"x": 1}} for p, c in photos])
-    assert open_data("t.jsonl").classes == CLASSES
+    assert open_data(data_config("t.jsonl")).classes == CLASSES
     with pytest.raises(DataError, match=r"'box' of t\.jsonl holds objects"):
-        open_data("t.jsonl", columns=Columns(labels=("box",)))
+        open_data(data_config("t.jsonl", Columns(labels=("box",))))
     write_json_lines("t.jsonl", [{"image": p, "kind": [c]} for p, c in photos])
     with pytest.raises(UsageError, match="lists, which no separator divides"):
-        open_data("t.jsonl", columns=Columns(separator="|"))
+        open_data(data_config("t.jsonl", Columns(separator="|")))
 
 
 def test_validation_reads_its_labels_as_training_does(photos, write_json_lines):
@@ -88,7 +88,7 @@ def test_validation_reads_its_labels_as_training_does(photos, write_json_lines):
     )
     shutil.copy(photos[0][0], "v.png")
     write_json_lines("v.jsonl", [{"image": "v.png", "label": ["1", "0"]}])  # alone they would be two flags
-    data = open_data("t.jsonl", val="v.jsonl")
+    data = open_data(data_config("t.jsonl", val="v.jsonl"))
     assert data.val.targets.tolist() == [[1, 1, 0]]
 
 
@@ -97,8 +97,8 @@ def test_lists_of_files_are_read_as_the_folder(photos, same_as_folder):
     Path("b.txt").write_text("\ufeff" + "".join(f"{p} {c}\r\n\r\n" for p, c in photos))
     Path("c.txt").write_text("".join(f"{p}\t{c}\n" for p, c in photos))
     for name in ("a.txt", "b.txt", "c.txt"):
-        same_as_folder(open_data(name))
-    assert len({open_data(name).fingerprint() for name in ("a.txt", "b.txt", "c.txt")}) == 1
+        same_as_folder(open_data(data_config(name)))
+    assert len({open_data(data_config(name)).fingerprint() for name in ("a.txt", "b.txt", "c.txt")}) == 1
 
 
 def test_a_list_may_have_spaces_numbers_several_labels_and_a_list_for_validation(tmp_path, photos):
@@ -107,14 +107,14 @@ def test_a_list_may_have_spaces_numbers_several_labels_and_a_list_for_validation
     shutil.copy(photos[0][0], spaced)
     Path("t.txt").write_text("my photos/small dog.jpeg.png big cat\nphotos/dog/1.png small dog\n")
     Path("v.txt").write_text("photos/dog/2.png small dog\n")
-    data = open_data("t.txt", val="v.txt")
+    data = open_data(data_config("t.txt", val="v.txt"))
     assert (data.classes, len(data.train), len(data.val)) == (("big cat", "small dog"), 2, 1)
     Path("n.txt").write_text("".join(f"{p} {i}.5\n" for i, (p, _) in enumerate(photos)))
-    assert (open_data("n.txt").task, open_data("n.txt").classes) == ("regression", ("label",))
+    assert (open_data(data_config("n.txt")).task, open_data(data_config("n.txt")).classes) == ("regression", ("label",))
     Path("m.txt").write_text("".join(f"{p} {c},{c}s\n" for p, c in photos))
-    assert open_data("m.txt", columns=Columns(separator=",")).classes == ("cat", "cats", "dog", "dogs")
-    with pytest.raises(UsageError, match=r"t\.txt is a table, but --val photos is none"):
-        open_data("t.txt", val="photos")
+    assert open_data(data_config("m.txt", Columns(separator=","))).classes == ("cat", "cats", "dog", "dogs")
+    with pytest.raises(UsageError, match=r"t\.txt is a table, but --val photos is not"):
+        open_data(data_config("t.txt", val="photos"))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_list_may_have_spaces_numbers_several_labels_and_a_list_for_validation
 def test_what_is_wrong_with_a_list_is_named(photos, text, message):
     Path("t.txt").write_text(text)
     with pytest.raises(DataError) as e:
-        open_data("t.txt")
+        open_data(data_config("t.txt"))
     assert message in e.value.message
 
 
@@ -149,10 +149,10 @@ def test_a_folder_with_metadata_is_its_table(tmp_path, photos, kind, same_as_fol
         Path("flat/metadata.csv").write_text(
             "file_name,label\n" + "".join(f"{r['file_name']},{r['label']}\n" for r in rows)
         )
-    data = open_data("flat")
+    data = open_data(data_config("flat"))
     same_as_folder(data)
     assert data.name == "flat"
-    assert len(open_eval("flat", CLASSES)[0]) == 12
+    assert len(open_eval(data_config("flat"), CLASSES)[0]) == 12
 
 
 def test_metadata_of_train_and_validation(tmp_path, photos, same_as_folder, write_json_lines):
@@ -162,15 +162,15 @@ def test_metadata_of_train_and_validation(tmp_path, photos, same_as_folder, writ
             shutil.copy(path, tmp_path / "set" / part / f"{i}.png")
         rows = [{"file_name": f"{i}.png", "label": c} for i, (_, c) in enumerate(chosen)]
         write_json_lines(f"set/{part}/metadata.jsonl", rows)
-    data = open_data("set")
+    data = open_data(data_config("set"))
     assert (len(data.train), len(data.val)) == (6, 6)
     same_as_folder(data)
-    assert len(open_eval("set", CLASSES, split="train")[0]) == 6
-    with pytest.raises(DataError, match="has no part 'test'"):
-        open_eval("set", CLASSES, split="test")
+    assert len(open_eval(data_config("set"), CLASSES, split="train")[0]) == 6
+    with pytest.raises(DataError, match="has no split 'test'"):
+        open_eval(data_config("set"), CLASSES, split="test")
     Path("set/validation/metadata.jsonl").unlink()
-    with pytest.raises(DataError, match=r"holds no metadata\.csv, as train does"):
-        open_data("set")
+    with pytest.raises(DataError, match=r"has no metadata\.csv, but train has"):
+        open_data(data_config("set"))
 
 
 def test_metadata_beside_class_folders_is_ambiguous_and_other_tables_are_not_meant(
@@ -178,10 +178,10 @@ def test_metadata_beside_class_folders_is_ambiguous_and_other_tables_are_not_mea
 ):
     Path("photos/notes.csv").write_text("file_name,label\n")
     Path("photos/metadata.csv").write_text("path,label\ncat/0.png,x\n")
-    assert len(open_data("photos").train) + len(open_data("photos").val) == 12
+    assert len(open_data(data_config("photos")).train) + len(open_data(data_config("photos")).val) == 12
     write_json_lines("photos/metadata.jsonl", [{"file_name": p[7:], "label": c} for p, c in photos])
-    with pytest.raises(DataError, match=r"photos holds metadata\.jsonl and folders of images \(cat, dog"):
-        open_data("photos")
-    data = open_data("photos/metadata.jsonl")
+    with pytest.raises(DataError, match=r"photos contains metadata\.jsonl and class folders \(cat, dog"):
+        open_data(data_config("photos"))
+    data = open_data(data_config("photos/metadata.jsonl"))
     Path("photos/metadata.jsonl").rename("kept.jsonl")
     same_as_folder(data)

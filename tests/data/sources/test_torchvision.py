@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import make_loader, open_data, open_eval
-from zoo.data.check import open_listing
+from zoo.data import data_config, make_loader, open_data, open_eval
+from zoo.data.open import open_listing
 from zoo.data.sources.torchvision_sets import SETS
 from zoo.errors import DataError, UsageError
 
@@ -53,24 +53,26 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 def test_cifar10_as_torchvision_has_it(monkeypatch, cache, preprocess, tmp_path, seen):
     found = write_cifar10(monkeypatch, cache)
-    data = open_data("torchvision:cifar10")
+    data = open_data(data_config("torchvision:cifar10"))
     assert (data.name, len(data.train), len(data.val), data.flips_ok) == ("CIFAR10", 50, 10, True)
     assert data.classes[:3] == ("airplane", "automobile", "bird")
     assert seen(data.train, data.val) == found
-    assert data.rule.startswith("as given: 50 images of torchvision:cifar10 for training, 10 of its part test")
+    assert data.rule.startswith(
+        "given: 50 training images of torchvision:cifar10, 10 validation images of its split test"
+    )
     for i in range(10):  # a folder of the same images is fitted to the same pixels
         folder = tmp_path / "folder" / data.val.classes[i]
         folder.mkdir(parents=True)
         Image.fromarray(data.val.read(i)).save(folder / "0.png")
     options = {"preprocess": preprocess, "batch_size": 10, "train": False, "augment": None, "seed": 0}
     ((ours, targets),) = make_loader(data.val, workers=0, **options)
-    ((theirs, also),) = make_loader(open_eval("folder", data.classes)[0], workers=1, **options)
+    ((theirs, also),) = make_loader(open_eval(data_config("folder"), data.classes)[0], workers=1, **options)
     assert (ours == theirs).all()
     assert (targets == also).all()
-    source, _ = open_eval("torchvision:CIFAR10", data.classes, split="train")
+    source, _ = open_eval(data_config("torchvision:CIFAR10"), data.classes, split="train")
     assert len(source) == 50
-    with pytest.raises(DataError, match="torchvision:CIFAR10 has no part 'val'"):
-        open_eval("torchvision:CIFAR10", data.classes, split="val")
+    with pytest.raises(DataError, match="torchvision:CIFAR10 has no split 'val'"):
+        open_eval(data_config("torchvision:CIFAR10"), data.classes, split="val")
 
 
 def test_mnist_as_torchvision_has_it(cache):
@@ -83,11 +85,11 @@ def test_mnist_as_torchvision_has_it(cache):
         big_endian = np.array([0x803, 20, 28, 28], ">i4").tobytes(), np.array([0x801, 20], ">i4").tobytes()
         (folder / f"{part}-images-idx3-ubyte").write_bytes(big_endian[0] + pixels.tobytes())
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(big_endian[1] + labels.tobytes())
-    data = open_data("torchvision:MNIST", channels=1)
+    data = open_data(data_config("torchvision:MNIST"), channels=1)
     assert (len(data.train), len(data.val), data.flips_ok) == (20, 20, False)
     assert data.classes[3] == "3 - three"
     assert (data.val.read(4)[:, :, 0] == pixels[4]).all()
-    colour = open_data("torchvision:MNIST")
+    colour = open_data(data_config("torchvision:MNIST"))
     assert (colour.val.read(4) == pixels[4][:, :, None]).all()
 
 
@@ -100,22 +102,22 @@ def test_files_of_torchvision_are_read_by_our_rules(cache):
             turned = Image.Exif()
             turned[0x0112] = 6
             Image.new("RGB", (8, 6), (40 * i, 0, 0)).save(root / label / f"{i}.jpg", exif=turned)
-    data = open_data("torchvision:EuroSAT")
+    data = open_data(data_config("torchvision:EuroSAT"))
     assert (len(data.train), len(data.val), data.classes) == (8, 2, ("Forest", "River"))
     assert data.train.read(0).shape == (8, 6, 3)
     assert data.train.source.where(0) == str(root / "Forest" / "0.jpg")
     (root / "River" / "9.jpg").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"9\.jpg: not an image: the file holds HTML"):
-        open_data("torchvision:EuroSAT")
+        open_data(data_config("torchvision:EuroSAT"))
 
 
 def test_fake_data_is_split_and_split_again_the_same():
-    data = open_data("torchvision:FakeData:60")
+    data = open_data(data_config("torchvision:FakeData:60"))
     assert len(data.train) + len(data.val) == 60
     assert data.was_split
     assert data.train.read(0).shape == (224, 224, 3)
-    assert open_data("torchvision:FakeData:60").fingerprint() == data.fingerprint()
-    assert len(open_listing("torchvision:FakeData:60")) == 60
+    assert open_data(data_config("torchvision:FakeData:60")).fingerprint() == data.fingerprint()
+    assert len(open_listing(data_config("torchvision:FakeData:60"))) == 60
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_what_torchvision_cannot_bring_is_said_in_one_line(source, message, hint
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises((DataError, UsageError)) as e:
-        open_data(source)
+        open_data(data_config(source))
     assert message in e.value.message
     assert hint in e.value.hint
     assert "\n" not in str(e.value)
@@ -150,6 +152,6 @@ def test_every_set_is_one_of_torchvisions_with_the_arguments_named():
     for name, known in SETS.items():
         kinds = getattr(datasets, name).__mro__
         accepted = {p for kind in kinds for p in inspect.signature(kind.__init__).parameters}
-        asked = {*known.always, *(p for part in known.parts.values() for p in part)}
+        asked = {*known.fixed, *(p for part in known.parts.values() for p in part)}
         asked |= {known.variant[0]} if known.variant else set()
         assert asked <= accepted, name

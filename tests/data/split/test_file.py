@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data import open_data, open_eval
+from zoo.data import data_config, open_data, open_eval
 from zoo.data.split.file import read_split, split_text
 from zoo.data.split.strategy import SplitStrategy
 from zoo.data.string_table import StringTable
@@ -32,34 +32,34 @@ def pets(make_folder):
 
 
 def test_the_same_images_are_held_out_again_wherever_the_data_lie(pets, tmp_path):
-    first = open_data("pets", seed=3)
+    first = open_data(data_config("pets"), seed=3)
     name = save(first)
     assert Path(name).read_text().splitlines() == [
         "# zoo split: the images held out for validation, a name a line; names start from the root of the data",
         "# images: 24 for training, 6 for validation",
         *first.val.names,
     ]
-    again = open_data("pets", saved_split=name)
-    assert again.fingerprint() == first.fingerprint() != open_data("pets").fingerprint()
+    again = open_data(data_config("pets", split=name))
+    assert again.fingerprint() == first.fingerprint() != open_data(data_config("pets")).fingerprint()
     assert again.rule == "6 of 30 images held out for validation: those that split.txt names"
     shutil.move("pets", "elsewhere")
-    moved = open_data("elsewhere", saved_split=name)
+    moved = open_data(data_config("elsewhere", split=name))
     assert list(moved.val.names) == list(first.val.names)
     assert not any(note.startswith("split ") for note in moved.notes)
 
 
 def test_what_is_new_is_for_training_and_what_has_changed_is_counted(pets):
-    first = open_data("pets", seed=3)
+    first = open_data(data_config("pets"), seed=3)
     name = save(first)
     for i in range(5):
         add(pets / "cat" / f"new{i}.png")
-    grown = open_data("pets", saved_split=name)
+    grown = open_data(data_config("pets", split=name))
     assert list(grown.val.names) == list(first.val.names)
-    assert set(open_data("pets", seed=3).val.names) != set(first.val.names)  # drawn anew it would leak
+    assert set(open_data(data_config("pets"), seed=3).val.names) != set(first.val.names)  # drawn anew it would leak
     assert "split split.txt: 5 images more than when it was made are for training" in grown.notes
     gone = first.val.names[0]
     os.remove(pets / gone)
-    shrunk = open_data("pets", saved_split=name)
+    shrunk = open_data(data_config("pets", split=name))
     assert list(shrunk.val.names) == list(first.val.names)[1:]
     (note,) = [n for n in shrunk.notes if n.startswith("split ")]
     assert note == (
@@ -70,7 +70,7 @@ def test_what_is_new_is_for_training_and_what_has_changed_is_counted(pets):
 
 def test_a_list_of_ones_own(pets):
     Path("mine.txt").write_bytes("\ufeffcat/001.png\r\n\r\n# a remark\r\ndog/003.png\r\ndog/003.png\r\n".encode())
-    data = open_data("pets", saved_split="mine.txt")
+    data = open_data(data_config("pets", split="mine.txt"))
     assert list(data.val.names) == ["cat/001.png", "dog/003.png"]
     assert not any(note.startswith("split ") for note in data.notes)
 
@@ -81,7 +81,7 @@ def test_names_that_a_line_cannot_hold(make_folder):
     for name in odd:
         add(root / name)
     Path("first.txt").write_text("b/000.png\n")
-    source = open_data(str(root), saved_split="first.txt").train
+    source = open_data(data_config(str(root), split="first.txt")).train
     data = SimpleNamespace(train=[0], val=source)
     assert set(read_split(save(data)).names) == set(source.names) >= set(odd)
     for i, name in enumerate(["#a", '"a', " a", "a ", "a\r", "plain"]):
@@ -91,14 +91,14 @@ def test_names_that_a_line_cannot_hold(make_folder):
 
 
 def test_digits_and_tables_and_evaluation(make_table):
-    first = open_data("digits", seed=9)
+    first = open_data(data_config("digits"), seed=9)
     name = save(first)
-    assert open_data("digits", saved_split=name).fingerprint() == first.fingerprint()
-    source, _ = open_eval("digits", first.classes, saved_split=name)
+    assert open_data(data_config("digits", split=name)).fingerprint() == first.fingerprint()
+    source, _ = open_eval(data_config("digits", split=name), first.classes)
     assert list(source.names) == list(first.val.names)
     make_table("image,x\n" + "".join(f"{i}.png,{i}.5\n" for i in range(20)))
-    numbers = open_data("t.csv", seed=2)
-    assert open_data("t.csv", saved_split=save(numbers, "n.txt")).fingerprint() == numbers.fingerprint()
+    numbers = open_data(data_config("t.csv"), seed=2)
+    assert open_data(data_config("t.csv", split=save(numbers, "n.txt"))).fingerprint() == numbers.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -119,22 +119,22 @@ def test_a_wrong_file_is_told(pets, content, message):
     if content is not None:
         Path("s.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
-        open_data("pets", saved_split="s.txt")
+        open_data(data_config("pets", split="s.txt"))
 
 
 def test_folders_that_are_no_run_with_a_split(pets):
     with pytest.raises(DataError, match=r"^pets holds no split.txt \(a split is a text file"):
-        open_data("pets", saved_split="pets")
+        open_data(data_config("pets", split="pets"))
     Path("run").mkdir()
     Path("run/run.json").write_text("{}")
     with pytest.raises(DataError, match=r"run holds no split\.txt: its validation images were given"):
-        open_data("pets", saved_split="run")
+        open_data(data_config("pets", split="run"))
 
 
 def test_not_beside_validation_images_that_are_given(make_folder):
     root = str(make_folder("parted", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1}))
     with pytest.raises(UsageError, match=r"--split s.txt splits the images, but \S*parted\S* brings its own"):
-        open_data(root, saved_split="s.txt")
+        open_data(data_config(root, split="s.txt"))
 
 
 def test_groups_stay_whole_and_torn_ones_are_told(tmp_path):
@@ -150,6 +150,6 @@ def test_groups_stay_whole_and_torn_ones_are_told(tmp_path):
         assert "whole groups" in rule
         assert notes == ()
     Path("s.txt").write_text("0.png\n1.png\n2.png\n3.png\n4.png\n")
-    _, val, _, notes = SplitStrategy(saved="s.txt").of(source, "single-label")
+    _, val, _, notes = SplitStrategy(split_file="s.txt").of(source, "single-label")
     assert val.tolist() == [0, 1, 2, 3, 4]
     assert notes == ("split s.txt: 1 groups have images in both training and validation",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from zoo.data import open_data
+from zoo.data import data_config, open_data
 from zoo.data.split.kfold import fold_numbers
 from zoo.errors import DataError, UsageError
 
@@ -56,7 +56,7 @@ def test_numbers_are_dealt_out_by_rank():
 def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
     seen: list[str] = []
     for i in (1, 2, 3):
-        data = open_data("digits", task=task, folds=3, fold=i, seed=5)
+        data = open_data(data_config("digits", folds=3, fold=i), task=task, seed=5)
         assert len(data.train) + len(data.val) == 1797
         assert not set(data.train.names) & set(data.val.names)
         seen += data.val.names
@@ -75,23 +75,23 @@ def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
         ({"folds": 5, "fold": 0}, "--fold 0 is none of 5 folds"),
         ({"fold": 2}, "--fold 2 of how many"),
         ({"folds": 1, "fold": 1}, "needs two parts or more"),
-        ({"folds": 5, "fold": 1, "saved_split": "s.txt"}, "--folds 5 makes a split, and --split s.txt brings one"),
+        ({"folds": 5, "fold": 1, "split": "s.txt"}, "--folds 5 makes a split, and --split s.txt brings one"),
     ],
 )
 def test_contradictions_are_told(options, message):
     with pytest.raises(UsageError, match=message):
-        open_data("digits", **options)
+        open_data(data_config("digits", **options))
 
 
 def test_data_that_cannot_have_so_many_folds(make_folder):
     root = str(make_folder("set", {"a": 3, "b": 10}))
-    assert open_data(root, folds=3, fold=1).val.targets.tolist().count(0) == 1
+    assert open_data(data_config(root, folds=3, fold=1)).val.targets.tolist().count(0) == 1
     with pytest.raises(DataError, match=r"4 folds, but fewer images of 'a' \(3\)"):
-        open_data(root, folds=4, fold=1)
+        open_data(data_config(root, folds=4, fold=1))
     with pytest.raises(DataError, match="5 folds of 4 images"):
         fold_numbers(np.ones((4, 1), np.float32), ("x",), "regression", folds=5, seed=0)
     parted = str(make_folder("parted", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1}))
     with pytest.raises(UsageError, match=r"--folds 2 splits the images, but \S*parted\S* brings its own validation"):
-        open_data(parted, folds=2, fold=1)
+        open_data(data_config(parted, folds=2, fold=1))
     with pytest.raises(UsageError, match="--folds 2 splits the images"):
-        open_data(root, val=root, folds=2, fold=1)
+        open_data(data_config(root, val=root, folds=2, fold=1))

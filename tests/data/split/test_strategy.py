@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.data import Columns, open_data, open_eval
+from zoo.data import Columns, data_config, open_data, open_eval
 from zoo.errors import DataError, UsageError
 
 
@@ -21,27 +21,27 @@ def grouped(write_json_lines):
 
 def test_groups_stay_on_one_side(photos, grouped):
     names = ["ann", "ann", "bob", "bob", "cy", "cy"] * 2
-    data = open_data(grouped(photos, names), columns=Columns(labels=("label",), group="who"), val_fraction=0.3)
+    data = open_data(data_config(grouped(photos, names), Columns(labels=("label",), group="who"), val_fraction=0.3))
     assert set(data.train.groups) & set(data.val.groups) == set()
     assert set(data.train.groups) | set(data.val.groups) == {0, 1, 2}
     assert data.train.source.groups.tolist() == [0, 0, 1, 1, 2, 2] * 2
     assert "whole groups" in data.rule
-    assert open_eval("g.jsonl", ("cat", "dog"), columns=Columns(labels=("label",), group="gone"))[0].groups is None
+    assert open_eval(data_config("g.jsonl", Columns(labels=("label",), group="gone")), ("cat", "dog"))[0].groups is None
 
 
 def test_what_is_wrong_with_groups_is_named(photos, grouped):
     by_who = Columns(labels=("label",), group="who")
     with pytest.raises(DataError, match="no group in column 'who': lines 2, 12"):
-        open_data(grouped(photos, ["a", None, *["b"] * 9, ""]), columns=by_who)
+        open_data(data_config(grouped(photos, ["a", None, *["b"] * 9, ""]), columns=by_who))
     with pytest.raises(UsageError, match="no column 'whom'"):
-        open_data("g.jsonl", columns=Columns(labels=("label",), group="whom"))
+        open_data(data_config("g.jsonl", Columns(labels=("label",), group="whom")))
     grouped([*photos, photos[0]], [*["a", "b"] * 6, "b"])
     with pytest.raises(DataError, match="an image that is of another group in an earlier line"):
-        open_data("g.jsonl", columns=by_who)
-    with pytest.raises(UsageError, match="columns are those of a table, and photos is none"):
-        open_data("photos", columns=Columns(group="who"))
-    with pytest.raises(UsageError, match="columns are those of a table, and digits is none"):
-        open_data("digits", columns=Columns(group="who"))
+        open_data(data_config("g.jsonl", columns=by_who))
+    with pytest.raises(UsageError, match="photos is not a table and has no columns"):
+        open_data(data_config("photos", Columns(group="who")))
+    with pytest.raises(UsageError, match="digits is not a table and has no columns"):
+        open_data(data_config("digits", Columns(group="who")))
 
 
 def test_groups_in_both_given_parts_are_told(photos, write_json_lines):
@@ -50,9 +50,9 @@ def test_groups_in_both_given_parts_are_told(photos, write_json_lines):
         for i, (p, c) in enumerate(photos)
     ]
     write_json_lines("t.jsonl", rows)
-    data = open_data("t.jsonl", columns=Columns(labels=("label",), group="who"))
+    data = open_data(data_config("t.jsonl", Columns(labels=("label",), group="who")))
     assert "1 groups of column 'who' have images in both training and validation" in data.notes
     write_json_lines("a.jsonl", [r for r in rows if r["split"] == "train"])
     write_json_lines("b.jsonl", [{k: v for k, v in r.items() if k != "who"} for r in rows if r["split"] == "val"])
-    data = open_data("a.jsonl", val="b.jsonl", columns=Columns(labels=("label",), group="who"))
+    data = open_data(data_config("a.jsonl", Columns(labels=("label",), group="who"), val="b.jsonl"))
     assert data.val.groups is None

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 import zoo
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.run import Run
 
@@ -107,7 +107,7 @@ def test_what_processes_tell_each_other(results: list[dict[str, Any]]) -> None:
 
 
 def test_the_shares_of_a_loader_are_the_batches_of_one(small: Path) -> None:
-    data = open_data(str(small), seed=0)
+    data = open_data(data_config(str(small)), seed=0)
     preprocess = Preprocess((3, 16, 16), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0)
 
     def indices(train: bool, size: int, share: tuple[int, int]) -> list[list[int]]:

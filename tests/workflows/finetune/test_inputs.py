@@ -64,6 +64,6 @@ def test_a_data_set_of_hugging_face_keeps_its_place_in_the_recipe(zoo, rows, tmp
 
 def test_groups_are_refused_where_there_are_no_columns(zoo):
     said = zoo("finetune", "test_resnet", "--data", "digits", "--group-column", "patient", "--dry-run")
-    assert (said.code, "columns are those of a table, and digits is none" in said.err) == (2, True)
+    assert (said.code, "digits is not a table and has no columns" in said.err) == (2, True)
     said = zoo("finetune", "test_resnet", "--data", "torchvision:FakeData:20", "--group-column", "patient", "--dry-run")
     assert (said.code, "torchvision:FakeData:20 is none" in said.err) == (2, True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.data import open_data
+from zoo.data import data_config, open_data
 from zoo.errors import DataError, Interrupted, RecipeError
 from zoo.recipe import load_values
 from zoo.run import Run
@@ -36,7 +36,7 @@ def photos(photo_folder, tmp_path):
 
 def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
     first = train(photos, "a", seed=4, folds=4, fold=3)
-    held_out = open_data(str(photos), seed=4, folds=4, fold=3).val.names
+    held_out = open_data(data_config(str(photos), folds=4, fold=3), seed=4).val.names
     assert [n for n in first.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
     for i in range(3):  # the data grow: drawn anew, another split would be made
         Image.new("RGB", (40, 40)).save(photos / "china" / f"0new{i}.jpg")

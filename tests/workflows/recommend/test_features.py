@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.data import make_loader, open_data
+from zoo.data import data_config, make_loader, open_data
 from zoo.models import Model, build
 from zoo.training.inference import Normalize
 from zoo.workflows.recommend.features import extract_features
 
 
 def _look(model: Model, folder: Path, **options: object) -> tuple[object, np.ndarray, torch.Tensor]:
-    data = open_data(str(folder), seed=0)
+    data = open_data(data_config(str(folder)), seed=0)
     indices = np.arange(len(data.train))[::2]
     found = extract_features(
         model, data.train, indices, model.preprocess.with_size(32, 32), device=torch.device("cpu"), amp_dtype=None,

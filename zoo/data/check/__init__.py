@@ -1,6 +1,5 @@
 """`zoo check`: what is wrong with a data set, before a model is trained on it.
 
-listing         a source -> the images and labels of its splits, and the structure of its folders
 scan_images     reads every file once, in all processes -> one record per image, cached
 counts, image_findings, duplicates, folders     records -> findings
 preflight       the fast part of the check, before each training
@@ -9,10 +8,10 @@ preflight       the fast part of the check, before each training
 from __future__ import annotations
 
 from zoo.data.check.findings import SEVERITIES, Finding, Severity
-from zoo.data.check.listing import Listing, open_listing
 from zoo.data.check.preflight import PreflightReport, preflight_check
 from zoo.data.check.report import Report, examine_data
 from zoo.data.check.thresholds import THRESHOLDS, Threshold
+from zoo.data.listing import Listing
 
 __all__ = [
     "SEVERITIES",
@@ -24,6 +23,5 @@ __all__ = [
     "Severity",
     "Threshold",
     "examine_data",
-    "open_listing",
     "preflight_check",
 ]

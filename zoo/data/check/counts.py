@@ -16,14 +16,14 @@ __all__ = ["class_counts", "count_findings"]
 
 
 def class_counts(
-    targets: Targets, part: NDArray[np.int64], classes: int, parts: int, task: TaskName
+    targets: Targets, split: NDArray[np.int64], classes: int, splits: int, task: TaskName
 ) -> NDArray[np.int64]:
-    """(classes, parts) images of each class or label; empty for regression."""
-    counts = np.zeros((classes, parts), dtype=np.int64)
+    """(classes, splits) images of each class or label; empty for regression."""
+    counts = np.zeros((classes, splits), dtype=np.int64)
     if not get_task(task).has_classes:
         return counts[:0]
-    for p in range(parts):
-        here = targets[part == p]
+    for p in range(splits):
+        here = targets[split == p]
         counts[:, p] = np.bincount(here, minlength=classes) if here.ndim == 1 else np.count_nonzero(here, axis=0)
     return counts
 
@@ -31,7 +31,7 @@ def class_counts(
 def count_findings(
     counts: NDArray[np.int64], classes: Sequence[str], task: TaskName, *, images: int, is_split: bool
 ) -> Iterator[Finding]:
-    """counts: (K, parts) as `class_counts` has them, training first. images: of the training part."""
+    """counts: (K, splits) as `class_counts` has them, training first. images: of the training split."""
     if get_task(task).has_one_class_per_image:
         yield from _of_classes(counts, classes, is_split=is_split)
     elif get_task(task).has_classes:
@@ -68,7 +68,7 @@ def _of_classes(counts: NDArray[np.int64], classes: Sequence[str], *, is_split: 
                 "class-not-in-training",
                 "error",
                 f"{plural(int(only.sum()), 'class', 'classes')} in validation that training does not have",
-                "give both parts the same class folders",
+                "give both splits the same class folders",
                 names=named(only, held_out),
             )
         if (only := (train > 0) & (held_out == 0)).any():
@@ -76,7 +76,7 @@ def _of_classes(counts: NDArray[np.int64], classes: Sequence[str], *, is_split: 
                 "class-not-in-validation",
                 "error",
                 f"{plural(int(only.sum()), 'class', 'classes')} in training that validation does not have",
-                "give both parts the same class folders, or leave --val out and let zoo split",
+                "give both splits the same class folders, or leave --val out and let zoo split",
                 names=named(only),
             )
     if (single := train == 1).any():

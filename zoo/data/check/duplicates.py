@@ -1,4 +1,4 @@
-"""The same image more than once: in both parts, under two labels, or for nothing.
+"""The same image more than once: in both splits, under two labels, or for nothing.
 
 Equal are files of the same bytes, and images of the same pixels after decoding (a PNG saved again, a JPEG without its
 camera data); the pixels are compared only where size and perceptual hash agree already. Near-duplicates are what
@@ -147,37 +147,37 @@ def _inside(first: int, count: int) -> tuple[Indices, Indices]:
 def duplicate_findings(
     equal: Sequence[Indices],
     pairs: NearDuplicatePairs,
-    part: NDArray[np.int64],
+    split: NDArray[np.int64],
     targets: Targets,
     task: TaskName,
     *,
     is_split: bool,
 ) -> Iterator[Finding]:
-    """part: (n,) 0 for training, 1 for validation. targets: as `ImageDataset.targets`, of all parts."""
-    across = [g for g in equal if len(np.unique(part[g])) > 1]
-    inside = [g for g in equal if len(np.unique(part[g])) == 1]
+    """split: (n,) 0 for training, 1 for validation. targets: as `ImageDataset.targets`, of all splits."""
+    across = [g for g in equal if len(np.unique(split[g])) > 1]
+    inside = [g for g in equal if len(np.unique(split[g])) == 1]
     other = [g for g in equal if _has_conflict(targets[g])]
-    yield from _equal_findings(across, inside, other, part, targets, task, is_split=is_split)
-    yield from _near_findings(pairs, equal, part, targets, task, is_split=is_split)
+    yield from _equal_findings(across, inside, other, split, targets, task, is_split=is_split)
+    yield from _near_findings(pairs, equal, split, targets, task, is_split=is_split)
 
 
 def _equal_findings(
     across: Sequence[Indices],
     inside: Sequence[Indices],
     other: Sequence[Indices],
-    part: NDArray[np.int64],
+    split: NDArray[np.int64],
     targets: Targets,
     task: TaskName,
     *,
     is_split: bool,
 ) -> Iterator[Finding]:
     if across:
-        leaked = sum(int((part[g] == 1).sum()) for g in across)
+        leaked = sum(int((split[g] == 1).sum()) for g in across)
         yield Finding(
             "leakage",
             "error",
             f"{plural(leaked, 'validation image')} that training has too",
-            "remove them from one of the parts: validation would reward learning by heart",
+            "remove them from one of the splits: validation would reward learning by heart",
             groups=across,
         )
     if other:
@@ -203,7 +203,7 @@ def _equal_findings(
 def _near_findings(
     pairs: NearDuplicatePairs,
     equal: Sequence[Indices],
-    part: NDArray[np.int64],
+    split: NDArray[np.int64],
     targets: Targets,
     task: TaskName,
     *,
@@ -211,8 +211,8 @@ def _near_findings(
 ) -> Iterator[Finding]:
     left, right = pairs.left.copy(), pairs.right.copy()
     if is_split:
-        _prefer_cross_split(left, right, equal, part)
-    crossing = part[left] != part[right]
+        _prefer_cross_split(left, right, equal, split)
+    crossing = split[left] != split[right]
     one_class = get_task(task).has_one_class_per_image
     unequal = _unequal(targets, left, right) & ~crossing if one_class else np.zeros(len(left), dtype=bool)
     if not pairs.complete:
@@ -228,7 +228,7 @@ def _near_findings(
             crossing,
             "error",
             "in validation and training that look the same",
-            "remove one of each pair, or keep what belongs together (frames, bursts, crops) in one part",
+            "remove one of each pair, or keep what belongs together (frames, bursts, crops) in one split",
         ),
         (
             "near-conflicts",
@@ -242,7 +242,7 @@ def _near_findings(
             ~crossing & ~unequal,
             "note" if is_split else "warning",
             "that look the same within a class" if one_class else "that look the same",
-            "keep one of each" if is_split else "keep one of each, or keep them in one part: a split may separate them",
+            "keep one of each" if is_split else "keep one of each, or put them into the same split",
         ),
     )
     for kind, chosen, severity, what, advice in kinds:
@@ -259,12 +259,12 @@ def _near_findings(
             )
 
 
-def _prefer_cross_split(left: Indices, right: Indices, equal: Sequence[Indices], part: NDArray[np.int64]) -> None:
-    """Where a pair lies in one part but a copy of one of its images in the other, take the copy."""
-    copy = {int(g[0]): int(h[0]) for g in equal if len(h := g[part[g] != part[g[0]]])}
+def _prefer_cross_split(left: Indices, right: Indices, equal: Sequence[Indices], split: NDArray[np.int64]) -> None:
+    """Where a pair lies in one split but a copy of one of its images in the other, take the copy."""
+    copy = {int(g[0]): int(h[0]) for g in equal if len(h := g[split[g] != split[g[0]]])}
     if not copy:
         return
-    for i in np.flatnonzero(part[left] == part[right]):
+    for i in np.flatnonzero(split[left] == split[right]):
         if int(left[i]) in copy:
             left[i] = copy[int(left[i])]
         elif int(right[i]) in copy:

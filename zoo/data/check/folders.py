@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from zoo.data.check.findings import Finding, plural
 from zoo.data.dataset import SPLIT_NAMES, BadFile
 from zoo.data.decode.read import printable
+from zoo.data.listing import ClassFolder, Folder
 
-__all__ = ["ClassFolder", "Folder", "folder_findings", "name_findings"]
+__all__ = ["folder_findings", "name_findings"]
 
 # What file managers, archives and people in a hurry call folders, in the languages of the commonest systems.
 _ACCIDENTAL_NAME = re.compile(
@@ -22,25 +22,6 @@ _ACCIDENTAL_NAME = re.compile(
     r"|copy( \d+)? of .*|kopie von .*|.* (copy|kopie)( ?\(?\d+\)?)?|.*\(\d+\)"
     r"|te?mp|trash|backups?|to ?delete|unsorted|unlabell?ed|misc|downloads?|images?|img|photos|pictures|data|dataset"
 )
-
-
-@dataclass(frozen=True)
-class ClassFolder:
-    """images: with an image's name, at any depth. inner: subfolder → images, "" for those that lie directly in it."""
-
-    name: str
-    images: int
-    inner: Counter[str] = field(default_factory=Counter)
-    checkpoints: bool = False
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder of class folders. loose: names of images that lie in no class folder."""
-
-    path: str
-    classes: tuple[ClassFolder, ...]
-    loose: tuple[str, ...] = ()
 
 
 def folder_findings(folders: Sequence[Folder]) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from zoo.data.check import image_record as r
 from zoo.data.check.findings import Finding, Severity, one_per_group, plural
-from zoo.data.check.listing import Listing
 from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RATIO, TINY
+from zoo.data.listing import Listing
 from zoo.tasks import get_task
 
 __all__ = ["content_findings", "unreadable_findings"]
@@ -52,11 +52,11 @@ def _mostly_unreadable(listing: Listing, reasons: Mapping[int, str]) -> tuple[st
         return ()
     bad = np.zeros(len(listing), dtype=bool)
     bad[list(reasons)] = True
-    targets, part = listing.targets, listing.part
+    targets, split = listing.targets, listing.split_indices
     found = []
-    for p, named in enumerate(listing.parts):
+    for p, named in enumerate(listing.splits):
         for k, name in enumerate(listing.classes):
-            here = (part == p) & (targets == k)
+            here = (split == p) & (targets == k)
             lost = int(bad[here].sum()) + listing.lost[named.name, name]
             total = int(here.sum()) + listing.lost[named.name, name]
             if total and lost / total > FOLDER_UNREADABLE:

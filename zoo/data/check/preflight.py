@@ -1,7 +1,7 @@
 """What can be said of a data set in two seconds, before a training: counts, names, and files of the same bytes.
 
 Only files of one and the same size can be equal: of those the first and last 4 KB are compared, and what agrees is read
-in full. Sizes that occur in both parts come first, so that leakage is what a short time finds.
+in full. Sizes that occur in both splits come first, so that leakage is what a short time finds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from zoo.data.check.counts import class_counts, count_findings
 from zoo.data.check.duplicates import NearDuplicatePairs, duplicate_findings
 from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import name_findings
-from zoo.data.check.listing import Listing, Part
 from zoo.data.dataset import Data, ImageDataset, Subset
 from zoo.data.decode.read import UnreadableImage
 from zoo.data.file_dataset import FileDataset
+from zoo.data.listing import ListedSplit, Listing
 from zoo.tasks import get_task
 
 __all__ = ["PreflightReport", "preflight_check"]
@@ -58,15 +58,15 @@ class PreflightReport:
 def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
     """The cheap part of a check, for at most about so many `seconds`."""
     began = time.perf_counter()
-    parts = (Part("training", data.train), Part("validation", data.val))
-    listing = Listing(data.name, data.task, data.classes, parts)
-    targets, part = listing.targets, listing.part
+    splits = (ListedSplit("training", data.train), ListedSplit("validation", data.val))
+    listing = Listing(data.name, data.task, data.classes, splits)
+    targets, split = listing.targets, listing.split_indices
     auto_split = isinstance(data.train, Subset) and isinstance(data.val, Subset)  # split by zoo: counted as one
-    seen = np.zeros_like(part) if auto_split else part
+    seen = np.zeros_like(split) if auto_split else split
     counts = class_counts(targets, seen, len(data.classes), 1 if auto_split else 2, data.task)
     equal, coverage = _equal_files(listing, began + seconds)
     findings = [
-        *duplicate_findings(equal, _NO_PAIRS, part, targets, data.task, is_split=True),
+        *duplicate_findings(equal, _NO_PAIRS, split, targets, data.task, is_split=True),
         *count_findings(counts, data.classes, data.task, images=int((seen == 0).sum()), is_split=not auto_split),
         *(name_findings(data.classes, ()) if get_task(data.task).has_classes else ()),
     ]
@@ -76,11 +76,11 @@ def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
 
 def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
     """Groups of images whose files are equal, as far as was read by the time `until`; and how far that was."""
-    sizes = [_sizes(p.source) for p in listing.parts]
+    sizes = [_sizes(p.source) for p in listing.splits]
     known = [s for s in sizes if s is not None]
     if len(known) < len(sizes):
         return [], "copies of images were not looked for: they are no files of their own"
-    suspects = list(_same_size(np.concatenate(known), listing.part))
+    suspects = list(_same_size(np.concatenate(known), listing.split_indices))
     found: list[Indices] = []
     total, done = sum(map(len, suspects)), 0
     for group in suspects:
@@ -103,13 +103,13 @@ def _sizes(source: ImageDataset) -> NDArray[np.int64] | None:
     return None
 
 
-def _same_size(sizes: NDArray[np.int64], part: NDArray[np.int64]) -> Iterator[Indices]:
-    """Groups of images whose files have one size: those of both parts first, small groups first."""
+def _same_size(sizes: NDArray[np.int64], split: NDArray[np.int64]) -> Iterator[Indices]:
+    """Groups of images whose files have one size: those of both splits first, small groups first."""
     order = np.argsort(sizes, kind="stable")
     _, starts, counts = np.unique(sizes[order], return_index=True, return_counts=True)
     several = counts > 1
     groups = [order[s : s + n] for s, n in zip(starts[several], counts[several], strict=True)]
-    yield from sorted(groups, key=lambda g: (len(np.unique(part[g])) < 2, len(g)))
+    yield from sorted(groups, key=lambda g: (len(np.unique(split[g])) < 2, len(g)))
 
 
 def _equal(listing: Listing, group: Indices) -> list[Indices]:
@@ -132,8 +132,8 @@ def _by_digest(listing: Listing, group: Indices, *, ends_only: bool) -> list[Ind
 
 def _digest(listing: Listing, image: int, *, ends_only: bool) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    part, index = listing.locate(image)
-    source: ImageDataset = part.source
+    split, index = listing.locate(image)
+    source: ImageDataset = split.source
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source

@@ -18,10 +18,10 @@ from zoo.data.check.duplicates import duplicate_findings, equal_groups, near_pai
 from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import folder_findings, name_findings
 from zoo.data.check.image_findings import content_findings, unreadable_findings
-from zoo.data.check.listing import Listing
 from zoo.data.check.scan_images import fill_pixel_hashes, scan_images
 from zoo.data.decode.read import printable
 from zoo.data.file_dataset import FileDataset
+from zoo.data.listing import Listing
 from zoo.errors import DataError
 from zoo.tasks import get_task
 
@@ -89,14 +89,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values; images are given by path."""
-        parts = [p.name for p in self.listing.parts]
+        splits = [p.name for p in self.listing.splits]
         return {
             "data": self.data,
             "ok": self.ok,
             "task": self.listing.task,
-            "parts": {p.name: len(p.source) for p in self.listing.parts},
+            "splits": {p.name: len(p.source) for p in self.listing.splits},
             "classes": {
-                printable(name): dict(zip(parts, row.tolist(), strict=True))
+                printable(name): dict(zip(splits, row.tolist(), strict=True))
                 for name, row in zip(self.listing.classes, self.counts, strict=False)
             },
             "facts": self.facts(),
@@ -118,10 +118,10 @@ class Report:
         }
 
     def _image(self, image: int, finding: Finding) -> dict[str, Any]:
-        part, index = self.listing.locate(image)
+        split, index = self.listing.locate(image)
         found = {
-            "path": printable(part.source.where(index)),
-            "part": part.name,
+            "path": printable(split.source.where(index)),
+            "split": split.name,
             "label": printable(self.listing.label(image)),
         }
         if detail := finding.details.get(image):
@@ -145,7 +145,7 @@ def examine_data(
         DataError: a worker process was killed.
     """
     began = time.perf_counter()
-    sources = [p.source for p in listing.parts]
+    sources = [p.source for p in listing.splits]
     found = scan_images(sources, workers=workers, cache=cache)
     rows, read = found.rows, (found.rows["flags"] & r.READABLE) > 0
     offset = 0
@@ -156,15 +156,15 @@ def examine_data(
         if isinstance(source, FileDataset):
             fill_pixel_hashes(source, rows[offset : offset + len(source)], here, workers=workers, cache=cache)
         offset += len(source)
-    targets, part = listing.targets, listing.part
-    counts = class_counts(targets[read], part[read], len(listing.classes), len(listing.parts), listing.task)
-    folders = [p.folder for p in listing.parts if p.folder is not None]
+    targets, split = listing.targets, listing.split_indices
+    counts = class_counts(targets[read], split[read], len(listing.classes), len(listing.splits), listing.task)
+    folders = [p.folder for p in listing.splits if p.folder is not None]
     equal = equal_groups(rows)
     findings = [
-        *duplicate_findings(equal, unequal_pairs(near, equal), part, targets, listing.task, is_split=listing.is_split),
+        *duplicate_findings(equal, unequal_pairs(near, equal), split, targets, listing.task, is_split=listing.is_split),
         *unreadable_findings(listing, found.reasons, skip=skip_unreadable),
         *count_findings(
-            counts, listing.classes, listing.task, images=int((part[read] == 0).sum()), is_split=listing.is_split
+            counts, listing.classes, listing.task, images=int((split[read] == 0).sum()), is_split=listing.is_split
         ),
         *folder_findings(folders),
         *(name_findings(listing.classes, folders) if get_task(listing.task).has_classes else ()),

@@ -38,31 +38,31 @@ _WORTH_A_POOL = 4 * _CHUNK
 
 @dataclass(frozen=True)
 class ImageScan:
-    """rows: a record for each image of the parts, one part after the other. reasons: of the unreadable ones, by number.
-    remembered: how many of them the cache knew."""
+    """rows: a record for each image, split after split. reasons: image number -> why it cannot be read. from_cache:
+    number of records from the cache."""
 
     rows: Records
     reasons: dict[int, str]
     from_cache: int
 
 
-def scan_images(parts: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
-    """Read all images of `parts`. An interruption keeps what has been read (KeyboardInterrupt goes on).
+def scan_images(splits: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
+    """Read all images of `splits`. An interruption keeps what has been read (KeyboardInterrupt goes on).
 
     Raises DataError if a worker process is killed.
     """
-    rows = np.zeros(sum(len(p) for p in parts), dtype=RECORD)
+    rows = np.zeros(sum(len(p) for p in splits), dtype=RECORD)
     reasons: dict[int, str] = {}
     offset = from_cache = 0
-    for part in parts:
-        here = rows[offset : offset + len(part)]
-        if isinstance(part, FileDataset):
-            why, known = _scan_files(part, here, workers, Cache(part.root, disabled=not cache))
+    for split in splits:
+        here = rows[offset : offset + len(split)]
+        if isinstance(split, FileDataset):
+            why, known = _scan_files(split, here, workers, Cache(split.root, disabled=not cache))
             from_cache += known
         else:
-            why = _scan_dataset(part, here, workers)
+            why = _scan_dataset(split, here, workers)
         reasons |= {offset + i: reason for i, reason in why.items()}
-        offset += len(part)
+        offset += len(split)
     return ImageScan(rows, reasons, from_cache)
 
 
@@ -92,8 +92,8 @@ def _scan_dataset(source: ImageDataset, rows: Records, workers: int) -> dict[int
     chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with ThreadPoolExecutor(1 if source.in_memory else max(workers, 1)) as pool:
         found = pool.map(lambda chunk: examine_images(source, chunk.tolist()), chunks)
-        for chunk, part in zip(chunks, found, strict=True):
-            _take(part, chunk, rows, reasons)
+        for chunk, split in zip(chunks, found, strict=True):
+            _take(split, chunk, rows, reasons)
     return reasons
 
 

@@ -1,6 +1,6 @@
 """Zip and tar files as folders: read in place, member by member, without unpacking them to the disk.
 
-A compressed tar has no way to its members but through all before them: it is unpacked once (`zoo.data.sources.unpack`).
+A compressed tar has no way to its members but through all before them: it is unpacked once (`zoo.data.sources.tar`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile, PackedFiles
 from zoo.data.sources.members import ArchiveMembers
 from zoo.data.sources.scan import Scan, is_ignored, is_image_extension
-from zoo.data.sources.tar import list_tar
-from zoo.data.sources.unpack import is_compressed_name, uncompressed_tar
+from zoo.data.sources.tar import is_compressed_name, list_tar, uncompressed_tar
 from zoo.data.sources.zip import list_zip
 from zoo.data.string_table import StringTable
 from zoo.errors import DataError

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI, CC BY 4.0) as a source."""
+"""The 1,797 handwritten digits of scikit-learn, 8x8 pixels (Alpaydin and Kaynak 1998, UCI, CC BY 4.0)."""
 
 from __future__ import annotations
 
@@ -10,35 +10,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.arrays import Pixels
-from zoo.data.dataset import Targets
+from zoo.data.dataset import Subset, Targets
 from zoo.data.decode.intensity import IntensityStats
 from zoo.data.decode.read import ChooseView
+from zoo.data.listing import ListedSplit, Listing
 from zoo.data.schema.labels import from_classes
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
+from zoo.data.split.strategy import SplitStrategy
 from zoo.data.string_table import StringTable
+from zoo.errors import UsageError
 from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
 
-__all__ = ["Digits"]
+__all__ = ["Digits", "DigitsSource"]
 
 
 _NAMES = tuple("0123456789")
+# Pixels: four times the size of the digits, and the size at which the built-in backbone was pretrained.
+_USEFUL_SIZE = 32
+
+
+class DigitsSource(Source):
+    """The word "digits"."""
+
+    def matches(self, source: str) -> bool:
+        return source == "digits"
+
+    def open_train(self, source: str, val: str | None, options: OpenOptions) -> SourceSplits:
+        if val is not None:
+            raise UsageError("digits brings its own validation images", "omit --val, or use --data FOLDER")
+        task = options.class_task
+        whole = Digits(options.channels, task)
+        return SourceSplits(source, source, task, whole, flips_ok=False, useful_size=_USEFUL_SIZE)
+
+    def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
+        return EvalImages(Digits(options.channels, options.class_task), held_out_only=True)
+
+    def list_for_check(self, source: str, val: str | None, options: OpenOptions) -> Listing:
+        found = self.open_train(source, val, options)
+        train, held_out, _, notes = SplitStrategy().of(found.train, found.task)
+        splits = (
+            ListedSplit("training", Subset(found.train, train)),
+            ListedSplit("validation", Subset(found.train, held_out)),
+        )
+        return Listing(found.name, found.task, found.train.classes, splits, notes=notes)
 
 
 @lru_cache(maxsize=1)
 def _arrays() -> tuple[Pixels, NDArray[np.int64]]:
-    """(1797, 8, 8) uint8, their 17 levels 0..16 spread over 0..255, and (1797,) int64."""
+    """Pixels (1797, 8, 8) uint8, with the values 0..16 scaled to 0..255, and targets (1797,) int64."""
     from sklearn.datasets import load_digits
 
-    intensity_range, targets = load_digits(return_X_y=True)
-    pixels = np.rint(intensity_range * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+    values, targets = load_digits(return_X_y=True)
+    pixels = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
     return pixels, targets.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Digits:
-    """All digits, 8x8 pixels, the grey level repeated in `channels` channels; the fit enlarges them, as any image.
+    """All digits, 8x8 pixels, repeated over `channels` channels.
 
-    Targets and classes are those of class folders with these names: in regression the digit is the number.
+    Targets and classes are as for class folders named 0 to 9; for regression the digit is the value.
     """
 
     channels: int = 3

@@ -1,89 +1,133 @@
-"""Image folders: ROOT/<class>/…/image.jpg as a source, and the layouts ROOT/train, ROOT/val around it."""
+"""Folders and archives of class folders: ROOT/<class>/…/image.jpg, or ROOT/train/<class> and ROOT/val/<class>."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from zoo.data.dataset import TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, BadFile, flips_safe
 from zoo.data.decode.read import is_image_name, printable
-from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
+from zoo.data.file_dataset import FileDataset, OpenedFiles, relabel
+from zoo.data.listing import ClassFolder, Folder, ListedSplit, Listing
 from zoo.data.schema.labels import format_list, from_classes
 from zoo.data.sources.archive import ArchiveFolder, is_archive_name, open_archive
+from zoo.data.sources.registry import describe_sources
 from zoo.data.sources.scan import DiskFolder, Scan, Tree, encode_labels, scan_classes
-from zoo.data.sources.table_folder import TABLES, is_table_name
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, require_path
+from zoo.data.sources.table_folder import is_table_name
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError, nearest
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["find_layout", "open_folder_eval", "open_folder_train", "open_tree", "require_path"]
+__all__ = ["ArchiveSource", "FolderSource"]
+
+
+class FolderSource(Source):
+    """A folder of class folders, or of train and val (validation, test) folders with class folders."""
+
+    def matches(self, source: str) -> bool:
+        return os.path.isdir(os.path.expanduser(source))
+
+    def open_train(self, source: str, val: str | None, options: OpenOptions) -> SourceSplits:
+        task = options.class_task
+        tree, layout, val_tree, notes = _open_layout(source, val)
+        train = _open_folder(layout.train, options)
+        notes += train.notes
+        problems = [*train.problems]
+        has_classes = get_task(task).has_classes
+        if has_classes:
+            _require_two_classes(train.source, layout.train)
+        held_out, rule = None, ""
+        if val_tree is not None:
+            found = _open_folder(val_tree, options)
+            problems += found.problems
+            notes += [f"{os.path.basename(val_tree.path)}: {n}" for n in found.notes]
+            if has_classes:
+                _require_same_classes(train.source, found.source, layout.train.path, val_tree.path)
+            held_out = _for_task(found.source, task)
+            rule = (
+                f"given: {len(train.source):,} training images in {printable(layout.train.path)}, "
+                f"{len(held_out):,} validation images in {printable(val_tree.path)}"
+            )
+        return SourceSplits(
+            name=tree.name,
+            where=printable(layout.train.path),
+            task=task,
+            train=_for_task(train.source, task),
+            val=held_out,
+            rule=rule,
+            problems=tuple(problems),
+            notes=tuple(notes),
+            flips_ok=flips_safe(train.source.classes),
+        )
+
+    def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
+        found = _open_folder(_eval_folder(_open_tree(source), split), options)
+        return EvalImages(_for_task(found.source, options.class_task), found.problems)
+
+    def list_for_check(self, source: str, val: str | None, options: OpenOptions) -> Listing:
+        task = options.class_task
+        tree, layout, val_tree, notes = _open_layout(source, val)
+        options = replace(options, skip_unreadable=True)
+        scanned = [_scan_class_folders(t, options) for t in (layout.train, val_tree) if t is not None]
+        if not any(len(s.source) for s in scanned):
+            bad = sum(len(s.scan.bad) for s in scanned)
+            raise DataError(
+                f"no images in class folders of {printable(tree.path)}"
+                + (f", and {bad:,} unreadable files" if bad else ""),
+                _EXPECTED,
+            )
+        classes = tuple(sorted({c for s in scanned for c in s.source.classes}))
+        splits, lost = [], Counter[tuple[str, str]]()
+        for name, s in zip(("training", "validation") if len(scanned) > 1 else ("all",), scanned, strict=True):
+            dataset = _for_task(relabel(s.source, classes), task)
+            splits.append(ListedSplit(name, dataset, s.details()))
+            for folder in s.folders:
+                lost[name, folder.label] += folder.unreadable
+        return Listing(
+            name=tree.name,
+            task=task,
+            classes=splits[0].source.classes,
+            splits=tuple(splits),
+            bad=tuple(b for s in scanned for b in s.scan.bad),
+            links=tuple(link for s in scanned for link in (*s.scan.links, *s.root.outside()[1])),
+            notes=(*notes, *(n for s in scanned for n in s.scan.notes())),
+            lost=lost,
+        )
+
+
+class ArchiveSource(FolderSource):
+    """A zip or tar of such a folder."""
+
+    def matches(self, source: str) -> bool:
+        path = os.path.expanduser(source)
+        return is_archive_name(path) and os.path.exists(path) and not os.path.isdir(path)
+
+
+_EXPECTED = "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the class folders are. `val` is None if they are to be split; `note` says what was left aside."""
+class _Layout:
+    """Where the class folders are. val: None if there is no validation folder. note: folders that are not used."""
 
     train: Tree
     val: Tree | None
     note: str = ""
 
 
-def open_folder_train(
-    root: str, val: str | None, *, task: TaskName, channels: int, skip_unreadable: bool
-) -> SourceSplits:
-    """ROOT/train and ROOT/val (validation, test) or `val`, or ROOT/<class> without a validation part. Both may be
-    archives.
-
-    Raises DataError: what `open_folder` refuses, one class only, other classes in validation than in training.
-    """
-    tree = open_tree(root)
-    layout = find_layout(tree)
+def _open_layout(root: str, val: str | None) -> tuple[Tree, _Layout, Tree | None, list[str]]:
+    """(the folder, its layout, the folder of the validation images if any, notes)."""
+    tree = _open_tree(root)
+    layout = _find_layout(tree)
     notes = [*tree.notes(), *([layout.note] if layout.note else [])]
-    train = open_folder(layout.train, channels=channels, skip_unreadable=skip_unreadable)
-    problems = [*train.bad, *train.links]
-    notes += train.notes
-    flips_ok = flips_safe(train.source.classes)
-    if get_task(task).has_classes:
-        _require_two(train.source, layout.train)
-    val_tree = layout.val
-    if val is not None:
-        val_tree = open_tree(val)
-        notes += val_tree.notes()
-    held_out, rule = None, ""
-    if val_tree is not None:
-        found = open_folder(val_tree, channels=channels, skip_unreadable=skip_unreadable)
-        problems += [*found.bad, *found.links]
-        notes += [f"{os.path.basename(val_tree.path)}: {n}" for n in found.notes]
-        if get_task(task).has_classes:
-            _require_same(train.source, found.source, layout.train.path, val_tree.path)
-        held_out = _for_task(found.source, task)
-        rule = (
-            f"as given: {len(train.source):,} images in {printable(layout.train.path)} for training, "
-            f"{len(held_out):,} in {printable(val_tree.path)} for validation"
-        )
-    return SourceSplits(
-        name=tree.name,
-        task=task,
-        train=_for_task(train.source, task),
-        val=held_out,
-        rule=rule,
-        problems=tuple(problems),
-        notes=tuple(notes),
-        where=printable(layout.train.path),
-        flips_ok=flips_ok,
-    )
-
-
-def open_folder_eval(
-    root: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool
-) -> OpenedDataset:
-    """ROOT/`split`; if that is None ROOT/val (validation, test) if there is a ROOT/train or no other kind of folder,
-    else ROOT/<class> whole."""
-    found = open_folder(_eval_folder(open_tree(root), split), channels=channels, skip_unreadable=skip_unreadable)
-    return replace(found, source=_for_task(found.source, task))
+    if val is None:
+        return tree, layout, layout.val, notes
+    val_tree = _open_tree(val)
+    return tree, layout, val_tree, [*notes, *val_tree.notes()]
 
 
 def _for_task(source: FileDataset, task: TaskName) -> FileDataset:
@@ -92,59 +136,31 @@ def _for_task(source: FileDataset, task: TaskName) -> FileDataset:
     return replace(source, targets=targets, classes=classes)
 
 
-def require_path(path: str) -> str:
-    """`path` with ~ expanded. Raises DataError if it leads nowhere, naming the nearest ones beside it."""
-    expanded = os.path.expanduser(path)
-    if os.path.exists(expanded):
-        return expanded
-    if os.path.lexists(expanded):
-        raise DataError(f"{printable(path)} is a broken symbolic link", "give the folder that holds the class folders")
-    parent = Path(expanded).absolute().parent
-    try:
-        beside = sorted(e.name for e in os.scandir(parent) if not e.name.startswith("."))
-    except OSError:
-        raise DataError(f"no such path: {printable(path)}", f"{printable(str(parent))} does not exist either") from None
-    close = [printable(str(Path(path).parent / c)) for c in nearest(Path(expanded).name, beside)]
-    if os.path.basename(path) == path:
-        close = nearest(path, ["digits"]) + close
-    hint = f"did you mean {' or '.join(close)}?" if close else ""
-    raise DataError(
-        f"no such path: {printable(path)}",
-        hint or f"give a folder of class folders, a .zip or .tar of it, {TABLES}, hf:NAME, torchvision:NAME or digits",
-    )
-
-
-def open_tree(path: str) -> Tree:
-    """The folder at `path`, or the archive as one; of an archive the one folder that all lies in is skipped.
-
-    Raises DataError if there is neither, or the archive cannot be read (`zoo.data.sources.archive`).
-    """
+def _open_tree(path: str) -> Tree:
+    """The folder or archive at `path`; the single top folder of an archive is skipped."""
     expanded = require_path(path)
     if os.path.isdir(expanded):
         return DiskFolder(expanded)
     if is_archive_name(expanded):
         return ArchiveFolder(open_archive(expanded)).strip_root_folder()
-    raise DataError(
-        f"{printable(path)} is a file, not a folder of images",
-        f"give the folder that holds the class folders, a .zip or .tar of it, or {TABLES}",
-    )
+    raise DataError(f"{printable(path)} is a file, not a folder of images", f"give {describe_sources()}")
 
 
-def find_layout(root: Tree) -> Layout:
-    """Tell ROOT/train + ROOT/val from ROOT/<class>. If val and test both exist, val is used. Raises DataError."""
+def _find_layout(root: Tree) -> _Layout:
+    """Distinguish ROOT/train + ROOT/val from ROOT/<class>. If val and test both exist, val is used."""
     folders = _by_name(root)
     train = next((folders[n] for n in TRAIN_SPLIT_NAMES if n in folders), None)
     if train is None:
         if folders and set(folders) <= set(VAL_SPLIT_NAMES):
             raise DataError(
-                f"{printable(root.path)} holds {', '.join(sorted(folders))} but no train folder",
-                "rename one to train, or name the folder that holds the class folders",
+                f"{printable(root.path)} contains {', '.join(sorted(folders))} but no train folder",
+                "rename one to train, or give the folder that contains the class folders",
             )
-        return Layout(root, None)
-    parts = [n for n in VAL_SPLIT_NAMES if n in folders]
-    unused = sorted(set(folders) - {os.path.basename(train.path).lower(), *parts[:1]})
+        return _Layout(root, None)
+    val = [n for n in VAL_SPLIT_NAMES if n in folders]
+    unused = sorted(set(folders) - {os.path.basename(train.path).lower(), *val[:1]})
     note = f"not used: {', '.join(printable(os.path.basename(folders[n].path)) for n in unused)}" if unused else ""
-    return Layout(train, folders[parts[0]] if parts else None, note)
+    return _Layout(train, folders[val[0]] if val else None, note)
 
 
 def _by_name(root: Tree) -> dict[str, Tree]:
@@ -152,6 +168,7 @@ def _by_name(root: Tree) -> dict[str, Tree]:
 
 
 def _eval_folder(root: Tree, split: str | None) -> Tree:
+    """ROOT/`split`; None: ROOT/val (validation, test) if ROOT/train or only such folders exist, else ROOT."""
     folders = _by_name(root)
     if split is not None:
         if split.lower() not in folders:
@@ -161,68 +178,103 @@ def _eval_folder(root: Tree, split: str | None) -> Tree:
                 f"it has {', '.join(close or sorted(folders)) or 'none'}",
             )
         return folders[split.lower()]
-    parts = [n for n in VAL_SPLIT_NAMES if n in folders]
-    if "train" in folders and not parts:
+    val = [n for n in VAL_SPLIT_NAMES if n in folders]
+    if "train" in folders and not val:
         raise DataError(
-            f"{printable(root.path)} holds train but neither val nor test",
-            "name the folder that holds the class folders",
+            f"{printable(root.path)} contains train but neither val nor test",
+            "give the folder that contains the class folders",
         )
-    if parts and ("train" in folders or set(folders) == set(parts)):
-        return folders[parts[0]]
-    return root
+    return folders[val[0]] if val and ("train" in folders or set(folders) == set(val)) else root
 
 
-def open_folder(root: Tree, *, channels: int, skip_unreadable: bool) -> OpenedDataset:
-    """Scan ROOT/<class>/**; class names are the folders' names (Unicode NFC), sorted by code point as torchvision does.
+@dataclass(frozen=True)
+class _ScannedFolder:
+    """One class folder. names: range of its images in the scan. unreadable: files with the name of an image that are
+    not regular files."""
 
-    A folder without any image is no class. Raises DataError if images lie directly in `root`, if there are none at all,
-    and if there are unreadable ones, unless those are to be skipped: then they are no part of the source.
-    """
-    _refuse_loose_images(root)
-    scan, labels, counts, empty = Scan(), list[str](), list[int](), list[str]()
-    for folder, label, scan, count in scan_classes(root):
-        if not count and not any(b.path.startswith(os.path.join(folder.path, "")) for b in scan.bad):
-            empty.append(os.path.basename(folder.path))
-        labels.append(label)
-        counts.append(count)
-    if not len(scan):
-        raise _no_images(root, scan)
-    classes, targets = encode_labels(labels, counts)
-    names, sizes, packed = scan.names, np.array(scan.sizes, np.int64), root.packed(scan)
-    reasons = verify_files(root.path, names, packed, channels=channels)
-    bad = sorted([*scan.bad, *(BadFile(os.path.join(root.path, names[i]), r) for i, r in reasons.items())], key=str)
-    if not skip_unreadable:
-        raise_if_any(bad)
-    notes = scan.notes()
-    if empty:
-        notes.append(f"ignored {len(empty):,} folders without images ({', '.join(printable(n) for n in empty[:5])})")
+    tree: Tree
+    label: str
+    names: range
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class _ScannedRoot:
+    """ROOT/<class>/** before any file is read."""
+
+    root: Tree
+    source: FileDataset
+    scan: Scan
+    folders: tuple[_ScannedFolder, ...]
+
+    def details(self) -> Folder:
+        """The structure of the folders, for `zoo check`."""
+        classes = []
+        for folder in self.folders:
+            own = os.path.basename(folder.tree.path)
+            names = (self.scan.names[i][len(own) + 1 :] for i in folder.names)
+            inner = Counter(n.rpartition(os.sep)[0].partition(os.sep)[0] for n in names)
+            images, checkpoints = len(folder.names) + folder.unreadable, folder.tree.has_folder(".ipynb_checkpoints")
+            classes.append(ClassFolder(own, images, inner, checkpoints))
+        loose = tuple(n for n in self.root.outside()[0] if is_image_name(n))
+        return Folder(self.root.path, tuple(classes), loose)
+
+
+def _scan_class_folders(root: Tree, options: OpenOptions) -> _ScannedRoot:
+    """Class names are the folder names (Unicode NFC), sorted by code point as in torchvision. Empty folders are
+    ignored."""
+    scan, folders, bad = Scan(), list[_ScannedFolder](), 0
+    for tree, label, scan, count in scan_classes(root):
+        folders.append(_ScannedFolder(tree, label, range(len(scan) - count, len(scan)), len(scan.bad) - bad))
+        bad = len(scan.bad)
+    classes, targets = encode_labels([f.label for f in folders], [len(f.names) for f in folders])
     source = FileDataset(
         name=root.name,
         root=root.path,
         classes=classes,
-        names=names,
+        names=scan.names,
         targets=targets,
-        sizes=sizes,
-        channels=channels,
-        skip_unreadable=skip_unreadable,
+        sizes=np.array(scan.sizes, np.int64),
+        channels=options.channels,
+        skip_unreadable=options.skip_unreadable,
         labels_in_names=True,
-        packed=packed,
+        packed=root.packed(scan),
     )
+    return _ScannedRoot(root, source, scan, tuple(folders))
+
+
+def _open_folder(root: Tree, options: OpenOptions) -> OpenedFiles:
+    """Scan ROOT/<class>/** and verify the files.
+
+    Raises DataError for images directly in `root`, no images at all, and unreadable files that are not to be skipped.
+    """
+    _reject_loose_images(root)
+    scanned = _scan_class_folders(root, options)
+    source, scan = scanned.source, scanned.scan
+    if not len(scan):
+        raise _no_images(root, scan)
+    reasons = verify_files(root.path, source.names, source.packed, channels=options.channels)
+    bad = sorted([*scan.bad, *(BadFile(source.where(i), r) for i, r in reasons.items())], key=str)
+    if not options.skip_unreadable:
+        raise_if_any(bad)
+    notes = scan.notes()
+    empty = [os.path.basename(f.tree.path) for f in scanned.folders if not len(f.names) and not f.unreadable]
+    if empty:
+        notes.append(f"ignored {len(empty):,} folders without images ({', '.join(printable(n) for n in empty[:5])})")
     if reasons:
         source = source.take(np.setdiff1d(np.arange(len(source)), list(reasons)))
-    return OpenedDataset(source, tuple(bad), tuple(scan.links), tuple(notes))
+    return OpenedFiles(source, tuple(bad), tuple(scan.links), tuple(notes))
 
 
-def _refuse_loose_images(root: Tree) -> None:
+def _reject_loose_images(root: Tree) -> None:
     names, _ = root.outside()
     loose = [n for n in names if is_image_name(n)]
     tables = [os.path.join(root.path, n) for n in names if is_table_name(n)]
     if loose:
         raise DataError(
-            f"{len(loose):,} image{'s lie' if len(loose) > 1 else ' lies'} directly in {printable(root.path)}, "
-            "for example "
-            f"{printable(loose[0])}: the class of an image is the folder it lies in",
-            f"give the table of their labels, such as {printable(tables[0])}"
+            f"{len(loose):,} image{'s' if len(loose) > 1 else ''} directly in {printable(root.path)}, for example "
+            f"{printable(loose[0])}: the class of an image is the name of its folder",
+            f"give the table of their labels, for example {printable(tables[0])}"
             if tables
             else "move each image into a folder named after its class",
         )
@@ -231,38 +283,34 @@ def _refuse_loose_images(root: Tree) -> None:
 def _no_images(root: Tree, scan: Scan) -> DataError:
     extra = []
     if scan.bad:
-        extra.append(f"{len(scan.bad)} with an image's name are no files, such as {printable(str(scan.bad[0]))}")
+        extra.append(f"{len(scan.bad)} image names that are not files, for example {printable(str(scan.bad[0]))}")
     if scan.links:
-        extra.append(f"{len(scan.links)} symbolic links lead nowhere, such as {printable(scan.links[0].path)}")
+        extra.append(f"{len(scan.links)} broken symbolic links, for example {printable(scan.links[0].path)}")
     extra.extend(scan.notes())
     found = f" ({'; '.join(extra)})" if extra else ""
-    return DataError(
-        f"no images in {printable(root.path)}{found}", "expected ROOT/<class>/image.jpg or ROOT/train/<class>/image.jpg"
-    )
+    return DataError(f"no images in {printable(root.path)}{found}", _EXPECTED)
 
 
-def _require_two(source: FileDataset, root: Tree) -> None:
+def _require_two_classes(source: FileDataset, root: Tree) -> None:
     if len(source.classes) > 1:
         return
     only = source.classes[0]
     inside = next((f for f in root.folders() if os.path.basename(f.path) == only), None)
     raise DataError(
-        f"one class only in {printable(root.path)}: {printable(only)}",
+        f"only one class in {printable(root.path)}: {printable(only)}",
         f"did you mean {printable(inside.path)}?"
         if inside is not None and len(inside.folders()) > 1
         else "a classifier needs two or more",
     )
 
 
-def _require_same(train: FileDataset, val: FileDataset, train_root: str, val_root: str) -> None:
-    only_train = [c for c in train.classes if c not in set(val.classes)]
-    only_val = [c for c in val.classes if c not in set(train.classes)]
-    if only_train or only_val:
-        parts = []
-        if only_train:
-            parts.append(f"only in {printable(train_root)}: {format_list(only_train)}")
-        if only_val:
-            parts.append(f"only in {printable(val_root)}: {format_list(only_val)}")
+def _require_same_classes(train: FileDataset, val: FileDataset, train_root: str, val_root: str) -> None:
+    texts = []
+    for own, other, root in ((train, val, train_root), (val, train, val_root)):
+        only = [c for c in own.classes if c not in set(other.classes)]
+        if only:
+            texts.append(f"only in {printable(root)}: {format_list(only)}")
+    if texts:
         raise DataError(
-            f"training and validation have different classes; {'; '.join(parts)}", "give both the same class folders"
+            f"training and validation have different classes; {'; '.join(texts)}", "give both the same class folders"
         )

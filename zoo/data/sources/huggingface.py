@@ -1,8 +1,8 @@
-"""Hugging Face data sets as tables: `hf:NAME`, `hf:NAME:CONFIG`, and `hf:PATH` of one on the disk.
+"""Hugging Face data sets as tables: `hf:NAME`, `hf:NAME:CONFIG`, and `hf:PATH` of a local one.
 
-Names are looked up on the hub, or in the library's own cache ($HF_HOME) when offline. A path is what `save_to_disk`
-wrote, or a folder that `load_dataset` understands (imagefolder, parquet …). Code of a data set is never run: from
-version 4 on the library has no way to. Images are taken as they are stored, and decoded by our rules.
+Names are looked up on the hub, or in the library's cache ($HF_HOME) when offline. A path is a folder written by
+`save_to_disk`, or one that `load_dataset` can read (imagefolder, parquet …). Code of a data set is never run: the
+library cannot do so since version 4. Images are read as stored files, and decoded by zoo.
 """
 
 from __future__ import annotations
@@ -20,47 +20,45 @@ from zoo.data.decode.read import printable
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
-from zoo.data.sources.folder import require_path
-from zoo.data.sources.table import TableSet
+from zoo.data.sources.source import require_path
+from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import BLOCK
 from zoo.errors import DataError, UsageError
 
-__all__ = ["HubTable", "find_hub_tables", "is_hub_name"]
+__all__ = ["HubTable", "HuggingFaceSource"]
 
 
 _PREFIX = "hf:"
 
 
-def is_hub_name(source: str) -> bool:
-    return source.startswith(_PREFIX)
+class HuggingFaceSource(TabularSource):
+    """`hf:NAME`, a table for each split."""
 
+    def matches(self, source: str) -> bool:
+        return source.startswith(_PREFIX)
 
-def find_hub_tables(source: str) -> TableSet:
-    """A table for each split of the data set. Raises DataError if it cannot be had, UsageError if it is no name."""
-    name = source.removeprefix(_PREFIX)
-    if not name:
-        raise UsageError(f"{source} names no data set", "give hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:PATH")
-    try:
-        import datasets
-    except ImportError:
-        raise DataError(
-            f"{source} is read by Hugging Face's datasets, which is not installed",
-            "pip install 'zoo[hf]', or pip install datasets",
-        ) from None
-    path = require_path(name) if name.startswith((".", "~", os.sep)) else name
-    is_path = os.path.exists(path)
-    found = _from_disk(path, source) if is_path else _by_name(name, source)
-    own = os.path.basename(os.path.abspath(path)) if is_path else name.replace("/", "-").replace(":", "-")
-    splits = found if isinstance(found, datasets.DatasetDict) else {"": found}
-    return TableSet(
-        own,
-        source,
-        {str(split).lower(): HubTable(rows, own, source, str(split)) for split, rows in splits.items()},
-    )
+    def open_tables(self, source: str) -> TableSet:
+        name = source.removeprefix(_PREFIX)
+        if not name:
+            raise UsageError(f"{source} has no name", "give hf:OWNER/NAME, hf:OWNER/NAME:CONFIG or hf:PATH")
+        try:
+            import datasets
+        except ImportError:
+            raise DataError(
+                f"{source} needs the library datasets of Hugging Face, which is not installed",
+                "pip install 'zoo[hf]', or pip install datasets",
+            ) from None
+        path = require_path(name) if name.startswith((".", "~", os.sep)) else name
+        is_path = os.path.exists(path)
+        found = _from_disk(path, source) if is_path else _by_name(name, source)
+        own = os.path.basename(os.path.abspath(path)) if is_path else name.replace("/", "-").replace(":", "-")
+        splits = found if isinstance(found, datasets.DatasetDict) else {"": found}
+        tables = {str(n).lower(): HubTable(rows, own, source, str(n)) for n, rows in splits.items()}
+        return TableSet(own, source, dict(tables))
 
 
 class HubTable:
-    """A `datasets.Dataset`. Rows count from 1. Images that are stored are called "SOURCE/SPLIT/row 12"."""
+    """A `datasets.Dataset` as a table. Rows count from 1; a stored image is named "SOURCE/SPLIT/row 12"."""
 
     unit = "row"
 
@@ -100,7 +98,7 @@ class HubTable:
         return StoredRows(images, self._sizes(column)[rows - 1])
 
     def _sizes(self, column: str) -> Indices:
-        """Bytes of every image, from where they begin and end: the bytes themselves are not read. 0 where unknown."""
+        """Size in bytes of every image, from the offsets alone, without reading the bytes. 0 where unknown."""
         from pyarrow import compute, types
 
         sizes = []
@@ -151,7 +149,7 @@ class HubImages:
         _, path = self._item(row)
         try:
             return os.stat(path or "").st_mtime_ns
-        except OSError:  # stored, or gone; a data set that is stored anew has another fingerprint
+        except OSError:  # stored in the data set, whose fingerprint changes with its contents
             return int(self.dataset._fingerprint[:15], 16)
 
     def _item(self, row: int) -> tuple[bytes | None, str | None]:
@@ -171,8 +169,8 @@ def _from_disk(path: str, source: str) -> Any:
         return datasets.load_dataset(path)
     except _library_errors() as e:
         raise DataError(
-            f"{printable(source)} is no data set that datasets {datasets.__version__} can read: {_first_line(e)}",
-            "give a folder that save_to_disk wrote, or one of images or Parquet files",
+            f"datasets {datasets.__version__} cannot read {printable(source)}: {_first_line(e)}",
+            "give a folder written by save_to_disk, or one of images or Parquet files",
         ) from e
 
 
@@ -186,23 +184,23 @@ def _by_name(name: str, source: str) -> Any:
     except datasets.exceptions.DatasetNotFoundError as e:
         if "gated" in str(e):
             raise DataError(
-                f"{source} is gated: its owner grants access by account",
-                f"ask for it on https://huggingface.co/datasets/{repo}, then run `hf auth login`",
+                f"{source} is gated: its owner grants access per account",
+                f"request access on https://huggingface.co/datasets/{repo}, then run `hf auth login`",
             ) from e
         raise DataError(
-            f"{source}: there is no such data set on the Hugging Face Hub, or you may not see it",
-            "check the name; for a private one run `hf auth login`; for one on the disk give its path",
+            f"{source}: not found on the Hugging Face Hub, or private",
+            "check the name; for a private data set run `hf auth login`; for a local one give its path",
         ) from e
     except HFValidationError as e:
         raise DataError(
-            f"{source}: no such path, and no name that the Hugging Face Hub could have", "give OWNER/NAME or a path"
+            f"{source}: no such path, and not a valid name on the Hugging Face Hub", "give OWNER/NAME or a path"
         ) from e
     except ConnectionError as e:
         offline = datasets.config.HF_HUB_OFFLINE
         raise DataError(
             f"{source} is not in the cache, and the Hugging Face Hub "
-            + ("is not asked, as HF_HUB_OFFLINE is set" if offline else f"cannot be reached: {_first_line(e)}"),
-            "unset HF_HUB_OFFLINE to download it" if offline else "try again with a connection to the internet",
+            + ("is offline (HF_HUB_OFFLINE is set)" if offline else f"cannot be reached: {_first_line(e)}"),
+            "unset HF_HUB_OFFLINE to download it" if offline else "check the internet connection and try again",
         ) from e
     except _library_errors() as e:
         what = _first_line(e)
@@ -217,7 +215,7 @@ def _by_name(name: str, source: str) -> Any:
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
-    """What `datasets` raises on data that it cannot read; its own errors among them."""
+    """The errors that `datasets` raises for data that it cannot read."""
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 

@@ -1,4 +1,4 @@
-"""Which files the shards of a WebDataset are: "train-{000..099}.tar", a folder of them, or one."""
+"""The files of a WebDataset: a pattern "train-{000..099}.tar", a folder of tars, or one tar."""
 
 from __future__ import annotations
 
@@ -13,43 +13,47 @@ from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources.archive import is_archive_name
 from zoo.data.sources.scan import is_ignored
-from zoo.data.sources.tar import list_tar
-from zoo.data.sources.unpack import uncompressed_tar
+from zoo.data.sources.source import is_remote
+from zoo.data.sources.tar import list_tar, uncompressed_tar
 from zoo.errors import DataError, UsageError
 
-__all__ = ["LABEL_EXTENSIONS", "ShardSet", "find_shards", "is_webdataset", "reject_remote", "sample_key"]
+__all__ = ["LABEL_EXTENSIONS", "ShardSet", "find_shards", "is_webdataset", "sample_key"]
 
-# What holds the label of a sample, best first.
+# Extensions of a sample's label, best first.
 LABEL_EXTENSIONS = ("cls", "json", "txt")
 
-_REMOTE = re.compile(r"^(pipe|[a-z][a-z0-9+.-]+:/)[/:]")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_MAX_SHARDS = 100_000  # shards; a wrong number in a pattern would list for ever
-_PROBED_MEMBERS = 64  # members of a tar that tell samples from class folders
+_MAX_SHARDS = 100_000  # a typing error in a pattern could mean billions
+_PROBED_MEMBERS = 64  # members that are read to tell a tar of samples from one of class folders
 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """name: of the data set. parts: shards by part ("train", "val" …), under "" where names tell none. unused: shards
-    of no part, beside others that have one."""
+    """The shards of a data set.
+
+    Args:
+        name: name of the data set.
+        parts: split ("train", "val" …) -> shards; "" if the names contain no split.
+        unused: shards without a split, if others have one.
+    """
 
     name: str
     parts: dict[str, list[str]]
     unused: tuple[str, ...] = ()
 
     def of(self, names: tuple[str, ...]) -> tuple[str, list[str]]:
-        """(the first of the parts `names` that there is, its shards), or ("", [])."""
+        """(the first of the splits `names` that exists, its shards), or ("", [])."""
         return next(((n, self.parts[n]) for n in names if n in self.parts), ("", []))
 
     @property
     def train(self) -> list[str]:
-        """The shards to train on. Raises DataError if there are parts, but none for training."""
+        """The shards to train on. Raises DataError if there are splits, but none for training."""
         shards = self.parts.get("") or self.of(TRAIN_SPLIT_NAMES)[1]
         if not shards:
             raise DataError(
-                f"{self.name} has shards of {', '.join(sorted(self.parts))} but of no train",
-                "name the training shards, such as 'train-{000..009}.tar'",
+                f"{self.name} has shards of {', '.join(sorted(self.parts))} but none of train",
+                "name the training shards, for example 'train-{000..009}.tar'",
             )
         return shards
 
@@ -58,15 +62,13 @@ class ShardSet:
         return self.of(VAL_SPLIT_NAMES)
 
 
-def reject_remote(source: str) -> None:
-    """Raises UsageError for addresses instead of paths."""
-    if _REMOTE.match(source.lower()):
-        raise UsageError(f"{source} is not on this machine: zoo reads local files", "download it, and give its path")
-
-
 def is_webdataset(source: str) -> bool:
-    """True for a pattern of tars, for a folder that holds tars and nothing to take for class folders or images, and for
-    a tar whose members are samples: files of one name, of which one is an image and one says its label."""
+    """True for a pattern of tars, a folder of tars without images or class folders, and a tar of samples.
+
+    A sample is a group of files with one name, of which one is an image and one is its label.
+    """
+    if is_remote(source):
+        return False
     path = os.path.expanduser(source)
     if not os.path.exists(path):
         return bool(_BRACES.search(path) or glob.has_magic(path)) and _is_tar(re.sub(r"\{[^{}]*\}|\*", "", path))
@@ -76,7 +78,7 @@ def is_webdataset(source: str) -> bool:
 
 
 def find_shards(source: str) -> ShardSet:
-    """The shards that `source` names, sorted. Raises DataError: none there, or some of a pattern missing."""
+    """The shards of `source`, sorted. Raises DataError if some or all of a pattern do not exist."""
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         found = _tars_in_folder(path)
@@ -88,27 +90,28 @@ def find_shards(source: str) -> ShardSet:
     if os.path.exists(path):
         return ShardSet(sample_key(os.path.basename(path))[0], {"": [path]})
     names = sorted({n for p in _expand_braces(path) for n in (glob.glob(p) if glob.has_magic(p) else [p])})
+    if not names:
+        raise DataError(f"no shards match {printable(source)}", "check the pattern, for example 'train-*.tar'")
     missing = [n for n in names if not os.path.exists(n)]
-    if missing or not names:
-        example = f", such as {printable(missing[0])}" if missing else ""
+    if missing:
         raise DataError(
-            f"{len(missing) or 'none'} of {len(names):,} shards of {printable(source)} "
-            f"{'does' if len(missing) == 1 else 'do'} not exist{example}",
-            "the pattern counts from the first to the last, as in 'train-{000..009}.tar'",
+            f"missing shards of {printable(source)}: {len(missing):,} of {len(names):,}, "
+            f"such as {printable(missing[0])}",
+            "a pattern counts from the first to the last shard, as in 'train-{000..009}.tar'",
         )
     folder = os.path.basename(os.path.dirname(os.path.abspath(names[0])))
     return ShardSet(folder, {"": names})
 
 
 def sample_key(name: str) -> tuple[str, str]:
-    """(key, ending) of a member: its name up to the first dot of its last part, and what follows, in lower case."""
+    """(key, extension) of a member: its path up to the first dot of the file name, and the rest in lower case."""
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return folder + slash + stem, extension.lower()
 
 
 def _expand_braces(pattern: str) -> Iterator[str]:
-    """All names of a pattern with braces, {000..009} or {a,b}. Raises UsageError if it is none, or has too many."""
+    """All names of a pattern with braces, {000..009} or {a,b}. Raises UsageError for empty or huge ranges."""
     names = [pattern]
     while any(_BRACES.search(n) for n in names):
         match = _BRACES.search(names[0])
@@ -118,7 +121,10 @@ def _expand_braces(pattern: str) -> Iterator[str]:
         if numbers:
             first, last = int(numbers[1]), int(numbers[2])
             if last < first or (last - first + 1) * len(names) > _MAX_SHARDS:
-                raise UsageError(f"{{{match[1]}}} counts {last - first + 1:,} shards", "give the first and the last")
+                raise UsageError(
+                    f"{{{match[1]}}} is a range of {last - first + 1:,} shards",
+                    "give the numbers of the first and the last shard",
+                )
             inner = [f"{i:0{len(numbers[1])}d}" for i in range(first, last + 1)]
         else:
             inner = match[1].split(",")
@@ -131,7 +137,7 @@ def _is_tar(path: str) -> bool:
 
 
 def _tars_in_folder(path: str) -> list[str]:
-    """The tars directly in a folder, or in those in it that are named like parts."""
+    """The tars directly in a folder, and in its subfolders named like splits."""
     found = []
     try:
         with os.scandir(path) as entries:
@@ -149,7 +155,7 @@ def _tars_in_folder(path: str) -> list[str]:
 
 
 def _has_images(path: str) -> bool:
-    """Whether an image lies in the folder or one directly in it: then the tars beside it are no data set."""
+    """Whether the folder or a subfolder contains images: then its tars are not the data set."""
     with os.scandir(path) as entries:
         for entry in entries:
             if is_image_name(entry.name):
@@ -162,23 +168,23 @@ def _has_images(path: str) -> bool:
 
 
 def _part(name: str) -> str:
-    """The first word of a shard's name that is the name of a part, "" if none is."""
+    """The first word of a shard's name that is the name of a split, or ""."""
     return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_NAMES), "")
 
 
 def _holds_samples(path: str) -> bool:
-    """From the first members. Raises DataError if it is no tar."""
+    """Whether the first members are samples. Raises DataError if it is no tar."""
     plain, _ = uncompressed_tar(path)
     try:
         file = ArchiveFile.of(plain)
         names = list(list_tar(file, _PROBED_MEMBERS).names) if file.size else []
     except OSError as e:
         raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
-    endings: dict[str, set[str]] = {}
+    extensions: dict[str, set[str]] = {}
     for name in names:
         key, extension = sample_key(name)
-        endings.setdefault(key, set()).add(extension.rpartition(".")[2])
+        extensions.setdefault(key, set()).add(extension.rpartition(".")[2])
     return any(
         "cls" in found or (found & set(LABEL_EXTENSIONS) and any(is_image_name(f"x.{e}") for e in found))
-        for found in endings.values()
+        for found in extensions.values()
     )

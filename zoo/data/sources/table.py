@@ -1,8 +1,9 @@
-"""Tables of images and labels as a source, whatever they are written in (`TableReader`)."""
+"""Tables of images and labels, in any format (`TableReader`)."""
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, flips_safe
 from zoo.data.decode.read import printable
-from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
+from zoo.data.file_dataset import FileDataset, OpenedFiles
 from zoo.data.schema.cells import TableReader
 from zoo.data.schema.column_stats import read_column_stats
 from zoo.data.schema.columns import Columns, infer_columns
@@ -21,25 +22,26 @@ from zoo.data.schema.infer_task import infer_task, make_label_reader
 from zoo.data.schema.labels import GroupReader, TagReader, format_list
 from zoo.data.schema.row_errors import RowErrors
 from zoo.data.schema.rows import TableRows
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, find_source
 from zoo.data.string_table import StringTable
-from zoo.errors import DataError, nearest
-from zoo.tasks import get_task, target_kind
+from zoo.errors import DataError, UsageError, nearest
+from zoo.tasks import get_task
 
-__all__ = ["Table", "TableSet", "open_table_eval", "open_table_train"]
+__all__ = ["Table", "TableSet", "TabularSource", "open_table_eval", "open_table_train"]
 
 
-def open_table_train(
-    cells: TableReader, val: TableReader | None, *, columns: Columns, task: str, channels: int, skip_unreadable: bool
-) -> SourceSplits:
+def open_table_train(cells: TableReader, val: TableReader | None, options: OpenOptions) -> SourceSplits:
     """The training rows of a table, and its validation rows or those of the table `val`, if there are any.
 
-    Raises DataError: what `Table` refuses, a class only in validation, an image in both.
+    Raises DataError: what `Table` raises, a class only in validation, an image in both splits.
     """
-    table = Table(cells, columns, task)
-    found = table.read(table.train_splits, channels=channels, skip_unreadable=skip_unreadable)
-    if get_task(table.task).has_one_class_per_image and len(found.source.classes) < 2:
+    columns = options.columns
+    table = Table(cells, columns, options.task)
+    found = table.read(table.train_splits, options)
+    one_class_each = get_task(table.task).has_one_class_per_image
+    if one_class_each and len(found.source.classes) < 2:
         raise DataError(
-            f"one class only in {table.name}: {format_list(found.source.classes)}", "a classifier needs two"
+            f"only one class in {table.name}: {format_list(found.source.classes)}", "a classifier needs two or more"
         )
     notes = [table.rule, *found.notes]
     held_out = None
@@ -48,76 +50,77 @@ def open_table_train(
         group = columns.group if columns.group in val.header else None
         named = replace(columns, labels=table.label_names, split=None, group=group)
         other = Table(val, named, table.task, reference=table)
-        held_out = other.read(None, channels=channels, skip_unreadable=skip_unreadable)
+        held_out = other.read(None, options)
         unused, where = table.val_splits, other.name
     else:
         if table.val_splits:
-            held_out = table.read(table.val_splits[:1], channels=channels, skip_unreadable=skip_unreadable)
+            held_out = table.read(table.val_splits[:1], options)
         unused, where = table.val_splits[1:], f"{table.name}, {table.val_splits[0] if table.val_splits else ''}"
     if unused:
         notes.append(f"not used: rows of {', '.join(unused)} in column {table.split_name!r}")
     if held_out is not None:
         notes += [f"{where}: {n}" for n in held_out.notes]
         _require_disjoint(found.source, held_out.source, table.name, where)
-        if get_task(table.task).has_one_class_per_image:
+        if one_class_each:
             _require_known(held_out.source, found.source.classes, where)
         notes += _shared_groups(found.source, held_out.source, columns.group)
         rule = (
-            f"as given: {len(found.source):,} images of {table.name} for training, {len(held_out.source):,} of "
-            f"{where} for validation"
+            f"given: {len(found.source):,} training images in {table.name}, {len(held_out.source):,} validation images "
+            f"in {where}"
         )
     return SourceSplits(
         name=found.source.name,
+        where=table.name,
         task=table.task,
         train=found.source,
         val=held_out.source if held_out else None,
         rule=rule,
         problems=(*found.bad, *(held_out.bad if held_out else ())),
         notes=tuple(notes),
-        where=table.name,
         flips_ok=flips_safe(found.source.classes),
     )
 
 
 def open_table_eval(
-    cells: TableReader,
-    classes: tuple[str, ...],
-    *,
-    columns: Columns,
-    task: str,
-    split: str | None,
-    channels: int,
-    skip_unreadable: bool,
-) -> OpenedDataset:
-    """The rows of part `split`; if that is None those of its validation (or test) part, or all if it has no parts."""
-    table = Table(cells, replace(columns, group=None), task, classes)
+    cells: TableReader, split: str | None, classes: tuple[str, ...], options: OpenOptions
+) -> OpenedFiles:
+    """The rows of `split`; None: of the validation (or test) split, or all rows if the table has no splits."""
+    columns = options.columns
+    table = Table(cells, replace(columns, group=None), options.task, classes)
     if split is not None:
-        if split.lower() not in table.parts:
-            close = nearest(split, table.parts)
-            has = f"it has {', '.join(close or table.parts)}" if table.parts else "name its column with --split-column"
-            raise DataError(f"{table.name} has no rows of a part {split!r}", has)
+        if split.lower() not in table.splits:
+            close = nearest(split, table.splits)
+            has = (
+                f"it has {', '.join(close or table.splits)}" if table.splits else "name its column with --split-column"
+            )
+            raise DataError(f"{table.name} has no rows of split {split!r}", has)
         wanted: Sequence[str] | None = (split.lower(),)
     else:
-        wanted = table.val_splits[:1] if table.parts else None
-        if table.parts and not wanted:
+        wanted = table.val_splits[:1] if table.splits else None
+        if table.splits and not wanted:
             raise DataError(
-                f"{table.name} has rows of {', '.join(table.parts)} but of neither val nor test",
-                "give another table, or name the part with --split",
+                f"{table.name} has rows of {', '.join(table.splits)} but of neither val nor test",
+                "give another table, or name the split with --split",
             )
-    found = table.read(wanted, channels=channels, skip_unreadable=skip_unreadable)
-    if target_kind(task) == "values" and len(classes) == len(columns.labels) == 1:
-        # The user names the column of the one target; the model may know it by another name.
+    found = table.read(wanted, options)
+    if not get_task(options.task).has_classes and len(classes) == len(columns.labels) == 1:
+        # The user names the column of the only target; the model may know it by another name.
         return replace(found, source=replace(found.source, classes=classes))
     return found
 
 
 class Table:
-    """A table after its first reading: which columns serve what, the task, and the parts that it tells apart.
+    """A table after its first reading: the roles of its columns, the task, and the splits.
 
-    `rule` is a sentence of that. `classes` are a model's: its labels or targets may be columns of the table.
-    reference: the training table, whose way to read labels and whose numbers of groups hold here too. Raises
-    DataError and UsageError as `infer_columns` and `infer_task` do, and if the split column holds anything but names
-    of parts.
+    Args:
+        cells: the table.
+        columns: names of columns; the rest is inferred.
+        task: name of a task, or "auto".
+        classes: names of a model's classes, labels or targets, which may be columns of the table.
+        reference: the training table; its labels and group numbers are used here too.
+
+    Raises:
+        DataError, UsageError: as `infer_columns` and `infer_task`; values of the split column that are no split names.
     """
 
     def __init__(
@@ -142,11 +145,10 @@ class Table:
             self.groups = reference.groups if reference is not None else GroupReader(columns.group)
         if reference is not None:
             self._labels = reference._labels
-        few = ", ".join(map(repr, self.label_names[:4])) + (" …" if len(labels) > 4 else "")
-        self.rule = (
-            f"{self.name}: images from column {column_stats[self._column_roles.image].name!r}, labels from {few}; {why}"
-        )
-        self.parts: tuple[str, ...] = ()
+        first_labels = ", ".join(map(repr, self.label_names[:4])) + (" …" if len(labels) > 4 else "")
+        image = column_stats[self._column_roles.image].name
+        self.rule = f"{self.name}: images from column {image!r}, labels from {first_labels}; {why}"
+        self.splits: tuple[str, ...] = ()
         self.split_name = ""
         if self._column_roles.split is not None:
             split = column_stats[self._column_roles.split]
@@ -154,46 +156,46 @@ class Table:
             values = {v.lower() for v in split.values or ("",)}
             if split.empty or not values <= set(SPLIT_NAMES):
                 self._reject_split_column(self._column_roles.split)
-            self.parts = tuple(sorted(values, key=SPLIT_NAMES.index))
+            self.splits = tuple(sorted(values, key=SPLIT_NAMES.index))
 
     @property
     def train_splits(self) -> tuple[str, ...] | None:
-        """None: all rows. Raises DataError if the table has parts, and none of them is for training."""
-        if not self.parts:
+        """Names of the training splits; None: all rows. Raises DataError if there are splits, but none for training."""
+        if not self.splits:
             return None
-        found = tuple(p for p in self.parts if p in TRAIN_SPLIT_NAMES)
+        found = tuple(s for s in self.splits if s in TRAIN_SPLIT_NAMES)
         if not found:
             raise DataError(
-                f"column {self.split_name!r} of {self.name} holds {', '.join(self.parts)} but no train",
-                "call the training rows train, or name the column with --split-column NAME",
+                f"column {self.split_name!r} of {self.name} has the values {', '.join(self.splits)} but no train",
+                "write train in the training rows, or name the column with --split-column NAME",
             )
         return found
 
     @property
     def val_splits(self) -> tuple[str, ...]:
-        """The parts to validate on, best first."""
-        return tuple(p for p in self.parts if p in VAL_SPLIT_NAMES)
+        """Names of the validation splits, best first."""
+        return tuple(s for s in self.splits if s in VAL_SPLIT_NAMES)
 
-    def read(self, parts: Collection[str] | None, *, channels: int, skip_unreadable: bool) -> OpenedDataset:
-        """The rows of `parts`, all if None: labels, and images that have been looked at as in a folder.
+    def read(self, splits: Collection[str] | None, options: OpenOptions) -> OpenedFiles:
+        """The rows of `splits`, or all rows: targets, and verified images.
 
-        Raises DataError that lists with line numbers: cells without a path or label, labels that are none, rows that
-        contradict each other, missing and unreadable files (the last two are left out with `skip_unreadable`).
+        Raises DataError with line numbers: cells without a path or label, invalid labels, rows that contradict each
+        other, missing and unreadable files (the last two are left out under `options.skip_unreadable`).
         """
         names, lines = StringTable(), array("q")
         reader = make_label_reader(self._labels, self.task, self._separator)
         unit = self._cells.unit
-        errors = RowErrors(self.name, f"mend these {unit}s, or leave them out of the table", unit)
+        errors = RowErrors(self.name, f"fix or remove these {unit}s", unit)
         for at, cells in self._cells.blocks():
-            if parts is not None and self._column_roles.split is not None:
-                wanted = [part.lower() in parts for part in cells[self._column_roles.split]]
+            if splits is not None and self._column_roles.split is not None:
+                wanted = [value.lower() in splits for value in cells[self._column_roles.split]]
                 at = list(compress(at, wanted))  # noqa: PLW2901
                 cells = [tuple(compress(column, wanted)) for column in cells]  # noqa: PLW2901
             paths = cells[self._column_roles.image]
             if "" in paths:
                 for line, path in zip(at, paths, strict=True):
                     if not path:
-                        errors.add("no path of an image", line)
+                        errors.add("no image path", line)
             names.extend(paths)
             lines.extend(at)
             reader.add(at, [cells[i] for i in self._column_roles.labels], errors)
@@ -211,7 +213,9 @@ class Table:
             stored=self._cells.images.get(self._cells.header[self._column_roles.image]),
         )
         notes = rows.merge(self.task, combine_labels=isinstance(reader, TagReader))
-        bad, sizes, inside = rows.check_images(self._cells.folder, skip_unreadable=skip_unreadable, channels=channels)
+        bad, sizes, inside = rows.check_images(
+            self._cells.folder, skip_unreadable=options.skip_unreadable, channels=options.channels
+        )
         source = FileDataset(
             name=os.path.splitext(self.name)[0],
             root=self._cells.folder,
@@ -219,41 +223,41 @@ class Table:
             names=rows.names,
             targets=rows.targets,
             sizes=sizes,
-            channels=channels,
-            skip_unreadable=skip_unreadable,
+            channels=options.channels,
+            skip_unreadable=options.skip_unreadable,
             labels_in_names=False,
             packed=inside.images if inside else None,
             shards=inside.shards if inside else None,
             groups=rows.groups,
         )
-        return OpenedDataset(source, bad, (), notes)
+        return OpenedFiles(source, bad, (), notes)
 
     def _reject_split_column(self, column: int) -> NoReturn:
-        errors = RowErrors(self.name, f"every row needs a part: {', '.join(SPLIT_NAMES)}", self._cells.unit)
+        errors = RowErrors(self.name, f"every row needs one of {', '.join(SPLIT_NAMES)}", self._cells.unit)
         for lines, cells in self._cells.blocks():
-            for line, part in zip(lines, cells[column], strict=True):
-                if not part:
-                    errors.add(f"no part in column {self.split_name!r}", line)
-                elif part.lower() not in SPLIT_NAMES:
-                    errors.add(f"no known part in column {self.split_name!r}", line, part)
+            for line, value in zip(lines, cells[column], strict=True):
+                if not value:
+                    errors.add(f"no split in column {self.split_name!r}", line)
+                elif value.lower() not in SPLIT_NAMES:
+                    errors.add(f"unknown split in column {self.split_name!r}", line, value)
         errors.raise_if_any()
-        raise DataError(f"{self.name} changed while it was read", "try again")
+        raise DataError(f"{self.name} changed during reading", "try again")
 
 
 def _require_disjoint(train: FileDataset, val: FileDataset, train_name: str, val_name: str) -> None:
-    """Raises DataError if an image is in both: it would be judged on what it has learned by heart."""
+    """Raises DataError if an image is in both splits."""
     held_out = {os.path.normpath(val.where(i)) for i in range(len(val))}
     both = [p for p in (os.path.normpath(train.where(i)) for i in range(len(train))) if p in held_out]
     if both:
         raise DataError(
             f"{len(both):,} {'image is' if len(both) == 1 else 'images are'} in both training ({train_name}) and "
             f"validation ({val_name}), such as {printable(both[0])}",
-            "take them out of one of the two",
+            "remove them from one of the two",
         )
 
 
 def _shared_groups(train: FileDataset, val: FileDataset, column: str | None) -> list[str]:
-    """A sentence about groups with images in both, if there are such."""
+    """A sentence on groups with images in both splits, if there are any."""
     if train.groups is None or val.groups is None:
         return []
     both = len(np.intersect1d(train.groups, val.groups))
@@ -264,69 +268,78 @@ def _require_known(val: FileDataset, classes: tuple[str, ...], where: str) -> No
     unknown = [c for c in val.classes if c not in set(classes)]
     if unknown:
         raise DataError(
-            f"{where} holds classes without an image for training: {format_list(unknown)}",
-            "add training images of them, or leave them out",
+            f"{where} has classes without training images: {format_list(unknown)}",
+            "add training images of these classes, or remove them",
         )
 
 
 @dataclass(frozen=True)
 class TableSet:
-    """name: of the data set. source: what the user calls it. parts: the table of each part, by its name in lower case;
-    a table that does not lie in a part of its own is under ""."""
+    """The tables of a source.
+
+    Args:
+        name: name of the data set.
+        source: the source as the user wrote it.
+        tables: split in lower case -> table; "" for a table that belongs to no split.
+    """
 
     name: str
     source: str
-    parts: dict[str, TableReader]
+    tables: dict[str, TableReader]
 
-    def open(
-        self, val: TableSet | None, *, columns: Columns, task: str, channels: int, skip_unreadable: bool
-    ) -> SourceSplits:
-        """As `open_table_train`, with the validation part of `val` or of this set, if there is one."""
-        train = self._first(("", *TRAIN_SPLIT_NAMES))
-        if train is None and len(self.parts) == 1 and not set(self.parts) & set(VAL_SPLIT_NAMES):
-            (train,) = self.parts.values()  # all that there is, whatever it is called
-        if train is None:
+    @property
+    def train(self) -> TableReader:
+        """The table to train on. Raises DataError if there is none."""
+        found = self._first(("", *TRAIN_SPLIT_NAMES))
+        if found is None and len(self.tables) == 1 and not set(self.tables) & set(VAL_SPLIT_NAMES):
+            (found,) = self.tables.values()  # the only table, whatever its name
+        if found is None:
             raise DataError(
-                f"{printable(self.source)} holds {', '.join(self.parts)} but no train", "name the training table itself"
+                f"{printable(self.source)} has the splits {', '.join(self.tables)} but no train",
+                "name the training table itself",
             )
-        held_out = val.for_evaluation if val is not None else self._first(VAL_SPLIT_NAMES)
-        found = open_table_train(
-            train, held_out, columns=columns, task=task, channels=channels, skip_unreadable=skip_unreadable
-        )
-        unused = [p for p, cells in self.parts.items() if cells is not train and cells is not held_out]
-        notes = (f"not used: {', '.join(unused)} of {printable(self.source)}",) if unused else ()
-        return replace(found, name=self.name, notes=(*found.notes, *notes))
+        return found
 
-    def evaluate(
-        self,
-        classes: tuple[str, ...],
-        split: str | None,
-        *,
-        columns: Columns,
-        task: str,
-        channels: int,
-        skip_unreadable: bool,
-    ) -> OpenedDataset:
-        """As `open_table_eval`, of the part `split`, else of the validation part, else of the only one."""
-        cells: TableReader | None = self.for_evaluation
-        if split is not None and "" not in self.parts:
-            cells = self.parts.get(split.lower())
-            if cells is None:
-                raise DataError(f"{printable(self.source)} has no part {split!r}", f"it has {', '.join(self.parts)}")
-            split = None
-        return open_table_eval(
-            self.for_evaluation if cells is None else cells,
-            classes,
-            columns=columns,
-            task=task,
-            split=split,
-            channels=channels,
-            skip_unreadable=skip_unreadable,
-        )
+    @property
+    def val(self) -> TableReader | None:
+        return self._first(VAL_SPLIT_NAMES)
 
     @property
     def for_evaluation(self) -> TableReader:
-        return self._first((*VAL_SPLIT_NAMES, "")) or next(iter(self.parts.values()))
+        return self._first((*VAL_SPLIT_NAMES, "")) or next(iter(self.tables.values()))
 
     def _first(self, names: tuple[str, ...]) -> TableReader | None:
-        return next((self.parts[n] for n in names if n in self.parts), None)
+        return next((self.tables[n] for n in names if n in self.tables), None)
+
+
+class TabularSource(Source):
+    """A source that is read as one table, or as one per split."""
+
+    @abstractmethod
+    def open_tables(self, source: str) -> TableSet:
+        """Raises DataError if the tables cannot be read."""
+
+    def open_train(self, source: str, val: str | None, options: OpenOptions) -> SourceSplits:
+        tables = self.open_tables(source)
+        train, held_out = tables.train, tables.val
+        if val is not None:
+            other = find_source(val)
+            if not isinstance(other, TabularSource):
+                raise UsageError(
+                    f"{printable(source)} is a table, but --val {printable(val)} is not", "give a table for both"
+                )
+            held_out = other.open_tables(val).for_evaluation
+        found = open_table_train(train, held_out, options)
+        unused = [split for split, cells in tables.tables.items() if cells is not train and cells is not held_out]
+        notes = (f"not used: {', '.join(unused)} of {printable(source)}",) if unused else ()
+        return replace(found, name=tables.name, notes=(*found.notes, *notes))
+
+    def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
+        tables = self.open_tables(source)
+        cells = tables.for_evaluation
+        if split is not None and "" not in tables.tables:
+            if split.lower() not in tables.tables:
+                raise DataError(f"{printable(source)} has no split {split!r}", f"it has {', '.join(tables.tables)}")
+            cells, split = tables.tables[split.lower()], None
+        found = open_table_eval(cells, split, classes, options)
+        return EvalImages(found.source, found.problems)

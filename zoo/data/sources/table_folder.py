@@ -1,9 +1,9 @@
-"""Folders that hold a table of the images in them, or the shards of one.
+"""Table files, and folders that contain a table of their images or the shards of one.
 
-- Hugging Face's image folders: a metadata.csv, .jsonl or .parquet with a column `file_name`, beside the images or in
+- Hugging Face image folders: metadata.csv, .jsonl or .parquet with a column `file_name`, next to the images or in
   ROOT/train and ROOT/validation.
-- Parquet shards: ROOT/train-00000-of-00002.parquet …, in ROOT itself, ROOT/data or ROOT/train. The part of a shard is
-  the first word of its path that is the name of one.
+- Parquet shards: ROOT/train-00000-of-00002.parquet …, in ROOT itself, ROOT/data or ROOT/train. The split of a shard is
+  the first word of its path that is the name of a split.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from zoo.data.decode.read import is_image_name, printable
 from zoo.data.schema.cells import TableReader
 from zoo.data.sources.parquet import ParquetTable, is_parquet_name
 from zoo.data.sources.scan import is_ignored
-from zoo.data.sources.table import TableSet
+from zoo.data.sources.source import require_path
+from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import JsonTable, ListTable, TextTable
 from zoo.errors import DataError
 
-__all__ = ["TABLES", "find_tables", "is_table", "is_table_name", "open_table"]
-
-# As messages name them.
-TABLES = "a table (.csv, .tsv, .jsonl, .parquet) or a list of files (.txt)"
+__all__ = ["TableFolderSource", "TableSource", "is_table_name", "open_table"]
 
 _TEXT_EXTENSIONS = (".csv", ".tsv", ".tab")
 _JSON_EXTENSIONS = (".jsonl", ".ndjson")
@@ -32,17 +30,24 @@ _LIST_EXTENSIONS = (".txt", ".lst", ".list")
 
 
 def is_table_name(path: str) -> bool:
-    """True for names that only tables have: no list of files, whose ending any text has."""
+    """Whether only tables have this extension; a list of files (.txt) is excluded."""
     return _extension(path) in (*_TEXT_EXTENSIONS, *_JSON_EXTENSIONS) or is_parquet_name(path)
 
 
-def is_table(path: str) -> bool:
-    """True for the path of a table or a list of files; it need not exist."""
-    return (is_table_name(path) or _extension(path) in _LIST_EXTENSIONS) and not os.path.isdir(path)
+class TableSource(TabularSource):
+    """A table file, or a list of files. It need not exist to match."""
+
+    def matches(self, source: str) -> bool:
+        path = os.path.expanduser(source)
+        return (is_table_name(path) or _extension(path) in _LIST_EXTENSIONS) and not os.path.isdir(path)
+
+    def open_tables(self, source: str) -> TableSet:
+        path = require_path(source)
+        return TableSet(os.path.splitext(os.path.basename(path))[0], source, {"": open_table(path)})
 
 
 def open_table(path: str) -> TableReader:
-    """Raises DataError if it cannot be read as what its name says."""
+    """The reader for the extension of `path`. Raises DataError if the file cannot be read."""
     if is_parquet_name(path):
         return ParquetTable([path])
     if _extension(path) in _JSON_EXTENSIONS:
@@ -60,25 +65,45 @@ _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _COLUMN = "file_name"
 
 
-def find_tables(root: str) -> TableSet | None:
-    """The tables in the folder `root` that stand for it, None if there are none.
+class TableFolderSource(TabularSource):
+    """A folder with a metadata table or Parquet shards."""
 
-    Raises DataError if it may as well be a folder of class folders: two folders or more hold images directly.
-    """
-    parts = {os.path.basename(folder).lower(): folder for folder in _folders(root)}
-    train = next((parts[n] for n in TRAIN_SPLIT_NAMES if n in parts), None)
-    own = os.path.basename(os.path.abspath(root))
-    if _metadata(root):
-        return TableSet(own, root, {"": _open_metadata(root)})
-    if train is not None and _metadata(train):
-        first_val = next((n for n in VAL_SPLIT_NAMES if n in parts), None)
-        wanted = [n for n in SPLIT_NAMES if n in parts and (n == first_val or _metadata(parts[n]))]
-        return TableSet(own, root, {n: _open_metadata(parts[n]) for n in wanted})
-    return _parquet_shards(root, own, parts)
+    def matches(self, source: str) -> bool:
+        root = os.path.expanduser(source)
+        if not os.path.isdir(root):
+            return False
+        splits = _split_folders(root)
+        train = _train_folder(splits)
+        return bool(_metadata(root) or (train is not None and _metadata(train)) or _parquet_shards(root, splits))
+
+    def open_tables(self, source: str) -> TableSet:
+        """Raises DataError if the folder may be one of class folders too: two or more folders contain images."""
+        root = os.path.expanduser(source)
+        splits = _split_folders(root)
+        train = _train_folder(splits)
+        own = os.path.basename(os.path.abspath(root))
+        if _metadata(root):
+            return TableSet(own, root, {"": _open_metadata(root)})
+        if train is not None and _metadata(train):
+            first_val = next((n for n in VAL_SPLIT_NAMES if n in splits), None)
+            wanted = [n for n in SPLIT_NAMES if n in splits and (n == first_val or _metadata(splits[n]))]
+            return TableSet(own, root, {n: _open_metadata(splits[n]) for n in wanted})
+        shards = _parquet_shards(root, splits)
+        tables = {n: ParquetTable(f, name=f"{own}{n and f' ({n})'}", folder=root) for n, f in shards.items()}
+        return TableSet(own, root, dict(tables))
+
+
+def _split_folders(root: str) -> dict[str, str]:
+    """Name in lower case -> path of each folder in `root`."""
+    return {os.path.basename(folder).lower(): folder for folder in _folders(root)}
+
+
+def _train_folder(folders: dict[str, str]) -> str | None:
+    return next((folders[n] for n in TRAIN_SPLIT_NAMES if n in folders), None)
 
 
 def _metadata(folder: str) -> list[str]:
-    """Tables in `folder` that are called metadata and have the column."""
+    """Metadata tables in `folder` that have the column `file_name`."""
     found = []
     for name in _METADATA:
         path = os.path.join(folder, name)
@@ -99,37 +124,37 @@ def _open_metadata(folder: str) -> TableReader:
     if len(found) != 1:
         names = " and ".join(os.path.basename(path) for path in found)
         raise DataError(
-            f"{printable(folder)} holds {names}"
+            f"{printable(folder)} contains {names}"
             if found
-            else f"{printable(folder)} holds no metadata.csv, as train does",
-            "name one of them, as in --data FOLDER/metadata.csv" if found else "give --data and --val a table each",
+            else f"{printable(folder)} has no metadata.csv, but train has",
+            "name one of them, as in --data FOLDER/metadata.csv"
+            if found
+            else "give a table for each of --data and --val",
         )
-    classes = [f for f in _folders(folder) if _holds_images(f)]
-    if len(classes) > 1 and not _holds_images(folder):
+    classes = [f for f in _folders(folder) if _contains_images(f)]
+    if len(classes) > 1 and not _contains_images(folder):
         names = ", ".join(printable(os.path.basename(f)) for f in classes[:3])
         raise DataError(
-            f"{printable(folder)} holds {os.path.basename(found[0])} and folders of images ({names} …): the "
-            "labels may be "
-            "either's",
-            f"for those of the table give {printable(found[0])}; for those of the folders move the table away",
+            f"{printable(folder)} contains {os.path.basename(found[0])} and class folders ({names} …): the labels may "
+            "come from either",
+            f"for the labels of the table give {printable(found[0])}; for class folders move the table away",
         )
     return open_table(found[0])
 
 
-def _parquet_shards(root: str, own: str, parts: dict[str, str]) -> TableSet | None:
-    inner = [folder for name, folder in parts.items() if name in (*SPLIT_NAMES, "data")]
+def _parquet_shards(root: str, folders: dict[str, str]) -> dict[str, list[str]]:
+    """Split -> Parquet files; {} if there are none, or images next to them."""
+    inner = [folder for name, folder in folders.items() if name in (*SPLIT_NAMES, "data")]
     files = sorted(p for folder in (root, *inner) for p in _files(folder) if is_parquet_name(p))
-    if not files or any(_holds_images(f) for f in (root, *parts.values())):
-        return None
-    by_part: dict[str, list[str]] = {}
+    if not files or any(_contains_images(f) for f in (root, *folders.values())):
+        return {}
+    by_split: dict[str, list[str]] = {}
     for path in files:
         words = re.split(r"[^a-z]+", os.path.relpath(path, root).lower())
-        by_part.setdefault(next((w for w in words if w in SPLIT_NAMES), ""), []).append(path)
-    if len(by_part) > 1:
-        by_part.pop("", None)
-    return TableSet(
-        own, root, {p: ParquetTable(f, name=f"{own}{p and f' ({p})'}", folder=root) for p, f in by_part.items()}
-    )
+        by_split.setdefault(next((w for w in words if w in SPLIT_NAMES), ""), []).append(path)
+    if len(by_split) > 1:
+        by_split.pop("", None)
+    return by_split
 
 
 def _folders(root: str) -> Iterator[str]:
@@ -140,7 +165,7 @@ def _files(folder: str) -> Iterator[str]:
     return (path for path in _entries(folder) if os.path.isfile(path))
 
 
-def _holds_images(folder: str) -> bool:
+def _contains_images(folder: str) -> bool:
     return any(is_image_name(path) for path in _files(folder))
 
 

@@ -23,24 +23,24 @@ from zoo.arrays import Indices
 from zoo.cache import kind_folder, touch
 from zoo.console import note
 from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
-from zoo.data.file_dataset import FileDataset, OpenedDataset, SourceSplits
+from zoo.data.file_dataset import FileDataset
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.labels import from_classes
-from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
+from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set, is_torchvision_name
 from zoo.data.string_table import StringTable
 from zoo.data.validate import raise_if_any, verify_files
-from zoo.errors import DataError
+from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
 __all__ = [
     "TorchvisionImages",
+    "TorchvisionSource",
     "class_names",
     "download_folder",
     "file_size",
     "image_files",
     "load_dataset",
-    "open_torchvision_eval",
-    "open_torchvision_train",
     "read_targets",
 ]
 
@@ -146,65 +146,67 @@ def file_size(path: str) -> int:
         return 0
 
 
-def open_torchvision_train(source: str, *, task: TaskName, channels: int, skip_unreadable: bool) -> SourceSplits:
-    """The data set's training part, and its validation part, or test part if it has no other.
+class TorchvisionSource(Source):
+    """`torchvision:NAME`, or `torchvision:NAME:VARIANT`."""
 
-    Raises UsageError for an unknown name, DataError if it can be neither found nor downloaded.
-    """
-    name, known, _ = find_set(source)
-    reader = _Reader(source, channels, skip_unreadable)
-    val_part = _val_part(known)
-    train, problems = reader.read(next(iter(known.parts)))
-    val: FileDataset | None = None
-    rule = ""
-    if val_part is not None:
-        val, more = reader.read(val_part)
-        problems += more
-        rule = (
-            f"as given: {len(train):,} images of {source} for training, {len(val):,} of its part {val_part} for "
-            "validation"
+    def matches(self, source: str) -> bool:
+        return is_torchvision_name(source)
+
+    def open_train(self, source: str, val: str | None, options: OpenOptions) -> SourceSplits:
+        if val is not None:
+            raise UsageError(f"{source} brings its own validation images, or is split", "omit --val")
+        task = options.class_task
+        name, known, _ = find_set(source)
+        train_split, val_split = next(iter(known.parts)), _val_split(known)
+        train, problems = _read(source, train_split, options)
+        held_out: FileDataset | None = None
+        rule = ""
+        if val_split is not None:
+            held_out, more = _read(source, val_split, options)
+            problems += more
+            rule = (
+                f"given: {len(train):,} training images of {source}, {len(held_out):,} validation images of its split "
+                f"{val_split}"
+            )
+        present = _present_classes(train, held_out)
+        unused = [split for split in known.parts if split not in (val_split, train_split)]
+        return SourceSplits(
+            name=name,
+            where=source,
+            task=task,
+            train=_with_classes(train, present, task),
+            val=None if held_out is None else _with_classes(held_out, present, task),
+            rule=rule,
+            problems=problems,
+            notes=(f"not used: split {', '.join(unused)} of {source}",) if unused else (),
+            flips_ok=known.flips_ok and flips_safe(train.classes),
         )
-    shown_classes = np.unique(np.concatenate([train.targets, *([val.targets] if val is not None else [])]))
-    flips_ok = known.flips_ok and flips_safe(train.classes)
-    train = _with_classes(train, np.asarray(shown_classes, np.int64), task)
-    unused = [part for part in known.parts if part not in (val_part, next(iter(known.parts)))]
-    return SourceSplits(
-        name=name,
-        task=task,
-        train=train,
-        val=None if val is None else _with_classes(val, np.asarray(shown_classes, np.int64), task),
-        rule=rule,
-        problems=problems,
-        notes=(f"not used: part {', '.join(unused)} of {source}",) if unused else (),
-        where=source,
-        flips_ok=flips_ok,
-    )
+
+    def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
+        _, known, _ = find_set(source)
+        chosen = _val_split(known) or next(iter(known.parts))
+        if split is not None:
+            chosen = split.lower()
+            if chosen not in known.parts:
+                has = ", ".join(filter(None, known.parts)) or "no splits"
+                raise DataError(f"{source} has no split {split!r}", f"it has {has}")
+        found, bad = _read(source, chosen, options)
+        return EvalImages(_with_classes(found, _present_classes(found), options.class_task), bad)
 
 
-def open_torchvision_eval(
-    source: str, *, task: TaskName, split: str | None, channels: int, skip_unreadable: bool
-) -> OpenedDataset:
-    """The part `split`; if that is None the validation (or test) part, or all if there are no parts."""
-    _, known, _ = find_set(source)
-    part = _val_part(known) or next(iter(known.parts))
-    if split is not None:
-        part = split.lower()
-        if part not in known.parts:
-            has = ", ".join(filter(None, known.parts)) or "no parts"
-            raise DataError(f"{source} has no part {split!r}", f"it has {has}")
-    found, bad = _Reader(source, channels, skip_unreadable).read(part)
-    there = np.asarray(np.unique(found.targets), np.int64)
-    return OpenedDataset(_with_classes(found, there, task), bad, (), ())
+def _present_classes(*sources: FileDataset | None) -> Indices:
+    """Class indices that occur in the targets, in rising order."""
+    return np.unique(np.concatenate([np.asarray(s.targets, np.int64) for s in sources if s is not None]))
 
 
-def _val_part(known: TorchvisionSet) -> str | None:
-    return next((part for part in VAL_SPLIT_NAMES if part in known.parts), None)
+def _val_split(known: TorchvisionSet) -> str | None:
+    return next((name for name in VAL_SPLIT_NAMES if name in known.parts), None)
 
 
-def _with_classes(source: FileDataset, there: Indices, task: TaskName) -> FileDataset:
-    """`source` with no other classes than `there`, as targets of `task`."""
-    numbers = np.searchsorted(there, np.asarray(source.targets, np.int64))
-    classes = tuple(source.classes[i] for i in there.tolist())
+def _with_classes(source: FileDataset, present: Indices, task: TaskName) -> FileDataset:
+    """`source` with the classes `present` only, as targets of `task`."""
+    numbers = np.searchsorted(present, np.asarray(source.targets, np.int64))
+    classes = tuple(source.classes[i] for i in present.tolist())
     targets, classes = from_classes(numbers, classes, task, source.name)
     return replace(source, targets=targets, classes=classes)
 
@@ -255,41 +257,36 @@ def _encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-@dataclass(frozen=True)
-class _Reader:
-    source: str
-    channels: int
-    skip_unreadable: bool
-
-    def read(self, part: str) -> tuple[FileDataset, tuple[BadFile, ...]]:
-        name, known, extra = find_set(self.source)
-        dataset = load_dataset(self.source, name, known, {**known.parts[part], **extra})
-        files = image_files(dataset)
-        root = f"{self.source}/{part}".rstrip("/")
-        if files is None:
-            names, sizes = StringTable(f"{i}" for i in range(len(dataset))), np.zeros(len(dataset), np.int64)
-            stored = TorchvisionImages(dataset, np.arange(len(dataset)))
-        else:
-            root = str(download_folder(name))
-            names = StringTable(os.path.relpath(f, root) for f in files)
-            sizes, stored = np.array([file_size(f) for f in files], np.int64), None
-        targets = read_targets(dataset)
-        found = FileDataset(
-            name=self.source,
-            root=root,
-            classes=class_names(dataset, int(targets.max(initial=0)) + 1),
-            names=names,
-            targets=targets,
-            sizes=sizes,
-            channels=self.channels,
-            skip_unreadable=self.skip_unreadable,
-            labels_in_names=False,
-            packed=stored,
-        )
-        if stored is not None:  # mostly arrays, which no reading can find damaged
-            return found, ()
-        reasons = verify_files(root, names, stored, channels=self.channels)
-        bad = tuple(BadFile(found.where(i), why) for i, why in sorted(reasons.items()))
-        if not self.skip_unreadable:
-            raise_if_any(bad)
-        return found.take(np.setdiff1d(np.arange(len(found)), list(reasons))) if reasons else found, bad
+def _read(source: str, split: str, options: OpenOptions) -> tuple[FileDataset, tuple[BadFile, ...]]:
+    """(images of one split, files left out)."""
+    name, known, extra = find_set(source)
+    dataset = load_dataset(source, name, known, {**known.parts[split], **extra})
+    files = image_files(dataset)
+    root = f"{source}/{split}".rstrip("/")
+    if files is None:
+        names, sizes = StringTable(f"{i}" for i in range(len(dataset))), np.zeros(len(dataset), np.int64)
+        stored = TorchvisionImages(dataset, np.arange(len(dataset)))
+    else:
+        root = str(download_folder(name))
+        names = StringTable(os.path.relpath(f, root) for f in files)
+        sizes, stored = np.array([file_size(f) for f in files], np.int64), None
+    targets = read_targets(dataset)
+    found = FileDataset(
+        name=source,
+        root=root,
+        classes=class_names(dataset, int(targets.max(initial=0)) + 1),
+        names=names,
+        targets=targets,
+        sizes=sizes,
+        channels=options.channels,
+        skip_unreadable=options.skip_unreadable,
+        labels_in_names=False,
+        packed=stored,
+    )
+    if stored is not None:  # mostly arrays, which cannot be damaged
+        return found, ()
+    reasons = verify_files(root, names, stored, channels=options.channels)
+    bad = tuple(BadFile(found.where(i), why) for i, why in sorted(reasons.items()))
+    if not options.skip_unreadable:
+        raise_if_any(bad)
+    return found.take(np.setdiff1d(np.arange(len(found)), list(reasons))) if reasons else found, bad

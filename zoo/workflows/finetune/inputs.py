@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoo.data import Columns, Data, open_data
+from zoo.data import Data, open_data
 from zoo.data.check import PreflightReport, preflight_check
 from zoo.errors import ZooError, combine
 from zoo.losses.class_weights import class_weights
@@ -80,25 +80,7 @@ def open_inputs(
 
 
 def open_dataset(recipe: Recipe) -> Data:
-    return open_data(
-        recipe.data.source,
-        val=recipe.data.val,
-        val_fraction=recipe.data.val_fraction,
-        seed=recipe.train.seed,
-        folds=recipe.data.folds,
-        fold=recipe.data.fold,
-        saved_split=recipe.data.split,
-        channels=recipe.model.in_chans,
-        unreadable=recipe.data.unreadable,
-        task=recipe.task,
-        columns=Columns(
-            image=recipe.data.image_column,
-            labels=recipe.data.label_column,
-            separator=recipe.data.label_separator,
-            split=recipe.data.split_column,
-            group=recipe.data.group_column,
-        ),
-    )
+    return open_data(recipe.data, task=recipe.task, seed=recipe.train.seed, channels=recipe.model.in_chans)
 
 
 def build_model(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Model:
