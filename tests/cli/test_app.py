@@ -47,6 +47,13 @@ def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout
 
 
+def test_start_up_imports_no_pydantic() -> None:
+    """Only `zoo recipes` needs it among the light commands."""
+    code = "import sys, zoo.cli; print('pydantic' in sys.modules, 'zoo.recipe' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import sys, zoo; print([m for m in {HEAVY!r} if m in sys.modules], 'finetune' in dir(zoo))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -63,19 +70,19 @@ def test_the_api_has_every_name_it_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["fintune"], "fintune"),
         (["list", "--no-such-flag"], "no-such-flag"),
         (["finetune", "resnet18", "--epochs", "many"], "many"),
     ],
 )
-def test_parser_errors_are_two_lines(zoo: Callable[..., Any], arguments: list[str], said: str) -> None:
+def test_parser_errors_are_two_lines(zoo: Callable[..., Any], arguments: list[str], expected: str) -> None:
     done = zoo(*arguments)
     assert done.code == 2
     lines = done.err.strip().splitlines()
     assert lines[0].startswith("error: ")
-    assert said in lines[0]
+    assert expected in lines[0]
     assert lines[1].startswith("hint: see `zoo")
     assert len(lines) == 2
 

@@ -31,9 +31,9 @@ def facts(out):
 
 
 def test_pipe_output_has_keys_and_groups(zoo):
-    said = zoo("inspect", "resnet34", "--classes", "10", "--freeze", "backbone")
-    assert (said.code, said.err) == (0, "")
-    found = facts(said.out)
+    done = zoo("inspect", "resnet34", "--classes", "10", "--freeze", "backbone")
+    assert (done.code, done.err) == (0, "")
+    found = facts(done.out)
     assert found["hub_id"] == ["timm/resnet34.a1_in1k"]
     assert found["tags"][0].split(",")[0] == found["tag"][0] == "a1_in1k"
     assert found["num_classes"] == ["1000"]
@@ -47,39 +47,39 @@ def test_pipe_output_has_keys_and_groups(zoo):
     assert found["license"] == ["apache-2.0"]
     assert found["output_shape"] == ["1x10"]
     assert found["trainable"] == ["5130"]
-    groups = [line.split("\t")[1:] for line in said.out.splitlines() if line.startswith("group\t")]
+    groups = [line.split("\t")[1:] for line in done.out.splitlines() if line.startswith("group\t")]
     assert [g[0] for g in groups] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
     assert sum(int(g[1]) for g in groups) == int(found["params"][0])
     assert [g[2] for g in groups] == ["0"] * 5 + ["5130"]
 
 
 def test_json_is_the_api(zoo):
-    said = json.loads(zoo("inspect", "torchvision/resnet18", "--in-chans", "1", "--json").out)
+    done = json.loads(zoo("inspect", "torchvision/resnet18", "--in-chans", "1", "--json").out)
     summary = api.inspect("torchvision/resnet18", in_chans=1)
-    assert said == json.loads(json.dumps(summary.to_dict()))
-    assert said["url"].startswith("https://download.pytorch.org/models/resnet18")
-    assert (said["input_size"], len(said["mean"]), said["output_shape"]) == ([1, 224, 224], 1, [1, 1000])
-    assert (said["params"], said["trainable"]) == (11683240, 11683240)
-    assert said["gmacs"] == pytest.approx(1.814 - 112 * 112 * 49 * 64 * 2 / 1e9, abs=0.001)
+    assert done == json.loads(json.dumps(summary.to_dict()))
+    assert done["url"].startswith("https://download.pytorch.org/models/resnet18")
+    assert (done["input_size"], len(done["mean"]), done["output_shape"]) == ([1, 224, 224], 1, [1, 1000])
+    assert (done["params"], done["trainable"]) == (11683240, 11683240)
+    assert done["gmacs"] == pytest.approx(1.814 - 112 * 112 * 49 * 64 * 2 / 1e9, abs=0.001)
 
 
 @pytest.mark.parametrize("columns", [80, 130])
 def test_a_terminal_gets_facts_and_a_table_that_fit(zoo, monkeypatch, columns):
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
-    said = zoo("inspect", "resnet50", "--classes", "10", "--freeze", "stem")
-    rows = said.out.splitlines()
+    done = zoo("inspect", "resnet50", "--classes", "10", "--freeze", "stem")
+    rows = done.out.splitlines()
     assert rows[0] == "resnet50: 23,528,522 parameters, 4.09 GMACs at 3x224x224"
     assert rows[1].split(maxsplit=1) == ["model", "resnet50 of timm" + rows[1].split("timm")[1]]
     start = rows[1].index("resnet50")
     facts = rows[1 : rows.index("")]
     assert all(row[start - 1] == " " and row[start] != " " for row in facts)  # values stand below each other
     assert "freezing plan: stem" in rows
-    assert "\t" not in said.out
+    assert "\t" not in done.out
     assert max(map(len, rows)) <= columns
     stem = next(row for row in rows if row.lstrip().startswith("stem "))
     assert " no " in stem
-    assert "field" not in said.out
+    assert "field" not in done.out
 
 
 def test_terminal_output_shows_what_was_loaded(zoo, monkeypatch, tmp_path):
@@ -99,16 +99,16 @@ def checkpoint(tmp_path):
 
 
 def test_a_file_in_a_pipe(zoo, checkpoint):
-    said = zoo("inspect", checkpoint)
-    assert (said.code, said.err) == (0, "")
-    found = facts(said.out)
+    done = zoo("inspect", checkpoint)
+    assert (done.code, done.err) == (0, "")
+    found = facts(done.out)
     assert found["format"] == ["pytorch"]
     assert found["wrapping"] == ["state_dict"]
     assert found["prefix"] == ["module."]
     assert found["other"] == ["epoch", "3"]
     assert found["first"] == ["conv1.0.weight", "16x1x3x3"]
     assert (found["classes"], found["in_chans"]) == (["7"], ["1"])
-    fits = [line.split("\t") for line in said.out.splitlines() if line.startswith("fits\t")]
+    fits = [line.split("\t") for line in done.out.splitlines() if line.startswith("fits\t")]
     assert fits[0][1:] == ["1.0000", "test_resnet", "0", "0", "0"]
     assert json.loads(zoo("inspect", checkpoint, "--json").out)["fits"][0]["names"] == ["test_resnet"]
 
@@ -140,15 +140,15 @@ def test_a_run_and_tensors_of_it(zoo, make_run, monkeypatch):
 def test_tensors_of_no_architecture_on_a_terminal(zoo, tmp_path, monkeypatch):
     torch.save({"a": torch.full((2,), float("nan"))}, tmp_path / "w.pth")
     monkeypatch.setattr("zoo.console.is_terminal", lambda stream: True)
-    said = zoo("inspect", tmp_path / "w.pth")
-    assert "NaN or infinity in a" in said.out
-    assert "no architecture of the catalog" in said.err
+    done = zoo("inspect", tmp_path / "w.pth")
+    assert "NaN or infinity in a" in done.out
+    assert "no architecture of the catalog" in done.err
 
 
 def test_params_without_weights_are_random_with_a_note(zoo):
-    said = zoo("inspect", "test_resnet", "--params", "bn1")
-    assert "random" in said.err
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    done = zoo("inspect", "test_resnet", "--params", "bn1")
+    assert "random" in done.err
+    rows = [line.split("\t") for line in done.out.splitlines()]
     assert [r[0] for r in rows] == [
         "bn1.weight",
         "bn1.bias",
@@ -163,9 +163,9 @@ def test_params_without_weights_are_random_with_a_note(zoo):
 def test_params_with_weights_are_those_of_the_file(zoo, tmp_path):
     state = timm.create_model("test_resnet").state_dict()
     save_file(state, tmp_path / "w.safetensors")
-    said = zoo("inspect", "test_resnet", "--weights", tmp_path / "w.safetensors", "--params", "conv1.0")
-    assert said.err == ""
-    name, shape, dtype, mean, std = said.out.strip().split("\t")
+    done = zoo("inspect", "test_resnet", "--weights", tmp_path / "w.safetensors", "--params", "conv1.0")
+    assert done.err == ""
+    name, shape, dtype, mean, std = done.out.strip().split("\t")
     weight = state["conv1.0.weight"].double()
     assert (name, shape, dtype) == ("conv1.0.weight", "16x3x3x3", "float32")
     assert float(mean) == pytest.approx(float(weight.mean()))
@@ -185,7 +185,7 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (("resnet999",), "no model named 'resnet999'"),
         (("test_resnet", "--freeze", "layer9"), "'layer9' matches nothing"),
@@ -199,21 +199,21 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
         ((".",), "holds neither a run nor"),
     ],
 )
-def test_unknown_models_are_errors_with_exit_code_4(zoo, args, said):
+def test_unknown_models_are_errors_with_exit_code_4(zoo, args, expected):
     result = zoo("inspect", *args)
     assert result.code == 4
     assert result.out == ""
     assert result.err.startswith("error: ")
-    assert said in result.err
+    assert expected in result.err
     assert "hint: " in result.err
     assert "Traceback" not in result.err
 
 
 def test_options_of_a_model_are_refused_for_a_file(zoo, checkpoint):
-    said = zoo("inspect", checkpoint, "--freeze", "backbone")
-    assert said.code == 2
-    assert "--freeze needs the name of a model" in said.err
-    assert f"zoo inspect MODEL --weights {checkpoint}" in said.err
+    done = zoo("inspect", checkpoint, "--freeze", "backbone")
+    assert done.code == 2
+    assert "--freeze needs the name of a model" in done.err
+    assert f"zoo inspect MODEL --weights {checkpoint}" in done.err
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,9 @@ def test_the_output_shape_on_meta_is_that_of_a_real_forward_pass(name):
 
 
 def test_groups_prints_the_parameter_groups_from_stem_to_head(zoo, monkeypatch):
-    said = zoo("inspect", "resnet18", "--groups", "--freeze", "backbone")
-    assert (said.code, said.err) == (0, "")
-    rows = [line.split("\t") for line in said.out.splitlines()]
+    done = zoo("inspect", "resnet18", "--groups", "--freeze", "backbone")
+    assert (done.code, done.err) == (0, "")
+    rows = [line.split("\t") for line in done.out.splitlines()]
     assert [row[0] for row in rows] == ["stem", "stage1", "stage2", "stage3", "stage4", "head"]
     assert sum(int(row[1]) for row in rows) == 11_689_512
     assert (rows[-1][2], rows[-1][3], rows[1][3]) == ("513000", "global_pool,fc", "layer1")

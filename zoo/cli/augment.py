@@ -20,6 +20,7 @@ def augment(
     model: Annotated[
         str | None,
         typer.Argument(
+            metavar="MODEL",
             help="model name, for the input size (default: the recipe's, else 224 pixels)",
             autocompletion=complete_model,
         ),

@@ -24,7 +24,7 @@ _SEVERITY_LABELS = {"error": "ERROR", "warning": "warning", "note": "note"}
 
 @takes(
     "val", "task", "image_column", "label_column", "label_separator", "split_column",
-    workers="auto: one per core",
+    workers="auto, one per core",
 )  # fmt: skip
 def check(
     data: DataArgument,

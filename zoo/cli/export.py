@@ -10,17 +10,18 @@ import typer
 
 from zoo import console
 from zoo.cli.options import Json, RunArgument, output_dir_option
+from zoo.formats import FORMATS
 from zoo.imports import gc_paused
 
 __all__ = ["export"]
+
+_FORMATS = "; ".join(f"{name}: {entry.description}" for name, entry in FORMATS.items())
 
 
 def export(
     run: RunArgument,
     *,
-    format: Annotated[
-        str, typer.Option("--format", "-f", help="safetensors: weights and config.json for timm")
-    ] = "safetensors",
+    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help=_FORMATS)] = "safetensors",
     output_dir: Annotated[
         Path | None, output_dir_option("directory for the exported files (default: RUN/export/FORMAT)")
     ] = None,

@@ -26,11 +26,12 @@ _MAX_MODULES = 4
 _MAX_ITEMS = 8
 
 
-@takes("in_chans", classes="the pretrained head's", freeze="none", weights="none: no download")
+@takes("in_chans", classes="the pretrained head's", freeze="none", weights="none, no download")
 def inspect_model(
     model: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="model name from `zoo list`, with a tag for its weights (resnet34.a1_in1k); a run; a file of weights",
             autocompletion=complete_model_or_file,
         ),

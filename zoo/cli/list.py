@@ -27,6 +27,7 @@ def list_models(
     pattern: Annotated[
         str | None,
         typer.Argument(
+            metavar="PATTERN",
             help='glob over model names, such as "*densenet*"; without wildcards: a name or a part of it',
             autocompletion=complete_model,
         ),

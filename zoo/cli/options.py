@@ -32,7 +32,11 @@ _DECLARED: dict[str, tuple[str, Any, Option]] = {
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=OPTIONS["data"].help)]
 ModelArgument = Annotated[
     str | None,
-    typer.Argument(help="model name from `zoo list`; optional if the recipe names one", autocompletion=complete_model),
+    typer.Argument(
+        metavar="MODEL",
+        help="model name from `zoo list`; optional if the recipe names one",
+        autocompletion=complete_model,
+    ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", metavar="N", help="images per batch")]

@@ -16,7 +16,7 @@ __all__ = ["recipes"]
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="name of the recipe to print")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="name of the recipe to print")] = None,
     copy: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write the recipe to a file, to edit and use with --recipe")
     ] = None,

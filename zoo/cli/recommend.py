@@ -82,7 +82,9 @@ def recommend(
 @takes(*_DATA_OPTIONS)
 def quadrant(
     data: DataArgument,
-    model: Annotated[str, typer.Argument(help="model name from `zoo list`", autocompletion=complete_model)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="model name from `zoo list`", autocompletion=complete_model)
+    ],
     *,
     as_json: Json = False,
     **given: Any,

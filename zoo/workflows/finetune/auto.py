@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zoo.errors import UsageError
-from zoo.options import Options
+from zoo.options import DataOptions, Options, declared
 from zoo.recipe import build, load_values
 from zoo.workflows.finetune.options import AUTO
 from zoo.workflows.recommend.measure import measure_models
@@ -15,10 +15,10 @@ __all__ = ["resolve_auto"]
 # What a freezing plan brings along of a decision: where learning starts from, what adapts in place of weights, and what
 # is true of the images however they are learned from.
 _PLAN_KEYS = ("transfer.", "augment.flips")
-# Options that say nothing of the data or of what the network sees of them.
+# Options that say what the network sees; `balance` changes only how often.
 _DATA_OPTIONS = (
-    "task", "data", "val", "image_column", "label_column", "label_separator", "split_column", "group_column", "folds",
-    "fold", "split", "norm", "fit", "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
+    *(name for name in declared(DataOptions) if name != "balance"),
+    "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
 )  # fmt: skip
 
 
