@@ -212,7 +212,7 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     import torch
 
     from zoo.strategy.scores import Targets, decompose, ridge_head, ridge_loo
-    from zoo.workflows.finetune.inputs import build_model, open_dataset
+    from zoo.workflows.finetune.inputs import create_model, open_dataset
     from zoo.workflows.finetune.options import make_recipe
     from zoo.workflows.recommend import measure
     from zoo.workflows.recommend.features import extract_features
@@ -221,7 +221,7 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     opened = open_dataset(recipe)
     model, train, shared = measure._load_candidate(recipe, opened)
     torch.manual_seed(given["seed"])
-    bare = build_model(recipe, opened, with_weights=False)
+    bare = create_model(recipe, opened, with_weights=False)
     ridge_targets = Targets.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
     found = []
     for network, random in ((model, False), (bare, True)):

@@ -17,7 +17,7 @@ def test_pipe_output_has_one_line_per_epoch(zoo: Zoo) -> None:
     assert names == ["epoch", "stem", "stage1", "stage2", "stage3", "stage4", "head"]
     assert [row[0] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[0][-1]) == pytest.approx(0.01)
-    assert "zoo_tiny: name your model" in result.err
+    assert "zoo_tiny; name your model" in result.err
 
 
 def test_groups_with_the_same_rates_share_a_column_on_a_terminal(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:

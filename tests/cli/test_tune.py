@@ -70,12 +70,12 @@ def test_pipe_output_has_one_line_per_trial(zoo: Zoo, command: list[str], fake_f
     for row in rows:
         assert 1e-4 <= float(row[4]) <= 1e-1
         assert json.loads(row[5]) in ({"name": "focal", "params": {"gamma": 3}}, {"name": "cross_entropy"})
-    assert "top1 0.5 before the first epoch, when only the head had learned" in result.err
+    assert "top1 0.5 after linear probing, before the first epoch" in result.err
     assert "loss name focal, params.gamma 3" in result.err or "loss name cross_entropy" in result.err
     last = result.err.splitlines()[-1]
     assert shlex.split(last.removeprefix("next: zoo ")) == ["finetune", "--recipe", "my search/best.yaml"]
     again = zoo(*command, "--trials", 2, "-o", "my search", "--json")
-    assert "2 trials are done already" in again.err
+    assert "2 trials are already done" in again.err
     found = json.loads(again.out)
     assert (found["best"], found["best_recipe"], found["monitor"]) == (1, "my search/best.yaml", "top1")
     assert [trial["value"] for trial in found["trials"]] == [0.5, 0.6]
@@ -100,7 +100,7 @@ def test_terminal_output_lists_the_best_trial_first(
     [
         (["--search", "none.yaml"], "search file none.yaml cannot be read", "optimizer.lr: {low"),
         (["--trials", "0"], "0 trials", "1 or more"),
-        (["--set", "optimizer.lr=1"], "optimizer.lr: is given by --set as well", ""),
+        (["--set", "optimizer.lr=1"], "optimizer.lr: it is also given by --set", ""),
     ],
 )
 def test_bad_search_spaces(zoo: Zoo, command: list[str], arguments: list[str], says: str, hints: str) -> None:
@@ -141,7 +141,7 @@ def test_an_interrupted_search_continues(
         assert Run.open("out/trial-0000").status == "interrupted"
     again = zoo(*long)
     assert again.code == 0, again.err
-    assert "trial 0 was interrupted: its values are tried again" in again.err
+    assert "trial 0 was interrupted: its values will be tried again" in again.err
     first, second = (line.split("\t") for line in again.out.splitlines())
     assert first[:4] == ["0", "interrupted", "", "out/trial-0000"]
     assert second[:4] == ["1", "finished", "0.5", "out/trial-0001"]

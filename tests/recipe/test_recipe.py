@@ -110,17 +110,17 @@ def test_unknown_option_of_the_api() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [1", "not YAML|expected"),
         ("- 1\n- 2\n", "mapping of sections"),
         ("train: 3\n", "train: should be a valid dictionary"),
     ],
 )
-def test_files_that_are_no_recipes(tmp_path: Path, text: str, said: str) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         build(load_values(str(file)))
 
 

@@ -1,4 +1,4 @@
-"""The range test on a whole recipe: what it tries, what it says, and that it leaves everything as it was."""
+"""The range test on a whole recipe: its curve, its notes, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from zoo.errors import UsageError, ZooError
 from zoo.training.trainer import Trainer
-from zoo.workflows import lr_find as room
+from zoo.workflows import lr_find as workflow
 from zoo.workflows.lr_find import lr_find
 
 
@@ -50,7 +50,9 @@ def test_groups_keep_their_ratios_whatever_the_schedule(small: Path, updates: li
     assert updates[0][0] < found.rates[0] / 2  # the stem's, decayed
 
 
-def test_a_new_model_gets_a_rate_that_trains_it_and_nothing_changes(small: Path, tmp_path: Path, make_run: Any) -> None:
+def test_the_suggested_rate_trains_a_new_model_and_nothing_is_changed(
+    small: Path, tmp_path: Path, make_run: Any
+) -> None:
     run = make_run("zoo_tiny", tuple("0123"), img_size=16)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     found = lr_find("zoo_tiny", data=small, weights=run.path, steps=60, progress=False, plot="curve.png",
@@ -62,31 +64,31 @@ def test_a_new_model_gets_a_rate_that_trains_it_and_nothing_changes(small: Path,
     assert found.suggestion is not None
     assert found.suggestion <= found.steepest
     assert found.head_lr == pytest.approx(found.suggestion * 1e-3 / 3e-4)  # the ratio of the recipe `full`
-    assert any("times over the data" in note for note in found.notes)
+    assert any("the model has seen the images before" in note for note in found.notes)
 
 
-def test_the_prepared_model_comes_out_as_it_went_in(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Any] = []
-    original = room.range_test
+def test_building_a_session_does_not_change_the_model(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[Any] = []
+    original = workflow.range_test
 
     def watched(trainer: Trainer, *given: Any, **more: Any) -> Any:
         before = {k: v.clone() for k, v in trainer.module.state_dict().items()}
         found = original(trainer, *given, **more)
-        kept.append((before, trainer.module.state_dict()))
+        states.append((before, trainer.module.state_dict()))
         return found
 
-    monkeypatch.setattr(room, "range_test", watched)
+    monkeypatch.setattr(workflow, "range_test", watched)
     lr_find("zoo_tiny", data=small, steps=20, progress=False, settings={"transfer.probe_epochs": 1})
-    ((before, after),) = kept
+    ((before, after),) = states
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_the_same_again_gives_the_same_curve(small: Path) -> None:
+def test_the_same_call_gives_the_same_curve(small: Path) -> None:
     once, again = (lr_find("zoo_tiny", data=small, weights="none", steps=20, progress=False) for _ in range(2))
     assert once == again
 
 
-def test_a_picture_without_a_place_is_refused_before_the_training(
+def test_an_unwritable_plot_path_is_an_error_before_training(
     small: Path, tmp_path: Path, updates: list[list[float]]
 ) -> None:
     with pytest.raises(ZooError, match="is a folder"):
@@ -97,6 +99,6 @@ def test_a_picture_without_a_place_is_refused_before_the_training(
 
 
 @pytest.mark.parametrize("wrong", [{"low": 1.0, "high": 0.1}, {"low": 0.0}, {"steps": 5}, {"high": float("inf")}])
-def test_ranges_that_make_no_sense(small: Path, wrong: dict[str, Any]) -> None:
+def test_invalid_ranges(small: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         lr_find("zoo_tiny", data=small, progress=False, **wrong)

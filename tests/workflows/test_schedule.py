@@ -32,16 +32,16 @@ def test_the_curves_are_those_of_the_training(small: Path, sched: str, warmup: f
     for row, rates in zip(run.metrics(), drawn.by_epoch(), strict=True):
         assert tuple(row["lr_names"]) == drawn.names
         assert tuple(row["lr"]) == pytest.approx(rates, rel=1e-12)
-    assert drawn.steps_per_epoch == 3  # 96 images, batches of 16, two to a step
+    assert drawn.steps_per_epoch == 3  # 96 images, batches of 16, two batches per step
     assert all(len(rates) == 9 for rates in drawn.rates)
     assert len(set(drawn.rates[0])) > 1
 
 
-def test_no_weights_are_wanted_and_nothing_is_written(
+def test_no_weights_are_loaded_and_nothing_is_written(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(tmp_path.iterdir())
-    monkeypatch.setattr(preprocessing, "channel_statistics", lambda *_, **__: pytest.fail("all images were looked at"))
+    monkeypatch.setattr(preprocessing, "channel_statistics", lambda *_, **__: pytest.fail("all images were read"))
     drawn = zoo.schedule("full", model="resnet18", data=small, img_size=32, epochs=2)
     assert sum(drawn.parameters) == pytest.approx(11.2e6, rel=0.01)
     assert drawn.names[0] == "stem"
@@ -58,7 +58,7 @@ def test_a_plateau_is_drawn_as_if_nothing_improved(small: Path) -> None:
     assert any("zoo_tiny" in note for note in drawn.notes)  # the recipe names no model
 
 
-def test_what_is_wrong_is_said_as_by_finetune(small: Path) -> None:
+def test_errors_are_those_of_finetune(small: Path) -> None:
     with pytest.raises(RecipeError, match=r"schedule\.name"):
         zoo.schedule("full", data=small, sched="cosinus")
     with pytest.raises(ZooError, match="3 problems"):
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_said_as_by_finetune(small: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"transfer.auto_rgn": True}, "only training shows"),
         ({"transfer.unfreeze_every": 2}, "every 2 epochs"),
@@ -76,13 +76,13 @@ def test_what_is_wrong_is_said_as_by_finetune(small: Path) -> None:
         ({"schedule.name": "torch.optim.lr_scheduler:ReduceLROnPlateau"}, "never improved"),
     ],
 )
-def test_what_the_drawing_leaves_out_is_said(small: Path, settings: dict[str, Any], said: str) -> None:
+def test_notes_name_what_is_not_drawn(small: Path, settings: dict[str, Any], expected: str) -> None:
     drawn = zoo.schedule("full", data=small, epochs=2, settings=settings)
-    assert any(said in note for note in drawn.notes)
-    assert not any(said in note for note in zoo.schedule("full", data=small, epochs=2).notes)
+    assert any(expected in note for note in drawn.notes)
+    assert not any(expected in note for note in zoo.schedule("full", data=small, epochs=2).notes)
 
 
-def test_a_frozen_backbone_has_no_head_start(small: Path) -> None:
+def test_a_frozen_backbone_has_no_probing_phase(small: Path) -> None:
     drawn = zoo.schedule(data=small, epochs=2, freeze="backbone")
     assert drawn.names == ("head",)
     assert not any("LP-FT" in note for note in drawn.notes)

@@ -43,7 +43,7 @@ def finetune(
     directory of the run on stdout; progress and decisions go to stderr.
     """
     if processes is not None:
-        from zoo.workflows.finetune.launch import is_launched, launch
+        from zoo.training.launch import is_launched, launch
 
         if not is_launched(processes):
             raise typer.Exit(launch(sys.argv[1:], processes))

@@ -22,8 +22,7 @@ from zoo.reports.augment_grid import augment_grid as draw
 from zoo.reports.canvas import drawable
 from zoo.tasks import DEFAULT_TASK, TASKS
 from zoo.workflows.finetune import preprocessing, validate
-from zoo.workflows.finetune.components import build_augment
-from zoo.workflows.finetune.inputs import open_dataset
+from zoo.workflows.finetune.inputs import build_augment, open_dataset
 
 __all__ = ["AugmentGrid", "augment_grid"]
 

@@ -1,4 +1,4 @@
-"""`zoo bench`: how fast this machine trains a model, and what holds it up."""
+"""`zoo bench`: how fast this machine trains a model, and where the bottleneck is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["BenchResult", "bench"]
 
 @dataclass(frozen=True)
 class BenchResult:
-    """The times of a step (`StepProfile`), what was measured, and a sentence about what to change."""
+    """The times of a step (`StepProfile`), the settings, and a sentence of advice."""
 
     model: str
     data: str
@@ -36,7 +36,7 @@ class BenchResult:
     advice: str
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; times in seconds, memory in bytes."""
+        """As JSON values; times in seconds, memory in bytes."""
         times = self.times
         return {
             **{k: v for k, v in asdict(self).items() if k != "times"},
@@ -51,10 +51,16 @@ class BenchResult:
 def bench(
     model: str | Recipe | None = None, *, steps: int = 20, progress: bool = True, **options: Unpack[Options]
 ) -> BenchResult:
-    """Train for a few steps as `finetune` would with the same options, and time the parts. Nothing is kept.
+    """Train for a few steps as `finetune` would with the same options, and time the parts. Nothing is saved.
 
-    steps: measured for each figure. model and options are those of `finetune`. Raises a ZooError for anything the
-    caller can mend.
+    Args:
+        model: a model name or a complete recipe.
+        steps: number of steps per measurement.
+        progress: whether to print on stderr.
+        options: the options of `finetune`.
+
+    Raises:
+        ZooError: any problem that the caller can fix.
     """
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
     session = build_session(recipe, progress=False)
@@ -85,21 +91,21 @@ def bench(
     )
 
 
-# Within a tenth of what the model alone would do, a faster loader changes nothing that can be felt.
+# If the run reaches this share of the speed of the model alone, a faster loader makes no noticeable difference.
 _MODEL_BOUND_SHARE = 0.9
 
 
 def _advice(times: StepProfile, workers: int, device: torch.device) -> str:
     if times.share >= _MODEL_BOUND_SHARE:
-        return "the model is the limit: a smaller one, a smaller --img-size or a frozen backbone is faster"
+        return "the model is the bottleneck: a smaller model, a smaller --img-size or a frozen backbone is faster"
     if times.data > times.synthetic:
         more = f"more than {workers} --workers, " if workers else "--workers 2 or more, "
-        return f"the data are the limit: {more}smaller files, or a lighter augmentation is faster"
+        return f"data loading is the bottleneck: {more}smaller files, or a lighter augmentation is faster"
     if not workers:
-        return "loading and training take turns: --workers 1 or more may help where cores are free"
+        return "loading and training take turns: --workers 1 or more may help if there are idle cores"
     if device.type == "cpu":
-        return "loading and training share the processor's cores: smaller files or a lighter augmentation is faster"
-    return "the loader keeps up only at times: more --workers may help"
+        return "loading and training share the CPU cores: smaller files or a lighter augmentation is faster"
+    return "the loader is sometimes too slow: more --workers may help"
 
 
 def _device(device: torch.device) -> str:

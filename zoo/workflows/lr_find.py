@@ -1,4 +1,4 @@
-"""`zoo lr-find`: the learning-rate range test on a run's own model, data and recipe; nothing is kept of it."""
+"""`zoo lr-find`: the learning-rate range test with the model, data and recipe of a run; nothing is saved."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _MIN_STEPS = 20
 
 @dataclass(frozen=True)
 class LrFindResult:
-    """The curve of a range test and what it recommends.
+    """The curve of a range test and the suggested learning rate.
 
-    rates: of `optimizer.lr` at each update; losses: of that update's batches; smoothed: their weighted mean so far.
-    suggestion: the rate to train with; None if the curve supports none, for the `reason` given. head_lr: what belongs
-    to it if the recipe has an optimizer.head_lr. steepest, lowest: where the smoothed loss falls fastest and is lowest.
-    ended: "steps", "diverged" or "not finite". notes: what a reader of the figures should know, a sentence each.
+    rates: `optimizer.lr` at each step. losses: of the batches of that step. smoothed: their exponential moving average.
+    suggestion: the learning rate to train with, None if the curve supports none; `reason` explains it. head_lr: the
+    matching optimizer.head_lr if the recipe has one. steepest, lowest: the learning rates where the smoothed loss falls
+    fastest and is lowest. ended: "steps", "diverged" or "not finite". notes: sentences for the reader.
     """
 
     rates: tuple[float, ...]
@@ -65,15 +65,24 @@ def lr_find(
     progress: bool = True,
     **options: Unpack[Options],
 ) -> LrFindResult:
-    """Train for up to `steps` updates while `optimizer.lr` rises from `low` to `high`, each time by the same factor.
+    """Train for up to `steps` steps while `optimizer.lr` rises from `low` to `high` by a constant factor.
 
-    model and options are those of `finetune`. The test begins where the run's epochs would: behind the head's own start
-    (LP-FT). Rates of other groups (head_lr, layer_decay, optimizer.groups) keep their ratio to optimizer.lr. Schedule,
-    moving average and gradual unfreezing are left out. Data that end are begun again. It stops early when the smoothed
-    loss exceeds 4 times its lowest, or is not finite. Weights, files and runs stay as they are; plot: where to draw the
-    curve, as PNG.
+    The test starts where the epochs of the run would: after the linear-probing phase of LP-FT. Other learning rates
+    (head_lr, layer_decay, optimizer.groups) keep their ratio to optimizer.lr. Schedule, EMA and gradual unfreezing are
+    turned off. The data are repeated as often as needed. The test stops early when the smoothed loss exceeds 4 times
+    its lowest value, or is not finite. Weights, files and runs are not changed.
 
-    Raises a ZooError for anything the caller can mend.
+    Args:
+        model: a model name or a complete recipe.
+        low: first learning rate.
+        high: last learning rate.
+        steps: number of optimizer steps.
+        plot: a PNG file to draw the curve into.
+        progress: whether to print on stderr.
+        options: the options of `finetune`.
+
+    Raises:
+        ZooError: any problem that the caller can fix.
     """
     _check(low, high, steps)
     picture = None if plot is None else check_output_path(Path(plot), "lr.png")
@@ -85,14 +94,14 @@ def lr_find(
     log = TrainingProgress(0, quiet=not progress).log
     trainable = sum(g.trainable for g in session.plan.groups)
     log(
-        f"{session.model.name} on {data.name}: {trainable:,} parameters learn, {recipe.optimizer.name}, "
-        f"batches of {size}, {steps} updates at rates from {low:g} to {high:g}"
+        f"{session.model.name} on {data.name}: {trainable:,} trainable parameters, {recipe.optimizer.name}, "
+        f"batch size {size}, {steps} steps at learning rates from {low:g} to {high:g}"
     )
 
     def watch(numbers: range) -> Iterable[int]:
-        return track(numbers, "rates") if progress else numbers
+        return track(numbers, "learning rates") if progress else numbers
 
-    # What comes before a run's first epoch may want a run to keep its start in; this one lasts as long as the test.
+    # The steps before the first epoch may save the initial weights in a run: here a temporary one.
     try:
         with tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
             transfer.begin(Run(Path(folder)), session, log)
@@ -130,13 +139,13 @@ def lr_find(
 
 def _check(low: float, high: float, steps: int) -> None:
     if not (0 < low < high and math.isfinite(high)):
-        raise UsageError(f"rates from {low:g} to {high:g}", "give 0 < --min < --max")
+        raise UsageError(f"learning rates from {low:g} to {high:g}", "give 0 < --min < --max")
     if steps < _MIN_STEPS:
-        raise UsageError(f"--steps {steps} are too few to see a curve", f"give {_MIN_STEPS} or more")
+        raise UsageError(f"--steps {steps} is too few for a curve", f"give {_MIN_STEPS} or more")
 
 
 def _range_test_recipe(recipe: Recipe) -> Recipe:
-    """Without what would change the rates, and what could not show in so few updates."""
+    """The recipe without settings that change learning rates, or that have no effect in so few steps."""
     return build(
         recipe.model_dump(),
         {
@@ -156,16 +165,13 @@ def _notes(
     steps_per_epoch = math.ceil(batches / recipe.train.grad_accum_steps)
     if len(test.rates) > 3 * steps_per_epoch:
         notes.append(
-            f"the {len(test.rates)} updates went {len(test.rates) / steps_per_epoch:.0f} times over the data: "
-            "part of the fall "
-            "is images learned by heart"
+            f"the {len(test.rates)} steps are {len(test.rates) / steps_per_epoch:.0f} epochs: the loss falls in part "
+            "because the model has seen the images before"
         )
     if advice.rate is not None and test.ended == "steps" and advice.lowest == test.rates[-1]:
-        notes.append(f"the loss was still falling at {high:g}: a higher --max may show a higher rate")
+        notes.append(f"the loss was still falling at {high:g}: a higher --max may give a higher learning rate")
     if own_rates:
-        notes.append(
-            "optimizer.groups with an lr of their own were raised in proportion: change them by the same factor"
-        )
+        notes.append("optimizer.groups with their own lr were scaled in proportion: change them by the same factor")
     if recipe.transfer.unfreeze_every is not None:
-        notes.append("transfer.unfreeze_every was left out: everything that will learn learned at once")
+        notes.append("transfer.unfreeze_every was turned off: all groups that are unfrozen at some time were trained")
     return notes

@@ -1,4 +1,4 @@
-"""`zoo schedule`: the learning rates of a run, update by update, before it is trained."""
+"""`zoo schedule`: the learning rates of a run, step by step, without training."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _DEFAULT_MODEL = "zoo_tiny"
 
 @dataclass(frozen=True, eq=False)
 class ScheduleCurves:
-    """The learning rate of every update of a run.
+    """The learning rate of every step of a run.
 
-    name: of the schedule. names: of the parameter groups, those with and without weight decay as one; parameters: how
-    many learn in each. rates: (groups, epochs · updates) float64, in the order of the run. steps_per_epoch: in an
-    epoch. warmup: updates of warm-up. notes: what a reader of the figures should know, a sentence each.
+    name: of the schedule. names: of the parameter groups, those with and without weight decay merged. parameters:
+    number of trainable parameters per group. rates: (groups, steps) float64 learning rates. warmup: number of
+    warm-up steps. notes: sentences for the reader.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ScheduleCurves:
     notes: tuple[str, ...]
 
     def by_epoch(self) -> NDArray[np.float64]:
-        """(epochs, groups): the rates with which each epoch begins, as metrics.jsonl has them."""
+        """(epochs, groups): the learning rates at the start of each epoch, as in metrics.jsonl."""
         found: NDArray[np.float64] = self.rates[:, :: self.steps_per_epoch].T
         return found
 
     def distinct_curves(self) -> list[tuple[str, NDArray[np.float64]]]:
-        """The curves that differ, each under the name of its group or the first and last of those that share it."""
+        """Each distinct curve with the name of its group, or of the first and last group that share it."""
         curves: dict[bytes, list[int]] = {}
         for i, curve in enumerate(self.rates):
             curves.setdefault(curve.tobytes(), []).append(i)
@@ -77,11 +77,18 @@ def schedule(
 ) -> ScheduleCurves:
     """The learning rates that `finetune` would use with the same recipe and options; nothing is trained.
 
-    The number of updates comes from the data, the groups from the model, whose weights are not needed. What follows the
-    training itself cannot be known: a plateau schedule is drawn as if the metric never improved. model: if neither it
-    nor the recipe names one, the built-in `zoo_tiny` stands in. plot: where to draw the curves, as PNG.
+    The number of steps comes from the data, the groups from the model; no weights are loaded. A plateau schedule, which
+    depends on the training, is drawn as if the metric never improved.
 
-    Raises a ZooError for anything the caller can mend.
+    Args:
+        recipe: a shipped name, a file, a run directory, or a Recipe.
+        model: model name; default: the recipe's, or else the built-in `zoo_tiny`.
+        plot: a PNG file to draw the curves into.
+        progress: whether to print on stderr.
+        options: the options of `finetune`.
+
+    Raises:
+        ZooError: any problem that the caller can fix.
     """
     uses_default_model = False
     if not isinstance(recipe, Recipe):
@@ -107,7 +114,7 @@ def schedule(
             *trainer.schedule.notes,
             *_notes(recipe, session),
             *(
-                [f"the groups are those of {_DEFAULT_MODEL}: name your model with --model"]
+                [f"the groups are those of {_DEFAULT_MODEL}; name your model with --model"]
                 if uses_default_model
                 else []
             ),
@@ -126,7 +133,7 @@ def _names_a_model(recipe: str | Path | None, settings: Mapping[str, Any]) -> bo
 
 
 def _without_weights(recipe: Recipe) -> Recipe:
-    """The same groups, rates and updates, without what pretrained weights or a look at all pixels are needed for."""
+    """The same groups, learning rates and steps, without settings that need pretrained weights or all pixels."""
     changes: dict[str, Any] = {
         "model.weights": "none",
         "data.norm": "model",
@@ -144,18 +151,18 @@ def _steps_per_epoch(session: TrainingSession) -> int:
 
 
 def _simulate(session: TrainingSession, progress: bool) -> NDArray[np.float64]:
-    """The rates of each update, (groups, updates), from the schedule itself, told of them as the loop tells it."""
+    """(groups, steps): the learning rates of the schedule, stepped as in training."""
     trainer, epochs, steps_per_epoch = session.trainer, session.recipe.train.epochs, _steps_per_epoch(session)
     found = np.empty((epochs * steps_per_epoch, len(trainer.rates())))
     numbers = range(epochs)
     with warnings.catch_warnings():
-        # torch's schedulers miss the optimizer's steps, of which there are none here
+        # torch's schedulers warn because the optimizer takes no steps here
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         for epoch in track(numbers, "epochs") if progress else numbers:
             for step in range(steps_per_epoch):
                 found[epoch * steps_per_epoch + step] = list(trainer.rates().values())
                 trainer.schedule.after_step()
-            trainer.schedule.after_epoch(0.0)  # the same value each time: no epoch is better than the first
+            trainer.schedule.after_epoch(0.0)  # a constant metric: no epoch is better than the first
     return np.ascontiguousarray(found.T)
 
 
@@ -163,23 +170,21 @@ def _notes(recipe: Recipe, session: TrainingSession) -> list[str]:
     transfer, name = recipe.transfer, recipe.schedule.name
     found = []
     if class_name(find_entry(name, resolve(name, SCHEDULES, "schedule"))) in PLATEAUS:
-        found.append(
-            "drawn as if the metric never improved after the first epoch: the earliest that the rates can fall"
-        )
+        found.append("drawn as if the metric never improved after the first epoch, when learning rates fall earliest")
     if transfer.auto_rgn:
-        found.append("transfer.auto_rgn multiplies each tensor's rate by a factor that only training shows")
+        found.append("transfer.auto_rgn multiplies each tensor's learning rate by a factor that only training shows")
     if transfer.unfreeze_every is not None:
         found.append(
-            f"drawn from the first epoch on, but a group learns only once it is open (transfer.unfreeze_every): one "
-            f"more, from the head, every {transfer.unfreeze_every} epochs"
+            "drawn from the first epoch, but a group is trained only after it is unfrozen: one more group, from the "
+            f"head down, every {transfer.unfreeze_every} epochs (transfer.unfreeze_every)"
         )
     if transfer.start != "plain" and recipe.model.weights != "none" and _backbone_is_trained(session):
         found.append(
-            f"not drawn: where the head learns first (LP-FT), it does so before the first epoch, at "
-            f"{transfer.probe_lr:g} for {transfer.probe_epochs} passes"
+            "not drawn: the linear-probing phase of LP-FT, if the run has one, before the first epoch: "
+            f"{transfer.probe_epochs} epochs at learning rate {transfer.probe_lr:g}"
         )
     if recipe.train.patience is not None:
-        found.append(f"train.patience={recipe.train.patience} may end the run before its last epoch")
+        found.append(f"train.patience={recipe.train.patience} may stop the run before its last epoch")
     return found
 
 

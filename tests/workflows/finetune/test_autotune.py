@@ -1,4 +1,4 @@
-"""What is chosen at the start of a run: said, recorded, remembered, and fixed by flags and recipes."""
+"""Autotuning at the start of a run: printed, recorded, cached, and overridden by flags and recipes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _forbid_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "benchmark_layouts", never)
 
 
-def test_the_choice_is_said_recorded_and_repeated(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_printed_recorded_and_repeated(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finetune("zoo_tiny", data=small, epochs=1, progress=False)
     chosen = run.info()["execution"]
     assert chosen["text"].startswith(f"execution: {chosen['precision']} (")
@@ -53,7 +53,7 @@ def test_the_choice_is_said_recorded_and_repeated(small: Path, monkeypatch: pyte
     assert "as asked" in again.execution.text
 
 
-def test_the_next_run_of_its_kind_measures_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_similar_run_measures_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _prepare(small)
     _forbid_benchmarks(monkeypatch)
     second = _prepare(small, lr=1e-4, seed=3)
@@ -63,7 +63,7 @@ def test_the_next_run_of_its_kind_measures_nothing(small: Path, monkeypatch: pyt
         _prepare(small, batch_size=8)
 
 
-def test_what_is_remembered_is_what_is_done(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cached_choice_is_used(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = PrecisionChoice("bf16", "contiguous", 0.01, "bf16 (for a test), contiguous")
     monkeypatch.setattr(autotune, "choose_precision", lambda *_, **__: found)
     session = _prepare(small)
@@ -78,7 +78,7 @@ def test_what_is_remembered_is_what_is_done(small: Path, monkeypatch: pytest.Mon
     assert _prepare(small).execution.memory_format == "contiguous"
 
 
-def test_flags_fix_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_override_autotuning(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _forbid_benchmarks(monkeypatch)
     before = torch.get_num_threads()
     run = finetune(
@@ -93,7 +93,7 @@ def test_flags_fix_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.get_num_threads() == before, "the program's own number is restored"
 
 
-def test_a_missing_compiler_is_said_and_the_run_goes_on(
+def test_a_missing_compiler_is_reported_and_the_run_continues(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._inductor import config
@@ -130,7 +130,7 @@ def test_a_compiled_run_is_resumed_compiled(small: Path, monkeypatch: pytest.Mon
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_is_tried_only_in_long_runs(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def gain(*args: Any, compare: bool) -> autotune.CompileTiming:
@@ -142,7 +142,7 @@ def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch:
     found = PrecisionChoice("fp32", "channels_last", 0.05, "fp32")
     monkeypatch.setattr(autotune, "choose_precision", lambda *_, **__: found)
     # 3 steps an epoch save 0.1 s each.
-    assert "too short a run" in _prepare(small, epochs=10).execution.text
+    assert "the run is too short" in _prepare(small, epochs=10).execution.text
     assert not tried
     long = _prepare(small, epochs=2000)
     assert long.execution.compile
@@ -151,7 +151,7 @@ def test_compiling_is_tried_only_where_a_run_repays_it(small: Path, monkeypatch:
     short = _prepare(small, epochs=10)
     assert not short.execution.compile
     assert short.trainer.compiled is None
-    assert tried == [True], "what it gains is known by now"
+    assert tried == [True], "the speedup is in the timing cache"
 
 
 @pytest.mark.parametrize(("speed", "expected"), [(1.1, CpuLayout(2, 2)), (1.5, CpuLayout(1, 1))])
@@ -180,11 +180,13 @@ def test_light_loading_is_not_measured(small: Path, monkeypatch: pytest.MonkeyPa
     assert _prepare(small).execution.workers == 2
 
 
-def test_kept_features_are_not_compiled_and_need_no_layout(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_feature_cache_nothing_is_compiled_and_no_layout_is_measured(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(autotune, "benchmark_layouts", lambda *_: pytest.fail("measured"))
     session = _prepare(
         small, freeze="backbone", compile=True, settings={"train.feature_cache": "on", "augment.name": "none"}
     )
     assert session.feature_cache is not None
-    assert "not compiled (kept features are trained on)" in session.execution.text
+    assert "not compiled (the run trains on cached features)" in session.execution.text
     assert session.trainer.compiled is None

@@ -1,4 +1,4 @@
-"""Two processes on one machine, over gloo: they learn what one learns with twice the batch, and one of them writes."""
+"""Two processes on one machine, over gloo: the weights equal those of one with twice the batch, and one writes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = _script().RECIPES
 
 @pytest.fixture(scope="module")
 def two_processes(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which two processes under torchrun have left their runs and what each of them says."""
+    """The folder in which two processes under torchrun have left their runs and output."""
     out = tmp_path_factory.mktemp("two")
     done = subprocess.run(
         [*_TORCHRUN, str(_SCRIPT), str(small), str(out)],
@@ -65,7 +65,9 @@ def results(two_processes: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_learn_what_one_learns_with_twice_the_batch(two_processes: Path, small: Path, name: str) -> None:
+def test_two_processes_give_the_weights_of_one_with_twice_the_batch(
+    two_processes: Path, small: Path, name: str
+) -> None:
     options = dict(RECIPES[name])
     settings = {k: v for k, v in options.pop("settings", {}).items() if k != "execution.parallel"}
     alone = zoo.finetune(
@@ -91,17 +93,17 @@ def test_only_the_first_process_writes(results: list[dict[str, Any]]) -> None:
     assert {results[1][name] for name in RECIPES} == {"InMemoryRun"}
 
 
-def test_an_error_of_one_process_is_everyones(results: list[dict[str, Any]]) -> None:
+def test_an_error_of_one_process_is_raised_in_all(results: list[dict[str, Any]]) -> None:
     assert [s["errors"] for s in results] == ["DataError: broken.jpg cannot be read"] * 2
 
 
-def test_every_image_counts_alike_however_they_are_shared_out(results: list[dict[str, Any]]) -> None:
+def test_every_image_has_the_same_weight_in_any_number_of_processes(results: list[dict[str, Any]]) -> None:
     # (images passed through, images that count, factor): 3 and 1 images, then none and 2.
     assert results[0]["factors"] == [[3, 3, 1.5], [2, 0, 0.0]]
     assert results[1]["factors"] == [[1, 1, 0.5], [2, 2, 2.0]]
 
 
-def test_what_processes_tell_each_other(results: list[dict[str, Any]]) -> None:
+def test_communication_between_processes(results: list[dict[str, Any]]) -> None:
     for each in results:
         assert each["gathered"] == [[[1.0] * 3] * 2, [0, 1], "of 0", [0, 1, 1], [3], [1.0, 1.0]]
 
@@ -133,8 +135,8 @@ def test_the_shares_of_a_loader_are_the_batches_of_one(small: Path) -> None:
             sizes = {len(p[step]) for p in parts}
             assert max(sizes) - min(sizes) <= 1
             assert min(sizes) >= 2
-        judged = [i for which in range(of) for batch in indices(False, size, (which, of)) for i in batch]
-        assert judged == list(range(len(data.train)))
+        evaluated = [i for which in range(of) for batch in indices(False, size, (which, of)) for i in batch]
+        assert evaluated == list(range(len(data.train)))
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ def command(small: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Po
         process.communicate()
 
 
-def test_ctrl_c_stops_both_and_the_resumed_run_ends_as_an_unbroken_one(
+def test_ctrl_c_stops_both_processes_and_the_resumed_run_equals_an_unbroken_one(
     small: Path, tmp_path: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     options = ["finetune", "zoo_tiny", "--data", str(small), "--epochs", "6", "--no-amp", "--processes", "2"]
@@ -210,7 +212,7 @@ def test_a_process_that_is_killed_ends_the_training_with_a_message(
     assert Run.open(tmp_path / "run").status == "failed"
 
 
-def test_a_mistake_is_said_once(command: Callable[..., subprocess.Popen[str]]) -> None:
+def test_an_error_is_reported_once(command: Callable[..., subprocess.Popen[str]]) -> None:
     failed = command("finetune", "zoo_tiny", "--data", "nowhere", "--processes", "2")
     out, err = failed.communicate(timeout=60)
     assert failed.returncode == 3
@@ -219,12 +221,12 @@ def test_a_mistake_is_said_once(command: Callable[..., subprocess.Popen[str]]) -
     assert "no such path: nowhere" in err
 
 
-def test_another_number_than_the_launcher_s_is_refused(
+def test_another_number_of_processes_than_the_launcher_s_is_an_error(
     zoo: Callable[..., CliResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     from zoo.errors import UsageError
-    from zoo.workflows.finetune.launch import is_launched
+    from zoo.training.launch import is_launched
 
     with pytest.raises(UsageError, match="a launcher has started 3"):
         is_launched(2)
@@ -237,7 +239,7 @@ def test_another_number_than_the_launcher_s_is_refused(
     ("setting", "word"),
     [("execution.parallel=fsdp", "fsdp cuts the tensors"), ("execution.sync_batch_norm=true", "CUDA devices only")],
 )
-def test_what_cannot_go_together_is_refused(zoo: Callable[..., CliResult], setting: str, word: str) -> None:
+def test_settings_that_exclude_each_other_are_errors(zoo: Callable[..., CliResult], setting: str, word: str) -> None:
     if "sync" in setting and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     refused = zoo("finetune", "zoo_tiny", "--model-ema", "--set", setting, "--dry-run")

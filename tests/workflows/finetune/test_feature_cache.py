@@ -1,4 +1,4 @@
-"""Training on kept features of the frozen part is training."""
+"""Training on cached features of the frozen layers gives the same result as training on images."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _run(data: Path, where: str, /, name: str = "zoo_tiny", epochs: int = 3, **o
 
 def _both(data: Path, **options: Any) -> tuple[Run, Run]:
     settings = options.pop("settings", {})
-    cached = _run(data, "kept", settings={**settings, "train.feature_cache": "on"}, **options)
-    uncached = _run(data, "anew", settings={**settings, "train.feature_cache": "off"}, **options)
+    cached = _run(data, "cached", settings={**settings, "train.feature_cache": "on"}, **options)
+    uncached = _run(data, "uncached", settings={**settings, "train.feature_cache": "off"}, **options)
     return cached, uncached
 
 
@@ -52,41 +52,43 @@ def _assert_same(cached: Run, uncached: Run) -> None:
         ("test_vit", "4", {}),
     ],
 )
-def test_the_same_weights_as_without(small: Path, name: str, plan: str, settings: dict[str, Any]) -> None:
+def test_the_same_weights_as_without_a_cache(small: Path, name: str, plan: str, settings: dict[str, Any]) -> None:
     options = {"weights": "none", "img_size": 32} if name != "zoo_tiny" else {}
     _assert_same(*_both(small, name=name, freeze=plan, settings={**settings, "train.clip_grad": 1.0}, **options))
 
 
-def test_as_many_views_as_epochs_are_what_augmentation_would_have_drawn(small: Path) -> None:
+def test_as_many_views_as_epochs_equal_random_augmentation(small: Path) -> None:
     settings = {"augment.name": "light", "transfer.start": "plain"}
-    cached = _run(small, "kept", freeze="backbone", settings={**settings, "train.views": 3})
-    uncached = _run(small, "anew", freeze="backbone", settings={**settings, "train.feature_cache": "off"})
+    cached = _run(small, "cached", freeze="backbone", settings={**settings, "train.views": 3})
+    uncached = _run(small, "uncached", freeze="backbone", settings={**settings, "train.feature_cache": "off"})
     _assert_same(cached, uncached)
     twice = _run(small, "twice", freeze="backbone", settings={**settings, "train.views": 1})
     assert twice.metrics()[0]["train_loss"] == pytest.approx(uncached.metrics()[0]["train_loss"], rel=1e-4)
     assert twice.metrics()[1]["train_loss"] != pytest.approx(uncached.metrics()[1]["train_loss"], rel=1e-4)
 
 
-def test_the_next_run_finds_them(
+def test_the_next_run_finds_the_cached_features(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
     options: dict[str, Any] = {"data": small, "freeze": "backbone", "epochs": 1, "amp": False}
     finetune("zoo_tiny", output_dir="one", **options)
-    assert "features: 120 computed, 0 found" in capsys.readouterr().err
+    assert "feature cache: 120 computed, 0 found" in capsys.readouterr().err
     finetune("zoo_tiny", output_dir="two", lr=0.1, **options)
-    assert "features: 0 computed, 120 found" in capsys.readouterr().err
+    assert "feature cache: 0 computed, 120 found" in capsys.readouterr().err
     (store,) = list_entries("features")
     assert store.info["model"] == "zoo_tiny"
     shard = next(store.path.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1])
     finetune("zoo_tiny", output_dir="four", **options)
-    said = capsys.readouterr().err
-    assert "damaged" in said
-    assert re.search("features: (24|96) computed, (96|24) found", said)  # training and validation have a shard each
+    stderr = capsys.readouterr().err
+    assert "damaged" in stderr
+    assert re.search("feature cache: (24|96) computed, (96|24) found", stderr)  # of training or of validation
 
 
-def test_another_image_or_weight_is_another_row(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_image_or_weight_gives_another_cache_entry(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shutil
 
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
@@ -102,7 +104,7 @@ def test_another_image_or_weight_is_another_row(small: Path, tmp_path: Path, mon
     assert len(list_entries("features")) == 2
 
 
-def test_a_resumed_run_goes_on_with_them(small: Path) -> None:
+def test_a_resumed_run_uses_cached_features(small: Path) -> None:
     whole = _run(small, "whole", freeze="stage3")
 
     def stop(row: dict[str, Any]) -> None:
@@ -117,23 +119,23 @@ def test_a_resumed_run_goes_on_with_them(small: Path) -> None:
         assert torch.equal(again.weights()[name], value), name
 
 
-def test_what_keeps_them_from_being_kept_is_said(small: Path) -> None:
+def test_the_reason_for_no_cache_is_printed(small: Path) -> None:
     def note(**settings: Any) -> str:
         session = build_session(make_recipe("zoo_tiny", data=small, freeze="stage2", amp=False, settings=settings))
         assert session.feature_cache is None
-        return next(n for n in session.notes if "computed anew" in n)
+        return next(n for n in session.notes if n.startswith("feature cache off: "))
 
     assert "--views K" in note(**{"augment.name": "light"})
     assert "mixup" in note(**{"augment.name": "none", "augment.mixup": 0.2})
     assert "unfreeze_every" in note(**{"augment.name": "none", "transfer.unfreeze_every": 1})
-    with pytest.raises(RecipeError, match=r"train\.features"):
+    with pytest.raises(RecipeError, match=r"train\.feature_cache"):
         note(**{"augment.name": "none", "augment.mixup": 0.2, "train.feature_cache": "on"})
     free = build_session(make_recipe("zoo_tiny", data=small, settings={"augment.name": "none"}))
     assert free.feature_cache is None
     assert not any("features" in n for n in free.notes)
 
 
-def test_numbers_are_learned_from_them(small: Path) -> None:
+def test_regression_with_cached_features(small: Path) -> None:
     cached, uncached = _both(small, freeze="backbone", task="regression")
     _assert_same(cached, uncached)
 
@@ -165,42 +167,42 @@ def _begin(data: Path, where: str, **settings: Any) -> tuple[int, TrainingSessio
     return passes.images, session
 
 
-def test_the_head_start_of_the_next_run_opens_no_image_and_learns_the_same(
+def test_the_next_probing_phase_reads_no_image_and_gives_the_same_head(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
-    without, uncached = _begin(small, "anew", **{"train.feature_cache": "off"})
+    without, uncached = _begin(small, "uncached", **{"train.feature_cache": "off"})
     assert not list_entries("features")
     first, one = _begin(small, "one")
     second, two = _begin(small, "two")
-    assert without == 120  # each once: the training images, and those of validation
+    assert without == 120  # training and validation images, each once
     assert first >= 120
     assert second == 0
     for name, value in uncached.trainer.module.state_dict().items():
         assert torch.allclose(one.trainer.module.state_dict()[name], value, atol=1e-4), name
         assert torch.equal(two.trainer.module.state_dict()[name], one.trainer.module.state_dict()[name]), name
-    rows = [Run(Path(where)).info()["start"]["head"] for where in ("anew", "one", "two")]
+    rows = [Run(Path(where)).info()["start"]["head"] for where in ("uncached", "one", "two")]
     assert rows[1]["val_loss"] == pytest.approx(rows[0]["val_loss"], rel=1e-4)
     assert rows[2]["val_loss"] == rows[1]["val_loss"]
     flags = {name: p.requires_grad for name, p in uncached.trainer.module.named_parameters()}
     assert {name: p.requires_grad for name, p in two.trainer.module.named_parameters()} == flags
 
 
-def test_a_head_start_and_a_run_on_a_frozen_backbone_share_them(
+def test_the_probing_phase_and_a_frozen_backbone_share_the_feature_cache(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
     _begin(small, "start")
     capsys.readouterr()
     finetune("zoo_tiny", data=small, freeze="backbone", amp=False, output_dir="frozen")
-    assert "features: 0 computed, 120 found" in capsys.readouterr().err
-    # Of images that are met more than once, one row is kept.
+    assert "feature cache: 0 computed, 120 found" in capsys.readouterr().err
+    # Of equal images, one row is stored.
     _, balanced = _begin(small, "balanced", **{"data.balance": "oversample"})
     assert balanced.uses_lp_ft
     assert len(list_entries("features")) == 1
 
 
-def test_where_files_may_be_left_out_nothing_is_kept(
+def test_no_feature_cache_if_unreadable_files_are_skipped(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
@@ -208,9 +210,7 @@ def test_where_files_may_be_left_out_nothing_is_kept(
     assert not list_entries("features")
 
 
-def test_the_range_test_and_the_trials_of_a_search_train_on_what_is_kept(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lr_find_and_tune_use_cached_features(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "own"))
     _run(small, "one", freeze="stage3", epochs=1)
     passed = []

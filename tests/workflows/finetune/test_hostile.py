@@ -45,37 +45,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
     return root, unreadable
 
 
-def test_check_names_each_of_them(folder: tuple[Path, set[str]], zoo: Callable[..., Any]) -> None:
+def test_check_reports_each_file(folder: tuple[Path, set[str]], zoo: Callable[..., Any]) -> None:
     root, unreadable = folder
-    said = zoo("check", root, "--json")
-    assert said.code == 3
-    assert "Traceback" not in said.err
-    text = json.dumps(json.loads(said.out))
+    result = zoo("check", root, "--json")
+    assert result.code == 3
+    assert "Traceback" not in result.err
+    text = json.dumps(json.loads(result.out))
     for name in unreadable:
         assert name in text, name
 
 
-def test_finetune_refuses_or_leaves_them_out(folder: tuple[Path, set[str]], zoo: Callable[..., Any]) -> None:
+def test_finetune_refuses_or_skips_unreadable_files(folder: tuple[Path, set[str]], zoo: Callable[..., Any]) -> None:
     root, unreadable = folder
     args = ("finetune", "zoo_tiny", "--data", root, "--epochs", 1, "--no-amp", "--img-size", 32)
-    said = zoo(*args)
-    assert said.code == 3
-    assert f"{len(unreadable)} unreadable files:" in said.err
-    assert "data.unreadable=skip" in said.err
+    result = zoo(*args)
+    assert result.code == 3
+    assert f"{len(unreadable)} unreadable files:" in result.err
+    assert "data.unreadable=skip" in result.err
     assert not Path("runs").exists()
-    said = zoo(*args, "--set", "data.unreadable=skip", "--set", "augment.name=light", "-o", "run")
-    assert said.code == 0, said.err
+    result = zoo(*args, "--set", "data.unreadable=skip", "--set", "augment.name=light", "-o", "run")
+    assert result.code == 0, result.err
     left_out = {Path(line["path"]).name for line in json.loads(Path("run/run.json").read_text())["skipped_files"]}
     assert left_out == unreadable | set(HOSTILE["LINKS"])
 
 
-def test_predict_goes_on_with_the_others(folder: tuple[Path, set[str]], zoo: Callable[..., Any], make_run: Any) -> None:
+def test_predict_skips_unreadable_files(folder: tuple[Path, set[str]], zoo: Callable[..., Any], make_run: Any) -> None:
     root, unreadable = folder
     run = make_run("zoo_tiny", ("cat", "dog"))
-    said = zoo("predict", run.path, root)
-    assert said.code == 3  # some could not be read
-    predicted = {Path(line.split("\t")[0]).name for line in said.out.splitlines()}
+    result = zoo("predict", run.path, root)
+    assert result.code == 3  # some could not be read
+    predicted = {Path(line.split("\t")[0]).name for line in result.out.splitlines()}
     assert predicted >= {*HOSTILE["READABLE"], *EXTREME}
     for name in unreadable:
-        assert name in said.err, name
+        assert name in result.err, name
         assert name not in predicted

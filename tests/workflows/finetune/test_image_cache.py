@@ -1,4 +1,4 @@
-"""A run whose images are decoded once learns what it would learn from the files."""
+"""A run with an image cache gives the same result as a run that decodes the files."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def _same(a: Run, b: Run) -> bool:
 
 
 def test_without_random_augmentation_nothing_changes(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    anew = _run(photo_folder, "anew", "off", "none")
+    uncached = _run(photo_folder, "uncached", "off", "none")
     assert not Path("cache/images").exists()
-    cached = _run(photo_folder, "kept", "on", "none")
-    assert _same(cached, anew)
-    assert [r["val_loss"] for r in cached.metrics()] == [r["val_loss"] for r in anew.metrics()]
+    cached = _run(photo_folder, "cached", "on", "none")
+    assert _same(cached, uncached)
+    assert [r["val_loss"] for r in cached.metrics()] == [r["val_loss"] for r in uncached.metrics()]
 
 
-def test_the_same_pixels_whether_kept_found_or_refused(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_pixels_with_and_without_a_cache(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = _run(photo_folder, "first")
     written = sorted(p.name for p in Path("cache/images").rglob("*.images"))
     assert len(written) == 2
@@ -72,7 +72,7 @@ def test_the_same_pixels_whether_kept_found_or_refused(photo_folder: Path, monke
     assert all(_same(run, first) for run in (found, refused))
 
 
-def test_only_what_comes_before_the_epochs_reads_files(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_steps_before_the_epochs_read_files(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _run(photo_folder, "first", epochs=1)
     begun = []
     train_epoch, read = Trainer.train_epoch, FileDataset.read
@@ -91,7 +91,7 @@ def test_only_what_comes_before_the_epochs_reads_files(photo_folder: Path, monke
     assert len(begun) == 2
 
 
-def test_an_interrupted_run_goes_on_with_the_same_pixels(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes_with_the_same_pixels(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _run(photo_folder, "whole")
     train_epoch = Trainer.train_epoch
 
@@ -105,25 +105,25 @@ def test_an_interrupted_run_goes_on_with_the_same_pixels(photo_folder: Path, mon
         with pytest.raises(Interrupted):
             _run(photo_folder, "broken")
     shutil.rmtree("cache/images")
-    monkeypatch.setitem(CACHES, "images", CacheKind("", 30_000))  # nor is there as much room as before
+    monkeypatch.setitem(CACHES, "images", CacheKind("", 30_000))  # and less space than before
     assert _same(resume("broken", progress=False), whole)
     assert sum(p.stat().st_size for p in Path("cache/images").rglob("*.images")) < 40_000
 
 
-def test_the_choice_is_measured_said_and_written_down(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_is_measured_printed_and_recorded(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def choice(**options: Any) -> tuple[str, str]:
         session = build_session(make_recipe("zoo_tiny", data=photo_folder, amp=False, **options))
-        said = [n for n in session.notes if n.startswith("images are decoded")]
-        return session.recipe.data.image_cache, said[0] if said else ""
+        message = [n for n in session.notes if n.startswith("image cache o")]
+        return session.recipe.data.image_cache, message[0] if message else ""
 
     assert choice()[0] == "off"
-    assert "keeping them would" in choice()[1]
+    assert "image cache off: " in choice()[1]
     monkeypatch.setattr("zoo.workflows.finetune.image_cache._MIN_SPEEDUP", 0.0)
     monkeypatch.setattr("zoo.workflows.finetune.image_cache._MIN_SECONDS_SAVED", -100.0)
-    cached, said = choice()
+    cached, message = choice()
     assert cached == "on"
-    assert "random crops leave room" in said
-    assert "x as fast" in said
+    assert "random crops allow" in message
+    assert "x as fast" in message
     assert choice(image_cache="off") == ("off", "")
     assert choice(epochs=1) == ("off", "")
     assert choice(freeze="backbone", settings={"augment.name": "none"})[0] == "off"
@@ -134,7 +134,7 @@ def test_the_choice_is_measured_said_and_written_down(photo_folder: Path, monkey
     assert build_session(make_recipe("zoo_tiny", data="digits", image_cache="on")).recipe.data.image_cache == "off"
 
 
-def test_when_it_pays() -> None:
+def test_when_the_speedup_justifies_the_cache() -> None:
     large = LoadingTimes(0.05, 0.06, 0.004, 0.05, 0.001, 5e5, 150e3)
     small = LoadingTimes(0.05, 0.004, 0.003, 0.003, 0.001, 5e5, 150e3)
     assert speedup_justifies_cache(large, (2000, 400), 10, parallelism=2) == (True, "an epoch should be 2.1x as fast")
@@ -149,9 +149,9 @@ def test_when_it_pays() -> None:
 
 def test_the_cache_lists_and_clears_them(photo_folder: Path, zoo: Callable[..., Any]) -> None:
     args = ("--data", photo_folder, "--epochs", 1, "--no-amp", "--workers", 0, "-o", "run")
-    said = zoo("finetune", "zoo_tiny", *args, "--image-cache", "on")
-    assert said.code == 0
-    assert "images: 24 decoded, 0 found" in said.err
+    result = zoo("finetune", "zoo_tiny", *args, "--image-cache", "on")
+    assert result.code == 0
+    assert "image cache: 24 decoded, 0 found" in result.err
     (stored,) = [s for s in json.loads(zoo("cache", "--json").out) if s["kind"] == "images"]
     assert stored["data"] == photo_folder.name
     assert stored["bytes"] > 24 * 32 * 32 * 3

@@ -23,47 +23,49 @@ def rows(tmp_path) -> list[dict[str, object]]:
     return found
 
 
-def test_stored_images_and_groups_from_training_to_evaluation(zoo, rows):
+def test_images_in_parquet_and_groups_from_training_to_evaluation(zoo, rows):
     parquet = pytest.importorskip("pyarrow.parquet")
     pyarrow = pytest.importorskip("pyarrow")
     parquet.write_table(pyarrow.Table.from_pylist(rows), "t.parquet", row_group_size=5)
-    said = zoo("finetune", "test_resnet", "--data", "t.parquet", "--group-column", "patient", *QUICK, "-o", "run")
-    assert said.code == 0, said.err
-    assert "whole groups" in said.err
+    result = zoo("finetune", "test_resnet", "--data", "t.parquet", "--group-column", "patient", *QUICK, "-o", "run")
+    assert result.code == 0, result.err
+    assert "whole groups" in result.err
     held_out = {int(n.rpartition(" ")[2]) - 1 for n in Path("run/split.txt").read_text().splitlines() if "row" in n}
     patients = {rows[i]["patient"] for i in held_out}
     assert {i for i, row in enumerate(rows) if row["patient"] in patients} == held_out
-    said = zoo("evaluate", "run")
-    assert said.code == 0, said.err
-    assert f"{len(held_out)} of 24 images held out" in said.err
-    assert "have changed" not in said.err
+    result = zoo("evaluate", "run")
+    assert result.code == 0, result.err
+    assert f"{len(held_out)} of 24 images held out" in result.err
+    assert "have changed" not in result.err
     # The recipe of the run is whole: it makes the same run again.
     again = zoo("finetune", "--recipe", "run", "-o", "again")
     assert again.code == 0, again.err
     assert Path("again/split.txt").read_text() == Path("run/split.txt").read_text()
     Path("list.txt").write_text("".join(f"{i}.png {row['label']}\n" for i, row in enumerate(rows)))
-    said = zoo("evaluate", "run", "--data", "list.txt")
-    assert said.code == 0, said.err
-    assert "all 24 images found" in said.err
+    result = zoo("evaluate", "run", "--data", "list.txt")
+    assert result.code == 0, result.err
+    assert "all 24 images found" in result.err
 
 
-def test_a_data_set_of_hugging_face_keeps_its_place_in_the_recipe(zoo, rows, tmp_path, monkeypatch):
+def test_a_hugging_face_folder_is_recorded_in_the_recipe(zoo, rows, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     images = [{"bytes": row["image"], "path": None} for row in rows]
     labels = [row["label"] for row in rows]
     datasets.Dataset.from_dict({"image": images, "label": labels}, features=features).save_to_disk("saved")
-    said = zoo("finetune", "test_resnet", "--data", "hf:./saved", *QUICK, "-o", "run")
-    assert said.code == 0, said.err
+    result = zoo("finetune", "test_resnet", "--data", "hf:./saved", *QUICK, "-o", "run")
+    assert result.code == 0, result.err
     assert f"hf:{tmp_path / 'saved'}" in Path("run/recipe.yaml").read_text()
     monkeypatch.chdir(tmp_path.parent)
-    said = zoo("evaluate", tmp_path / "run", "--data", f"hf:{tmp_path / 'saved'}")
-    assert said.code == 0, said.err
+    result = zoo("evaluate", tmp_path / "run", "--data", f"hf:{tmp_path / 'saved'}")
+    assert result.code == 0, result.err
 
 
-def test_groups_are_refused_where_there_are_no_columns(zoo):
-    said = zoo("finetune", "test_resnet", "--data", "digits", "--group-column", "patient", "--dry-run")
-    assert (said.code, "digits is not a table and has no columns" in said.err) == (2, True)
-    said = zoo("finetune", "test_resnet", "--data", "torchvision:FakeData:20", "--group-column", "patient", "--dry-run")
-    assert (said.code, "torchvision:FakeData:20 is none" in said.err) == (2, True)
+def test_group_column_without_a_table_is_an_error(zoo):
+    result = zoo("finetune", "test_resnet", "--data", "digits", "--group-column", "patient", "--dry-run")
+    assert (result.code, "digits is not a table and has no columns" in result.err) == (2, True)
+    result = zoo(
+        "finetune", "test_resnet", "--data", "torchvision:FakeData:20", "--group-column", "patient", "--dry-run"
+    )
+    assert (result.code, "torchvision:FakeData:20 is none" in result.err) == (2, True)

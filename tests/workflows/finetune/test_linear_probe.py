@@ -1,4 +1,4 @@
-"""A linear head on kept features is solved in one epoch, and the run is one like any other."""
+"""A linear head on cached features is fitted in one epoch, in a run like any other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _run(data: Path, where: str, /, **options: Any) -> Run:
     return finetune("zoo_tiny", data=data, progress=False, output_dir=where, **options)
 
 
-def test_the_default_of_head_only_is_solved_in_one_epoch_and_is_as_good_as_ten(small: Path) -> None:
+def test_head_only_fits_a_linear_probe_as_good_as_ten_epochs(small: Path) -> None:
     run = _run(small, "direct")
     (row,) = run.metrics()
     assert row["lr"] == row["lr_names"] == []
@@ -40,7 +40,7 @@ def test_the_default_of_head_only_is_solved_in_one_epoch_and_is_as_good_as_ten(s
         resume("direct")
 
 
-def test_the_recipe_of_the_run_gives_the_same_weights_and_a_rate_means_steps(small: Path) -> None:
+def test_the_recipe_of_the_run_gives_the_same_weights_and_lr_turns_the_linear_probe_off(small: Path) -> None:
     one = _run(small, "one")
     again = finetune(build(load_values(one.path), {}), output_dir="two", progress=False)
     for name, value in one.weights().items():
@@ -51,7 +51,7 @@ def test_the_recipe_of_the_run_gives_the_same_weights_and_a_rate_means_steps(sma
     assert build_session(both).fits_linear_probe
 
 
-def test_random_views_are_fitted_beside_the_images_as_they_are_or_left_alone(small: Path) -> None:
+def test_random_views_are_used_only_if_the_held_out_loss_is_lower(small: Path) -> None:
     plain = _run(small, "plain", seed=3)
     run = _run(small, "views", recipe="small-similar", seed=3)
     solved = run.info()["linear_probe"]
@@ -95,7 +95,7 @@ def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     assert getattr(measured, name) == pytest.approx(run.metrics()[0][f"val_{name}"], abs=0.01)
 
 
-def test_a_run_that_stops_behind_it_goes_on_to_its_end(small: Path) -> None:
+def test_a_run_stopped_after_linear_probing_can_be_resumed(small: Path) -> None:
     def stop(row: dict[str, Any]) -> None:
         raise KeyboardInterrupt
 
@@ -111,16 +111,16 @@ def test_a_run_that_stops_behind_it_goes_on_to_its_end(small: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"freeze": "none"}, "kept features"),
+        ({"freeze": "none"}, "cached features"),
         ({"freeze": "stage3"}, "both learn"),
         ({"model.drop": 0.5}, "dropout"),
         ({"loss.name": "focal"}, "smooth and convex"),
         ({"data.balance": "oversample"}, "data.balance"),
         ({"train.model_ema": True}, "train.model_ema"),
-        ({"train.feature_cache": "off"}, "kept features"),
+        ({"train.feature_cache": "off"}, "cached features"),
     ],
 )
-def test_where_it_cannot_be_the_reason_is_given_and_auto_takes_steps(
+def test_the_reason_against_a_linear_probe_is_printed_and_auto_uses_gradient_steps(
     small: Path, settings: dict[str, Any], reason: str
 ) -> None:
     freeze = settings.get("freeze", "backbone")

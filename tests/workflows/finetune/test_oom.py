@@ -26,7 +26,7 @@ QUIET: dict[str, Any] = {"amp": False, "workers": 0, "weights": "none"}
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[n]: zoo_tiny takes n images at a time from here on; the list then grows by the images of each call."""
     met = [10**6]
     kind = type(build("zoo_tiny", classes=2, weights="none").module)
@@ -42,19 +42,16 @@ def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return met
 
 
-def test_a_run_goes_on_says_so_once_and_resumes_with_it(
-    small: Path, room: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_continues_with_micro_batches_prints_it_once_and_resumes_with_them(
+    small: Path, memory: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room[0] = 10
+    memory[0] = 10
     run = finetune("zoo_tiny", data=small, epochs=3, output_dir="whole", **QUIET)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert run.status == "finished"
     assert run.info()["micro_batch_size"] == {"train": 8, "val": 6}  # 24 validation images
-    assert (
-        said.count("training batches go on in pieces of at most 8 images; the steps are still those of 32, but for")
-        == 1
-    )
-    assert said.count("validation goes on with at most 6 images at a time") == 1
+    assert stderr.count("continuing with micro-batches of 8; the effective batch size stays 32 (batch-norm") == 1
+    assert stderr.count("continuing validation with batches of 6") == 1
     assert load_values(run.path)["data"]["batch_size"] == 32
 
     def stop(row: dict[str, Any]) -> None:
@@ -63,40 +60,40 @@ def test_a_run_goes_on_says_so_once_and_resumes_with_it(
 
     with pytest.raises(TrainingError, match="stopped"):
         finetune("zoo_tiny", data=small, epochs=3, output_dir="broken", progress=False, on_epoch=stop, **QUIET)
-    del room[1:]
+    del memory[1:]
     resumed = resume("broken")
-    assert "training batches go on in pieces of at most 8 images, as before" in capsys.readouterr().err
-    assert max(room[1:]) <= 8
+    assert "continuing with micro-batches of 8, as before" in capsys.readouterr().err
+    assert max(memory[1:]) <= 8
     ours, theirs = run.weights(), resumed.weights()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize("freeze", ["none", "backbone", "3"])
-def test_every_step_before_and_behind_the_epochs_fits_too(small: Path, room: list[int], freeze: str) -> None:
-    """From default weights: head first, kept features, batch norm measured anew, Auto-RGN, mixture at the end."""
-    room[0] = 3
+def test_steps_before_and_after_the_epochs_use_micro_batches(small: Path, memory: list[int], freeze: str) -> None:
+    """From default weights: linear probing, feature cache, batch norm re-estimated, Auto-RGN, WiSE-FT."""
+    memory[0] = 3
     whole = freeze == "none"
     more = {"transfer.bn_reestimate": whole, "transfer.auto_rgn": whole, "transfer.wise_ft": whole}
     run = finetune("zoo_tiny", data=small, epochs=1, freeze=freeze, amp=False, workers=0, settings=more, progress=False)
     assert run.status == "finished"
     found = run.info().get("micro_batch_size", {})
-    if freeze == "backbone":  # what steps see is one vector an image, and only the head is called with it
+    if freeze == "backbone":  # steps see one vector per image, and call only the head
         assert "train" not in found
     else:
         assert found["train"] <= 3
 
 
-def test_one_image_that_does_not_fit_ends_in_a_sentence(small: Path, room: list[int]) -> None:
-    room[0] = 0
+def test_one_image_that_does_not_fit_is_an_error(small: Path, memory: list[int]) -> None:
+    memory[0] = 0
     with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time") as e:
         finetune("zoo_tiny", data=small, epochs=1, output_dir="run", progress=False, **QUIET)
     assert "--freeze" in e.value.hint
     assert not Path("run").exists()
 
 
-def test_one_image_that_no_longer_fits_ends_the_run_with_the_sentence(small: Path, room: list[int]) -> None:
+def test_one_image_that_no_longer_fits_stops_the_run_with_an_error(small: Path, memory: list[int]) -> None:
     def shrink(row: dict[str, Any]) -> None:
-        room[0] = 0
+        memory[0] = 0
 
     with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"):
         finetune("zoo_tiny", data=small, epochs=2, output_dir="run", progress=False, on_epoch=shrink, **QUIET)
@@ -104,8 +101,8 @@ def test_one_image_that_no_longer_fits_ends_the_run_with_the_sentence(small: Pat
     assert Run(Path("run")).info()["epochs_done"] == 1
 
 
-def test_lr_find_goes_on_too(small: Path, room: list[int]) -> None:
-    room[0] = 10
+def test_lr_find_uses_micro_batches(small: Path, memory: list[int]) -> None:
+    memory[0] = 10
     found = lr_find("zoo_tiny", data=small, steps=20, progress=False, **QUIET)
     assert len(found.rates) > 3
 
@@ -120,7 +117,7 @@ def _costs(monkeypatch: pytest.MonkeyPatch, best: int) -> None:
     )
 
 
-def test_the_batch_is_chosen_written_and_said_and_the_recipe_s_rates_follow(
+def test_the_batch_size_is_chosen_recorded_and_printed_and_learning_rates_follow(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """96 training images leave 8 updates of 8; the recipe's rates are for 32."""
@@ -140,7 +137,9 @@ def test_the_batch_is_chosen_written_and_said_and_the_recipe_s_rates_follow(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_rates_that_the_user_sets_stay(small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_learning_rates_set_by_the_user_are_not_scaled(
+    small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     _costs(monkeypatch, 10**6)
 
     def rates(**options: Any) -> tuple[float, float | None]:
@@ -172,29 +171,29 @@ def test_a_measured_choice_is_a_power_of_two(monkeypatch: pytest.MonkeyPatch) ->
     assert any(note.startswith(f"batch size {session.recipe.data.batch_size}: ") for note in session.notes)
 
 
-def test_a_machine_without_memory_for_one_image_is_told_so(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_one_image_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "free_memory", lambda device: 1000.0)
     with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"):
         build_session(make_recipe("zoo_tiny", data=small, batch_size="auto", **QUIET))
 
 
 def test_flags_take_a_number_or_auto(zoo: Any, small: Path) -> None:
-    said = zoo("finetune", "zoo_tiny", "--data", small, "--batch-size", "many")
-    assert said.code == 2
-    assert "--batch-size 'many' is neither a number nor auto" in said.err
+    result = zoo("finetune", "zoo_tiny", "--data", small, "--batch-size", "many")
+    assert result.code == 2
+    assert "--batch-size 'many' is neither a number nor auto" in result.err
     assert zoo("finetune", "zoo_tiny", "--data", small, "--batch-size", "0").code == 2
 
 
-def test_evaluation_and_prediction_go_on_too(small: Path, room: list[int]) -> None:
+def test_evaluation_and_prediction_use_micro_batches(small: Path, memory: list[int]) -> None:
     run = finetune("zoo_tiny", data=small, epochs=1, progress=False, **QUIET)
     images = sorted(small.glob("*/*.png"))[:20]
     whole = [p.top[0][1] for p in predict(run, images)]
     report = evaluate(run, save=False).evaluation
-    room[0] = 6
-    del room[1:]
+    memory[0] = 6
+    del memory[1:]
     assert [p.top[0][1] for p in predict(run, images)] == pytest.approx(whole, abs=1e-5)
     assert evaluate(run, save=False).evaluation.loss == pytest.approx(report.loss, abs=1e-5)
-    assert max(room[1:]) == 6
-    room[0] = 0
+    assert max(memory[1:]) == 6
+    memory[0] = 0
     with pytest.raises(UsageError, match="with one image at a time"):
         list(predict(run, images))

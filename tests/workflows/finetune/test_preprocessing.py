@@ -1,4 +1,4 @@
-"""Images of other channels, levels and shapes through a whole run."""
+"""Images of other channels, intensity ranges and shapes through a whole run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def microscopy(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["tif", "npy"])
-def test_four_channels_of_twelve_bits_are_learned_evaluated_predicted_and_exported(microscopy, kind, tmp_path):
+def test_training_evaluation_prediction_and_export_with_four_channels_of_12_bits(microscopy, kind, tmp_path):
     data = microscopy(kind)
     run = finetune("test_resnet", data=data, in_chans=4, output_dir=tmp_path / "run", progress=False, **TINY)
     assert max(row["val_top1"] for row in run.metrics()) == 1
@@ -66,12 +66,14 @@ def test_four_channels_of_twelve_bits_are_learned_evaluated_predicted_and_export
         return
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     np.save(folder / "image.npy", np.load(path))
-    said = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
-    assert said.split()[0] == "fourth"
-    assert float(said.split()[1]) == pytest.approx(same.probability, abs=0.02)
+    message = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert message.split()[0] == "fourth"
+    assert float(message.split()[1]) == pytest.approx(same.probability, abs=0.02)
 
 
-def test_an_image_of_another_range_is_refused_by_the_run(microscopy, tmp_path):
+def test_an_image_of_another_intensity_range_is_an_error(microscopy, tmp_path):
     run = finetune("test_resnet", data=microscopy("npy", 4), in_chans=4, output_dir=tmp_path / "run", progress=False,
                    **{**TINY, "epochs": 1})  # fmt: skip
     np.save(tmp_path / "other.npy", np.full((4, 20, 20), 60000, np.uint16))
@@ -83,7 +85,7 @@ def session(data: str, **options):
     return build_session(resolve_options("test_resnet", data=data, **{**TINY, **options}))
 
 
-def test_whose_mean_and_deviation_is_a_rule_that_can_be_overruled(microscopy, photo_folder, tmp_path):
+def test_normalization_statistics_auto_and_explicit(microscopy, photo_folder, tmp_path):
     photos = str(photo_folder)
     own = session(photos, norm="model")
     assert own.preprocess.mean == own.model.preprocess.mean
@@ -94,7 +96,7 @@ def test_whose_mean_and_deviation_is_a_rule_that_can_be_overruled(microscopy, ph
     pixels = [train.read(i, lambda h, w: view) for i in range(len(train))]
     assert np.allclose(measured.preprocess.mean, np.mean(pixels, axis=(0, 1, 2)) / 255)
     assert np.allclose(measured.preprocess.std, np.std(pixels, axis=(0, 1, 2)) / 255)
-    assert any("the weights bring none" in note for note in measured.notes)
+    assert any("the model has no pretrained weights" in note for note in measured.notes)
     again = build_session(
         measured.recipe.model_copy(update={"data": measured.recipe.data.model_copy(update={"workers": 1})})
     )
@@ -102,7 +104,7 @@ def test_whose_mean_and_deviation_is_a_rule_that_can_be_overruled(microscopy, ph
 
 
 @pytest.mark.parametrize(("mode", "crop_mode"), [("crop", "center"), ("squash", "squash"), ("pad", "border")])
-def test_the_fit_reaches_training_and_every_later_step(photo_folder, tmp_path, mode, crop_mode):
+def test_fit_is_used_in_training_evaluation_and_prediction(photo_folder, tmp_path, mode, crop_mode):
     options = {**TINY, "epochs": 1}
     run = finetune(
         "test_resnet", data=str(photo_folder), fit=mode, output_dir=tmp_path / "r", progress=False, **options
@@ -115,26 +117,26 @@ def test_the_fit_reaches_training_and_every_later_step(photo_folder, tmp_path, m
     assert json.loads((folder / "preprocess.json").read_text())["crop_mode"] == crop_mode
 
 
-def test_levels_may_be_given_and_must_fit_the_channels(microscopy):
+def test_intensity_range_can_be_set_per_channel(microscopy):
     data = microscopy("npy", 4)
     given = session(data, in_chans=4, settings={"data.intensity_range": [600, 600, 3000, 3000]})
     assert given.preprocess.levels == IntensityRange((600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True)
     with pytest.raises(ZooError, match="white of 2 channels, and the images have 4"):
         session(data, in_chans=4, settings={"data.intensity_range": [600, 600]})
-    with pytest.raises(ZooError, match="levels: should be auto"):
+    with pytest.raises(ZooError, match="intensity_range: should be auto"):
         session(data, in_chans=4, settings={"data.intensity_range": 0})
 
 
-def test_files_of_other_channels_are_refused_before_training_and_name_both(microscopy, zoo):
-    said = zoo("finetune", "test_resnet", "--data", microscopy("npy", 4), "--weights", "none", "--dry-run")
-    assert said.code == 3
-    assert "4 channels, not the 3 asked for (--in-chans)" in said.err
+def test_files_with_other_channels_are_an_error_before_training(microscopy, zoo):
+    result = zoo("finetune", "test_resnet", "--data", microscopy("npy", 4), "--weights", "none", "--dry-run")
+    assert result.code == 3
+    assert "4 channels, not the 3 asked for (--in-chans)" in result.err
 
 
-def test_check_and_augment_look_at_arrays(microscopy, zoo, tmp_path):
+def test_check_and_augment_read_arrays(microscopy, zoo, tmp_path):
     data = microscopy("tif", 4)
-    said = zoo("check", data, "--json")
-    assert said.code == 0, said.err
+    result = zoo("check", data, "--json")
+    assert result.code == 0, result.err
     drawn = zoo("augment", data, "--set", "model.in_chans=4", "--out", tmp_path / "grid.png")
     assert drawn.code == 0, drawn.err
     assert "4 channels: the first three are drawn" in drawn.err

@@ -84,7 +84,7 @@ def test_a_run_killed_before_its_first_epoch_ended_can_be_resumed(small: Path, m
     assert same(resume("early", progress=False).weights(), whole.weights())
 
 
-def test_changed_data_are_not_resumed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_changed_data_is_not_resumed(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     shutil.copytree(small, data)
     with monkeypatch.context() as m:
@@ -99,7 +99,7 @@ def test_changed_data_are_not_resumed(small: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("name", "freeze"), [("test_resnet", "2"), ("test_vit", "stage1"), ("torchvision/resnet18", "backbone")]
 )
-def test_what_is_frozen_does_not_move_and_the_rest_does(small: Path, name: str, freeze: str) -> None:
+def test_frozen_parameters_do_not_change_and_the_others_do(small: Path, name: str, freeze: str) -> None:
     recipe = make_recipe(name, data=small, weights="none", freeze=freeze, epochs=1, img_size=32, lr=0.01)
     session = build_session(recipe)
     before = {k: v.clone() for k, v in session.model.module.state_dict().items()}
@@ -119,7 +119,7 @@ def test_what_is_frozen_does_not_move_and_the_rest_does(small: Path, name: str, 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_every_shipped_recipe_runs(small: Path, name: str) -> None:
-    """Four short epochs, behind the head start where there is one, are enough to tell the four digits apart."""
+    """Four short epochs, after linear probing if there is one, are enough to separate the four digits."""
     shorter = {"train.epochs": 4, "schedule.warmup_epochs": 0.5, "train.grad_accum_steps": 1, "data.batch_size": 16}
     run = finetune("zoo_tiny", data=small, recipe=name, progress=False, settings=shorter)
     rows = run.metrics()
@@ -128,7 +128,7 @@ def test_every_shipped_recipe_runs(small: Path, name: str) -> None:
     assert run.status == "finished"
 
 
-def test_head_only_and_full_reach_what_they_promise() -> None:
+def test_head_only_and_full_reach_their_expected_accuracy() -> None:
     """The figures of the README's demo: digits, a stratified fifth held out."""
     head = finetune("zoo_tiny", freeze="backbone", progress=False)
     full = finetune("zoo_tiny", weights=head.path, recipe="full", progress=False)
@@ -136,7 +136,7 @@ def test_head_only_and_full_reach_what_they_promise() -> None:
     assert full.info()["best"]["value"] >= 0.985
 
 
-def test_the_best_weights_are_kept_not_the_last(small: Path) -> None:
+def test_the_best_weights_are_saved_not_the_last(small: Path) -> None:
     run = finetune("zoo_tiny", data=small, epochs=4, lr=0.003, progress=False, settings={"schedule.name": "constant"})
     ranked = sorted(run.metrics(), key=lambda row: (-row["val_top1"], row["val_loss"]))
     best = run.info()["best"]
@@ -152,7 +152,7 @@ def test_four_channels_and_one() -> None:
     assert run.model_record()["preprocess"]["input_size"] == [1, 32, 32]
 
 
-def test_prepare_writes_nothing_and_leaves_the_model_as_built(small: Path, tmp_path: Path) -> None:
+def test_build_session_writes_nothing_and_does_not_change_the_model(small: Path, tmp_path: Path) -> None:
     session = build_session(make_recipe("zoo_tiny", data=small, seed=3))
     assert list(tmp_path.iterdir()) == []
     torch.manual_seed(3)
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_in_a_clear_error_and_a_readable_run(small: Path, monke
     assert resume("full", progress=False).status == "finished"
 
 
-def test_epochs_shorter_than_their_files_are_written_together(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_epochs_are_written_together(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"data": small, "epochs": 4, "progress": False}
     monkeypatch.setattr("zoo.workflows.finetune.checkpoint._TRAIN_TO_WRITE_RATIO", 0.0)
     each = finetune("zoo_tiny", output_dir="each", **options)
@@ -215,7 +215,7 @@ def test_epochs_shorter_than_their_files_are_written_together(small: Path, monke
         if row["epoch"] == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="keeps the 3 finished"):
+    with pytest.raises(Interrupted, match="has the 3 finished epochs"):
         finetune("zoo_tiny", output_dir="stopped", on_epoch=stop, **options)
     stopped = Run.open("stopped")
     assert json.loads(stopped.checkpoint()[1]["zoo"])["epoch"] == len(stopped.metrics()) == 3
@@ -231,7 +231,7 @@ def test_mixed_precision_is_recorded_and_used(small: Path) -> None:
     assert not same(run.weights(), plain.weights())
 
 
-def test_a_file_that_breaks_while_training_is_left_out_and_named(
+def test_a_file_that_becomes_unreadable_during_training_is_skipped_and_reported(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Between the check of all files and the first epoch one of them is cut short."""
@@ -249,7 +249,7 @@ def test_a_file_that_breaks_while_training_is_left_out_and_named(
     assert run.status == "finished"
 
 
-def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path, tmp_path: Path) -> None:
+def test_a_file_that_becomes_unreadable_during_training_stops_the_run_by_default(small: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(small, data)
     session = build_session(make_recipe("zoo_tiny", data=data, epochs=2))
@@ -274,15 +274,15 @@ def test_a_file_that_breaks_while_training_stops_the_run_by_default(small: Path,
         ("loss", {"val_loss": 1.0}, {"value": 1.0, "val_loss": 1.0}, False),
     ],
 )
-def test_of_two_epochs_with_the_same_accuracy_the_lower_loss_is_better(
+def test_with_equal_accuracy_the_epoch_with_the_lower_loss_is_better(
     monitor: str, row: dict[str, float], best: dict[str, float] | None, expected: bool
 ) -> None:
-    from zoo.workflows.finetune.loop import _improved
+    from zoo.workflows.finetune.early_stopping import is_better
 
-    assert _improved(row, monitor, best) is expected
+    assert is_better(row, monitor, best) is expected
 
 
-def test_auxiliary_heads_learn_and_are_gone_in_evaluation_and_export(small: Path) -> None:
+def test_auxiliary_heads_are_trained_and_removed_for_evaluation_and_export(small: Path) -> None:
     import zoo
 
     recipe = make_recipe("torchvision/googlenet", data=small, weights="none", epochs=1, img_size=64, amp=False)
@@ -305,7 +305,7 @@ def test_model_options_reach_the_model(small: Path, capsys: pytest.CaptureFixtur
         build_session(make_recipe("torchvision/resnet18", weights="none", data=small, pool="max"))
 
 
-def test_what_the_weights_brought_is_said_and_recorded(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_loaded_and_new_weights_are_printed_and_recorded(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetune("zoo_tiny", data=small, in_chans=1, epochs=1)
     assert "new head (4 classes), first convolution adapted 3 -> 1 channels; 0 missing, 0 unexpected" in (
         capsys.readouterr().err

@@ -34,20 +34,20 @@ def photos(photo_folder, tmp_path):
     return shutil.copytree(photo_folder, tmp_path / "photos")
 
 
-def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
+def test_a_run_writes_its_split_for_other_runs_and_evaluation(photos):
     first = train(photos, "a", seed=4, folds=4, fold=3)
     held_out = open_data(data_config(str(photos), folds=4, fold=3), seed=4).val.names
     assert [n for n in first.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
-    for i in range(3):  # the data grow: drawn anew, another split would be made
+    for i in range(3):  # the data grow: a new random split would differ
         Image.new("RGB", (40, 40)).save(photos / "china" / f"0new{i}.jpg")
     second = train(photos, "b", split="a")
     assert [n for n in second.split_file.read_text().splitlines() if n[0] != "#"] == list(held_out)
     assert second.split_file.read_text().splitlines()[1] == "# images: 21 for training, 6 for validation"
     recorded = load_values(second.path)["data"]
     assert (recorded["split"], recorded["folds"]) == (str(first.path.resolve()), None)
-    for split, said in ((None, 1), (str(first.path), 0)):
+    for split, warnings in ((None, 1), (str(first.path), 0)):
         again = resolve_options("test_resnet", data=str(photos), weights=str(first.path), split=split, settings=QUICK)
-        assert sum("may have learned from" in note for note in build_session(again).notes) == said
+        assert sum("may have been trained on" in note for note in build_session(again).notes) == warnings
     shutil.rmtree(first.path)
     found = zoo.evaluate(second, save=False)
     assert found.notes == ()
@@ -55,7 +55,7 @@ def test_a_run_writes_its_split_which_others_and_its_evaluation_take(photos):
     assert found.rule == second.info()["data"]["rule"]
 
 
-def test_a_run_is_judged_on_what_it_held_out_though_the_data_have_grown(photos):
+def test_a_run_is_evaluated_on_its_held_out_images_after_the_data_have_grown(photos):
     run = train(photos, "a")
     before = zoo.evaluate(run, save=False)
     for i in range(8):
@@ -70,7 +70,7 @@ def test_a_run_is_judged_on_what_it_held_out_though_the_data_have_grown(photos):
     assert zoo.evaluate(run, save=False).notes[0].endswith("it may be judged on some that it learned from")
 
 
-def test_a_lost_list_that_no_rule_replaces_is_told(photos):
+def test_a_missing_split_file_is_an_error_if_no_rule_replaces_it(photos):
     train(photos, "a")
     run = train(photos, "b", split="a")
     run.split_file.unlink()
@@ -78,7 +78,7 @@ def test_a_lost_list_that_no_rule_replaces_is_told(photos):
         zoo.evaluate(run, save=False)
 
 
-def test_no_split_is_written_where_validation_images_are_given(photos, tmp_path):
+def test_no_split_is_written_if_validation_images_are_given(photos, tmp_path):
     whole = shutil.copytree(photos, tmp_path / "other")
     run = train(photos, "a", val=str(whole))
     assert not run.split_file.exists()
@@ -114,7 +114,7 @@ def test_a_resumed_run_continues_with_the_same_batches(photos, monkeypatch, bala
     assert rows[0] == rows[1]
 
 
-def test_the_plan_says_what_an_epoch_sees(photos):
+def test_balance_is_printed(photos):
     for i in range(9):
         (photos / "flower" / f"{i:02d}.jpg").unlink()
     session = build_session(
@@ -127,7 +127,7 @@ def test_the_plan_says_what_an_epoch_sees(photos):
     assert torch.bincount(seen).tolist() == [6, 6]
 
 
-def test_balance_that_makes_no_sense_is_refused():
+def test_invalid_balance_is_an_error():
     with pytest.raises(RecipeError, match=r"data.balance: sqrt is of classes, and regression has none"):
         build_session(resolve_options("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
     with pytest.raises(RecipeError, match="class_weights: balanced makes up for the same counts"):
@@ -137,17 +137,17 @@ def test_balance_that_makes_no_sense_is_refused():
 
 
 def test_the_flags(zoo, photos):
-    said = zoo("finetune", "test_resnet", "--data", photos, "--folds", 3, "--fold", 4, "--dry-run")
-    assert said.code == 2
-    assert "--fold 4 is none of 3 folds" in said.err
-    said = zoo("finetune", "test_resnet", "--data", photos, "--split", "nowhere", "--dry-run")
-    assert said.code == 3
-    assert "no such split: nowhere" in said.err
-    said = zoo(
+    result = zoo("finetune", "test_resnet", "--data", photos, "--folds", 3, "--fold", 4, "--dry-run")
+    assert result.code == 2
+    assert "--fold 4 is none of 3 folds" in result.err
+    result = zoo("finetune", "test_resnet", "--data", photos, "--split", "nowhere", "--dry-run")
+    assert result.code == 3
+    assert "no such split: nowhere" in result.err
+    result = zoo(
         "finetune", "test_resnet", "--data", photos, "--weights", "none", "--folds", 3, "--fold", 1,
         "--balance", "sqrt", "--dry-run",
     )  # fmt: skip
-    assert said.code == 0
-    assert "8 of 24 images held out for validation: fold 1 of 3, drawn with seed 0" in said.err
-    assert "folds: 3\n" in said.out
-    assert "balance: sqrt\n" in said.out
+    assert result.code == 0
+    assert "8 of 24 images held out for validation: fold 1 of 3, drawn with seed 0" in result.err
+    assert "folds: 3\n" in result.out
+    assert "balance: sqrt\n" in result.out

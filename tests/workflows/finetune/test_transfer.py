@@ -45,7 +45,7 @@ def _run(small: Path | str, where: str, /, name: str = "zoo_tiny", epochs: int =
 # --- the start -------------------------------------------------------------------------------------------------------
 
 
-def test_a_pretrained_backbone_starts_with_the_head(small: Path) -> None:
+def test_a_pretrained_backbone_starts_with_linear_probing(small: Path) -> None:
     """LP-FT is the default; the first epoch then begins where plain fine-tuning has still to come."""
     led = _run(small, "led", epochs=1)
     plain = _run(small, "plain", epochs=1, settings={"transfer.start": "plain"})
@@ -58,18 +58,18 @@ def test_a_pretrained_backbone_starts_with_the_head(small: Path) -> None:
     assert load_values(plain.path)["transfer"]["start"] == "plain"
 
 
-def test_what_needs_no_head_start_gets_none(small: Path, vit: Path) -> None:
+def test_runs_without_a_probing_phase(small: Path, vit: Path) -> None:
     assert not build_session(make_recipe("zoo_tiny", data=small, freeze="backbone")).uses_lp_ft
     assert not build_session(make_recipe("test_vit", data=small, weights="none", img_size=32)).uses_lp_ft
     trained = _run(small, "trained", epochs=1)
-    assert not build_session(make_recipe("zoo_tiny", data=small, weights=trained.path)).uses_lp_ft  # its head is kept
+    assert not build_session(make_recipe("zoo_tiny", data=small, weights=trained.path)).uses_lp_ft  # its head is loaded
     with pytest.raises(RecipeError, match=r"transfer\.start"):
         build_session(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.start": "lp-ft"}))
     with pytest.raises(RecipeError, match=r"transfer\.wise_ft"):
         build_session(make_recipe("zoo_tiny", data=small, weights="none", settings={"transfer.wise_ft": True}))
 
 
-def test_a_run_killed_while_its_head_learns_begins_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_during_linear_probing_starts_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -126,7 +126,7 @@ def test_a_resumed_run_equals_an_unbroken_one_and_needs_no_weights_file(
 # --- the ways --------------------------------------------------------------------------------------------------------
 
 
-def test_gradual_unfreezing_opens_one_group_more_from_the_head(small: Path) -> None:
+def test_gradual_unfreezing_adds_one_group_at_a_time_from_the_head(small: Path) -> None:
     session = build_session(make_recipe("zoo_tiny", data=small, settings={"transfer.unfreeze_every": 1}))
     names = [g.name for g in session.model.groups]
     module = session.model.module
@@ -145,7 +145,7 @@ def test_gradual_unfreezing_opens_one_group_more_from_the_head(small: Path) -> N
     assert moved == set(head.parameters)
 
 
-def test_adapters_learn_a_tenth_and_the_run_holds_plain_weights(small: Path, vit: Path) -> None:
+def test_lora_trains_a_tenth_and_the_run_has_merged_weights(small: Path, vit: Path) -> None:
     settings = {"transfer.lora": {"rank": 4}}
     session = build_session(make_recipe("test_vit", data=small, weights=vit, img_size=32, settings=settings))
     trainable = sum(p.numel() for p in session.model.module.parameters() if p.requires_grad)
@@ -164,7 +164,7 @@ def test_adapters_learn_a_tenth_and_the_run_holds_plain_weights(small: Path, vit
         build_session(make_recipe("zoo_tiny", data=small, settings=settings))
 
 
-def test_l2_sp_holds_the_backbone_near_its_start(small: Path) -> None:
+def test_l2_sp_keeps_the_backbone_near_its_initial_weights(small: Path) -> None:
     free = _run(small, "free", lr=0.003)
     held = _run(small, "held", lr=0.003, settings={"transfer.l2_sp": 3.0})
     start = build("zoo_tiny", classes=4).module.state_dict()
@@ -180,7 +180,7 @@ def test_l2_sp_holds_the_backbone_near_its_start(small: Path) -> None:
     assert far(held) < 0.5 * far(free)
 
 
-def test_the_moving_average_is_what_is_validated_and_kept(small: Path) -> None:
+def test_the_ema_is_validated_and_saved(small: Path) -> None:
     run = _run(small, "r", epochs=2, settings={"train.model_ema": True, "train.model_ema_decay": 0.8})
     tensors = run.checkpoint()[0]
     average = {k.removeprefix("ema.module."): t for k, t in tensors.items() if k.startswith("ema.module.")}
@@ -192,16 +192,16 @@ def test_the_moving_average_is_what_is_validated_and_kept(small: Path) -> None:
     assert zoo.evaluate(run).evaluation.top1 == pytest.approx(best["value"])
 
 
-def test_a_mixture_is_kept_only_if_it_validates_better(small: Path) -> None:
+def test_a_weight_average_is_used_only_if_it_validates_better(small: Path) -> None:
     settings = {"transfer.wise_ft": True}
     mixed = _run("digits", "mixed", epochs=1, lr=0.001, monitor="loss", settings=settings)
     best = mixed.info()["best"]
     assert 0 < best["wise_ft"] < 1
     assert best["value"] < min(mixed.metrics()[-1]["val_loss"], mixed.info()["start"]["head"]["val_loss"])
-    start, kept, last = mixed.start(), mixed.weights(), mixed.checkpoint()[0]
+    start, mixed_weights, last = mixed.start(), mixed.weights(), mixed.checkpoint()[0]
     name = "fc.weight"
-    assert torch.allclose(kept[name], start[name].lerp(last[f"model.{name}"], best["wise_ft"]), atol=1e-6)
-    # The head alone tells these four digits apart; nothing is better than all of them.
+    assert torch.allclose(mixed_weights[name], start[name].lerp(last[f"model.{name}"], best["wise_ft"]), atol=1e-6)
+    # The head alone separates these four digits; no epoch can be better.
     alone = _run(small, "alone", epochs=1, lr=0.05, settings=settings)
     assert alone.info()["best"]["epoch"] == 0
     assert "wise_ft" not in alone.info()["best"]
@@ -209,7 +209,7 @@ def test_a_mixture_is_kept_only_if_it_validates_better(small: Path) -> None:
     assert zoo.evaluate(alone).evaluation.top1 == pytest.approx(alone.info()["best"]["value"])
 
 
-def test_relative_gradient_norms_set_the_rates(small: Path) -> None:
+def test_relative_gradient_norms_set_the_learning_rates(small: Path) -> None:
     run = _run(small, "r", epochs=2, settings={"transfer.auto_rgn": True, "schedule.name": "constant"})
     first, second = (row["lr"] for row in run.metrics())
     assert max(first) == pytest.approx(max(3e-4, 1e-3), rel=1.0)
@@ -220,7 +220,7 @@ def test_relative_gradient_norms_set_the_rates(small: Path) -> None:
 # --- stopping, tasks, weights ----------------------------------------------------------------------------------------
 
 
-def test_patience_ends_a_run_that_no_longer_improves(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_early_stopping(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetune(
         "zoo_tiny", data=small, epochs=30, patience=2, freeze="backbone", amp=False, output_dir="r", progress=True
     )
@@ -229,25 +229,25 @@ def test_patience_ends_a_run_that_no_longer_improves(small: Path, capsys: pytest
     assert info["stopped_early"] is True
     assert len(rows) == info["best"]["reached"] + 2 < 30
     assert max(row["val_top1"] for row in rows) == rows[info["best"]["reached"] - 1]["val_top1"]
-    assert "no better top1 for 2 epochs" in capsys.readouterr().err
+    assert "no better top1 in 2 epochs" in capsys.readouterr().err
 
 
-def test_each_epoch_is_told_and_may_end_the_run(small: Path) -> None:
+def test_on_epoch_gets_each_row_and_may_stop_the_run(small: Path) -> None:
     seen: list[int] = []
 
-    def told(row: dict[str, Any]) -> None:
+    def on_epoch(row: dict[str, Any]) -> None:
         seen.append(row["epoch"])
         if row["epoch"] == 2:
             raise TrainingError("enough")
 
     with pytest.raises(TrainingError, match="enough"):
-        finetune("zoo_tiny", data=small, epochs=5, progress=False, output_dir="r", on_epoch=told)
+        finetune("zoo_tiny", data=small, epochs=5, progress=False, output_dir="r", on_epoch=on_epoch)
     assert seen == [1, 2]
     assert Run(Path("r")).status == "failed"
     assert len(Run(Path("r")).metrics()) == 2
 
 
-def test_numbers_are_learned_and_kept_in_the_user_s_units(small: Path, tmp_path: Path) -> None:
+def test_regression_targets_stay_in_the_user_s_units(small: Path, tmp_path: Path) -> None:
     """Four digits as the numbers 0, 1000, 2000, 3000: far from where a network's outputs begin."""
     data = tmp_path / "data"
     for label in range(4):
@@ -266,7 +266,7 @@ def test_numbers_are_learned_and_kept_in_the_user_s_units(small: Path, tmp_path:
     assert "name: mse" in text
 
 
-def test_labels_are_learned_one_by_one(small: Path) -> None:
+def test_multi_label_targets_are_fitted_per_label(small: Path) -> None:
     run = finetune(
         "zoo_tiny", data=small, task="multi-label", epochs=4, amp=False, progress=False, class_weights="balanced"
     )
@@ -276,7 +276,7 @@ def test_labels_are_learned_one_by_one(small: Path) -> None:
     assert zoo.evaluate(run).evaluation.summary()["average_precision"] == pytest.approx(best["value"], abs=1e-6)
 
 
-def test_class_weights_change_what_is_learned(small: Path, tmp_path: Path) -> None:
+def test_class_weights_change_the_weights(small: Path, tmp_path: Path) -> None:
     uneven = tmp_path / "uneven"
     shutil.copytree(small, uneven)
     for path in sorted((uneven / "3").iterdir())[5:]:
@@ -291,7 +291,7 @@ def test_class_weights_change_what_is_learned(small: Path, tmp_path: Path) -> No
     assert torch.allclose(c.trainer.loss.weight, expected)  # type: ignore[union-attr]
 
 
-def test_ten_mistakes_are_ten_problems(tmp_path: Path) -> None:
+def test_ten_errors_are_ten_problems(tmp_path: Path) -> None:
     recipe = tmp_path / "bad.yaml"
     recipe.write_text(
         """

@@ -17,7 +17,7 @@ SGD = {"amp": False, "opt": "sgd", "lr": 0.02}
 VIT = {"model": "test_vit", "weights": "none", "img_size": 32, "epochs": 2, "clip_grad": 1.0, **SGD}
 PLAIN = {"augment.name": "none", "transfer.start": "plain"}
 
-# Name → options of two processes; a process alone learns the same with twice the batch.
+# Name → options of two processes; one process with twice the batch gives the same.
 RECIPES: dict[str, dict[str, Any]] = {
     "ddp": {**VIT, "batch_size": 7, "settings": PLAIN},
     "accumulated": {**VIT, "batch_size": 5, "grad_accum_steps": 2, "model_ema": True, "settings": PLAIN},
@@ -41,7 +41,7 @@ def _errors_are_everyones() -> str:
 
         yield torch.zeros(3, 1), torch.zeros(3)
         if dist_env.rank() == 1:
-            raise DataError("broken.jpg cannot be read", "mend it")
+            raise DataError("broken.jpg cannot be read", "fix it")
         yield torch.zeros(3, 1), torch.zeros(3)
 
     try:

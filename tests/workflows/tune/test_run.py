@@ -15,7 +15,7 @@ from zoo.errors import Interrupted, ModelError, RecipeError, TrainingError, Usag
 from zoo.recipe import load_values
 from zoo.run import Run
 from zoo.workflows.finetune.run import finetune
-from zoo.workflows.tune import trials as room
+from zoo.workflows.tune import trials as trials_module
 from zoo.workflows.tune.run import tune
 
 SEARCH = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "loss.params.label_smoothing": [0.0, 0.1]}
@@ -46,11 +46,11 @@ def fake_finetune(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         run.update(status="finished", best={"epoch": len(values), "monitor": "top1", "value": max(values)})
         return run
 
-    monkeypatch.setattr(room, "finetune", finetune)
+    monkeypatch.setattr(trials_module, "finetune", finetune)
     return acts
 
 
-def test_trials_are_runs_and_the_best_can_be_trained_again(short_run: dict[str, Any], tmp_path: Path) -> None:
+def test_trials_are_runs_and_best_yaml_repeats_the_best(short_run: dict[str, Any], tmp_path: Path) -> None:
     found = tune("head-only", SEARCH, trials=2, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["finished", "finished"]
     for trial in found.trials:
@@ -62,13 +62,15 @@ def test_trials_are_runs_and_the_best_can_be_trained_again(short_run: dict[str, 
     assert found.best == found.ranked()[0]
     assert found.best.value == max(t.value for t in found.trials)
     assert str(tmp_path / "out") not in Path("out/best.yaml").read_text()
-    assert "importance cannot be told" in found.notes[0]
+    assert "importance is not available" in found.notes[0]
     again = finetune(recipe="out/best.yaml", progress=False)
     best = Run.open(found.run_path(found.best))
     assert all(torch.equal(v, best.weights()[k]) for k, v in again.weights().items())
 
 
-def test_it_goes_on_prunes_and_tells_importance(short_run: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_continues_prunes_and_prints_importance(
+    short_run: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     wide = {"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}, "data.batch_size": [8, 32]}
     short_run |= {"progress": True, "monitor": "loss"}
     first = tune("head-only", wide, trials=5, output_dir="out", **short_run)
@@ -85,15 +87,15 @@ def test_it_goes_on_prunes_and_tells_importance(short_run: dict[str, Any], capfd
     assert sum(found.importance.values()) == pytest.approx(1)
     assert found.importance["optimizer.lr"] > 0.5
     assert Path("out/importance.png").read_bytes()[:4] == Path("out/history.png").read_bytes()[:4] == b"\x89PNG"
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert "5 trials are done already" in said.err
-    assert all(line.startswith(("search on", "trial ", "5 trials")) for line in said.err.splitlines())
+    result = capfd.readouterr()
+    assert result.out == ""
+    assert "5 trials are already done" in result.err
+    assert all(line.startswith(("search on", "trial ", "5 trials")) for line in result.err.splitlines())
     again = tune("head-only", wide, trials=9, output_dir="out", **short_run)
     assert again.to_dict() == found.to_dict()
 
 
-def test_failures_are_counted_and_the_search_goes_on(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+def test_failed_trials_count_and_the_search_continues(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
     fake_finetune += [TrainingError("the loss became nan"), 0.5, ModelError("no such size"), 0.9, float("nan"), 0.7]
     found = tune("head-only", SEARCH, trials=6, output_dir="out", **short_run)
     assert [t.state for t in found.trials] == ["failed", "finished", "failed", "finished", "failed", "finished"]
@@ -112,7 +114,7 @@ def test_nothing_finished_is_an_error_with_the_reason(short_run: dict[str, Any],
         tune("head-only", SEARCH, trials=2, output_dir="out", **short_run)
 
 
-def test_a_full_disk_ends_the_search_and_the_trial_is_tried_again(
+def test_a_full_disk_stops_the_search_and_the_trial_is_repeated_later(
     short_run: dict[str, Any], fake_finetune: list[Any]
 ) -> None:
     full = TrainingError("no space left")
@@ -127,11 +129,11 @@ def test_a_full_disk_ends_the_search_and_the_trial_is_tried_again(
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("interrupted in epoch 1")])
-def test_an_interrupted_search_goes_on(
+def test_an_interrupted_search_can_be_continued(
     short_run: dict[str, Any], fake_finetune: list[Any], stop: BaseException
 ) -> None:
     fake_finetune += [0.5, stop]
-    with pytest.raises(Interrupted, match="keeps the 1 that are done of 3") as e:
+    with pytest.raises(Interrupted, match="has 1 of 3 trials") as e:
         tune("head-only", SEARCH, trials=3, output_dir="out", **short_run)
     assert e.value.exit_code == 130
     fake_finetune += [0.6, 0.7]
@@ -140,7 +142,7 @@ def test_an_interrupted_search_goes_on(
     assert found.trials[2].values == found.trials[1].values
 
 
-def test_another_recipe_or_space_is_refused(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+def test_another_recipe_or_space_is_an_error(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
     fake_finetune += [0.5]
     tune("head-only", SEARCH, trials=1, output_dir="out", **short_run)
     with pytest.raises(UsageError, match=r"search of optimizer\.lr"):
@@ -172,12 +174,12 @@ def _without_epochs(short_run: dict[str, Any]) -> dict[str, Any]:
     return {**short_run, "settings": {k: v for k, v in short_run["settings"].items() if k != "train.epochs"}}
 
 
-def test_time_that_is_over_begins_no_trial(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
+def test_no_trial_starts_after_the_timeout(short_run: dict[str, Any], fake_finetune: list[Any]) -> None:
     with pytest.raises(TrainingError, match="none of 0 trials"):
         tune("head-only", SEARCH, trials=3, timeout=0.0, output_dir="out", **short_run)
 
 
-def test_mistakes_are_told_before_anything_is_written(short_run: dict[str, Any], tmp_path: Path) -> None:
+def test_errors_are_reported_before_anything_is_written(short_run: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as e:
         tune("head-only", {"optimizer.lrr": [1, 2], "train.epochs": [1, 2], "freeze": 3}, trials=1, **short_run)
     assert len(e.value.problems) == 3
@@ -188,7 +190,7 @@ def test_mistakes_are_told_before_anything_is_written(short_run: dict[str, Any],
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(UsageError, match="holds no study"):
+    with pytest.raises(UsageError, match="has no study"):
         tune("head-only", SEARCH, trials=1, output_dir="full", **short_run)
 
 
@@ -200,7 +202,9 @@ def test_two_searches_do_not_share_a_folder(short_run: dict[str, Any]) -> None:
         tune("head-only", SEARCH, trials=1, output_dir="out", **short_run)
 
 
-def test_without_optuna_the_command_to_install_it(short_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_the_error_names_the_install_command(
+    short_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError) as e:
         tune("head-only", SEARCH, trials=1, **short_run)

@@ -41,7 +41,7 @@ def search(study: Study, trials: int) -> list[dict[str, Any]]:
     return tried
 
 
-def test_the_same_seed_proposes_the_same_and_it_learns(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_proposals_which_improve(tmp_path: Path) -> None:
     with opened(tmp_path / "a.db") as study:
         first = search(study, 18)
         shares = study.importance(0)
@@ -54,7 +54,7 @@ def test_the_same_seed_proposes_the_same_and_it_learns(tmp_path: Path) -> None:
     assert sum(map(worth, first[12:])) / 6 > sum(map(worth, first[:10])) / 10
 
 
-def test_it_goes_on_with_other_proposals() -> None:
+def test_a_continued_study_makes_other_proposals() -> None:
     with opened() as study:
         first = search(study, 3)
     with opened() as study:
@@ -64,7 +64,7 @@ def test_it_goes_on_with_other_proposals() -> None:
     assert not any(v in first for v in second)
 
 
-def test_what_a_killed_process_was_doing_is_done_again(tmp_path: Path) -> None:
+def test_trials_of_a_killed_process_are_repeated(tmp_path: Path) -> None:
     script = """
         import os, signal
         from pathlib import Path
@@ -128,7 +128,7 @@ def test_pruning_follows_the_direction_and_can_be_left_out(five_good: Study, tmp
         assert not study.ask().report_and_should_prune(0.0, 1)
 
 
-def test_changed_facts_are_refused_and_named() -> None:
+def test_changed_settings_are_an_error_that_names_them() -> None:
     with opened(settings_record={"train.epochs": 5, "search of x": {"low": 0}}):
         pass
     with opened(settings_record={"train.epochs": 5, "search of x": {"low": 0}}):
@@ -138,7 +138,7 @@ def test_changed_facts_are_refused_and_named() -> None:
     assert "search of x" in e.value.message
 
 
-def test_a_countable_space_is_tried_whole() -> None:
+def test_a_finite_space_is_searched_completely() -> None:
     space, _ = read_space({"freeze": ["none", None], "loss": [{"name": "focal"}, {"name": "mse"}], "n": [1, 2]})
     with opened(space=space) as study:
         assert study.enqueue_all(7) is None
@@ -153,26 +153,26 @@ def test_a_countable_space_is_tried_whole() -> None:
     assert {"name": "mse"} in [t.values["loss"] for t in seen]
 
 
-def test_importance_needs_trials_that_differ() -> None:
+def test_importance_needs_different_values() -> None:
     with opened() as study:
         search(study, 5)
-        assert "too few" in study.importance(0)
+        assert "at least" in study.importance(0)
     with opened(Path("flat.db")) as study:
         for _ in range(8):
             study.ask().finished(1.0, 0.0)
         assert "same value" in study.importance(0)
 
 
-def test_a_file_that_is_no_study(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_study(tmp_path: Path) -> None:
     Path("study.db").write_bytes(b"this is not a database at all " * 50)
-    with pytest.raises(DataError, match=r"study\.db cannot be used"), opened():
+    with pytest.raises(DataError, match=r"cannot read .*study\.db as an Optuna study"), opened():
         pass
     sqlite3.connect("other.db").execute("create table trials (x)")
-    with pytest.raises(DataError, match="cannot be used"), opened(Path("other.db")):
+    with pytest.raises(DataError, match="as an Optuna study"), opened(Path("other.db")):
         pass
 
 
-def test_a_path_with_odd_characters(tmp_path: Path) -> None:
+def test_a_path_with_special_characters(tmp_path: Path) -> None:
     folder = tmp_path / "a b?c#d%20é"
     folder.mkdir()
     with opened(folder / "study.db") as study:

@@ -1,4 +1,4 @@
-"""`--recipe auto` and `--freeze auto`: the options of a run, with what its data say in the place of `auto`."""
+"""`--recipe auto` and `--freeze auto`: the options of a run, with `auto` replaced by a choice measured on its data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from zoo.workflows.recommend.measure import measure_models
 
 __all__ = ["resolve_auto"]
 
-# What a freezing plan brings along of a decision: where learning starts from, what adapts in place of weights, and what
-# is true of the images however they are learned from.
+# Settings of a decision that belong to its freeze plan: the start, adapters, and flips, which depend on the images.
 _PLAN_KEYS = ("transfer.", "augment.flips")
-# Options that say what the network sees; `balance` changes only how often.
+# Options that describe the data and how the network sees them; `balance` changes only how often.
 _DATA_OPTIONS = (
     *(name for name in declared(DataOptions) if name != "balance"),
     "classes", "in_chans", "img_size", "weights", "seed", "device", "workers",
@@ -23,16 +22,16 @@ _DATA_OPTIONS = (
 
 
 def resolve_auto(model: str | None, options: Options, *, progress: bool) -> tuple[str, Options]:
-    """The model and the options of `finetune`, with a recipe or a plan in the place of `auto`.
+    """The model and the options of `finetune`, with a recipe or a freeze plan in place of `auto`.
 
-    recipe auto: the decision's, whole; without a model the best of the usual ones is taken. freeze auto: of the
-    decision the plan and the start; the rest stays as it is. What the user set himself stays.
+    recipe auto: the whole recipe of the decision; without a model, the best of the default candidates. freeze auto:
+    only the freeze plan and the start. Options that the user gave are not changed.
 
-    Raises what `measure_models` raises, and UsageError if a plan is asked for without a model.
+    Raises what `measure_models` raises, and UsageError for freeze auto without a model.
     """
     use_recipe = options.get("recipe") == AUTO
     if model is None and not use_recipe:
-        raise UsageError("freeze auto without a model", "name one, or take --recipe auto, which chooses one")
+        raise UsageError("freeze auto without a model", "name a model, or use --recipe auto, which chooses one")
     data_options: dict[str, Any] = {key: options[key] for key in _DATA_OPTIONS if options.get(key) is not None}  # type: ignore[literal-required]
     found = measure_models([model] if model else (), progress=progress, **data_options)
     decision = found.decisions[0]
@@ -52,7 +51,7 @@ def resolve_auto(model: str | None, options: Options, *, progress: bool) -> tupl
         settings.pop("freeze", None)
         changed["freeze"] = decision_recipe.freeze
         decision_changes = {key: value for key, value in decision.changes.items() if key.startswith(_PLAN_KEYS)}
-    if changed.get("freeze") == AUTO or settings.get("freeze") == AUTO:  # both were asked for: the recipe brings it
+    if changed.get("freeze") == AUTO or settings.get("freeze") == AUTO:  # both are auto: the recipe has the freeze plan
         changed["freeze"] = None
         settings.pop("freeze", None)
     changed["settings"] = {**decision_changes, **settings}

@@ -1,4 +1,4 @@
-"""What an epoch leaves in the run's files, written so often that the epochs do not wait for the disk."""
+"""Writes weights, metrics and checkpoints after epochs, but not so often that it slows down training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from zoo.workflows.finetune.session import TrainingSession
 
 __all__ = ["CheckpointWriter"]
 
-# Seconds of training for each second of writing. What a power cut or kill -9 takes is at most what lies in between.
+# Seconds of training per second of writing. A power cut or kill -9 loses at most the training between two writes.
 _TRAIN_TO_WRITE_RATIO = 10.0
 
 
 @dataclass(frozen=True)
 class _PendingEpoch:
-    """An epoch that waits to be written. weights: of the best epoch, None if those in the run are still the best."""
+    """An epoch that is not written yet. weights: of the best epoch, None if those in the run are still the best."""
 
     epoch: int
     rows: list[dict[str, Any]]
@@ -35,21 +35,21 @@ class _PendingEpoch:
 
 
 class CheckpointWriter:
-    """Writes weights, metrics and checkpoint behind an epoch, or holds them where epochs are shorter than writing them
-    would take: then what is held is written as soon as ten times that long has gone by, or by `flush`.
+    """Writes weights, metrics and checkpoint after an epoch. If that takes more than a tenth of the training time, they
+    are held in memory, and written when ten times the time of writing has passed, or by `flush`.
 
-    Files of several processes are the first one's; all of them are to call the same.
+    The first of several processes writes; all of them must call the same methods.
     """
 
     def __init__(self, run: Run, session: TrainingSession) -> None:
         self._run, self._trainer = run, session.trainer
-        # While features are kept, what they come from cannot change.
+        # With cached features, the frozen layers cannot change.
         self._frozen_paths = session.plan.frozen_modules if session.feature_cache is not None else ()
         self._pending: _PendingEpoch | None = None
         self._write_seconds, self._last_write = 0.0, time.perf_counter()
 
     def start(self, best: dict[str, Any] | None, *, weights: bool, checkpoint: bool) -> None:
-        """What there is before the first epoch. weights: whether a head that learned first is the best so far."""
+        """Write the state before the first epoch. weights: whether the result of linear probing is the best so far."""
         start = time.perf_counter()
         if weights:
             self._run.save_weights(self._trainer.weights())
@@ -59,7 +59,7 @@ class CheckpointWriter:
         self._record_write_time(start)
 
     def epoch(self, epoch: int, rows: list[dict[str, Any]], best: dict[str, Any] | None, *, improved: bool) -> None:
-        """Behind `epoch` finished epochs. rows: of all of them. improved: whether the last is the best."""
+        """After `epoch` finished epochs. rows: of all epochs. improved: whether the last one is the best."""
         pending_weights = None if self._pending is None else self._pending.weights
         write_now = broadcast_object(
             time.perf_counter() - self._last_write >= _TRAIN_TO_WRITE_RATIO * self._write_seconds
@@ -75,7 +75,7 @@ class CheckpointWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held. Raises TrainingError if the disk refuses."""
+        """Write what is not written yet. Raises TrainingError if the disk refuses."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -93,7 +93,7 @@ class CheckpointWriter:
         self._write_seconds = self._last_write - start
 
     def _copy_to_cpu(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """On the CPU, untouched by later epochs; nothing where another process writes."""
+        """Copies that later epochs do not change; empty if another process writes."""
         if not dist_env.is_main_process():
             return {}
         frozen_prefixes = tuple(f"{prefix}{path}." for path in self._frozen_paths for prefix in ("", "model."))

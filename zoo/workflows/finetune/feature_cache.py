@@ -1,6 +1,6 @@
-"""Whether a run trains on kept features of its frozen prefix, and the moment in which they are computed.
+"""Whether a run trains on cached outputs of its frozen layers (features), and their computation before it does.
 
-Several processes decide the same, compute a share each, and then read what all of them have written.
+Several processes choose the same, compute a share each, and then read what all of them have written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -28,25 +27,21 @@ from zoo.errors import RecipeError
 from zoo.models import Model, record
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
-from zoo.strategy.freeze import FreezePlan, resolve_plan
+from zoo.strategy.freeze import FreezePlan
 from zoo.training.autotune.timings import load_timing, machine, save_timing
 from zoo.training.autotune.workers import SINGLE_THREAD_OPS, threads
 from zoo.training.distributed import broadcast_object
 from zoo.training.feature_extractor import FeatureExtractor, find_feature_extractor
 from zoo.training.features.dataset import FeatureBatches, FeatureCachePolicy, compute, seconds_per_image
 from zoo.training.features.store import CachedFeatures, FeatureStore, image_key, store_key
-from zoo.training.inference import Normalize
 from zoo.training.microbatch import MicroBatcher
-from zoo.training.transfer.lp_ft import MAX_FEATURE_BYTES, MAX_IMAGES, train_only
-from zoo.workflows.finetune import components, validate
-from zoo.workflows.finetune.session import TrainingSession
+from zoo.workflows.finetune.inputs import build_augment
+from zoo.workflows.finetune.session import BuiltModel, TrainingSession
 
 __all__ = [
-    "CachedHeadInputs",
     "ExtractorProfile",
     "FeatureCacheSession",
     "apply_feature_cache",
-    "cache_head_inputs",
     "choose_feature_cache",
     "free_cache_bytes",
     "image_keys",
@@ -55,12 +50,12 @@ __all__ = [
     "speedup_justifies_cache",
 ]
 
-_SAMPLE_IMAGES = 3  # images
+_SAMPLE_IMAGES = 3
 
 
 @dataclass(frozen=True)
 class ExtractorProfile:
-    """seconds: that it takes for an image. dtype, channels_last, row_bytes: of the features."""
+    """seconds: per image. dtype, channels_last, row_bytes: of the features of one image."""
 
     feature_extractor: FeatureExtractor
     seconds: float
@@ -75,11 +70,10 @@ class ExtractorProfile:
 def profile_extractor(
     model: Model, plan: FreezePlan, images: Tensor, amp_dtype: torch.dtype | None
 ) -> ExtractorProfile | None:
-    """`find_feature_extractor` and `seconds_per_image` for normalised `images` (n, C, H, W), or what an earlier run
-    found.
+    """The frozen layers that can be cut off and their time for normalized `images` (n, C, H, W); from the timing cache
+    if an earlier run measured the same. None if there are no such layers.
 
-    The module is in the training mode of `plan`. Weights do not matter: that two ways of computing are the same is a
-    matter of the structure, and so is the time.
+    The module is in the training mode of `plan`. The result depends on the structure of the model, not on its weights.
     """
     module = model.module
     key = {
@@ -103,71 +97,58 @@ def profile_extractor(
     if found is None:
         return None
     seconds, features = MicroBatcher().first(len(images), lambda n: seconds_per_image(found, images[:n], amp_dtype))
-    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
-    profile = ExtractorProfile(found, seconds, features.dtype, last and not features.is_contiguous())
-    if message := found.to_dict():
+    channels_last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
+    profile = ExtractorProfile(found, seconds, features.dtype, channels_last and not features.is_contiguous())
+    if extractor := found.to_dict():
         dtype = str(profile.dtype).removeprefix("torch.")
-        save_timing(
-            "feature_extractor",
-            key,
-            {"feature_extractor": message, "seconds": seconds, "dtype": dtype, "channels_last": profile.channels_last},
-        )
+        entry = {"feature_extractor": extractor, "seconds": seconds, "dtype": dtype}
+        save_timing("feature_extractor", key, {**entry, "channels_last": profile.channels_last})
     return profile
 
 
-# Reading kept features back must be so much faster than computing them: a disk is slower than it looks when shared.
+# Reading cached features must be this much faster than computing them: shared disks are slower than they look.
 _MIN_SPEEDUP = 3.0
-_DISK_BYTES_PER_SECOND = 500e6  # bytes a second, of a plain SSD
-_NO_EXTRACTOR = "no frozen part at the beginning can be taken off"
+_DISK_BYTES_PER_SECOND = 500e6  # of a plain SSD
+_OFF = "feature cache off: "
+_NO_EXTRACTOR = "the model has no frozen layers before its first trainable one that can be cut off"
 
 
 def choose_feature_cache(
-    recipe: Recipe,
-    model: Model,
-    plan: FreezePlan,
-    images: Tensor,
-    normalize: Normalize,
-    amp_dtype: torch.dtype | None,
-    *,
-    random: bool,
-    mixed: bool,
-    sources: tuple[ImageDataset, ImageDataset],
+    recipe: Recipe, built: BuiltModel, amp_dtype: torch.dtype | None, *, max_images: int | None, random: bool
 ) -> tuple[FeatureCachePolicy | None, str]:
-    """How features are kept, if they are, and a sentence that says so or why not ("" where nobody would ask).
+    """How features are cached, None if they are not; and a sentence about it ("" if the recipe cannot use a cache).
 
-    images: a few, (n, C, H, W) uint8 on the module's device. random: whether augmentation draws. mixed: whether batches
-    are mixed. The module is in the training mode of the plan. Raises RecipeError if it is asked for and cannot be.
+    max_images: of the sample batch that fit into memory, None: all. random: whether the augmentation is random. The
+    module is in the training mode of the plan. Raises RecipeError if a cache is requested and not possible.
     """
-    linear_probe = recipe.train.linear_probe == "on"  # which has nothing else to work on
-    setting = "on" if linear_probe and recipe.train.feature_cache == "auto" else recipe.train.feature_cache
+    sources, plan, sample = (built.data.train, built.data.val), built.plan, built.sample.images
+    for_probe = recipe.train.linear_probe == "on"  # it needs cached features
+    setting = "on" if for_probe and recipe.train.feature_cache == "auto" else recipe.train.feature_cache
+    requested = "train.linear_probe: on: it needs cached features" if for_probe else "train.feature_cache: on"
     if setting == "off" or (setting == "auto" and not plan.frozen):
         return None, ""
-    why = _why_not_cached(recipe, plan, random=random, mixed=mixed, sources=sources)
-    profile = None if why else profile_extractor(model, plan, normalize(images), amp_dtype)
+    why = _why_not_cached(recipe, plan, random=random, mixed=built.mixing is not None, sources=sources)
+    images = built.normalize(sample[: max(max_images or len(sample), _SAMPLE_IMAGES)])
+    profile = None if why else profile_extractor(built.model, plan, images, amp_dtype)
     if profile is None:
         why = why or _NO_EXTRACTOR
         if setting == "on":
-            raise RecipeError([f"{_setting_text(linear_probe)}: {why}"], "leave it out")
-        return None, f"features of the frozen part are computed anew in each epoch: {why}"
-    feature_extractor, row = profile.feature_extractor, profile.row_bytes
-    views = recipe.train.views or 1
-    feature_cache = FeatureCachePolicy(feature_extractor, views, profile.dtype, profile.channels_last, row)
-    total = row * (len(sources[0]) * feature_cache.rows_per_image + len(sources[1]))
-    if setting == "auto" and not speedup_justifies_cache(profile.seconds, row):
-        return None, "features of the frozen part are computed anew in each epoch: reading them back would take longer"
-    room = free_cache_bytes()
-    if total > room:
-        message = f"they take {total / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
+            raise RecipeError([f"{requested}: {why}"], "leave it out")
+        return None, _OFF + why
+    extractor, row_bytes, views = profile.feature_extractor, profile.row_bytes, recipe.train.views or 1
+    policy = FeatureCachePolicy(extractor, views, profile.dtype, profile.channels_last, row_bytes)
+    total = row_bytes * (len(sources[0]) * policy.rows_per_image + len(sources[1]))
+    if setting == "auto" and not speedup_justifies_cache(profile.seconds, row_bytes):
+        return None, f"{_OFF}reading features would take longer than computing them"
+    available = free_cache_bytes()
+    if total > available:
+        why = f"features take {total / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are available"
         if setting == "on":
-            raise RecipeError([f"{_setting_text(linear_probe)}: {message}"], "free some space, or freeze more")
-        return None, f"features of the frozen part are computed anew in each epoch: {message}"
+            raise RecipeError([f"{requested}: {why}"], "free disk space, or freeze more layers")
+        return None, _OFF + why
     of = f"{views} views of each image" if views > 1 else "each image"
-    end = f"the input of {feature_extractor.end}" if feature_extractor.before else feature_extractor.end
-    return feature_cache, f"features up to {end} are computed once for {of} ({total / 2**20:,.0f} MiB), then trained on"
-
-
-def _setting_text(linear_probe: bool) -> str:
-    return "train.linear_probe: on: it takes kept features" if linear_probe else "train.feature_cache: on"
+    end = f"the input of {extractor.end}" if extractor.before else extractor.end
+    return policy, f"feature cache on: features up to {end}, computed once for {of} ({total / 2**20:,.0f} MiB)"
 
 
 def _why_not_cached(
@@ -176,69 +157,69 @@ def _why_not_cached(
     if not plan.frozen:
         return _NO_EXTRACTOR
     if recipe.transfer.unfreeze_every is not None:
-        return "transfer.unfreeze_every opens it while training"
+        return "transfer.unfreeze_every unfreezes layers during training"
     if mixed:
         return "mixup, cutmix and erasing change the images of each batch"
     if random and recipe.train.views is None:
-        return f"augmentation {recipe.augment.name} draws anew in each; --views K keeps K views of each image"
+        return f"augmentation {recipe.augment.name} is random in each epoch; --views K caches K views of each image"
     if any(source.skip_unreadable for source in sources):
         return "data.unreadable is skip"
     return ""
 
 
 def speedup_justifies_cache(seconds: float, row_bytes: int) -> bool:
-    """Whether reading an image's features is enough faster than computing them, which takes `seconds`."""
+    """Whether reading the features of an image is enough faster than computing them, which takes `seconds`."""
     return broadcast_object(seconds >= _MIN_SPEEDUP * row_bytes / _DISK_BYTES_PER_SECOND)
 
 
 def free_cache_bytes() -> int:
-    """Bytes that features may take."""
+    """Bytes that cached features may take."""
     return broadcast_object(free_bytes("features"))
 
 
 def apply_feature_cache(session: TrainingSession, log: Callable[[str], None]) -> TrainingSession:
-    """Compute what is missing of the features, and put them in the place of the images.
+    """Compute missing features, and replace the images of the session by features.
 
     Raises what reading the images raises, and OSError if the disk refuses.
     """
-    feature_cache, images, val_loader = session.feature_cache, session.train, session.val
-    if feature_cache is None or not isinstance(images, Loader) or not isinstance(val_loader, Loader):
-        return session  # or they are kept already
+    policy, train, val = session.feature_cache, session.train, session.val
+    if policy is None or not isinstance(train, Loader) or not isinstance(val, Loader):
+        return session  # no cache, or features already
     trainer, recipe, data = session.trainer, session.recipe, session.data
     trainer.set_train_mode(0)
-    augment = components.build_augment(recipe, data, session.preprocess)
+    augment = build_augment(recipe, data, session.preprocess)
     random = bool(getattr(augment, "is_random", True))
-    rows = FeatureCacheSession(session, session.plan, feature_cache.feature_extractor, feature_cache.dtype)
-    val_keys = rows.of(data.val, range(len(data.val)))
-    views = [rows.of(data.train, range(len(data.train)))] if session.fits_linear_probe and random else []
-    for view in range(feature_cache.views):
+    features = FeatureCacheSession(session, session.plan, policy.feature_extractor, policy.dtype)
+    val_keys = features.keys(data.val, range(len(data.val)))
+    views = [features.keys(data.train, range(len(data.train)))] if session.fits_linear_probe and random else []
+    for view in range(policy.views):
         variant = f"{recipe.augment.model_dump()} {recipe.train.seed} {view}" if random else ""
         view_augment = augment if random else None
-        views.append(rows.of(data.train, range(len(data.train)), augment=view_augment, variant=variant, epoch=view))
-    log(rows.message())
-    channels_last = feature_cache.channels_last
-    targets = [torch.from_numpy(s.targets) for s in (data.train, data.val)]
-    trainer.feature_extractor = feature_cache.feature_extractor
-    multiplications = int(recipe.data.batch_size) * feature_cache.feature_extractor.numbers * len(data.classes)
-    if feature_cache.feature_extractor.last and multiplications <= SINGLE_THREAD_OPS:
+        views.append(features.keys(data.train, range(len(data.train)), view_augment, variant=variant, epoch=view))
+    log(features.message())
+    targets, val_targets = torch.from_numpy(data.train.targets), torch.from_numpy(data.val.targets)
+    trainer.feature_extractor = policy.feature_extractor
+    multiplications = int(recipe.data.batch_size) * policy.feature_extractor.numbers * len(data.classes)
+    if policy.feature_extractor.last and multiplications <= SINGLE_THREAD_OPS:
         threads(1)
+    channels_last = policy.channels_last
     return replace(
         session,
-        train=FeatureBatches(images, [rows.cached(keys) for keys in views], targets[0], channels_last=channels_last),
-        val=FeatureBatches(val_loader, [rows.cached(val_keys)], targets[1], channels_last=channels_last),
+        train=FeatureBatches(train, [features.cached(k) for k in views], targets, channels_last=channels_last),
+        val=FeatureBatches(val, [features.cached(val_keys)], val_targets, channels_last=channels_last),
     )
 
 
 class FeatureCacheSession:
-    """The rows of images in the store of `feature_extractor`, of type `dtype`, computed where they are missing.
+    """Features of type `dtype` in the store of `feature_extractor`, computed where they are missing.
 
-    plan: what is frozen up to the end of the prefix.
+    plan: the freeze plan of the layers up to the end of the feature extractor.
     """
 
     def __init__(
         self, session: TrainingSession, plan: FreezePlan, feature_extractor: FeatureExtractor, dtype: torch.dtype
     ) -> None:
-        self._prepared, self._prefix = session, feature_extractor
+        self._session, self._feature_extractor = session, feature_extractor
         self._store = open_store(
             session.model, plan, feature_extractor, session.preprocess, session.trainer.amp_dtype, dtype,
             data=session.data.name,
@@ -246,20 +227,20 @@ class FeatureCacheSession:
         self._num_computed = self._num_found = 0
         evict("features", exclude=self._store.folder)
 
-    def of(
+    def keys(
         self,
         source: ImageDataset,
         indices: Sequence[int],
-        *,
         augment: AugmentFn | None = None,
+        *,
         variant: str = "",
         epoch: int = 0,
     ) -> list[bytes]:
-        """The keys of the images at `indices`, whose rows are in the store from here on.
+        """The keys of the images at `indices`, after computing those features that are not in the store.
 
-        variant: which random view of them `augment` draws in `epoch`.
+        variant: name of the random view that `augment` gives in `epoch`.
         """
-        recipe, trainer = self._prepared.recipe, self._prepared.trainer
+        recipe, trainer = self._session.recipe, self._session.trainer
         keys = image_keys(source, indices, variant)
 
         def compute_missing(missing: Sequence[int]) -> None:
@@ -267,7 +248,7 @@ class FeatureCacheSession:
                 return
             loader = make_loader(
                 source,
-                preprocess=self._prepared.preprocess,
+                preprocess=self._session.preprocess,
                 batch_size=int(recipe.data.batch_size),
                 train=False,
                 augment=augment,
@@ -277,7 +258,7 @@ class FeatureCacheSession:
             )
             loader.set_epoch(epoch)
             compute(
-                self._prefix,
+                self._feature_extractor,
                 self._store,
                 loader,
                 [keys[i] for i in missing],
@@ -289,9 +270,9 @@ class FeatureCacheSession:
         missing = broadcast_object(self._store.missing(keys))
         compute_missing(missing[dist_env.rank() :: dist_env.world_size()])
         if dist_env.world_size() > 1:
-            broadcast_object(None)  # all have written theirs
+            broadcast_object(None)  # wait until all processes have written
             self._store.refresh()
-            compute_missing(self._store.missing(keys))  # what lies on a disk that this process does not see
+            compute_missing(self._store.missing(keys))  # features on a disk that this process does not see
         self._num_computed += len(missing)
         self._num_found += len(keys) - len(missing)
         return keys
@@ -300,12 +281,11 @@ class FeatureCacheSession:
         return self._store.rows(keys)
 
     def message(self) -> str:
-        return f"features: {self._num_computed:,} computed, {self._num_found:,} found in {self._store.folder}"
+        return f"feature cache: {self._num_computed:,} computed, {self._num_found:,} found in {self._store.folder}"
 
 
 def image_keys(source: ImageDataset, indices: Sequence[int] | NDArray[np.int64], variant: str = "") -> list[bytes]:
-    """Of the images at `indices` as they are stored; of a random view also of the image's number, from which it is
-    drawn."""
+    """Keys of the images at `indices`, from their file bytes; for a random view also from the index that seeds it."""
 
     def key(index: int) -> bytes:
         return image_key(source.read_file_bytes(index), f"{variant} {index}" if variant else "")
@@ -324,14 +304,14 @@ def open_store(
     *,
     data: str,
 ) -> FeatureStore:
-    """What is kept of the features that `feature_extractor` gives, in `dtype`, under autocast to `amp_dtype`. data:
-    for people."""
+    """The store of the features of `feature_extractor`, in `dtype`, under autocast to `amp_dtype`. data: a name for
+    people."""
     module = feature_extractor.module
     trainable = {name for name, _ in module.named_parameters() if name not in plan.frozen}
     frozen_prefixes = tuple(f"{path}." for path in plan.frozen_modules)
     buffers = {name for name, _ in module.named_buffers() if not name.startswith(frozen_prefixes)}
     fixed = {k: v for k, v in module.state_dict().items() if k not in trainable and k not in buffers}
-    rows_per_image: dict[str, Any] = {
+    description: dict[str, Any] = {
         "model": record(model),
         "end": feature_extractor.end,
         "before": feature_extractor.before,
@@ -340,56 +320,4 @@ def open_store(
         "versions": [torch.__version__, torchvision.__version__, timm.__version__],
     }
     info = {"model": model.name, "end": feature_extractor.end, "data": data, "size": preprocess.height}
-    return FeatureStore(
-        kind_folder("features") / store_key(rows_per_image, fixed), feature_extractor.shape, dtype, info
-    )
-
-
-@dataclass(frozen=True)
-class CachedHeadInputs:
-    """What the head is given. train: its inputs (n, …) and the targets of the images that it learns from, in their
-    order. val: of the validation images, in batches of what `feature_extractor` gives."""
-
-    feature_extractor: FeatureExtractor
-    train: tuple[Tensor, Tensor]
-    val: FeatureBatches
-
-
-def cache_head_inputs(session: TrainingSession, log: Callable[[str], None]) -> CachedHeadInputs | None:
-    """The same features that a run keeps whose backbone is frozen, found or computed.
-
-    None where they are not kept: if that is not wanted, if a file may prove unreadable, if the head is not one layer
-    that takes them as they are, if computing them anew costs less, or if the disk has no room for them. Raises what
-    reading the images raises, and OSError if the disk refuses.
-    """
-    trainer, model, data, val = session.trainer, session.model, session.data, session.val
-    skips = any(source.skip_unreadable for source in (data.train, data.val))
-    if session.recipe.train.feature_cache == "off" or len(model.head) != 1 or skips or not isinstance(val, Loader):
-        return None
-    head, module = model.head[0], trainer.module
-    plan = resolve_plan("backbone", model.groups, module)
-    with train_only(module, [p for p in module.get_submodule(head).parameters() if p.requires_grad]):
-        images = trainer.normalize(validate.sample_batch(data, session.preprocess, trainer.accelerator.device)[0])
-        profile = profile_extractor(model, plan, images, trainer.amp_dtype)
-        if profile is None or not profile.feature_extractor.before or profile.feature_extractor.end != head:
-            return None
-        feature_extractor, row = profile.feature_extractor, profile.row_bytes
-        shuffled = session.unaugmented_loader()
-        shuffled.set_epoch(0)
-        indices = list(
-            islice(chain.from_iterable(shuffled.indices()), min(MAX_IMAGES, max(MAX_FEATURE_BYTES // row, 1)))
-        )
-        if (
-            not speedup_justifies_cache(profile.seconds, row)
-            or row * (len(indices) + len(data.val)) > free_cache_bytes()
-        ):
-            return None
-        rows = FeatureCacheSession(session, plan, feature_extractor, profile.dtype)
-        keys, val_keys = rows.of(data.train, indices), rows.of(data.val, range(len(data.val)))
-    log(rows.message())
-    targets, val_targets = torch.from_numpy(data.train.targets), torch.from_numpy(data.val.targets)
-    return CachedHeadInputs(
-        feature_extractor,
-        (rows.cached(keys)[range(len(keys))], targets[torch.tensor(indices)]),
-        FeatureBatches(val, [rows.cached(val_keys)], val_targets, channels_last=False),
-    )
+    return FeatureStore(kind_folder("features") / store_key(description, fixed), feature_extractor.shape, dtype, info)

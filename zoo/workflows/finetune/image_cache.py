@@ -1,4 +1,4 @@
-"""Whether a run keeps its images decoded (`zoo.data.cache.cached_dataset`), and the moment in which they are."""
+"""Whether a run caches its decoded images (`zoo.data.cache.cached_dataset`), and their decoding before it does."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from zoo.training.autotune.workers import preserve_num_threads, threads
 from zoo.training.distributed import broadcast_object, gather_object
 from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import Trainer, total_loss
-from zoo.workflows.finetune.components import build_augment
-from zoo.workflows.finetune.session import TrainingSession
+from zoo.workflows.finetune.inputs import build_augment
+from zoo.workflows.finetune.session import BuiltModel, TrainingSession
 
 __all__ = [
     "LoadingTimes",
@@ -50,20 +50,20 @@ __all__ = [
     "speedup_justifies_cache",
 ]
 
-# Chosen where it makes an epoch so many times as fast, and spares so many seconds of the run: what is measured on a few
-# images is not exact, and the disk has other uses.
+# Images are cached if that makes an epoch this much faster, and saves this many seconds of the run: times measured on a
+# few images are not exact, and the disk has other uses.
 _MIN_SPEEDUP = 1.2
 _MIN_SECONDS_SAVED = 10.0
-# A step goes through the network forward and twice as long backward; validation does without the latter.
+# A training step takes a forward pass and a backward pass of twice the time; validation takes the forward pass only.
 _FORWARD_SHARE = 1 / 3
-_DISK_BYTES_PER_SECOND = 500e6  # bytes a second that a plain SSD writes
-_SAMPLE_IMAGES = 6  # images of each part
+_DISK_BYTES_PER_SECOND = 500e6  # that a plain SSD writes
+_SAMPLE_IMAGES = 6  # of each split
 
 
 @dataclass(frozen=True)
 class LoadingTimes:
-    """Seconds for an image: to learn from it, and to load it for training and validation, decoded now or before; on the
-    CPU those of one core. *_bytes: of what is kept of it."""
+    """Seconds per image, on the CPU those of one core: of a training step, and of loading for training and validation,
+    from the file and from the cache. *_bytes: of a cached image."""
 
     step_seconds: float
     train: float
@@ -75,7 +75,7 @@ class LoadingTimes:
 
 
 def parse_times(cached: dict[str, Any] | None) -> LoadingTimes | None:
-    """None for what is no answer of ours."""
+    """None if nothing is cached, or if another version wrote it."""
     try:
         return LoadingTimes(**cached) if cached is not None else None
     except TypeError:
@@ -85,35 +85,31 @@ def parse_times(cached: dict[str, Any] | None) -> LoadingTimes | None:
 def speedup_justifies_cache(
     times: LoadingTimes, images: tuple[int, int], epochs: int, *, parallelism: int
 ) -> tuple[bool, str]:
-    """Whether keeping `images` (for training, for validation) decoded is worthwhile, and why (not).
+    """Whether caching `images` (training, validation) is worth it, and why (not).
 
-    parallelism: cores that load and learn; or, negative, loader processes beside a device that learns meanwhile; 0: one
-    after the other.
+    parallelism: number of cores that load and train; or, negative, number of loader processes next to a device that
+    trains at the same time; 0: loading and training take turns.
     """
 
     def epoch(train: float, val: float) -> float:
-        parts = (images[0], times.step_seconds, train), (images[1], _FORWARD_SHARE * times.step_seconds, val)
+        splits = (images[0], times.step_seconds, train), (images[1], _FORWARD_SHARE * times.step_seconds, val)
         if parallelism < 0:
-            return sum(n * max(step_seconds, load / -parallelism) for n, step_seconds, load in parts)
-        return sum(n * (step_seconds + load) for n, step_seconds, load in parts) / max(parallelism, 1)
+            return sum(n * max(step_seconds, load / -parallelism) for n, step_seconds, load in splits)
+        return sum(n * (step_seconds + load) for n, step_seconds, load in splits) / max(parallelism, 1)
 
     uncached, cached_seconds = epoch(times.train, times.val), epoch(times.train_cached, times.val_cached)
     write_seconds = (images[0] * times.train_bytes + images[1] * times.val_bytes) / _DISK_BYTES_PER_SECOND
     seconds_saved = (epochs - 1) * (uncached - cached_seconds) - write_seconds
-    reason = (
-        f"{uncached / cached_seconds:.1f}x as fast"
-        if uncached >= _MIN_SPEEDUP * cached_seconds
-        else f"{uncached / cached_seconds:.2f}x as fast"
-    )
+    speedup = uncached / cached_seconds
     if uncached < _MIN_SPEEDUP * cached_seconds:
-        return False, f"keeping them would make an epoch {reason}"
+        return False, f"an epoch would be only {speedup:.2f}x as fast"
     if seconds_saved < _MIN_SECONDS_SAVED:
-        return False, f"keeping them would spare {max(seconds_saved, 0):.0f} s"
-    return True, f"an epoch should be {reason}"
+        return False, f"it would save {max(seconds_saved, 0):.0f} s"
+    return True, f"an epoch should be {speedup:.1f}x as fast"
 
 
 def measure_step_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
-    """Seconds that a step takes for an image, on the CPU those of one core; the better of two."""
+    """Seconds of a training step per image, on the CPU those of one core; the best of three."""
     best = float("inf")
     with preserve_module_state(trainer.module), preserve_num_threads():
         threads(1)
@@ -139,7 +135,7 @@ def measure_loading(
     step_seconds: float,
     device: torch.device,
 ) -> LoadingTimes:
-    """Load a few images of both parts as a loader does, decoded anew and from memory. Raises what reading them does."""
+    """Times of loading a few images of both splits, from files and from memory. Raises what reading them raises."""
     with preserve_num_threads():
         threads(1)
         train = _measure_source(data.train, preprocess, augment, view, device)
@@ -154,7 +150,7 @@ def _measure_source(
     view: EvalView | Reduced,
     device: torch.device,
 ) -> tuple[float, float, float]:
-    """Seconds an image decoded anew, from memory, and the bytes of what is kept of one."""
+    """Seconds per image from files and from memory, and the bytes of a cached image."""
     indices = np.unique(np.linspace(0, len(source) - 1, _SAMPLE_IMAGES).astype(np.int64))
     decoded = {int(index): _decode(source, int(index), view) for index in indices}
 
@@ -163,7 +159,7 @@ def _measure_source(
             read, preprocess=preprocess, batch_size=len(indices), train=False, augment=augment, seed=0, workers=0,
             only=indices,
         )  # fmt: skip
-        next(iter(loader))  # builds what is built once
+        next(iter(loader))  # warm-up
         start = _clock(device)
         next(iter(loader))
         return (_clock(device) - start) / len(indices)
@@ -194,120 +190,124 @@ class _InMemoryImages:
 
 
 def _clock(device: torch.device) -> float:
-    """On the CPU the processor's time, which other programs hardly touch."""
+    """On the CPU the process time, which other programs hardly change."""
     return time.process_time() if device.type == "cpu" else time.perf_counter()
 
 
-_NOT_CACHED = "images are decoded anew in each epoch: "
+_OFF = "image cache off: "
 
-Part = tuple[ImageDataset, EvalView | Reduced, NDArray[np.uint64]]
+# Source, its cached view, and the keys of its images.
+CacheSplit = tuple[ImageDataset, EvalView | Reduced, NDArray[np.uint64]]
 
 
 def choose_image_cache(
     recipe: Recipe,
-    data: Data,
-    preprocess: Preprocess,
+    built: BuiltModel,
     trainer: Trainer,
-    images: Tensor,
-    targets: Tensor,
     *,
     step_seconds: float | None,
     workers: int,
     uses_feature_cache: bool,
     key: dict[str, Any],
 ) -> tuple[bool, str]:
-    """Whether images are decoded once, and a sentence that says so or why not ("" where nobody would ask).
+    """Whether decoded images are cached, and a sentence about it ("" if the recipe cannot use a cache).
 
-    images, targets: a few on the device, as the loss takes them. step_seconds: seconds that a step takes for an image,
-    where they are known (on the CPU those of one core). key: of the job; what is measured is remembered under it.
+    step_seconds: of a training step per image, if it is known (on the CPU of one core). key: of the timing cache.
     """
-    setting = recipe.data.image_cache
+    setting, data = recipe.data.image_cache, built.data
     if setting == "off" or (
         setting == "auto" and (data.train.in_memory or uses_feature_cache or recipe.train.epochs < 2)
     ):
         return False, ""
     if uses_feature_cache:
-        return False, f"{_NOT_CACHED}kept features stand in for them"
-    parts = _cache_parts(recipe, data, preprocess)
-    if parts is None:
-        return False, f"{_NOT_CACHED}they are in no files" if setting == "on" else ""
-    reduced = ", those for training reduced as far as random crops leave room" * isinstance(parts[0][1], Reduced)
+        return False, f"{_OFF}the run trains on cached features"
+    splits = _cache_splits(recipe, data, built.preprocess)
+    if splits is None:
+        return False, f"{_OFF}the images are not files" if setting == "on" else ""
+    reduced = ", training images reduced as far as random crops allow" * isinstance(splits[0][1], Reduced)
     if setting == "on":
-        return True, f"images are decoded once{reduced}"
-    device = trainer.accelerator.device
+        return True, f"image cache on{reduced}"
     key = {**key, "data": [data.name, len(data.train)], "augment": recipe.augment.model_dump(mode="json")}
     times = parse_times(load_timing("images", key))
     if times is None:
-        step_seconds = measure_step_seconds(trainer, images, targets) if step_seconds is None else step_seconds
-        augment = build_augment(recipe, data, preprocess)
         try:
-            times = measure_loading(data, preprocess, augment, parts[0][1], step_seconds, device)
+            times = _measure_times(recipe, built, trainer, splits[0][1], step_seconds)
         except (UnreadableImage, DataError):
-            return broadcast_object((False, f"{_NOT_CACHED}one that was tried cannot be read"))
+            return broadcast_object((False, f"{_OFF}a sample image cannot be read"))
         if dist_env.is_main_process():
             save_timing("images", key, asdict(times))
     counts = len(data.train), len(data.val)
-    parallelism = dist_env.cores() if device.type == "cpu" else -workers
+    parallelism = dist_env.cores() if built.device.type == "cpu" else -workers
     use_cache, reason = speedup_justifies_cache(times, counts, recipe.train.epochs, parallelism=parallelism)
     size = times.train_bytes * counts[0] + times.val_bytes * counts[1]
-    if use_cache and size > (room := free_bytes("images")):
-        use_cache, reason = False, f"they would take {size / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be used"
-    text = f"images are decoded once{reduced} ({size / 2**20:,.0f} MiB): " if use_cache else _NOT_CACHED
+    if use_cache and size > (available := free_bytes("images")):
+        use_cache = False
+        reason = f"images would take {size / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are available"
+    text = f"image cache on{reduced} ({size / 2**20:,.0f} MiB): " if use_cache else _OFF
     return broadcast_object((use_cache, text + reason))
 
 
+def _measure_times(
+    recipe: Recipe, built: BuiltModel, trainer: Trainer, view: EvalView | Reduced, step_seconds: float | None
+) -> LoadingTimes:
+    if step_seconds is None:
+        step_seconds = measure_step_seconds(trainer, built.sample.images, built.sample.loss_targets)
+    augment = build_augment(recipe, built.data, built.preprocess)
+    return measure_loading(built.data, built.preprocess, augment, view, step_seconds, built.device)
+
+
 def apply_image_cache(session: TrainingSession, log: Callable[[str], None]) -> TrainingSession:
-    """Decode what is not kept yet, and put it in the place of the files. What the disk refuses is decoded each time, to
-    the same pixels."""
-    recipe, data, images, val_loader = session.recipe, session.data, session.train, session.val
-    if recipe.data.image_cache != "on" or not isinstance(images, Loader) or not isinstance(val_loader, Loader):
+    """Decode the images that are not cached yet, and let the session read the cache. Images that the disk refuses are
+    decoded in each epoch, to the same pixels."""
+    recipe, data, train, val = session.recipe, session.data, session.train, session.val
+    if recipe.data.image_cache != "on" or not isinstance(train, Loader) or not isinstance(val, Loader):
         return session
-    parts = _cache_parts(recipe, data, session.preprocess)
-    if parts is None:
+    splits = _cache_splits(recipe, data, session.preprocess)
+    if splits is None:
         return session
     store = open_image_store(recipe.data.source, data.name)
-    missing = sum(len(store.find(keys).missing) for _, _, keys in parts)
+    missing = sum(len(store.find(keys).missing) for _, _, keys in splits)
     if missing:
-        log(f"decoding {missing:,} images once …")
+        log(f"image cache: decoding {missing:,} images …")
         with preserve_num_threads():
             threads(1)  # in each of the threads that decode
-            _fill(store, parts)
-    gather_object([missing])  # all have written their share
+            _fill(store, splits)
+    gather_object([missing])  # wait until all processes have written
     store.refresh()
-    train, val = (store.find(keys) for _, _, keys in parts)
-    left, total = len(train.missing) + len(val.missing), len(data.train) + len(data.val)
-    rest = f", {left:,} are decoded in each epoch" if left else ""
-    log(f"images: {max(missing - left, 0):,} decoded, {total - missing:,} found in {store.folder}{rest}")
-    (source, view, _), (val_source, val_view, _) = parts
+    (source, view, keys), (val_source, val_view, val_keys) = splits
+    cached, val_cached = store.find(keys), store.find(val_keys)
+    left, total = len(cached.missing) + len(val_cached.missing), len(data.train) + len(data.val)
+    rest = f", {left:,} not cached and decoded in each epoch" if left else ""
+    log(f"image cache: {max(missing - left, 0):,} decoded, {total - missing:,} found in {store.folder}{rest}")
     return replace(
         session,
-        train=images.of(CachedDataset(source, view, train)),
-        val=val_loader.of(CachedDataset(val_source, val_view, val)),
+        train=train.of(CachedDataset(source, view, cached)),
+        val=val.of(CachedDataset(val_source, val_view, val_cached)),
     )
 
 
-def _fill(store: ImageStore, parts: tuple[Part, Part]) -> None:
-    """Of several processes on a host each decodes its share."""
+def _fill(store: ImageStore, splits: tuple[CacheSplit, CacheSplit]) -> None:
+    """Each process of a host decodes its share."""
     number, of = dist_env.local_rank(), dist_env.local_world_size()
     limit = CACHES["images"].max_bytes or 0
     if number == 0:
         if store.bytes > limit // 2:
-            store.delete_others(np.concatenate([keys for _, _, keys in parts]))
+            store.delete_others(np.concatenate([keys for _, _, keys in splits]))
         evict("images", exclude=store.folder)
-    room = min(free_bytes("images"), max(limit - store.bytes, 0)) // of
+    available = min(free_bytes("images"), max(limit - store.bytes, 0)) // of
     try:
-        for source, view, keys in parts:
-            indices = [int(p) for p in store.find(keys).missing if p % of == number and keys[p].any()]
-            room -= fill(store, source, view, keys, indices, max_bytes=room)
+        for source, view, keys in splits:
+            indices = [int(i) for i in store.find(keys).missing if i % of == number and keys[i].any()]
+            available -= fill(store, source, view, keys, indices, max_bytes=available)
     except OSError as e:
-        warn(f"decoded images cannot be kept in {store.folder}: {e.strerror or e}; the rest is decoded in each epoch")
+        warn(f"cannot write the image cache {store.folder}: {e.strerror or e}; the rest is decoded in each epoch")
     if number == 0:
         evict("images", exclude=store.folder)
 
 
-def _cache_parts(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[Part, Part] | None:
-    """Training and validation images: source, what is kept of them, keys. None if they lie in no files."""
-    found: list[Part] = []
+def _cache_splits(recipe: Recipe, data: Data, preprocess: Preprocess) -> tuple[CacheSplit, CacheSplit] | None:
+    """Training and validation images. None if the images are not files."""
+    found: list[CacheSplit] = []
     for source, augment in ((data.train, build_augment(recipe, data, preprocess)), (data.val, None)):
         view = cache_view(preprocess, augment)
         keys = None if view is None else image_keys(source, view)

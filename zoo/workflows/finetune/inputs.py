@@ -1,19 +1,26 @@
-"""Data, model and plan of a recipe, opened and built; or every problem that they have, at once."""
+"""Opens what a recipe names: data, model, freeze plan, loaders; or raises every problem at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from zoo.data import Data, open_data
+from zoo import dist_env
+from zoo.augment import make_augment
+from zoo.augment.build import Augment
+from zoo.data import Data, Loader, make_loader, open_data
 from zoo.data.check import PreflightReport, preflight_check
+from zoo.data.config import DataConfig
 from zoo.errors import ZooError, combine
 from zoo.losses.class_weights import class_weights
 from zoo.models import Model, build
+from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
 from zoo.strategy.freeze import FreezePlan, resolve_plan
 from zoo.tasks import TASKS, Task
@@ -21,13 +28,22 @@ from zoo.training.device import pick_device
 from zoo.training.target_scaler import TargetScaler
 from zoo.workflows.finetune import validate
 
-__all__ = ["OpenedInputs", "build_model", "open_dataset", "open_inputs"]
+__all__ = [
+    "Loaders",
+    "OpenedInputs",
+    "build_augment",
+    "create_model",
+    "make_loaders",
+    "open_dataset",
+    "open_inputs",
+    "per_process_batch_size",
+]
 
 
 @dataclass(frozen=True)
 class OpenedInputs:
-    """class_weights: (K,) for the loss, if it wants them. scale: of regression targets. preflight: the quick look at
-    the data, if it was asked for. The model is on the CPU, and nothing is applied to it yet."""
+    """class_weights: (K,) for the loss, or None. scale: of regression targets. preflight: the quick check of the data,
+    or None. The model is on the CPU, and the plan is not applied yet."""
 
     data: Data
     task: Task
@@ -47,8 +63,8 @@ def open_inputs(
     earlier_problems: Sequence[ZooError],
     run_preflight: bool,
 ) -> OpenedInputs:
-    """run_preflight: whether to look for what is wrong with the data. The rest is
-    `zoo.workflows.finetune.build.prepare`'s."""
+    """Data, model and plan. run_preflight: whether to check the data for common problems; for the other parameters see
+    `build_session`."""
     problems = [*earlier_problems, *validate.check_output_dir(output_dir)]
 
     # Data: path → samples → split → task.
@@ -62,13 +78,13 @@ def open_inputs(
     preflight = preflight_check(data) if data is not None and run_preflight else None
     problems[:0] = validate.check_components(recipe, task)
 
-    # Model: name → module with a head for these classes → what of it learns.
+    # Model: name → module with a head for these classes → what is trained.
     device: torch.device | None = None
     plan: FreezePlan | None = None
     scale: TargetScaler | None = None
     with validate.collect_errors(problems):
         device = pick_device(recipe.train.device)
-        model = model or build_model(recipe, data, with_weights=not problems)
+        model = model or create_model(recipe, data, with_weights=not problems)
         validate.groups(recipe, model)
         plan = resolve_plan(recipe.freeze, model.groups, model.module)
         if data is not None and not TASKS[data.task].has_classes:
@@ -83,8 +99,8 @@ def open_dataset(recipe: Recipe) -> Data:
     return open_data(recipe.data, task=recipe.task, seed=recipe.train.seed, channels=recipe.model.in_chans)
 
 
-def build_model(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Model:
-    """After a problem the structure is still checked, without its weights."""
+def create_model(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Model:
+    """The model on the CPU. with_weights: False after a problem; the structure is then checked without weights."""
     torch.manual_seed(recipe.train.seed)  # the new head, and everything if the weights are none
     return build(
         recipe.model.name,
@@ -98,3 +114,46 @@ def build_model(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Mod
         stem=recipe.model.stem,
         head_init=recipe.model.head_init,
     )
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """uint8 batches of training and validation images. unaugmented opens the training images without augmentation."""
+
+    train: Loader
+    val: Loader
+    unaugmented: Callable[[], Loader]
+
+
+def make_loaders(
+    recipe: Recipe, data: Data, preprocess: Preprocess, workers: int, *, pin_memory: bool, size: int | None = None
+) -> Loaders:
+    """size: of training batches, if not the recipe's. Each of several processes has its share of training and
+    validation images, and all images of the unaugmented loader."""
+    share = dist_env.rank(), dist_env.world_size()
+    make = partial(make_loader, preprocess=preprocess, workers=workers, pin_memory=pin_memory)
+    # The steps before the first epoch see the classes as often as the epochs do.
+    make_train = partial(
+        make,
+        data.train,
+        batch_size=size or per_process_batch_size(recipe, data),
+        train=True,
+        seed=recipe.train.seed,
+        balance=recipe.data.balance,
+    )
+    train = make_train(augment=build_augment(recipe, data, preprocess), share=share)
+    val = make(data.val, batch_size=int(recipe.data.batch_size), train=False, augment=None, seed=0, share=share)
+    return Loaders(train, val, partial(make_train, augment=None))
+
+
+def build_augment(recipe: Recipe, data: Data, preprocess: Preprocess) -> Augment:
+    """The augmentation of training images. Raises UsageError as `make_augment` does."""
+    config = recipe.augment
+    flips = data.flips_ok if config.flips == "auto" else config.flips == "on"
+    return make_augment(config.name, preprocess=preprocess, flips=flips, params=config.params)
+
+
+def per_process_batch_size(recipe: Recipe, data: Data) -> int:
+    """Images per step in each process; the default number as long as data.batch_size is auto."""
+    size = DataConfig().batch_size if recipe.data.batch_size == "auto" else recipe.data.batch_size
+    return min(int(size), math.ceil(len(data.train) / dist_env.world_size()))

@@ -1,4 +1,4 @@
-"""The epochs of a run: start, learn, validate, keep the best, write the state."""
+"""The epochs of a run: train, validate, save the best weights and the state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo import metrics
 from zoo.atomic_io import defer_interrupts
 from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.progress import TrainingProgress, duration
@@ -17,24 +16,24 @@ from zoo.training.distributed import broadcast_object, gather_object, lost_proce
 from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune import linear_probe, oom, record, transfer
 from zoo.workflows.finetune.checkpoint import CheckpointWriter
+from zoo.workflows.finetune.early_stopping import best_entry, best_epoch_text, is_better, out_of_patience
 from zoo.workflows.finetune.feature_cache import apply_feature_cache
 from zoo.workflows.finetune.image_cache import apply_image_cache
-from zoo.workflows.finetune.session import TrainingSession
-from zoo.workflows.finetune.transfer import ValidationResult
+from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
-__all__ = ["OnEpoch", "best_epoch_text", "train"]
+__all__ = ["OnEpoch", "train"]
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class _TrainingState:
-    """How far a run has come. known: files that proved unreadable while training."""
+    """The progress of a run. unreadable: files that proved unreadable during training."""
 
     best: dict[str, Any] | None
     rows: list[dict[str, Any]]
     outcome: ValidationResult | None = None
-    known: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
 
 
 def train(
@@ -46,14 +45,19 @@ def train(
     progress: bool,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
-    """Train from epoch `first` (counted from 0) to the recipe's last, or until its patience ends.
+    """Train from epoch `first` (counted from 0) to the recipe's last, or until early stopping.
 
-    first: None for a new run, which then does what comes before the first epoch; else the trainer holds the state
-    behind `first` epochs, and `best` is the best one's entry. on_epoch is given each row of metrics.jsonl when it is
-    written; a ZooError that it raises ends the run.
+    Args:
+        run: where everything is written.
+        session: what `build_session` built.
+        first: None for a new run; on resume the number of finished epochs, whose state the trainer holds.
+        best: on resume the entry of the best epoch in run.json.
+        progress: whether to print on stderr.
+        on_epoch: called with each row of metrics.jsonl after it is written; a ZooError that it raises ends the run.
 
-    Raises TrainingError if a loss is not finite, the disk refuses or the device's memory is too small, Interrupted on
-    Ctrl-C; in each case the run says so and keeps its best weights and its last checkpoint.
+    Raises:
+        TrainingError: a loss is not finite, the disk refuses, or the device has too little memory.
+        Interrupted: Ctrl-C. In each case run.json has the reason, and the best weights and the last checkpoint stay.
     """
     recipe, trainer = session.recipe, session.trainer
     epochs, monitor = session.epochs, recipe.train.monitor
@@ -70,9 +74,9 @@ def train(
             trainer.shard()
             try:
                 for epoch in range(first or 0, epochs):
-                    if _out_of_patience(epoch, state.best, recipe.train.patience):
+                    if out_of_patience(epoch, state.best, recipe.train.patience):
                         display.log(
-                            f"no better {monitor} for {recipe.train.patience} epochs: stopped before epoch {epoch + 1}"
+                            f"early stopping after epoch {epoch}: no better {monitor} in {recipe.train.patience} epochs"
                         )
                         run.update(stopped_early=True)
                         break
@@ -96,7 +100,7 @@ def train(
         record.stop(run, session, "interrupted", state.rows, state.outcome)
         done = run.info()["epochs_done"]
         raise Interrupted(
-            f"interrupted in epoch {min(done + 1, epochs)} of {epochs}; {run.path} keeps the {done} finished",
+            f"interrupted in epoch {min(done + 1, epochs)} of {epochs}; {run.path} has the {done} finished epochs",
             f"continue with `zoo finetune --resume {run.path}`",
         ) from None
     except (RuntimeError, MemoryError) as e:
@@ -114,19 +118,14 @@ def train(
 def _before_first_epoch(
     run: Run, session: TrainingSession, state: _TrainingState, display: TrainingProgress, checkpoints: CheckpointWriter
 ) -> None:
-    """What comes before the first epoch. A head that learned first counts as epoch 0: later ones must be better."""
+    """The steps before the first epoch. The result of the linear-probing phase counts as epoch 0."""
     outcome = transfer.begin(run, session, display.log)
     if outcome is not None and math.isfinite(outcome.values["loss"]):
         row = {"epoch": 0, **{f"val_{name}": value for name, value in outcome.values.items()}}
-        state.best = _best_entry(row, session.recipe.train.monitor, None)
+        state.best = best_entry(row, session.recipe.train.monitor, None)
         state.outcome = outcome
-    # A head that is solved in a second is begun anew.
+    # Fitting a linear probe takes seconds and is repeated after an interruption, so it needs no checkpoint.
     checkpoints.start(state.best, weights=state.best is not None, checkpoint=not session.fits_linear_probe)
-
-
-def best_epoch_text(best: dict[str, Any]) -> str:
-    """In which epoch the best weights came about, to follow their value in a sentence."""
-    return f"in epoch {best['epoch']}" if best["epoch"] else "before the first epoch, when only the head had learned"
 
 
 def _run_epoch(
@@ -137,23 +136,23 @@ def _run_epoch(
     display: TrainingProgress,
     checkpoints: CheckpointWriter,
 ) -> tuple[dict[str, Any], bool]:
-    """Learn, validate and write; the row of metrics.jsonl, and whether the epoch is the best so far."""
+    """Train, validate and write; the row of metrics.jsonl, and whether the epoch is the best so far."""
     recipe, trainer = session.recipe, session.trainer
     monitor = recipe.train.monitor
     transfer.before_epoch(session)
     if session.fits_linear_probe:
-        rates, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
+        lrs, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
     else:
-        rates, stats = trainer.rates(), trainer.train_epoch(session.train, epoch, display.batch)
+        lrs, stats = trainer.rates(), trainer.train_epoch(session.train, epoch, display.batch)
     outcome = transfer.compute_metrics(session, *trainer.evaluate(session.val))
-    row = broadcast_object(_row(epoch, stats, outcome.values, rates))
+    row = broadcast_object(_row(epoch, stats, outcome.values, lrs))
     _check_finite(row)
     trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])
-    improved = _improved(row, monitor, state.best)
+    improved = is_better(row, monitor, state.best)
     state.rows.append(row)
     with defer_interrupts():
         if improved:
-            state.best = _best_entry(row, monitor, state.best)
+            state.best = best_entry(row, monitor, state.best)
             state.outcome = outcome
         checkpoints.epoch(epoch + 1, state.rows, state.best, improved=improved)
     return row, improved
@@ -162,61 +161,30 @@ def _run_epoch(
 def _log_unreadable(run: Run, session: TrainingSession, state: _TrainingState, display: TrainingProgress) -> None:
     skipped = gather_object([*session.train.problems, *session.val.problems])
     for bad in skipped:
-        if bad.path not in state.known:
-            display.log(f"  left out {bad}")
-    if len(skipped) > len(state.known):
+        if bad.path not in state.unreadable:
+            display.log(f"  skipped {bad}")
+    if len(skipped) > len(state.unreadable):
         record.skipped_files(run, session.data, skipped)
-        state.known = {bad.path for bad in skipped}
-
-
-def _best_entry(row: dict[str, Any], monitor: str, previous: dict[str, Any] | None) -> dict[str, Any]:
-    """What run.json says of the best epoch. reached: the first epoch with this value of the monitored metric."""
-    value = row[f"val_{monitor}"]
-    reached = previous["reached"] if previous is not None and previous["value"] == value else row["epoch"]
-    return {
-        "epoch": row["epoch"],
-        "monitor": monitor,
-        "value": value,
-        "val_loss": row["val_loss"],
-        "reached": reached,
-    }
-
-
-def _out_of_patience(epoch: int, best: dict[str, Any] | None, patience: int | None) -> bool:
-    """Whether the monitored metric has not improved for `patience` epochs; `epoch` counts those that are done.
-
-    A lower loss at the same value makes an epoch the best one, but does not count here: at 100 % it falls for ever.
-    """
-    return patience is not None and best is not None and epoch - int(best["reached"]) >= patience
-
-
-def _improved(row: dict[str, Any], monitor: str, best: dict[str, Any] | None) -> bool:
-    """Whether the epoch is the best so far; of two with the same value the one with the lower validation loss.
-
-    A small validation set has few different accuracies: the first of many equal epochs is rarely the best of them.
-    """
-    if best is None or row[f"val_{monitor}"] == best["value"]:
-        return best is None or metrics.better("loss", row["val_loss"], best["val_loss"])
-    return metrics.better(monitor, row[f"val_{monitor}"], best["value"])
+        state.unreadable = {bad.path for bad in skipped}
 
 
 def _check_finite(row: dict[str, Any]) -> None:
     if not math.isfinite(row["val_loss"]):
         raise TrainingError(
             f"the validation loss became {row['val_loss']} in epoch {row['epoch']}",
-            "the best weights so far are kept; try a lower --lr or --clip-grad 1",
+            "the best weights so far are saved; try a lower --lr or --clip-grad 1",
         )
 
 
-def _row(epoch: int, stats: EpochStats, val_metrics: dict[str, float], rates: dict[str, float]) -> dict[str, Any]:
-    """One line of metrics.jsonl; the learning rates are those with which the epoch began."""
+def _row(epoch: int, stats: EpochStats, val_metrics: dict[str, float], lrs: dict[str, float]) -> dict[str, Any]:
+    """One line of metrics.jsonl; the learning rates are those at the start of the epoch."""
     return {
         "epoch": epoch + 1,
         "train_loss": stats.loss,
         **({} if stats.top1 is None else {"train_top1": stats.top1}),
         **{f"val_{name}": value for name, value in val_metrics.items()},
-        "lr": list(rates.values()),
-        "lr_names": list(rates),
+        "lr": list(lrs.values()),
+        "lr_names": list(lrs),
         "images_per_second": stats.images / stats.seconds,
         "seconds": stats.seconds,
         "skipped_steps": stats.skipped_steps,

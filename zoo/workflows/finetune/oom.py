@@ -1,4 +1,4 @@
-"""What a run says and writes when memory does not hold its batches."""
+"""What a run prints and records when it runs out of memory. The micro-batches: zoo/training/microbatch.py."""
 
 from __future__ import annotations
 
@@ -15,33 +15,32 @@ __all__ = ["out_of_memory_error", "report_micro_batches"]
 
 
 def report_micro_batches(run: Run, session: TrainingSession, log: Callable[[str], None]) -> None:
-    """From here on, say and write into run.json that batches are cut; and say it where a resumed run cuts already."""
+    """Print and record in run.json when batches are split into micro-batches; print it if a resumed run did so."""
     trainer, size = session.trainer, session.recipe.data.batch_size
     batchers: dict[str, MicroBatcher] = {"train": trainer.micro_batcher, "val": trainer.eval_micro_batcher}
 
     def write() -> None:
         run.update(micro_batch_size={name: cut.limit for name, cut in batchers.items() if cut.limit is not None})
 
-    def training(limit: int) -> None:
+    def on_train_limit(limit: int) -> None:
         has_batch_norm = any(isinstance(part, _BatchNorm) and part.training for part in trainer.module.modules())
-        exception = f", but for batch norm, which sees {limit}" if has_batch_norm else ""
+        exception = f" (batch-norm statistics: {limit})" if has_batch_norm else ""
         log(
-            f"out of memory: training batches go on in pieces of at most {limit} images; the steps are still those of "
-            f"{size}{exception}"
+            f"out of memory: continuing with micro-batches of {limit}; the effective batch size stays {size}{exception}"
         )
         write()
 
     def on_val_limit(limit: int) -> None:
-        log(f"out of memory: validation goes on with at most {limit} images at a time")
+        log(f"out of memory: continuing validation with batches of {limit}")
         write()
 
-    trainer.micro_batcher.on_change, trainer.eval_micro_batcher.on_change = training, on_val_limit
+    trainer.micro_batcher.on_change, trainer.eval_micro_batcher.on_change = on_train_limit, on_val_limit
     if trainer.micro_batcher.limit is not None:
-        log(f"training batches go on in pieces of at most {trainer.micro_batcher.limit} images, as before")
+        log(f"continuing with micro-batches of {trainer.micro_batcher.limit}, as before")
 
 
 def out_of_memory_error(error: BaseException, session: TrainingSession) -> TrainingError | None:
-    """What to say if `error` is that memory is exhausted, and nothing is left to cut; None if it is something else."""
+    """The error to raise if `error` is out of memory and no smaller micro-batch is possible; None for other errors."""
     if not is_out_of_memory(error):
         return None
     recipe, trainer = session.recipe, session.trainer
@@ -51,5 +50,5 @@ def out_of_memory_error(error: BaseException, session: TrainingSession) -> Train
         return TrainingError(OOM_AT_ONE_IMAGE.format(device=where), OOM_HINT)
     return TrainingError(
         f"out of memory on {where} with batches of {size}",
-        f"start anew with --batch-size {size // 2} --set train.grad_accum_steps={steps * 2}",
+        f"start again with --batch-size {size // 2} --set train.grad_accum_steps={steps * 2}",
     )

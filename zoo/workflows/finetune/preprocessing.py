@@ -1,4 +1,4 @@
-"""How the pixels of a data set become a model's input: what of it is measured or decided before training."""
+"""How pixels become the input of the model: intensity range, size and normalization, chosen before training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ResolvedPreprocessing", "resolve_preprocessing", "with_intensity_ran
 
 @dataclass(frozen=True)
 class ResolvedPreprocessing:
-    """data: read by `preprocess.levels`. norm: whose mean and deviation `preprocess` has."""
+    """data: read with the intensity range. norm: the source of mean and standard deviation."""
 
     data: Data
     preprocess: Preprocess
@@ -27,9 +27,9 @@ class ResolvedPreprocessing:
 
 
 def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedPreprocessing:
-    """The size, fit, levels, mean and deviation that a training of `recipe` uses, evaluation and prediction after it.
+    """Size, fit, intensity range, mean and standard deviation for training, and later for evaluation and prediction.
 
-    Raises UnreadableImage where the images that are measured cannot be read.
+    Raises UnreadableImage if an image that is measured cannot be read.
     """
     own, size_note = validate.choose_input_size(recipe, model, data)
     data, levels, levels_note = with_intensity_range(recipe, data)
@@ -40,8 +40,8 @@ def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedP
     mean, std = channel_statistics(data.train, preprocess, seed=recipe.train.seed)
     values = ", ".join(f"{m:.3f}±{s:.3f}" for m, s in zip(mean[:8], std[:8], strict=True))
     norm_note = (
-        f"channels normalised by the mean and deviation of {min(STATISTICS_SAMPLE, len(data.train)):,} training "
-        f"images, {values}"
+        f"normalization: mean and standard deviation of {min(STATISTICS_SAMPLE, len(data.train)):,} training images, "
+        f"{values}"
         f"{', …' if len(mean) > 8 else ''}{why}"
     )
     return ResolvedPreprocessing(
@@ -50,7 +50,7 @@ def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedP
 
 
 def with_intensity_range(recipe: Recipe, data: Data) -> tuple[Data, IntensityRange, str]:
-    """`data`, read by the levels that `recipe` asks for, those levels, and a sentence about what was measured."""
+    """`data`, read with the intensity range of `recipe`; that range, and a sentence if it was measured."""
     setting = recipe.data.intensity_range
     if setting == "auto":
         levels, message = measure_intensity_range(data.train, data.val)
@@ -58,24 +58,24 @@ def with_intensity_range(recipe: Recipe, data: Data) -> tuple[Data, IntensityRan
         max_values = (setting,) if isinstance(setting, int) else setting
         if len(max_values) not in (1, recipe.model.in_chans):
             text = (
-                f"data.intensity_range names white of {len(max_values)} channels, and the images have "
-                f"{recipe.model.in_chans}"
+                f"data.intensity_range has {len(max_values)} values, but the images have {recipe.model.in_chans} "
+                "channels"
             )
-            raise UsageError(text, "give one number, or one for each channel")
+            raise UsageError(text, "give one number, or one per channel")
         levels, message = IntensityRange(max_values, tuple(map(float, max_values)), clips=True), ""
     return data.with_intensity_range(levels), levels, message
 
 
 def _choose_norm(recipe: Recipe, model: Model) -> tuple[Literal["model", "data"], str]:
-    """Whose statistics, and why if the user has not said it.
+    """The source of the statistics, and why if the recipe says auto.
 
-    Those of published weights are of red, green and blue; a model of one channel has their mean for its grey, as its
-    filters are their sum. They say nothing of other channels, nor to weights that start at random.
+    The statistics of pretrained weights are for RGB; with one channel, whose filters are the sum over RGB, their
+    mean is used. They do not apply to other channels, nor to random weights.
     """
     if recipe.data.norm != "auto":
         return recipe.data.norm, ""
     if recipe.model.weights == "none":
-        return "data", ": the weights bring none"
+        return "data", ": the model has no pretrained weights"
     if model.preprocess.channels not in (1, 3):
-        return "data", f": those of the weights are not for {model.preprocess.channels} channels"
+        return "data", f": those of the pretrained weights are not for {model.preprocess.channels} channels"
     return "model", ""

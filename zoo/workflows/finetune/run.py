@@ -1,10 +1,10 @@
-"""`zoo finetune`: every step of a fine-tuning, in order. Start reading here.
+"""`zoo finetune`, step by step. Start reading here.
 
-recipe   = make_recipe("resnet34", data="photos", freeze="backbone")   what to do
-prepared = prepare(recipe)             data, model, plan, loss, precision: all checked before any step is taken
-run      = finetune(recipe)            the same, then the start, the epochs, and what comes behind the last
+recipe  = make_recipe("resnet34", data="photos", freeze="backbone")   options.py: what to do
+session = build_session(recipe)     build.py: data, model, loss, precision, caches, all checked before the first step
+run     = finetune(recipe)          the same, then the epochs (loop.py)
 
-prepare.py builds, transfer.py leads the weights over, epochs.py learns, record.py writes and says.
+transfer.py adapts the pretrained weights, record.py writes the run directory, summary.py prints.
 """
 
 from __future__ import annotations
@@ -42,10 +42,16 @@ def finetune(
 ) -> Run:
     """Fine-tune `model` (a name of `zoo list`, or a whole Recipe) and return its run.
 
-    The named options are those of the command line; see `zoo.workflows.finetune.options.Options`. The run directory is
-    `output_dir`, or runs/MODEL-DATA with a number behind it. on_epoch is given each epoch's line of metrics.jsonl; a
-    ZooError that it raises ends the run. Raises a ZooError for anything the caller can mend, and Interrupted on Ctrl-C;
-    the run is then resumable.
+    Args:
+        model: a model name or a complete recipe.
+        output_dir: the run directory to create; default: runs/MODEL-DATA, with a number if that exists.
+        progress: whether to print on stderr.
+        on_epoch: called with each row of metrics.jsonl; a ZooError that it raises ends the run.
+        options: the options of the command line, see `zoo.options.Options`.
+
+    Raises:
+        ZooError: any problem that the caller can fix.
+        Interrupted: Ctrl-C. The run can then be resumed.
     """
     folder = Path(output_dir) if output_dir is not None else None
     progress = progress and dist_env.is_main_process()
@@ -59,7 +65,7 @@ def finetune(
 
 
 def _create(folder: Path | None, default_name: str) -> Run:
-    """The run, of which the first process writes the files."""
+    """The run directory, which only the first process writes."""
     if dist_env.is_main_process():
         run = Run.create(folder, default_name=default_name)
         broadcast_object(str(run.path))
@@ -70,12 +76,13 @@ def _create(folder: Path | None, default_name: str) -> Run:
 def resolve_options(
     model: str | None = None, *, output_dir: Path | None = None, progress: bool = False, **options: Unpack[Options]
 ) -> Recipe:
-    """The recipe of a run. If it has mistakes, what they leave of it is checked to the end before all are raised.
+    """The recipe of a run; recipe or freeze plan `auto` are chosen by measuring the data.
 
-    Recipe or plan `auto` are measured on the data first.
+    If the recipe has errors, its valid part is still checked against the data and the model, so that all errors are
+    raised at once.
     """
     if uses_auto(options):
-        from zoo.workflows.finetune.auto import resolve_auto  # brings much that a run with a recipe does without
+        from zoo.workflows.finetune.auto import resolve_auto  # imports much that other runs do not need
 
         model, options = resolve_auto(model, options, progress=progress)
     try:
@@ -88,9 +95,16 @@ def resolve_options(
 
 @preserve_num_threads()
 def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None = None) -> Run:
-    """Continue the run at `path` behind its last finished epoch; on the CPU the result is that of an unbroken run.
+    """Continue the run at `path` after its last finished epoch; on the CPU the result is that of an unbroken run.
 
-    Raises UsageError if it has finished or is still running, DataError if it is not a run or its data have changed.
+    Args:
+        path: the run directory.
+        progress: whether to print on stderr.
+        on_epoch: called with each row of metrics.jsonl; a ZooError that it raises ends the run.
+
+    Raises:
+        UsageError: the run has finished or is still running.
+        DataError: `path` is not a run, or its data have changed.
     """
     run = Run.open(path)
     if run.status == "finished":
@@ -105,29 +119,29 @@ def resume(path: str | Path, *, progress: bool = True, on_epoch: OnEpoch | None 
     if not dist_env.is_main_process():
         run = InMemoryRun.of(run)
     recipe = make_recipe(recipe=run.path)
-    if run.split_file.is_file():  # what was held out stays so, whatever has become of the rule or file that said it
+    if run.split_file.is_file():  # the same held-out images, even if the rule or file that chose them has changed
         recipe = build(recipe.model_dump(), {"data.split": str(run.path), "data.folds": None, "data.fold": None})
-    if not run.checkpoint_file.is_file() and not run.info()["epochs_done"]:  # stopped before the first epoch began
+    if not run.checkpoint_file.is_file() and not run.info()["epochs_done"]:  # stopped before the first epoch
         session = build_session(recipe, progress=progress)
         record.check_same_data(run, session.data)
         record.resume(run)
         return train(run, session, first=None, best=None, progress=progress, on_epoch=on_epoch)
     tensors, values = run.checkpoint()
     state = json.loads(values["zoo"])
-    # The structure is enough, every tensor comes from the checkpoint: the weights that it began with may be gone.
+    # Only the structure is rebuilt: all tensors come from the checkpoint, and the initial weights may be gone.
     session = build_session(recipe, progress=progress, model=rebuild(run.model_record()["model"]))
     record.check_same_data(run, session.data)
     transfer.attach_start_weights(run, session)
     session.trainer.load(tensors, state["trainer"])
-    run.write_metrics(run.metrics()[: state["epoch"]])  # an epoch whose checkpoint was not written is done again
+    run.write_metrics(run.metrics()[: state["epoch"]])  # an epoch without a checkpoint is repeated
     record.resume(run)
     return train(run, session, first=state["epoch"], best=state["best"], progress=progress, on_epoch=on_epoch)
 
 
 def resume_or_none(path: Path | None, *, progress: bool = True) -> Run | None:
-    """`--resume auto`, for jobs that are restarted: the unfinished run at `path` is continued, a finished one returned.
+    """`--resume auto`, for jobs that are restarted: continue the unfinished run at `path`, or return a finished one.
 
-    None if there is nothing at `path`, so that the caller begins. Raises UsageError if no path was given.
+    None if there is no run at `path`; the caller then starts one. Raises UsageError if `path` is None.
     """
     if path is None:
         raise UsageError("--resume auto needs --output-dir, where the run is or will be", "add --output-dir DIR")

@@ -1,11 +1,16 @@
-"""What `prepare` hands to the epochs."""
+"""What the stages of `build_session` hand on: the model ready for a step, and the session ready for the epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from zoo.augment.mixing import Mixing
 from zoo.data import Data, Loader
+from zoo.losses import Loss
 from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
@@ -13,19 +18,58 @@ from zoo.strategy.freeze import FreezePlan
 from zoo.tasks import Task
 from zoo.training.autotune.precision import RuntimeSettings
 from zoo.training.features.dataset import FeatureBatches, FeatureCachePolicy
+from zoo.training.inference import Normalize
+from zoo.training.target_scaler import TargetScaler
 from zoo.training.trainer import Trainer
 
-__all__ = ["TrainingSession"]
+__all__ = ["BuiltModel", "SampleBatch", "TrainingSession", "ValidationResult"]
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """A few training images on the device, to try and time steps with.
+
+    images: (n, C, H, W) uint8. targets: as the data have them. loss_targets: as the loss takes them, scaled and mixed.
+    """
+
+    images: Tensor
+    targets: Tensor
+    loss_targets: Tensor
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """The model on its device, with everything that a training step takes except the optimizer.
+
+    data: read with the intensity range of `preprocess`. scale: of regression targets. set_train_mode: see `Trainer`.
+    """
+
+    task: Task
+    data: Data
+    model: Model
+    plan: FreezePlan
+    preprocess: Preprocess
+    device: torch.device
+    loss: Loss
+    normalize: Normalize
+    scale: TargetScaler | None
+    mixing: Mixing | None
+    set_train_mode: Callable[[int], None]
+    sample: SampleBatch
+
+    @property
+    def auxiliary(self) -> float:
+        """Weight of the losses of auxiliary heads."""
+        return self.model.auxiliary or 0.0
 
 
 @dataclass(frozen=True)
 class TrainingSession:
-    """A run that could start: everything is built, and one step of a few images has been tried.
+    """A run that is ready to start: everything is built, and one step on a few images has been tried.
 
-    plain opens the training images shuffled and without augmentation, as the steps before the first epoch want them.
-    uses_lp_ft: whether the head learns on frozen features before the first epoch (LP-FT). feature_cache: how features
-    of the frozen part are kept, None where they are computed in each epoch; `feature_cache.keep` then puts them in the
-    place of the images. fits_linear_probe: whether the head is then solved directly, in one epoch.
+    unaugmented_loader opens the training images shuffled and without augmentation, for the steps before the first
+    epoch. feature_cache: how the outputs of the frozen layers are cached, None if they are computed in each epoch;
+    `apply_feature_cache` then replaces the images by features.
     """
 
     recipe: Recipe  # with every choice resolved: task, classes, size, loss, precision, workers, absolute paths
@@ -39,11 +83,28 @@ class TrainingSession:
     train: Loader | FeatureBatches
     val: Loader | FeatureBatches
     unaugmented_loader: Callable[[], Loader]
-    uses_lp_ft: bool
     feature_cache: FeatureCachePolicy | None
-    fits_linear_probe: bool
     notes: tuple[str, ...]  # what was decided for the user, a sentence each
+
+    @property
+    def uses_lp_ft(self) -> bool:
+        """Whether the head is trained on frozen features before the first epoch (LP-FT)."""
+        return self.recipe.transfer.start == "lp-ft"
+
+    @property
+    def fits_linear_probe(self) -> bool:
+        """Whether the head is fitted directly on cached features, in one epoch."""
+        return self.recipe.train.linear_probe == "on"
 
     @property
     def epochs(self) -> int:
         return 1 if self.fits_linear_probe else self.recipe.train.epochs
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Outputs (N, K) and targets of the validation images, and their loss and metrics by name."""
+
+    outputs: Tensor
+    targets: Tensor
+    values: dict[str, float]

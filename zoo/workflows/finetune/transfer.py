@@ -1,33 +1,43 @@
-"""How pretrained weights are led over to the new task: what happens before, between and behind the epochs."""
+"""How pretrained weights are adapted to the new task: the steps before, between and after the epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo import metrics
+from zoo.data import Loader
 from zoo.errors import RecipeError
 from zoo.models import Group, Model, load_strict, rebuild, record
 from zoo.recipe import Recipe
 from zoo.run import Run
-from zoo.strategy.freeze import FreezePlan, make_plan, set_train_mode
+from zoo.strategy.freeze import FreezePlan, make_plan, resolve_plan, set_train_mode
 from zoo.strategy.unfreeze import groups_unfrozen, unfreeze_plan
 from zoo.training.distributed import broadcast_object, broadcast_tensors
 from zoo.training.ema import ExponentialMovingAverage
+from zoo.training.feature_extractor import FeatureExtractor
+from zoo.training.features.dataset import FeatureBatches
 from zoo.training.lora import add_lora, base_name, choose_layers
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
 from zoo.training.transfer.bn_adapt import update_bn_stats
 from zoo.training.transfer.l2_sp import L2SP
-from zoo.training.transfer.lp_ft import run_probing_phase
+from zoo.training.transfer.lp_ft import MAX_FEATURE_BYTES, MAX_IMAGES, run_probing_phase, train_only
 from zoo.training.transfer.wise_ft import best_interpolation
-from zoo.workflows.finetune.feature_cache import CachedHeadInputs, cache_head_inputs
-from zoo.workflows.finetune.session import TrainingSession
+from zoo.workflows.finetune import validate
+from zoo.workflows.finetune.feature_cache import (
+    FeatureCacheSession,
+    free_cache_bytes,
+    profile_extractor,
+    speedup_justifies_cache,
+)
+from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
 __all__ = [
-    "ValidationResult",
     "add_adapters",
     "attach_start_weights",
     "before_epoch",
@@ -39,50 +49,40 @@ __all__ = [
     "uses_lp_ft",
 ]
 
-# What a head learns on frozen features hardly needs more decay than keeps it finite; as in the recipe `head-only`.
+# Of the probing phase: just enough to keep the head finite; as in the recipe `head-only`.
 _PROBE_WEIGHT_DECAY = 1e-4
 
 
-@dataclass(frozen=True)
-class ValidationResult:
-    """What weights say of the validation images: outputs (N, K), targets, and the numbers that a row holds of them."""
-
-    outputs: Tensor
-    targets: Tensor
-    values: dict[str, float]
-
-
-# --- what is built ---------------------------------------------------------------------------------------------------
+# --- building ---------------------------------------------------------------------------------------------------
 
 
 def uses_lp_ft(recipe: Recipe, model: Model, plan: FreezePlan) -> bool:
-    """Whether the run starts with the head alone (LP-FT, Kumar et al. 2022).
+    """Whether the run starts with a linear-probing phase (LP-FT, Kumar et al. 2022).
 
-    As asked; if `auto`, where it can help: a backbone with loaded weights learns behind a head without. Raises
-    RecipeError if it is asked for, or for what builds on it, where there is no such backbone.
+    With `auto`: if a pretrained backbone is trained with a new head. Raises RecipeError if LP-FT or a method that
+    builds on it is requested, and the backbone is not pretrained or not trained.
     """
     head = set(model.groups[-1].parameters)
     names = {name for name, _ in model.module.named_parameters()}
-    backbone_learns = bool(names - plan.frozen - head)
-    head_learns = bool(head - plan.frozen)
-    pretrained = model.weights.source != "none"
-    possible = pretrained and head_learns and backbone_learns
+    trains_backbone = bool(names - plan.frozen - head)
+    trains_head = bool(head - plan.frozen)
+    possible = model.weights.source != "none" and trains_head and trains_backbone
     start = recipe.transfer.start
     problems = []
     if start == "lp-ft" and not possible:
-        problems.append("transfer.start: lp-ft needs a pretrained backbone that learns, and a head that does")
+        problems.append("transfer.start: lp-ft needs a pretrained backbone, and that backbone and head are trained")
     chosen = start == "lp-ft" or (start == "auto" and possible and model.weights.head_is_new)
     if recipe.transfer.wise_ft and not chosen:
-        problems.append("transfer.wise_ft: it mixes with the model that lp-ft begins from, and this run has none")
+        problems.append("transfer.wise_ft: it needs the probing phase of lp-ft, and this run has none")
     if problems:
         raise RecipeError(problems, "leave it out, or start from pretrained weights")
     return chosen
 
 
 def add_adapters(recipe: Recipe, model: Model, plan: FreezePlan) -> tuple[Model, FreezePlan]:
-    """With adapters (LoRA) in place of what `plan` lets learn in the backbone; as given if the recipe wants none.
+    """With LoRA adapters on the backbone layers that `plan` would train; unchanged if the recipe asks for none.
 
-    The backbone's own tensors are then frozen; its adapters and what the plan leaves open of the head learn.
+    The backbone's own tensors are then frozen; the adapters and the trainable part of the head are trained.
     """
     lora = recipe.transfer.lora
     if lora is None:
@@ -95,12 +95,12 @@ def add_adapters(recipe: Recipe, model: Model, plan: FreezePlan) -> tuple[Model,
     for name, _ in module.named_parameters():
         names.setdefault(base_name(name), []).append(name)
     groups = tuple(_renamed(group, names) for group in model.groups)
-    text = f"{plan.text}, LoRA of rank {lora.rank} on {len(layers)} matrices"
+    text = f"{plan.text}, LoRA of rank {lora.rank} on {len(layers)} layers"
     return replace(model, groups=groups), make_plan(text, added.frozen, groups, module)
 
 
 def _renamed(group: Group, names: dict[str, list[str]]) -> Group:
-    """The group with the names that its parameters have beside adapters, and with the adapters."""
+    """The group with its parameters' names after LoRA, adapters included."""
     return replace(group, parameters=tuple(n for p in group.parameters for n in names.get(p, ())))
 
 
@@ -122,9 +122,10 @@ def train_mode_setter(recipe: Recipe, model: Model, plan: FreezePlan) -> Callabl
 
 
 def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> ValidationResult | None:
-    """What comes before the first epoch: statistics, head; then the start is kept, if something will refer to it.
+    """The steps before the first epoch: batch-norm statistics, linear-probing phase (LP-FT), saving the initial weights
+    if a method needs them later.
 
-    What the model with the new head says, if the head has learned first: the first candidate for the best weights.
+    The validation result after the probing phase, the first candidate for the best weights; None without that phase.
     """
     recipe, trainer = session.recipe, session.trainer
     steps: dict[str, Any] = {}
@@ -137,7 +138,8 @@ def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> Val
             amp_dtype=trainer.amp_dtype,
         )
         steps["batch_norm_layers"] = layers
-        log(f"batch-norm statistics of {layers} layers taken from the training images" if layers else _NO_BATCH_NORM)
+        done = f"batch-norm statistics of {layers} layers re-estimated on the training images"
+        log(done if layers else "transfer.bn_reestimate: this model has no batch norm")
     outcome = None
     if session.uses_lp_ft:
         steps["head"], outcome = _run_linear_probing(session, log)
@@ -150,7 +152,52 @@ def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> Val
     return outcome
 
 
-_NO_BATCH_NORM = "transfer.bn_reestimate: this model has no batch norm"
+@dataclass(frozen=True)
+class CachedHeadInputs:
+    """Cached inputs of the head. train: inputs (n, …) and targets of the images that the probing phase uses, in their
+    order. val: batches of the validation images."""
+
+    feature_extractor: FeatureExtractor
+    train: tuple[Tensor, Tensor]
+    val: FeatureBatches
+
+
+def cache_head_inputs(session: TrainingSession, log: Callable[[str], None]) -> CachedHeadInputs | None:
+    """The features that a run with a frozen backbone caches, read or computed.
+
+    None if the cache is off, if a file may prove unreadable, if the head is not a single layer after the features, if
+    computing them again costs less, or if the disk has no space. Raises what reading the images raises, and OSError if
+    the disk refuses.
+    """
+    trainer, model, data, val = session.trainer, session.model, session.data, session.val
+    skips = any(source.skip_unreadable for source in (data.train, data.val))
+    if session.recipe.train.feature_cache == "off" or len(model.head) != 1 or skips or not isinstance(val, Loader):
+        return None
+    head, module = model.head[0], trainer.module
+    plan = resolve_plan("backbone", model.groups, module)
+    with train_only(module, [p for p in module.get_submodule(head).parameters() if p.requires_grad]):
+        images = trainer.normalize(validate.sample_batch(data, session.preprocess, trainer.accelerator.device)[0])
+        profile = profile_extractor(model, plan, images, trainer.amp_dtype)
+        if profile is None or not profile.feature_extractor.before or profile.feature_extractor.end != head:
+            return None
+        extractor, row_bytes = profile.feature_extractor, profile.row_bytes
+        shuffled = session.unaugmented_loader()
+        shuffled.set_epoch(0)
+        limit = min(MAX_IMAGES, max(MAX_FEATURE_BYTES // row_bytes, 1))
+        indices = list(islice(chain.from_iterable(shuffled.indices()), limit))
+        if not speedup_justifies_cache(profile.seconds, row_bytes):
+            return None
+        if row_bytes * (len(indices) + len(data.val)) > free_cache_bytes():
+            return None
+        features = FeatureCacheSession(session, plan, extractor, profile.dtype)
+        keys, val_keys = features.keys(data.train, indices), features.keys(data.val, range(len(data.val)))
+    log(features.message())
+    targets, val_targets = torch.from_numpy(data.train.targets), torch.from_numpy(data.val.targets)
+    return CachedHeadInputs(
+        extractor,
+        (features.cached(keys)[range(len(keys))], targets[torch.tensor(indices)]),
+        FeatureBatches(val, [features.cached(val_keys)], val_targets, channels_last=False),
+    )
 
 
 def _run_linear_probing(
@@ -176,7 +223,7 @@ def _run_linear_probing(
     outcome = evaluate_weights(session, trainer.weights(), head_inputs)
     value = outcome.values[recipe.train.monitor]
     log(
-        f"head first: {found.epochs} passes over the frozen features of {found.images:,} images, "
+        f"linear probing: {found.epochs} epochs on the frozen features of {found.images:,} images, "
         f"loss {found.first_loss:.3g} -> {found.last_loss:.3g}, val {recipe.train.monitor} {value:.4g}"
     )
     steps = {
@@ -191,7 +238,7 @@ def _run_linear_probing(
 
 
 def attach_start_weights(run: Run, session: TrainingSession) -> None:
-    """Set up what refers to the weights of the start: at the beginning, and again on resume, before the state is."""
+    """Set up EMA and L2-SP, which need the initial weights; on resume before the state of the run is loaded."""
     recipe, trainer = session.recipe, session.trainer
     transfer = recipe.transfer
     if recipe.train.model_ema:
@@ -207,7 +254,7 @@ def attach_start_weights(run: Run, session: TrainingSession) -> None:
 
 
 def before_epoch(session: TrainingSession) -> None:
-    """Rates of the epoch to come, where they follow the gradients (Auto-RGN)."""
+    """Set the learning rates of the next epoch from its gradients (Auto-RGN)."""
     if not session.recipe.transfer.auto_rgn:
         return
     trainer = session.trainer
@@ -224,18 +271,18 @@ def before_epoch(session: TrainingSession) -> None:
     trainer.schedule.set_lr_scales(broadcast_object(factors))
 
 
-# --- behind the last -------------------------------------------------------------------------------------------------
+# --- after the last epoch ---------------------------------------------------------------------------------------------
 
 
 def evaluate_weights(
     session: TrainingSession, weights: dict[str, Tensor], head_inputs: CachedHeadInputs | None = None
 ) -> ValidationResult:
-    """What `weights`, as a run keeps them, say of the validation images; of what is kept of them, if given."""
+    """The validation result of `weights`, as a run saves them; computed from `head_inputs` if given."""
     trainer = session.trainer
     module = rebuild(record(session.model)).module
     load_strict(module, weights)
     module.to(trainer.accelerator.device)
-    if head_inputs is None or session.recipe.transfer.lora is not None:  # with adapters, the modules have other names
+    if head_inputs is None or session.recipe.transfer.lora is not None:  # with LoRA, the modules have other names
         outputs, targets = trainer.forward_all(module, session.val)
     else:
         outputs, targets = trainer.forward_all(module, head_inputs.val, head_inputs.feature_extractor)
@@ -243,7 +290,7 @@ def evaluate_weights(
 
 
 def compute_metrics(session: TrainingSession, outputs: Tensor, targets: Tensor, loss: float) -> ValidationResult:
-    """The numbers of a row, without the prefix val_; `loss` is the run's own."""
+    """Loss and metrics of a row of metrics.jsonl, without the prefix val_. loss: of the validation images."""
     recipe = session.recipe
     wanted = [*session.task.metrics, recipe.train.monitor, recipe.schedule.monitor or recipe.train.monitor]
     names = [name for name in dict.fromkeys(wanted) if name != "loss"]
@@ -258,34 +305,35 @@ def finish(
     outcome: ValidationResult | None,
     log: Callable[[str], None],
 ) -> tuple[dict[str, Any], ValidationResult]:
-    """The best epoch and what it says; with `wise_ft` the mixture of start and best, if it validates better.
+    """The best epoch and its validation result; with WiSE-FT the average of initial and best weights, if that validates
+    better.
 
-    outcome: of the best epoch, if this process has seen it.
+    outcome: of the best epoch, if this process has computed it.
     """
     if outcome is not None and not session.recipe.transfer.wise_ft:
         return best, outcome
     trainer = session.trainer
     last = trainer.weights()
     best_weights = broadcast_tensors(run.weights, last)
-    kept = evaluate_weights(session, best_weights)
+    best_outcome = evaluate_weights(session, best_weights)
     if not session.recipe.transfer.wise_ft:
-        return best, kept
+        return best, best_outcome
     monitor = best["monitor"]
-    # If nothing was better than the start, what may still be is a mixture of it with the last epoch.
+    # If no epoch was better than the initial weights, their average with the last epoch may still be.
     tuned_weights = best_weights if best["epoch"] else last
     mix = best_interpolation(
         broadcast_tensors(run.start, last),
         tuned_weights,
         lambda state: evaluate_weights(session, state).values,
         lambda new, old: metrics.better(monitor, new[monitor], old[monitor]),
-        end_metrics=kept.values,
+        end_metrics=best_outcome.values,
     )
     if mix is None:
-        log(f"wise-ft: no mixture with the start is better in {monitor}; the best epoch stays")
-        return best, kept
+        log(f"WiSE-FT: no average with the initial weights has a better {monitor}; the best epoch is used")
+        return best, best_outcome
     outcome = evaluate_weights(session, mix.state)
     value = outcome.values[monitor]
-    log(f"wise-ft: {mix.alpha:g} of the tuned weights and the rest of the start give {monitor} {value:.4g}")
+    log(f"WiSE-FT: {mix.alpha:g} x fine-tuned + {1 - mix.alpha:g} x initial weights: {monitor} {value:.4g}")
     run.save_weights(mix.state)
     best = {**best, "value": value, "val_loss": outcome.values["loss"], "wise_ft": mix.alpha}
     run.update(best=best)

@@ -1,4 +1,4 @@
-"""What is checked, and what is decided for the user, before the first step of a fine-tuning."""
+"""Checks before the first step of a fine-tuning, and small choices made for the user."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 
 @contextmanager
 def collect_errors(problems: list[ZooError]) -> Iterator[None]:
-    """Put a ZooError raised inside on the list instead of letting it pass."""
+    """Append a ZooError that is raised inside to `problems` instead of raising it."""
     try:
         yield
     except ZooError as e:
@@ -51,9 +51,9 @@ def collect_errors(problems: list[ZooError]) -> Iterator[None]:
 
 
 def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
-    """Everything that the recipe names and that can be checked without a model, as one error or none.
+    """Check everything in the recipe that needs no model; a list of one error, or empty.
 
-    task: None if it is not known, because the data could not be opened and the recipe does not say.
+    task: None if it is unknown because the data could not be opened.
     """
     name = task.name if task is not None else None
     problems: list[str] = []
@@ -62,7 +62,7 @@ def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
         loss = (task or DEFAULT_TASK).loss
         params = {
             k: v for k, v in params.items() if not _accepted_by_some_task(k, v)
-        }  # those are looked at in `resolve_loss`
+        }  # the others are checked by `resolve_loss`
     if task is not None or params or recipe.loss.name != "auto":
         problems += losses.problems(loss, params, name, class_weights=recipe.loss.class_weights, mixed=_mixes(recipe))
     problems += optim.problems(
@@ -84,7 +84,7 @@ def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
 
 
 def groups(recipe: Recipe, model: Model) -> None:
-    """Raises RecipeError for globs of optimizer.groups that match no parameter of `model`."""
+    """Raises RecipeError if a glob of optimizer.groups matches no parameter of `model`."""
     names = [name for name, _ in model.module.named_parameters()]
     problems = group_problems(names, overrides(recipe))
     if problems:
@@ -100,7 +100,7 @@ def _mixes(recipe: Recipe) -> bool:
 
 
 def _monitor_problems(monitor: str, task: Task | None) -> list[str]:
-    """For a task that is not known, those that it would have in every one."""
+    """If the task is unknown, the problems that every task would have."""
     if task is not None:
         return metrics.problems(monitor, task.name)
     each = [metrics.problems(monitor, known.name) for known in TASKS.values()]
@@ -113,27 +113,25 @@ def _contradictions(recipe: Recipe) -> list[str]:
     problems = []
     if recipe.data.balance != "none" and recipe.loss.class_weights in ("balanced", "effective"):
         problems.append(
-            f"loss.class_weights: {recipe.loss.class_weights} makes up for the same counts as "
-            f"data.balance={recipe.data.balance}, a second time; leave one out"
+            f"loss.class_weights: {recipe.loss.class_weights} and data.balance="
+            f"{recipe.data.balance} both correct the class balance; leave one out"
         )
     if transfer.lora is not None and transfer.l2_sp is not None:
-        problems.append("transfer.l2_sp: with transfer.lora the pretrained matrices do not move at all; leave one out")
+        problems.append("transfer.l2_sp: with transfer.lora the pretrained weights do not change at all; leave one out")
     if transfer.auto_rgn and transfer.unfreeze_every is not None:
-        problems.append("transfer.auto_rgn: it sets the rates that transfer.unfreeze_every would; leave one out")
+        problems.append("transfer.auto_rgn: it and transfer.unfreeze_every both set learning rates; leave one out")
     if transfer.wise_ft and transfer.start == "plain":
-        problems.append(
-            "transfer.wise_ft: it mixes with the model that transfer.start=lp-ft begins from, not with plain"
-        )
+        problems.append("transfer.wise_ft: it needs the probing phase of transfer.start=lp-ft, not plain")
     if recipe.execution.sync_batch_norm and not torch.cuda.is_available():
         problems.append(
-            "execution.sync_batch_norm: PyTorch has it for CUDA devices only, and there is none; leave it out"
+            "execution.sync_batch_norm: PyTorch supports it on CUDA devices only, and there is none; leave it out"
         )
     if recipe.execution.parallel == "fsdp":
         others = {"train.model_ema": recipe.train.model_ema, "transfer.l2_sp": transfer.l2_sp is not None}
         others |= {"transfer.lora": transfer.lora is not None, "transfer.auto_rgn": transfer.auto_rgn}
         others |= {"transfer.unfreeze_every": transfer.unfreeze_every is not None}
         problems += [
-            f"execution.parallel: fsdp cuts the tensors that {key} looks at as a whole; leave one out"
+            f"execution.parallel: fsdp shards the tensors that {key} needs whole; leave one out"
             for key, given in others.items()
             if given
         ]
@@ -141,69 +139,69 @@ def _contradictions(recipe: Recipe) -> list[str]:
 
 
 def check_output_dir(path: Path | None) -> list[ZooError]:
-    """Whether a run could be made at `path`, without making it."""
+    """Whether a run can be created at `path`, without creating it."""
     problems: list[ZooError] = []
-    if path is not None and dist_env.is_main_process():  # another process may find the first one's run there
+    if path is not None and dist_env.is_main_process():  # the first process may have created its run there already
         with collect_errors(problems):
             Run.check_free(path)
     return problems
 
 
 def classes(requested: int | None, data: Data) -> None:
-    """Raises DataError if the data do not have the number of classes that was asked for."""
+    """Raises DataError if the data do not have the requested number of classes."""
     if requested is not None and requested != len(data.classes):
         names_text = ", ".join(data.classes[:20]) + (", …" if len(data.classes) > 20 else "")
         raise DataError(
             f"--classes {requested}, but {data.name} has {len(data.classes)} {TASKS[data.task].outputs}: {names_text}",
-            "leave --classes out to take the data's, or correct the data",
+            "leave out --classes to use the number of the data, or correct the data",
         )
 
 
 def _accepted_by_some_task(parameter: str, value: Any) -> bool:
-    """Whether the own loss of one of the tasks takes the parameter."""
+    """Whether the default loss of some task takes the parameter."""
     return any(not losses.problems(task.loss, {parameter: value}, task.name) for task in TASKS.values())
 
 
 def resolve_loss(recipe: Recipe, task: Task) -> tuple[str, dict[str, Any], str]:
-    """The name and parameters of the loss, and a sentence if parameters were left out.
+    """Name and parameters of the loss, and a sentence if parameters are ignored.
 
-    A recipe whose loss is `auto` serves every task: of its parameters those are taken that the task's own loss knows.
+    A recipe with loss `auto` serves every task: parameters that the task's default loss does not take are ignored.
     """
     if recipe.loss.name != "auto":
         return recipe.loss.name, recipe.loss.params, ""
     accepted = {k: v for k, v in recipe.loss.params.items() if not losses.problems(task.loss, {k: v}, task.name)}
     dropped = ", ".join(k for k in recipe.loss.params if k not in accepted)
-    return task.loss, accepted, f"{task.loss} takes no {dropped}: left out of loss.params" if dropped else ""
+    return task.loss, accepted, f"loss.params: {task.loss} takes no {dropped}, which is ignored" if dropped else ""
 
 
 def choose_input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, str]:
-    """The preprocessing of the run, and a sentence if its size is not the model's own.
+    """The preprocessing of the run, and a sentence if its size is not the model's default.
 
-    Images that are far smaller than the model's input gain nothing from being enlarged to it, and cost its square: data
-    that know their useful size get it, if the architecture takes any size and the user has not chosen one.
+    Enlarging images that are far smaller than the model's input gains nothing and costs time. Data with a known useful
+    size are used at that size, if the architecture takes any size and the user has not chosen one.
     """
     own, useful = model.preprocess, data.useful_size
     fixed = bool(model.pretrained_cfg.get("fixed_input_size", False))
     if recipe.model.img_size is not None or useful is None or fixed or min(own.height, own.width) <= useful:
         return own, ""
     return own.with_size(useful, useful), (
-        f"input {useful}x{useful}, enough for {data.name}, instead of the model's {own.height}x{own.width}; "
+        f"input size {useful}x{useful}, enough for {data.name}, instead of the model's {own.height}x{own.width}; "
         "--img-size changes it"
     )
 
 
 def random_crop_note(recipe: Recipe, task: Task) -> str:
-    """A sentence if random crops may spoil what is to be measured."""
+    """A warning if random crops may change the regression targets."""
     if task.keeps_targets_under_geometry or recipe.augment.name not in ("light", "medium", "strong"):
         return ""
     return (
-        f"augment {recipe.augment.name} crops at random, which changes how large things look and where they are: "
-        "if the numbers say that, --set augment.name=none"
+        f"augment {recipe.augment.name} takes random crops, which change sizes and positions: if the targets depend on "
+        "these, use --set augment.name=none"
     )
 
 
 def data_leakage_note(recipe: Recipe, data: Data) -> str:
-    """A sentence if the run that the weights come from may have learned from what is now for validation."""
+    """A warning if the weights come from a run that may have trained on images that are now used for validation."""
     run = Run(Path(recipe.model.weights))
     source = recipe.data.source
     same = {source, str(Path(source).resolve())}
@@ -212,8 +210,8 @@ def data_leakage_note(recipe: Recipe, data: Data) -> str:
     held_out = read_split(run.path).names
     seen = sum(name not in held_out for name in data.val.names)
     return (
-        f"{run.path} may have learned from {seen:,} of the {len(data.val):,} validation images: the numbers will "
-        f"flatter its weights; --split {run.path} holds out the same images"
+        f"data leakage: {run.path} may have been trained on {seen:,} of the {len(data.val):,} validation images, which "
+        f"makes metrics too good; --split {run.path} holds out the same images"
         if seen
         else ""
     )
@@ -230,15 +228,12 @@ def sample_batch(data: Data, preprocess: Preprocess, device: torch.device) -> tu
     return images.to(device), targets.to(device)
 
 
-_RESERVED_NAMES = ("digits", "default", "none", "balanced", "effective")  # a folder may be called so, but is not meant
+_RESERVED_NAMES = ("digits", "default", "none", "balanced", "effective")  # never names of folders
 
 
-def resolved_recipe(recipe: Recipe, *, data: Data, preprocess: Preprocess, changes: dict[str, Any]) -> Recipe:
-    """The recipe with every choice made, so that running it again does the same.
-
-    changes: dotted key → value of what was decided elsewhere.
-    """
-    changes = {"model.classes": len(data.classes), "task": data.task, **changes}
+def resolved_recipe(recipe: Recipe, *, data: Data, preprocess: Preprocess) -> Recipe:
+    """The recipe with classes, task, input size and absolute paths, so that it gives the same run from any folder."""
+    changes: dict[str, Any] = {"model.classes": len(data.classes), "task": data.task}
     if recipe.model.img_size is not None or data.useful_size is not None:
         changes["model.img_size"] = preprocess.height
     for key, value in (
@@ -252,6 +247,6 @@ def resolved_recipe(recipe: Recipe, *, data: Data, preprocess: Preprocess, chang
             continue
         scheme = next((s for s in ("local-dir:", "hf:") if value.startswith(s)), "")
         path = value.removeprefix(scheme)
-        if os.path.exists(path) or is_webdataset(path):  # a pattern of shards is no path
+        if os.path.exists(path) or is_webdataset(path):  # a pattern of shards is not a path
             changes[key] = f"{scheme}{Path(path).resolve()}"
     return build(recipe.model_dump(), changes)

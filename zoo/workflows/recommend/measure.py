@@ -30,7 +30,7 @@ from zoo.models import Model
 from zoo.options import Options
 from zoo.preprocess import Preprocess
 from zoo.progress import TrainingProgress
-from zoo.recipe import Recipe
+from zoo.recipe import Recipe, build
 from zoo.strategy.decision_table import Measurements, ModelKind, decide
 from zoo.strategy.freeze import resolve_plan, set_train_mode
 from zoo.strategy.ranking import Candidate, prior_for, rank_models
@@ -50,10 +50,10 @@ from zoo.tasks import TASKS
 from zoo.training.device import pick_device
 from zoo.training.inference import Normalize
 from zoo.training.sanity_check import check_step
-from zoo.workflows.finetune import components, preprocessing, validate
+from zoo.workflows.finetune import preprocessing, validate
 from zoo.workflows.finetune.autotune import AutotuneContext, choose
 from zoo.workflows.finetune.feature_cache import image_keys
-from zoo.workflows.finetune.inputs import build_model, open_dataset
+from zoo.workflows.finetune.inputs import create_model, open_dataset, per_process_batch_size
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.recommend.features import Indices, extract_features
 from zoo.workflows.recommend.result import ModelResult, Recommendation, Sample, SkippedModel
@@ -224,7 +224,7 @@ def _measure_model(
     kind = _architecture_kind(model.module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        random_model = build_model(recipe, data, with_weights=False)
+        random_model = create_model(recipe, data, with_weights=False)
         random = extract_features(random_model, source, sample.indices, random=True, **shared)
 
     targets = _targets(data, sample)
@@ -271,7 +271,7 @@ def _recipe_of(name: str, base: Recipe) -> Recipe:
 def _load_candidate(recipe: Recipe, data: Data) -> tuple[Model, ImageDataset, dict[str, Any]]:
     """The pretrained model, the training images as it sees them, and what else `extract_features` is told in each
     case."""
-    model = build_model(recipe, data, with_weights=True)
+    model = create_model(recipe, data, with_weights=True)
     if model.weights.source == "none":
         raise WeightsError(f"{recipe.model.name} has no pretrained weights", "leave it out")
     pixel_settings = preprocessing.resolve_preprocessing(recipe, model, data)
@@ -298,9 +298,8 @@ def _precision(
     images, targets = validate.sample_batch(data, preprocess, device)
     if isinstance(loss, nn.Module):
         loss.to(device)
-    context = AutotuneContext(
-        recipe, model, plan, preprocess, device, batch=components.per_process_batch_size(recipe, data)
-    )
+    recipe = build(recipe.model_dump(), {"loss.name": name})  # as a run resolves it: the key of the timing cache
+    context = AutotuneContext(recipe, model, plan, preprocess, device, batch=per_process_batch_size(recipe, data))
     step = check_step(
         module, normalize, loss, images, targets, auxiliary=model.auxiliary or 0.0,
         callback=lambda step: choose(context, step, normalize, images),

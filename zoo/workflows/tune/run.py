@@ -1,4 +1,4 @@
-"""`zoo tune`: search for the recipe values that validate best; every trial is a run of its own."""
+"""`zoo tune`: search for the recipe values that validate best. Every trial is a run."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from zoo.workflows.tune.trials import TrialRunner, best_trial, flatten, trial_fo
 
 __all__ = ["Search", "TrialRecord", "tune"]
 
-# Fields of `data` that leave the validation images what they are.
-_SPLIT_SAFE_KEYS = tuple(f"data.{name}" for name in ("balance", "batch_size", "fit", "levels", "norm", "workers"))
-_DEVICE_KEYS = ("train.device", "data.workers")  # where trials run does not make them other trials
+# Fields of `data` that do not change the validation images.
+_SPLIT_SAFE_KEYS = tuple(
+    f"data.{name}" for name in ("balance", "batch_size", "fit", "intensity_range", "norm", "workers")
+)
+_DEVICE_KEYS = ("train.device", "data.workers")  # trials on other devices are comparable
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search has found so far.
+    """The result of a search so far.
 
-    trials: every one that was begun, by number; those of earlier commands too. best: of the finished ones. importance:
-    key → share of the differences between the trials that it explains; empty if that cannot be told. notes: what a
-    reader should know, a sentence each.
+    trials: all trials by number, those of earlier commands too. best: the best finished trial. importance: key → share
+    of the variance between trials that it explains; empty if it cannot be computed. notes: sentences for the reader.
     """
 
     folder: Path
@@ -53,7 +54,7 @@ class Search:
         return trial_folder(self.folder, trial.number if trial.duplicate_of is None else trial.duplicate_of)
 
     def ranked(self) -> list[TrialRecord]:
-        """The finished trials, best first; of equals the earlier."""
+        """The finished trials, best first; equal ones by number."""
         sign = -1 if self.higher_is_better else 1
         finished = [t for t in self.trials if t.state == "finished" and t.value is not None]
         return sorted(finished, key=lambda t: (sign * (t.value or 0.0), t.number))
@@ -83,17 +84,26 @@ def tune(
     progress: bool = True,
     **options: Unpack[Options],
 ) -> Search:
-    """Try up to `trials` sets of values in all, each as a fine-tuning of `recipe` with those values.
+    """Try up to `trials` sets of values, each as a fine-tuning of `recipe`. The same call again continues the search.
 
-    search: a YAML file or a mapping of dotted recipe keys to what they may be; see `search_space`. The
-    named options and `model` are finetune's and hold for every trial. Trials are compared by the recipe's monitored
-    metric in their best epoch. They are runs in `output_dir` (runs/tune-RECIPE if left out), beside study.db, best.yaml
-    and pictures; the same call again goes on where the last one stopped. timeout: seconds after which no further trial
-    begins. prune: end a trial that is worse than the median of the others after as many epochs. A trial that fails is
-    counted, and the search goes on.
+    Trials are compared by the monitored metric in their best epoch.
 
-    Raises UsageError if Optuna is missing or the search began with other settings, RecipeError with every mistake of
-    the space, TrainingError if no trial has finished or the disk is full, Interrupted on Ctrl-C.
+    Args:
+        recipe: the recipe of every trial: a shipped name or a file.
+        search: a YAML file or a mapping of dotted recipe keys to possible values; see `search_space`.
+        trials: number of trials, those of earlier calls included.
+        model: model name; default: the recipe's.
+        output_dir: where runs, study.db, best.yaml and pictures go; default: runs/tune-RECIPE.
+        timeout: seconds after which no further trial starts.
+        prune: stop a trial early if it is worse than the median of the others after as many epochs.
+        progress: whether to print on stderr.
+        options: the options of `finetune`, for every trial.
+
+    Raises:
+        UsageError: Optuna is missing, or the search was started with other settings.
+        RecipeError: every error of the search space.
+        TrainingError: no trial has finished, or the disk is full.
+        Interrupted: Ctrl-C.
     """
     require_optuna()
     if trials < 1:
@@ -107,7 +117,7 @@ def tune(
         return make_recipe(model, **given)
 
     space, problems = read_space(search)
-    problems += [f"{key}: is given by --set as well; leave one of them out" for key in space if key in settings]
+    problems += [f"{key}: it is also given by --set; leave one of them out" for key in space if key in settings]
     problems += check_space(space, make)
     where = "search" if isinstance(search, Mapping) else str(search)
     if problems:
@@ -136,14 +146,14 @@ def tune(
         ) as study,
     ):
         for number in study.recover():
-            log(f"trial {number} was interrupted: its values are tried again")
+            log(f"trial {number} was interrupted: its values will be tried again")
         TrialRunner(study, folder, monitor, make, trials, log, quiet=not progress).run(timeout)
         return _summarize(study, folder, monitor, base.train.seed)
 
 
 def _fixed_settings(base: Recipe, space: Space, where: str) -> tuple[str, dict[str, Any]]:
-    """The monitored metric, and what makes trials comparable. Everything is built once, before anything is written:
-    mistakes in recipe, data and model end the search here."""
+    """The monitored metric, and the settings that make trials comparable. A session is built first, so that errors in
+    recipe, data and model are raised before anything is written."""
     session = build_session(base)
     monitor = session.recipe.train.monitor
     if monitor == "loss" and (own := [key for key in space if key.partition(".")[0] == "loss"]):
@@ -171,7 +181,7 @@ def _warnings(space: Space) -> list[str]:
     ]
     if not split_keys:
         return []
-    return [f"{', '.join(split_keys)} may change which images are validated: trials then differ by luck as well"]
+    return [f"{', '.join(split_keys)} may change the validation images: the trials are then not comparable"]
 
 
 def _check_folder(folder: Path) -> None:
@@ -179,7 +189,7 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"output directory {folder} is a file", "choose another --output-dir")
     if folder.is_dir() and not (folder / "study.db").is_file() and any(p.name != _LOCK for p in folder.iterdir()):
         raise UsageError(
-            f"output directory {folder} is in use: it is not empty and holds no study.db", "choose another --output-dir"
+            f"output directory {folder} is in use: it is not empty and has no study.db", "choose another --output-dir"
         )
 
 
@@ -188,7 +198,7 @@ _LOCK = ".lock"
 
 @contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    """Two processes in one study would take each other's running trials for dead."""
+    """Lock the folder: two processes in one study would treat each other's running trials as interrupted."""
     with translate_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
@@ -232,7 +242,7 @@ def _summarize(study: Study, folder: Path, monitor: str, seed: int) -> Search:
     shares = study.importance(seed)
     picture = folder / "importance.png"
     if isinstance(shares, str):
-        notes.append(f"importance cannot be told: {shares}")
+        notes.append(f"importance is not available: {shares}")
         picture.unlink(missing_ok=True)
         shares = {}
     else:

@@ -1,4 +1,4 @@
-"""What `zoo tune` searches: recipe keys and the values each may take, read from YAML and checked against the recipe.
+"""The search space of `zoo tune`: recipe keys and their possible values, read from YAML and checked.
 
 optimizer.lr: {low: 1e-5, high: 1e-2, log: true}
 train.epochs: {low: 5, high: 20, step: 5, int: true}
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; with step only low, low + step …; log: evenly in their logarithm."""
+    """Numbers from low to high, both included; with step: low, low + step, …; log: on a logarithmic scale."""
 
     low: float
     high: float
@@ -45,13 +45,13 @@ class Range:
     integer: bool = False
 
     def test_values(self) -> list[float]:
-        """Values that a field must take if it takes all: the ends and, between them, one that is not whole."""
+        """Values to check a field with: both ends, and a number between them that is not an integer."""
         if self.integer or self.step is not None:
             return [self.low, self.high]
         return [self.low, self.high, self.low + (self.high - self.low) * 0.38197]
 
     def values(self) -> list[float] | None:
-        """All of them; None if they cannot be counted."""
+        """All values; None if the range is continuous."""
         step = self.step or (1 if self.integer else None)
         if step is None:
             return None
@@ -75,9 +75,9 @@ Space = dict[str, Range | Choices]
 
 
 def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]]:
-    """The space of a YAML file or of a mapping like it, and a line for each entry that cannot be read.
+    """The space of a YAML file or a mapping, and a line for each entry with an error.
 
-    Raises UsageError if there is no such file, RecipeError if it is no mapping.
+    Raises UsageError if there is no such file, RecipeError if it is not a mapping.
     """
     problems: list[str] = []
     if isinstance(search, Mapping):
@@ -98,7 +98,7 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
                 raise
             problems, values = list(e.problems), e.valid_part
     if not isinstance(values, Mapping) or not values:
-        raise RecipeError(["the top level must be a mapping of recipe keys to what they may be"], _EXAMPLE, where=where)
+        raise RecipeError(["the top level must be a mapping of recipe keys to possible values"], _EXAMPLE, where=where)
     space: Space = {}
     for key, entry in values.items():
         found = _entry(str(key), entry)
@@ -107,9 +107,7 @@ def read_space(search: str | Path | Mapping[str, Any]) -> tuple[Space, list[str]
         else:
             space[str(key)] = found
     for key in space:
-        problems += [
-            f"{key} is a part of {other}; search one of them" for other in space if key.startswith(f"{other}.")
-        ]
+        problems += [f"{key} is part of {other}; search one of them" for other in space if key.startswith(f"{other}.")]
     return space, problems
 
 
@@ -117,28 +115,28 @@ _EXAMPLE = "write for example `optimizer.lr: {low: 1e-5, high: 1e-2, log: true}`
 _RANGE_KEYS = ("low", "high", "step", "log", "int")
 _NOT_SEARCHABLE = {
     "task": "trials of different tasks cannot be compared",
-    "train.monitor": "it is what the trials are compared by",
-    "description": "it does nothing",
+    "train.monitor": "trials are compared by it",
+    "description": "it has no effect",
 }
 
 
 def _entry(key: str, entry: Any) -> Range | Choices | str:
-    """What `entry` allows, or what is wrong with it."""
+    """The range or choices of an entry, or its error."""
     if key in _NOT_SEARCHABLE:
         return f"cannot be searched: {_NOT_SEARCHABLE[key]}"
     if isinstance(entry, list | tuple):
         return _choices(list(entry))
     if not isinstance(entry, Mapping):
-        return f"{entry!r} is one value; give several as [a, b], or low and high"
+        return f"{entry!r} is a single value; give several as [a, b], or low and high"
     unknown = [str(k) for k in entry if k not in (*_RANGE_KEYS, "choices")]
     if unknown and not ({"low", "high", "choices"} & set(entry)):
-        return f"neither low and high nor choices; of a section name each field: {key}.{unknown[0]}"
+        return f"neither low and high nor choices; for fields of a section use dotted keys: {key}.{unknown[0]}"
     if unknown:
         close = nearest(unknown[0], [*_RANGE_KEYS, "choices"], n=1)
         return f"unknown {unknown[0]!r}; " + (f"did you mean {close[0]}?" if close else "known: low, high, choices …")
     if "choices" in entry:
         if len(entry) > 1:
-            return "choices stand alone, without low, high, step, log or int"
+            return "choices cannot be combined with low, high, step, log or int"
         return _choices(entry["choices"])
     return _range(entry)
 
@@ -156,29 +154,29 @@ def _range(entry: Mapping[str, Any]) -> Range | str:
     step: Any = entry.get("step")
     log, integer = entry.get("log", False), entry.get("int", False)
     if not isinstance(log, bool) or not isinstance(integer, bool):
-        return "log and int are true or false"
+        return "log and int must be true or false"
     for name, number in (("low", low), ("high", high), ("step", 1 if step is None else step)):
         if problem := _number(number, integer):
             return f"{name} {problem}"
     if not low < high:
         return f"low {low!r} is not below high {high!r}"
     if log and (low <= 0 or step is not None):
-        return "log: true has no step" if step is not None else f"log: true needs a low above 0, not {low!r}"
+        return "log: true cannot have a step" if step is not None else f"log: true needs a low above 0, not {low!r}"
     if step is not None and not 0 < step <= high - low:
         return f"step {step!r} does not fit between {low!r} and {high!r}"
-    if step is not None:  # the last value that the steps reach
+    if step is not None:  # the last value on the grid
         high = low + math.floor((high - low) / step + 1e-9) * step
     kind = int if integer else float
     return Range(kind(low), kind(high), None if step is None else kind(step), log, integer)
 
 
 def _number(value: Any, integer_only: bool) -> str:
-    """What is wrong with a bound, if anything."""
+    """The error of a bound, or ""."""
     if value is None:
         return "is missing"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return f"must be a number, not {value!r}"
-    return f"must be a whole number with int: true, not {value!r}" if integer_only and value != int(value) else ""
+    return f"must be an integer with int: true, not {value!r}" if integer_only and value != int(value) else ""
 
 
 # --- against the recipe ----------------------------------------------------------------------------------------------
@@ -189,10 +187,8 @@ def first_values(space: Space) -> dict[str, Any]:
 
 
 def check_space(space: Space, make: Callable[[dict[str, Any]], Recipe]) -> list[str]:
-    """A line for each mistake that some trial would end in: every choice and bound is tried, the other keys at their
-    first value.
-
-    make: values by dotted key → the recipe of a trial.
+    """A line for each error that a trial would raise. Every choice and bound is tried with the first value of the other
+    keys. make: values by dotted key → the recipe of a trial.
     """
     start = first_values(space)
     found = dict.fromkeys(_problems(make, start))
@@ -201,12 +197,12 @@ def check_space(space: Space, make: Callable[[dict[str, Any]], Recipe]) -> list[
         for value in entry.test_values():
             new = [p for p in _problems(make, {**start, key: value}) if p not in found]
             if new and isinstance(entry, Range) and value not in (entry.low, entry.high) and not key_problems:
-                # What takes both ends and nothing between them takes whole numbers.
-                new = [f"{key}: takes whole numbers; add int: true"]
+                # A field that accepts both ends and no fraction between them takes integers.
+                new = [f"{key}: takes integers; add int: true"]
             key_problems |= dict.fromkeys(new)
         found |= key_problems
         if not key_problems and not _has_effect(make, start, key, entry.test_values()):
-            found[f"{key}: is given by an option as well, which counts more; leave one of them out"] = None
+            found[f"{key}: it is also given by an option, which overrides it; leave one of them out"] = None
     return list(found)
 
 
@@ -225,30 +221,30 @@ def _problems(make: Callable[[dict[str, Any]], Recipe], values: dict[str, Any]) 
 
 
 def _has_effect(make: Callable[[dict[str, Any]], Recipe], start: dict[str, Any], key: str, values: list[Any]) -> bool:
-    """Whether another value of `key` gives another recipe."""
+    """Whether two values of `key` give different recipes."""
     if len(values) < 2:
         return True
     try:
         return make({**start, key: values[0]}) != make({**start, key: values[1]})
     except RecipeError:
-        return True  # mistakes in other keys, which are told
+        return True  # errors in other keys, which are reported
 
 
-# --- as a whole ------------------------------------------------------------------------------------------------------
+# --- the whole space -------------------------------------------------------------------------------------------------
 
 
 def size(space: Space) -> int | None:
-    """How many different trials there are; None if they cannot be counted."""
+    """The number of combinations; None if a range is continuous."""
     counts = [None if (values := entry.values()) is None else len(values) for entry in space.values()]
     return None if None in counts else math.prod(n for n in counts if n is not None)
 
 
 def combinations(space: Space) -> Iterator[dict[str, Any]]:
-    """All of them, of a space that has a `size`."""
+    """All combinations of a space that has a `size`."""
     for values in product(*(entry.values() or [] for entry in space.values())):
         yield dict(zip(space, values, strict=True))
 
 
 def space_record(space: Space) -> dict[str, Any]:
-    """JSON-able, equal for equal spaces."""
+    """The space as JSON values, equal for equal spaces."""
     return {key: {"kind": type(entry).__name__, **vars(entry)} for key, entry in space.items()}

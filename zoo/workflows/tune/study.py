@@ -1,7 +1,7 @@
-"""The memory of a search: Optuna's study in an SQLite file, which a later process can take up again.
+"""The state of a search: an Optuna study in an SQLite file, which a later process can continue.
 
-Optuna (Akiba et al. 2019, 1907.10902) proposes values with TPE (Bergstra et al. 2011) and ends a trial early that is
-worse than the median of the others after as many epochs. It is an extra of zoo, and imported nowhere else.
+Optuna (Akiba et al. 2019, arXiv 1907.10902) proposes values with TPE (Bergstra et al. 2011) and prunes a trial that is
+worse than the median of the others after as many epochs. It is an optional dependency, imported nowhere else.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["Study", "Trial", "TrialRecord", "open_study", "require_optuna"]
 
 _NAME = "zoo tune"
-_INTERRUPTED = "interrupted"  # of the study: numbers of trials that a process left running
-# fANOVA fits a forest to the finished trials; from fewer than these any answer is an accident.
+_INTERRUPTED = "interrupted"  # study attribute: numbers of the trials that a process left running
+# fANOVA fits a forest to the finished trials; with fewer trials its result is random.
 _MIN_TRIALS_FOR_IMPORTANCE = 6
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """How a trial went. state: finished | pruned | failed | interrupted.
+    """The result of a trial. state: finished | pruned | failed | interrupted.
 
-    value: the best epoch's of a finished trial, the last epoch's of a pruned one, else None. duplicate_of: the trial
-    with the same values whose result this one took over.
+    value: of the best epoch of a finished trial, of the last epoch of a pruned one, else None. duplicate_of: the trial
+    with the same values whose result was copied.
     """
 
     number: int
@@ -46,7 +46,7 @@ class TrialRecord:
 
 
 class Trial:
-    """One proposal: `values` by dotted recipe key, to be tried and told about."""
+    """One proposal of the study: `values` by dotted recipe key."""
 
     def __init__(self, study: Study, trial: optuna.Trial) -> None:
         self._study, self._trial = study, trial
@@ -55,7 +55,7 @@ class Trial:
         self.epochs = 0
 
     def report_and_should_prune(self, value: float, epoch: int) -> bool:
-        """Report the value after an epoch (from 1); True if the trial should end here."""
+        """Report the value after an epoch (from 1); True if the trial should be pruned."""
         self.epochs = epoch
         self._trial.report(value, epoch)
         return bool(self._trial.should_prune())
@@ -79,7 +79,7 @@ class Trial:
 
 
 class Study:
-    """A study and the space it searches."""
+    """An Optuna study and its search space."""
 
     def __init__(self, study: optuna.Study, space: Space) -> None:
         self.optuna = study
@@ -90,7 +90,7 @@ class Study:
         return Trial(self, self.optuna.ask(self._distributions))
 
     def decode(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Optuna's parameters, in the order of the space → values for a recipe."""
+        """Parameters of Optuna → values for a recipe, in the order of the space."""
         found = {}
         for key, entry in self.space.items():
             if key in params:
@@ -101,7 +101,7 @@ class Study:
         return {k: _label(v) if isinstance(self.space[k], Choices) else v for k, v in values.items()}
 
     def records(self) -> list[TrialRecord]:
-        """Every trial that was begun, by number."""
+        """All trials by number."""
         found, interrupted = [], self._interrupted()
         for trial in self.optuna.get_trials(deepcopy=False):
             state = _STATES.get(trial.state.name)
@@ -124,9 +124,9 @@ class Study:
         return found
 
     def recover(self) -> list[int]:
-        """Close what a process that died or was stopped left running, and put its values in line to be tried again.
+        """Close the trials that a killed process left running, and enqueue their values again.
 
-        The numbers of those trials. Call it only while no other process works on the study.
+        The numbers of those trials. Call it only while no other process uses the study.
         """
         from optuna.trial import TrialState
 
@@ -142,7 +142,7 @@ class Study:
         return list(self.optuna.user_attrs.get(_INTERRUPTED, ()))
 
     def enqueue_all(self, most: int) -> int | None:
-        """If there are at most `most` combinations, put those not yet tried in line; how many there are."""
+        """If there are at most `most` combinations, enqueue those not yet tried; their number, or None."""
         count = size(self.space)
         if count is None or count > most:
             return None
@@ -151,15 +151,15 @@ class Study:
         return count
 
     def importance(self, seed: int) -> dict[str, float] | str:
-        """The share of each key in how much the finished trials differ (fANOVA, Hutter et al. 2014), largest first;
-        or why it cannot be told."""
+        """Key → share of the variance between finished trials that it explains (fANOVA, Hutter et al. 2014), largest
+        first; or why that is not available."""
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
         values = [r.value for r in self.records() if r.state == "finished"]
         if len(self.space) < 2:
             return "only one key is searched"
         if len(values) < _MIN_TRIALS_FOR_IMPORTANCE:
-            return f"{len(values)} finished trials are too few, {_MIN_TRIALS_FOR_IMPORTANCE} are the least"
+            return f"it needs at least {_MIN_TRIALS_FOR_IMPORTANCE} finished trials, and there are {len(values)}"
         if len(set(values)) == 1:
             return "all finished trials have the same value"
         return get_param_importances(self.optuna, evaluator=FanovaImportanceEvaluator(seed=seed))
@@ -188,11 +188,10 @@ def open_study(
     prune: bool,
     settings_record: Mapping[str, Any],
 ) -> Iterator[Study]:
-    """The study in the SQLite file `path`, made if there is none.
+    """The study in the SQLite file `path`, created if it does not exist.
 
-    seed: of the proposals; a study that is taken up again goes on with one that is derived from it. settings_record:
-    JSON-able, by dotted key; what makes trials comparable. Raises UsageError if those of the file differ, DataError if
-    it is not a study's file.
+    seed: of the proposals; a continued study derives another seed from it. settings_record: JSON values by dotted key
+    that make trials comparable. Raises UsageError if those in the file differ, DataError if the file is not a study.
     """
     import numpy as np
     import optuna
@@ -231,11 +230,11 @@ def open_study(
 
 def _unusable(path: Path, error: Exception) -> DataError:
     reason = str(error.__cause__ or error).splitlines()[0]
-    return DataError(f"{path} cannot be used as a search's memory: {reason}", "choose another --output-dir")
+    return DataError(f"cannot read {path} as an Optuna study: {reason}", "choose another --output-dir")
 
 
 def _compare(study: optuna.Study, settings_record: Mapping[str, Any]) -> None:
-    """Write the facts into a new study; raise UsageError if those of an old one differ."""
+    """Write the settings into a new study; raise UsageError if those of an old one differ."""
     plain = json.loads(json.dumps(settings_record))
     before = study.user_attrs.get("settings_record")
     if before is None:
@@ -247,9 +246,9 @@ def _compare(study: optuna.Study, settings_record: Mapping[str, Any]) -> None:
             f"{k}: {_short(before.get(k, _ABSENT))} -> {_short(plain.get(k, _ABSENT))}" for k in dict.fromkeys(changed)
         ]
         raise UsageError(
-            "this search began with other settings "
+            "this search was started with other settings "
             f"({'; '.join(differences[:5])}{'; …' if len(differences) > 5 else ''})",
-            "put them back to continue it, or choose another --output-dir",
+            "use the same settings to continue it, or choose another --output-dir",
         )
 
 
@@ -272,7 +271,7 @@ def _distribution(entry: Range | Choices) -> optuna.distributions.BaseDistributi
 
 
 def _label(option: Any) -> Any:
-    """What Optuna stores for a choice: scalars as they are, sections and lists as JSON."""
+    """What Optuna stores for a choice: scalars unchanged, sections and lists as JSON."""
     return option if option is None or isinstance(option, bool | int | float | str) else json.dumps(option)
 
 

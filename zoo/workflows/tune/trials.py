@@ -1,4 +1,4 @@
-"""The trials of a search, one after the other: each a fine-tuning that the study is told about."""
+"""Runs the trials of a search one after the other, each a fine-tuning whose result the study gets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zoo.console import is_terminal
 from zoo.errors import Interrupted, TrainingError, ZooError
 from zoo.progress import duration
 from zoo.recipe import Recipe
-from zoo.workflows.finetune.loop import best_epoch_text
+from zoo.workflows.finetune.early_stopping import best_epoch_text
 from zoo.workflows.finetune.run import finetune
 from zoo.workflows.tune.study import Study, Trial, TrialRecord
 
@@ -26,7 +26,7 @@ __all__ = ["TrialRunner", "best_trial", "flatten", "format_value", "trial_folder
 
 
 class _Pruned(TrainingError):
-    """Raised into a run to end it."""
+    """Raised inside a run to stop it."""
 
 
 def trial_folder(parent: Path, number: int) -> Path:
@@ -34,7 +34,7 @@ def trial_folder(parent: Path, number: int) -> Path:
 
 
 def best_trial(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | None:
-    """The finished trial with the best value, the earliest of equals; None if none has finished."""
+    """The finished trial with the best value, the first of equal ones; None if none has finished."""
     best: TrialRecord | None = None
     for record in records:
         if record.state != "finished" or record.value is None or record.duplicate_of is not None:
@@ -46,7 +46,7 @@ def best_trial(records: Sequence[TrialRecord], monitor: str) -> TrialRecord | No
 
 @dataclass
 class TrialRunner:
-    """What the trials need. make: values by dotted key → recipe; trials: how many in all; log: a line for a person."""
+    """make: values by dotted key → recipe. trials: total number. log: prints a line on stderr."""
 
     study: Study
     folder: Path
@@ -57,21 +57,21 @@ class TrialRunner:
     quiet: bool
 
     def run(self, timeout: float | None) -> None:
-        """Try until the study holds enough; no trial begins after `timeout` seconds.
+        """Run trials until the study has enough; no trial starts after `timeout` seconds.
 
         Raises Interrupted on Ctrl-C, TrainingError if the disk refuses.
         """
         start = time.monotonic()
         count = self.study.enqueue_all(self.trials)
         if count is not None and count < self.trials:
-            self.log(f"there are only {count} combinations: each is tried once")
+            self.log(f"only {count} combinations exist: each is tried once")
         target = self.trials if count is None else count
         done = self._done()
         if done:
-            self.log(f"{done} {'trial is' if done == 1 else 'trials are'} done already")
+            self.log(f"{done} {'trial is' if done == 1 else 'trials are'} already done")
         while (done := self._done()) < target:
             if timeout is not None and time.monotonic() - start >= timeout:
-                self.log(f"{duration(timeout)} are over: stopped after {done} of {target} trials")
+                self.log(f"timeout of {duration(timeout)}: stopped after {done} of {target} trials")
                 return
             trial = self.study.ask()
             label = f"trial {trial.number} ({done + 1} of {target})"
@@ -79,8 +79,8 @@ class TrialRunner:
                 outcome = self._try(trial, label)
             except (KeyboardInterrupt, Interrupted):
                 raise Interrupted(
-                    f"interrupted in trial {trial.number}; {self.folder} keeps the {done} that are done of {target}",
-                    "the same command goes on from here",
+                    f"interrupted in trial {trial.number}; {self.folder} has {done} of {target} trials",
+                    "the same command continues the search",
                 ) from None
             values = "  ".join(f"{key} {format_value(value)}" for key, value in trial.values.items())
             self.log(f"{label}  {values}  {outcome}{self._best_so_far()}")
@@ -93,14 +93,14 @@ class TrialRunner:
         return "" if best is None else f"  best {best.value:.4g} (trial {best.number})"
 
     def _try(self, trial: Trial, label: str) -> str:
-        """Train with the trial's values and tell the study; what came of it, in a few words."""
+        """Train with the trial's values and report to the study; a short text about the result."""
         start = time.monotonic()
         for other in self.study.records():
             if other.values == trial.values and other.state == "finished" and other.value is not None:
                 trial.finished(
                     other.value, 0.0, duplicate_of=other.number if other.duplicate_of is None else other.duplicate_of
                 )
-                return f"as trial {other.number}: {self.monitor} {other.value:.4g}"
+                return f"same values as trial {other.number}: {self.monitor} {other.value:.4g}"
         last = [0.0]
         with _status(label, self.quiet) as update_status:
 
@@ -122,7 +122,7 @@ class TrialRunner:
                 return f"pruned after epoch {trial.epochs} at {self.monitor} {last[0]:.4g}"
             except (ZooError, torch.OutOfMemoryError) as e:
                 if isinstance(e.__cause__, OSError):
-                    raise  # the disk would refuse the next trial, too
+                    raise  # the disk would refuse the next trial too
                 reason = " ".join((e.message if isinstance(e, ZooError) else "out of memory").split())
                 trial.failed(reason, time.monotonic() - start)
                 return f"failed: {reason}"
@@ -147,7 +147,7 @@ def format_value(value: Any) -> str:
 
 
 def flatten(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a recipe's sections by dotted key; an empty section is one."""
+    """The leaves of nested sections by dotted key; an empty section is a leaf."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{before}{key}.")
@@ -157,7 +157,7 @@ def flatten(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 
 @contextmanager
 def _status(label: str, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A line that changes while a person waits, and vanishes."""
+    """A status line on a terminal, removed at the end."""
     if quiet or not is_terminal(sys.stderr):
         yield lambda text: None
         return

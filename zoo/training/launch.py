@@ -1,4 +1,4 @@
-"""`--processes N`: the same command N times on this host, as one training."""
+"""`--processes N`: run the same command in N processes on this host, as one distributed training."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from zoo.errors import UsageError
 
 __all__ = ["is_launched", "launch"]
 
-# After one process has failed, the others get this long to say why themselves, and then to end.
+# Seconds that the other processes get after one has failed: to report their own error, and then to exit.
 _GRACE = 5.0
-# After Ctrl-C the first process finishes its step and writes down how far it has come.
+# Seconds after Ctrl-C: the first process finishes its step and writes its state.
 _GRACE_TO_WRITE = 30.0
 
 
 def is_launched(number: int) -> bool:
-    """Whether this is one of `number` processes already. Raises UsageError for less than one, or another number."""
+    """Whether this is already one of `number` processes. Raises UsageError if a launcher has started another number."""
     if number < 1:
         raise UsageError(f"--processes {number}", "give 1 or more")
     if dist_env.world_size() not in (1, number):
         raise UsageError(
-            f"--processes {number}, but a launcher has started {dist_env.world_size()}", "leave --processes out"
+            f"--processes {number}, but a launcher has started {dist_env.world_size()}", "leave out --processes"
         )
     return dist_env.world_size() == number
 
@@ -38,8 +38,8 @@ def is_launched(number: int) -> bool:
 def launch(arguments: Sequence[str], number: int) -> int:
     """Run `zoo ARGUMENTS` in `number` processes that find each other, and wait: the exit code of the first that failed.
 
-    The first process has this one's stdout and stderr; of the others only the error is shown, if the first shows none.
-    When one fails the others are ended.
+    The first process shares stdout and stderr with this one. The error of another process is printed if the first has
+    none. When one process fails, the others are stopped.
     """
     with tempfile.TemporaryDirectory(prefix="zoo-processes-") as folder:
         logs = [Path(folder, str(rank)) for rank in range(number)]
@@ -78,7 +78,7 @@ def _start(arguments: Sequence[str], number: int, logs: Sequence[Path]) -> list[
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Ctrl-C reaches all of them by itself, and twice would be once too often; SIGTERM is passed on."""
+    """The exit code. Ctrl-C reaches all processes directly; SIGTERM is forwarded."""
 
     def forward_signal(number: int, _: FrameType | None) -> None:
         for process in running:
@@ -103,7 +103,7 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(running: Sequence[subprocess.Popen[bytes]], code: int, grace: float) -> int:
-    """Wait `grace` seconds for the rest to end by themselves, then end them. The code that says most."""
+    """Wait `grace` seconds for the other processes to exit, then stop them. The most informative exit code."""
     deadline = time.monotonic() + grace
     while time.monotonic() < deadline and any(process.poll() is None for process in running):
         time.sleep(0.05)
@@ -119,7 +119,7 @@ def _end(running: Sequence[subprocess.Popen[bytes]], code: int, grace: float) ->
 
 
 def _show_error(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]) -> None:
-    """The error of the process that failed, if the first one has not said it itself."""
+    """Print the error of the process that failed, unless the first process has printed one."""
     if running[0].returncode and running[0].returncode > 0:
         return
     for process, log in zip(running[1:], logs[1:], strict=True):
@@ -128,4 +128,4 @@ def _show_error(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path]
             at = text.rfind("error: ")
             sys.stderr.write(text[at:] if at >= 0 else text)
             return
-    sys.stderr.write("error: a process was ended from outside\nhint: it may have run out of memory: a smaller batch\n")
+    sys.stderr.write("error: a process was killed\nhint: it may have run out of memory: try a smaller --batch-size\n")
