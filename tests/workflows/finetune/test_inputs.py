@@ -68,4 +68,4 @@ def test_group_column_without_a_table_is_an_error(zoo):
     result = zoo(
         "finetune", "test_resnet", "--data", "torchvision:FakeData:20", "--group-column", "patient", "--dry-run"
     )
-    assert (result.code, "torchvision:FakeData:20 is none" in result.err) == (2, True)
+    assert (result.code, "torchvision:FakeData:20 is not a table" in result.err) == (2, True)
