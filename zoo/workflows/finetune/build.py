@@ -175,7 +175,7 @@ def choose_runtime(recipe: Recipe, built: BuiltModel) -> tuple[Recipe, Runtime]:
     recipe, note = autotune.resolve_batch_size(recipe, built, precision.dtype)
     batch = per_process_batch_size(recipe, built.data)
     context = replace(context, recipe=recipe, batch=min(batch, fits or batch))
-    workers = validate.workers(recipe.data.workers, built.data)
+    workers = validate.resolve_workers(recipe.data.workers, built.data)
     loaders = make_loaders(recipe, built.data, built.preprocess, workers, pin_memory=built.device.type == "cuda")
     unused = _find_unused_parameters(recipe, built)
     return recipe, Runtime(context, precision, fits, workers, loaders, unused, note)
@@ -260,7 +260,7 @@ def _make_optimizer(recipe: Recipe, model: Model) -> torch.optim.Optimizer:
         head_lr=config.head_lr,
         layer_decay=config.layer_decay,
         weight_decay=config.weight_decay,
-        overrides=validate.overrides(recipe),
+        overrides=validate.group_overrides(recipe),
         per_tensor=recipe.transfer.auto_rgn,
     )
     return make_optimizer(config.name, groups, config.params)

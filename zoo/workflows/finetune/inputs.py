@@ -72,7 +72,7 @@ def open_inputs(
     weights: Tensor | None = None
     with validate.collect_errors(problems):
         data = open_dataset(recipe)
-        validate.classes(recipe.model.classes, data)
+        validate.check_classes(recipe.model.classes, data)
         weights = class_weights(recipe.loss.class_weights, data.train.targets, data.classes, task=data.task)
     task = TASKS.get(data.task if data else recipe.task)
     preflight = preflight_check(data) if data is not None and run_preflight else None
@@ -85,7 +85,7 @@ def open_inputs(
     with validate.collect_errors(problems):
         device = pick_device(recipe.train.device)
         model = model or create_model(recipe, data, with_weights=not problems)
-        validate.groups(recipe, model)
+        validate.check_param_groups(recipe, model)
         plan = resolve_plan(recipe.freeze, model.groups, model.module)
         if data is not None and not TASKS[data.task].has_classes:
             scale = TargetScaler.fit(data.train.targets)

@@ -1,4 +1,4 @@
-"""What the user said → one Recipe: a shipped or given recipe, `--set` over it, flags over that."""
+"""The options of a run → its Recipe: a shipped recipe or a file, changed by `--set`, changed by flags."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ AUTO = "auto"
 
 
 def uses_auto(options: Options) -> bool:
-    """Whether recipe or plan are to be measured on the data."""
+    """Whether the recipe or the freeze plan is to be chosen by measuring the data."""
     return AUTO in (options.get("recipe"), options.get("freeze"), (options.get("settings") or {}).get("freeze"))
 
 
 def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
-    """The recipe of a run. Without `recipe`: `head-only` if the plan is `backbone`, else `full`.
+    """The recipe of a run. The default recipe is `head-only` if the freeze plan is `backbone`, else `full`.
 
-    `settings` maps dotted recipe keys to values (`{"loss.params.gamma": 2}`) and is laid over the recipe, the named
-    options over both. Raises UsageError or RecipeError, the latter with every problem.
+    Args:
+        model: model name; default: the recipe's.
+        options: see `zoo.options.Options`. `settings` maps dotted recipe keys to values (`{"loss.params.gamma": 2}`)
+            and overrides the recipe; the other options override both.
+
+    Raises:
+        UsageError: an unknown option, or no model.
+        RecipeError: every problem of the recipe.
     """
     if unknown := [name for name in options if name not in OPTIONS]:
         close = nearest(unknown[0], OPTIONS)
@@ -53,7 +59,7 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
         section_values = values.get(section)
         given = overrides.get(f"{section}.name")
         if given is not None and isinstance(section_values, dict) and section_values.get("name") != given:
-            section_values.pop("params", None)  # they belong to the one that the recipe named
+            section_values.pop("params", None)  # parameters of the recipe's own loss, optimizer, …
     recipe = _with_lr_base_size(build(values, overrides, where=f"recipe {name}"), values, overrides)
     if (
         recipe.train.linear_probe == "auto"
@@ -69,7 +75,7 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
     return recipe
 
 
-# What only steps obey: whoever gives one of them wants steps.
+# Settings that only gradient steps use: a user who gives one of them does not want a linear probe.
 _GRADIENT_TRAINING_KEYS = ("epochs", "patience", "grad_accum_steps", "clip_grad", "model_ema", "model_ema_decay")
 
 
@@ -83,10 +89,10 @@ _LR_KEYS = ("optimizer", "optimizer.lr", "optimizer.head_lr", "optimizer.groups"
 
 
 def _with_lr_base_size(recipe: Recipe, values: Mapping[str, Any], overrides: Mapping[str, Any]) -> Recipe:
-    """With the images an update that the rates are for, if these are the recipe's and the batch is to be found.
+    """The recipe with optimizer.lr_base_size if the batch size is auto and the learning rates are the recipe's own.
 
-    Those are the batches of the recipe that `values` hold, not of what the user laid over it. A recipe that sets rates
-    for the batch auto means them as they are, unless it says what they are for.
+    values: the recipe without `overrides`, whose batch size the learning rates are meant for. A recipe with batch size
+    auto and its own learning rate is not changed.
     """
     if recipe.data.batch_size != "auto" or recipe.optimizer.lr_base_size is not None:
         return recipe

@@ -25,19 +25,19 @@ from zoo.run import Run
 from zoo.tasks import DEFAULT_TASK, TASKS, Task
 
 __all__ = [
+    "check_classes",
     "check_components",
     "check_output_dir",
+    "check_param_groups",
     "choose_input_size",
-    "classes",
     "collect_errors",
     "data_leakage_note",
-    "groups",
-    "overrides",
+    "group_overrides",
     "random_crop_note",
     "resolve_loss",
+    "resolve_workers",
     "resolved_recipe",
     "sample_batch",
-    "workers",
 ]
 
 
@@ -83,15 +83,15 @@ def check_components(recipe: Recipe, task: Task | None) -> list[ZooError]:
     return [RecipeError(problems, "`zoo recipes full` shows every key")] if problems else []
 
 
-def groups(recipe: Recipe, model: Model) -> None:
+def check_param_groups(recipe: Recipe, model: Model) -> None:
     """Raises RecipeError if a glob of optimizer.groups matches no parameter of `model`."""
     names = [name for name, _ in model.module.named_parameters()]
-    problems = group_problems(names, overrides(recipe))
+    problems = group_problems(names, group_overrides(recipe))
     if problems:
         raise RecipeError(problems, "`zoo inspect MODEL --groups` shows the names")
 
 
-def overrides(recipe: Recipe) -> list[GroupOverride]:
+def group_overrides(recipe: Recipe) -> list[GroupOverride]:
     return [GroupOverride(g.match, g.lr, g.lr_scale, g.weight_decay) for g in recipe.optimizer.groups]
 
 
@@ -147,7 +147,7 @@ def check_output_dir(path: Path | None) -> list[ZooError]:
     return problems
 
 
-def classes(requested: int | None, data: Data) -> None:
+def check_classes(requested: int | None, data: Data) -> None:
     """Raises DataError if the data do not have the requested number of classes."""
     if requested is not None and requested != len(data.classes):
         names_text = ", ".join(data.classes[:20]) + (", …" if len(data.classes) > 20 else "")
@@ -217,7 +217,7 @@ def data_leakage_note(recipe: Recipe, data: Data) -> str:
     )
 
 
-def workers(requested: int | Literal["auto"], data: Data) -> int:
+def resolve_workers(requested: int | Literal["auto"], data: Data) -> int:
     return auto_workers(data.train) if requested == "auto" else requested
 
 

@@ -279,7 +279,7 @@ def _load_candidate(recipe: Recipe, data: Data) -> tuple[Model, ImageDataset, di
     shared = {
         "preprocess": pixel_settings.preprocess, "device": device, "data": data.name,
         "amp_dtype": _precision(recipe, model, pixel_settings.data, pixel_settings.preprocess, device),
-        "workers": validate.workers(recipe.data.workers, data),
+        "workers": validate.resolve_workers(recipe.data.workers, data),
     }  # fmt: skip
     return model, pixel_settings.data.train, shared
 
