@@ -28,7 +28,7 @@ def test_pipe_output_has_one_line_per_step(zoo: Zoo, photo_folder: Path, tmp_pat
 def test_the_next_command_repeats_the_options(zoo: Zoo) -> None:
     result = zoo("lr-find", *FEW, "--opt", "sgd", "--json", "--plot", "c.png")
     found = json.loads(result.out)
-    assert set(found) >= {"rates", "losses", "smoothed", "suggestion", "steepest", "lowest", "reason", "ended"}
+    assert set(found) >= {"lrs", "losses", "smoothed", "suggestion", "steepest", "lowest", "reason", "ended"}
     assert found["plot"] == "c.png"
     assert Path("c.png").is_file()
     if found["suggestion"] is None:

@@ -47,4 +47,4 @@ def test_a_long_table_is_shortened(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_json_has_every_step(zoo: Zoo) -> None:
     found = json.loads(zoo("schedule", "full", "--epochs", 2, "--json").out)
-    assert len(found["rates"][0]) == 2 * found["steps_per_epoch"]
+    assert len(found["lrs"][0]) == 2 * found["steps_per_epoch"]

@@ -43,11 +43,11 @@ def test_groups_keep_their_ratios_whatever_the_schedule(small: Path, updates: li
         warmup_epochs=1,
         progress=False,
     )
-    assert len(found.rates) == 20
-    assert (found.rates[0], found.rates[-1]) == pytest.approx((1e-6, 1e-2))
-    assert [row[-1] for row in updates] == pytest.approx([10 * rate for rate in found.rates])
+    assert len(found.lrs) == 20
+    assert (found.lrs[0], found.lrs[-1]) == pytest.approx((1e-6, 1e-2))
+    assert [row[-1] for row in updates] == pytest.approx([10 * rate for rate in found.lrs])
     assert [row[0] / row[-1] for row in updates] == pytest.approx([updates[0][0] / updates[0][-1]] * 20)
-    assert updates[0][0] < found.rates[0] / 2  # the stem's, decayed
+    assert updates[0][0] < found.lrs[0] / 2  # the stem's, decayed
 
 
 def test_the_suggested_rate_trains_a_new_model_and_nothing_is_changed(

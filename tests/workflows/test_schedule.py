@@ -33,8 +33,8 @@ def test_the_curves_are_those_of_the_training(small: Path, sched: str, warmup: f
         assert tuple(row["lr_names"]) == drawn.names
         assert tuple(row["lr"]) == pytest.approx(rates, rel=1e-12)
     assert drawn.steps_per_epoch == 3  # 96 images, batches of 16, two batches per step
-    assert all(len(rates) == 9 for rates in drawn.rates)
-    assert len(set(drawn.rates[0])) > 1
+    assert all(len(rates) == 9 for rates in drawn.lrs)
+    assert len(set(drawn.lrs[0])) > 1
 
 
 def test_no_weights_are_loaded_and_nothing_is_written(
@@ -92,5 +92,5 @@ def test_the_picture_and_json(small: Path, tmp_path: Path) -> None:
     drawn = zoo.schedule("full", data=small, epochs=2, plot=tmp_path / "rates.png")
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(json.dumps(drawn.to_dict()))
-    assert len(found["rates"]) == len(found["names"])
+    assert len(found["lrs"]) == len(found["names"])
     assert found["plot"] == str(tmp_path / "rates.png")

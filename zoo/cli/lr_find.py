@@ -54,7 +54,7 @@ def lr_find(
     elif console.is_terminal(sys.stdout):
         _show(result)
     else:
-        rows = zip(result.rates, result.losses, result.smoothed, strict=True)
+        rows = zip(result.lrs, result.losses, result.smoothed, strict=True)
         console.print_tsv([f"{v:.6g}" for v in row] for row in rows)
     for text in result.notes:
         console.note(text)
@@ -78,12 +78,12 @@ def _show(result: LrFindResult) -> None:
 
     Bars of losses far above the initial loss are cut; otherwise the decrease would not be visible.
     """
-    every = math.ceil(len(result.rates) / _ROWS)
-    indices = list(range(0, len(result.rates), every))
+    every = math.ceil(len(result.lrs) / _ROWS)
+    indices = list(range(0, len(result.lrs), every))
     suggested = None
     if result.suggestion is not None:
         wanted = result.suggestion
-        suggested = min(indices, key=lambda i: abs(math.log(result.rates[i] / wanted)))
+        suggested = min(indices, key=lambda i: abs(math.log(result.lrs[i] / wanted)))
     finite = [result.smoothed[i] for i in indices if math.isfinite(result.smoothed[i])]
     lowest, start_loss = min(finite, default=0.0), max(finite[: max(len(finite) // 2, 1)], default=1.0)
     top = min(max(finite, default=1.0), lowest + 1.5 * (start_loss - lowest))
@@ -92,5 +92,5 @@ def _show(result: LrFindResult) -> None:
         loss = result.smoothed[i]
         height = min((loss - lowest) / (top - lowest), 1.0) if top > lowest else 0.0
         bar = "█" * (1 + round((_BAR - 1) * height)) if math.isfinite(loss) else ""
-        rows.append((f"{result.rates[i]:.1e}", f"{loss:.4g}", bar + (" ← suggested" if i == suggested else "")))
+        rows.append((f"{result.lrs[i]:.1e}", f"{loss:.4g}", bar + (" ← suggested" if i == suggested else "")))
     console.print_table(("learning rate", "loss", "above the lowest loss"), rows, right=(1,))

@@ -33,13 +33,13 @@ _MIN_STEPS = 20
 class LrFindResult:
     """The curve of a range test and the suggested learning rate.
 
-    rates: `optimizer.lr` at each step. losses: of the batches of that step. smoothed: their exponential moving average.
+    lrs: `optimizer.lr` at each step. losses: of the batches of that step. smoothed: their exponential moving average.
     suggestion: the learning rate to train with, None if the curve supports none; `reason` explains it. head_lr: the
     matching optimizer.head_lr if the recipe has one. steepest, lowest: the learning rates where the smoothed loss falls
     fastest and is lowest. ended: "steps", "diverged" or "not finite". notes: sentences for the reader.
     """
 
-    rates: tuple[float, ...]
+    lrs: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     suggestion: float | None
@@ -123,7 +123,7 @@ def lr_find(
 
         lr_curve(test.rates, test.losses, test.smoothed, picture, suggestion=advice.rate)
     return LrFindResult(
-        rates=test.rates,
+        lrs=test.rates,
         losses=test.losses,
         smoothed=test.smoothed,
         suggestion=advice.rate,

@@ -32,14 +32,14 @@ class ScheduleCurves:
     """The learning rate of every step of a run.
 
     name: of the schedule. names: of the parameter groups, those with and without weight decay merged. parameters:
-    number of trainable parameters per group. rates: (groups, steps) float64 learning rates. warmup: number of
+    number of trainable parameters per group. lrs: (groups, steps) float64 learning rates. warmup: number of
     warm-up steps. notes: sentences for the reader.
     """
 
     name: str
     names: tuple[str, ...]
     parameters: tuple[int, ...]
-    rates: NDArray[np.float64]
+    lrs: NDArray[np.float64]
     epochs: int
     steps_per_epoch: int
     warmup: int
@@ -48,22 +48,22 @@ class ScheduleCurves:
 
     def by_epoch(self) -> NDArray[np.float64]:
         """(epochs, groups): the learning rates at the start of each epoch, as in metrics.jsonl."""
-        found: NDArray[np.float64] = self.rates[:, :: self.steps_per_epoch].T
+        found: NDArray[np.float64] = self.lrs[:, :: self.steps_per_epoch].T
         return found
 
     def distinct_curves(self) -> list[tuple[str, NDArray[np.float64]]]:
         """Each distinct curve with the name of its group, or of the first and last group that share it."""
         curves: dict[bytes, list[int]] = {}
-        for i, curve in enumerate(self.rates):
+        for i, curve in enumerate(self.lrs):
             curves.setdefault(curve.tobytes(), []).append(i)
         return [
-            (self.names[of[0]] if len(of) == 1 else f"{self.names[of[0]]} … {self.names[of[-1]]}", self.rates[of[0]])
+            (self.names[of[0]] if len(of) == 1 else f"{self.names[of[0]]} … {self.names[of[-1]]}", self.lrs[of[0]])
             for of in curves.values()
         ]
 
     def to_dict(self) -> dict[str, Any]:
         plot = str(self.plot) if self.plot is not None else None
-        return {**vars(self), "rates": self.rates.tolist(), "plot": plot}
+        return {**vars(self), "lrs": self.lrs.tolist(), "plot": plot}
 
 
 def schedule(
@@ -105,7 +105,7 @@ def schedule(
         name=recipe.schedule.name,
         names=tuple(names),
         parameters=tuple(names.values()),
-        rates=_simulate(session, progress),
+        lrs=_simulate(session, progress),
         epochs=recipe.train.epochs,
         steps_per_epoch=_steps_per_epoch(session),
         warmup=trainer.schedule.warmup,
