@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
 
+from zoo.data.sources.registry import describe_sources
+
 __all__ = [
     "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "Filters", "ModelOptions", "OptimizationOptions", "Option",
     "Options", "RuntimeOptions", "TrainingOptions", "declared", "flag", "to_flags",
@@ -52,8 +54,7 @@ class DataOptions(TypedDict, total=False):
     """The images, their labels and the split."""
 
     data: Annotated[str | Path | None, Option(
-        "data.source", "images: a folder with one subfolder per class, a .zip or .tar archive, a table (.csv, .tsv, "
-        ".jsonl, .parquet), a list of files (.txt), hf:NAME, torchvision:NAME or digits",
+        "data.source", f"images: {describe_sources()}",
         default="digits", metavar="PATH|NAME",
     )]
     val: Annotated[str | Path | None, Option(

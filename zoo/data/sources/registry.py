@@ -33,11 +33,11 @@ def _entry(path: str, description: str, *, has_columns: bool = False) -> SourceE
 
 # The last entry that matches is taken: an added kind has priority over the built-in ones.
 SOURCES: dict[str, SourceEntry] = {
-    "folder": _entry("folder:FolderSource", "a folder of class folders"),
-    "archive": _entry("folder:ArchiveSource", "a .zip or .tar of one"),
-    "table_folder": _entry("table_folder:TableFolderSource", "a folder with a table", has_columns=True),
+    "folder": _entry("folder:FolderSource", "a folder with one subfolder per class"),
+    "archive": _entry("folder:ArchiveSource", "a .zip or .tar archive of one"),
+    "table_folder": _entry("table_folder:TableFolderSource", "a folder with a table of its images", has_columns=True),
     "table": _entry(
-        "table_folder:TableSource", "a table (.csv, .tsv, .jsonl, .parquet) or a list of files (.txt)", has_columns=True
+        "table_folder:TableSource", "a table (.csv, .tsv, .jsonl, .parquet), a list of files (.txt)", has_columns=True
     ),
     "webdataset": _entry("webdataset:WebDatasetSource", "WebDataset shards", has_columns=True),
     "huggingface": _entry("huggingface:HuggingFaceSource", "hf:NAME", has_columns=True),
@@ -47,6 +47,6 @@ SOURCES: dict[str, SourceEntry] = {
 
 
 def describe_sources() -> str:
-    """All kinds as one phrase: "a folder of class folders, …, torchvision:NAME or digits"."""
+    """All kinds as one phrase: "a folder with one subfolder per class, …, torchvision:NAME or digits"."""
     *first, last = (entry.description for entry in SOURCES.values())
     return f"{', '.join(first)} or {last}"
