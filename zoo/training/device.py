@@ -10,7 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from zoo import dist_env
 from zoo.errors import UsageError
 
-__all__ = ["make_accelerator", "pick_device"]
+__all__ = ["device_name", "make_accelerator", "pick_device"]
 
 _PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -69,3 +69,8 @@ def make_accelerator(
         cpu=device.type == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters)],
     )
+
+
+def device_name(device: torch.device) -> str:
+    """The device for people, with the name of a GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

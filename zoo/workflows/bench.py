@@ -13,8 +13,9 @@ from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe
 from zoo.training.autotune.step_profile import StepProfile, profile_steps
 from zoo.training.autotune.workers import preserve_num_threads
-from zoo.workflows.finetune import oom
+from zoo.training.device import device_name
 from zoo.workflows.finetune.build import build_session
+from zoo.workflows.finetune.oom import translate_out_of_memory
 from zoo.workflows.finetune.options import make_recipe
 
 __all__ = ["BenchResult", "bench"]
@@ -69,18 +70,13 @@ def bench(
         log(text)
     log(f"timing {steps} steps of {min(int(session.recipe.data.batch_size), len(session.data.train))} images …")
     trainer = session.trainer
-    try:
+    with translate_out_of_memory(session):
         times = profile_steps(trainer, session.train, steps=steps)
-    except (RuntimeError, MemoryError) as e:
-        known = oom.out_of_memory_error(e, session)
-        if known is None:
-            raise
-        raise known from e
     workers = int(session.recipe.data.workers)
     return BenchResult(
         model=session.model.name,
         data=session.data.name,
-        device=_device(trainer.accelerator.device),
+        device=device_name(trainer.accelerator.device),
         precision=session.execution.precision,
         memory_format=session.execution.memory_format,
         compiled=session.execution.compile,
@@ -106,9 +102,3 @@ def _advice(times: StepProfile, workers: int, device: torch.device) -> str:
     if device.type == "cpu":
         return "loading and training share the CPU cores: smaller files or a lighter augmentation is faster"
     return "the loader is sometimes too slow: more --workers may help"
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)

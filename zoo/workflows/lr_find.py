@@ -19,8 +19,9 @@ from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build
 from zoo.run import Run
 from zoo.training.lr_finder import RangeTest, Suggestion, lr_grid, range_test, suggest
-from zoo.workflows.finetune import oom, transfer
+from zoo.workflows.finetune import transfer
 from zoo.workflows.finetune.feature_cache import apply_feature_cache
+from zoo.workflows.finetune.oom import translate_out_of_memory
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.finetune.run import build_session
 
@@ -102,17 +103,11 @@ def lr_find(
         return track(numbers, "learning rates") if progress else numbers
 
     # The steps before the first epoch may save the initial weights in a run: here a temporary one.
-    try:
-        with tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
-            transfer.begin(Run(Path(folder)), session, log)
-            session = apply_feature_cache(session, log)
-            transfer.before_epoch(session)
-            test = range_test(trainer, session.train, lr_grid(low, high, steps), base=rate, watch=watch)
-    except (RuntimeError, MemoryError) as e:
-        known = oom.out_of_memory_error(e, session)
-        if known is None:
-            raise
-        raise known from e
+    with translate_out_of_memory(session), tempfile.TemporaryDirectory(prefix="zoo-lr-find-") as folder:
+        transfer.begin(Run(Path(folder)), session, log)
+        session = apply_feature_cache(session, log)
+        transfer.before_epoch(session)
+        test = range_test(trainer, session.train, lr_grid(low, high, steps), base=rate, watch=watch)
     advice = suggest(test)
     head_lr = None
     own_head_lr = session.recipe.optimizer.head_lr

@@ -39,7 +39,7 @@ from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import Trainer, total_loss
 from zoo.workflows.finetune.session import BuiltModel, SampleBatch
 
-__all__ = ["AutotuneContext", "choose", "choose_execution", "resolve_batch_size"]
+__all__ = ["AutotuneContext", "choose", "choose_execution", "forward_backward", "resolve_batch_size"]
 
 T = TypeVar("T")
 
@@ -263,7 +263,7 @@ def _benchmark_compile(
     targets = sample.loss_targets[indices]
 
     def train_step(forward: Callable[[Tensor], Any]) -> None:
-        _forward_backward(trainer, images, targets, forward)
+        forward_backward(trainer, images, targets, forward)
         if context.device.type == "cuda":
             torch.cuda.synchronize(context.device)
 
@@ -275,7 +275,7 @@ def _benchmark_compile(
     return gain
 
 
-def _forward_backward(trainer: Trainer, images: Tensor, targets: Tensor, forward: Callable[[Tensor], Any]) -> None:
+def forward_backward(trainer: Trainer, images: Tensor, targets: Tensor, forward: Callable[[Tensor], Any]) -> None:
     with trainer.accelerator.autocast():
         outputs = forward(trainer.normalize(images))
         _, loss = total_loss(outputs, targets, trainer.loss, trainer.auxiliary)
@@ -318,7 +318,7 @@ def _choose_layout(
     targets = built.sample.loss_targets
 
     def train_step(batch: Tensor) -> None:
-        _forward_backward(trainer, batch, targets[torch.arange(len(batch)) % len(targets)], trainer.module)
+        forward_backward(trainer, batch, targets[torch.arange(len(batch)) % len(targets)], trainer.module)
 
     found, message = default, ""
     with preserve_module_state(trainer.module):

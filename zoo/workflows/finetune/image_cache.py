@@ -36,7 +36,8 @@ from zoo.training.autotune.timings import load_timing, save_timing
 from zoo.training.autotune.workers import preserve_num_threads, threads
 from zoo.training.distributed import broadcast_object, gather_object
 from zoo.training.module_state import preserve_module_state
-from zoo.training.trainer import Trainer, total_loss
+from zoo.training.trainer import Trainer
+from zoo.workflows.finetune.autotune import forward_backward
 from zoo.workflows.finetune.inputs import build_augment
 from zoo.workflows.finetune.session import BuiltModel, TrainingSession
 
@@ -115,12 +116,7 @@ def measure_step_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> f
         threads(1)
         for _ in range(3):
             start = _clock(images.device)
-            with trainer.accelerator.autocast():
-                _, loss = total_loss(
-                    trainer.module(trainer.normalize(images)), targets, trainer.loss, trainer.auxiliary
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            trainer.module.zero_grad(set_to_none=True)
+            forward_backward(trainer, images, targets, trainer.module)
             if images.device.type == "cuda":
                 torch.cuda.synchronize(images.device)
             best = min(best, (_clock(images.device) - start) / len(images))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -11,7 +12,7 @@ from zoo.run import Run
 from zoo.training.microbatch import OOM_AT_ONE_IMAGE, OOM_HINT, MicroBatcher, is_out_of_memory
 from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["out_of_memory_error", "report_micro_batches"]
+__all__ = ["out_of_memory_error", "report_micro_batches", "translate_out_of_memory"]
 
 
 def report_micro_batches(run: Run, session: TrainingSession, log: Callable[[str], None]) -> None:
@@ -52,3 +53,15 @@ def out_of_memory_error(error: BaseException, session: TrainingSession) -> Train
         f"out of memory on {where} with batches of {size}",
         f"start again with --batch-size {size // 2} --set train.grad_accum_steps={steps * 2}",
     )
+
+
+@contextmanager
+def translate_out_of_memory(session: TrainingSession) -> Iterator[None]:
+    """Raise the TrainingError of `out_of_memory_error` in place of an out-of-memory error."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        known = out_of_memory_error(e, session)
+        if known is None:
+            raise
+        raise known from e

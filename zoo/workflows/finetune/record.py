@@ -20,6 +20,7 @@ from zoo.errors import DataError, TrainingError
 from zoo.models import record
 from zoo.recipe import Recipe, dump
 from zoo.run import InMemoryRun, Run, timestamp
+from zoo.training.device import device_name
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
 __all__ = [
@@ -67,7 +68,7 @@ def begin(run: Run, session: TrainingSession) -> None:
             "rule": data.rule,
         },
         seed=recipe.train.seed,
-        device=_device_name(session.trainer.accelerator.device),
+        device=device_name(session.trainer.accelerator.device),
         processes=dist_env.world_size(),
         precision=recipe.train.amp_dtype,
         threads=torch.get_num_threads(),
@@ -146,11 +147,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cpu":
-        return "cpu"
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
