@@ -16,9 +16,8 @@ import torch
 from sklearn import metrics as sk
 
 from zoo.errors import DataError, UsageError
-from zoo.metrics import METRICS, better, compute, higher_is_better, is_fraction, problems
-from zoo.metrics.evaluation import report
-from zoo.metrics.single_label import confusion_matrix
+from zoo.metrics import METRICS, better, compute, higher_is_better, is_fraction, problems, report
+from zoo.metrics.statistics import ConfusionMatrix
 
 
 @pytest.fixture
@@ -43,7 +42,9 @@ def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> 
     assert found["micro_f1"] == pytest.approx(sk.f1_score(true, predicted, average="micro"))
     assert found["auroc"] == pytest.approx(sk.roc_auc_score(true, probability, multi_class="ovr"))
     assert found["average_precision"] == pytest.approx(sk.average_precision_score(true, probability))
-    np.testing.assert_array_equal(confusion_matrix(logits, targets).numpy(), sk.confusion_matrix(true, predicted))
+    confusion = ConfusionMatrix()
+    confusion.update(logits, targets)
+    np.testing.assert_array_equal(confusion.counts.numpy(), sk.confusion_matrix(true, predicted))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 6])
@@ -214,8 +215,8 @@ def test_an_own_metric_that_gives_no_number_is_named(own: str, function: str, sa
         ("top_1", "single-label", "did you mean top1"),
         ("top0", "single-label", "no metric named 'top0'"),
         ("rmsee", "regression", "did you mean rmse"),
-        ("top3", "regression", "is of single-label; of regression: loss, mae"),
-        ("rmse", "multi-label", "is of regression"),
+        ("top3", "regression", "is a metric for single-label; metrics for regression: loss, mae"),
+        ("rmse", "multi-label", "is a metric for regression"),
         ("no_such_module:f", "single-label", "no module named 'no_such_module'"),
         ("own_metrics_for_test:wrongg", "single-label", "did you mean wrong"),
         ("own_metrics_for_test:number", "single-label", "is a int, not a function"),

@@ -16,7 +16,9 @@ from PIL import Image
 from zoo import reports
 from zoo.errors import TrainingError
 from zoo.metrics import LabelScore
+from zoo.metrics.reporting import evaluation_accumulator
 from zoo.reports.canvas import drawable, shorten
+from zoo.tasks import get_task
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -144,7 +146,9 @@ def test_scatter_leaves_out_what_is_no_number(tmp_path: Path) -> None:
     ],
 )
 def test_the_picture_of_a_task(tmp_path: Path, task: str, name: str, targets: torch.Tensor) -> None:
-    assert reports.outcome(torch.eye(3), targets, ["a", "b", "c"], tmp_path, task) == tmp_path / name
+    accumulator = evaluation_accumulator(task)
+    accumulator.update(torch.eye(3), targets)
+    assert reports.draw_evaluation(accumulator, ["a", "b", "c"], tmp_path, get_task(task)) == tmp_path / name
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
@@ -212,7 +216,7 @@ def test_a_refusing_disk_is_our_error(tmp_path: Path) -> None:
 
 def test_pyplot_is_never_imported() -> None:
     code = (
-        "import sys, zoo.reports; assert 'matplotlib' not in sys.modules; zoo.reports.curves, zoo.reports.outcome;"
+        "import sys, zoo.reports as r; assert 'matplotlib' not in sys.modules; r.curves, r.draw_evaluation;"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

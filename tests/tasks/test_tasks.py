@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+import zoo
 from zoo.errors import UsageError
 from zoo.tasks import TASKS, Task, get_task
 
@@ -39,3 +43,32 @@ def test_csv_rows_have_the_columns_of_the_header(task: Task) -> None:
 def test_tasks_import_no_torch() -> None:
     code = "import sys, zoo.tasks; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'pydantic')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _compared_constants(tree: ast.AST) -> Iterator[ast.Constant]:
+    """Constants in comparisons, in patterns of `match`, and among the keys of dictionaries."""
+    for node in ast.walk(tree):
+        values: list[ast.expr | None] = []
+        if isinstance(node, ast.Compare):
+            values = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            values = [node.value]
+        elif isinstance(node, ast.Dict):
+            values = list(node.keys)
+        for value in values:
+            if value is not None:
+                yield from (n for n in ast.walk(value) if isinstance(n, ast.Constant))
+
+
+def test_no_other_package_compares_task_names() -> None:
+    """What differs between tasks is an attribute or a method of the task."""
+    root = Path(zoo.__file__).parent
+    files = [path for path in root.rglob("*.py") if path.parent != root / "tasks"]
+    compared = [
+        f"{path.relative_to(root)}:{constant.lineno}"
+        for path in files
+        for constant in _compared_constants(ast.parse(path.read_text(encoding="utf-8")))
+        if constant.value in TASKS
+    ]
+    assert len(files) > 100
+    assert compared == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -195,32 +195,32 @@ def test_a_resumed_run_keeps_the_pieces() -> None:
     assert second.micro_batcher.limit is None
 
 
-def test_validation_is_halved_as_well() -> None:
+def test_validation_is_halved_as_well(evaluate: Callable[..., Any]) -> None:
     batches = Fixed(50, 16)
     room = Room(5)
     net = _net(room)
     trainer = _trainer(net, batches)
     told: list[int] = []
     trainer.eval_micro_batcher.on_change = told.append
-    outputs, targets, loss = trainer.evaluate(batches)
+    outputs, targets, loss = evaluate(trainer, batches)
     reference = forward_all(_net(Room(PLENTY)), batches, Normalize(PREPROCESS), device=CPU)
     assert torch.allclose(outputs, reference[0], atol=1e-6)
     assert torch.equal(targets, reference[1])
     assert loss == pytest.approx(float(F.cross_entropy(*reference)))
     assert told == [8, 4]
     refused = room.refused
-    trainer.evaluate(batches)
+    evaluate(trainer, batches)
     assert room.refused == refused
     assert trainer.micro_batcher.limit is None
 
 
 @pytest.mark.parametrize("when", ["forward", "backward"])
-def test_one_image_that_does_not_fit_is_an_error(when: str) -> None:
+def test_one_image_that_does_not_fit_is_an_error(when: str, evaluate: Callable[..., Any]) -> None:
     batches = Fixed(8, 8)
     with pytest.raises(torch.OutOfMemoryError):
         _trainer(_net(Room(0, when=when)), batches).train_epoch(batches, 0)
     with pytest.raises(torch.OutOfMemoryError):
-        _trainer(_net(Room(0)), batches).evaluate(batches)
+        evaluate(_trainer(_net(Room(0)), batches), batches)
     with pytest.raises(RuntimeError, match="another"), raise_on_oom(CPU):
         raise RuntimeError("another")
     with pytest.raises(TrainingError, match="out of memory on cpu with one image at a time"), raise_on_oom(CPU):

@@ -142,13 +142,13 @@ def test_a_short_last_group_counts_as_its_own_mean() -> None:
     assert _close(a, b)
 
 
-def test_statistics_are_means_over_images() -> None:
+def test_statistics_are_means_over_images(evaluate: Callable[..., Any]) -> None:
     images, targets = _data(20)
     batches = Fixed(images, targets, batch=8)  # 8 + 8 + 4: a mean of batch means would be wrong
     net = _net()
     trainer = _trainer(net, batches, lr=1e-12)
     stats = trainer.train_epoch(batches, 0)
-    logits, order, _ = trainer.evaluate(Fixed(images, targets, batch=7))
+    logits, order, _ = evaluate(trainer, Fixed(images, targets, batch=7))
     assert stats.images == 20
     assert stats.loss == pytest.approx(float(F.cross_entropy(logits, order)), rel=1e-5)
     assert stats.top1 == pytest.approx(float((logits.argmax(1) == order).float().mean()))
@@ -287,7 +287,7 @@ class _WithAuxiliary(nn.Module):
         return (self.head(features), [self.side(features)]) if self.training else self.head(features)
 
 
-def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation() -> None:
+def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation(evaluate: Callable[..., Any]) -> None:
     images, targets = _data(16)
     batches = Fixed(images, targets, batch=16)
     ours, plain = _WithAuxiliary(), _WithAuxiliary()
@@ -302,7 +302,7 @@ def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation() -> N
         optimizer.step()
     assert _close(ours, plain)
     assert stats.loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert trainer.evaluate(batches)[0].shape == (16, 4)
+    assert evaluate(trainer, batches)[0].shape == (16, 4)
 
 
 def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
@@ -337,7 +337,7 @@ def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
     assert _close(ours, plain)
 
 
-def test_the_moving_average_equals_a_plain_loop_and_is_what_is_judged() -> None:
+def test_the_moving_average_equals_a_plain_loop_and_is_what_is_judged(evaluate: Callable[..., Any]) -> None:
     batches = Fixed(*_data(), batch=8)
     ours, plain = _net(), _net()
     trainer = _trainer(ours, batches, ema=ExponentialMovingAverage(ours, 0.9))
@@ -358,7 +358,7 @@ def test_the_moving_average_equals_a_plain_loop_and_is_what_is_judged() -> None:
             average = {k: decay * a + (1 - decay) * plain.state_dict()[k] for k, a in average.items()}
     assert _close(ours, plain)
     assert all(torch.allclose(t, average[k], atol=1e-6) for k, t in trainer.weights().items())
-    logits, targets, loss = trainer.evaluate(batches)
+    logits, targets, loss = evaluate(trainer, batches)
     judged = _net()
     judged.load_state_dict(average)
     expected, _ = forward_all(judged, batches, normalize, device=torch.device("cpu"))
@@ -390,7 +390,7 @@ def test_a_penalty_moves_the_weights_and_is_not_reported() -> None:
     assert stats.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s() -> None:
+def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s(evaluate: Callable[..., Any]) -> None:
     images, _ = _data()
     values = images.float().mean((1, 2, 3))[:, None] * torch.tensor([10.0, -0.01]) + torch.tensor([1000.0, 5.0])
     batches = Fixed(images, values, batch=8)
@@ -402,7 +402,7 @@ def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s() -> None
     first = trainer.train_epoch(batches, 0)
     assert first.top1 is None
     assert first.loss < 100  # of targets near 0 and 1; in their own units it would be a million
-    outputs, targets, loss = trainer.evaluate(batches)
+    outputs, targets, loss = evaluate(trainer, batches)
     assert torch.equal(targets.sum(), values.sum()) or torch.allclose(targets.sum(), values.sum())
     assert loss == pytest.approx(float(((outputs - targets) / scale.std).square().mean()), rel=1e-4)
     kept = copy.deepcopy(net)

@@ -1,4 +1,4 @@
-"""The metrics of multi-label classification: each label is a yes or no of its own.
+"""Metrics and evaluation of multi-label classification, where each label is a decision of its own.
 
 Shapes: logits (N, K) float32, targets (N, K) float32, 0 or 1 for each label (soft ones count as 1 from 0.5), N ≥ 1.
 Decisions are taken at probability 0.5. All results are Python floats.
@@ -6,41 +6,57 @@ Decisions are taken at probability 0.5. All results are Python floats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from zoo.metrics import ranking
+from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.calibration import calibration_error
+from zoo.metrics.evaluation import ClassScore, Evaluation, finite_or_none, precision_recall_f1
+from zoo.metrics.statistics import Collected, Counts, streaming
 
 __all__ = [
+    "EVALUATION",
+    "ExactMatches",
+    "LabelCounts",
+    "LabelScore",
+    "MultiLabelEvaluation",
     "auroc",
     "average_precision",
-    "confusion_counts",
     "ece",
     "hamming_loss",
+    "label_scores",
     "loss",
     "macro_f1",
     "micro_average_precision",
     "micro_f1",
-    "positives",
     "subset_accuracy",
 ]
 
 THRESHOLD = 0.5
 
 
-class ConfusionCounts(NamedTuple):
-    """Of each label, (K,) float64: decisions that were rightly yes, wrongly yes, wrongly no."""
+class LabelCounts(Counts):
+    """(4, K): true positives, false positives, false negatives and true negatives of each label."""
 
-    true_positives: Tensor
-    false_positives: Tensor
-    false_negatives: Tensor
+    def count(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        chosen, true = _decisions(outputs), _positives(targets)
+        return torch.stack([part.sum(0) for part in (chosen & true, chosen & ~true, ~chosen & true, ~chosen & ~true)])
 
 
-def positives(targets: Tensor) -> Tensor:
+class ExactMatches(Counts):
+    """(2,): images with every label correct, and all images."""
+
+    def count(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        correct = (_decisions(outputs) == _positives(targets)).all(1)
+        return torch.stack([correct.sum(), torch.tensor(len(targets))])
+
+
+def _positives(targets: Tensor) -> Tensor:
     """(N, K) bool."""
     return targets >= THRESHOLD
 
@@ -50,28 +66,36 @@ def _decisions(logits: Tensor) -> Tensor:
     return logits.sigmoid() >= THRESHOLD
 
 
-def confusion_counts(logits: Tensor, targets: Tensor) -> ConfusionCounts:
-    chosen, true = _decisions(logits), positives(targets)
-    return ConfusionCounts(*((part.sum(0).double()) for part in (chosen & true, chosen & ~true, ~chosen & true)))
-
-
 def loss(logits: Tensor, targets: Tensor) -> float:
-    """Mean binary cross entropy of all decisions in nats, without weights: comparable between runs whatever loss they
-    trained with."""
+    """Mean binary cross entropy of all decisions in nats, without weights: comparable between runs whatever their
+    training loss."""
     return float(functional.binary_cross_entropy_with_logits(logits, targets))
 
 
-def micro_f1(logits: Tensor, targets: Tensor) -> float:
-    """2·tp / (2·tp + fp + fn) over all decisions; NaN if no label is there and none was chosen."""
-    tp, fp, fn = (part.sum() for part in confusion_counts(logits, targets))
+@streaming(LabelCounts)
+def micro_f1(labels: LabelCounts) -> float:
+    """2·tp / (2·tp + fp + fn) over all decisions; NaN if no image has a label and none was predicted."""
+    tp, fp, fn, _ = labels.counts.double().sum(1)
     return float(2 * tp / (2 * tp + fp + fn))
 
 
-def macro_f1(logits: Tensor, targets: Tensor) -> float:
+@streaming(LabelCounts)
+def macro_f1(labels: LabelCounts) -> float:
     """Mean of 2·tp / (2·tp + fp + fn) over the labels that have images; NaN if none has."""
-    tp, fp, fn = confusion_counts(logits, targets)
+    tp, fp, fn, _ = labels.counts.double()
     present = tp + fn > 0
     return float((2 * tp / (2 * tp + fp + fn))[present].mean())
+
+
+@streaming(ExactMatches)
+def subset_accuracy(matches: ExactMatches) -> float:
+    correct, images = matches.counts.tolist()
+    return float(correct / images)
+
+
+@streaming(LabelCounts)
+def hamming_loss(labels: LabelCounts) -> float:
+    return float(labels.counts[1:3].sum().double() / labels.counts.sum())
 
 
 def average_precision(logits: Tensor, targets: Tensor) -> float:
@@ -87,22 +111,88 @@ def auroc(logits: Tensor, targets: Tensor) -> float:
 def _macro(measure: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
     if bool(logits.isnan().any()):
         return float("nan")  # no mean over the columns that are left: the model is broken
-    return ranking.nanmean_of(ranking.per_column(measure, logits, positives(targets)))
+    return ranking.nanmean_of(ranking.per_column(measure, logits, _positives(targets)))
 
 
 def micro_average_precision(logits: Tensor, targets: Tensor) -> float:
     """Of all N·K decisions ranked together; NaN if no image has a label."""
-    return ranking.average_precision(logits.flatten(), positives(targets).flatten())
-
-
-def subset_accuracy(logits: Tensor, targets: Tensor) -> float:
-    return float((_decisions(logits) == positives(targets)).all(1).double().mean())
-
-
-def hamming_loss(logits: Tensor, targets: Tensor) -> float:
-    return float((_decisions(logits) != positives(targets)).double().mean())
+    return ranking.average_precision(logits.flatten(), _positives(targets).flatten())
 
 
 def ece(logits: Tensor, targets: Tensor) -> float:
     """Expected calibration error of the N·K probabilities against the share of yes among them."""
-    return calibration_error(logits.double().sigmoid().flatten(), positives(targets).flatten())
+    return calibration_error(logits.double().sigmoid().flatten(), _positives(targets).flatten())
+
+
+@dataclass(frozen=True)
+class LabelScore(ClassScore):
+    """Scores of one label: those of a class at probability 0.5, and how well its probabilities rank the images.
+
+    Attributes:
+        average_precision: None without images.
+        auroc: None without images, or if every image has the label.
+    """
+
+    average_precision: float | None
+    auroc: float | None
+
+
+def label_scores(accumulator: MetricAccumulator, classes: Sequence[str]) -> tuple[LabelScore, ...]:
+    """Scores of each label, in the order of `classes`."""
+    tp, fp, fn, _ = accumulator.statistic(LabelCounts).counts.tolist()
+    collected = accumulator.statistic(Collected)
+    true = _positives(collected.targets)
+    precisions = ranking.per_column(ranking.average_precision, collected.outputs, true)
+    areas = ranking.per_column(ranking.area_under_roc, collected.outputs, true)
+    return tuple(
+        LabelScore(
+            name,
+            tp[i] + fn[i],
+            *precision_recall_f1(tp[i], tp[i] + fn[i], tp[i] + fp[i]),
+            finite_or_none(precisions[i]),
+            finite_or_none(areas[i]),
+        )
+        for i, name in enumerate(classes)
+    )
+
+
+@dataclass(frozen=True)
+class MultiLabelEvaluation(Evaluation):
+    """Evaluation at probability 0.5; rates are fractions, the loss is in nats.
+
+    Attributes:
+        average_precision, auroc, macro_f1: means over the labels where they are defined.
+        subset_accuracy: fraction of images with every label correct.
+        per_label: scores of each label.
+    """
+
+    task = "multi-label"
+    ROW_KIND = "label"
+    SUMMARY = ("average_precision", "auroc", "micro_f1", "macro_f1", "subset_accuracy", "hamming_loss", "loss", "ece")
+    STATISTICS = (LabelCounts, Collected)
+
+    average_precision: float
+    auroc: float
+    micro_f1: float
+    macro_f1: float
+    subset_accuracy: float
+    hamming_loss: float
+    loss: float
+    ece: float
+    per_label: tuple[LabelScore, ...]
+
+    @classmethod
+    def of(cls, accumulator: MetricAccumulator, classes: Sequence[str]) -> MultiLabelEvaluation:
+        return cls(
+            images=accumulator.images,
+            classes=tuple(classes),
+            per_label=label_scores(accumulator, classes),
+            **accumulator.compute(),
+        )
+
+    @property
+    def scores(self) -> tuple[LabelScore, ...]:
+        return self.per_label
+
+
+EVALUATION = MultiLabelEvaluation

@@ -1,7 +1,6 @@
-"""Pictures of a run, one file each: `curves` of a training; of an evaluation the `confusion` matrix of its classes, the
-`labels` with their average precision, or the `scatter` of its numbers. `outcome` draws the one that fits a task.
+"""Pictures of a run, one file each: training curves, confusion matrix, labels by average precision, scatter plot.
 
-matplotlib is imported when the first picture is asked for, not before.
+`draw_evaluation` draws the picture of a task. matplotlib is imported with the first picture.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from zoo.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.reports.confusion_matrix import confusion
+    from zoo.reports.evaluation_picture import draw_evaluation
     from zoo.reports.label_chart import labels
-    from zoo.reports.outcome_picture import outcome
     from zoo.reports.scatter_plot import scatter
     from zoo.reports.training_curves import curves
 
-__all__ = ["confusion", "curves", "labels", "outcome", "scatter"]
+__all__ = ["confusion", "curves", "draw_evaluation", "labels", "scatter"]
 
 __getattr__ = lazy_exports(
     __name__,
@@ -25,7 +24,7 @@ __getattr__ = lazy_exports(
         "confusion": "zoo.reports.confusion_matrix",
         "curves": "zoo.reports.training_curves",
         "labels": "zoo.reports.label_chart",
-        "outcome": "zoo.reports.outcome_picture",
+        "draw_evaluation": "zoo.reports.evaluation_picture",
         "scatter": "zoo.reports.scatter_plot",
     },
 )

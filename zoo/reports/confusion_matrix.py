@@ -10,9 +10,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 
+from zoo.metrics.accumulator import MetricAccumulator
+from zoo.metrics.statistics import ConfusionMatrix
 from zoo.reports.canvas import GREY, INK, drawable, new_figure, save, set_names, shorten
 
-__all__ = ["confusion"]
+__all__ = ["confusion", "draw"]
 
 _MAX_WITH_COUNTS = 30  # more cells than 30 × 30 leave no room for a number in each
 _MAX_WITH_NAMES = 120  # more names than this no longer fit beside 14 inches of cells at 5 points
@@ -52,6 +54,11 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_visible(False)
     save(figure, path)
+
+
+def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
+    """`confusion` of an evaluation."""
+    confusion(accumulator.statistic(ConfusionMatrix).counts.tolist(), classes, path)
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray, cell: float) -> None:

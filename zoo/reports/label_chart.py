@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from zoo.metrics.accumulator import MetricAccumulator
+from zoo.metrics.multi_label import LabelScore, label_scores
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, drawable, new_figure, save, set_names, shorten
 
-if TYPE_CHECKING:
-    from zoo.metrics import LabelScore
-
-__all__ = ["labels"]
+__all__ = ["draw", "labels"]
 
 _MAX_NAMED = 40  # names that can be read on a screen; of more labels the weakest are named and all are drawn as a curve
 _MAX_NAME_LENGTH = 28
@@ -63,6 +61,11 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
         _style_axes(panel)
     axes.tick_params(axis="y", length=0)
     save(figure, path)
+
+
+def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
+    """`labels` of an evaluation."""
+    labels(label_scores(accumulator, classes), accumulator.images, path)
 
 
 def _plot_ranking(axes: Axes, values: Sequence[float], chance: Sequence[float]) -> None:

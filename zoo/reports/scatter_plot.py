@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from torch import Tensor
 
+from zoo.metrics.accumulator import MetricAccumulator
+from zoo.metrics.statistics import Collected
 from zoo.reports.canvas import BLUE, GREY, INK, drawable, new_figure, save, set_names, shorten
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["scatter"]
+__all__ = ["draw", "scatter"]
 
 _MAX_PANELS = 12  # panels: a grid of 4 × 3 still shows its points on a screen
 _MAX_NAME_LENGTH = 24
@@ -47,6 +46,12 @@ def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) 
     figure.supxlabel("true", color=INK, fontsize=10)
     figure.supylabel("predicted", color=INK, fontsize=10)
     save(figure, path)
+
+
+def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
+    """`scatter` of an evaluation."""
+    collected = accumulator.statistic(Collected)
+    scatter(collected.outputs, collected.targets, classes, path)
 
 
 def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64], name: str) -> None:

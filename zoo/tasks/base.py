@@ -91,9 +91,10 @@ class Task(ABC):
         loss: default loss, a name of `zoo.losses`.
         metrics: metrics computed after every epoch, names of `zoo.metrics`.
         monitor: the one of them that chooses the best weights by default.
-        metrics_module: module with the metric functions, `STATISTICS` and `evaluate`.
+        metrics_module: module of the metric functions, with the class of evaluations as `EVALUATION`.
+        collects_outputs: the outputs of a validation set fit in memory, so that metrics may use all of them at once.
         picture: file name of the picture of an evaluation.
-        draw: import path of the function `(statistics, classes, path)` that draws it.
+        draw: import path of the function `(accumulator, classes, path)` that draws it.
         keeps_targets_under_geometry: flips and random crops do not change the targets.
         title, hub_pipeline, hub_tags: how an exported model card describes the model.
     """
@@ -106,6 +107,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     monitor: ClassVar[str]
     metrics_module: ClassVar[str]
+    collects_outputs: ClassVar[bool] = True
     picture: ClassVar[str]
     draw: ClassVar[str]
     keeps_targets_under_geometry: ClassVar[bool] = True

@@ -1,25 +1,29 @@
-"""Forward passes without learning: what validation, evaluation and prediction share."""
+"""Forward passes without gradients, for validation, evaluation and prediction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from zoo.metrics.statistics import Collected
 from zoo.preprocess import Preprocess
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["Normalize", "forward_all"]
+__all__ = ["Normalize", "forward_all", "forward_batches"]
+
+# Outputs wait on the device, without a synchronization for each batch, until they are this many values (64 MB).
+_MAX_VALUES = 2**24
 
 
 class Normalize(nn.Module):
-    """uint8 (N, C, H, W) on any device → float32 ((x / 255) − mean) / std, there.
+    """uint8 (N, C, H, W) → float32 ((x / 255) − mean) / std, on the same device.
 
-    As one multiply-add a value: x · 1/(255·std) − mean/std. The result lies in memory as `memory_format` says:
-    torch.preserve_format (as the images do), contiguous_format or channels_last.
+    Computed as one multiply-add per value: x · 1/(255·std) − mean/std. `memory_format` is that of the result:
+    torch.preserve_format (the images' own), contiguous_format or channels_last.
     """
 
     scale: Tensor
@@ -38,7 +42,7 @@ class Normalize(nn.Module):
 
 
 @torch.inference_mode()
-def forward_all(
+def forward_batches(
     module: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     normalize: Normalize,
@@ -47,18 +51,26 @@ def forward_all(
     amp_dtype: torch.dtype | None = None,
     feature_extractor: FeatureExtractor | None = None,
     micro_batcher: MicroBatcher | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Outputs (N, K) float32 and targets of every batch, on the CPU; `module` is put in eval mode.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs and targets on the CPU, several batches at a time; `module` is put in eval mode.
 
-    Batches are (images (n, C, H, W) uint8, targets): targets (n,) int64 are given back as (N,) int64, (n, K) of any
-    float type as (N, K) float32. Without a batch there is nothing to tell K from: both are empty, (0, 0) and (0,).
-    `amp_dtype` turns autocast on with that type. `feature_extractor`: of `module` or of what it is a copy of; the
-    batches are then features of that instead of images. A batch that memory refuses is halved, and those behind it as
-    well; `micro_batcher` remembers that for another call.
+    Args:
+        module: the model.
+        batches: (images (n, C, H, W) uint8, targets (n,) int64 or (n, K) of any float type).
+        normalize: of the images.
+        device: where `module` is.
+        amp_dtype: turns autocast on with this type.
+        feature_extractor: the batches are features of this extractor instead of images; it belongs to `module` or to
+            the model that `module` is a copy of.
+        micro_batcher: splits batches that do not fit in memory, and remembers that for later calls.
+
+    Yields:
+        outputs (N, K) float32 and targets (N,) int64 or (N, K) float32, in the order of the batches.
     """
     micro_batcher = micro_batcher or MicroBatcher()
     module.eval()
-    outputs, targets = [], []
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
     for on_host, target in batches:
         images = on_host.to(device, non_blocking=True)
 
@@ -73,6 +85,18 @@ def forward_all(
 
         outputs += micro_batcher.each(len(images), run_model)
         targets.append(target.float() if target.is_floating_point() else target)
-    if not outputs:
-        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
-    return torch.cat(outputs).cpu(), torch.cat(targets).cpu()
+        if sum(output.numel() for output in outputs) >= _MAX_VALUES:
+            yield torch.cat(outputs).cpu(), torch.cat(targets).cpu()
+            outputs, targets = [], []
+    if outputs:
+        yield torch.cat(outputs).cpu(), torch.cat(targets).cpu()
+
+
+def forward_all(
+    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], normalize: Normalize, *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The outputs and targets of `forward_batches` in one piece; (0, 0) and (0,) without a batch."""
+    collected = Collected()
+    for outputs, targets in forward_batches(module, batches, normalize, device=device):
+        collected.update(outputs, targets)
+    return collected.outputs, collected.targets

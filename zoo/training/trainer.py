@@ -19,6 +19,8 @@ from zoo import dist_env
 from zoo.augment.mixing import Mixing
 from zoo.errors import TrainingError
 from zoo.losses.check import check_value
+from zoo.metrics.accumulator import MetricAccumulator
+from zoo.metrics.statistics import Collected
 from zoo.optim.param_groups import NO_DECAY
 from zoo.optim.schedules import Schedule
 from zoo.optim.state_dict import load_optimizer_state, optimizer_state
@@ -26,7 +28,7 @@ from zoo.training.compile import CompiledForward
 from zoo.training.distributed import any_rank, gather_tensors, sync_module_states, synchronize_batches, total
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.feature_extractor import FeatureExtractor
-from zoo.training.inference import Normalize, forward_all
+from zoo.training.inference import Normalize, forward_batches
 from zoo.training.lora import merged_state
 from zoo.training.microbatch import MicroBatcher, StepSnapshot
 from zoo.training.sharding import full_tensors, shard
@@ -247,41 +249,57 @@ class Trainer:
         """Targets, or outputs in the targets' units, as the loss meets them."""
         return values if self.scale is None else self.scale.transform(values)
 
-    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, float]:
-        """Outputs (N, K) float32 and targets (N,) or (N, K) on the CPU, in the targets' units, and the mean loss.
+    def evaluate(self, batches: Iterable[tuple[Tensor, Tensor]], accumulator: MetricAccumulator) -> float:
+        """Evaluate the weights, those of the moving average if there is one.
 
-        Of the moving average if there is one, else of the module itself.
+        Args:
+            batches: images (or cached features) and targets.
+            accumulator: gets the outputs and targets of all processes, in the targets' units.
+
+        Returns:
+            The mean loss.
         """
         eval_module = self.module if self.ema is None else self.ema.module
         if self._eval_copy is not None:
             self._eval_copy.load_state_dict(full_tensors(self.module.state_dict()))
             eval_module = self._eval_copy
-        device = self.accelerator.device
-        outputs, targets = self.forward_all(eval_module, batches)
-        if self.scale is not None:
-            outputs = self.scale.inverse_transform(outputs.to(device)).cpu()
-        return outputs, targets, self.loss_of(outputs, targets)
+        return self.evaluate_module(eval_module, batches, accumulator, scale=self.scale)
 
-    def forward_all(
+    def evaluate_module(
         self,
         module: nn.Module,
         batches: Iterable[tuple[Tensor, Tensor]],
+        accumulator: MetricAccumulator,
         feature_extractor: FeatureExtractor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs and targets of `batches`, those of every process in its turn. `module`: the trainer's or a copy.
-        feature_extractor: whose features the batches hold, if not the trainer's."""
-        outputs, targets = gather_tensors(
-            *forward_all(
-                module,
-                batches,
-                self.normalize,
-                device=self.accelerator.device,
-                amp_dtype=self.amp_dtype,
-                feature_extractor=feature_extractor or self.feature_extractor,
-                micro_batcher=self.eval_micro_batcher,
-            )
-        )
-        return outputs, targets
+        *,
+        scale: TargetScaler | None = None,
+    ) -> float:
+        """Evaluate `module`, the trainer's or a copy; as `evaluate`.
+
+        Args:
+            feature_extractor: the extractor of the features in `batches`, if not the trainer's.
+            scale: of the outputs, if they are not in the targets' units.
+        """
+        loss_sum = torch.zeros(2, dtype=torch.float64)
+        for raw, targets in forward_batches(
+            module,
+            batches,
+            self.normalize,
+            device=self.accelerator.device,
+            amp_dtype=self.amp_dtype,
+            feature_extractor=feature_extractor or self.feature_extractor,
+            micro_batcher=self.eval_micro_batcher,
+        ):
+            outputs = raw if scale is None else scale.inverse_transform(raw.to(self.accelerator.device)).cpu()
+            accumulator.update(outputs, targets)
+            if not accumulator.collects:
+                loss_sum += torch.tensor([self.loss_of(outputs, targets) * len(targets), len(targets)])
+        accumulator.merge(gather_tensors)
+        if accumulator.collects:  # some losses, such as weighted ones, are no mean over batches
+            collected = accumulator.statistic(Collected)
+            return self.loss_of(collected.outputs, collected.targets)
+        loss, images = total(loss_sum)
+        return float(loss / images)
 
     def shard(self) -> None:
         """From here on each process holds a part of every tensor, if `blocks` are given.

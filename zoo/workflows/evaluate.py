@@ -18,16 +18,19 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from zoo import metrics, reports
+from zoo import reports
 from zoo.atomic_io import atomic_write, read_json, write_json
 from zoo.console import track
 from zoo.data import BadFile, Columns, ImageDataset, auto_workers, make_loader, open_data, open_eval
 from zoo.data.config import DataConfig
 from zoo.errors import DataError, TrainingError, UsageError
-from zoo.metrics import Evaluation, SingleLabelEvaluation
+from zoo.metrics import Evaluation, MetricAccumulator
+from zoo.metrics.reporting import evaluation_accumulator, evaluation_of
+from zoo.metrics.statistics import Collected
 from zoo.run import Run
+from zoo.tasks import get_task
 from zoo.training.device import pick_device
-from zoo.training.inference import Normalize, forward_all
+from zoo.training.inference import Normalize, forward_batches
 from zoo.training.microbatch import raise_on_oom
 from zoo.workflows.load_run import LoadedRun, RunData, RunLike, load_run, load_run_data
 
@@ -53,8 +56,15 @@ class EvaluationResult:
     folder: Path
     notes: tuple[str, ...]
     skipped_files: tuple[BadFile, ...]
-    outputs: Tensor = field(repr=False, compare=False)
-    targets: Tensor = field(repr=False, compare=False)
+    accumulator: MetricAccumulator = field(repr=False, compare=False)
+
+    @property
+    def outputs(self) -> Tensor:
+        return self.accumulator.statistic(Collected).outputs
+
+    @property
+    def targets(self) -> Tensor:
+        return self.accumulator.statistic(Collected).targets
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -74,17 +84,14 @@ class EvaluationResult:
         the disk refuses.
         """
         found = self.evaluation
-        tables = {f"per_{found.ROW_KIND}.csv": [found.header, *found.rows()]}
-        if isinstance(found, SingleLabelEvaluation):
-            matrix = [(name, *row) for name, row in zip(found.classes, found.confusion, strict=True)]
-            tables["confusion.csv"] = [("true \\ predicted", *found.classes), *matrix]
+        tables = found.tables()
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir()
             write_json(self.folder / "evaluation.json", self.to_dict())
             for name, rows in tables.items():
                 _write_csv(self.folder / name, rows)
-            picture = reports.outcome(self.outputs, self.targets, found.classes, self.folder, found.task)
+            picture = reports.draw_evaluation(self.accumulator, found.classes, self.folder, get_task(found.task))
         except (TrainingError, OSError) as e:
             said = e.message if isinstance(e, TrainingError) else f"cannot make {self.folder}: {e.strerror or e}"
             raise TrainingError(
@@ -134,17 +141,18 @@ def evaluate(
         pin_memory=where.type == "cuda",
     )
     module, normalize = loaded.model.module.to(where), Normalize(loaded.preprocess).to(where)
+    accumulator = evaluation_accumulator(loaded.task)
     with raise_on_oom(where, UsageError):
-        outputs, targets = forward_all(module, track(loader, "evaluating"), normalize, device=where)
+        for outputs, targets in forward_batches(module, track(loader, "evaluating"), normalize, device=where):
+            accumulator.update(outputs, targets)
     result = EvaluationResult(
-        evaluation=metrics.report(outputs, targets, loaded.classes, loaded.task),
+        evaluation=evaluation_of(accumulator, loaded.classes, loaded.task),
         data=source,
         rule=images.rule,
         folder=loaded.run.path if data is None else _folder_for(loaded.run.path, source),
         notes=tuple(n for n in (loaded.note, *images.notes) if n),
         skipped_files=(*images.skipped_files, *loader.problems),
-        outputs=outputs,
-        targets=targets,
+        accumulator=accumulator,
     )
     if save:
         result.save()

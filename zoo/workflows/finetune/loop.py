@@ -144,7 +144,8 @@ def _run_epoch(
         lrs, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
     else:
         lrs, stats = trainer.rates(), trainer.train_epoch(session.train, epoch, display.batch)
-    outcome = transfer.compute_metrics(session, *trainer.evaluate(session.val))
+    accumulator = transfer.validation_accumulator(session)
+    outcome = transfer.compute_metrics(accumulator, trainer.evaluate(session.val, accumulator))
     row = broadcast_object(_row(epoch, stats, outcome.values, lrs))
     _check_finite(row)
     trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])

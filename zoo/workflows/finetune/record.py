@@ -115,7 +115,7 @@ def draw(run: Run, session: TrainingSession, rows: list[dict[str, Any]], outcome
     if rows:
         reports.curves(rows, run.path / "curves.png", monitor=session.recipe.train.monitor)
     if outcome is not None:
-        reports.outcome(outcome.outputs, outcome.targets, list(session.data.classes), run.path, session.task.name)
+        reports.draw_evaluation(outcome.accumulator, session.data.classes, run.path, session.task)
 
 
 def finish(run: Run, *, seconds: float) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from zoo.augment.mixing import Mixing
 from zoo.data import Data, Loader
 from zoo.losses import Loss
+from zoo.metrics import MetricAccumulator
 from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
@@ -103,8 +104,7 @@ class TrainingSession:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Outputs (N, K) and targets of the validation images, and their loss and metrics by name."""
+    """Accumulated outputs and targets of the validation images, and their loss and metrics by name."""
 
-    outputs: Tensor
-    targets: Tensor
+    accumulator: MetricAccumulator
     values: dict[str, float]

@@ -13,6 +13,7 @@ from torch import Tensor
 from zoo import metrics
 from zoo.data import Loader
 from zoo.errors import RecipeError
+from zoo.metrics import MetricAccumulator
 from zoo.models import Group, Model, load_strict, rebuild, record
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -282,20 +283,24 @@ def evaluate_weights(
     module = rebuild(record(session.model)).module
     load_strict(module, weights)
     module.to(trainer.accelerator.device)
+    accumulator = validation_accumulator(session)
     if head_inputs is None or session.recipe.transfer.lora is not None:  # with LoRA, the modules have other names
-        outputs, targets = trainer.forward_all(module, session.val)
+        loss = trainer.evaluate_module(module, session.val, accumulator)
     else:
-        outputs, targets = trainer.forward_all(module, head_inputs.val, head_inputs.feature_extractor)
-    return compute_metrics(session, outputs, targets, trainer.loss_of(outputs, targets))
+        loss = trainer.evaluate_module(module, head_inputs.val, accumulator, head_inputs.feature_extractor)
+    return compute_metrics(accumulator, loss)
 
 
-def compute_metrics(session: TrainingSession, outputs: Tensor, targets: Tensor, loss: float) -> ValidationResult:
-    """Loss and metrics of a row of metrics.jsonl, without the prefix val_. loss: of the validation images."""
+def validation_accumulator(session: TrainingSession) -> MetricAccumulator:
+    """The metrics of a validation: those of the task, and the monitored ones."""
     recipe = session.recipe
     wanted = [*session.task.metrics, recipe.train.monitor, recipe.schedule.monitor or recipe.train.monitor]
-    names = [name for name in dict.fromkeys(wanted) if name != "loss"]
-    found = metrics.compute(names, outputs, targets, task=session.task.name)
-    return ValidationResult(outputs, targets, {"loss": loss, **found})
+    return MetricAccumulator.of([name for name in dict.fromkeys(wanted) if name != "loss"], session.task.name)
+
+
+def compute_metrics(accumulator: MetricAccumulator, loss: float) -> ValidationResult:
+    """The values of a row, without the prefix val_; `loss` is that of the run's loss function."""
+    return ValidationResult(accumulator, {"loss": loss, **accumulator.compute()})
 
 
 def finish(
