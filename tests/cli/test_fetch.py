@@ -46,7 +46,7 @@ def test_one_line_per_file_and_no_second_download(zoo, hub, tmp_path):
     asked = len(hub.requests)
     second = zoo("fetch", "test_resnet")
     assert second.out == first.out
-    assert "test_resnet: already there, and whole" in second.err
+    assert "test_resnet: already downloaded" in second.err
     assert len(hub.requests) == asked
     assert build("test_resnet", classes=2).weights.sha256 == digest
 
@@ -61,7 +61,7 @@ def test_a_folder_receives_a_file_for_weights_and_its_hash(zoo, hub, tmp_path):
     assert checked == f"{NAME}: OK\n"
     assert build("test_resnet", classes=2, weights=str(path)).weights.missing == ()
     hub.answer = 503
-    assert "already there" in zoo("fetch", "test_resnet.r160_in1k", "--to", tmp_path / "away").err
+    assert "already downloaded" in zoo("fetch", "test_resnet.r160_in1k", "--to", tmp_path / "away").err
     path.write_bytes(hub.content[:-1] + b"!")
     damaged = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
     assert damaged.code == 4
@@ -132,7 +132,7 @@ def test_a_repository_comes_with_its_config(zoo, hub, tmp_path):
     assert set(load_file(folder / "model.safetensors")) == set(model.module.state_dict())
     assert zoo("fetch", "hf-hub:owner/tuned").code == 0
     hub.answer = 503
-    assert "already there" in zoo("fetch", "hf-hub:owner/tuned", "--to", tmp_path / "away").err
+    assert "already downloaded" in zoo("fetch", "hf-hub:owner/tuned", "--to", tmp_path / "away").err
     assert build("test_resnet", classes=3, weights="hf-hub:owner/tuned").preprocess.mean == (0.1, 0.2, 0.3)
 
 
@@ -142,7 +142,7 @@ def test_a_folder_that_cannot_be_written_is_named(zoo, hub, tmp_path, monkeypatc
     assert (result.code, "is a file" in result.err) == (2, True)
     result = zoo("fetch", "test_resnet", "zoo_tiny", "--to", tmp_path / "file" / "inside")
     assert result.code == 4
-    assert f"cannot keep weights at {tmp_path / 'file' / 'inside'}" in result.err
+    assert f"cannot write weights to {tmp_path / 'file' / 'inside'}" in result.err
     assert "--to DIR" in result.err
     result = zoo("fetch")
     assert result.code == 2
@@ -154,5 +154,5 @@ def test_a_full_disk_is_named(zoo, hub, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=7))
     result = zoo("fetch", "test_resnet", "--to", tmp_path / "away")
     assert result.code == 4
-    assert "no space is left" in result.err
+    assert "no space left" in result.err
     assert "7 bytes free" in result.err

@@ -16,7 +16,7 @@ _LOOPBACK = runpy.run_path(str(Path(__file__).with_name("loopback.py")))
 @pytest.fixture(autouse=True)
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the waiting in this process; the real bounds are proven by running the program."""
-    for module in ("probe", "hub_ask"):
+    for module in ("http", "metadata"):
         monkeypatch.setattr(f"zoo.hub.{module}.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr("zoo.hub.download.READ_TIMEOUT", 0.8)
 

@@ -61,7 +61,7 @@ def test_a_store_behind_the_hub_that_fails_is_named(failure, hub, second_hub, si
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.elsewhere = second_hub
     second_hub.answer = {"503": 503, "silent": silent}[failure]
-    with pytest.raises(WeightsError, match=r"keeps it on 127\.0\.0\.1:") as e:
+    with pytest.raises(WeightsError, match=r"redirects to 127\.0\.0\.1:") as e:
         fetch_hub_file(REPO, NAMES)
     assert "--weights none" in e.value.hint
     assert len(second_hub.requests) == 1
@@ -77,7 +77,7 @@ def test_a_flipped_bit_is_fetched_again(hub):
 def test_a_file_that_always_arrives_damaged_is_an_error_and_not_kept(hub, cache):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.flips = 99
-    with pytest.raises(WeightsError, match="arrives damaged") as e:
+    with pytest.raises(WeightsError, match="is damaged") as e:
         fetch_hub_file(REPO, NAMES)
     assert "model.safetensors of owner/name" in e.value.message
     assert not [p for p in cache.rglob("*") if p.is_file() and p.read_bytes()[:16] == CONTENT[:16]]
@@ -129,7 +129,7 @@ def test_an_absent_repository_and_an_absent_file_are_told_apart(hub):
 def test_a_hash_that_is_a_path_is_refused(hub, cache):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.etag = "../../../escaped"
-    with pytest.raises(WeightsError, match="no hash"):
+    with pytest.raises(WeightsError, match="not a hash"):
         fetch_hub_file(REPO, NAMES)
     assert hub.downloads() == 0
 
@@ -148,10 +148,10 @@ def test_offline_mode_and_a_malformed_endpoint_are_named(hub, point_at, monkeypa
 def test_an_unwritable_cache_is_named(hub, cache):
     hub.add(REPO, "model.safetensors", CONTENT)
     cache.write_text("a file where the folder should be")
-    with pytest.raises(WeightsError, match="cannot keep weights at") as e:
+    with pytest.raises(WeightsError, match="cannot write weights to") as e:
         fetch_hub_file(REPO, NAMES)
     assert "HF_HOME" in e.value.hint
-    with pytest.raises(WeightsError, match="cannot keep weights at") as e:
+    with pytest.raises(WeightsError, match="cannot write weights to") as e:
         fetch_url(hub.add_plain(named(), CONTENT), cache)
     assert "TORCH_HOME" in e.value.hint
 
@@ -182,7 +182,7 @@ def test_a_damaged_file_in_the_torch_cache_is_repaired(hub, tmp_path):
 
 def test_a_url_that_sends_another_file_is_an_error_and_leaves_nothing(hub, tmp_path):
     url = hub.add_plain(named("0" * 64), CONTENT)
-    with pytest.raises(WeightsError, match="does not begin with 00000000"):
+    with pytest.raises(WeightsError, match="does not start with 00000000"):
         fetch_url(url, tmp_path / "c")
     assert files_in(tmp_path / "c") == []
 

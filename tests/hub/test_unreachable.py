@@ -67,7 +67,7 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
 @pytest.mark.parametrize(
     ("refused", "message", "hint"),
     [
-        ("GatedRepo", "may not be read without its owner's consent", "HF_TOKEN"),
+        ("GatedRepo", "is restricted", "HF_TOKEN"),
         (401, "answers 401", "HF_TOKEN"),
         (403, "answers 403", "HF_TOKEN"),
         (429, "answers 429", "HF_ENDPOINT"),
@@ -117,7 +117,7 @@ def test_a_commit_that_is_no_hash_is_refused(commit, hub, cache):
 def test_a_hash_that_is_none_is_refused(etag, hub, cache):
     hub.add(REPO, NAME, CONTENT)
     hub.etag = etag or '"'
-    with pytest.raises(WeightsError, match="which is no hash"):
+    with pytest.raises(WeightsError, match="which is not a hash"):
         fetch_hub_file(REPO, (NAME,))
     assert hub.downloads() == 0
 
@@ -138,14 +138,14 @@ def test_a_file_that_is_larger_than_asked_for_is_not_fetched(hub):
 
 @pytest.mark.parametrize("text", ["hf-hub:", "hf-hub:one", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/b@../../x", "a/b"])
 def test_names_that_are_no_repositories(text):
-    with pytest.raises(WeightsError, match="is no repository on the hub"):
+    with pytest.raises(WeightsError, match="is not a repository name"):
         parse_hub_name(text)
 
 
 def test_a_disk_that_is_too_full_is_said_before_the_download(hub, cache, monkeypatch):
     hub.add(REPO, NAME, CONTENT)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(WeightsError, match=r"no space is left \(77 kB are needed and 10 bytes free\)") as e:
+    with pytest.raises(WeightsError, match=r"no space left on the disk \(77 kB needed, 10 bytes free\)") as e:
         fetch_hub_file(REPO, (NAME,))
     assert "HF_HOME" in e.value.hint
 
@@ -156,7 +156,7 @@ def test_a_disk_that_fills_during_the_download_is_not_left_full(hub, tmp_path):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(WeightsError, match="no space is left"):
+        with pytest.raises(WeightsError, match="no space left"):
             fetch_url(url, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -189,7 +189,7 @@ def test_the_variables_of_the_libraries_are_honoured(hub, tmp_path, monkeypatch)
         )
         return done.stdout.strip()
 
-    assert "HF_HUB_OFFLINE forbids" in run(HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in run(HF_HUB_OFFLINE="1")
     assert hub.requests == []
     path = run()
     assert path.startswith(str(tmp_path / "home" / "hub" / "models--timm--resnet34.a1_in1k"))

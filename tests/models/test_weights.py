@@ -231,7 +231,7 @@ def test_folders_that_are_none(tmp_path):
         build("test_vit", weights="local-dir:absent")
     with pytest.raises(WeightsError, match="holds no model"):
         build("test_vit", weights=f"local-dir:{tmp_path}")
-    with pytest.raises(WeightsError, match="is no repository on the hub"):
+    with pytest.raises(WeightsError, match="is not a repository name"):
         build("test_vit", weights="hf-hub:nothing")
 
 

@@ -1,4 +1,4 @@
-"""Weights from the Hugging Face hub and from plain URLs: found in the cache, fetched, checked."""
+"""Download weights from the Hugging Face hub and from URLs, with a cache and hash checks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The hub client's own cache on disk, and what the hub says of a file that belongs into it.
+"""The cache of the huggingface_hub client on disk, and the hub's metadata of a file.
 
     models--OWNER--NAME/blobs/ETAG, snapshots/COMMIT/FILE (a link to the blob), refs/REVISION (the commit)
 
-Where links cannot be made the snapshot holds the content itself, and nothing in the client's cache tells its hash: that
-is kept in `.etags/COMMIT/FILE`, which the client does not look at.
+On a file system without symbolic links the snapshot holds the file itself, and the client does not store its hash. zoo
+stores the hash in `.etags/COMMIT/FILE`, which the client ignores.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ from zoo.hub.hashes import ExpectedHash, expected_hash_from_etag, sha256_of
 
 __all__ = ["CACHE_HINT", "FetchResult", "RemoteFile", "RepoCache"]
 
-CACHE_HINT = "free some disk space, or HF_HOME=DIR names another cache"
+CACHE_HINT = "free some disk space, or set HF_HOME=DIR to use another cache"
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """path: where the file lies. source: its name elsewhere. revision: the hub's commit. sha256: of the file.
-    downloaded: now, and not found in a cache. verified: its publisher's hash is known, and it is that of the file.
+    """A file on disk.
+
+    Args:
+        path: location of the file.
+        source: its URL, or its name on the hub.
+        revision: commit on the hub; None for a URL.
+        sha256: hex digest of the contents.
+        downloaded: whether this call downloaded it; False if it was in a cache.
+        verified: whether the publisher's hash is known and equal.
     """
 
     path: Path
@@ -39,7 +46,11 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What the hub says of a file. headers: for the download; they identify the user only to the hub itself."""
+    """The hub's metadata of a file.
+
+    Args:
+        headers: HTTP headers for the download; the user's token only if the file is on the hub itself.
+    """
 
     name: str
     url: str
@@ -56,7 +67,7 @@ class RemoteFile:
 
 
 class RepoCache:
-    """A repository's folder in the client's cache."""
+    """The folder of a repository in the client's cache."""
 
     def __init__(self, repo: str, revision: str) -> None:
         require_endpoint()
@@ -83,23 +94,25 @@ class RepoCache:
         return self.folder / "blobs" / etag
 
     def lock(self, etag: str) -> Path:
-        """The client's own, so that it and we do not fetch the same file."""
+        """The lock file of the client, so that the client and zoo do not download the same file at once."""
         return self.cache / ".locks" / self.folder.name / f"{etag}.lock"
 
     def pointer(self, commit: str, name: str) -> Path:
         return self.folder / "snapshots" / commit / name
 
     def _etag_file(self, commit: str, name: str) -> Path:
-        """Where the hash is kept if no link tells it."""
+        """File with the hash, for a snapshot without symbolic links."""
         return self.folder / ".etags" / commit / name
 
     def commit_of(self, name: str, path: Path) -> str:
-        # The snapshot's folder is called by the commit: …/snapshots/COMMIT/NAME
+        # …/snapshots/COMMIT/NAME
         return path.parts[-1 - len(Path(name).parts)]
 
     def expected(self, name: str, path: Path) -> ExpectedHash | None:
-        """By the name of the blob that a snapshot links to (not what that links to in turn, which a store of its own
-        may hold), or what was noted at the download; None if neither is there, as after another program's."""
+        """The hash from the name of the blob that the snapshot links to, or from the saved ETag; None without both.
+
+        The blob may itself be a link into a store that repositories share; its target has another name.
+        """
         if path.is_symlink():
             return expected_hash_from_etag(os.path.basename(os.readlink(path)))
         try:
@@ -113,18 +126,18 @@ class RepoCache:
         return FetchResult(path, source, self.commit_of(name, path), sha256_of(path), downloaded, verified)
 
     def has_content(self, remote: RemoteFile) -> bool:
-        """True if the content is there, as a blob or, where links cannot be made, in the snapshot itself."""
+        """True if the file is in the cache, as a blob or directly in the snapshot."""
         locations = (self.blob(remote.etag), self.pointer(remote.commit, remote.name))
         return any(path.is_file() and remote.expected.matches(path) for path in locations)
 
     def link_snapshot(self, remote: RemoteFile) -> Path:
-        """Have the snapshot of the commit name the content, which is there, and the revision name the commit."""
+        """Link the snapshot to the blob, and the revision to the commit; returns the path in the snapshot."""
         from huggingface_hub.file_download import are_symlinks_supported
 
         blob, pointer = self.blob(remote.etag), self.pointer(remote.commit, remote.name)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         if not blob.is_file():
-            self.save_etag(remote)  # the snapshot holds the content itself
+            self.save_etag(remote)  # the file is in the snapshot itself
         elif are_symlinks_supported(self.cache):
             link = pointer.with_name(f".{pointer.name}.{os.getpid()}.tmp")
             link.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""One URL into one file: continued where an earlier attempt broke off, checked before it gets its name.
+"""Download a URL to a file: resumes an interrupted download, and checks the hash before renaming the file.
 
-    with locked(place):
-        download(url, place, size=87_275_112, expected=Expected("b627a593…"), what="resnet34 of timm")
+    with file_lock(lock, "resnet34 of timm"):
+        download(url, path, size=87_275_112, expected=ExpectedHash("b627a593"), what="resnet34 of timm")
 
-The bytes go to `NAME.incomplete` beside their place. Whatever stops the transfer, a killed process too, the next one
-goes on from there; what turns out to be wrong is removed and fetched once more from its beginning.
+The bytes go to `NAME.incomplete` next to the target. After an interruption, also of a killed process, the next download
+continues that file. A file with a wrong hash is deleted and downloaded once more.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from zoo.hub.http import Unreachable, as_unreachable, open_url
 
 __all__ = ["CorruptDownload", "download", "file_lock", "format_size", "write_error"]
 
-# Without a single byte for so long a transfer has stopped.
+# Seconds without a single byte after which a download has stalled.
 READ_TIMEOUT = 8.0
-# Connections in a row that may break off without having brought the file forward by `_CHUNK`.
+# Consecutive connections that may be lost without downloading another `_CHUNK`.
 _MAX_RECONNECTS = 5
 _CHUNK = 1 << 20
 
 
 class CorruptDownload(Exception):
-    """What arrives, twice, is not what was announced."""
+    """The downloaded file had a wrong size or hash, twice."""
 
 
 class _ConnectionLost(Exception):
-    """The connection ended before the file did."""
+    """The connection ended before the end of the file."""
 
 
 @contextmanager
 def file_lock(lock: Path, what: str) -> Iterator[None]:
-    """Alone among all processes of this machine. The file `lock` stays behind. Raises OSError if it cannot be made."""
+    """Hold a lock between processes of this machine. The file `lock` is not deleted. Raises OSError."""
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def file_lock(lock: Path, what: str) -> Iterator[None]:
     try:
         handle.acquire(timeout=1)
     except Timeout:
-        note(f"waiting for another process, which fetches {what}")
+        note(f"waiting for another process that downloads {what}")
         handle.acquire()
     try:
         yield
@@ -67,28 +67,36 @@ def download(
     expected: ExpectedHash | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Put the content of `url`, of `size` bytes if that is known, at `target`, replacing what is there.
+    """Download `url` to `target`, replacing an existing file.
 
-    Raises Unreachable if the transfer fails or stands still for `READ_TIMEOUT`; Damaged if the content is not what is
-    expected, twice; OSError if it cannot be written.
+    Args:
+        what: name of the file for messages.
+        size: expected size in bytes.
+        expected: expected hash. Without it an interrupted download is not resumed.
+        headers: HTTP headers of the request.
+
+    Raises:
+        Unreachable: the download fails, or stalls for `READ_TIMEOUT`.
+        CorruptDownload: size or hash are wrong twice.
+        OSError: the file cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.incomplete")
     if expected is None:
-        part.unlink(missing_ok=True)  # nothing would tell that it is the beginning of another file
+        part.unlink(missing_ok=True)  # it may belong to another file, and no hash would tell
     _require_free_space(part, size)
-    note(f"fetching {what}" + (f" ({format_size(size)})" if size else ""))
+    note(f"downloading {what}" + (f" ({format_size(size)})" if size else ""))
     for attempt in (0, 1):
         try:
             _download_all(part, url, size, headers or {}, what)
         except OSError:
-            part.unlink(missing_ok=True)  # a full disk should not stay full of it
+            part.unlink(missing_ok=True)  # do not leave a full disk full
             raise
         if (size is None or part.stat().st_size == size) and (expected is None or expected.matches(part)):
             os.replace(part, target)
             return
         part.unlink()
-        note("what arrived is not what was announced" + ("" if attempt else ": once more"))
+        note("the downloaded file has a wrong size or hash" + ("" if attempt else ": downloading it again"))
     raise CorruptDownload
 
 
@@ -102,11 +110,11 @@ def _download_all(part: Path, url: str, size: int | None, headers: Mapping[str, 
                 return
             except _ConnectionLost as e:
                 there = _length(part)
-                # A bad line that still brings the file forward is used to its end; what starts again and again is not.
+                # A bad connection that makes progress may go on; one that starts again and again may not.
                 failures = 0 if there >= furthest + _CHUNK else failures + 1
                 furthest = max(furthest, there)
                 if failures > _MAX_RECONNECTS:
-                    raise Unreachable(f"{e}; the {format_size(there)} that are here will be used next time") from e
+                    raise Unreachable(f"{e}; the next attempt continues after {format_size(there)}") from e
 
 
 def _length(part: Path) -> int:
@@ -122,13 +130,13 @@ def _append(
             response = open_url(url, range_headers, READ_TIMEOUT)
     except Unreachable as e:
         if start and "416" in str(e):
-            part.unlink()  # it holds more than the file does
+            part.unlink()  # it is longer than the file
             raise _ConnectionLost(str(e)) from None
         raise
     with response:
         resumed = response.status == 206 and _starts_at(response.headers.get("Content-Range"), start)
         if start and not resumed:
-            start = 0  # a server that ignores what was asked sends the file from its beginning
+            start = 0  # the server ignored Range and sends the whole file
         content_length = response.headers.get("Content-Length")
         end = start + int(content_length) if content_length is not None and content_length.isdigit() else size
         received = start
@@ -141,8 +149,8 @@ def _append(
                 except Unreachable as e:
                     if "does not answer" in str(e):
                         raise Unreachable(
-                            f"it stopped after {format_size(received)}, and sent nothing for {READ_TIMEOUT:.0f} s; "
-                            "what is here will be used next time"
+                            f"it stopped after {format_size(received)} and sent nothing for {READ_TIMEOUT:.0f} s; "
+                            "the next attempt continues from there"
                         ) from None
                     raise _ConnectionLost(str(e)) from None
                 if not chunk:
@@ -151,9 +159,9 @@ def _append(
                 received += len(chunk)
                 report_progress(received)
                 if size is not None and received > size:
-                    return  # more than announced: it cannot be the file
+                    return  # larger than expected: the caller rejects it
     if end is not None and received < end:
-        raise _ConnectionLost(f"the connection broke off after {received:,} of {end:,} bytes")
+        raise _ConnectionLost(f"the connection was lost after {received:,} of {end:,} bytes")
 
 
 def _starts_at(content_range: str | None, start: int) -> bool:
@@ -162,15 +170,15 @@ def _starts_at(content_range: str | None, start: int) -> bool:
 
 
 def _require_free_space(part: Path, size: int | None) -> None:
-    """Raises OSError, as the disk itself would do later."""
+    """Raises OSError, as the disk would do later."""
     missing = (size or 0) - _length(part)
     free = shutil.disk_usage(part.parent).free
     if missing > free:
-        raise OSError(errno.ENOSPC, f"{format_size(missing)} are needed and {format_size(free)} free")
+        raise OSError(errno.ENOSPC, f"{format_size(missing)} needed, {format_size(free)} free")
 
 
 class _ProgressCallback:
-    """Shows how far a transfer is; called with the bytes that are there."""
+    """Shows the progress; called with the number of bytes received."""
 
     def __call__(self, received: int) -> None:
         pass
@@ -178,7 +186,7 @@ class _ProgressCallback:
 
 @contextmanager
 def _progress_bar(what: str, size: int | None) -> Iterator[_ProgressCallback]:
-    """A bar on stderr if a person looks at it; it vanishes at the end."""
+    """A progress bar if stderr is a terminal; it is removed at the end."""
     if not is_terminal(sys.stderr):
         yield _ProgressCallback()
         return
@@ -205,5 +213,5 @@ def format_size(size: int) -> str:
 
 def write_error(path: Path, error: OSError, hint: str) -> WeightsError:
     detail = error.strerror or str(error)
-    why = f"no space is left ({detail})" if no_space(error) else detail
-    return WeightsError(f"cannot keep weights at {path}: {why}", hint)
+    why = f"no space left on the disk ({detail})" if no_space(error) else detail
+    return WeightsError(f"cannot write weights to {path}: {why}", hint)

@@ -1,6 +1,4 @@
-"""HF_ENDPOINT, looked at before the hub's client is imported: it breaks off with a traceback where it cannot parse it,
-and so does timm, which imports it.
-"""
+"""Check HF_ENDPOINT before importing huggingface_hub or timm, which fail with a traceback on a malformed URL."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ __all__ = ["require_endpoint"]
 
 
 def require_endpoint(endpoint: str | None = None) -> None:
-    """Raises WeightsError if `endpoint`, that of the environment if None, cannot be a web server."""
+    """Raises WeightsError if `endpoint` (None: the environment variable) is not the URL of a web server."""
     named = os.environ.get("HF_ENDPOINT") or "" if endpoint is None else endpoint
     if endpoint is None and not named:
         return
@@ -25,5 +23,5 @@ def require_endpoint(endpoint: str | None = None) -> None:
     if not good or any(c.isspace() for c in named):
         raise WeightsError(
             f"HF_ENDPOINT is {named!r}, which is not the URL of a server",
-            "write for example https://huggingface.co, or unset it",
+            "set it to a URL such as https://huggingface.co, or unset it",
         )

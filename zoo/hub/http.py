@@ -1,4 +1,4 @@
-"""Plain HTTP with a bound on every wait: is the server there, and what does it say of a file?"""
+"""HTTP requests with a timeout for every step."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ __all__ = [
     "with_timeout",
 ]
 
-# For one step of a connection: the name, the handshake, the answer.
+# Seconds for one step of a connection: name resolution, handshake, response.
 CONNECT_TIMEOUT = 3.0
-# For all questions that come before a download together. With the start of the program below the 10 s that a user
-# should wait: a host may have several addresses, and answer each question just in time.
+# Seconds for all requests before a download together. A host may have several addresses and answer each request just in
+# time; with the start of the program, a user should wait at most 10 s for the error.
 METADATA_TIMEOUT = 5.0
 
 T = TypeVar("T")
 
 
 class Unreachable(Exception):
-    """The server cannot be found, refuses, does not answer, answers with an error, or stops in the middle."""
+    """The server cannot be found, refuses the connection, does not answer, returns an error or stops in the middle."""
 
 
 def with_timeout(seconds: float, function: Callable[[], T]) -> T:
-    """What `function` returns or raises; Unreachable if that takes longer.
+    """Return what `function` returns, or raise Unreachable after `seconds`.
 
-    The only bound that covers everything: the system's resolver takes no time-out, and other time-outs are for each
-    address, redirect and piece of an answer anew. What is late goes on in a thread that nobody waits for.
+    The name resolver of the system has no timeout, and socket timeouts start again for each address, redirect and part
+    of a response. A late call continues in a daemon thread.
     """
     result: list[T] = []
     failure: list[BaseException] = []
@@ -49,7 +49,7 @@ def with_timeout(seconds: float, function: Callable[[], T]) -> T:
     def work() -> None:
         try:
             result.append(function())
-        except BaseException as e:  # noqa: BLE001 - raised again in the thread that asked
+        except BaseException as e:  # noqa: BLE001 - raised again in the calling thread
             failure.append(e)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -63,9 +63,13 @@ def with_timeout(seconds: float, function: Callable[[], T]) -> T:
 
 
 def request_headers(url: str, *, any_status: bool = False) -> HTTPMessage | None:
-    """The headers of `url`; None if the server gives files that it does not describe.
+    """The response headers of a HEAD request; None if the server does not support HEAD.
 
-    Raises Unreachable if it does not soon give headers, of success unless `any_status` will do.
+    Args:
+        any_status: whether an error status is acceptable.
+
+    Raises:
+        Unreachable: no response within the timeout, or an error status.
     """
     host = urlsplit(url).hostname
     if not url.startswith(("https://", "http://")) or not host:
@@ -77,14 +81,14 @@ def request_headers(url: str, *, any_status: bool = False) -> HTTPMessage | None
                 found: HTTPMessage = response.headers
                 return found
         except urllib.error.HTTPError as e:
-            # The last three come from servers that may give what they do not describe.
+            # Servers that reject HEAD with one of these may still accept GET.
             if not any_status and e.code not in (403, 405, 501):
                 raise
             return None
 
 
 def _require_resolvable(host: str) -> None:
-    """Raise Unreachable if `host` has no address, or none is found in time. Behind a proxy names are its business."""
+    """Raise Unreachable if `host` cannot be resolved in time. With a proxy, the proxy resolves it."""
     if urllib.request.getproxies():
         return
     try:
@@ -96,13 +100,13 @@ def _require_resolvable(host: str) -> None:
 
 
 def open_url(url: str, headers: Mapping[str, str], timeout: float, *, method: str = "GET") -> Any:
-    """An http.client.HTTPResponse of success; `timeout` holds for every wait. Raises what urllib raises."""
+    """An http.client.HTTPResponse with a success status. Raises what urllib raises."""
     all_headers = {"User-Agent": "zoo", "Accept-Encoding": "identity", **headers}
     return _opener().open(urllib.request.Request(url, headers=all_headers, method=method), timeout=timeout)
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Stays with the method and on the web; what identifies the user goes to no other server."""
+    """Keep the method and http(s), and send no credentials to another server."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -125,7 +129,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 @contextmanager
 def as_unreachable() -> Iterator[None]:
-    """Whatever a connection raises, as Unreachable."""
+    """Translate the exceptions of a connection into Unreachable."""
     try:
         yield
     except urllib.error.HTTPError as e:

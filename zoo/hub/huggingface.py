@@ -1,12 +1,11 @@
-"""One file of a repository on the Hugging Face hub, in the hub client's own cache, never one whose hash is wrong.
+"""Download files of the Hugging Face hub into the client's own cache, and check their hashes.
 
     fetch_hub_file("timm/resnet34.a1_in1k", ("model.safetensors", "pytorch_model.bin"))
 
-The client waits up to 13 minutes for a server that does not answer, starts interrupted downloads from 0 and leaves
-their remains, goes on for ever with a server that ignores `Range`, and compares sizes only. So the client is asked
-what it has (`try_to_load_from_cache`) and what the hub says of a file (`get_hf_file_metadata`), and the bytes in
-between come by `zoo.hub.download`. They are put where the client, and so timm, will find them: blobs/ETAG,
-snapshots/COMMIT/NAME, refs/REVISION. Nothing here imports the client before a file is asked for.
+The client (huggingface_hub 2.4) does not resume the download of a killed process, does not check hashes, and waits
+for a silent server for minutes. It is used for its cache (`try_to_load_from_cache`) and the metadata
+(`get_hf_file_metadata`); `zoo.hub.download` downloads. The files go where the client, and so timm, find them:
+blobs/ETAG, snapshots/COMMIT/NAME, refs/REVISION. The client is imported only when a file is needed.
 """
 
 from __future__ import annotations
@@ -35,12 +34,18 @@ _TARGET_HINT = "free some disk space, or choose another --to DIR"
 def fetch_hub_file(
     repo: str, names: Sequence[str], revision: str | None = None, *, max_bytes: int | None = None
 ) -> FetchResult:
-    """The first of the files `names` that `repo` has, from the cache or the hub. HF_HOME, HF_ENDPOINT, HF_TOKEN and
-    HF_HUB_OFFLINE are honoured.
+    """The first of the files `names` that `repo` has, from the cache or the hub.
 
-    `repo` is "owner/name"; `revision` a branch, tag or commit, "main" if None. A larger file than `max_bytes` bytes is
-    refused. Raises WeightsError, within `METADATA_TIMEOUT` if the hub cannot be reached, if none can be had or the
-    content is not what the hub says that it is.
+    The environment variables HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are used.
+
+    Args:
+        repo: "owner/name".
+        names: file names, in order of preference.
+        revision: branch, tag or commit; None for "main".
+        max_bytes: limit for the size of the file.
+
+    Raises:
+        WeightsError: no file, a wrong hash, or (within `METADATA_TIMEOUT`) no connection.
     """
     repo_cache = RepoCache(repo, revision or "main")
     damaged = ""
@@ -54,7 +59,7 @@ def fetch_hub_file(
             return cached
         else:
             damaged = name
-        note(f"{damaged} of {repo} is damaged in the cache: fetching it again")
+        note(f"{damaged} of {repo} is damaged in the cache: downloading it again")
     remote = (
         fetch_file_metadata(repo_cache, (damaged,), state="damaged in the cache")
         if damaged
@@ -62,27 +67,27 @@ def fetch_hub_file(
     )
     if max_bytes is not None and (remote.size or 0) > max_bytes:
         raise WeightsError(
-            f"{remote.name} of {repo} has {format_size(remote.size or 0)}: that is refused", "use another repository"
+            f"{remote.name} of {repo} is too large: {format_size(remote.size or 0)}", "use another repository"
         )
     return _download(repo_cache, remote)
 
 
 def _verify_cached(repo_cache: RepoCache, name: str, path: Path) -> FetchResult | None:
-    """A cached file of which no hash is known: ask the hub for it. None if the file is another than the hub's.
+    """Check a cached file without a stored hash against the hub; None if the hub's file differs.
 
-    What cannot be asked is used as it is: that is how caches serve machines without a network.
+    Without a network the file is used unchecked.
     """
     commit = repo_cache.commit_of(name, path)
     at_commit = RepoCache(repo_cache.repo, commit)
     try:
         remote = fetch_file_metadata(at_commit, (name,))
     except WeightsError as e:
-        note(f"{name} of {repo_cache.repo} is in the cache without its hash, and is used unchecked: {e.message}")
+        note(f"{name} of {repo_cache.repo} is used from the cache without a check, its hash is unknown: {e.message}")
         return repo_cache.fetch_result(name, path, verified=False)
     if not remote.expected.matches(path):
         return None
     if remote.commit == commit:
-        with suppress(OSError):  # a cache that may only be read: it is asked again next time
+        with suppress(OSError):  # a read-only cache: the next call asks the hub again
             repo_cache.save_etag(remote)
     return repo_cache.fetch_result(name, path)
 
@@ -95,15 +100,15 @@ def _download(repo_cache: RepoCache, remote: RemoteFile) -> FetchResult:
         _translate_errors(repo_cache, remote, repo_cache.folder, CACHE_HINT),
         file_lock(repo_cache.lock(remote.etag), what),
     ):
-        # Another process may have fetched it while this one waited; several revisions may name the same content.
+        # Another process may have downloaded it while this one waited; several revisions may have the same file.
         if not repo_cache.has_content(remote):
             for leftover in blob.parent.glob(f"{remote.etag}.*.incomplete"):
-                leftover.unlink(missing_ok=True)  # of the hub's client, which never looks at them again
+                leftover.unlink(missing_ok=True)  # of the client, which never reuses them
             previous = blob.resolve()
             _transfer(repo_cache, remote, blob)
             downloaded = True
             if previous != blob.resolve():
-                previous.unlink(missing_ok=True)  # in the client's store, which would link it again
+                previous.unlink(missing_ok=True)  # in the client's shared store, which would link it again
         path = repo_cache.link_snapshot(remote)
     return replace(repo_cache.fetch_result(remote.name, path), downloaded=downloaded)
 
@@ -115,18 +120,18 @@ def _transfer(repo_cache: RepoCache, remote: RemoteFile, target: Path) -> None:
 
 @contextmanager
 def _translate_errors(repo_cache: RepoCache, remote: RemoteFile, where: Path, hint: str) -> Iterator[None]:
-    """Translate what a transfer to `where` raises; `hint` is for a place that cannot be written."""
+    """Translate the exceptions of a download to `where`. hint: for a target that cannot be written."""
     what = f"{remote.name} of {repo_cache.repo}"
     try:
         yield
     except Unreachable as e:
         raise WeightsError(
-            f"fetching {what} from {repo_cache.endpoint} broke off: {e}; it would be put in {where}",
+            f"the download of {what} from {repo_cache.endpoint} failed: {e}; target: {where}",
             f"try again; or {alternatives_hint('HF_ENDPOINT')}",
         ) from e
     except CorruptDownload as e:
         raise WeightsError(
-            f"{what} arrives damaged from {repo_cache.endpoint}: its hash is not {remote.expected}",
+            f"the download of {what} from {repo_cache.endpoint} is damaged: its hash is not {remote.expected}",
             f"try later or from another network; or {alternatives_hint('HF_ENDPOINT')}",
         ) from e
     except OSError as e:
@@ -136,8 +141,7 @@ def _translate_errors(repo_cache: RepoCache, remote: RemoteFile, where: Path, hi
 def save_hub_file(
     repo: str, names: Sequence[str], target: Callable[[str], Path], revision: str | None = None
 ) -> FetchResult:
-    """As `fetch_hub_file`, but at `target(name of the file)` instead of in the cache, from which it is copied if it is
-    there."""
+    """Download to `target(file name)` instead of the cache, or copy the file from the cache if it is there."""
     repo_cache = RepoCache(repo, revision or "main")
     if (found := repo_cache.find_cached(names)) is not None:
         name, path = found
@@ -156,7 +160,7 @@ def save_hub_file(
 
 
 def copy_file(source: Path, target: Path) -> bool:
-    """Copy a checked file; False if `target` holds the same already. Raises WeightsError if it cannot be written."""
+    """Copy a checked file; returns False if `target` is the same already. Raises WeightsError."""
     try:
         if target.is_file() and sha256_of(target) == sha256_of(source):
             return False

@@ -1,4 +1,4 @@
-"""What a user is told when weights cannot be had."""
+"""Parts of the error messages about weights that cannot be downloaded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["NO_WEIGHTS_HINT", "alternatives_hint", "first_line", "root_cause"]
 NO_WEIGHTS_HINT = "or start with --weights none"
 
 
-def alternatives_hint(mirror: str = "") -> str:
-    """The ways past a server that cannot be used; `mirror` names a variable that names another one."""
-    other = f"; {mirror}=URL names a mirror" if mirror else ""
-    return f"take the file from another machine (zoo fetch) with --weights FILE, {NO_WEIGHTS_HINT}{other}"
+def alternatives_hint(variable: str = "") -> str:
+    """What to do without the server. variable: environment variable with the URL of a mirror server."""
+    other = f"; or set {variable}=URL to use a mirror" if variable else ""
+    return f"download the file on another machine (zoo fetch) and use --weights FILE, {NO_WEIGHTS_HINT}{other}"
 
 
 def first_line(error: BaseException) -> str:
@@ -22,7 +22,7 @@ def first_line(error: BaseException) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost cause in one line: what the system said, not what the layers above made of it."""
+    """The message of the innermost exception, in one line."""
     if isinstance(error, Unreachable):
         return str(error)
     seen: BaseException = error

@@ -1,4 +1,4 @@
-"""What the hub says of a file, soon; every failure as the error that the user can do something about."""
+"""Ask the hub for the metadata of a file within a time limit; each failure becomes an error with a hint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class HubName:
-    """repo: "owner/name". revision: a branch, tag or commit, None for the main branch."""
+    """A repository on the hub.
+
+    Args:
+        repo: "owner/name".
+        revision: branch, tag or commit; None for the main branch.
+    """
 
     repo: str
     revision: str | None
@@ -35,24 +40,24 @@ class HubName:
 
 
 def parse_hub_name(text: str) -> HubName:
-    """ "hf-hub:owner/name" or "hf-hub:owner/name@revision". Raises WeightsError if it is neither."""
+    """Parse "hf-hub:owner/name" or "hf-hub:owner/name@revision". Raises WeightsError."""
     found = _NAME.fullmatch(text)
     if found is None or ".." in text or "--" in text:
-        raise WeightsError(f"{text!r} is no repository on the hub", "write hf-hub:OWNER/NAME or hf-hub:OWNER/NAME@REV")
+        raise WeightsError(f"{text!r} is not a repository name", "write hf-hub:OWNER/NAME or hf-hub:OWNER/NAME@REV")
     return HubName(found["repo"], found["revision"])
 
 
 def fetch_file_metadata(repo_cache: RepoCache, names: Sequence[str], *, state: str = "not in the cache") -> RemoteFile:
-    """What the hub says of the first of `names` that the repository has. state: why it is asked, for the errors."""
+    """Metadata of the first of `names` that the repository has. state: state of the file for error messages."""
     from huggingface_hub import constants, errors
 
     endpoint, repo = repo_cache.endpoint, repo_cache.repo
     what = f"{names[0]} of {repo}"
-    where = f"it would be put in {repo_cache.folder}"
+    where = f"target: {repo_cache.folder}"
     require_endpoint(endpoint)
     if constants.is_offline_mode():
         raise WeightsError(
-            f"{what} is {state}, and HF_HUB_OFFLINE forbids to fetch it; {where}",
+            f"{what} is {state}, and HF_HUB_OFFLINE is set; {where}",
             f"unset HF_HUB_OFFLINE; or {alternatives_hint()}",
         )
     login = f"set HF_TOKEN or run: hf auth login; {NO_WEIGHTS_HINT}"
@@ -60,46 +65,47 @@ def fetch_file_metadata(repo_cache: RepoCache, names: Sequence[str], *, state: s
         return with_timeout(METADATA_TIMEOUT, lambda: _query_hub(repo_cache, names))
     except errors.EntryNotFoundError as e:
         raise WeightsError(
-            f"{repo} on {endpoint} has no file {' or '.join(names)}", f"look at its files, {NO_WEIGHTS_HINT}"
+            f"{repo} on {endpoint} has no file {' or '.join(names)}",
+            f"check its files, {NO_WEIGHTS_HINT}",
         ) from e
     except errors.GatedRepoError as e:
         raise WeightsError(
-            f"{repo} on {endpoint} may not be read without its owner's consent",
-            f"ask for access at {endpoint}/{repo}, then {login}",
+            f"access to {repo} on {endpoint} is restricted",
+            f"request access at {endpoint}/{repo}, then {login}",
         ) from e
     except errors.DisabledRepoError as e:
         raise WeightsError(f"{repo} on {endpoint} has been disabled", alternatives_hint()) from e
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as e:
         missing = f"revision {repo_cache.revision!r} of {repo}" if isinstance(e, errors.RevisionNotFoundError) else repo
         raise WeightsError(
-            f"{endpoint} has no {missing}, or does not show it to you", f"look at the name; if it is private, {login}"
+            f"{endpoint} has no {missing}, or it is private", f"check the name; if it is private, {login}"
         ) from e
     except errors.HFValidationError as e:
-        raise WeightsError(f"{repo!r} is no repository's name: {root_cause(e)}", "write hf-hub:OWNER/NAME") from e
+        raise WeightsError(f"{repo!r} is not a repository name: {root_cause(e)}", "write hf-hub:OWNER/NAME") from e
     except errors.HfHubHTTPError as e:
         status = e.response.status_code
         raise WeightsError(
-            f"cannot fetch {what}: {endpoint} answers {status}; {where}",
+            f"cannot download {what}: {endpoint} answers {status}; {where}",
             login if status in (401, 403) else alternatives_hint("HF_ENDPOINT"),
         ) from e
     except _UnusableMetadata as e:
-        raise WeightsError(f"cannot fetch {what}: {endpoint} {e}; {where}", alternatives_hint("HF_ENDPOINT")) from e
+        raise WeightsError(f"cannot download {what}: {endpoint} {e}; {where}", alternatives_hint("HF_ENDPOINT")) from e
     except (_transport_error(), Unreachable, OSError, ValueError) as e:
         raise WeightsError(
-            f"cannot fetch {what}: {endpoint} cannot be reached ({root_cause(e)}); {where}",
+            f"cannot download {what}: {endpoint} cannot be reached ({root_cause(e)}); {where}",
             alternatives_hint("HF_ENDPOINT"),
         ) from e
 
 
 class _UnusableMetadata(Exception):
-    """What the hub says of the file cannot be used."""
+    """The hub's metadata of the file cannot be used."""
 
 
 def _query_hub(repo_cache: RepoCache, names: Sequence[str]) -> RemoteFile:
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    # The client asks other questions first (who is calling), and would wait for each of them.
+    # The client sends other requests first, with its own timeouts.
     request_headers(repo_cache.endpoint, any_status=True)
     metadata, name = None, names[-1]
     for name in names:
@@ -111,26 +117,26 @@ def _query_hub(repo_cache: RepoCache, names: Sequence[str]) -> RemoteFile:
             if name == names[-1]:
                 raise
     assert metadata is not None
-    # The client, and we, write to paths made of these.
+    # The client and zoo write to paths that contain both.
     if expected_hash_from_etag(metadata.etag) is None:
-        raise _UnusableMetadata(f"names it by {metadata.etag!r}, which is no hash")
+        raise _UnusableMetadata(f"returns the ETag {metadata.etag!r}, which is not a hash")
     if metadata.commit_hash is None or not _COMMIT.fullmatch(metadata.commit_hash):
-        raise _UnusableMetadata(f"says that its commit is {metadata.commit_hash!r}, which is none")
+        raise _UnusableMetadata(f"returns the commit {metadata.commit_hash!r}, which is not a hash")
     assert metadata.etag is not None
     headers: dict[str, str] = {}
     if urlsplit(metadata.location).netloc == urlsplit(repo_cache.endpoint).netloc:
         headers = build_hf_headers()
     else:
-        # Large files lie on another server, to which the hub sends the client; that one must be there too.
+        # The hub redirects to another server for large files; that one must be reachable too.
         try:
             request_headers(metadata.location)
         except Unreachable as e:
-            raise _UnusableMetadata(f"keeps it on {urlsplit(metadata.location).netloc}, which fails ({e})") from e
+            raise _UnusableMetadata(f"redirects to {urlsplit(metadata.location).netloc}, which fails ({e})") from e
     return RemoteFile(name, metadata.location, metadata.etag, metadata.commit_hash, metadata.size, headers)
 
 
 def _transport_error() -> type[Exception]:
-    """The base of what the hub's client raises for a broken connection: httpx's or, in later versions, httpx2's."""
+    """The base class of the client's connection errors: that of httpx or, in later versions, httpx2."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(c for c in HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")

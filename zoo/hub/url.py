@@ -1,10 +1,10 @@
-"""One file from a plain URL, in torch's cache: what torch.hub would do, checked at every use.
+"""Download a URL into torch's cache as torch.hub does, and check the file at every use.
 
     fetch_url("https://download.pytorch.org/models/resnet34-b627a593.pth", torch_cache())
 
-torch.hub takes a connection that closes early for the end of the file, and never looks again at what it has cached.
-Most names carry the first digits of the file's sha256; of the others the hash is kept at the first download, in
-NAME.sha256, as the program sha256sum writes it.
+torch.hub takes a connection that closes early for the end of the file, and never checks a cached file again. Most file
+names contain the first digits of the sha256. For the others the first download writes the hash to NAME.sha256, in the
+format of the program sha256sum.
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ from zoo.hub.messages import alternatives_hint
 
 __all__ = ["fetch_url", "save_url", "torch_cache"]
 
-_HINT = "free some disk space, or TORCH_HOME=DIR names another cache"
+_HINT = "free some disk space, or set TORCH_HOME=DIR to use another cache"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *]\S.*\n?")
 
 
 def torch_cache() -> Path:
-    """Where torch.hub keeps files; $TORCH_HOME moves it."""
+    """The cache folder of torch.hub; the variable TORCH_HOME changes it."""
     from torch.hub import get_dir
 
     return Path(get_dir()) / "checkpoints"
 
 
 def fetch_url(url: str, folder: Path, *, force: bool = False) -> FetchResult:
-    """The file at `url`, kept in `folder` under its own name. force: replace the one that is there.
+    """Download `url` into `folder`, if it is not there.
 
-    Raises WeightsError, within `METADATA_TIMEOUT` if the server cannot be reached.
+    Args:
+        force: whether to replace an existing file.
+
+    Raises:
+        WeightsError: the download fails; within `METADATA_TIMEOUT` if the server cannot be reached.
     """
     path = folder / os.path.basename(urlsplit(url).path)
     try:
         if path.is_file() and not force:
             if (cached_file := _verified_cached(url, path)) is not None:
                 return cached_file
-            note(f"{path} is damaged: fetching it again")
+            note(f"{path} is damaged: downloading it again")
         before = _file_version(path)
         with file_lock(folder / ".locks" / f"{path.name}.lock", url):
-            # Another process may have fetched it while this one waited.
+            # Another process may have downloaded it while this one waited.
             if _file_version(path) != before and (cached_file := _verified_cached(url, path)) is not None:
                 return cached_file
             fetched = _download(url, path)
@@ -85,7 +89,7 @@ def _expected_hash(path: Path) -> ExpectedHash | None:
 
 
 def _verified_cached(url: str, path: Path) -> FetchResult | None:
-    """The file that is there, None if it is damaged. Without a hash the size that the server states must do."""
+    """The existing file; None if it is damaged. Without a hash its size is compared with the server's."""
     digest = sha256_of(path)
     if (known := _expected_hash(path)) is not None:
         published = expected_hash_from_name(path.name) is not None
@@ -93,7 +97,7 @@ def _verified_cached(url: str, path: Path) -> FetchResult | None:
     try:
         headers = with_timeout(METADATA_TIMEOUT, lambda: request_headers(url))
     except Unreachable as e:
-        note(f"{path.name} is in the cache without a hash, and is used unchecked: {e}")
+        note(f"{path.name} is used from the cache without a check, its hash is unknown: {e}")
         return FetchResult(path, url, None, digest, verified=False)
     if headers is not None and headers.get("Content-Length") not in (None, str(path.stat().st_size)):
         return None
@@ -108,17 +112,18 @@ def _download(url: str, path: Path) -> FetchResult:
         size = int(content_length) if content_length is not None and content_length.isdigit() else None
         download(url, path, what=url, size=size or None, expected=expected)
     except Unreachable as e:
-        raise WeightsError(f"cannot fetch {url}: {e}; it would be put at {path}", alternatives_hint()) from e
+        raise WeightsError(f"cannot download {url}: {e}; target: {path}", alternatives_hint()) from e
     except CorruptDownload as e:
-        wanted = f"its sha256 does not begin with {expected.hex_prefix}" if expected else "it is not as long as it says"
+        wanted = f"its sha256 does not start with {expected.hex_prefix}" if expected else "its size is wrong"
         raise WeightsError(
-            f"{url} arrives damaged: {wanted}", f"try later or from another network; or {alternatives_hint()}"
+            f"the download of {url} is damaged: {wanted}",
+            f"try later or from another network; or {alternatives_hint()}",
         ) from e
     return FetchResult(path, url, None, sha256_of(path), downloaded=True, verified=expected is not None)
 
 
 def save_url(url: str, target: Path, cache: Path) -> FetchResult:
-    """As `fetch_url`, but at `target` instead of in `cache`, from which it is copied if it is there."""
+    """Download `url` to `target`, or copy it from the folder `cache` if it is there. Raises WeightsError."""
     name = os.path.basename(urlsplit(url).path)
     cached, expected = cache / name, expected_hash_from_name(name)
     if cached.is_file() and (cached_file := _verified_cached(url, cached)) is not None and cached_file.verified:
