@@ -33,7 +33,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 def test_a_former_run_and_a_living_run_are_told_apart(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="interrupted", pid=1, host="elsewhere")
-    with pytest.raises(UsageError, match="already holds a run") as e:
+    with pytest.raises(UsageError, match="already contains a run") as e:
         Run.create(tmp_path / "r", default_name="x")
     assert "--resume" in e.value.hint
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

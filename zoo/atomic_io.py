@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, and the moments in which Ctrl-C has to wait for them."""
+"""Write files atomically, and delay Ctrl-C while files that belong together are written."""
 
 from __future__ import annotations
 
@@ -32,14 +32,19 @@ __all__ = [
 
 
 def check_output_path(path: Path, example: str) -> Path:
-    """`path`, if a file can lie there: for what is written behind long work, asked before it. example: a file's name.
+    """Check before a long run that the file `path` can be written at its end; returns `path`.
 
-    Raises UsageError if it is a folder, DataError if there is no folder for it.
+    Args:
+        example: file name for the error message.
+
+    Raises:
+        UsageError: `path` is a folder.
+        DataError: the folder of `path` does not exist.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder", f"give the name of a file, such as {example}")
     if not path.absolute().parent.is_dir():
-        raise DataError(f"no such folder: {path.absolute().parent}", "make it, or choose another place")
+        raise DataError(f"no such folder: {path.absolute().parent}", "create it, or choose another folder")
     return path
 
 
@@ -83,21 +88,21 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as e:
         raise DataError(f"{path} is missing", "give the directory of a run made by `zoo finetune`") from e
     except (OSError, ValueError) as e:
-        raise DataError(f"{path} cannot be read: {e}", "the run is damaged; make it again from its recipe.yaml") from e
+        raise DataError(f"{path} cannot be read: {e}", "the run is damaged; repeat it with its recipe.yaml") from e
 
 
 def save_tensors(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], error: type[ZooError] = TrainingError
 ) -> None:
-    """Write `tensors` as safetensors, atomically. Shared storage is allowed: each name gets its own copy."""
+    """Write `tensors` as safetensors, atomically. Tensors that share storage are copied."""
     from safetensors.torch import save
 
-    # One copy of the weights in memory, in exchange for the system's own error instead of safetensors' text of it.
+    # safetensors' own writer hides the OSError; this costs one copy of the weights in memory.
     atomic_write(path, save(_without_shared_storage(tensors), metadata), error)
 
 
 def _without_shared_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """On the CPU, contiguous, no two in one storage: safetensors refuses that, and CoaT uses modules twice."""
+    """Contiguous CPU tensors without shared storage, which safetensors rejects (CoaT uses modules twice)."""
     own, seen = {}, set()
     for name, tensor in tensors.items():
         copy = tensor.detach().cpu().contiguous()
@@ -110,7 +115,7 @@ def _without_shared_storage(tensors: dict[str, torch.Tensor]) -> dict[str, torch
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Hold back Ctrl-C until the files that belong together are written; it is raised at the end of the block."""
+    """Delay SIGINT and SIGTERM to the end of the block, which writes files that belong together."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives signals
         return

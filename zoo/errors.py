@@ -1,17 +1,16 @@
-"""The error family: every failure that a user can cause or meet ends in one of these.
+"""The exceptions of zoo with their exit codes. Every failure that a user can cause or meet is one of these.
 
-    ZooError                  1    (a bug of ours, if raised bare)
+    ZooError                  1    (base class; raised itself only for a bug)
     ├── UsageError            2    a flag, a name or a recipe is wrong
     │   └── RecipeError       2    one or more recipe fields are wrong, all listed
     ├── DataError             3    images, folders, labels
     ├── ModelError            4    architecture, groups, freezing plan
     │   └── WeightsError      4    weights cannot be found, reached, trusted or fitted
     ├── TrainingError         5    the run itself: NaN loss, disk full
-    └── ExportError           6    a finished run cannot be turned into the format
+    └── ExportError           6    a run cannot be exported in the format
     Interrupted             130    Ctrl-C or SIGTERM
 
-`zoo.cli` is the one place that catches them: it prints `error: MESSAGE` and `hint: HINT` on stderr and
-exits with the code.
+Only `zoo.cli` catches them: it prints `error: MESSAGE` and `hint: HINT` on stderr and exits with the code.
 """
 
 from __future__ import annotations
@@ -40,7 +39,12 @@ __all__ = [
 
 
 class ZooError(Exception):
-    """What is wrong (`message`, one line that names the value) and what to try next (`hint`)."""
+    """Base class.
+
+    Args:
+        message: what is wrong, with the value; one line.
+        hint: what to try next; "" for none.
+    """
 
     exit_code = 1
 
@@ -58,9 +62,12 @@ class UsageError(ZooError):
 
 
 class RecipeError(UsageError):
-    """`problems` holds every mistake found, so that one run reports all of them.
+    """Wrong fields of a recipe, all in one error.
 
-    valid_part: the recipe without the mistakes, for whoever wants to check what else is wrong; None if there is none.
+    Args:
+        problems: one line per wrong field.
+        where: name of the recipe.
+        valid_part: the recipe without the wrong fields, for further checks; None if there is none.
     """
 
     def __init__(
@@ -77,7 +84,7 @@ class RecipeError(UsageError):
 
 
 class _MultipleErrors(ZooError):
-    """Problems of several kinds, found together before the first step; the exit code is the first one's."""
+    """Several errors found before training; the exit code is that of the first."""
 
     def __init__(self, problems: Sequence[ZooError]) -> None:
         lines = []
@@ -91,7 +98,7 @@ class _MultipleErrors(ZooError):
 
 
 def combine(problems: Sequence[ZooError]) -> ZooError:
-    """One error that says all of `problems`; the problem itself if it is alone."""
+    """One error with all of `problems`; the problem itself if there is only one."""
     return problems[0] if len(problems) == 1 else _MultipleErrors(problems)
 
 
@@ -120,7 +127,11 @@ class Interrupted(ZooError):
 
 
 def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
-    """The `n` names most like `name`, best first; those that contain it or start with it count as close."""
+    """The up to `n` names in `known` most similar to `name`, best first; names that contain `name` count as similar.
+
+    Args:
+        cutoff: minimum similarity from 0 to 1, as for `difflib.get_close_matches`.
+    """
     names = list(known)
     close = get_close_matches(name.lower(), names, n=n, cutoff=cutoff)
     inside = [k for k in names if len(name) >= 3 and name.lower() in k.lower() and k not in close]
@@ -131,18 +142,18 @@ _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def no_space(error: OSError) -> bool:
-    """True if the system said that the disk, the quota or the largest file size is exhausted."""
+    """True if the disk is full, or a quota or the maximum file size is reached."""
     return error.errno in _NO_SPACE_ERRNOS
 
 
 @contextmanager
-def translate_write_errors(path: Path, kind: type[ZooError] = TrainingError) -> Iterator[None]:
-    """Translate the system's refusal to write `path` into a `kind` of ours."""
+def translate_write_errors(path: Path, error: type[ZooError] = TrainingError) -> Iterator[None]:
+    """Translate an OSError while writing `path` into `error`."""
     try:
         yield
     except OSError as e:
         if no_space(e):
-            raise kind(f"no space left to write {path}", "free some disk space or choose another --output-dir") from e
+            raise error(f"no space left to write {path}", "free some disk space or choose another --output-dir") from e
         if isinstance(e, PermissionError) or e.errno == errno.EROFS:
-            raise kind(f"may not write {path}: permission denied", "choose another --output-dir") from e
-        raise kind(f"cannot write {path}: {e.strerror or e}", "choose another --output-dir") from e
+            raise error(f"cannot write {path}: permission denied", "choose another --output-dir") from e
+        raise error(f"cannot write {path}: {e.strerror or e}", "choose another --output-dir") from e

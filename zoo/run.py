@@ -1,16 +1,16 @@
-"""The run directory: the only state of a fine-tuning, and nothing in it can execute.
+"""The run directory: the whole state of a fine-tuning run. It contains no executable code.
 
-    recipe.yaml         fully resolved; `zoo finetune --recipe RUN` does the same again
+    recipe.yaml         fully resolved; `zoo finetune --recipe RUN` repeats the run
     run.json            status, versions, device, seed, weights with their hash, best epoch
-    metrics.jsonl       one line an epoch
-    split.txt           the validation images, where they were split off; `--split RUN` takes the same
-    model.safetensors   the best weights so far
-    model.json          architecture, classes, preprocessing: what rebuilds the model around the weights
-    checkpoint/last.safetensors   everything that resuming needs, in one file, so that one rename replaces it
-    checkpoint/start.safetensors  the weights before the first epoch, where something refers to them (L2-SP, WiSE-FT)
-    curves.png, confusion.png     pictures
+    metrics.jsonl       one line per epoch
+    split.txt           validation images, if they were split off; `--split RUN` reuses the split
+    model.safetensors   best weights so far
+    model.json          architecture, classes and preprocessing, to rebuild the model
+    checkpoint/last.safetensors   everything needed to resume, in one file, so that one rename replaces it
+    checkpoint/start.safetensors  weights before the first epoch, if a method needs them (L2-SP, WiSE-FT)
+    curves.png, confusion.png     plots
 
-Every file is written under a temporary name in the same folder, flushed and renamed: a crash leaves the old or the new.
+Every file is written atomically: a crash leaves the old or the new file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMAT = 1
 
 
 class Run:
-    """One run directory. `Run.create` makes a new one, `Run.open` reads one that is there."""
+    """A run directory. `Run.create` makes a new one, `Run.open` opens an existing one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,17 +59,19 @@ class Run:
         run = cls(Path(path))
         if not run.path.exists():
             raise DataError(
-                f"no such run: {run.path}", "give a directory made by `zoo finetune`; they lie in runs/ by default"
+                f"no such run: {run.path}", "give a directory made by `zoo finetune`; by default it is in runs/"
             )
         if not run.info_file.is_file():
-            raise DataError(f"{run.path} is not a run: it holds no run.json", "give a directory made by `zoo finetune`")
+            raise DataError(f"{run.path} is not a run: it has no run.json", "give a directory made by `zoo finetune`")
         return run
 
     @classmethod
     def create(cls, path: Path | None, *, default_name: str) -> Run:
-        """A new, empty run directory: `path`, or runs/DEFAULT_NAME with the first free number behind it.
+        """Create an empty run directory: `path`, or runs/DEFAULT_NAME with the first free number appended.
 
-        Raises UsageError if `path` is in use, TrainingError if it cannot be written.
+        Raises:
+            UsageError: `path` is in use.
+            TrainingError: the directory cannot be written.
         """
         if path is None:
             return cls(create_unique_folder(Path("runs"), default_name))
@@ -80,7 +82,7 @@ class Run:
 
     @classmethod
     def check_free(cls, path: Path) -> None:
-        """Raises UsageError if `path` cannot become a new run: a file, a run, or a folder with something in it."""
+        """Raises UsageError if `path` cannot be a new run: it is a file, a run or a folder that is not empty."""
         if path.exists() and not path.is_dir():
             raise UsageError(f"output directory {path} is a file", "choose another --output-dir")
         if (path / "run.json").is_file():
@@ -91,7 +93,7 @@ class Run:
                     "wait for it, or choose another --output-dir",
                 )
             raise UsageError(
-                f"output directory {path} already holds a run ({found.status})",
+                f"output directory {path} already contains a run ({found.status})",
                 f"continue it with `zoo finetune --resume {path}`, or choose another --output-dir",
             )
         if path.is_dir() and any(path.iterdir()):
@@ -102,11 +104,11 @@ class Run:
     def info(self) -> dict[str, Any]:
         info = read_json(self.info_file)
         if not isinstance(info, dict):
-            raise DataError(f"{self.info_file} is damaged", "make the run again from its recipe.yaml")
+            raise DataError(f"{self.info_file} is damaged", "repeat the run with its recipe.yaml")
         return info
 
     def update(self, **changes: Any) -> None:
-        """Lay `changes` over run.json."""
+        """Set the keys `changes` in run.json."""
         info = self.info() if self.info_file.exists() else {"format": FORMAT}
         write_json(self.info_file, _finite(info | changes))
 
@@ -116,7 +118,7 @@ class Run:
         return str(self.info().get("status", "unknown"))
 
     def is_alive(self) -> bool:
-        """True if the process that wrote the run on this machine still lives."""
+        """True if the process of the run is still running on this machine."""
         info = self.info()
         pid = info.get("pid")
         if info.get("status") != "running" or not isinstance(pid, int) or info.get("host") != os.uname().nodename:
@@ -134,7 +136,7 @@ class Run:
     # --- metrics.jsonl ---
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dictionary an epoch, in order; empty before the first epoch has ended."""
+        """One dictionary per epoch, in order; empty before the end of the first epoch."""
         if not self.metrics_file.exists():
             return []
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -149,7 +151,7 @@ class Run:
         """model.json: {"format", "model", "task", "classes", "preprocess"}. Raises DataError if missing or damaged."""
         record = read_json(self.model_file)
         if not isinstance(record, dict) or not {"model", "classes", "preprocess"} <= set(record):
-            raise DataError(f"{self.model_file} is damaged", "make the run again from its recipe.yaml")
+            raise DataError(f"{self.model_file} is damaged", "repeat the run with its recipe.yaml")
         return record
 
     def write_recipe(self, text: str) -> None:
@@ -176,7 +178,7 @@ class Run:
         save_tensors(path, tensors, values)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The best weights, on the CPU. Raises DataError if there are none yet or the file is damaged."""
+        """The best weights, on the CPU. Raises DataError if the file is missing or damaged."""
         unfinished = f"no epoch has ended yet: continue with `zoo finetune --resume {self.path}`"
         return self._read(self.weights_file, unfinished)[0]
 
@@ -197,11 +199,11 @@ class Run:
             with safe_open(str(path), framework="pt") as f:
                 return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as e:
-            raise DataError(f"{path} is damaged: {e}", "make the run again with --recipe RUN/recipe.yaml") from e
+            raise DataError(f"{path} is damaged: {e}", "repeat the run with --recipe RUN/recipe.yaml") from e
 
 
 class InMemoryRun(Run):
-    """The run of a process that is not the first of its training: it knows what has happened, and writes nothing."""
+    """The run in a process of rank > 0: keeps the values in memory and writes nothing."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -210,10 +212,10 @@ class InMemoryRun(Run):
 
     @classmethod
     def of(cls, run: Run) -> InMemoryRun:
-        """What `run` holds so far."""
-        silent = cls(run.path)
-        silent._info, silent._rows = run.info(), run.metrics()
-        return silent
+        """A copy of the state of `run`."""
+        copy = cls(run.path)
+        copy._info, copy._rows = run.info(), run.metrics()
+        return copy
 
     def info(self) -> dict[str, Any]:
         return self._info
@@ -247,7 +249,7 @@ class InMemoryRun(Run):
 
 
 def _finite(value: Any) -> Any:
-    """`value` with None for each number that JSON does not know: an undefined metric is NaN in Python only."""
+    """`value` with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -256,7 +258,7 @@ def _finite(value: Any) -> Any:
 
 
 def create_unique_folder(parent: Path, name: str) -> Path:
-    """Make parent/NAME, or NAME-2, NAME-3 …; the exclusive mkdir settles a race between two processes."""
+    """Create parent/NAME, or NAME-2, NAME-3, …; safe if several processes do so at once."""
     with translate_write_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -273,5 +275,5 @@ def create_unique_folder(parent: Path, name: str) -> Path:
 
 
 def timestamp() -> str:
-    """The local time with its offset, to the second, as ISO 8601."""
+    """The local time as ISO 8601 with UTC offset, in seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -196,7 +196,7 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
         (("test_resnet", "--weights", "nope"), "neither a tag"),
         (("test_resnet", "--weights", "absent.pth"), "no weights file absent.pth"),
         (("absent.pth",), "no file or run absent.pth"),
-        ((".",), "holds neither a run nor"),
+        ((".",), "is not a run and has no model.safetensors"),
     ],
 )
 def test_unknown_models_are_errors_with_exit_code_4(zoo, args, expected):

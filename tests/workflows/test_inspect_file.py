@@ -146,7 +146,7 @@ def test_a_run_without_weights_and_a_damaged_one(make_run: Callable[..., Run]) -
     with pytest.raises(DataError, match="'source' is missing"):
         inspect_file(run.path)
     run.weights_file.unlink()
-    with pytest.raises(WeightsError, match="holds no weights yet"):
+    with pytest.raises(WeightsError, match="has no weights yet"):
         inspect_file(run.path)
 
 

@@ -1,4 +1,4 @@
-"""`zoo export`: a run's best weights as files that run without zoo.
+"""`zoo export`: write the best weights of a run as files that run without zoo.
 
 exported = zoo.export("runs/resnet34-digits", format="safetensors")
 timm.create_model(f"local-dir:{exported.folder}", pretrained=True)
@@ -24,11 +24,18 @@ __all__ = ["export"]
 
 
 def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathLike[str] | None = None) -> ExportResult:
-    """Write the run's best weights in `format` to `output_dir`, RUN/export/FORMAT by default, and check that they load.
+    """Export the best weights of a run, and check that the exported model gives the same logits.
 
-    A run that has not finished is exported with its best weights so far. A former export in `output_dir` is replaced.
-    Raises UsageError (no such format, the folder is in use), DataError (no such run, no weights yet), WeightsError
-    (damaged run), ExportError (cannot be written, or does not give the same logits).
+    Args:
+        run: run directory, or the result of `zoo.finetune`. An unfinished run is exported with its best weights so far.
+        format: name in `zoo.formats.FORMATS`.
+        output_dir: folder for the files; None: RUN/export/FORMAT. An existing export is replaced.
+
+    Raises:
+        UsageError: no such format, or the folder is in use.
+        DataError: no such run, or it has no weights yet.
+        WeightsError: the run is damaged.
+        ExportError: the files cannot be written, or give other logits.
     """
     if format not in FORMATS:
         close = nearest(format, FORMATS, n=1)
@@ -65,7 +72,7 @@ def _export_spec(loaded: LoadedRun) -> ExportSpec:
 
 
 def _licence(source: str, model_config: dict[str, Any]) -> str | None:
-    """The licence that the description of the weights names, if it is those that the training started from."""
+    """The licence of the pretrained weights, if the training started from them."""
     published = source.startswith(("hf-hub:", "builtin:", "http://", "https://"))
     value = model_config.get("license")
     return str(value) if published and value else None

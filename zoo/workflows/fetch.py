@@ -1,4 +1,4 @@
-"""`zoo fetch`: weights for later, when there is no network."""
+"""`zoo fetch`: download weights for later use without a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """model: as it was asked for. weights: what `--weights` takes for it. downloaded: now; False if it was there."""
+    """A downloaded file.
+
+    Args:
+        model: name as given by the user.
+        source: URL, or name on the hub.
+        downloaded: whether this call downloaded it; False if it was already there.
+    """
 
     model: str
     path: Path
@@ -50,16 +56,21 @@ class FailedFetch:
 
 
 def fetch(model: str, to: str | Path | None = None) -> FetchedFile:
-    """Have the weights of `model` on this machine, checked; what is there already is not downloaded.
+    """Download the weights of `model`, if they are not there, and check their hash.
 
-    model: a name of the catalog, with a tag for other than its default weights ("resnet34.a1_in1k"), or
-    "hf-hub:owner/name[@revision]". to: a folder for files that `--weights` takes on another machine, with their hashes
-    in SHA256SUMS; the libraries' own caches if None, where `--weights default` finds them. Raises ModelError if there
-    is no such model, WeightsError if the weights cannot be had or written.
+    Args:
+        model: model name, with a tag for other weights than the default ("resnet34.a1_in1k"), or
+            "hf-hub:owner/name[@revision]".
+        to: folder for files that `--weights FILE` accepts on another machine, with their hashes in SHA256SUMS; None:
+            the caches of the libraries, where `--weights default` finds them.
+
+    Raises:
+        ModelError: no such model.
+        WeightsError: the weights cannot be downloaded or written.
     """
     folder = None if to is None else Path(to).expanduser()
     if folder is not None and folder.exists() and not folder.is_dir():
-        raise UsageError(f"--to {folder} is a file", "give a folder, which is made if it is not there")
+        raise UsageError(f"--to {folder} is a file", "give a folder; it is created if necessary")
     if model.startswith(("hf-hub:", "hf_hub:")):
         return _repository(model, folder)
     entry, tag = find_weights(model)
@@ -73,7 +84,7 @@ def fetch(model: str, to: str | Path | None = None) -> FetchedFile:
 
 
 def fetch_each(models: Sequence[str], to: str | Path | None = None) -> Iterator[FetchedFile | FailedFetch]:
-    """`fetch` one after the other, each as soon as it is done; a failure does not keep the next from being tried."""
+    """`fetch` each model in turn and yield its result; continues after a failure."""
     for model in models:
         try:
             yield fetch(model, to)
@@ -84,7 +95,7 @@ def fetch_each(models: Sequence[str], to: str | Path | None = None) -> Iterator[
 
 
 def _repository(model: str, folder: Path | None) -> FetchedFile:
-    """Weights and the config.json that says which architecture they are for."""
+    """Download weights and the config.json with their architecture."""
     name = parse_hub_name(model)
     if folder is None:
         fetch_hub_file(name.repo, ("config.json",), name.revision)
@@ -114,7 +125,7 @@ def _to_fetched_file(model: str, fetched: FetchResult) -> FetchedFile:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Name in the folder → sha256, as `sha256sum` writes and checks them; damaged lines count as none."""
+    """File name → sha256 from SHA256SUMS in the format of `sha256sum`; damaged lines are ignored."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -123,13 +134,13 @@ def _sums(folder: Path) -> dict[str, str]:
     return {pair[1].removeprefix("*"): pair[0] for pair in pairs if len(pair) == 2 and len(pair[0]) == 64}
 
 
-def _already_fetched(model: str, folder: Path, is_it: Callable[[str], bool]) -> FetchedFile | None:
-    """The file that is there with the hash that it had when it was fetched."""
+def _already_fetched(model: str, folder: Path, matches: Callable[[str], bool]) -> FetchedFile | None:
+    """An existing file whose name matches and whose hash is that of the download."""
     from zoo.hub import sha256_of
 
     for name, digest in _sums(folder).items():
         path = folder / name
-        if is_it(name) and path.is_file() and sha256_of(path) == digest:
+        if matches(name) and path.is_file() and sha256_of(path) == digest:
             return FetchedFile(model, path, path.stat().st_size, digest, str(path), downloaded=False)
     return None
 

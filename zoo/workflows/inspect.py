@@ -1,4 +1,4 @@
-"""What a model is made of, before anything is trained: the Python side of `zoo inspect`."""
+"""`zoo inspect MODEL`: structure and costs of a model before training."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ __all__ = ["ModelSummary", "inspect"]
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """A model as it would be built for a task.
+    """A model as built for a task.
 
-    tags: of all weights published for the architecture, the default first. tag, hub_id, url, license, num_classes: of
-    the pretrained weights that its preprocessing comes from, loaded or not; None where there are none. classes: logits
-    of the model as built, 0 if it gives features. pool_size: (height, width) of the last feature map. params: numbers
-    that the model holds; gmacs: 1e9 multiply-accumulates for one image, None if they cannot be counted. groups: in
-    forward order, with what learns under the plan `freeze`. output_shape: for one random image, by running it. tensors:
-    of the module that was asked for; their values are random if `weights.source` is "none".
+    Args:
+        tags: tags of all published weights of the architecture, the default first.
+        tag, hub_id, url, license, num_classes: of the pretrained weights that define the preprocessing, loaded or not;
+            None if there are none.
+        classes: number of logits; 0 for a model that outputs features.
+        pool_size: (height, width) of the last feature map.
+        params: number of parameters.
+        gmacs: multiply-accumulates for one image, in 1e9; None if they cannot be counted.
+        groups: layer groups in forward order, with the trainable parameters under the freeze plan `freeze`.
+        output_shape: shape of the output for one image.
+        tensors: summaries of the requested module; random values if `weights.source` is "none".
     """
 
     name: str
@@ -57,11 +62,11 @@ class ModelSummary:
 
     @property
     def trainable(self) -> int:
-        """Parameters that learn under the plan."""
+        """Number of trainable parameters under the freeze plan."""
         return sum(g.trainable for g in self.groups)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
+        """All fields, JSON-able."""
         return {
             "name": self.name,
             "source": self.source,
@@ -100,20 +105,26 @@ def inspect(
     weights: str = "none",
     params: str | None = None,
 ) -> ModelSummary:
-    """Structure and costs of the model called `name`, and what would learn under the plan `freeze`.
+    """Structure and costs of the model `name`, and its trainable parameters under the freeze plan `freeze`.
 
-        zoo.inspect("resnet34", classes=10, freeze="backbone").learning     # 5130
+        zoo.inspect("resnet34", classes=10, freeze="backbone").trainable     # 5130
 
-    classes: of a new head, None for the published one. in_chans: channels of the images. weights: "none" looks at the
-    structure alone and needs no network; "default", a tag or a file loads them and reports how they fit. params: path
-    of a module (or of one tensor) whose tensors are summarised.
+    Args:
+        name: model name.
+        classes: number of classes of a new head; None: the head of the published weights.
+        in_chans: number of image channels.
+        freeze: freeze plan, as for `zoo.finetune`.
+        weights: "none" needs no network; "default", a tag or a file loads the weights and reports how they fit.
+        params: path of a module or tensor to summarise.
 
-    Raises ModelError for an unknown model, plan or module; WeightsError if weights are asked for and cannot be had.
+    Raises:
+        ModelError: unknown model, freeze plan or module.
+        WeightsError: the weights cannot be loaded.
     """
     meta_model = build_on_meta(name, classes=classes, in_chans=in_chans)
     plan = resolve_plan(freeze, meta_model.groups, meta_model.module)
     if params is not None:
-        _tensors_of(meta_model.module, params)  # a wrong path is an error before anything is loaded
+        _tensors_of(meta_model.module, params)  # report a wrong path before loading weights
     loaded = None
     if weights != "none" or params is not None:
         loaded = build(name, classes=classes, in_chans=in_chans, weights=weights)
@@ -154,7 +165,7 @@ def inspect(
 def _forward_on_meta(
     meta_model: Model, name: str, classes: int | None, in_chans: int
 ) -> tuple[float | None, tuple[int, ...]]:
-    """GMACs and the shape of the output, by one forward pass without values; with values where that cannot be."""
+    """GMACs and output shape from a forward pass on the meta device, or the shape alone from one on the CPU."""
     shapes: list[tuple[int, ...]] = []
 
     def note_shape(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -164,7 +175,7 @@ def _forward_on_meta(
     try:
         return count_macs(meta_model.module, meta_model.preprocess.input_size) / 1e9, shapes[0]
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
-        # An operation that does not know the meta device: a random image through the model itself says the rest.
+        # An operation without meta-device support.
         module = build(name, classes=classes, in_chans=in_chans, weights="none").module.eval()
         with torch.no_grad():
             return None, tuple(module(torch.randn(1, *meta_model.preprocess.input_size)).shape)
@@ -180,16 +191,16 @@ def _tensors_of(module: nn.Module, path: str) -> dict[str, Tensor]:
         return found
     paths = [p for p, _ in module.named_modules() if p]
     if path in paths:
-        raise ModelError(f"module {path!r} has no tensors", f"those that have: {_top_level_names(all_tensors)}")
+        raise ModelError(f"module {path!r} has no tensors", f"modules with tensors: {_top_level_names(all_tensors)}")
     close = nearest(path, paths)
     raise ModelError(
         f"no module or tensor {path!r} in the model",
-        (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {_top_level_names(all_tensors)}",
+        (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {_top_level_names(all_tensors)}",
     )
 
 
 def _top_level_names(names: Sequence[str] | dict[str, Tensor]) -> str:
-    """The top-level parts that hold tensors."""
+    """Names of the top-level modules with tensors."""
     return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
 
 

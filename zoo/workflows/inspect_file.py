@@ -1,4 +1,4 @@
-"""What a file of weights or a run holds, and which architectures it fits: `zoo inspect PATH`. Nothing is executed."""
+"""`zoo inspect PATH`: contents of a weights file or run, and the matching architectures. Executes no code of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["FileSummary", "RunSummary", "TensorSummary", "inspect_file", "is_wei
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """mean and std (of the whole tensor, the population's) are None for an empty tensor."""
+    """Statistics of a tensor. mean, std: over all elements (population std); None for an empty tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class TensorSummary:
 
 
 def summarise(tensors: Mapping[str, Tensor]) -> tuple[TensorSummary, ...]:
-    """One summary for each tensor, in the given order."""
+    """One summary per tensor, in the given order."""
     return tuple(
         TensorSummary(
             name=name,
@@ -57,7 +57,7 @@ def summarise(tensors: Mapping[str, Tensor]) -> tuple[TensorSummary, ...]:
     )
 
 
-# Below this an architecture says nothing about what the tensors are for.
+# Share of common tensors below which an architecture is not reported.
 _MIN_SHARE = 0.5
 _STATISTICS = ("running_mean", "running_var")
 _CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|head|heads|classifier|logits|last_linear|linear)\b.*weight$")
@@ -65,8 +65,11 @@ _CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|head|heads|classifier|logits|last_linea
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run's directory says of the weights in it. classes: names in the order of the logits. best: {"epoch",
-    "monitor", "value"} of the epoch whose weights these are, None before the first.
+    """Summary of a run directory.
+
+    Args:
+        classes: class names in the order of the logits.
+        best: {"epoch", "monitor", "value"} of the epoch of the saved weights; None before the first.
     """
 
     path: str
@@ -86,15 +89,24 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """What is in a file of weights.
+    """Contents of a weights file.
 
-    bytes: size of the file. format: "safetensors", "pytorch" (a zip archive) or "pytorch, legacy" (a bare pickle).
-    wrapping: keys under which the tensors lie in the file, outermost first. prefix: what was taken off all their names.
-    others: what else the file holds beside them, each with its kind. metadata: of a safetensors header. tensors: how
-    many. params: numbers in floating-point tensors, statistics of batch norm aside. dtypes: how many tensors of each.
-    first, last: name and shape, in the file's order. non_finite: tensors with NaN or infinity. classes, in_chans:
-    logits and image channels of the best fit, or guessed from names and shapes; None if nothing says so. fits: the
-    structures of the catalog that fit best, best first, none below half. summaries: of the tensors that were asked for.
+    Args:
+        bytes: size of the file.
+        format: "safetensors", "pytorch" (a zip archive) or "pytorch, legacy" (a plain pickle).
+        wrapping: keys of the dictionaries around the tensors, outermost first.
+        prefix: prefix that was removed from all tensor names.
+        others: other entries of the file, name → type.
+        metadata: of the safetensors header.
+        tensors: number of tensors.
+        params: number of parameters: elements of floating-point tensors without batch-norm statistics.
+        dtypes: dtype → number of tensors.
+        first, last: name and shape of the first and last tensor in the file.
+        non_finite: names of tensors with NaN or infinity.
+        classes, in_chans: number of logits and of image channels of the best match, or guessed from names and shapes;
+            None if unknown.
+        fits: matching architectures of the catalog, best first, with at least half of the tensors in common.
+        summaries: of the requested tensors.
     """
 
     path: str
@@ -118,7 +130,7 @@ class FileSummary:
     summaries: tuple[TensorSummary, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
+        """All fields, JSON-able."""
         return {
             **vars(self),
             "wrapping": list(self.wrapping),
@@ -132,9 +144,7 @@ class FileSummary:
 
 
 def is_weights_path(text: str) -> bool:
-    """True if `text` means something on the disk, and not a model of the catalog; a model's name comes first, and
-    `./resnet34` is always a path.
-    """
+    """True if `text` is a path and not a model name. A model name has priority; `./resnet34` is always a path."""
     from zoo.catalog import find_weights
     from zoo.models.weight_files import SUFFIXES
 
@@ -149,13 +159,18 @@ def is_weights_path(text: str) -> bool:
 
 
 def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> FileSummary:
-    """What the file of weights, run or exported folder at `path` holds, and the `n` structures that it fits best.
+    """Contents of a weights file, run or exported folder, and the best matching architectures.
 
         zoo.inspect_file("runs/resnet34-photos").fits[0].names      # ('resnet34', 'torchvision/resnet34')
 
-    params: name of a module or tensor whose tensors are summarised. Tensors with NaN are reported, not refused.
+    Args:
+        path: file or folder.
+        params: path of a module or tensor to summarise.
+        n: maximum number of matching architectures.
 
-    Raises WeightsError if the file is not there, is damaged or would execute code; DataError for a damaged run.
+    Raises:
+        WeightsError: the file is missing, damaged or would execute code.
+        DataError: the run is damaged.
     """
     given = Path(path).expanduser()
     file, run = _locate(given)
@@ -188,21 +203,21 @@ def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> 
 
 
 def _locate(path: Path) -> tuple[Path, Run | None]:
-    """The file of weights that `path` means, and the run it belongs to if `path` is one."""
+    """The weights file at `path`, and its run if `path` is a run."""
     if not path.exists():
-        raise WeightsError(f"no file or run {path}", "look at the path; `zoo list` names the models")
+        raise WeightsError(f"no file or run {path}", "check the path; `zoo list` shows the models")
     if not path.is_dir():
         return path, None
     if (path / "run.json").is_file():
         run = Run.open(path)
         if not run.weights_file.is_file():
             raise WeightsError(
-                f"{path} holds no weights yet ({run.status})", f"continue it with `zoo finetune --resume {path}`"
+                f"{path} has no weights yet ({run.status})", f"continue it with `zoo finetune --resume {path}`"
             )
         return run.weights_file, run
     inside = path / "model.safetensors"
     if not inside.is_file():
-        raise WeightsError(f"{path} holds neither a run nor a model.safetensors", "give a run's folder or a file")
+        raise WeightsError(f"{path} is not a run and has no model.safetensors", "give a run directory or a file")
     return inside, None
 
 
@@ -224,7 +239,7 @@ def _summarize_run(run: Run) -> RunSummary:
         )
     except (KeyError, TypeError, ValueError) as e:
         reason = f"{e} is missing" if isinstance(e, KeyError) else str(e)
-        raise DataError(f"{run.model_file} is damaged: {reason}", "make the run again from its recipe.yaml") from e
+        raise DataError(f"{run.model_file} is damaged: {reason}", "repeat the run with its recipe.yaml") from e
 
 
 def _format(file: Path) -> str:
@@ -236,18 +251,18 @@ def _format(file: Path) -> str:
 def _finite(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    # Numbers of one byte have no such test of their own.
+    # isfinite does not support 8-bit floats.
     return bool(torch.isfinite(tensor.float() if tensor.element_size() == 1 else tensor).all())
 
 
 def _guess_classes(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Rows of the last matrix that is named as classifiers are."""
+    """Rows of the last matrix with the name of a classifier."""
     rows = [shape[0] for name, shape in shapes.items() if len(shape) in (2, 4) and _CLASSIFIER.search(name)]
     return rows[-1] if rows else None
 
 
 def _guess_channels(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Columns of the first kernel of a convolution that is wider than one pixel."""
+    """Input channels of the first convolution with a kernel larger than 1."""
     return next((s[1] for s in shapes.values() if len(s) == 4 and s[2] > 1), None)
 
 
@@ -259,6 +274,6 @@ def _select_tensors(tensors: Mapping[str, Tensor], path: str, contents: Contents
         top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
         raise ModelError(
             f"no module or tensor {path!r} in the file",
-            (f"did you mean {' or '.join(close)}? " if close else "") + f"its parts: {top}",
+            (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {top}",
         )
     return found

@@ -1,4 +1,4 @@
-"""Which models there are: the Python side of `zoo list`. Imports no model library."""
+"""`zoo list`: search the models of the catalog. Imports no model library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["list_models", "search_models", "search_tags"]
 
 
 def list_models(pattern: str | None = None, *, tags: bool = False, **filters: Unpack[Filters]) -> list[str]:
-    """Names of the models that match all of what is given; empty if none does.
+    """Names of the models that match all conditions.
 
         zoo.list_models("*densenet*")
         zoo.list_models("vit_*", source="timm", pretrained=True, max_params="25M", sort="-params", limit=10)
@@ -37,10 +37,10 @@ def list_models(pattern: str | None = None, *, tags: bool = False, **filters: Un
 
 
 def search_models(pattern: str | None = None, **filters: Unpack[Filters]) -> list[ModelEntry]:
-    """As `list_models`, but everything that the catalog knows of each model."""
+    """As `list_models`, with the catalog entries of the models."""
     return search(None if pattern is None else widen(pattern), **filters)
 
 
 def search_tags(pattern: str | None = None, **filters: Unpack[Filters]) -> list[PretrainedModel]:
-    """As `list_models(tags=True)`, but everything that the catalog knows of each set of weights."""
+    """As `list_models(tags=True)`, with the catalog entries of the weights."""
     return search_weights(None if pattern is None else widen(pattern), **filters)
