@@ -43,12 +43,6 @@ class Option:
     minimum: int | None = None
 
 
-_FILE = "PATH"
-_COLUMN = "NAME"
-_NUMBER = "N"
-_NUMBER_OR_AUTO = "N|auto"
-
-
 # fmt: off
 class DataOptions(TypedDict, total=False):
     """The images, their labels and the split."""
@@ -58,39 +52,39 @@ class DataOptions(TypedDict, total=False):
         default="digits", metavar="PATH|NAME",
     )]
     val: Annotated[str | Path | None, Option(
-        "data.val", "validation images, if they are not part of the training data", metavar=_FILE
+        "data.val", "validation images, if they are not part of the training data", metavar="PATH"
     )]
     task: Annotated[str | None, Option(
         "task", "what to predict: single-label, multi-label or regression", default="inferred from the labels",
         metavar="TASK",
     )]
     image_column: Annotated[str | None, Option(
-        "data.image_column", "table column with the image paths", default="found by its name", metavar=_COLUMN
+        "data.image_column", "table column with the image paths", default="found by its name", metavar="NAME"
     )]
     label_column: Annotated[str | Sequence[str] | None, Option(
         "data.label_column", "table column with the labels or targets; several columns for several targets",
-        default="found by its name", metavar=_COLUMN,
+        default="found by its name", metavar="NAME",
     )]
     label_separator: Annotated[str | None, Option(
-        "data.label_separator", "text between the labels of an image in a table cell", metavar="TEXT"
+        "data.label_separator", "separator of several labels in one table cell", metavar="TEXT"
     )]
     split_column: Annotated[str | None, Option(
         "data.split_column", "table column that assigns the images to train, val or test", default="found by its name",
-        metavar=_COLUMN,
+        metavar="NAME",
     )]
     group_column: Annotated[str | None, Option(
-        "data.group_column", "table column of groups, such as patients, that a split must not divide", metavar=_COLUMN
+        "data.group_column", "table column of groups, such as patients, that a split must not divide", metavar="NAME"
     )]
-    folds: Annotated[int | None, Option("data.folds", "number of folds for cross-validation", metavar=_NUMBER)]
+    folds: Annotated[int | None, Option("data.folds", "number of folds for cross-validation", metavar="N")]
     fold: Annotated[int | None, Option(
-        "data.fold", "with folds: the fold to validate on, counted from 1", metavar=_NUMBER
+        "data.fold", "with folds: the fold to validate on, counted from 1", metavar="N"
     )]
     split: Annotated[str | Path | None, Option(
         "data.split", "run whose split is used again, or a file with the names of the validation images",
         metavar="RUN|FILE",
     )]
     balance: Annotated[str | None, Option(
-        "data.balance", "sampling of the classes in an epoch: none (as in the data), oversample (all equally often) or "
+        "data.balance", "sampling of the classes: none (as in the data), oversample (all equally often) or "
         "sqrt (by the square root of their counts)", default="none", metavar="MODE",
     )]
     fit: Annotated[str | None, Option(
@@ -108,11 +102,11 @@ class ModelOptions(TypedDict, total=False):
 
     classes: Annotated[int | None, Option(
         "model.classes", "number of classes, labels or targets; checked against the data",
-        default="inferred from the data", metavar=_NUMBER, flags=("--classes", "--num-classes"),
+        default="inferred from the data", metavar="N", flags=("--classes", "--num-classes"),
     )]
-    in_chans: Annotated[int | None, Option("model.in_chans", "number of input channels", default="3", metavar=_NUMBER)]
+    in_chans: Annotated[int | None, Option("model.in_chans", "number of input channels", default="3", metavar="N")]
     img_size: Annotated[int | None, Option(
-        "model.img_size", "input height and width in pixels", default="the model's", metavar=_NUMBER
+        "model.img_size", "input height and width in pixels", default="the model's", metavar="N"
     )]
     weights: Annotated[str | Path | None, Option(
         "model.weights", "initial weights: default (pretrained), none (random), a tag, a .safetensors or .pth file, a "
@@ -146,19 +140,19 @@ class TrainingOptions(TypedDict, total=False):
         None, "any recipe field by its key, such as train.epochs=5; may be repeated",
         metavar="KEY=VALUE", flags=("--set",),
     )]
-    epochs: Annotated[int | None, Option("train.epochs", "number of passes over the training images", metavar=_NUMBER)]
+    epochs: Annotated[int | None, Option("train.epochs", "number of passes over the training images", metavar="N")]
     batch_size: Annotated[int | str | None, Option(
         "data.batch_size", "images per step on one device; auto: the fastest that fits into memory and leaves 8 steps "
-        "per epoch", metavar=_NUMBER_OR_AUTO, flags=("--batch-size", "-b"), minimum=1,
+        "per epoch", metavar="N|auto", flags=("--batch-size", "-b"), minimum=1,
     )]
     grad_accum_steps: Annotated[int | None, Option(
-        "train.grad_accum_steps", "number of batches per optimizer step", metavar=_NUMBER
+        "train.grad_accum_steps", "number of batches per optimizer step", metavar="N"
     )]
     monitor: Annotated[str | None, Option(
         "train.monitor", "validation metric that selects the best epoch; auto: the task's default", metavar="METRIC"
     )]
     patience: Annotated[int | None, Option(
-        "train.patience", "early stopping: epochs without improvement before training stops", metavar=_NUMBER
+        "train.patience", "early stopping: epochs without improvement before training stops", metavar="N"
     )]
     model_ema: Annotated[bool | None, Option(
         "train.model_ema", "keep an exponential moving average (EMA) of the weights, and validate and save it"
@@ -169,10 +163,10 @@ class TrainingOptions(TypedDict, total=False):
     )]
     views: Annotated[int | None, Option(
         "train.views", "number of augmented views per training image in the feature cache, used in turn",
-        metavar=_NUMBER,
+        metavar="N",
     )]
     seed: Annotated[int | None, Option(
-        "train.seed", "random seed of split, head, data order and augmentation", default="0", metavar=_NUMBER
+        "train.seed", "random seed of split, head, data order and augmentation", default="0", metavar="N"
     )]
 
 
@@ -228,11 +222,11 @@ class RuntimeOptions(TypedDict, total=False):
     )]
     threads: Annotated[int | str | None, Option(
         "execution.threads", "CPU threads of PyTorch in this process; auto: its default, or fewer if loader processes "
-        "need the cores", default="auto", metavar=_NUMBER_OR_AUTO, minimum=1,
+        "need the cores", default="auto", metavar="N|auto", minimum=1,
     )]
     workers: Annotated[int | str | None, Option(
         "data.workers", "data-loading processes; 0: load in the main process", default="auto",
-        metavar=_NUMBER_OR_AUTO, flags=("--workers", "-j"), minimum=0,
+        metavar="N|auto", flags=("--workers", "-j"), minimum=0,
     )]
     image_cache: Annotated[str | None, Option(
         "data.image_cache", "keep decoded images on disk: on, off or auto (if it makes the run faster)", default="auto",
@@ -258,11 +252,11 @@ class Filters(TypedDict, total=False):
     )]
     pretrained: Annotated[bool, Option(None, "only models with pretrained weights", flags=("--pretrained",))]
     min_params: Annotated[float | str | None, Option(
-        None, "minimum number of parameters, such as 300k, 25M or 1.5B", metavar=_NUMBER
+        None, "minimum number of parameters, such as 300k, 25M or 1.5B", metavar="N"
     )]
-    max_params: Annotated[float | str | None, Option(None, "maximum number of parameters", metavar=_NUMBER)]
+    max_params: Annotated[float | str | None, Option(None, "maximum number of parameters", metavar="N")]
     max_gmacs: Annotated[float | None, Option(
-        None, "maximum number of multiply-accumulates at the model's input size, in units of 1e9", metavar=_NUMBER
+        None, "maximum number of multiply-accumulates at the model's input size, in units of 1e9", metavar="N"
     )]
     input: Annotated[int | str | None, Option(
         None, "input size in pixels: 224, 3x224x224, or a range such as 160-256, -256 or 384-", metavar="SIZE"
@@ -271,12 +265,12 @@ class Filters(TypedDict, total=False):
         None, "name, params, gmacs, input or tags (number of pretrained weights); - in front reverses the order",
         default="name", metavar="KEY",
     )]
-    limit: Annotated[int | None, Option(None, "maximum number of models", metavar=_NUMBER)]
+    limit: Annotated[int | None, Option(None, "maximum number of models", metavar="N")]
 
 
 # fmt: on
 class Options(DataOptions, ModelOptions, TrainingOptions, OptimizationOptions, RuntimeOptions, total=False):
-    """All options of `zoo.finetune`; None, or leaving an option out, keeps the value of the recipe."""
+    """All options of `zoo.finetune`. None is the same as not given: the value of the recipe."""
 
 
 # Heading of a group of options in `--help` → the group.

@@ -33,18 +33,18 @@ def test_the_grid_shows_the_loaders_pixels(zoo, photo_folder):
     result = zoo("augment", photo_folder, "--set", "augment.name=affine", "--per-class", 3, "--seed", 4, "--json",
                "--set", "model.img_size=100")  # fmt: skip
     assert result.code == 0, result.err
-    told = json.loads(result.out)
-    assert told["picture"] == "augment.png"
-    assert told["size"] == [100, 100]
-    assert [row["row"] for row in told["images"]] == ["china", "flower"]
+    printed = json.loads(result.out)
+    assert printed["picture"] == "augment.png"
+    assert printed["size"] == [100, 100]
+    assert [row["row"] for row in printed["images"]] == ["china", "flower"]
     data = open_data(data_config(str(photo_folder)), seed=4)
     preprocess = Preprocess((3, 100, 100), IMAGENET_MEAN, IMAGENET_STD)
-    places = [next(i for i in range(len(data.train)) if data.train.where(i) == r["image"]) for r in told["images"]]
+    indices = [next(i for i in range(len(data.train)) if data.train.where(i) == r["image"]) for r in printed["images"]]
     expected = []
     for epoch in (None, 0, 1, 2):
         augment = None if epoch is None else make_augment("affine", preprocess=preprocess, flips=True)
         loader = make_loader(
-            Subset(data.train, np.array(places)), preprocess=preprocess, batch_size=2, train=False, augment=augment,
+            Subset(data.train, np.array(indices)), preprocess=preprocess, batch_size=2, train=False, augment=augment,
             seed=4, workers=0,
         )  # fmt: skip
         loader.set_epoch(epoch or 0)
@@ -93,7 +93,7 @@ class Planes:
     def intensity_stats(self, index):
         return IntensityStats()
 
-    def with_intensity_range(self, levels):
+    def with_intensity_range(self, intensity_range):
         return self
 
     def where(self, index):

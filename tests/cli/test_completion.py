@@ -14,7 +14,7 @@ from zoo.catalog import search
 from zoo.cli.completion import complete_model, complete_model_or_file, complete_recipe
 from zoo.recipe import shipped
 
-# Runs the program as a completion script does, and says on stderr what it imported.
+# Runs the program as a completion script does, and prints on stderr what it imported.
 _PROGRAM = """
 import sys
 from zoo.cli import main
@@ -30,7 +30,7 @@ sys.exit(code)
 
 
 def ask(shell: str, line: str, *, action: str = "get-args") -> subprocess.CompletedProcess[str]:
-    """What `shell` would be told for the command `line`, the cursor at its end."""
+    """The completions of `shell` for the command `line`, the cursor at its end."""
     words = line.split(" ")
     environment = {**os.environ, "_ZOO_COMPLETE": f"complete_{shell}"}
     if shell == "bash":

@@ -138,7 +138,7 @@ def test_other_data(zoo: Zoo, run: Any, photo_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "expected"),
     [
         (["/no/such/run"], 3, "no such run"),
         (["RUN", "--data", "/no/such/data"], 3, "/no/such/data"),
@@ -147,10 +147,10 @@ def test_other_data(zoo: Zoo, run: Any, photo_folder: Path) -> None:
         (["RUN", "--device", "tpu"], 2, "tpu"),
     ],
 )
-def test_bad_input(zoo: Zoo, run: Any, arguments: list[str], code: int, says: str) -> None:
+def test_bad_input(zoo: Zoo, run: Any, arguments: list[str], code: int, expected: str) -> None:
     result = zoo("evaluate", *(str(run.path) if a == "RUN" else a for a in arguments))
     assert result.code == code
-    assert says in result.err
+    assert expected in result.err
     assert "Traceback" not in result.err
     assert result.out == ""
 

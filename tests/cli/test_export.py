@@ -35,7 +35,7 @@ def test_json_and_another_folder(zoo: Zoo, run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "expected"),
     [
         (["/no/such/run"], 3, "no such run"),
         (["RUN", "--format", "tensorflow"], 2, "known: safetensors"),
@@ -45,10 +45,10 @@ def test_json_and_another_folder(zoo: Zoo, run: Path, tmp_path: Path) -> None:
         (["RUN", "-o", "RUN/run.json/inside"], 6, "cannot write"),
     ],
 )
-def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, says: str) -> None:
+def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, expected: str) -> None:
     result = zoo("export", *(a.replace("RUN", str(run)) for a in arguments))
     assert result.code == code
-    assert says in result.err
+    assert expected in result.err
     assert "Traceback" not in result.err
     assert result.out == ""
 

@@ -32,9 +32,9 @@ def test_stdout_is_the_run_and_messages_go_to_stderr(zoo: Callable[..., Any]) ->
 
 def test_json_is_the_only_thing_on_stdout(zoo: Callable[..., Any]) -> None:
     done = zoo("finetune", "zoo_tiny", "--freeze", "backbone", "--epochs", "1", "--json")
-    told = json.loads(done.out)
-    assert told["status"] == "finished"
-    assert told["best"]["value"] == told["metrics"][0]["val_top1"] > 0.5
+    printed = json.loads(done.out)
+    assert printed["status"] == "finished"
+    assert printed["best"]["value"] == printed["metrics"][0]["val_top1"] > 0.5
 
 
 def test_dry_run_writes_nothing_and_prints_a_recipe_that_runs(zoo: Callable[..., Any], tmp_path: Path) -> None:

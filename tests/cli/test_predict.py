@@ -1,4 +1,4 @@
-"""`zoo predict`: one line an image, formats, bad files, pipes."""
+"""`zoo predict`: One line per image, formats, bad files, pipes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_paths_from_stdin(zoo: Zoo, run: Path, files: list[Path], monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "expected"),
     [
         (["/no/such/run", "x.jpg"], 3, "no such run"),
         (["RUN", "x.jpg", "--json", "--csv"], 2, "exclude"),
@@ -138,10 +138,10 @@ def test_paths_from_stdin(zoo: Zoo, run: Path, files: list[Path], monkeypatch: p
         (["RUN", "x.jpg", "--device", "cuda:99"], 2, "cuda:99"),
     ],
 )
-def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, says: str) -> None:
+def test_bad_input(zoo: Zoo, run: Path, arguments: list[str], code: int, expected: str) -> None:
     result = zoo("predict", *(str(run) if a == "RUN" else a for a in arguments))
     assert result.code == code
-    assert says in result.err
+    assert expected in result.err
     assert "Traceback" not in result.err
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from zoo.run import Run
-from zoo.workflows.tune import trials as room
+from zoo.workflows.tune import trials as trials_module
 
 Zoo = Callable[..., Any]
 SPACE = """\
@@ -26,7 +26,7 @@ loss: {choices: [{name: focal, params: {gamma: 3}}, {name: cross_entropy}]}
 
 @pytest.fixture
 def command(photo_folder: Path) -> list[str]:
-    """A search whose trials take a second."""
+    """A search whose trials take one second."""
     Path("space.yaml").write_text(SPACE)
     return [
         *("tune", "head-only", "--model", "zoo_tiny", "--data", str(photo_folder), "--set", "model.img_size=32"),
@@ -56,7 +56,7 @@ def fake_finetune(monkeypatch: pytest.MonkeyPatch) -> None:
         run.update(status="finished", best={"epoch": int(value > 0.5), "monitor": "top1", "value": value})
         return run
 
-    monkeypatch.setattr(room, "finetune", finetune)
+    monkeypatch.setattr(trials_module, "finetune", finetune)
 
 
 def test_pipe_output_has_one_line_per_trial(zoo: Zoo, command: list[str], fake_finetune: None) -> None:
