@@ -1,4 +1,4 @@
-"""The study's memory, with objectives that cost nothing."""
+"""The study and its file, with objectives that cost nothing."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_trials_of_a_killed_process_are_repeated(tmp_path: Path) -> None:
         from zoo.workflows.tune.search_space import read_space
         from zoo.workflows.tune.study import open_study
         space, _ = read_space({"x": {"low": 0.0, "high": 1.0}, "kind": ["a", "b"]})
-        with open_study(Path("study.db"), space, higher_is_better=True, seed=0, prune=True, settings_record={}) as
-        study:
+        options = {"higher_is_better": True, "seed": 0, "prune": True, "settings_record": {}}
+        with open_study(Path("study.db"), space, **options) as study:
             study.ask().finished(0.5, 1.0)
             trial = study.ask()
             trial.report_and_should_prune(0.1, 1)
