@@ -30,7 +30,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert (full / "thesis.txt").read_text() == "mine"
 
 
-def test_a_former_run_and_a_living_run_are_told_apart(tmp_path: Path) -> None:
+def test_a_finished_run_and_a_running_run_have_different_errors(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", default_name="x")
     run.update(status="interrupted", pid=1, host="elsewhere")
     with pytest.raises(UsageError, match="already contains a run") as e:
@@ -60,7 +60,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["run.json"]
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     code = (
         "import resource, sys, pathlib\n"
         "from zoo.atomic_io import write_json\n"
@@ -76,7 +76,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_open_refuses_what_is_no_run(tmp_path: Path) -> None:
+def test_open_refuses_other_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such run"):
         Run.open(tmp_path / "none")
     with pytest.raises(DataError, match="is not a run"):
@@ -106,7 +106,7 @@ def test_metrics_round_trip(tmp_path: Path) -> None:
     assert json.loads(run.metrics_file.read_text().splitlines()[1])["val_top1"] == 0.75
 
 
-def test_an_undefined_number_is_null_for_every_reader_of_json(tmp_path: Path) -> None:
+def test_nan_is_null_in_json(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_metrics([{"epoch": 1, "val_auroc": float("nan"), "lr": [float("inf"), 0.1]}])
     run.update(best={"value": float("nan")})
@@ -115,7 +115,7 @@ def test_an_undefined_number_is_null_for_every_reader_of_json(tmp_path: Path) ->
     assert "NaN" not in run.metrics_file.read_text() + run.info_file.read_text()
 
 
-def test_damaged_json_is_said(tmp_path: Path) -> None:
+def test_damaged_json_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
         Run.open(tmp_path).info()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo.atomic_io import replace_file
 from zoo.catalog import find, search
-from zoo.catalog.build import count_costs, known_costs, known_signatures, render, shapes_of, write_index
+from zoo.catalog.build import count_costs, known_costs, known_signatures, render, shapes_of
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, natural_key, shipped_index
 from zoo.catalog.read_builtin import build_builtin, read_builtin
@@ -34,7 +35,7 @@ def without_costs(entries: list) -> list:
     return [replace(e, params=None, macs=None) for e in entries]
 
 
-def test_the_index_is_what_the_installed_timm_says() -> None:
+def test_the_index_equals_the_installed_timm() -> None:
     import timm
 
     refresh_if_stale()
@@ -45,13 +46,13 @@ def test_the_index_is_what_the_installed_timm_says() -> None:
     assert {e.name for e in search("*densenet*", source="timm")} == set(timm.list_models("*densenet*"))
 
 
-def test_names_that_timm_gave_up_lead_somewhere() -> None:
+def test_deprecated_timm_names_have_valid_successors() -> None:
     refresh_if_stale()
     for old, new in renamed_in_timm().items():
         assert find(old).name == new.partition(".")[0]
 
 
-def test_the_index_is_what_the_installed_torchvision_says() -> None:
+def test_the_index_equals_the_installed_torchvision() -> None:
     from torchvision import models
 
     refresh_if_stale()
@@ -63,13 +64,13 @@ def test_the_index_is_what_the_installed_torchvision_says() -> None:
         assert torchvision_entry(name) == replace(entries[name], params=None, macs=None)
 
 
-def test_models_that_compute_while_they_are_built_take_no_memory() -> None:
+def test_models_whose_constructors_compute_take_no_memory() -> None:
     module = build_torchvision("regnet_y_128gf", 224)
     assert {p.device.type for p in module.parameters()} == {"meta"}
     assert sum(p.numel() for p in module.parameters()) == 644_812_894  # torchvision's documentation
 
 
-def test_the_index_is_what_the_built_in_table_says() -> None:
+def test_the_index_equals_the_table_of_built_in_models() -> None:
     assert without_costs(search("*", source="builtin")) == read_builtin(BUILTIN)
     for entry in search("*", source="builtin"):
         assert count_costs(entry, build_builtin(BUILTIN[entry.name])) == (entry, "")
@@ -88,7 +89,7 @@ def test_costs_of_torchvision_models_can_be_counted_again(name: str) -> None:
     assert count_costs(replace(entry, params=None, macs=None), module) == (entry, "")
 
 
-def test_macs_are_those_of_a_convolution_worked_out_by_hand() -> None:
+def test_macs_of_a_convolution() -> None:
     from torch import nn
 
     from zoo.catalog.costs import count_macs, count_params
@@ -98,7 +99,7 @@ def test_macs_are_those_of_a_convolution_worked_out_by_hand() -> None:
     assert count_macs(module, (3, 4, 4)) == 3 * 8 * 9 * 16 + 128 * 5
 
 
-def test_a_model_that_cannot_be_counted_keeps_its_parameters_and_a_reason() -> None:
+def test_a_model_without_countable_macs_has_parameters_and_a_reason() -> None:
     from torch import nn
 
     class Refuses(nn.Linear):
@@ -110,7 +111,7 @@ def test_a_model_that_cannot_be_counted_keeps_its_parameters_and_a_reason() -> N
     assert reason == "RuntimeError: no meta kernel"
 
 
-def test_the_text_does_not_depend_on_the_order_of_what_is_given() -> None:
+def test_the_text_does_not_depend_on_the_input_order() -> None:
     entries = [find(n) for n in ("resnet101", "zoo_tiny", "torchvision/resnet18", "resnet18")]
     text = render(entries, versions=VERSIONS, renamed={"b": "x.y", "a": "x.z"})
     assert text == render(entries[::-1], versions=dict(reversed(VERSIONS.items())), renamed={"a": "x.z", "b": "x.y"})
@@ -119,16 +120,16 @@ def test_the_text_does_not_depend_on_the_order_of_what_is_given() -> None:
     assert [Index(text)[n] for n in Index(text)] == [find(n) for n in Index(text)]
 
 
-def test_two_models_of_one_name_are_refused() -> None:
+def test_duplicate_names_are_refused() -> None:
     with pytest.raises(ValueError, match="resnet18"):
         render([find("resnet18")] * 2, versions=VERSIONS, renamed={})
 
 
-def test_costs_are_kept_only_for_the_same_versions(tmp_path: Path) -> None:
+def test_costs_are_reused_for_the_same_versions_only(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
     assert known_costs(path, VERSIONS) == {}
     entries = [find("resnet18"), find("torchvision/resnet18"), replace(find("resnet34"), macs=None)]
-    write_index(path, render(entries, versions=VERSIONS, renamed={}))
+    replace_file(path, render(entries, versions=VERSIONS, renamed={}))
     resnet18 = find("resnet18")
     assert known_costs(path, VERSIONS)["resnet18"] == (resnet18.params, resnet18.macs)
     assert set(known_costs(path, VERSIONS)) == {"resnet18", "torchvision/resnet18"}
@@ -137,7 +138,7 @@ def test_costs_are_kept_only_for_the_same_versions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet34", "vit_tiny_patch16_224", "torchvision/squeezenet1_1"])
-def test_signatures_can_be_made_again(name: str) -> None:
+def test_signatures_are_reproducible(name: str) -> None:
     entry = shipped(name, "timm", "torchvision")
     if entry.source == "torchvision":
         module = build_torchvision(entry.architecture, entry.preprocess.height)
@@ -154,19 +155,19 @@ def test_every_model_of_the_shipped_index_has_a_signature_of_the_same_versions()
     assert SIGNATURES.stat().st_size < 400_000
 
 
-def test_signatures_are_kept_only_for_the_same_versions(tmp_path: Path) -> None:
+def test_signatures_are_reused_for_the_same_versions_only(tmp_path: Path) -> None:
     path = tmp_path / "signatures.json"
     sources = {"resnet18": "timm", "torchvision/resnet18": "torchvision", "zoo_tiny": "builtin"}
     assert known_signatures(path, VERSIONS, sources) == {}
     all_of_them = read_signatures(SIGNATURES)[1]
-    write_index(path, render_signatures({name: all_of_them[name] for name in sources}, VERSIONS))
+    replace_file(path, render_signatures({name: all_of_them[name] for name in sources}, VERSIONS))
     assert set(known_signatures(path, VERSIONS, sources)) == {"resnet18", "torchvision/resnet18"}
     assert set(known_signatures(path, {**VERSIONS, "timm": "1.1"}, sources)) == {"torchvision/resnet18"}
 
 
-def test_writing_replaces_the_index_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_writing_the_index_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "index.json"
-    write_index(path, "one")
-    write_index(path, "two")
+    replace_file(path, "one")
+    replace_file(path, "two")
     assert path.read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["index.json"]

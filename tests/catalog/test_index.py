@@ -30,7 +30,7 @@ from zoo.preprocess import IMAGENET_MEAN
         ("builtin/zoo_tiny", "zoo_tiny"),
     ],
 )
-def test_a_name_leads_to_one_model(name: str, listed: str) -> None:
+def test_a_name_identifies_one_model(name: str, listed: str) -> None:
     assert find(name).name == listed
 
 
@@ -40,7 +40,7 @@ def test_a_tag_is_returned_as_the_library_spells_it() -> None:
     assert find_weights("alexnet.imagenet1k_v1")[1] == "IMAGENET1K_V1"
 
 
-def test_a_name_that_timm_gave_up_leads_to_its_successor_and_tag() -> None:
+def test_a_deprecated_timm_name_leads_to_its_successor_and_tag() -> None:
     entry, tag = find_weights("convnext_tiny_in22ft1k")
     assert (entry.name, tag) == ("convnext_tiny", "fb_in22k_ft_in1k")
 
@@ -61,7 +61,7 @@ def test_a_name_that_timm_gave_up_leads_to_its_successor_and_tag() -> None:
         ("resnetblur18.a1_in1k", "resnetblur18 has no weights tagged", "no pretrained weights"),
     ],
 )
-def test_an_unknown_name_is_a_model_error_with_a_way_on(name: str, message: str, hint: str) -> None:
+def test_an_unknown_name_is_a_model_error_with_a_hint(name: str, message: str, hint: str) -> None:
     with pytest.raises(ModelError) as caught:
         find(name)
     assert message in caught.value.message
@@ -79,7 +79,7 @@ def test_known_figures() -> None:
     assert find("torchvision/googlenet").params == 6_624_904  # without auxiliary heads, as torchvision documents it
 
 
-def test_what_an_entry_says_of_its_input_and_its_weights() -> None:
+def test_input_and_weights_of_an_entry() -> None:
     entry = find("convnext_tiny")
     assert entry.source == "timm"
     assert entry.family == "convnext"
@@ -94,7 +94,7 @@ def test_what_an_entry_says_of_its_input_and_its_weights() -> None:
     assert entry.weights() is entry.pretrained[0]
 
 
-def test_torchvision_weights_carry_their_url_preprocessing_and_stated_licence() -> None:
+def test_torchvision_weights_have_url_preprocessing_and_license() -> None:
     entry = find("torchvision/vit_h_14")
     assert entry.architecture == "vit_h_14"
     assert (entry.first_conv, entry.classifier) == ("conv_proj", "heads.head")
@@ -133,7 +133,7 @@ def test_every_record_is_complete_and_survives_the_round_trip() -> None:
         json.dumps(entry.to_dict())
 
 
-def test_the_file_is_in_natural_order_with_a_model_a_line() -> None:
+def test_the_file_is_in_natural_order_with_one_model_per_line() -> None:
     names = list(load_index())
     assert names == sorted(names, key=natural_key)
     assert names.index("resnet18") < names.index("resnet101")
@@ -141,7 +141,7 @@ def test_the_file_is_in_natural_order_with_a_model_a_line() -> None:
     assert sum(line.startswith('{"name":') for line in lines) == len(names)
 
 
-def test_versions_name_what_the_index_was_built_from() -> None:
+def test_index_versions_are_those_of_the_build() -> None:
     assert set(index_versions()) == {"timm", "torch", "torchvision"}
 
 

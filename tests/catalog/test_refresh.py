@@ -78,7 +78,7 @@ def test_versions_are_read_without_importing() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_library_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.catalog.installed.find_spec", lambda name: None)
     assert installed_versions() == {}
     monkeypatch.undo()
@@ -94,7 +94,9 @@ def test_a_library_that_is_not_there_has_no_version(monkeypatch: pytest.MonkeyPa
         ({}, "~/.cache/zoo"),
     ],
 )
-def test_where_the_file_lies(environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_of_the_cache_folder(
+    environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("ZOO_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -103,7 +105,7 @@ def test_where_the_file_lies(environment: dict[str, str], folder: str, monkeypat
     assert cache_folder() == Path(folder).expanduser()
 
 
-def test_commands_that_import_timm_learn_the_installed_models(old: Path, cache: Path) -> None:
+def test_commands_that_import_timm_rebuild_the_index(old: Path, cache: Path) -> None:
     with pytest.raises(ModelError, match="test_resnet"):
         find("test_resnet")
     assert find_installed("test_resnet")[0].name == "test_resnet"
@@ -118,7 +120,7 @@ def test_commands_that_import_timm_learn_the_installed_models(old: Path, cache: 
     assert len(list((cache / "catalog").iterdir())) == len(list(cache.iterdir())) == 1
 
 
-def test_listing_waits_for_nothing_and_reads_what_others_made(old: Path, cache: Path) -> None:
+def test_zoo_list_reads_the_rebuilt_index_and_never_builds_it(old: Path, cache: Path) -> None:
     before, imported = zoo_list(old, "test_*")
     assert "test_resnet\t" not in before
     assert imported in ([], [""])
@@ -129,7 +131,7 @@ def test_listing_waits_for_nothing_and_reads_what_others_made(old: Path, cache: 
     assert imported in ([], [""])
 
 
-def test_the_file_is_what_a_whole_build_would_say(old: Path, cache: Path) -> None:
+def test_the_rebuilt_index_equals_a_full_build(old: Path, cache: Path) -> None:
     refresh_if_stale()
     made = {name: load_index().record(name) for name in load_index()}
     whole = {m["name"]: m for m in json.loads(INDEX.read_text(encoding="utf-8"))["models"]}
@@ -138,7 +140,7 @@ def test_the_file_is_what_a_whole_build_would_say(old: Path, cache: Path) -> Non
         assert [n for n in whole if made[n] != whole[n]] == list(MISSING)  # whose costs nobody has counted
 
 
-def test_inspecting_an_unknown_model_counts_it_once(old: Path, cache: Path) -> None:
+def test_inspecting_a_new_model_stores_its_costs(old: Path, cache: Path) -> None:
     summary = inspect("test_resnet", classes=3)
     assert find("test_resnet").params is None  # this head is not the model's own
     summary = inspect("test_resnet")
@@ -161,7 +163,7 @@ def test_inspecting_an_unknown_model_counts_it_once(old: Path, cache: Path) -> N
         "BYTES",
     ],
 )
-def test_a_damaged_file_is_as_good_as_none(text: str, old: Path, cache: Path) -> None:
+def test_a_damaged_file_is_rebuilt(text: str, old: Path, cache: Path) -> None:
     refresh_if_stale()
     (path,) = (cache / "catalog").iterdir()
     good = path.read_text(encoding="utf-8")
@@ -179,14 +181,14 @@ def test_a_damaged_file_is_as_good_as_none(text: str, old: Path, cache: Path) ->
     assert path.read_text(encoding="utf-8") == good
 
 
-def test_a_place_that_cannot_be_written_is_no_error(old: Path, cache: Path) -> None:
+def test_an_unwritable_cache_is_no_error(old: Path, cache: Path) -> None:
     cache.write_text("a file where the folder would be")
     assert find_installed("test_resnet")[0].name == "test_resnet"  # this process knows it all the same
     forget()
     assert load_index() is shipped_index()
 
 
-def test_a_library_that_reads_otherwise_is_no_error(old: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_with_another_api_is_no_error(old: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AttributeError("timm has no list_models")
 
@@ -197,9 +199,7 @@ def test_a_library_that_reads_otherwise_is_no_error(old: Path, cache: Path, monk
     assert not cache.exists()
 
 
-def test_nothing_is_read_where_the_versions_are_those_of_the_index(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_of_the_installed_versions_is_not_rebuilt(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.catalog.refresh.installed_versions", index_versions)
     monkeypatch.setattr(refresh, "read_timm", lambda: pytest.fail("read although nothing changed"))
     refresh_if_stale.cache_clear()

@@ -11,18 +11,18 @@ from zoo.errors import UsageError
 from zoo.workflows.list_models import list_models, search_models, search_tags
 
 
-def test_a_glob_gives_both_libraries() -> None:
+def test_a_glob_matches_both_libraries() -> None:
     names = list_models("*densenet*")
     assert {"densenet121", "tv_densenet121", "torchvision/densenet121"} - set(names) == {"tv_densenet121"}
     assert all("densenet" in name for name in names)
 
 
-def test_without_a_pattern_everything() -> None:
+def test_without_a_pattern_all_models_match() -> None:
     assert len(list_models()) >= 1_452
     assert len(set(list_models())) == len(list_models())
 
 
-def test_a_plain_name_gives_that_model_of_each_library() -> None:
+def test_a_plain_name_matches_the_model_of_each_library() -> None:
     assert list_models("resnet34") == ["resnet34", "torchvision/resnet34"]
     assert list_models("RESNET34") == list_models("resnet34")
 
@@ -34,14 +34,14 @@ def test_a_part_of_a_name_is_widened() -> None:
     assert list_models("densenet") == list_models("*densenet*")
 
 
-def test_a_pattern_with_a_slash_looks_at_the_source() -> None:
+def test_a_pattern_with_a_slash_matches_the_source() -> None:
     assert list_models("torchvision/resnet*") == list_models("resnet*", source="torchvision")
     assert list_models("timm/resnet18") == ["resnet18"]
     # Without a slash the source is no part of the name.
     assert not any(name.startswith("torchvision/resnet") for name in list_models("t*"))
 
 
-def test_a_pattern_with_a_dot_looks_at_the_tags() -> None:
+def test_a_pattern_with_a_dot_matches_the_tags() -> None:
     found = search("resnet50.a1*")
     assert [e.name for e in found] == ["resnet50"]
     assert any(tag.startswith("a1") for tag in found[0].tags)
@@ -52,7 +52,7 @@ def test_character_classes_and_question_marks() -> None:
     assert list_models("resnet[15]0", source="timm") == list_models("resnet?0", source="timm") == ["resnet50"]
 
 
-def test_natural_order_and_its_reverse() -> None:
+def test_natural_and_reverse_order() -> None:
     names = list_models("resnet*", source="timm")
     assert names.index("resnet18") < names.index("resnet101")
     assert list_models("resnet*", source="timm", sort="-name") == names[::-1]
@@ -99,16 +99,16 @@ def test_a_family_is_a_name_a_glob_or_a_part() -> None:
     assert search(family="no_such") == []
 
 
-def test_a_licence_is_that_of_any_published_weights() -> None:
+def test_the_license_of_any_published_weights_matches() -> None:
     free = search(license="apache")
     assert free
     assert all(any(p.license == "apache-2.0" for p in e.pretrained) for e in free)
     assert {p.weights.license for p in search_weights(license="cc-by-*")} == {"cc-by-nc-4.0", "cc-by-4.0"}
-    assert all(e.pretrained for e in search(license="*"))  # weights without a stated licence have none
+    assert all(e.pretrained for e in search(license="*"))  # weights without a stated license have none
     assert len(search(license="*")) < len(search(pretrained=True))
 
 
-def test_limits_from_below_and_of_work() -> None:
+def test_minimum_params_and_maximum_gmacs() -> None:
     large = search(min_params="1B")
     assert large
     assert all(e.params is not None and e.params >= 10**9 for e in large)
@@ -120,11 +120,11 @@ def test_limits_from_below_and_of_work() -> None:
     assert all(e.gmacs is not None and e.gmacs <= 0.3 for e in light)
 
 
-def test_unknown_costs_match_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_costs_match_no_filter_of_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.catalog.index import load_index
 
     index = load_index()
-    monkeypatch.setitem(index._made, "resnet18", replace(index["resnet18"], params=None, macs=None))
+    monkeypatch.setitem(index._entries, "resnet18", replace(index["resnet18"], params=None, macs=None))
     assert "resnet18" in list_models("resnet*")
     for limit in ({"max_gmacs": 1e9}, {"max_params": 1e15}, {"min_params": 0}):
         assert "resnet18" not in list_models("resnet*", **limit)
@@ -150,14 +150,14 @@ def test_an_input_size_is_exact_or_a_range(asked: int | str, size: tuple[int, in
     assert parse_sizes(asked)(size) is fits
 
 
-def test_the_input_is_the_model_s_own_and_with_tags_that_of_each_set_of_weights() -> None:
+def test_input_applies_to_the_model_and_with_tags_to_each_set_of_weights() -> None:
     assert all(e.input_size == (3, 384, 384) for e in search(input=384))
     assert "convnext_tiny" not in list_models(input=384)
     assert "convnext_tiny.fb_in22k_ft_in1k_384" in list_models(input=384, tags=True)
     assert all(p.weights.input_size[1] <= 160 for p in search_tags(input="-160"))
 
 
-def test_tags_are_one_set_of_weights_each() -> None:
+def test_one_result_per_tag() -> None:
     found = search_weights("resnet50")
     entry = found[0].entry
     assert [p.weights for p in found if p.entry.name == "resnet50"] == list(entry.pretrained)
@@ -196,7 +196,7 @@ def test_counts(text: float | str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["abc", "", "M", "-5", "1e6", "25MM", "1.2.3", "nan", "٣"])
-def test_what_is_no_count(text: str) -> None:
+def test_invalid_counts(text: str) -> None:
     with pytest.raises(UsageError, match="max_params"):
         parse_count(text, "max_params")
 
@@ -220,13 +220,13 @@ def test_what_is_no_count(text: str) -> None:
         ({"input": "224x224"}, "3x224x224"),
     ],
 )
-def test_a_wrong_value_is_a_usage_error_with_the_known_ones(wrong: dict[str, object], known: str) -> None:
+def test_an_invalid_value_is_a_usage_error_with_the_valid_ones(wrong: dict[str, object], known: str) -> None:
     with pytest.raises(UsageError) as caught:
         search("*", **wrong)  # type: ignore[arg-type]
     assert known in caught.value.hint
     assert caught.value.exit_code == 2
 
 
-def test_nearest_names_look_past_the_wildcards() -> None:
+def test_nearest_names_ignore_wildcards() -> None:
     assert "resnet34" in nearest_models("*resnet43*")
     assert nearest_models("*") == []

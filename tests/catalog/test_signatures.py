@@ -12,7 +12,7 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     return {k: tuple(t.shape) for k, t in build_timm(name).state_dict().items()}
 
 
-def test_what_a_task_changes_is_left_out() -> None:
+def test_layers_that_depend_on_the_task_are_not_compared() -> None:
     shapes = {
         "conv1.weight": (64, 3, 7, 7),
         "conv1.bias": (64,),
@@ -27,7 +27,7 @@ def test_what_a_task_changes_is_left_out() -> None:
     assert (as_paths(None), as_paths("fc"), as_paths(("a", "b"))) == ((), ("fc",), ("a", "b"))
 
 
-def test_a_signature_holds_the_smallest_hashes_of_a_known_number() -> None:
+def test_a_signature_has_the_smallest_hashes() -> None:
     one = signature(shapes_of("resnet18"), find("resnet18"))
     assert one.tensors == 100  # 20 convolutions, 20 norms of 4 tensors, no head, no counters
     assert list(one.min_hashes) == sorted(one.min_hashes)
@@ -37,7 +37,7 @@ def test_a_signature_holds_the_smallest_hashes_of_a_known_number() -> None:
     assert (few.tensors, few.max_hash) == (1, 2**32)
 
 
-def test_the_whole_structure_is_recognised_with_another_head_and_other_channels() -> None:
+def test_an_architecture_is_recognized_with_another_head_and_other_channels() -> None:
     shapes = shapes_of("resnet34") | {"fc.weight": (7, 512), "fc.bias": (7,), "conv1.weight": (64, 1, 7, 7)}
     best, second = most_similar_structures(shapes, 2)
     assert best.names == ("resnet34", "torchvision/resnet34")
@@ -45,7 +45,7 @@ def test_the_whole_structure_is_recognised_with_another_head_and_other_channels(
     assert not second.exact
 
 
-def test_a_part_of_a_structure_is_near_it() -> None:
+def test_part_of_an_architecture_is_similar_to_it() -> None:
     shapes = {k: v for k, v in shapes_of("vit_tiny_patch16_224").items() if not k.startswith("blocks.11")}
     best = most_similar_structures(shapes, 3)
     assert any("vit_tiny_patch16_224" in one.names for one in best)
@@ -53,9 +53,9 @@ def test_a_part_of_a_structure_is_near_it() -> None:
     assert most_similar_structures({"something.else": (1, 2, 3)}, 3) == []
 
 
-def test_it_needs_no_model_library() -> None:
+def test_signatures_need_no_model_library() -> None:
     code = (
-        f"import sys; from zoo.catalog.signatures import alike; assert alike({shapes_of('resnet18')!r}, 1)[0].exact; "
+        f"import sys; from zoo.catalog.signatures import most_similar_structures as f; assert f({shapes_of('resnet18')!r}, 1)[0].exact; "
         "print({'torch', 'timm', 'torchvision', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

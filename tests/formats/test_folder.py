@@ -30,7 +30,7 @@ def format_of(text: str):
     return write
 
 
-def test_new_folder_with_its_common_files(spec: ExportSpec, tmp_path: Path) -> None:
+def test_a_new_folder_has_the_common_files(spec: ExportSpec, tmp_path: Path) -> None:
     done = write_folder(spec, "text", format_of("one"), tmp_path / "deep" / "out")
     names = sorted(p.name for p in (tmp_path / "deep" / "out").iterdir())
     assert names == ["README.md", "export.json", "labels.txt", "model.txt", "preprocess.json"]
@@ -41,7 +41,7 @@ def test_new_folder_with_its_common_files(spec: ExportSpec, tmp_path: Path) -> N
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
 
 
-def test_a_former_export_is_replaced_whole(spec: ExportSpec, tmp_path: Path) -> None:
+def test_an_earlier_export_is_replaced(spec: ExportSpec, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     write_folder(spec, "text", format_of("one"), tmp_path / "out")
     write_folder(spec, "text", format_of("two"), tmp_path / "out")
@@ -50,7 +50,7 @@ def test_a_former_export_is_replaced_whole(spec: ExportSpec, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("former", [False, True])
-def test_anything_else_is_refused_and_kept(spec: ExportSpec, tmp_path: Path, former: bool) -> None:
+def test_other_files_are_refused_and_not_deleted(spec: ExportSpec, tmp_path: Path, former: bool) -> None:
     out = tmp_path / "out"
     if former:
         write_folder(spec, "text", format_of("one"), out)
@@ -75,7 +75,7 @@ def test_a_file_and_the_current_folder_are_refused(
             write_folder(spec, "text", format_of("one"), here)
 
 
-def test_a_format_that_fails_leaves_the_former_export(spec: ExportSpec, tmp_path: Path) -> None:
+def test_a_failed_export_leaves_the_earlier_one(spec: ExportSpec, tmp_path: Path) -> None:
     def fails(spec: ExportSpec, folder: Path) -> Usage:
         (folder / "model.txt").write_text("half")
         raise ExportError("differs")
@@ -87,7 +87,7 @@ def test_a_format_that_fails_leaves_the_former_export(spec: ExportSpec, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_leaves_nothing_behind(spec: ExportSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_files(spec: ExportSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: object, target: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -19,7 +19,7 @@ def header(text: str) -> dict:
     return YAML(typ="safe").load(text.split("---")[1])
 
 
-def test_licence_of_the_weights_or_unknown() -> None:
+def test_license_of_the_weights_or_unknown() -> None:
     model = replace(build("test_vit", classes=2, img_size=32, weights="none"), weights=WeightsReport("hf-hub:timm/x"))
     known = render_model_card(
         ExportSpec(model, ("a", "b"), model.preprocess, "run", "Apache-2.0", {"data": "photos"}), USAGE
@@ -32,7 +32,7 @@ def test_licence_of_the_weights_or_unknown() -> None:
     assert "hf-hub:timm/x" in unknown
 
 
-def test_many_classes_are_cut_and_names_cannot_break_the_text() -> None:
+def test_many_classes_are_shortened_and_names_are_escaped() -> None:
     model = build("test_vit", classes=3, img_size=32, weights="none")
     names = ("a`b", "line\nbreak", *(f"class{i}" for i in range(100)))
     text = render_model_card(ExportSpec(model, names, model.preprocess, "run", None), USAGE)
@@ -49,7 +49,7 @@ def test_many_classes_are_cut_and_names_cannot_break_the_text() -> None:
         ("regression", "other", ["image-regression"], "## Targets"),
     ],
 )
-def test_the_hub_is_told_the_task(task: TaskName, pipeline: str, tags: list[str], words: str) -> None:
+def test_the_header_names_the_task(task: TaskName, pipeline: str, tags: list[str], words: str) -> None:
     model = build("test_vit", classes=2, img_size=32, weights="none")
     text = render_model_card(ExportSpec(model, ("a", "b"), model.preprocess, "run", None, task=task), USAGE)
     assert header(text)["pipeline_tag"] == pipeline

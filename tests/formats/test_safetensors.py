@@ -72,7 +72,7 @@ def test_timm_alone_gives_identical_logits(make_run: MakeRun, model: str, in_cha
     assert (config["crop_pct"], config["interpolation"]) == (preprocess.crop_pct, preprocess.interpolation)
 
 
-def test_the_readme_does_without_zoo_what_zoo_does(make_run: MakeRun, photo_folder: Path) -> None:
+def test_the_model_card_code_gives_the_outputs_of_zoo(make_run: MakeRun, photo_folder: Path) -> None:
     """The printed code, as printed, for both libraries: identical logits, and the same answer for a JPEG that must be
     resized, cropped and, with one channel, turned to grey."""
     image = photo_folder / "china" / "03.jpg"
@@ -93,7 +93,7 @@ def test_the_readme_does_without_zoo_what_zoo_does(make_run: MakeRun, photo_fold
         assert float(probability) == pytest.approx(ours.probability, abs=2e-3)
 
 
-def test_the_readme_of_every_task_says_what_predict_says(make_run: MakeRun, photo_folder: Path) -> None:
+def test_the_model_card_code_of_every_task_gives_the_outputs_of_predict(make_run: MakeRun, photo_folder: Path) -> None:
     """Labels from probability 0.5 and plain numbers, with both libraries."""
     image = photo_folder / "flower" / "05.jpg"
     runs = {}
@@ -123,7 +123,7 @@ def test_the_readme_of_every_task_says_what_predict_says(make_run: MakeRun, phot
 
 
 @pytest.mark.parametrize(("model", "in_chans", "img_size"), [TIMM[1], TORCHVISION[1]])
-def test_the_printed_command_loads_it(
+def test_the_printed_command_loads_the_model(
     make_run: MakeRun, tmp_path: Path, model: str, in_chans: int, img_size: int
 ) -> None:
     done = zoo.export(make_run(model, in_chans=in_chans, img_size=img_size), output_dir=tmp_path / "it's a $HOME")
@@ -132,7 +132,7 @@ def test_the_printed_command_loads_it(
     exec(code, {})
 
 
-def test_torchvision_config_says_so(make_run: MakeRun) -> None:
+def test_torchvision_config_names_the_library(make_run: MakeRun) -> None:
     done = zoo.export(make_run("torchvision/mobilenet_v3_small", img_size=64))
     config = json.loads((done.folder / "config.json").read_text())
     assert (config["library"], config["architecture"]) == ("torchvision", "mobilenet_v3_small")
@@ -140,7 +140,7 @@ def test_torchvision_config_says_so(make_run: MakeRun) -> None:
     assert len(config["label_names"]) == config["num_classes"] == 10
 
 
-def test_nothing_of_the_first_weights_stays_behind(tmp_path: Path) -> None:
+def test_metadata_of_the_pretrained_weights_is_removed(tmp_path: Path) -> None:
     model = build("test_resnet", classes=2, weights="none")
     stale = {"url": "u", "hf_hub_id": "timm/x", "tag": "a1_in1k", "origin_url": "o", "paper_ids": "p", "source": "s"}
     stale |= {"label_offset": 1, "test_input_size": (3, 9, 9), "custom_load": True, "not_timms": 1}
@@ -153,7 +153,7 @@ def test_nothing_of_the_first_weights_stays_behind(tmp_path: Path) -> None:
     assert config["pretrained_cfg"]["num_classes"] == config["num_classes"] == 2
 
 
-def test_a_changed_model_is_noticed(make_run: MakeRun) -> None:
+def test_a_changed_model_is_an_error(make_run: MakeRun) -> None:
     restored = load_run(make_run())
     spec = ExportSpec(restored.model, restored.classes, restored.preprocess, "run", None)
     check_logits(spec, restored.model.module, "the same")
@@ -164,7 +164,7 @@ def test_a_changed_model_is_noticed(make_run: MakeRun) -> None:
         check_logits(spec, lambda x: restored.model.module(x)[:, :3], "another")
 
 
-def test_numbers_far_from_zero_may_differ_in_their_last_bits(make_run: MakeRun) -> None:
+def test_large_outputs_may_differ_by_rounding(make_run: MakeRun) -> None:
     """Years, say: 2000 with a spread that a rounding of 2000 is large beside."""
 
     class Years(torch.nn.Module):

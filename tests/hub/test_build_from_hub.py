@@ -42,7 +42,7 @@ def test_the_published_head_is_kept_without_classes(hub):
     assert model.weights.adapted == ()
 
 
-def test_torchvision_weights_are_fetched_checked_and_loaded_without_unpickling_code(hub, tmp_path, monkeypatch):
+def test_torchvision_weights_are_downloaded_verified_and_loaded_without_unpickling_code(hub, tmp_path, monkeypatch):
     published = torchvision.models.squeezenet1_1().state_dict()
     buffer = io.BytesIO()
     torch.save(published, buffer)
@@ -95,7 +95,7 @@ def test_code_in_a_file_of_the_hub_is_refused(hub, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_unreadable_file_whose_hash_nobody_knows_is_fetched_again(hub, tmp_path, monkeypatch):
+def test_an_unreadable_file_of_unknown_hash_is_downloaded_again(hub, tmp_path, monkeypatch):
     buffer = io.BytesIO()
     torch.save(torchvision.models.squeezenet1_1().state_dict(), buffer)
     serve_at(monkeypatch, hub.add_plain("/models/plain.pth", buffer.getvalue()))
@@ -120,7 +120,7 @@ def repository(hub, name="owner/tuned", architecture="test_vit", classes=6, weig
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_a_repository_on_the_hub_gives_weights_head_and_statistics(weights, hub, commit):
+def test_a_hub_repository_provides_weights_head_and_statistics(weights, hub, commit):
     state = repository(hub, weights=weights)
     model = build("test_vit", weights="hf-hub:owner/tuned")
     assert model.classes == 6
@@ -132,7 +132,7 @@ def test_a_repository_on_the_hub_gives_weights_head_and_statistics(weights, hub,
     assert "head replaced (6 -> 2 classes), first convolution adapted 3 -> 1 channels" in other.weights.summary()
 
 
-def test_the_arguments_of_a_repository_make_its_structure(hub):
+def test_model_args_of_a_repository_are_used(hub):
     state = repository(hub, model_args={"img_size": 96, "embed_dim": 48, "num_heads": 3})
     model = build("test_vit", weights="hf-hub:owner/tuned", classes=6)
     assert all(torch.equal(t, state[k]) for k, t in model.module.state_dict().items())
@@ -140,14 +140,14 @@ def test_the_arguments_of_a_repository_make_its_structure(hub):
     load_strict(again.module, model.module.state_dict())
 
 
-def test_a_repository_of_another_architecture_is_refused_before_its_weights_are_fetched(hub):
+def test_a_repository_of_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
     repository(hub)
     with pytest.raises(WeightsError, match="hf-hub:owner/tuned holds weights of test_vit, not of test_resnet"):
         build("test_resnet", weights="hf-hub:owner/tuned")
     assert hub.downloads() == 1
 
 
-def test_a_repository_whose_configuration_is_hostile_takes_no_memory(hub):
+def test_a_hostile_config_json_takes_no_memory(hub):
     repository(hub, num_classes=10**10)
     with pytest.raises(WeightsError, match=r"config\.json of hf-hub:owner/tuned says num_classes = 10000000000"):
         build("test_vit", weights="hf-hub:owner/tuned")

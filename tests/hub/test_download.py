@@ -27,7 +27,7 @@ def refused_port() -> int:
         return s.getsockname()[1]
 
 
-def test_a_file_is_fetched_once_and_then_found(hub, commit):
+def test_a_file_is_downloaded_once_and_then_cached(hub, commit):
     hub.add(REPO, "model.safetensors", CONTENT)
     first = fetch_hub_file(REPO, NAMES)
     assert first.path.read_bytes() == CONTENT
@@ -38,12 +38,12 @@ def test_a_file_is_fetched_once_and_then_found(hub, commit):
     assert len(hub.requests) == before
 
 
-def test_the_second_name_is_taken_if_the_first_is_not_there(hub):
+def test_the_second_name_is_used_if_the_first_is_missing(hub):
     hub.add(REPO, "pytorch_model.bin", CONTENT)
     assert fetch_hub_file(REPO, NAMES).path.name == "pytorch_model.bin"
 
 
-def test_small_files_are_named_by_gits_hash(hub):
+def test_small_files_have_a_git_blob_hash(hub):
     hub.add(REPO, "config.json", CONTENT, regular=True)
     assert fetch_hub_file(REPO, ("config.json",)).sha256 == DIGEST
     assert fetch_hub_file(REPO, ("config.json",)).sha256 == DIGEST
@@ -57,7 +57,7 @@ def test_a_redirect_to_another_server_is_followed(hub, second_hub):
 
 
 @pytest.mark.parametrize("failure", ["503", "silent"])
-def test_a_store_behind_the_hub_that_fails_is_named(failure, hub, second_hub, silent):
+def test_an_unreachable_server_of_large_files_is_named(failure, hub, second_hub, silent):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.elsewhere = second_hub
     second_hub.answer = {"503": 503, "silent": silent}[failure]
@@ -67,14 +67,14 @@ def test_a_store_behind_the_hub_that_fails_is_named(failure, hub, second_hub, si
     assert len(second_hub.requests) == 1
 
 
-def test_a_flipped_bit_is_fetched_again(hub):
+def test_a_flipped_bit_is_downloaded_again(hub):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.flips = 1
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
     assert hub.downloads() == 2
 
 
-def test_a_file_that_always_arrives_damaged_is_an_error_and_not_kept(hub, cache):
+def test_a_file_damaged_in_every_download_is_an_error_and_not_cached(hub, cache):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.flips = 99
     with pytest.raises(WeightsError, match="is damaged") as e:
@@ -92,14 +92,14 @@ def test_a_cached_file_that_was_damaged_later_is_repaired(hub):
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
 
 
-def test_a_cut_connection_ends_in_the_whole_file(hub):
+def test_a_lost_connection_is_resumed(hub):
     hub.add(REPO, "model.safetensors", CONTENT)
     hub.cuts = 1
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("failure", ["refused", "503", "silent", "no such host"])
-def test_an_unreachable_hub_is_named_with_the_file_its_place_and_the_ways_on(failure, hub, silent, point_at, cache):
+def test_an_unreachable_hub_is_named_with_file_target_and_hints(failure, hub, silent, point_at, cache):
     if failure == "refused":
         point_at(f"http://127.0.0.1:{refused_port()}")
     elif failure == "no such host":
@@ -118,7 +118,7 @@ def test_an_unreachable_hub_is_named_with_the_file_its_place_and_the_ways_on(fai
     assert len(hub.requests) == {"503": 2, "silent": 1}.get(failure, 0)  # is it there, has it the file: no retries
 
 
-def test_an_absent_repository_and_an_absent_file_are_told_apart(hub):
+def test_a_missing_repository_and_a_missing_file_have_different_errors(hub):
     hub.add(REPO, "other.txt", CONTENT)
     with pytest.raises(WeightsError, match=r"owner/name .*has no file model\.safetensors or pytorch_model\.bin"):
         fetch_hub_file(REPO, NAMES)
@@ -164,7 +164,7 @@ def named(digest: str = DIGEST) -> str:
     return f"/models/net-{digest[:8]}.pth"
 
 
-def test_a_url_is_fetched_once_and_checked_by_its_name(hub, tmp_path):
+def test_a_url_is_downloaded_once_and_verified_by_the_hash_in_its_name(hub, tmp_path):
     url = hub.add_plain(named(), CONTENT)
     fetched = fetch_url(url, tmp_path / "checkpoints")
     assert fetched.path == tmp_path / "checkpoints" / f"net-{DIGEST[:8]}.pth"
@@ -180,21 +180,21 @@ def test_a_damaged_file_in_the_torch_cache_is_repaired(hub, tmp_path):
     assert fetch_url(url, tmp_path).path.read_bytes() == CONTENT
 
 
-def test_a_url_that_sends_another_file_is_an_error_and_leaves_nothing(hub, tmp_path):
+def test_a_url_with_a_wrong_file_is_an_error_and_leaves_no_file(hub, tmp_path):
     url = hub.add_plain(named("0" * 64), CONTENT)
     with pytest.raises(WeightsError, match="does not start with 00000000"):
         fetch_url(url, tmp_path / "c")
     assert files_in(tmp_path / "c") == []
 
 
-def test_a_flipped_bit_from_a_url_is_fetched_again(hub, tmp_path):
+def test_a_flipped_bit_from_a_url_is_downloaded_again(hub, tmp_path):
     url = hub.add_plain(named(), CONTENT)
     hub.flips = 1
     assert fetch_url(url, tmp_path).path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("failure", ["refused", "503", "404", "silent", "cut", "no such host", "no web address"])
-def test_an_unreachable_url_is_named_with_its_place_and_the_ways_on(failure, hub, silent, tmp_path):
+def test_an_unreachable_url_is_named_with_target_and_hints(failure, hub, silent, tmp_path):
     url = hub.add_plain(named(), CONTENT)
     if failure == "refused":
         url = f"http://127.0.0.1:{refused_port()}{named()}"

@@ -29,7 +29,7 @@ def incomplete(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*.incomplete") if p.is_file()]
 
 
-def test_a_stall_in_the_middle_is_an_error_soon_and_the_next_time_goes_on_from_there(hub, cache):
+def test_a_stalled_download_fails_soon_and_the_next_one_resumes_it(hub, cache):
     hub.add(REPO, NAME, CONTENT)
     hub.stalls_after = 50_000
     before = time.monotonic()
@@ -45,7 +45,7 @@ def test_a_stall_in_the_middle_is_an_error_soon_and_the_next_time_goes_on_from_t
     assert incomplete(cache) == []
 
 
-def test_a_stalled_url_goes_on_too(hub, tmp_path):
+def test_a_stalled_url_is_resumed(hub, tmp_path):
     url = hub.add_plain(URL_NAME, CONTENT)
     hub.stalls_after = 50_000
     with pytest.raises(WeightsError, match="it stopped after 50 kB"):
@@ -55,13 +55,13 @@ def test_a_stalled_url_goes_on_too(hub, tmp_path):
     assert hub.ranges[-1] == "bytes=50000-"
 
 
-def test_a_slow_server_is_waited_for(hub):
+def test_a_slow_server_does_not_time_out(hub):
     hub.add(REPO, NAME, CONTENT)
     hub.pace = 0.02  # 77 pieces: longer than the bound for a stall, and never still
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
 
 
-def test_a_download_that_is_killed_is_finished_by_the_next(hub, tmp_path):
+def test_a_killed_download_is_resumed_by_the_next_process(hub, tmp_path):
     hub.add(REPO, NAME, CONTENT)
     hub.stalls_after = 40_000
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
@@ -80,7 +80,7 @@ def test_a_download_that_is_killed_is_finished_by_the_next(hub, tmp_path):
     assert [p.read_bytes() for p in tmp_path.rglob(NAME)] == [CONTENT]
 
 
-def test_what_the_hubs_client_left_when_it_was_killed_is_removed(hub, cache):
+def test_incomplete_files_of_a_killed_hub_client_are_deleted(hub, cache):
     hub.add(REPO, NAME, CONTENT)
     left = cache / "models--owner--name" / "blobs" / f"{DIGEST}.1a2b3c4d.incomplete"
     left.parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_what_the_hubs_client_left_when_it_was_killed_is_removed(hub, cache):
     assert incomplete(cache) == []
 
 
-def test_remains_that_are_damaged_are_thrown_away(hub, cache):
+def test_damaged_incomplete_files_are_discarded(hub, cache):
     hub.add(REPO, NAME, CONTENT)
     left = cache / "models--owner--name" / "blobs" / f"{DIGEST}.incomplete"
     left.parent.mkdir(parents=True)
@@ -100,13 +100,13 @@ def test_remains_that_are_damaged_are_thrown_away(hub, cache):
         path.resolve().unlink()
 
 
-def test_remains_that_are_longer_than_the_file_at_a_url_are_thrown_away(hub, tmp_path):
+def test_incomplete_files_longer_than_the_url_are_discarded(hub, tmp_path):
     url = hub.add_plain(URL_NAME, CONTENT)
     (tmp_path / f"net-{DIGEST[:8]}.pth.incomplete").write_bytes(CONTENT + CONTENT)
     assert fetch_url(url, tmp_path).path.read_bytes() == CONTENT
 
 
-def test_a_server_that_ignores_ranges_ends_in_the_file_or_in_an_error_not_in_a_loop(hub):
+def test_a_server_that_ignores_range_does_not_cause_a_loop(hub):
     hub.add(REPO, NAME, CONTENT)
     hub.ignores_range = True
     hub.cuts = 2
@@ -119,7 +119,7 @@ def test_a_server_that_ignores_ranges_ends_in_the_file_or_in_an_error_not_in_a_l
     assert hub.downloads() < 15
 
 
-def test_a_url_that_closes_early_without_saying_how_much_there_is_is_caught_by_the_hash(hub, tmp_path):
+def test_a_url_that_closes_early_without_content_length_is_caught_by_the_hash(hub, tmp_path):
     url = hub.add_plain(URL_NAME, CONTENT)
     hub.announces = False
     hub.cuts = 1
@@ -131,7 +131,7 @@ def test_a_url_that_closes_early_without_saying_how_much_there_is_is_caught_by_t
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
 
 
-def test_a_truncated_cached_file_is_repaired_or_named_without_a_network(hub, monkeypatch):
+def test_a_truncated_cached_file_is_repaired_or_reported_offline(hub, monkeypatch):
     hub.add(REPO, NAME, CONTENT)
     path = fetch_hub_file(REPO, NAMES).path
     path.resolve().write_bytes(CONTENT[:999])
@@ -143,7 +143,7 @@ def test_a_truncated_cached_file_is_repaired_or_named_without_a_network(hub, mon
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
 
 
-def test_a_damaged_file_in_the_store_that_repositories_share_is_repaired_for_all(hub, cache):
+def test_a_damaged_file_in_the_shared_store_is_repaired(hub, cache):
     """The client's store for xet: blobs are links into it, and deleting one would only link the same bytes again."""
     hub.add(REPO, NAME, CONTENT)
     path = fetch_hub_file(REPO, NAMES).path
@@ -160,7 +160,7 @@ def test_a_damaged_file_in_the_store_that_repositories_share_is_repaired_for_all
     assert not stored.exists()
 
 
-def test_without_symlinks_the_hash_is_kept_beside_and_checked(hub, cache, monkeypatch):
+def test_without_symlinks_the_hash_is_stored_and_verified(hub, cache, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
     hub.add(REPO, NAME, CONTENT)
     first = fetch_hub_file(REPO, NAMES)
@@ -173,7 +173,7 @@ def test_without_symlinks_the_hash_is_kept_beside_and_checked(hub, cache, monkey
     assert (repaired.path.read_bytes(), repaired.downloaded) == (CONTENT, True)
 
 
-def test_a_file_of_another_client_without_symlinks_is_compared_with_the_hub(hub, cache, monkeypatch, capsys):
+def test_a_file_of_another_client_without_symlinks_is_verified_with_the_hub(hub, cache, monkeypatch, capsys):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
     hub.add(REPO, NAME, CONTENT)
     path = Path(hf_hub_download(REPO, NAME))
@@ -187,7 +187,7 @@ def test_a_file_of_another_client_without_symlinks_is_compared_with_the_hub(hub,
     assert "without a check" in capsys.readouterr().err
 
 
-def test_the_hubs_client_finds_what_we_fetched_and_we_find_what_it_fetched(hub, commit):
+def test_zoo_and_the_hub_client_find_the_downloads_of_each_other(hub, commit):
     hub.add(REPO, NAME, CONTENT)
     ours = fetch_hub_file(REPO, NAMES)
     assert hf_hub_download(REPO, NAME, local_files_only=True) == str(ours.path)
@@ -199,7 +199,7 @@ def test_the_hubs_client_finds_what_we_fetched_and_we_find_what_it_fetched(hub, 
     assert hub.downloads() == gets
 
 
-def test_a_url_without_a_hash_in_its_name_keeps_the_hash_of_the_first_download(hub, tmp_path, capsys):
+def test_the_first_download_of_a_url_without_a_hash_stores_its_hash(hub, tmp_path, capsys):
     url = hub.add_plain("/ijepa/IN22K-vit.h.14-900e.pth.tar", CONTENT)
     first = fetch_url(url, tmp_path)
     assert (first.path.with_name(f"{first.path.name}.sha256")).read_text() == f"{DIGEST}  {first.path.name}\n"
@@ -208,7 +208,7 @@ def test_a_url_without_a_hash_in_its_name_keeps_the_hash_of_the_first_download(h
     assert "is damaged" in capsys.readouterr().err
 
 
-def test_a_url_without_any_hash_that_another_program_truncated_is_fetched_again(hub, tmp_path, capsys):
+def test_a_truncated_file_of_a_url_without_a_hash_is_downloaded_again(hub, tmp_path, capsys):
     url = hub.add_plain("/models/plain.pth", CONTENT)
     (tmp_path / "plain.pth").write_bytes(CONTENT[:1000])
     assert fetch_url(url, tmp_path).path.read_bytes() == CONTENT
@@ -218,7 +218,7 @@ def test_a_url_without_any_hash_that_another_program_truncated_is_fetched_again(
     assert "without a check" in capsys.readouterr().err
 
 
-def test_two_processes_that_want_one_file_fetch_it_once(hub, tmp_path):
+def test_two_processes_download_a_file_once(hub, tmp_path):
     hub.add(REPO, NAME, CONTENT)
     hub.pace = 0.03
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}

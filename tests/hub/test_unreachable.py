@@ -27,7 +27,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 REPO, NAME = "owner/name", "model.safetensors"
 
 
-def test_a_black_hole_ends_the_program_within_ten_seconds(hub, silent, tmp_path):
+def test_a_server_that_never_answers_is_an_error_within_ten_seconds(hub, silent, tmp_path):
     """Start of the program, imports and waiting together, with the bounds that users have."""
     hub.answer = silent
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -45,7 +45,7 @@ def test_a_black_hole_ends_the_program_within_ten_seconds(hub, silent, tmp_path)
     assert "HF_ENDPOINT=URL" in message
 
 
-def test_all_questions_together_have_one_bound(hub, monkeypatch):
+def test_all_metadata_requests_share_one_timeout(hub, monkeypatch):
     """A server that says each word just in time is as bad as one that says none."""
     monkeypatch.setattr("zoo.hub.metadata.METADATA_TIMEOUT", 0.6)
     monkeypatch.setattr("zoo.hub.metadata.request_headers", lambda *_, **__: time.sleep(20))
@@ -55,7 +55,7 @@ def test_all_questions_together_have_one_bound(hub, monkeypatch):
     assert time.monotonic() - before < 5
 
 
-def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
+def test_name_resolution_has_a_timeout(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(20))
     monkeypatch.setattr("urllib.request.getproxies", dict)
     before = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_resolver_that_is_silent_is_not_waited_for(monkeypatch):
         (502, "answers 502", "HF_ENDPOINT"),
     ],
 )
-def test_refusals_say_what_helps(refused, message, hint, hub):
+def test_http_errors_have_hints(refused, message, hint, hub):
     hub.add(REPO, NAME, CONTENT)
     hub.refuses[REPO] = refused
     with pytest.raises(WeightsError, match=message) as e:
@@ -83,13 +83,13 @@ def test_refusals_say_what_helps(refused, message, hint, hub):
     assert "--weights none" in e.value.hint
 
 
-def test_an_absent_revision_is_named(hub):
+def test_a_missing_revision_is_named(hub):
     hub.add(REPO, NAME, CONTENT)
     with pytest.raises(WeightsError, match="has no revision 'v2' of owner/name"):
         fetch_hub_file(REPO, (NAME,), "v2")
 
 
-def test_the_token_goes_to_the_hub_and_nowhere_else(hub, second_hub, monkeypatch):
+def test_the_token_is_sent_to_the_hub_only(hub, second_hub, monkeypatch):
     hub.add(REPO, NAME, CONTENT)
     hub.token = "hf_secret"
     with pytest.raises(WeightsError, match="answers 401"):
@@ -104,7 +104,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub, second_hub, monkeypatch
 
 
 @pytest.mark.parametrize("commit", ["../../escaped", "main", ""])
-def test_a_commit_that_is_no_hash_is_refused(commit, hub, cache):
+def test_an_invalid_commit_is_refused(commit, hub, cache):
     hub.add(REPO, NAME, CONTENT)
     hub.commit = commit
     with pytest.raises(WeightsError, match="commit"):
@@ -114,7 +114,7 @@ def test_a_commit_that_is_no_hash_is_refused(commit, hub, cache):
 
 
 @pytest.mark.parametrize("etag", ["../../x", "/etc/passwd", "abc", "g" * 64, ""])
-def test_a_hash_that_is_none_is_refused(etag, hub, cache):
+def test_an_invalid_etag_is_refused(etag, hub, cache):
     hub.add(REPO, NAME, CONTENT)
     hub.etag = etag or '"'
     with pytest.raises(WeightsError, match="which is not a hash"):
@@ -122,14 +122,14 @@ def test_a_hash_that_is_none_is_refused(etag, hub, cache):
     assert hub.downloads() == 0
 
 
-def test_a_file_under_gits_hash_that_is_flipped_is_fetched_again(hub):
+def test_a_flipped_bit_is_found_by_a_git_blob_hash(hub):
     hub.add(REPO, "config.json", CONTENT, regular=True)
     hub.flips = 1
     assert fetch_hub_file(REPO, ("config.json",)).path.read_bytes() == CONTENT
     assert hub.downloads() == 2
 
 
-def test_a_file_that_is_larger_than_asked_for_is_not_fetched(hub):
+def test_a_file_larger_than_max_bytes_is_not_downloaded(hub):
     hub.add(REPO, "config.json", CONTENT)
     with pytest.raises(WeightsError, match="77 kB"):
         fetch_hub_file(REPO, ("config.json",), max_bytes=1000)
@@ -137,12 +137,12 @@ def test_a_file_that_is_larger_than_asked_for_is_not_fetched(hub):
 
 
 @pytest.mark.parametrize("text", ["hf-hub:", "hf-hub:one", "hf-hub:a/b/c", "hf-hub:../x", "hf-hub:a/b@../../x", "a/b"])
-def test_names_that_are_no_repositories(text):
+def test_invalid_repository_names(text):
     with pytest.raises(WeightsError, match="is not a repository name"):
         parse_hub_name(text)
 
 
-def test_a_disk_that_is_too_full_is_said_before_the_download(hub, cache, monkeypatch):
+def test_too_little_disk_space_is_an_error_before_the_download(hub, cache, monkeypatch):
     hub.add(REPO, NAME, CONTENT)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(WeightsError, match=r"no space left on the disk \(77 kB needed, 10 bytes free\)") as e:
@@ -150,7 +150,7 @@ def test_a_disk_that_is_too_full_is_said_before_the_download(hub, cache, monkeyp
     assert "HF_HOME" in e.value.hint
 
 
-def test_a_disk_that_fills_during_the_download_is_not_left_full(hub, tmp_path):
+def test_a_full_disk_during_the_download_leaves_no_file(hub, tmp_path):
     url = hub.add_plain(f"/models/net-{DIGEST[:8]}.pth", CONTENT)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -164,7 +164,7 @@ def test_a_disk_that_fills_during_the_download_is_not_left_full(hub, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
 
 
-def test_a_cache_that_may_only_be_read_is_used(hub, tmp_path, monkeypatch):
+def test_a_read_only_cache_is_used(hub, tmp_path, monkeypatch):
     url = hub.add_plain(f"/models/net-{DIGEST[:8]}.pth", CONTENT)
     fetched = fetch_url(url, tmp_path / "c")
 
@@ -175,7 +175,7 @@ def test_a_cache_that_may_only_be_read_is_used(hub, tmp_path, monkeypatch):
     assert fetch_url(url, tmp_path / "c") == fetched
 
 
-def test_the_variables_of_the_libraries_are_honoured(hub, tmp_path, monkeypatch):
+def test_environment_variables_of_the_libraries_are_used(hub, tmp_path, monkeypatch):
     hub.add("timm/resnet34.a1_in1k", NAME, CONTENT)
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     program = (
@@ -199,7 +199,7 @@ def test_the_variables_of_the_libraries_are_honoured(hub, tmp_path, monkeypatch)
     assert torch_cache() == tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def test_an_unreachable_hub_does_not_keep_a_model_in_the_cache_from_being_built(hub, silent):
+def test_a_cached_model_is_built_without_a_hub(hub, silent):
     import timm
     from safetensors.torch import save
 
@@ -214,7 +214,7 @@ def test_an_unreachable_hub_does_not_keep_a_model_in_the_cache_from_being_built(
 @pytest.mark.parametrize(
     "endpoint", ["http://host:abc", "http://[::1", "ftp://hub", "http://", "nonsense", "http://a b"]
 )
-def test_an_endpoint_that_is_none_is_named_before_the_client_chokes_on_it(endpoint, tmp_path):
+def test_an_invalid_endpoint_is_an_error_before_the_client_is_imported(endpoint, tmp_path):
     env = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
     program = "from zoo.workflows.fetch import fetch\nfetch('resnet34')"
     message = subprocess.run(
@@ -223,7 +223,7 @@ def test_an_endpoint_that_is_none_is_named_before_the_client_chokes_on_it(endpoi
     assert f"zoo.errors.WeightsError: HF_ENDPOINT is {endpoint!r}, which is not the URL of a server" in message
 
 
-def test_a_bad_endpoint_does_not_become_a_traceback_of_timm(monkeypatch):
+def test_an_invalid_endpoint_is_not_a_traceback_of_timm(monkeypatch):
     import zoo.models
 
     monkeypatch.setenv("HF_ENDPOINT", "http://host:abc")

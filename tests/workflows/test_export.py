@@ -1,4 +1,4 @@
-"""Which run is exported where, and under which licence."""
+"""Which run is exported where, and under which license."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.run import Run
 MakeRun = Callable[..., Run]
 
 
-def test_into_the_run_by_default_and_again(make_run: MakeRun) -> None:
+def test_exports_into_the_run_by_default_and_again(make_run: MakeRun) -> None:
     run = make_run("test_vit", img_size=32)
     for _ in range(2):
         done = zoo.export(run)
@@ -25,7 +25,7 @@ def test_into_the_run_by_default_and_again(make_run: MakeRun) -> None:
         assert json.loads((done.folder / "preprocess.json").read_text()) == run.model_record()["preprocess"]
 
 
-def test_the_preprocessing_of_the_run_wins_over_the_models_own(make_run: MakeRun) -> None:
+def test_the_preprocessing_of_the_run_is_exported(make_run: MakeRun) -> None:
     """A run on small images trains at their size."""
     run = make_run("test_resnet")
     change(run, lambda record: record["preprocess"].update(input_size=[3, 32, 32], crop_pct=1.0))
@@ -35,7 +35,7 @@ def test_the_preprocessing_of_the_run_wins_over_the_models_own(make_run: MakeRun
 
 
 @pytest.mark.parametrize(("task", "what"), [("multi-label", "labels"), ("regression", "targets")])
-def test_the_task_and_its_names_are_in_the_files(make_run: MakeRun, task: str, what: str) -> None:
+def test_the_files_contain_the_task_and_class_names(make_run: MakeRun, task: str, what: str) -> None:
     run = make_run("test_vit", ("width", "height of it"), task=task, img_size=32, data={"source": "some/table.csv"})
     folder = zoo.export(run).folder
     assert json.loads((folder / "config.json").read_text())["task"] == task
@@ -44,7 +44,7 @@ def test_the_task_and_its_names_are_in_the_files(make_run: MakeRun, task: str, w
 
 
 @pytest.mark.parametrize(
-    ("source", "licence", "expected"),
+    ("source", "license", "expected"),
     [
         ("hf-hub:timm/test_vit.r160_in1k/model.safetensors", "apache-2.0", "apache-2.0"),
         ("builtin:zoo_tiny", "apache-2.0", "apache-2.0"),
@@ -53,14 +53,14 @@ def test_the_task_and_its_names_are_in_the_files(make_run: MakeRun, task: str, w
         ("none", "apache-2.0", "unknown"),
     ],
 )
-def test_licence_only_where_it_is_that_of_the_weights(
-    make_run: MakeRun, source: str, licence: str | None, expected: str
+def test_license_only_of_the_pretrained_weights(
+    make_run: MakeRun, source: str, license: str | None, expected: str
 ) -> None:
     run = make_run("test_vit", img_size=32)
 
     def edit(record: dict[str, Any]) -> None:
         record["model"]["weights"]["source"] = source
-        record["model"]["pretrained_cfg"]["license"] = licence
+        record["model"]["pretrained_cfg"]["license"] = license
 
     change(run, edit)
     folder = zoo.export(run).folder
@@ -68,12 +68,12 @@ def test_licence_only_where_it_is_that_of_the_weights(
     assert json.loads((folder / "config.json").read_text())["pretrained_cfg"]["license"] == expected
 
 
-def test_unfinished_run_is_exported_and_said(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_run_is_exported_with_a_note(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     zoo.export(make_run("test_vit", img_size=32, status="interrupted"))
     assert "best weights so far (epoch 2)" in capsys.readouterr().err
 
 
-def test_no_weights_yet(make_run: MakeRun) -> None:
+def test_a_run_without_weights_cannot_be_exported(make_run: MakeRun) -> None:
     run = make_run("test_vit", img_size=32, status="interrupted")
     run.weights_file.unlink()
     with pytest.raises(DataError, match=r"model\.safetensors is missing"):

@@ -71,7 +71,7 @@ def test_wrappings_of_pickled_files(
     assert found.fits[0].names == ("test_resnet",)
 
 
-def test_what_lies_beside_the_tensors(state: State, tmp_path: Path) -> None:
+def test_other_entries_of_a_file(state: State, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     values = {"epoch": 3, "arch": "x" * 100, "optimizer": {"state": {}}, "scale": torch.zeros(2, 3), "best": None}
     torch.save({**values, "state_dict": state}, path, _use_new_zipfile_serialization=False)
@@ -86,7 +86,7 @@ def test_what_lies_beside_the_tensors(state: State, tmp_path: Path) -> None:
     }
 
 
-def test_numbers_that_are_not_finite_are_named(state: State, tmp_path: Path) -> None:
+def test_non_finite_tensors_are_named(state: State, tmp_path: Path) -> None:
     spoilt = {k: v.clone() for k, v in state.items()}
     spoilt["fc.bias"][3] = float("nan")
     spoilt["conv1.0.weight"][0, 0, 0, 0] = float("-inf")
@@ -94,12 +94,12 @@ def test_numbers_that_are_not_finite_are_named(state: State, tmp_path: Path) -> 
     assert inspect_file(tmp_path / "w.bin").non_finite == ("conv1.0.weight", "fc.bias")
 
 
-def test_numbers_of_one_byte(tmp_path: Path) -> None:
+def test_8_bit_floats(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.ones(2, 2).to(torch.float8_e4m3fn)}, tmp_path / "w.pth")
     assert inspect_file(tmp_path / "w.pth").dtypes == {"float8_e4m3fn": 1}
 
 
-def test_tensors_of_no_known_architecture(tmp_path: Path) -> None:
+def test_tensors_of_an_unknown_architecture(tmp_path: Path) -> None:
     tensors = {"stem.weight": torch.zeros(8, 4, 3, 3), "body.bias": torch.zeros(8), "fc.weight": torch.zeros(5, 8)}
     torch.save(tensors, tmp_path / "w.pth")
     found = inspect_file(tmp_path / "w.pth")
@@ -110,7 +110,7 @@ def test_tensors_of_no_known_architecture(tmp_path: Path) -> None:
     assert (found.classes, found.in_chans) == (None, None)
 
 
-def test_one_module_s_tensors(state: State, tmp_path: Path) -> None:
+def test_tensors_of_one_module(state: State, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "w.pth")
     found = inspect_file(tmp_path / "w.pth", params="fc")
     assert [(s.name, s.shape) for s in found.summaries] == [
@@ -164,14 +164,14 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin", "w.txt"])
 @pytest.mark.parametrize("content", [b"", b"not weights at all, only words" * 9])
-def test_what_is_no_file_of_weights(name: str, content: bytes, tmp_path: Path) -> None:
+def test_invalid_weights_files(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError):
         inspect_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["absent.pth", "absent/", "."])
-def test_what_is_not_there(name: str, tmp_path: Path) -> None:
+def test_missing_paths(name: str, tmp_path: Path) -> None:
     with pytest.raises(ZooError) as caught:
         inspect_file(name)
     assert caught.value.exit_code == 4
@@ -184,7 +184,7 @@ def test_a_file_without_tensors(tmp_path: Path) -> None:
         inspect_file(tmp_path / "w.pth")
 
 
-def test_a_model_s_name_comes_before_a_folder_s(tmp_path: Path) -> None:
+def test_a_model_name_has_priority_over_a_folder(tmp_path: Path) -> None:
     (tmp_path / "resnet34").mkdir()
     (tmp_path / "mine").mkdir()
     assert not is_weights_path("resnet34")

@@ -1,4 +1,4 @@
-"""Which models exist in timm, torchvision and this project, and what each costs; read without importing any of them.
+"""The models of timm, torchvision and zoo, with their costs, without importing any of these libraries.
 
     find("resnet34").params                        # 21797672, timm's
     find("torchvision/resnet34").tags              # ('IMAGENET1K_V1',)
@@ -7,8 +7,8 @@
 Names: a plain name is the built-in model's, else timm's, else torchvision's. torchvision's models are listed as
 `torchvision/NAME`, so that every listed name is unique; `timm/NAME` works too.
 
-The index is a file that `python -m zoo.catalog.build` writes from the installed libraries and that the package ships.
-Where other versions are installed, commands that import timm anyway write one for them (`zoo.catalog.refresh`).
+The index is a file in the package, written by `python -m zoo.catalog.build`. If other versions of the libraries are
+installed, commands that import timm anyway write an index for them into the cache (`zoo.catalog.refresh`).
 """
 
 from __future__ import annotations

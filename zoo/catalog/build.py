@@ -1,8 +1,8 @@
 """Build the shipped index and signatures from the installed timm and torchvision:  python -m zoo.catalog.build
 
-Takes about ten minutes, nearly all of it counting multiply-accumulates; what was already counted with the same versions
-is taken from the existing files unless --recount is given. Models that cannot be counted keep null costs, and the
-reason goes to stderr. The same versions give the same bytes.
+Takes about ten minutes, mostly to count multiply-accumulates. Counts of the same versions are reused from the existing
+files unless --recount is given. Models that cannot be counted have null costs; stderr gets the reason. The output is
+deterministic.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["count_costs", "known_costs", "known_signatures", "main", "render", "
 
 
 def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
-    """The index as text: one JSON document with a model a line, so that a rebuild shows as a readable difference."""
+    """The index as text: a JSON document with one model per line, for readable diffs."""
 
     def compact(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -54,27 +54,27 @@ def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], rename
     return "{" + "".join(lines) + '"models":[\n' + ",\n".join(compact(to_record(e)) for e in ordered) + "\n]}\n"
 
 
-# Costs change with the library that defines the model and with torch, which counts.
+# Libraries whose version changes the costs: the one that defines the model, and torch, which counts.
 _COUNTED_WITH = {"timm": ("timm", "torch"), "torchvision": ("torchvision", "torch")}
 
 Costs = tuple[int | None, int | None]
 
 
 def count_costs(entry: ModelEntry, module: nn.Module) -> tuple[ModelEntry, str]:
-    """`entry` with the costs of `module`, which is its model, and why one is missing ("" if none is).
+    """`entry` with the costs of its model `module`, and the reason if one is missing ("" if none is).
 
     Moves `module` to the meta device.
     """
     params = count_params(module)
     try:
         return replace(entry, params=params, macs=count_macs(module, entry.input_size)), ""
-    # A forward fails in as many ways as there are models, and one of 1,450 must not end the build.
+    # A forward pass on the meta device may fail in many ways; one of 1,450 models must not end the build.
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, AttributeError, KeyError) as e:
         return replace(entry, params=params), why_uncountable(e)
 
 
 def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:
-    """Name → (params, macs) from the index at `path`, of the libraries whose versions have not changed since."""
+    """Name → (params, macs) from the index at `path`, for libraries of unchanged versions."""
     if not path.exists():
         return {}
     old = json.loads(path.read_text(encoding="utf-8"))
@@ -88,9 +88,10 @@ def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:
 
 
 def known_signatures(path: Path, versions: Mapping[str, str], sources: Mapping[str, str]) -> dict[str, Signature]:
-    """Name → signature from the file at `path`, of the libraries whose versions have not changed since.
+    """Name → signature from the file at `path`, for libraries of unchanged versions; never for built-in models.
 
-    sources: name → the model's source; those of the project's own models are always made again.
+    Args:
+        sources: name → source of the model.
     """
     if not path.exists():
         return {}
@@ -103,7 +104,7 @@ def known_signatures(path: Path, versions: Mapping[str, str], sources: Mapping[s
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name → shape of what `module` saves."""
+    """Name → shape in the state dict of `module`."""
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
@@ -113,7 +114,7 @@ def _with_costs(
     known: Mapping[str, Costs],
     signatures: dict[str, Signature],
 ) -> Iterator[ModelEntry]:
-    """`entries` with their costs; what is missing in `signatures` is added to it."""
+    """Yield `entries` with their costs; adds missing signatures to `signatures`."""
     started, counts = time.monotonic(), 0
     for number, entry in enumerate(entries, 1):
         if entry.name in known and entry.name in signatures:
@@ -139,20 +140,20 @@ def _with_costs(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m zoo.catalog.build", description=__doc__)
     parser.add_argument("--output", type=Path, default=INDEX, help="the index file (default: the shipped one)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth model, to try the builder")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth model, to test the builder")
     parser.add_argument("--recount", action="store_true", help="count all costs again")
     parser.add_argument(
         "--builtin",
         default="zoo.models.builtin:BUILTIN",
         metavar="MODULE:TABLE",
-        help="the project's own models (default: %(default)s)",
+        help="table of built-in models (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     if options.every < 1:
         parser.error("--every takes 1 or more")
     if options.every > 1 and options.output == INDEX:
         parser.error("--every leaves models out: give another --output than the shipped index")
-    # Models warn about their own construction in many ways; none of it concerns the index.
+    # Warnings of model constructors do not concern the index.
     warnings.simplefilter("ignore")
 
     versions = {package: version(package) for package in ("timm", "torch", "torchvision")}

@@ -1,8 +1,7 @@
-"""What the catalog knows of one model, and how that is written in the index file.
+"""Entries of the catalog, and their records in the index file.
 
-A record is a plain JSON object. Fields that equal the library's usual value are left out of it, and a pretrained tag
-records only where it differs from its model: this is what keeps 1,450 models in half a megabyte that parses in a few
-milliseconds.
+A record is a JSON object without the fields that have default values; a pretrained tag has only the fields that differ
+from its model. So 1,450 models fit in half a megabyte, parsed in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ __all__ = ["SOURCES", "ModelEntry", "Pretrained", "from_record", "to_record"]
 
 SOURCES = ("timm", "torchvision", "builtin")
 
-# What most of timm's default_cfg say; the values that a record leaves out.
+# The values of most of timm's default_cfg, which a record omits.
 _DEFAULTS = Preprocess(
     input_size=(3, 224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bicubic", crop_pct=0.875
 ).to_dict()
@@ -26,11 +25,14 @@ _DEFAULT_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Pretrained:
-    """One set of weights of a model.
+    """Pretrained weights of a model.
 
-    hub_id: repository on the Hugging Face hub, "owner/name"; url: where to download instead, for weights that are not
-    there. license: as the publisher states it (an SPDX-like name), None if it states none. num_classes: outputs of the
-    published head, 0 if it has none. pool_size: (height, width) of the final feature map, None where not stated.
+    Args:
+        hub_id: repository on the Hugging Face hub, "owner/name".
+        url: download URL of weights that are not on the hub.
+        license: license as stated by the publisher (an SPDX-like name); None if not stated.
+        num_classes: outputs of the published head; 0 without a head.
+        pool_size: (height, width) of the last feature map; None if not stated.
     """
 
     tag: str
@@ -47,7 +49,7 @@ class Pretrained:
         return self.preprocess.input_size
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
+        """All fields, JSON-able."""
         return {
             "tag": self.tag,
             "hub_id": self.hub_id,
@@ -61,13 +63,17 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model.
+    """A model of the catalog.
 
-    name: unique in the catalog; torchvision's carry their library's prefix, as `torchvision/resnet34`. architecture:
-    what the library itself calls it. family: the library's module that defines it. params: parameters with the head
-    of `num_classes` outputs, None if unknown. macs: multiply-accumulates of one image of `preprocess.input_size`,
-    None if they cannot be counted (see `zoo.catalog.costs`). first_conv, classifier: module paths, several where the
-    model has several (stems that look at two scales, distilled heads). pretrained: the default set of weights first.
+    Args:
+        name: unique name; with a prefix for torchvision, as in `torchvision/resnet34`.
+        architecture: name in the library.
+        family: module of the library that defines the model.
+        params: number of parameters with the head of `num_classes` outputs; None if unknown.
+        macs: multiply-accumulates for one image of `preprocess.input_size`; None if they cannot be counted (see
+            `zoo.catalog.costs`).
+        first_conv, classifier: module paths; several for stems of two scales and distilled heads.
+        pretrained: pretrained weights, the default first.
     """
 
     name: str
@@ -102,13 +108,13 @@ class ModelEntry:
         return self.pretrained[0].tag if self.pretrained else None
 
     def weights(self, tag: str | None = None) -> Pretrained | None:
-        """The set of weights called `tag` (case does not matter), or the default one; None if there is none."""
+        """The weights `tag` (case-insensitive), or the default ones; None if there are none."""
         if tag is None:
             return self.pretrained[0] if self.pretrained else None
         return next((p for p in self.pretrained if p.tag.lower() == tag.lower()), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
+        """All fields, JSON-able."""
         return {
             "name": self.name,
             "source": self.source,
@@ -139,7 +145,7 @@ def _non_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 
 
 def _shared_fields(item: ModelEntry | Pretrained) -> dict[str, Any]:
-    """The fields that a tag takes from its model unless it has its own."""
+    """The fields that a tag inherits from its model."""
     return {
         **item.preprocess.to_dict(),
         "num_classes": item.num_classes,
@@ -148,7 +154,7 @@ def _shared_fields(item: ModelEntry | Pretrained) -> dict[str, Any]:
 
 
 def to_record(entry: ModelEntry) -> dict[str, Any]:
-    """The index's record of `entry`; `from_record(to_record(e)) == e`."""
+    """The record of `entry`; `from_record(to_record(e)) == e`."""
     defaults = {**_DEFAULTS, "num_classes": _DEFAULT_CLASSES, "pool_size": None}
     own = _shared_fields(entry)
     record: dict[str, Any] = {"name": entry.name, "source": entry.source}
@@ -169,7 +175,7 @@ def to_record(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _preprocess(record: Mapping[str, Any], base: Preprocess) -> Preprocess:
-    """`base` with the fields that `record` has; `base` itself, not a copy, if it has none of them."""
+    """`base` with the fields of `record`; `base` itself, not a copy, if the record has none."""
     own = {k: record[k] for k in _DEFAULTS if k in record}
     return Preprocess.from_dict(base.to_dict() | own) if own else base
 

@@ -1,4 +1,4 @@
-"""The index: which models exist. Reading it imports the json module and nothing heavier."""
+"""The index of all models. Reading it imports nothing heavier than the json module."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 class Index:
-    """The records of an index file by name, in natural order; an entry is made when it is asked for."""
+    """The records of an index file by name, in natural order. Entries are built on demand."""
 
     def __init__(self, text: str) -> None:
         document = json.loads(text)
@@ -61,17 +61,17 @@ class Index:
         return self._entries[name]
 
     def record(self, name: str) -> Mapping[str, Any]:
-        """The raw record, for filters that look at every model."""
+        """The raw record, for filters over all models."""
         return self._records[name]
 
     def records(self) -> Collection[Mapping[str, Any]]:
         return self._records.values()
 
     def resolve(self, name: str) -> str | None:
-        """The name under which the index holds what a user may call `name`, which has no tag; None if there is none.
+        """The name in the index for a user's `name` without a tag; None if there is no such model.
 
-        A plain name is the built-in model's, else timm's, else torchvision's; `SOURCE/NAME` asks for one library. Case
-        does not matter. `resnet34` is in timm and in torchvision: alone it is timm's.
+        A plain name means the built-in model, else timm's, else torchvision's; `SOURCE/NAME` means one library.
+        Case-insensitive. `resnet34` is in timm and torchvision; the plain name means timm's.
         """
         lowered = name.lower()
         source, slash, plain = lowered.partition("/")
@@ -86,22 +86,22 @@ class Index:
         return prefixed if prefixed in self._records else None
 
     def renamed(self, name: str) -> str | None:
-        """The `name.tag` of today for a name that timm has given up."""
+        """The current `name.tag` for a name that is deprecated in timm."""
         return self.renamings.get(name.lower().removeprefix("timm/"))
 
     def plain_names(self) -> list[str]:
-        """Every name that `resolve` takes without a source, for suggestions."""
+        """All names that `resolve` accepts without a source, for suggestions."""
         return list(dict.fromkeys(name.rpartition("/")[2] for name in self._records))
 
 
-# The one index of this process; empty until it is asked for.
+# The index of this process; empty until it is loaded.
 _CURRENT: list[Index] = []
 
 
 def load_index() -> Index:
-    """The index of the installed libraries if there is one, else the shipped one; read once a process.
+    """The index of the installed libraries if there is one, else the shipped one; read once per process.
 
-    `zoo.catalog.refresh` makes it where it is missing.
+    `zoo.catalog.refresh` builds it if it is missing.
     """
     if not _CURRENT:
         shipped, installed = shipped_index(), installed_versions()
@@ -110,7 +110,7 @@ def load_index() -> Index:
 
 
 def use_index(index: Index | None) -> None:
-    """What `load_index` gives from now on in this process; None: what lies on the disk, read again."""
+    """Set the index that `load_index` returns in this process; None: read it from disk again."""
     _CURRENT[:] = [] if index is None else [index]
 
 
@@ -120,11 +120,11 @@ def shipped_index() -> Index:
 
 
 def _cached_index(installed: Mapping[str, str]) -> Index | None:
-    """None if there is no such file, or a damaged one, or one that says other versions than its name."""
+    """The index from the cache; None if it is missing, damaged or of other versions."""
     try:
         index = Index(index_cache_file(installed, FORMAT).read_text(encoding="utf-8"))
         for name in index:
-            index[name]  # a damaged record is found here, and not where it is used
+            index[name]  # finds damaged records early
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
     return index if same_versions(index.versions, installed) else None
@@ -136,20 +136,22 @@ def index_versions() -> dict[str, str]:
 
 
 def find(name: str) -> ModelEntry:
-    """The model called `name`: "resnet34", "resnet34.a1_in1k", "torchvision/resnet34", "timm/resnet34".
+    """The catalog entry of a model.
 
-    A plain name is timm's where both libraries have it, and torchvision's where only that has it. A tag after the dot
-    must be one of the model's; `find_weights` also returns it. Raises ModelError, with the nearest names, if there is
-    none.
+    Args:
+        name: "resnet34", "resnet34.a1_in1k", "torchvision/resnet34" or "timm/resnet34". A plain name means timm's model
+            if both libraries have it.
+
+    Raises:
+        ModelError: no such model or tag, with the nearest names.
     """
     return find_weights(name)[0]
 
 
 def find_weights(name: str) -> tuple[ModelEntry, str | None]:
-    """The model called `name` and the tag of weights that the name asks for, None if it has no tag.
+    """The catalog entry of a model, and the tag in `name`, None without a tag.
 
-    Names that timm has given up lead to the model and the tag that replaced them. Raises ModelError as `find` does,
-    also if the model has no weights of that tag, or if the prefix is not a source.
+    Deprecated names of timm lead to the model and the tag that replaced them. Raises ModelError as `find`.
     """
     index = load_index()
     plain, dot, tag = name.strip().partition(".")
@@ -166,7 +168,7 @@ def find_weights(name: str) -> tuple[ModelEntry, str | None]:
     if weights is None:
         shown = nearest(tag.lower(), entry.tags, n=5, cutoff=0.3) or list(entry.tags[:5])
         more = f" and {len(entry.tags) - len(shown)} more" if len(entry.tags) > len(shown) else ""
-        hint = f"it has {', '.join(shown)}{more}" if shown else f"it has no pretrained weights; write {entry.name}"
+        hint = f"it has {', '.join(shown)}{more}" if shown else f"it has no pretrained weights; use {entry.name}"
         raise ModelError(f"{entry.name} has no weights tagged {tag!r}", hint)
     return entry, weights.tag
 
@@ -174,7 +176,7 @@ def find_weights(name: str) -> tuple[ModelEntry, str | None]:
 def _suggest(plain: str, index: Index) -> str:
     source, slash, rest = plain.lower().partition("/")
     if slash and source not in SOURCES:
-        return f"a name may start with {', '.join(f'{s}/' for s in SOURCES)}; see zoo list"
+        return f"known prefixes: {', '.join(f'{s}/' for s in SOURCES)}; see zoo list"
     if slash:
         similar = [n for n in nearest(rest, index.plain_names(), n=8) if index.resolve(f"{source}/{n}")][:3]
         close = [f"{source}/{n}" for n in similar]

@@ -1,4 +1,4 @@
-"""The index of the libraries that are installed, where they are not those of the shipped one: a file for each user.
+"""The cached index for installed libraries of other versions than the shipped index.
 
 The file name contains everything that the index depends on. Finding it imports neither library: their versions are read
 from a line of their own files.
@@ -16,19 +16,19 @@ from zoo.version import __version__
 
 __all__ = ["index_cache_file", "installed_versions", "same_versions"]
 
-# What the names and configurations come from; the counts in the index also depend on torch, a little.
+# The libraries of the names and configurations. The costs also depend slightly on torch.
 _LIBRARIES = ("timm", "torchvision")
 _VERSION = re.compile(r"""^__version__\s*(?::\s*str\s*)?=\s*['"]([^'"]+)['"]""", re.MULTILINE)
 
 
 def installed_versions() -> dict[str, str]:
-    """Library → version as published, without a label of the build such as +cu130; unknown ones are left out."""
+    """Library → version without a build label such as +cu130; without libraries of unknown version."""
     found = {package: _version_in_file(package) for package in _LIBRARIES}
     return {package: version for package, version in found.items() if version is not None}
 
 
 def _version_in_file(package: str) -> str | None:
-    """The version that `package`'s version.py states, a tenth of the time that importlib.metadata takes."""
+    """The version in the package's version.py, in a tenth of the time of importlib.metadata."""
     try:
         spec = find_spec(package)
         for folder in (spec.submodule_search_locations if spec else None) or ():
@@ -36,17 +36,17 @@ def _version_in_file(package: str) -> str | None:
             if stated:
                 return stated[1].partition("+")[0]
     except (OSError, ValueError, ImportError):
-        pass  # not there, or installed in a way of its own: the shipped index is what there is
+        pass  # not installed, or in an unusual way: use the shipped index
     return None
 
 
 def same_versions(index: Mapping[str, str], installed: Mapping[str, str]) -> bool:
-    """True if an index of the versions `index` describes the `installed` libraries."""
+    """True if an index of the versions `index` is valid for the `installed` versions."""
     return all(index.get(package) == version for package, version in installed.items())
 
 
 def index_cache_file(installed: Mapping[str, str], format_number: int) -> Path:
-    """Where the index of the `installed` versions is kept: one file for each combination."""
+    """The cache file of the index: one file per combination of versions."""
     parts = [f"{package}-{version}" for package, version in sorted(installed.items())]
     name = "-".join([f"index{format_number}-zoo-{__version__}", *parts])
     return kind_folder("catalog") / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"

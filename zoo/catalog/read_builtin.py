@@ -1,4 +1,4 @@
-"""The models that ship with the project as catalog entries. For the builder, which is told where their table is."""
+"""The built-in models as catalog entries, for the builder of the index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["BuiltinSpec", "build_builtin", "read_builtin"]
 
 
 class BuiltinSpec(Protocol):
-    """What the catalog needs of a row of `zoo.models.builtin.BUILTIN`; this room may not import that one."""
+    """The fields of an entry of `zoo.models.builtin.BUILTIN` that the catalog reads; it does not import zoo.models."""
 
     @property
     def name(self) -> str: ...
@@ -28,12 +28,12 @@ class BuiltinSpec(Protocol):
 
 
 def read_builtin(table: Mapping[str, BuiltinSpec]) -> list[ModelEntry]:
-    """The rows of `table`, without their costs. Their weights are files in the package: no hub id, no url."""
+    """The entries of `table`, without costs. Their weights are files in the package: no hub_id, no url."""
     return [_entry(spec) for spec in table.values()]
 
 
 def build_builtin(spec: BuiltinSpec) -> nn.Module:
-    """The model as its weights are published, on the meta device."""
+    """The model with its published head, on the meta device."""
     import timm
     import torch
 

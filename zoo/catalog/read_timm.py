@@ -1,4 +1,4 @@
-"""timm's registry as catalog entries. Imports timm: for the builder and for commands that import it anyway."""
+"""timm's models as catalog entries. Imports timm."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["build_timm", "read_timm", "renamed_in_timm"]
 
 
 def read_timm() -> list[ModelEntry]:
-    """Every architecture of the installed timm, without its costs, in timm's own (natural) order."""
+    """All architectures of the installed timm, without costs, in timm's (natural) order."""
     import timm
 
     return [_entry(name) for name in timm.list_models()]
 
 
 def renamed_in_timm() -> dict[str, str]:
-    """Names that timm has given up → the name, with its tag, that stands for the same model now.
+    """Deprecated names → the current name with a tag.
 
-    Left out are names without a successor, and those sent to a tag that does not exist (timm 1.0.31 has two).
+    Without names that have no successor or an invalid one (timm 1.0.31 has two).
     """
     import timm
     from timm.models import get_deprecated_models
@@ -48,7 +48,7 @@ def _entry(name: str) -> ModelEntry:
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, model_entrypoint
 
     default: Any = get_pretrained_cfg(name, allow_unregistered=False)
-    # Both keep timm's order of tags, in which the default comes first.
+    # In timm's order of tags, the default first.
     tagged = get_arch_pretrained_cfgs(name).values()
     return ModelEntry(
         name=name,
@@ -70,7 +70,7 @@ def _pretrained(cfg: Any) -> Pretrained:
     return Pretrained(
         tag=cfg.tag or "",
         hub_id=cfg.hf_hub_id or None,
-        # timm goes to the hub first, so a second place is not recorded.
+        # timm tries the hub first.
         url=None if cfg.hf_hub_id else cfg.url,
         license=cfg.license,
         num_classes=cfg.num_classes,

@@ -1,7 +1,6 @@
-"""torchvision's classification models as catalog entries. Imports torchvision: for the builder, and for
-commands that import it anyway.
+"""torchvision's classification models as catalog entries. Imports torchvision.
 
-Detection, segmentation, video and quantised models live in other modules of torchvision and are not listed.
+Detection, segmentation, video and quantized models are in other modules of torchvision and are not listed.
 """
 
 from __future__ import annotations
@@ -18,18 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["build_torchvision", "read_torchvision", "torchvision_entry"]
 
-# torchvision states a licence only for these weights, as a link to a file that says CC BY-NC 4.0.
+# torchvision states a license only for these weights, as a link to the text of CC BY-NC 4.0.
 _LICENSES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}
 
-# torchvision's classification preset, for an architecture without weights.
+# Preset of torchvision's ImageClassification transform, for architectures without weights.
 _PRESET = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, interpolation="bilinear", crop_pct=224 / 256)
 
 
 def read_torchvision(known: Mapping[str, ModelEntry] | None = None) -> list[ModelEntry]:
-    """Every classification model of the installed torchvision, without its costs.
+    """All classification models of the installed torchvision, without costs.
 
-    known: architecture → an earlier entry, whose layers are taken over; the others are built to see theirs, which takes
-    a tenth of a second each.
+    Args:
+        known: architecture → earlier entry, whose layer names are reused. Other models are built to find their layers,
+            in 0.1 s each.
     """
     from torchvision import models
 
@@ -37,15 +37,16 @@ def read_torchvision(known: Mapping[str, ModelEntry] | None = None) -> list[Mode
 
 
 def build_torchvision(architecture: str, image_size: int) -> nn.Module:
-    """The model as it is in evaluation: without weights, and without the auxiliary heads that only training uses.
+    """The model without weights and without auxiliary heads.
 
-    image_size: pixels a side; it matters to vision transformers only, whose position embeddings have one size.
+    Args:
+        image_size: height and width in pixels, for the position embeddings of vision transformers.
     """
     from torchvision import models
 
     options: dict[str, Any] = {"weights": None}
     if architecture in ("googlenet", "inception_v3"):
-        # init_weights=False spares a slow initialisation and the warning that it is slow.
+        # init_weights=False avoids a slow initialization and its warning.
         options |= {"aux_logits": False, "init_weights": False}
     if architecture.startswith("vit_"):
         options["image_size"] = image_size
@@ -55,9 +56,9 @@ def build_torchvision(architecture: str, image_size: int) -> nn.Module:
 
 
 def _parameters_on_meta() -> Any:
-    """As `torch.device("meta")`, but for the memory of parameters and buffers alone.
+    """As `torch.device("meta")`, but only for empty, zeros, ones and full.
 
-    RegNet's constructor reads numbers out of tensors that it computes, which the meta device does not have.
+    RegNet's constructor computes tensors and reads their values, which is impossible on the meta device.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -77,11 +78,11 @@ def _parameters_on_meta() -> Any:
 
 
 def torchvision_entry(architecture: str, known: ModelEntry | None = None) -> ModelEntry:
-    """One model, without its costs. Without `known` it is built, to see its first convolution and its classifier."""
+    """One model, without costs. Without `known` it is built to find its first convolution and classifier."""
     from torchvision import models
 
     weights = models.get_model_weights(architecture)
-    # Of an enum's members the default is the one that torchvision itself loads for weights="DEFAULT".
+    # The default, which torchvision loads for weights="DEFAULT", comes first.
     members = sorted(weights, key=lambda w: (w is not weights.DEFAULT, w.name)) if len(weights) else []
     pretrained = tuple(_pretrained(w) for w in members)
     preprocess = pretrained[0].preprocess if pretrained else _PRESET
@@ -109,7 +110,7 @@ _Paths = str | tuple[str, ...] | None
 
 
 def _layers(architecture: str, image_size: int) -> tuple[int, _Paths, _Paths]:
-    """Classes, path of the first convolution, path of the classifier."""
+    """Number of classes, path of the first convolution, path of the classifier."""
     from torch import nn
 
     layers = [
@@ -124,7 +125,7 @@ def _layers(architecture: str, image_size: int) -> tuple[int, _Paths, _Paths]:
 
 
 def _pretrained(weights: Any) -> Pretrained:
-    """From a member of a torchvision weights enum."""
+    """The entry of a member of a torchvision weights enum."""
     transform = weights.transforms()
     crop, resize = transform.crop_size[0], transform.resize_size[0]
     stated = weights.meta.get("license")
@@ -133,7 +134,7 @@ def _pretrained(weights: Any) -> Pretrained:
         hub_id=None,
         url=weights.url,
         license=_LICENSES.get(stated, stated),
-        # vgg16's IMAGENET1K_FEATURES has no categories: its file has no usable classifier.
+        # IMAGENET1K_FEATURES of vgg16 has no categories and no usable classifier.
         num_classes=len(weights.meta["categories"] or ()),
         preprocess=Preprocess(
             input_size=(3, crop, crop),

@@ -1,7 +1,7 @@
-"""An index for the libraries that are installed, where they are not those of the shipped one.
+"""Build an index for installed libraries of other versions than the shipped index.
 
-Made by commands that import timm anyway, in half a second, once for each pair of versions; `zoo list` and completion
-then read it. What cannot be made, written or read is no error: the shipped index stays in use.
+Commands that import timm anyway build it, in half a second, once per pair of versions; `zoo list` and completion read
+it. A failure is not an error: the shipped index stays in use.
 """
 
 from __future__ import annotations
@@ -22,23 +22,20 @@ __all__ = ["find_installed", "refresh_if_stale", "save_costs"]
 
 
 def find_installed(name: str) -> tuple[ModelEntry, str | None]:
-    """As `zoo.catalog.find_weights`, for those who import timm anyway: knows the models of the installed libraries."""
+    """As `zoo.catalog.find_weights`, with the models of the installed libraries; imports timm if necessary."""
     refresh_if_stale()
     return find_weights(name)
 
 
 @lru_cache(maxsize=1)
 def refresh_if_stale() -> None:
-    """Have the catalog know the installed timm and torchvision; imports both if it does not yet.
-
-    Costs a comparison of versions where the index is theirs already, and nothing from the second call on.
-    """
+    """Rebuild the index if it is not of the installed timm and torchvision; only then imports both."""
     installed = installed_versions()
     if same_versions(load_index().versions, installed):
         return
     try:
         text = _rebuild_index(installed)
-    # A library that is so new that its descriptions read otherwise: the shipped index still names most of its models.
+    # A newer library with another API: the shipped index still has most of its models.
     except (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError):
         return
     use_index(Index(text))
@@ -46,9 +43,12 @@ def refresh_if_stale() -> None:
 
 
 def save_costs(name: str, *, params: int, macs: int | None) -> None:
-    """Note what the model called `name` was found to cost, if the user's index does not know it.
+    """Add the costs of a model to the cached index, if they are missing there.
 
-    name: as the catalog lists it. params, macs: of the model with its own head and channels.
+    Args:
+        name: name in the catalog.
+        params: number of parameters, with the published head and input channels.
+        macs: multiply-accumulates, likewise.
     """
     index = load_index()
     if index is shipped_index() or index[name].params is not None:
@@ -66,7 +66,7 @@ def _cache_index(text: str, installed: dict[str, str]) -> None:
 
 
 def _rebuild_index(installed: dict[str, str]) -> str:
-    """The index's text, changed libraries read anew; costs are those of the shipped models of the same name."""
+    """The text of the index with the changed libraries read again; costs are those of the shipped index."""
     shipped = shipped_index()
     known = {name: shipped[name] for name in shipped}
     torchvision_entries = {e.architecture: e for e in known.values() if e.source == "torchvision"}

@@ -1,4 +1,4 @@
-"""Which models match a pattern and limits, in which order."""
+"""Search the catalog by pattern and filters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 _Value = float | int | None
 
-# Besides the name, what can be sorted by: smallest first, unknown values last in either direction.
+# Sort keys besides the name: smallest first, unknown values last in both directions.
 _SORT_VALUES: dict[str, Callable[[ModelEntry], _Value]] = {
     "params": lambda e: e.params,
     "gmacs": lambda e: e.macs,
@@ -44,32 +44,34 @@ _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 
 @dataclass(frozen=True)
 class PretrainedModel:
-    """One set of weights of one model."""
+    """Pretrained weights with their model."""
 
     entry: ModelEntry
     weights: Pretrained
 
     @property
     def name(self) -> str:
-        """ "resnet34.a1_in1k", as models and weights are named together everywhere."""
+        """Model name and tag: "resnet34.a1_in1k"."""
         return f"{self.entry.name}.{self.weights.tag}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present. params: of the model with its default head."""
+        """All fields, JSON-able. params: of the model with its default head."""
         entry = self.entry
         shared = {"model": entry.name, "source": entry.source, "family": entry.family, "params": entry.params}
         return {"name": self.name, **shared, **self.weights.to_dict()}
 
 
 def search(pattern: str | None = None, **filters: Unpack[Filters]) -> list[ModelEntry]:
-    """The models that match all of what is given, possibly none.
+    """The models that match the pattern and all filters.
 
-    pattern: a glob as timm's list_models takes it (`*`, `?`, `[abc]`), case aside, over the whole name without its
-    source, so that "densenet121" also gives torchvision/densenet121; a pattern with a slash is compared with
-    "source/name". One with a dot is compared with "name.tag" of the pretrained weights, and gives the models that
-    have such a tag.
+    Args:
+        pattern: glob as for timm's list_models (`*`, `?`, `[abc]`), case-insensitive, over the name without its source:
+            "densenet121" also finds torchvision/densenet121. A pattern with a slash is compared with "source/name", one
+            with a dot with "name.tag" of the pretrained weights.
+        filters: see `zoo.options.Filters`.
 
-    Raises UsageError if a value is not one that it may be.
+    Raises:
+        UsageError: an invalid value.
     """
     query = _Query(**filters)
     found = [e for e in _select(pattern, query) if query.size_matches is None or query.size_matches(e.input_size)]
@@ -77,9 +79,9 @@ def search(pattern: str | None = None, **filters: Unpack[Filters]) -> list[Model
 
 
 def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> list[PretrainedModel]:
-    """The published weights that match all of what is given, those of one model together and its default first.
+    """The published weights that match, grouped by model, the default first.
 
-    As `search`, with one difference: a pattern with a dot, `license` and `input` look at each set of weights by itself.
+    As `search`, but a pattern with a dot, `license` and `input` apply to each set of weights.
     """
     query = _Query(**filters)
     tagged = _tag_matcher(pattern) if pattern is not None and "." in pattern else None
@@ -95,7 +97,7 @@ def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> li
 
 
 class _Query:
-    """Filters, checked and made into functions."""
+    """Filters, validated and converted to functions."""
 
     def __init__(
         self,
@@ -147,7 +149,7 @@ class _Query:
 
 
 def _select(pattern: str | None, query: _Query) -> list[ModelEntry]:
-    """In the wanted order; the input size is not yet looked at."""
+    """Matching entries in order; without the filter of the input size."""
     index = load_index()
     names = _matching(pattern, index) if pattern is not None else list(index)
     entries = [e for e in map(index.__getitem__, names) if all(test(e) for test in query.tests)]
@@ -155,8 +157,9 @@ def _select(pattern: str | None, query: _Query) -> list[ModelEntry]:
 
 
 def _matcher(wanted: str, known: Iterable[str | None]) -> Callable[[str | None], bool]:
-    """True for what matches the glob `wanted`; without wildcards, for the one of `known` that is called so, or, if none
-    is, for those that hold it. Case does not matter.
+    """A function that matches the glob `wanted`, case-insensitive.
+
+    Without wildcards it matches the whole text if `wanted` is in `known`, else any text that contains `wanted`.
     """
     lowered = wanted.lower()
     if any(c in lowered for c in "*?["):
@@ -168,10 +171,14 @@ def _matcher(wanted: str, known: Iterable[str | None]) -> Callable[[str | None],
 
 
 def parse_sizes(value: int | str) -> Callable[[tuple[int, int, int]], bool]:
-    """Whether (C, H, W) in pixels is a size that `value` asks for.
+    """A function that tells whether an input size (C, H, W) matches `value`.
 
-    224: that height and width. 3x224x224: exactly this. 160-256: height and width in the range, both ends included; one
-    end may be left out (-256, 384-). Raises UsageError for anything else.
+    Args:
+        value: 224: this height and width. 3x224x224: exactly this size. 160-256: height and width in this range, both
+            ends included; one end may be omitted (-256, 384-).
+
+    Raises:
+        UsageError: anything else.
     """
     text = str(value).strip().lower().replace("×", "x")
     if found := re.fullmatch(r"(\d+)x(\d+)x(\d+)", text, re.ASCII):
@@ -191,7 +198,7 @@ def parse_sizes(value: int | str) -> Callable[[tuple[int, int, int]], bool]:
 
 
 def _sorted(entries: list[ModelEntry], key: str, descending: bool) -> list[ModelEntry]:
-    """`entries` come in natural order of their names, which a stable sort keeps among equals."""
+    """Sort `entries`, which are in natural order of names; the sort is stable."""
     if key == "name":
         return entries[::-1] if descending else entries
     value = _SORT_VALUES[key]
@@ -201,7 +208,7 @@ def _sorted(entries: list[ModelEntry], key: str, descending: bool) -> list[Model
 
 
 def _matching(pattern: str, index: Index) -> list[str]:
-    """Names that match, in the index's order."""
+    """Names that match, in the order of the index."""
     if "." in pattern:
         tagged = _tag_matcher(pattern)
         records = ((name, index.record(name)) for name in index)
@@ -212,7 +219,7 @@ def _matching(pattern: str, index: Index) -> list[str]:
 
 
 def _tag_matcher(pattern: str) -> Callable[[str, str, str], bool]:
-    """Whether a listed name, its source and a tag match a pattern over "name.tag"."""
+    """A function that tells whether a name, its source and a tag match a pattern over "name.tag"."""
     matches, with_source = re.compile(translate(pattern.lower())).match, "/" in pattern
     return lambda name, source, tag: matches(f"{_name_to_match(name, source, with_source)}.{tag.lower()}") is not None
 
@@ -223,20 +230,20 @@ def _name_to_match(name: str, source: str, with_source: bool) -> str:
 
 
 def widen(pattern: str) -> str:
-    """What a person means by `pattern`: itself if it has wildcards or is a name, else every name that holds it."""
+    """`pattern` itself if it has wildcards or is a model name, else `*pattern*`."""
     if any(c in pattern for c in "*?["):
         return pattern
     return pattern if _matching(pattern, load_index()) else f"*{pattern}*"
 
 
 def nearest_models(pattern: str, n: int = 5) -> list[str]:
-    """Names of models like `pattern`, whose wildcards are set aside; best first, possibly none."""
+    """Model names similar to `pattern` without its wildcards, best first."""
     plain = re.sub(r"[*?\[\]!]", "", pattern.lower()).partition(".")[0].rpartition("/")[2]
     return nearest(plain, load_index().plain_names(), n=n) if plain else []
 
 
 def parse_count(value: float | str, label: str) -> int:
-    """25000000, "25000000", "25M", "1.5B", "300k" → 25000000, …; `label` names the value in the UsageError."""
+    """Parse 25000000, "25000000", "25M", "1.5B" or "300k". label: name of the value in the UsageError."""
     text = str(value).strip().lower().replace("_", "").replace(",", "")
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)([kmbg]?)", text, re.ASCII)
     if found is None:

@@ -1,12 +1,11 @@
-"""What a state dict of each architecture looks like, in a hundred bytes: to say which models given weights belong to.
+"""Signatures of the state dicts of all architectures, in a hundred bytes each, to find the model of given weights.
 
-A tensor is the hash of its name and shape. Of an architecture the file keeps how many there are, their sum, and the
-`SKETCH_SIZE` smallest ones. The sum says that a state dict is this architecture's exactly; the smallest ones are a
-random sample of its tensors, by which two sets can be compared without having them (Broder 1997, "On the resemblance
-and containment of documents").
+Each tensor is hashed by name and shape. A signature has the number of hashes, their sum, and the `SKETCH_SIZE` smallest
+ones. An equal sum means the same architecture; the smallest hashes are a random sample to estimate the similarity of
+two sets (MinHash; Broder 1997, "On the resemblance and containment of documents").
 
-The classifier and the channels of the first convolution are what a task changes: they are left out of both sides. So
-are auxiliary heads, which only training uses, and counters of batches, which old files lack.
+The classifier and the channels of the first convolution depend on the task and are not compared. Neither are auxiliary
+heads, which only training uses, and num_batches_tracked, which old files lack.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ __all__ = [
 SIGNATURES = Path(__file__).with_name("signatures.json")
 FORMAT = 1
 
-# Tensors kept of each architecture. With 24, and not the sum, the right one was among the best 17 estimates for each of
-# 150 models with another head and other channels, and among the best 3 for 138 of them.
+# Hashes per signature. With 24 hashes and without the sum, the right architecture was among the best 17 for all of 150
+# tested models with another head and other channels, and among the best 3 for 138 of them.
 SKETCH_SIZE = 24
 
 _COUNTERS = "num_batches_tracked"
@@ -54,8 +53,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Signature:
-    """tensors: how many there are. hash_sum: the sum of their hashes, 64 bits. min_hashes: the upper 32 bits of the
-    `SKETCH_SIZE` smallest hashes, ascending.
+    """Signature of a state dict.
+
+    Args:
+        tensors: number of tensors.
+        hash_sum: sum of their hashes, 64 bits.
+        min_hashes: upper 32 bits of the `SKETCH_SIZE` smallest hashes, ascending.
     """
 
     tensors: int
@@ -64,15 +67,18 @@ class Signature:
 
     @property
     def max_hash(self) -> int:
-        """Below or at this the signature has every hash of the architecture."""
+        """The signature has all hashes of the architecture up to this value."""
         return self.min_hashes[-1] if self.tensors > SKETCH_SIZE else 2**32
 
 
 @dataclass(frozen=True)
 class SignatureMatch:
-    """names: the architectures of one structure, several where libraries or sizes share it. exact: all tensors are
-    those of the state dict, head and channels aside. share: of all tensors of either side the estimated part that both
-    have.
+    """A match of a state dict.
+
+    Args:
+        names: architectures with this structure; several if libraries or sizes share it.
+        exact: whether all tensors are equal, without head and channels.
+        share: estimated Jaccard similarity: common tensors / tensors of either side.
     """
 
     names: tuple[str, ...]
@@ -81,16 +87,14 @@ class SignatureMatch:
 
 
 def as_paths(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Module paths as an entry states them, none, one or several, as a tuple."""
+    """Module paths of an entry as a tuple."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str) else value
 
 
 def backbone_shapes(shapes: Shapes, heads: tuple[str, ...], stems: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """`shapes` without what a task changes: the tensors under `heads`, auxiliary heads, the channels of `stems`,
-    counters of batches.
-    """
+    """`shapes` without the tensors under `heads`, auxiliary heads, the input channels of `stems` and batch counters."""
     under, stem_weights = (*_AUXILIARY, *(f"{path}." for path in heads)), {f"{path}.weight" for path in stems}
     return {
         name: (shape[0], 0, *shape[2:]) if name in stem_weights and len(shape) > 1 else tuple(shape)
@@ -105,7 +109,7 @@ def _hash(name: str, shape: tuple[int, ...]) -> int:
 
 
 def signature(shapes: Shapes, entry: ModelEntry) -> Signature:
-    """Of a state dict with these shapes, if it is of `entry`'s architecture."""
+    """The signature of a state dict with these shapes and the architecture of `entry`."""
     hashes = [
         _hash(*item) for item in backbone_shapes(shapes, as_paths(entry.classifier), as_paths(entry.first_conv)).items()
     ]
@@ -113,7 +117,7 @@ def signature(shapes: Shapes, entry: ModelEntry) -> Signature:
 
 
 def most_similar_structures(shapes: Shapes, n: int) -> list[SignatureMatch]:
-    """The `n` structures most like a state dict of these shapes, best first; fewer if fewer have anything in common."""
+    """The up to `n` structures most similar to a state dict of these shapes, best first."""
     index, known = load_index(), _shipped()
     hashes_by_layers: dict[object, tuple[int, list[int]]] = {}
     structures: dict[tuple[object, int], list[str]] = {}
@@ -146,7 +150,7 @@ def _shipped() -> dict[str, Signature]:
 
 
 def read_signatures(path: Path) -> tuple[dict[str, str], dict[str, Signature]]:
-    """Versions of the libraries, and signatures by the catalog's names."""
+    """Versions of the libraries, and signatures by model name."""
     document = json.loads(path.read_text(encoding="utf-8"))
     made: dict[str, Signature] = {}
     for names, tensors, hash_sum, packed in document["structures"]:
@@ -157,7 +161,7 @@ def read_signatures(path: Path) -> tuple[dict[str, str], dict[str, Signature]]:
 
 
 def render_signatures(signatures: Mapping[str, Signature], versions: Mapping[str, str]) -> str:
-    """As text: one JSON document with a structure a line and the names of the architectures that have it."""
+    """The file as text: a JSON document with one structure per line, and the names of its architectures."""
     structures: dict[Signature, list[str]] = {}
     for name, one in signatures.items():
         structures.setdefault(one, []).append(name)

@@ -1,9 +1,9 @@
-"""A trained model → files that run without zoo. One table of formats, one file each.
+"""Export formats: a trained model as files that run without zoo. FORMATS is the table, with one file per format.
 
-A format is a function `(Subject, folder: Path) -> Usage`: it writes its own files into `folder` (empty, and renamed to
-its final name later), loads them again as a stranger would, and raises ExportError if the logits differ.
-`zoo.formats.folder` adds what every format has (labels.txt, preprocess.json, README.md, export.json) and puts the
-folder in its place.
+A format is a function `(spec: ExportSpec, folder: Path) -> Usage`. It writes its files into the empty `folder`, loads
+them again with the target library alone, and raises ExportError if the logits differ. `zoo.formats.folder` adds the
+files that every format has (labels.txt, preprocess.json, README.md, export.json) and renames the folder. To add a
+format, write such a function and add its name to FORMATS; `zoo export --format` and its help read the table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from zoo.registry import RegistryEntry
 
 __all__ = ["FORMATS"]
 
+# Name, as for `zoo export --format` → function.
 FORMATS: dict[str, RegistryEntry] = {
     "safetensors": RegistryEntry("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)"),
 }

@@ -1,4 +1,4 @@
-"""The folder of an export: made beside its place under a hidden name, checked, then renamed. Never half-written."""
+"""Write the folder of an export: under a temporary name, renamed when it is complete and checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ MANIFEST = "export.json"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """folder: where the files lie. files: (name, bytes), sorted by name. command: a shell command that loads them."""
+    """A finished export.
+
+    Args:
+        format: name in `zoo.formats.FORMATS`.
+        folder: folder of the files.
+        files: (name, bytes), sorted by name.
+        command: shell command that loads the files.
+    """
 
     format: str
     folder: Path
@@ -40,11 +47,13 @@ class ExportResult:
 
 
 def write_folder(spec: ExportSpec, name: str, write: Callable[[ExportSpec, Path], Usage], target: Path) -> ExportResult:
-    """Export `spec` in the format called `name`, which `write` makes, as the folder `target`.
+    """Export `spec` to the folder `target` in the format `name`, whose function is `write`.
 
-    `target` may be missing, an empty folder, or a former export that holds nothing else, which is replaced when the new
-    one has been written and checked. Raises UsageError if it is anything else, ExportError if writing or checking
-    fails.
+    `target` may be missing, empty, or an earlier export, which is replaced after the new one is complete.
+
+    Raises:
+        UsageError: `target` contains other files.
+        ExportError: writing or checking fails.
     """
     check_target(target)
     destination = target.resolve()
@@ -63,14 +72,14 @@ def write_folder(spec: ExportSpec, name: str, write: Callable[[ExportSpec, Path]
 
 
 def check_target(target: Path) -> None:
-    """Raises UsageError if an export to `target` would destroy anything but a former export."""
+    """Raises UsageError if an export to `target` would delete anything but an earlier export."""
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():
         raise UsageError(f"{target} is a file", "choose another --output-dir")
     here, destination = Path.cwd().resolve(), target.resolve()
     if here == destination or destination in here.parents:
-        raise UsageError(f"{target} is the current folder or holds it", "give a new folder with --output-dir")
+        raise UsageError(f"{target} is the current folder or contains it", "give a new folder with --output-dir")
     present = {p.name for p in target.iterdir()}
     if not present:
         return
@@ -78,12 +87,13 @@ def check_target(target: Path) -> None:
     if foreign:
         shown = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
         raise UsageError(
-            f"{target} is in use: it holds {shown}, no export of zoo's", "choose another --output-dir, or empty it"
+            f"{target} is in use: it contains {shown}, which is not an export",
+            "choose another --output-dir, or empty it",
         )
 
 
 def _exported_files(folder: Path) -> set[str]:
-    """The names that a former export lists; none if there was none."""
+    """The file names of an earlier export in `folder`."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -94,7 +104,7 @@ def _exported_files(folder: Path) -> set[str]:
 
 @contextmanager
 def _temporary_folder(destination: Path) -> Iterator[Path]:
-    """A new folder on the same disk as `destination`; gone afterwards, unless it was renamed."""
+    """A new folder on the same disk as `destination`; deleted at the end, unless it was renamed."""
     folder = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     with translate_write_errors(destination, ExportError):
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +116,7 @@ def _temporary_folder(destination: Path) -> Iterator[Path]:
 
 
 def _swap(folder: Path, destination: Path) -> None:
-    """Rename `folder` to `destination`. What was there comes back if that fails."""
+    """Rename `folder` to `destination`; restores the old `destination` if that fails."""
     if not destination.exists():
         folder.rename(destination)
         return

@@ -1,4 +1,4 @@
-"""The README.md of an export: what the model is, how to use it, under which licence."""
+"""The model card (README.md) of an export: description, usage and license."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_NAMES = 50
 
 
 def render_model_card(spec: ExportSpec, usage: Usage) -> str:
-    """Markdown with the header that Hugging Face's hub reads. A licence that is not known is said to be "unknown"."""
+    """Markdown with the metadata header of the Hugging Face hub; an unknown license is "unknown"."""
     model, preprocess = spec.model, spec.preprocess
     task = get_task(spec.task)
     license = spec.license or "unknown"
@@ -21,7 +21,7 @@ def render_model_card(spec: ExportSpec, usage: Usage) -> str:
         "parameters": f"{sum(p.numel() for p in model.module.parameters()):,}",
         "input": f"{preprocess.channels} × {preprocess.height} × {preprocess.width} (channels × height × width)",
         **intensity_range_line(preprocess),
-        "started from": f"`{model.weights.source}`" if model.weights.source != "none" else "random weights",
+        "fine-tuned from": f"`{model.weights.source}`" if model.weights.source != "none" else "random weights",
         **spec.facts,
     }
     names = ", ".join(f"`{_plain(c)}`" for c in spec.classes[:_MAX_NAMES])
@@ -50,20 +50,20 @@ In this folder:
 {usage.code.strip()}
 ```
 
-`preprocess.json` defines how pixels become the model's input; `labels.txt` lists the {task.outputs} in output order.
+`preprocess.json` contains the preprocessing; `labels.txt` lists the {task.outputs} in the order of the outputs.
 
-## Licence
+## License
 
-{_licence(spec)}
+{_license(spec)}
 """
 
 
-def _licence(spec: ExportSpec) -> str:
+def _license(spec: ExportSpec) -> str:
     if spec.license:
-        return f"The weights that it started from are under {spec.license}; check what your images allow."
+        return f"The pretrained weights are licensed under {spec.license}. Check the license of your images, too."
     if spec.model.weights.source == "none":
-        return "Unknown: it was trained from random weights, so that only you and your images decide."
-    return f"Unknown: nothing is recorded of the licence of `{spec.model.weights.source}`."
+        return "Unknown: trained from random weights. Only your own terms and the license of your images apply."
+    return f"Unknown: the license of `{spec.model.weights.source}` is not recorded."
 
 
 def _plain(name: str) -> str:

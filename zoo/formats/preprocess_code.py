@@ -1,4 +1,4 @@
-"""`zoo.augment.fit` in torchvision's words: Python for the README of an export."""
+"""`zoo.augment.fit` as torchvision code for the model card of an export."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["array_input_code", "intensity_range_line", "needs_array_input", "res
 
 
 def needs_array_input(preprocess: Preprocess) -> bool:
-    """Whether the images are not pictures of 8 bits that Pillow converts to grey or RGB."""
+    """Whether the images are other than 8-bit pictures that Pillow converts to grey or RGB."""
     return preprocess.channels not in (1, 3) or preprocess.levels != IntensityRange()
 
 
 def intensity_range_line(preprocess: Preprocess) -> dict[str, str]:
-    """A line for the README, where images of more than 8 bits were measured."""
+    """A line for the model card with the intensity range of images of more than 8 bits."""
     levels = preprocess.levels
     if levels == IntensityRange():
         return {}
-    floats = "" if levels.floats is None else f"; of floating point {', '.join(f'{v:g}' for v in levels.floats)}"
-    return {"white of images of more than 8 bits": f"{', '.join(map(str, levels.integers))}{floats}"}
+    floats = "" if levels.floats is None else f"; floating point: {', '.join(f'{v:g}' for v in levels.floats)}"
+    return {"white value of images of more than 8 bits": f"{', '.join(map(str, levels.integers))}{floats}"}
 
 
 def resize_code(preprocess: Preprocess) -> str:
-    """The step before the centre crop, of a Pillow image: the short side, both sides, or the long side and a border."""
+    """Code that resizes a Pillow image before the center crop: short side, both sides, or long side and padding."""
     height, width = _target(preprocess)
     mode = preprocess.interpolation.upper()
     if preprocess.crop_mode == "border":
@@ -36,9 +36,9 @@ def resize_code(preprocess: Preprocess) -> str:
 
 
 def array_input_code(preprocess: Preprocess) -> str:
-    """Python that makes `outputs` of image.npy, an array (C, H, W), with a `model`; needs np, torch and v2."""
+    """Code that computes `outputs` of image.npy, an array (C, H, W), with `model`; needs np, torch and v2."""
     height, width = _target(preprocess)
-    # Tensors know no Lanczos; what is padded after the normalisation with 0 is padded with the mean.
+    # torchvision has no Lanczos for tensors. CenterCrop pads with 0 after the normalization, which is the mean.
     mode = "BICUBIC" if preprocess.interpolation == "lanczos" else preprocess.interpolation.upper()
     if preprocess.crop_mode == "border":
         size = f"None, max_size={min(height, width)}"

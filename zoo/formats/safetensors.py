@@ -1,4 +1,4 @@
-"""Weights as safetensors with a config.json: what plain timm loads, and torchvision with a few lines of its own."""
+"""The format `safetensors`: weights and config.json, for timm or, with a few lines of code, torchvision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.tasks import get_task
 
 __all__ = ["write"]
 
-# Of the weights that the training started from, no longer true of what it made of them.
+# Keys of timm's pretrained_cfg that describe the pretrained weights and not the fine-tuned ones.
 _STALE = frozenset(
     [
         *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "state_dict", "custom_load", "architecture", "tag"),
@@ -26,11 +26,18 @@ _STALE = frozenset(
     ]
 )
 
+_REPORT_HINT = "the run is not affected; please report it"
+
 
 def write(spec: ExportSpec, folder: Path) -> Usage:
-    """Write model.safetensors and config.json into `folder` and load them again with the library alone.
+    """Write model.safetensors and config.json, and check them with the library alone.
 
-    Raises ExportError if the disk refuses or the loaded model does not give the same logits.
+    Args:
+        spec: the model.
+        folder: empty folder.
+
+    Raises:
+        ExportError: the files cannot be written, or the loaded model gives other logits.
     """
     state = spec.model.module.state_dict()
     save_tensors(folder / "model.safetensors", state, {"format": "pt"}, ExportError)
@@ -47,7 +54,7 @@ def write(spec: ExportSpec, folder: Path) -> Usage:
 
 
 def _timm_config(spec: ExportSpec) -> dict[str, Any]:
-    """In the manner of `timm.models.save_for_hf`, whose keys these are."""
+    """A config.json with the keys of `timm.models.save_for_hf`."""
     model = spec.model
     args = {**model.args, "num_classes": model.classes, "in_chans": spec.preprocess.channels}
     return {
@@ -70,7 +77,7 @@ def _pretrained_cfg(spec: ExportSpec) -> dict[str, Any]:
     if cfg.get("min_input_size"):
         cfg["min_input_size"] = [preprocess.channels, *cfg["min_input_size"][1:]]
     if tuple(original.get("input_size") or ())[1:] != preprocess.input_size[1:]:
-        cfg["pool_size"] = None  # that of the size before
+        cfg["pool_size"] = None  # valid for the old input size only
     own = {k: v for k, v in preprocess.to_dict().items() if k in known}
     return cfg | own | {"num_classes": spec.model.classes, "license": spec.license or "unknown"}
 
@@ -82,7 +89,7 @@ def _load_timm(folder: Path) -> nn.Module:
         module: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         message = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ExportError(f"timm cannot load the exported model: {message}", "the run is unharmed; report this") from e
+        raise ExportError(f"timm cannot load the exported model: {message}", _REPORT_HINT) from e
     return module.eval()
 
 
@@ -138,14 +145,14 @@ def _torchvision_config(spec: ExportSpec) -> dict[str, Any]:
 
 
 def _stem(spec: ExportSpec) -> tuple[str, nn.Conv2d] | None:
-    """Path and module of the first convolution, if not 3 channels: torchvision's constructor makes no such one."""
+    """Path and module of the first convolution, if torchvision cannot build it: not 3 channels."""
     if spec.preprocess.channels == 3:
         return None
     return next((path, part) for path, part in spec.model.module.named_modules() if isinstance(part, nn.Conv2d))
 
 
 def _load_torchvision(spec: ExportSpec, folder: Path) -> nn.Module:
-    """The steps of the README, taken with what the files say."""
+    """Load the files as the model card describes."""
     import torchvision
     from safetensors.torch import load_file
 
@@ -163,14 +170,12 @@ def _load_torchvision(spec: ExportSpec, folder: Path) -> nn.Module:
         module.load_state_dict(state)
     except RuntimeError as e:
         message = str(e).strip().splitlines()[-1].strip()
-        raise ExportError(
-            f"torchvision cannot load the exported model: {message}", "the run is unharmed; report it"
-        ) from e
+        raise ExportError(f"torchvision cannot load the exported model: {message}", _REPORT_HINT) from e
     return module.eval()
 
 
 def _needs_version(module: nn.Module) -> bool:
-    """MNASNet alone refuses tensors that do not say, as pickled ones do, which version of it they are for."""
+    """MNASNet requires the version metadata of its state dict, which safetensors does not store."""
     return type(module).__name__ == "MNASNet"
 
 
@@ -181,7 +186,7 @@ def _load_lines(spec: ExportSpec, file: str) -> list[str]:
 
 
 def _convolution(conv: nn.Conv2d) -> dict[str, Any]:
-    """Arguments that make the like of `conv`."""
+    """Constructor arguments of `conv`."""
     return {
         "in_channels": conv.in_channels,
         "out_channels": conv.out_channels,

@@ -65,14 +65,14 @@ def _export_spec(loaded: LoadedRun) -> ExportSpec:
         classes=loaded.classes,
         preprocess=loaded.preprocess,
         title=loaded.run.path.resolve().name,
-        license=_licence(model.weights.source, model.pretrained_cfg),
+        license=_license(model.weights.source, model.pretrained_cfg),
         facts=facts,
         task=loaded.task,
     )
 
 
-def _licence(source: str, model_config: dict[str, Any]) -> str | None:
-    """The licence of the pretrained weights, if the training started from them."""
+def _license(source: str, model_config: dict[str, Any]) -> str | None:
+    """The license of the pretrained weights, if the training started from them."""
     published = source.startswith(("hf-hub:", "builtin:", "http://", "https://"))
     value = model_config.get("license")
     return str(value) if published and value else None

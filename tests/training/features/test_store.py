@@ -18,7 +18,7 @@ def _store(folder: Path, dtype: torch.dtype = torch.float32, shape: tuple[int, .
     return FeatureStore(folder, shape, dtype, {"model": "m"})
 
 
-def test_rows_are_found_again_by_another_store(tmp_path: Path) -> None:
+def test_another_store_finds_the_rows(tmp_path: Path) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
     first = _store(tmp_path / "s")
     assert first.missing([*KEYS, KEYS[0]]) == list(range(10))
@@ -34,7 +34,7 @@ def test_rows_are_found_again_by_another_store(tmp_path: Path) -> None:
     assert torch.equal(kept[np.array([9, 0, 9])], rows[[0, 9, 0]])
 
 
-def test_bfloat16_is_kept_bit_for_bit(tmp_path: Path) -> None:
+def test_bfloat16_round_trip(tmp_path: Path) -> None:
     rows = torch.randn(10, 2, 4).to(torch.bfloat16)
     store = _store(tmp_path / "s", torch.bfloat16, (2, 4))
     store.add(KEYS, rows)
@@ -65,14 +65,14 @@ def test_a_damaged_shard_is_deleted_and_its_rows_are_missing(
         shards = [p for p in sorted((tmp_path / "s").glob("*.safetensors")) if p != shards[1]] + [shards[1]]
 
 
-def test_rows_of_another_shape_are_not_taken(tmp_path: Path) -> None:
+def test_rows_of_another_shape_are_not_used(tmp_path: Path) -> None:
     store = _store(tmp_path / "s")
     store.add(KEYS, torch.zeros(10, 3))
     store.flush()
     assert len(_store(tmp_path / "s", shape=(4,)).missing(KEYS)) == 10
 
 
-def test_full_shards_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_shards_are_written_before_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_store, "_SHARD_BYTES", 40)
     store = _store(tmp_path / "s")
     for i in range(10):
@@ -82,7 +82,7 @@ def test_full_shards_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.
     assert torch.equal(store.rows(KEYS)[[9, 0]], torch.tensor([[9.0] * 3, [0.0] * 3]))
 
 
-def test_keys_follow_what_they_name() -> None:
+def test_keys_depend_on_contents() -> None:
     weights = {"a": torch.zeros(2), "b": torch.ones(2, dtype=torch.bfloat16)}
     same = store_key({"end": "x"}, dict(reversed(weights.items())))
     assert same == store_key({"end": "x"}, weights)
@@ -92,7 +92,7 @@ def test_keys_follow_what_they_name() -> None:
     assert image_key(b"1") != image_key(b"1", "view 1")
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_store_is_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
     assert list_entries("features") == []
     for age, name in enumerate(("new", "old", "older")):
