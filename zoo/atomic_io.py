@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 # What to write to a file: text, bytes, or a function that writes to the path that it is given.
-Contents = str | bytes | Callable[[Path], None]
+Contents = str | bytes | Callable[[Path], object]
 
 __all__ = [
     "Contents",

@@ -229,23 +229,10 @@ class InMemoryRun(Run):
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         self._rows = list(rows)
 
-    def write_recipe(self, text: str) -> None:
+    def _skip(self, *_: Any, **__: Any) -> None:
         pass
 
-    def write_split(self, text: str) -> None:
-        pass
-
-    def write_model(self, record: dict[str, Any]) -> None:
-        pass
-
-    def save_weights(self, tensors: dict[str, torch.Tensor]) -> None:
-        pass
-
-    def save_checkpoint(self, tensors: dict[str, torch.Tensor], values: dict[str, str]) -> None:
-        pass
-
-    def save_start(self, tensors: dict[str, torch.Tensor]) -> None:
-        pass
+    write_recipe = write_split = write_model = save_weights = save_checkpoint = save_start = _skip
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,7 @@ import typer
 
 from zoo import console
 from zoo.cache import CACHES, UNKNOWN, cache_folder
+from zoo.cli.options import Json
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def cache(
         float | None,
         typer.Option(metavar="GIB", min=0, help="with clear: keep up to this size, last used first"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON: every entry, sizes in bytes")] = False,
+    as_json: Json = False,
 ) -> None:
     """List or clear the cache: features, decoded images, unpacked archives, downloaded data sets, timings.
 

@@ -25,15 +25,8 @@ CACHE_HINT = "free some disk space, or set HF_HOME=DIR to use another cache"
 
 @dataclass(frozen=True)
 class FetchResult:
-    """A file on disk.
-
-    Args:
-        path: location of the file.
-        source: its URL, or its name on the hub.
-        revision: commit on the hub; None for a URL.
-        sha256: hex digest of the contents.
-        downloaded: whether this call downloaded it; False if it was in a cache.
-        verified: whether the publisher's hash is known and equal.
+    """A file on disk. source: URL, or name on the hub. revision: commit on the hub. downloaded: whether this call
+    downloaded it. verified: whether the publisher's hash is known and equal.
     """
 
     path: Path
@@ -46,11 +39,7 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """The hub's metadata of a file.
-
-    Args:
-        headers: HTTP headers for the download; the user's token only if the file is on the hub itself.
-    """
+    """The hub's metadata of a file. headers: for the download; with the user's token only if the hub itself has it."""
 
     name: str
     url: str

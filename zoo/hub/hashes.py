@@ -16,12 +16,7 @@ _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ExpectedHash:
-    """A hash, or the start of it.
-
-    Args:
-        hex_prefix: first hex digits of the sha256.
-        is_git_blob: whether it is the sha1 of the file as a git blob instead.
-    """
+    """hex_prefix: first digits of the sha256 or, if `is_git_blob`, of the sha1 of the file as a git blob."""
 
     hex_prefix: str
     is_git_blob: bool = False

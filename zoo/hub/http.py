@@ -65,11 +65,7 @@ def with_timeout(seconds: float, function: Callable[[], T]) -> T:
 def request_headers(url: str, *, any_status: bool = False) -> HTTPMessage | None:
     """The response headers of a HEAD request; None if the server does not support HEAD.
 
-    Args:
-        any_status: whether an error status is acceptable.
-
-    Raises:
-        Unreachable: no response within the timeout, or an error status.
+    Raises Unreachable without a response in time, or for an error status unless `any_status` is set.
     """
     host = urlsplit(url).hostname
     if not url.startswith(("https://", "http://")) or not host:

@@ -10,13 +10,13 @@ blobs/ETAG, snapshots/COMMIT/NAME, refs/REVISION. The client is imported only wh
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from zoo.atomic_io import replace_file
 from zoo.console import note
 from zoo.errors import WeightsError
 from zoo.hub.cache_layout import CACHE_HINT, FetchResult, RemoteFile, RepoCache
@@ -165,12 +165,7 @@ def copy_file(source: Path, target: Path) -> bool:
         if target.is_file() and sha256_of(target) == sha256_of(source):
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.incomplete")
-        try:
-            shutil.copyfile(source, part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        replace_file(target, lambda temporary: shutil.copyfile(source, temporary))
     except OSError as e:
         raise write_error(target, e, _TARGET_HINT) from e
     return True

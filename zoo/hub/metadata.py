@@ -25,12 +25,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the hub.
-
-    Args:
-        repo: "owner/name".
-        revision: branch, tag or commit; None for the main branch.
-    """
+    """repo: "owner/name". revision: branch, tag or commit; None for the main branch."""
 
     repo: str
     revision: str | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.atomic_io import replace_file
 from zoo.catalog import find_weights
 from zoo.errors import UsageError, ZooError
 from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file
@@ -36,14 +37,7 @@ class FetchedFile:
     downloaded: bool
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "path": str(self.path),
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-            "source": self.source,
-            "downloaded": self.downloaded,
-        }
+        return {**vars(self), "path": str(self.path)}
 
 
 @dataclass(frozen=True)
@@ -148,10 +142,8 @@ def _already_fetched(model: str, folder: Path, matches: Callable[[str], bool]) -
 def _record_checksum(model: str, fetched: FetchResult, folder: Path) -> FetchedFile:
     sums = _sums(folder) | {fetched.path.relative_to(folder).as_posix(): fetched.sha256}
     text = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    temporary = folder / f".{SUMS}.tmp"
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / SUMS)
+        replace_file(folder / SUMS, text)
     except OSError as e:
         raise write_error(folder / SUMS, e, "free some disk space, or choose another --to DIR") from e
     return _to_fetched_file(model, fetched)

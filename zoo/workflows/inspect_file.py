@@ -34,13 +34,7 @@ class TensorSummary:
     std: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "mean": self.mean,
-            "std": self.std,
-        }
+        return {**vars(self), "shape": list(self.shape)}
 
 
 def summarise(tensors: Mapping[str, Tensor]) -> tuple[TensorSummary, ...]:
