@@ -214,22 +214,22 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     from zoo.strategy.scores import Targets, decompose, ridge_head, ridge_loo
     from zoo.workflows.finetune.inputs import create_model, open_dataset
     from zoo.workflows.finetune.options import make_recipe
-    from zoo.workflows.recommend import measure
     from zoo.workflows.recommend.features import extract_features
+    from zoo.workflows.recommend.measure import load_candidate
 
     recipe = make_recipe("zoo_tiny", **given)
     opened = open_dataset(recipe)
-    model, train, shared = measure._load_candidate(recipe, opened)
+    model, train, settings = load_candidate(recipe, opened)
     torch.manual_seed(given["seed"])
-    bare = create_model(recipe, opened, with_weights=False)
+    random_model = create_model(recipe, opened, with_weights=False)
     ridge_targets = Targets.of(train.targets, "single-label", outputs=len(opened.classes), balanced=True)
     found = []
-    for network, random in ((model, False), (bare, True)):
+    for network, random in ((model, False), (random_model, True)):
         known = extract_features(
-            network, train, np.arange(len(train)), random=random, measure_shift=False, **shared
+            network, train, np.arange(len(train)), settings, random=random, measure_shift=False
         ).features
         fresh = extract_features(
-            network, opened.val, np.arange(len(opened.val)), random=False, measure_shift=False, **shared
+            network, opened.val, np.arange(len(opened.val)), settings, measure_shift=False
         ).features
         svd = decompose(known, ridge_targets.weights)
         head = ridge_head(svd, ridge_targets, ridge_loo(svd, ridge_targets).chosen)
@@ -248,10 +248,10 @@ def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
     interval = Interval(**of["similarity"]["interval"])
     similar = Similarity(**{**of["similarity"], "interval": interval, "verdict": verdict(interval)})
     shift = NormShift(**{**of["shift"], "layers": (), "interval": None})
-    mirrored = of["flip_invariance"] and FlipInvariance(
+    flips = of["flip_invariance"] and FlipInvariance(
         **{**of["flip_invariance"], "interval": Interval(**of["flip_invariance"]["interval"])}
     )
-    decision = decide(Measurements(DataSize(**of["size"]), similar, shift, of["kind"], mirrored))
+    decision = decide(Measurements(DataSize(**of["size"]), similar, shift, of["architecture"], flips))
     settings = {k: v for k, v in decision.changes.items() if k != "train.epochs"}
     if decision.recipe == "full" and "transfer.lora" not in settings:
         settings.setdefault("transfer.start", "lp-ft")  # what a run does by itself
@@ -363,8 +363,10 @@ Judged = tuple[float, float, float, float]
 def _judged_similarity(row: dict[str, Any]) -> Judged:
     similar, tests = row["evidence"]["similarity"], tests_of(row["cell"][1])
     a, random = row["fresh"]
-    a0 = max(random, 1e-9) if similar["by"] == "random" else similar["baseline"]
-    of_a0 = np.sqrt(a0 * (1 - a0) / tests) * (1 - a) / max(1 - a0, 1e-9) if similar["by"] == "random" else 0.0
+    a0 = max(random, 1e-9) if similar["baseline_kind"] == "random" else similar["baseline"]
+    of_a0 = (
+        np.sqrt(a0 * (1 - a0) / tests) * (1 - a) / max(1 - a0, 1e-9) if similar["baseline_kind"] == "random" else 0.0
+    )
     error = np.hypot(np.sqrt(a * (1 - a) / tests), of_a0) / max(1 - a0, 1e-9)
     return (*_middle(similar["interval"]), row["S"], float(error))
 

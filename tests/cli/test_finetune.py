@@ -135,7 +135,7 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
     "unknown augmentation": (["zoo_tiny", "--set", "augment.name=lite"], 2, "lite", "light"),
     "unknown metric": (["zoo_tiny", "--set", "train.monitor=top_1"], 2, "did you mean top1", ""),
     "a plan that matches nothing": (["zoo_tiny", "--freeze", "layer9.*"], 4, "matches nothing", "stem, stage1"),
-    "a plan that freezes all": (["zoo_tiny", "--freeze", "*"], 4, "leaves nothing to learn", "groups"),
+    "a plan that freezes all": (["zoo_tiny", "--freeze", "*"], 4, "leaves no trainable parameters", "groups"),
     "fp16 on the CPU": (
         ["zoo_tiny", "--device", "cpu", "--amp-dtype", "fp16"],
         2,

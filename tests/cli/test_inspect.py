@@ -189,7 +189,7 @@ def test_loaded_weights_are_reported(zoo, tmp_path):
     [
         (("resnet999",), "no model named 'resnet999'"),
         (("test_resnet", "--freeze", "layer9"), "'layer9' matches nothing"),
-        (("test_resnet", "--freeze", "head"), "leaves nothing to learn"),
+        (("test_resnet", "--freeze", "head"), "leaves no trainable parameters"),
         (("test_resnet", "--params", "conv9"), "no module or tensor 'conv9'"),
         (("test_resnet", "--params", "global_pool"), "has no tensors"),
         (("test_resnet", "--classes", "0"), "0 classes"),

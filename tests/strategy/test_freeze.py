@@ -1,4 +1,4 @@
-"""Freeze plans: the grammar, and that what is frozen does not move by a bit in real training."""
+"""Freeze plans: the grammar, and that frozen tensors stay bit-identical in training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def frozen(model, plan):
         ("!layer4.*,backbone", ("stem", "stage1", "stage2", "stage3", "stage4")),
     ],
 )
-def test_a_plan_freezes_the_parameters_of_the_groups_it_names(resnet, plan, groups):
+def test_a_plan_freezes_the_named_groups(resnet, plan, groups):
     assert frozen(resnet, plan) == names(resnet, *groups)
 
 
@@ -56,20 +56,20 @@ def test_a_module_is_frozen_up_to_its_last_parameter(resnet):
     assert "layer2.1.conv1.weight" not in found
 
 
-def test_a_parameters_name_means_that_parameter(resnet):
+def test_the_name_of_a_parameter_freezes_that_parameter(resnet):
     assert frozen(resnet, "conv1.weight") == {"conv1.weight"}
 
 
-def test_norm_leaves_the_norm_layers_and_the_head(resnet):
+def test_norm_keeps_norm_layers_and_head_trainable(resnet):
     trainable = {n for n, _ in resnet.module.named_parameters()} - frozen(resnet, "norm")
     assert "bn1.weight" in trainable
     assert "layer1.0.bn2.bias" in trainable
-    assert "layer2.0.downsample.1.weight" in trainable  # a norm layer by its class, not by its name
+    assert "layer2.0.downsample.1.weight" in trainable  # found by its class, not by its name
     assert trainable >= names(resnet, "head")
     assert not [n for n in trainable if "conv" in n]
 
 
-def test_norm_knows_norms_with_activations_and_layer_norms():
+def test_norm_finds_layer_norms_and_norms_with_activations():
     for name, one in (("test_efficientnet", "bn1.weight"), ("test_convnext", "stages.0.blocks.0.norm.bias")):
         model = build_on_meta(name, classes=2)
         trainable = {n for n, _ in model.module.named_parameters()} - frozen(model, "norm")
@@ -77,14 +77,14 @@ def test_norm_knows_norms_with_activations_and_layer_norms():
         assert len(trainable) > 4
 
 
-def test_an_exclamation_mark_opens_again(resnet):
+def test_an_exclamation_mark_unfreezes(resnet):
     found = frozen(resnet, "backbone,!*.bn*")
     assert "layer1.0.bn1.weight" not in found
     assert "layer1.0.conv1.weight" in found
     assert "fc.weight" not in found
 
 
-def test_the_plan_counts_what_learns(resnet):
+def test_the_plan_counts_trainable_parameters(resnet):
     plan = resolve_plan("backbone", resnet.groups, resnet.module)
     assert [(g.name, g.trainable) for g in plan.groups if g.trainable] == [("head", 5130)]
     assert plan.parameters == sum(p.numel() for p in resnet.module.parameters())
@@ -93,7 +93,7 @@ def test_the_plan_counts_what_learns(resnet):
 
 
 @pytest.mark.parametrize(
-    ("plan", "said"),
+    ("plan", "message"),
     [
         ("layr1", "'layr1' matches nothing"),
         ("layer9.*", "'layer9.*' matches nothing"),
@@ -105,16 +105,16 @@ def test_the_plan_counts_what_learns(resnet):
         ("0%", "give 1 to 100%"),
         ("101%", "give 1 to 100%"),
         ("1%", "'1%' matches nothing"),
-        ("none,stem", "none cannot be one of several"),
-        ("head", "leaves nothing to learn"),
-        ("fc", "leaves nothing to learn"),
-        ("*", "leaves nothing to learn"),
+        ("none,stem", "none cannot be combined"),
+        ("head", "leaves no trainable parameters"),
+        ("fc", "leaves no trainable parameters"),
+        ("*", "leaves no trainable parameters"),
     ],
 )
-def test_a_plan_that_means_nothing_is_an_error_with_the_groups(resnet, plan, said):
+def test_an_invalid_plan_is_an_error_that_lists_the_groups(resnet, plan, message):
     with pytest.raises(ModelError) as e:
         frozen(resnet, plan)
-    assert said in e.value.message
+    assert message in e.value.message
     assert "stage4" in e.value.hint or plan == "none,stem"
 
 
@@ -135,7 +135,7 @@ def test_a_plan_that_means_nothing_is_an_error_with_the_groups(resnet, plan, sai
         ("norm", r"(bn1|layer.*\.bn|layer.*downsample\.1|fc)"),
     ],
 )
-def test_the_grammar_means_the_same_in_both_libraries(library, plan, trainable):
+def test_a_plan_means_the_same_in_both_libraries(library, plan, trainable):
     model = build_on_meta(f"{library}resnet18", classes=3)
     found = {n for n, _ in model.module.named_parameters()} - frozen(model, plan)
     assert found == {n for n, _ in model.module.named_parameters() if re.match(trainable, n)}
@@ -148,23 +148,23 @@ def test_an_unknown_plan_lists_the_forms(resnet, plan):
     assert "none, backbone, norm, N or N%" in e.value.hint
 
 
-def test_the_nearest_names_are_offered(resnet):
+def test_similar_names_are_suggested(resnet):
     with pytest.raises(ModelError) as e:
         frozen(resnet, "layr1")
     assert "did you mean layer1" in e.value.hint
 
 
-def test_a_model_without_a_head_cannot_be_frozen_whole():
+def test_a_model_without_a_head_cannot_be_frozen_completely():
     model = build_on_meta("vit_small_patch14_dinov2")
-    with pytest.raises(ModelError, match="leaves nothing"):
+    with pytest.raises(ModelError, match="leaves no trainable"):
         frozen(model, "backbone")
 
 
 def train(model, plan, steps=3):
-    """A few real steps of SGD with momentum and decay; the state before and after."""
+    """The state before and after a few steps of SGD with momentum and weight decay."""
     with torch.no_grad():
         for parameter in model.module.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))  # norms that start at 0 hide what is before them
+            parameter.add_(0.05 * torch.randn_like(parameter))  # norm layers with weight 0 hide the layers before them
     plan.apply(model.module)
     set_train_mode(model.module, plan)
     before = {k: t.clone() for k, t in model.module.state_dict().items()}
@@ -178,7 +178,7 @@ def train(model, plan, steps=3):
     return before, model.module.state_dict()
 
 
-OPENED = {
+UNFROZEN = {
     "test_resnet": "layer*.bn2.*",
     "test_vit": "blocks.*.norm1.*",
     "torchvision/mobilenet_v3_small": "features.*.block.*.1.*",
@@ -193,12 +193,12 @@ OPENED = {
         ("torchvision/mobilenet_v3_small", {"img_size": 32}),
     ],
 )
-@pytest.mark.parametrize("text", ["backbone", "2", "norm", "OPENED", "none"])
-def test_what_is_frozen_does_not_move_by_a_bit_and_what_learns_does(name, options, text):
+@pytest.mark.parametrize("text", ["backbone", "2", "norm", "UNFROZEN", "none"])
+def test_frozen_tensors_stay_identical_and_trainable_ones_change(name, options, text):
     torch.manual_seed(0)
     model = build(name, classes=3, weights="none", **options)
-    if text == "OPENED":  # each calls its norm layers otherwise
-        text = f"backbone,!{OPENED[name]}"
+    if text == "UNFROZEN":  # names of norm layers differ
+        text = f"backbone,!{UNFROZEN[name]}"
     plan = resolve_plan(text, model.groups, model.module)
     before, after = train(model, plan)
     for key, _ in model.module.named_parameters():
@@ -214,7 +214,7 @@ def test_what_is_frozen_does_not_move_by_a_bit_and_what_learns_does(name, option
     assert all(torch.equal(before[b], after[b]) for b in partly)
 
 
-def test_dropout_of_the_frozen_part_is_off_and_before_the_head_on():
+def test_dropout_is_off_in_frozen_modules_and_on_before_the_head():
     model = build("test_vit", classes=3, weights="none", drop=0.5, drop_path=0.5, img_size=32)
     plan = resolve_plan("backbone", model.groups, model.module)
     plan.apply(model.module)
@@ -227,7 +227,7 @@ def test_dropout_of_the_frozen_part_is_off_and_before_the_head_on():
     assert model.module.head_drop.training
 
 
-def test_gradients_left_from_before_are_dropped():
+def test_gradients_of_frozen_parameters_are_deleted():
     model = build("test_resnet", classes=3, weights="none")
     for parameter in model.module.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -236,7 +236,7 @@ def test_gradients_left_from_before_are_dropped():
     assert held == {n for n, _ in model.module.named_parameters()} - set(model.groups[0].parameters)
 
 
-def test_another_plan_opens_what_the_first_froze():
+def test_another_plan_unfreezes_parameters_of_the_first():
     model = build("test_resnet", classes=3, weights="none")
     for text in ("backbone", "none"):
         plan = resolve_plan(text, model.groups, model.module)

@@ -1,4 +1,4 @@
-"""The ranking of models: what decides, what ties, and what a missing prior does."""
+"""The ranking of models: scores, ties and missing priors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zoo.strategy.ranking import Candidate, prior_for, rank_models
 
 
 def right(share: float, n: int = 400, *, shift: int = 0) -> np.ndarray:
-    """(n,) of 0 and 1, so many of them right; the same images are the hard ones in every candidate, but for `shift`."""
+    """(n,) of 0 and 1 with mean `share`; all candidates fail on the same images, except for `shift`."""
     return np.roll((np.arange(n) < round(share * n)).astype(np.float64), shift)
 
 
@@ -22,12 +22,12 @@ def test_the_better_probe_comes_first_and_equal_ones_tie() -> None:
     ]
     ranked = rank_models(candidates, ones)
     assert ranked[0].index == 1
-    assert [r.place for r in ranked] == [1, 2, 2]
+    assert [r.rank for r in ranked] == [1, 2, 2]
     assert [r.tied for r in ranked] == [False, True, True]
     assert all(r.interval.low <= r.score <= r.interval.high for r in ranked)
 
 
-def test_the_prior_decides_between_equals_and_an_absent_one_is_neutral() -> None:
+def test_the_prior_orders_equal_models_and_a_missing_one_is_neutral() -> None:
     same = (right(0.8), right(0.7))
     ranked = rank_models([Candidate(*same, 0.65), Candidate(*same, None), Candidate(*same, 0.85)], np.ones(400))
     assert [r.index for r in ranked] == [2, 1, 0]
@@ -45,7 +45,7 @@ def test_the_order_of_candidates_and_of_images_does_not_matter() -> None:
     np.testing.assert_allclose([r.score for r in one], [r.score for r in other])
 
 
-def test_numbers_without_bounds_are_compared_as_they_are() -> None:
+def test_unbounded_scores_are_compared_directly() -> None:
     rng = np.random.default_rng(1)
     errors = rng.normal(0, 0.1, 300)
     ranked = rank_models(
@@ -64,8 +64,8 @@ def test_published_accuracies() -> None:
 
 
 def test_many_candidates_take_no_more_memory_than_two() -> None:
-    """Mistakes are added at each corner of what is drawn together: of all candidates at once these would be 4^16."""
+    """The bootstrap adds an image per corner of the drawn columns: 4^16 for all candidates together."""
     ranked = rank_models([Candidate(right(0.5 + k / 40), right(0.5), 0.7) for k in range(16)], np.ones(400))
     assert [r.index for r in ranked] == list(range(15, -1, -1))
-    assert ranked[0].place == 1
-    assert ranked[-1].place > 1
+    assert ranked[0].rank == 1
+    assert ranked[-1].rank > 1

@@ -15,13 +15,13 @@ def resnet():
     return build_on_meta("resnet18", classes=10)
 
 
-def _open(model, text: str, opened: int) -> list[str]:
-    plan = unfreeze_plan(resolve_plan(text, model.groups, model.module), model.groups, model.module, opened)
+def _trainable_groups(model, text: str, unfrozen: int) -> list[str]:
+    plan = unfreeze_plan(resolve_plan(text, model.groups, model.module), model.groups, model.module, unfrozen)
     return [group.name for group in plan.groups if group.trainable]
 
 
 @pytest.mark.parametrize(
-    ("opened", "learn"),
+    ("unfrozen", "trainable"),
     [
         (0, ["head"]),
         (1, ["stage4", "head"]),
@@ -30,24 +30,24 @@ def _open(model, text: str, opened: int) -> list[str]:
         (99, ["stem", "stage1", "stage2", "stage3", "stage4", "head"]),
     ],
 )
-def test_groups_open_from_the_head(resnet, opened: int, learn: list[str]) -> None:
-    assert _open(resnet, "none", opened) == learn
+def test_groups_are_unfrozen_from_the_head(resnet, unfrozen: int, trainable: list[str]) -> None:
+    assert _trainable_groups(resnet, "none", unfrozen) == trainable
 
 
-def test_what_the_plan_freezes_stays_frozen_and_is_not_counted(resnet) -> None:
-    assert _open(resnet, "2", 2) == ["stage3", "stage4", "head"]
-    assert _open(resnet, "2", 9) == ["stage2", "stage3", "stage4", "head"]
-    # Surgical: the last stages never learn; the first step opens what can.
-    assert _open(resnet, "stage4,!layer1.*,!layer2.*", 1) == ["stage2", "head"]
+def test_frozen_groups_stay_frozen_and_are_not_counted(resnet) -> None:
+    assert _trainable_groups(resnet, "2", 2) == ["stage3", "stage4", "head"]
+    assert _trainable_groups(resnet, "2", 9) == ["stage2", "stage3", "stage4", "head"]
+    # Surgical fine-tuning: the last stages stay frozen, so the first step unfreezes stage2.
+    assert _trainable_groups(resnet, "stage4,!layer1.*,!layer2.*", 1) == ["stage2", "head"]
     base = resolve_plan("*.bn1.*", resnet.groups, resnet.module)
-    for opened in range(6):
-        assert base.frozen <= unfreeze_plan(base, resnet.groups, resnet.module, opened).frozen
+    for unfrozen in range(6):
+        assert base.frozen <= unfreeze_plan(base, resnet.groups, resnet.module, unfrozen).frozen
     assert unfreeze_plan(base, resnet.groups, resnet.module, 5) == base
 
 
-def test_the_text_says_how_far_it_is(resnet) -> None:
+def test_the_text_shows_the_progress(resnet) -> None:
     base = resolve_plan("stem", resnet.groups, resnet.module)
-    assert unfreeze_plan(base, resnet.groups, resnet.module, 1).text == "stem, 1 of 4 groups open"
+    assert unfreeze_plan(base, resnet.groups, resnet.module, 1).text == "stem, 1 of 4 groups unfrozen"
 
 
 def test_epochs() -> None:
@@ -55,19 +55,19 @@ def test_epochs() -> None:
     assert [groups_unfrozen(epoch, 2) for epoch in range(6)] == [0, 0, 1, 1, 2, 2]
 
 
-def test_a_frozen_head_needs_an_open_group(resnet) -> None:
+def test_a_frozen_head_needs_an_unfrozen_group(resnet) -> None:
     plan = resolve_plan("head,!layer4.*", resnet.groups, resnet.module)
-    with pytest.raises(ModelError, match="leaves nothing to learn"):
+    with pytest.raises(ModelError, match="leaves no trainable parameters"):
         unfreeze_plan(plan, resnet.groups, resnet.module, 0)
     assert [g.name for g in unfreeze_plan(plan, resnet.groups, resnet.module, 1).groups if g.trainable] == ["stage4"]
 
 
-def test_a_plan_of_names(resnet) -> None:
+def test_a_plan_from_parameter_names(resnet) -> None:
     resolved = resolve_plan("stage2", resnet.groups, resnet.module)
     assert make_plan("stage2", [*resolved.frozen, "no.such"], resnet.groups, resnet.module) == resolved
 
 
-def test_training_moves_what_is_open_and_nothing_else() -> None:
+def test_training_changes_only_unfrozen_groups() -> None:
     torch.manual_seed(0)
     model = build("test_resnet", classes=3, weights="none")
     module, base = model.module, resolve_plan("none", model.groups, model.module)
@@ -82,11 +82,11 @@ def test_training_moves_what_is_open_and_nothing_else() -> None:
         F.cross_entropy(module(images), targets).backward()
         optimizer.step()
         optimizer.zero_grad()
-        opened = {g.name for g in [*model.groups[-1 - epoch : -1], model.groups[-1]]}
-        moved = {
+        unfrozen = {g.name for g in [*model.groups[-1 - epoch : -1], model.groups[-1]]}
+        changed = {
             group.name
             for group in model.groups
             for key in (*group.parameters, *group.buffers)
             if not torch.equal(module.state_dict()[key], before[key])
         }
-        assert moved == opened
+        assert changed == unfrozen

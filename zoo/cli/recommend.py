@@ -108,7 +108,7 @@ def quadrant(
                 ("size", evidence.size.name),
                 ("similarity", f"{evidence.similarity.value:.3f}"),
                 ("verdict", evidence.similarity.verdict),
-                ("shift", "" if shift is None else f"{shift.value:.3g}"),
+                ("batch_norm_shift", "" if shift is None else f"{shift.value:.3g}"),
                 ("rule", decision.rule),
                 ("recipe", decision.recipe),
                 *((key, str(value)) for key, value in decision.changes.items()),
@@ -125,13 +125,13 @@ def _parse_duration(text: str) -> float:
 
 
 def _show_models(result: Recommendation, top: int) -> None:
-    head = ("rank", "model", "linear probe", "k-NN", "ImageNet", "similarity", "shift", "params", "GMACs", "ms")
+    head = ("rank", "model", "linear probe", "k-NN", "ImageNet", "similarity", "BN shift", "params", "GMACs", "ms")
     rows: list[tuple[Any, ...]] = []
     for ranked, m in list(zip(result.ranked, result.results, strict=True))[:top]:
         shift, similar = m.evidence.shift, m.evidence.similarity
         rows.append(
             (
-                f"{ranked.place}{' =' if ranked.tied else ''}",
+                f"{ranked.rank}{' =' if ranked.tied else ''}",
                 m.name,
                 f"{m.scores.ridge.outcome.score:.3f}",
                 f"{m.scores.knn.outcome.score:.3f}",

@@ -1,1 +1,1 @@
-"""Model and data → which parts learn, from what start, how fast."""
+"""Which pretrained model to use, which parameters to train, and with which recipe."""

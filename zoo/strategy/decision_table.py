@@ -1,4 +1,4 @@
-"""What was measured → how to train: the decision table in decisions.yaml, read and applied."""
+"""Apply the decision table in decisions.yaml: measurements → recipe."""
 
 from __future__ import annotations
 
@@ -14,92 +14,107 @@ from ruamel.yaml import YAML
 from zoo.strategy.scores.flip_invariance import FlipInvariance
 from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
-from zoo.strategy.scores.size import FEW_PER_CLASS, LARGE_FROM, MEDIUM_FROM, DataSize
+from zoo.strategy.scores.size import FEW_SHOT_BELOW, LARGE_FROM, MEDIUM_FROM, DataSize
 
-__all__ = ["Decision", "Measurements", "ModelKind", "decide", "epochs_for", "load_table"]
+__all__ = ["Architecture", "Decision", "Measurements", "decide", "epochs_for", "load_table"]
 
-ModelKind = Literal["cnn", "transformer"]
+Architecture = Literal["cnn", "transformer"]
 Values = dict[str, Any]
 
-# Images of an update, the usual batch of a recipe.
-_BATCH_SIZE = 32
+_BATCH_SIZE = 32  # of the recipes
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that the rules look at. shift: None where the model has no batch norm. flip_invariance: None if not looked
-    at."""
+    """The inputs of the decision table.
+
+    Args:
+        size: Size class of the training set.
+        similarity: Similarity of the data to the pretraining data.
+        shift: Batch-norm shift; None for a model without batch norm.
+        architecture: "transformer" if the backbone has attention blocks, else "cnn".
+        flip_invariance: Effect of horizontal flips on the accuracy; None if not measured.
+    """
 
     size: DataSize
     similarity: Similarity
     shift: NormShift | None
-    kind: ModelKind
+    architecture: Architecture
     flip_invariance: FlipInvariance | None = None
 
     def conditions(self) -> Values:
         return {
             "size": self.size.name,
             "similarity": self.similarity.verdict,
-            "shift": "absent" if self.shift is None else self.shift.verdict,
-            "kind": self.kind,
+            "batch_norm_shift": "absent" if self.shift is None else self.shift.verdict,
+            "architecture": self.architecture,
             "images": self.size.images,
             "images_per_class": self.size.images_per_class,
-            "mirrored": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
+            "horizontal_flip": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
         }
 
 
 @dataclass(frozen=True)
 class Decision:
-    """rule: its name. recipe: of a shipped one, with `changes` (dotted key → value) laid over. so: what to do, in a
-    clause. runner_up: the rule that would have been taken had the least certain measurement come out on the other side
-    of its nearest cut, and which one that is; None if no such measurement changes the rule."""
+    """How to train a model.
+
+    Args:
+        rule: Name of the rule in decisions.yaml.
+        recipe: Name of a recipe that zoo ships.
+        advice: The rule in words, a clause without a full stop.
+        changes: Recipe keys that the rule changes (dotted key → value).
+        runner_up: The rule that would apply if the measurement nearest to a threshold were on the other side of it, and
+            that condition, such as ("small and related", "similarity is medium"); None if no rule would change.
+    """
 
     rule: str
     recipe: str
-    so: str
+    advice: str
     changes: Values = field(default_factory=dict)
     runner_up: tuple[str, str] | None = None
 
 
 @cache
 def load_table() -> Values:
-    """decisions.yaml as it is."""
+    """The parsed decisions.yaml."""
     text = resources.files("zoo.strategy").joinpath("decisions.yaml").read_text(encoding="utf-8")
     found: Values = YAML(typ="safe").load(text)
     return found
 
 
 def decide(evidence: Measurements) -> Decision:
-    """The first rule that holds, and the one that nearly would have."""
+    """The first rule that matches `evidence`, with the runner-up."""
     conditions = evidence.conditions()
     found = _first_match(conditions)
-    for what, value in _near_misses(evidence):
-        other = _first_match({**conditions, what: value})
+    for condition, value in _near_misses(evidence):
+        other = _first_match({**conditions, condition: value})
         if other.rule != found.rule:
-            return replace(found, runner_up=(other.rule, f"{what} {value}"))
+            return replace(found, runner_up=(other.rule, f"{condition.replace('_', ' ')} is {value}"))
     return found
 
 
 def _first_match(conditions: Mapping[str, Any]) -> Decision:
     rule = next(r for r in load_table()["rules"] if _matches(r["when"], conditions))
     changes = dict(rule.get("set", {}))
-    if "updates" in rule:
-        changes["train.epochs"] = epochs_for(rule["updates"], conditions["images"])
-    for more in load_table()["also"]:
-        if _matches(more["when"], conditions):
-            changes = {**more["set"], **changes}
-    return Decision(rule["name"], rule["recipe"], rule["so"], changes)
+    if "steps" in rule:
+        changes["train.epochs"] = epochs_for(rule["steps"], conditions["images"])
+    for addition in load_table()["additions"]:
+        if _matches(addition["when"], conditions):
+            changes = {**addition["set"], **changes}
+    return Decision(rule["name"], rule["recipe"], rule["advice"], changes)
 
 
-def epochs_for(updates: int, images: int) -> int:
-    """As many as make so many updates of 32 images, 10 to 60 (ours): fewer never show an image often enough for
-    augmentation to matter, more of the same few images teach nothing."""
-    return min(max(math.ceil(updates * _BATCH_SIZE / images), 10), 60)
+def epochs_for(steps: int, images: int) -> int:
+    """The number of epochs that make `steps` steps with a batch size of 32, at least 10 and at most 60.
+
+    The limits are ours: with fewer epochs augmentation has no effect, and more of the same images do not help.
+    """
+    return min(max(math.ceil(steps * _BATCH_SIZE / images), 10), 60)
 
 
 def _matches(when: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
-    for what, wanted in when.items():
-        value = conditions[what]
+    for condition, wanted in when.items():
+        value = conditions[condition]
         if isinstance(value, int | float):
             low, high = wanted
             if (low is not None and value < low) or (high is not None and value >= high):
@@ -110,18 +125,18 @@ def _matches(when: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
 
 
 def _near_misses(evidence: Measurements) -> list[tuple[str, str]]:
-    """What the measurements would say on the other side of the nearest cut, the nearest to its cut first.
+    """(condition, value) on the other side of each threshold, the measurement nearest to its threshold first.
 
-    Distances are in units that a reader would call alike (ours): a tenth of similarity, a factor of two of the others.
+    Units of distance, chosen to be comparable (ours): 0.1 for the similarity, a factor of 2 for the others.
     """
     found: list[tuple[float, str, str]] = []
     s = evidence.similarity.value
-    for cut, below, above in ((SIMILAR, "between", "similar"), (DISSIMILAR, "dissimilar", "between")):
+    for cut, below, above in ((SIMILAR, "medium", "similar"), (DISSIMILAR, "dissimilar", "medium")):
         for side in (below, above):
             if side != evidence.similarity.verdict:
                 found.append((abs(s - cut) / 0.1, "similarity", side))
     sizes = (
-        (evidence.size.images_per_class, FEW_PER_CLASS, "few", "small"),
+        (evidence.size.images_per_class, FEW_SHOT_BELOW, "few-shot", "small"),
         (evidence.size.images, MEDIUM_FROM, "small", "medium"),
         (evidence.size.images, LARGE_FROM, "medium", "large"),
     )
@@ -133,8 +148,8 @@ def _near_misses(evidence: Measurements) -> list[tuple[str, str]]:
         for cut, below, above in ((MILD, "none", "mild"), (STRONG, "mild", "strong")):
             for side in (below, above):
                 if side != evidence.shift.verdict:
-                    found.append((_doublings(evidence.shift.value, cut), "shift", side))
-    return [(what, value) for _, what, value in sorted(found)]
+                    found.append((_doublings(evidence.shift.value, cut), "batch_norm_shift", side))
+    return [(condition, value) for _, condition, value in sorted(found)]
 
 
 def _doublings(amount: float, cut: float) -> float:

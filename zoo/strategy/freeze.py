@@ -1,16 +1,16 @@
-"""Freeze plans: one line of text → which tensors learn, as a value that can be printed before it is applied.
+"""Freezing plans: text → frozen parameters.
 
-    none                    everything learns
-    backbone                only the head learns
+    none                    all parameters are trainable
+    backbone                only the head is trainable
     stem                    the stem is frozen
-    3                       the first three groups (stem, stage1, stage2)
-    50%                     the first half of the backbone's groups
-    stage2 | layer2.0       everything up to and including that group or module, in forward order
-    layer1.*,layer2.*       the parameters whose names match (* any text, ? one sign, [ab] one of these)
-    backbone,!*.bn*         items apply from left to right; ! opens again what it matches
-    norm                    the backbone without its norm layers: these and the head learn
+    3                       the first three groups are frozen (stem, stage1, stage2)
+    50%                     the first half of the backbone's groups is frozen
+    stage2 | layer2.0       everything up to and including that group or module, in forward order, is frozen
+    layer1.*,layer2.*       parameters whose names match are frozen (* any text, ? one character, [ab] one of these)
+    backbone,!*.bn*         items apply from left to right; ! unfreezes what it matches
+    norm                    the backbone without its norm layers is frozen
 
-Frozen means: no gradient, norm layers in evaluation mode (their statistics do not move), dropout and drop-path off.
+Frozen means: no gradient, norm layers in evaluation mode (their statistics do not change), dropout and drop-path off.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from zoo.models.model import Group
 
 __all__ = ["FreezePlan", "GroupPlan", "make_plan", "resolve_plan", "set_train_mode"]
 
-_SYNTAX = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to open again"
+_SYNTAX = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to unfreeze"
 
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """One line of the printed plan. parameters: numbers in the group; trainable: how many of them get a gradient."""
+    """One line of the printed plan: number of parameters of a group, and how many of them are trainable."""
 
     name: str
     modules: tuple[str, ...]
@@ -42,8 +42,14 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class FreezePlan:
-    """text: as it was asked for. frozen: names of parameters. frozen_modules: paths of the largest modules that are
-    frozen as a whole; they stay in evaluation mode."""
+    """Which parameters of a model are frozen.
+
+    Args:
+        text: The plan as text.
+        groups: Number of parameters per group, stem first, head last.
+        frozen: Names of the frozen parameters.
+        frozen_modules: Paths of the largest completely frozen modules, which stay in evaluation mode.
+    """
 
     text: str
     groups: tuple[GroupPlan, ...]
@@ -59,7 +65,7 @@ class FreezePlan:
         return sum(g.trainable for g in self.groups)
 
     def apply(self, module: nn.Module) -> None:
-        """Set `requires_grad` of every parameter. Gradients that frozen ones still hold are dropped."""
+        """Set `requires_grad` of every parameter and delete the gradients of frozen ones."""
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(name not in self.frozen)
             if name in self.frozen:
@@ -67,29 +73,42 @@ class FreezePlan:
 
 
 def set_train_mode(module: nn.Module, plan: FreezePlan) -> None:
-    """Training mode, but evaluation mode for what `plan` froze. To be called at the start of every epoch."""
+    """Training mode, but evaluation mode for frozen modules. To be called at the start of every epoch."""
     module.train()
     for path in plan.frozen_modules:
         module.get_submodule(path).eval()
 
 
 def resolve_plan(plan: str, groups: Sequence[Group], module: nn.Module) -> FreezePlan:
-    """What `plan` means for `module`, whose groups are `groups`; see the grammar above.
+    """Resolve the text of a plan (see the grammar above).
 
-    Raises ModelError, with the groups, if a part of the plan matches nothing or if nothing would be left to learn.
+    Args:
+        plan: Text of the plan.
+        groups: Groups of `module`, stem first, head last.
+        module: The model.
+
+    Raises:
+        ModelError: A part of the plan matches nothing, or no parameter would be trainable.
     """
     return make_plan(plan, _frozen(plan, groups, module), groups, module)
 
 
 def make_plan(text: str, frozen: Collection[str], groups: Sequence[Group], module: nn.Module) -> FreezePlan:
-    """The plan, printed as `text`, that freezes the parameters named in `frozen`; other names are left out.
+    """The plan that freezes given parameters.
 
-    Raises ModelError, with the groups, if nothing would be left to learn.
+    Args:
+        text: Text of the plan.
+        frozen: Names of parameters; names that `module` does not have are ignored.
+        groups: Groups of `module`, stem first, head last.
+        module: The model.
+
+    Raises:
+        ModelError: No parameter would be trainable.
     """
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     frozen = frozenset(sizes.keys() & frozen)
     if len(frozen) == len(sizes):
-        raise ModelError(f"freezing plan {text!r} leaves nothing to learn", _describe_groups(groups))
+        raise ModelError(f"freezing plan {text!r} leaves no trainable parameters", _describe_groups(groups))
     return FreezePlan(
         text=text,
         groups=tuple(
@@ -115,12 +134,12 @@ def _frozen(plan: str, groups: Sequence[Group], module: nn.Module) -> frozenset[
         elif item != "none":
             frozen |= _matching(item, plan, groups, module)
         elif len(items) > 1:
-            raise ModelError(f"freezing plan {plan!r}: none cannot be one of several", "leave it out")
+            raise ModelError(f"freezing plan {plan!r}: none cannot be combined with other items", "leave it out")
     return frozenset(frozen)
 
 
 def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) -> set[str]:
-    """Parameters that one item of the plan means. Raises ModelError if there are none."""
+    """Parameters that one item of the plan matches. Raises ModelError if there are none."""
     backbone = groups[:-1]
     number = re.fullmatch(r"(\d+)(%?)", item)
     if number:
@@ -157,7 +176,7 @@ def _first_groups(number: int, percent: bool, plan: str, groups: Sequence[Group]
 
 
 def _up_to(name: str, groups: Sequence[Group]) -> set[str]:
-    """Everything before the end of the module `name`; a parameter's full name means that parameter alone."""
+    """All parameters up to the end of the module `name`; only the parameter itself if `name` is one."""
     ordered = [p for g in groups for p in g.parameters]
     if name in ordered:
         return {name}
@@ -170,11 +189,8 @@ def _parameters(groups: Sequence[Group]) -> set[str]:
 
 
 def _norms(module: nn.Module) -> set[str]:
-    """Parameters of normalisation layers, by class name: both libraries call theirs ...Norm..., ...BatchNorm... or
-    ...Rms...
-
-    There is no common base class: torch's, timm's (LayerNorm2d, BatchNormAct2d, GroupNormAct) and torchvision's differ.
-    """
+    """Parameters of normalisation layers, found by class name: torch, timm (LayerNorm2d, BatchNormAct2d, GroupNormAct)
+    and torchvision have no common base class."""
     return {
         f"{path}.{name}"
         for path, submodule in module.named_modules()
@@ -184,9 +200,9 @@ def _norms(module: nn.Module) -> set[str]:
 
 
 def _frozen_modules(module: nn.Module, groups: Sequence[Group], frozen: frozenset[str]) -> tuple[str, ...]:
-    """The largest modules all of whose parameters are frozen; those without parameters go with their group."""
+    """The largest completely frozen modules, including modules without parameters that belong to a frozen group."""
     frozen_paths = {path for g in groups if g.parameters and frozen.issuperset(g.parameters) for path in g.modules}
-    # By identity, because a shared module's parameters have one name only.
+    # By identity: the parameters of a shared module are listed under one name only.
     trainable = {id(parameter) for name, parameter in module.named_parameters() if name not in frozen}
     found: list[str] = []
 

@@ -1,15 +1,16 @@
-"""Which of several pretrained models to take: what they show on the data and what they are known for, together.
+"""Ranking of pretrained models by their scores on the data and their published accuracy.
 
-The score of a model is the mean of up to three log-odds, each less its mean over the models that have it:
+The score of a model is the mean of up to three log-odds, each minus its mean over the models that have it:
 
-    probe    accuracy of a ridge head on its features, every image left out once
-    kNN      accuracy of its nearest neighbours by cosine, left out
-    prior    published top-1 accuracy on ImageNet-1k (prior.csv); absent: neutral
+    probe    leave-one-out accuracy of a linear probe (ridge) on its features
+    knn      leave-one-out k-NN accuracy by cosine similarity
+    prior    published top-1 accuracy on ImageNet-1k (prior.csv); neutral if unknown
 
-Why three: no estimator wins everywhere (2204.01403); on SFDA's table a static prior has a weighted τ of .83 with the
-accuracies after fine-tuning, LogME .51 (facts/transfer.md); kNN beat 23 others over 42,000 experiments (2503.18528); a
-prior beside a probe beats each alone (2010.06402). Why log-odds: those of the accuracy after transfer are near linear
-in those on ImageNet (Kornblith et al. 2019, 1805.08974, figure 2).
+Why three: no estimator wins everywhere (Agostinelli et al. 2022, arXiv 2204.01403); k-NN was better than 23 others in
+42,000 experiments (arXiv 2503.18528); a prior combined with a probe beats each alone (arXiv 2010.06402); computed from
+the table of SFDA (Shao et al. 2022, arXiv 2207.03036), a static prior has a weighted τ of .83 with the accuracies
+after fine-tuning, LogME .51. Why log-odds: those of the accuracy after transfer are nearly linear in those of the
+accuracy on ImageNet (Kornblith et al. 2019, arXiv 1805.08974, figure 2).
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ __all__ = ["Candidate", "prior_for", "rank_models"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """probe, knn (N,): what the predictions of each image, left out, are worth (`Outcome.values`), for the same images
-    in every candidate. prior: a share from 0 to 1, or None."""
+    """Scores of one model, on the same images for all candidates.
+
+    Args:
+        probe: (N,) leave-one-out score of each image (`Outcome.values`) with a linear probe.
+        knn: (N,) the same with k-NN.
+        prior: Published accuracy from 0 to 1; None if unknown.
+    """
 
     probe: Floats
     knn: Floats
@@ -55,45 +61,52 @@ def _table() -> dict[str, float]:
 
 
 def prior_for(weights: str) -> float | None:
-    """Published top-1 accuracy on ImageNet-1k, from 0 to 1, of weights called as "resnet34.a1_in1k"; None if absent."""
+    """Published ImageNet-1k top-1 accuracy, from 0 to 1, of weights such as "resnet34.a1_in1k"; None if unknown."""
     return _table().get(weights)
 
 
 def rank_models(
     candidates: Sequence[Candidate], weights: Floats, *, bounds: Bounds = (0, 1), level: float = LEVEL, seed: int = 0
 ) -> list[RankedCandidate]:
-    """Best first; scores in log-odds over the mean of the candidates, in the units of the values where these have no
-    bounds. weights (N,): of the images in a score. bounds: of what a prediction is worth (`Truth.bounds`).
+    """Rank models, best first.
 
-    Intervals and ties come from drawing images again, two candidates at a time; the prior is taken as it is.
+    Scores are log-odds relative to the mean of the candidates; for unbounded values they have the units of the values.
+    Intervals and ties come from a paired bootstrap over images, with the prior fixed.
+
+    Args:
+        candidates: Scores of the models.
+        weights: (N,) weight of each image.
+        bounds: Lowest and highest possible score of an image (`Targets.bounds`).
+        level: Level of the intervals.
+        seed: Seed of the bootstrap.
     """
     if not candidates:
         return []
     images = int(np.count_nonzero(weights))
     prior = _prior(candidates, bounded=bounds is not None)
 
-    def parts(means: Floats) -> Floats:
+    def transform(means: Floats) -> Floats:
         return _log_odds(means, images) if bounds is not None else means
 
-    def drawn(*numbers: int) -> Floats:
-        """(B, M): what each of these scores before the mean of all is taken off, the same images drawn for all."""
+    def resampled(*numbers: int) -> Floats:
+        """(B, M): bootstrap scores of these candidates before the mean of all is subtracted."""
         columns = np.stack([c for i in numbers for c in (candidates[i].probe, candidates[i].knn)], 1)
-        draws = parts(resample(columns, weights, bounds=bounds, share=SUBSAMPLE_FRACTION, seed=seed))
+        draws = transform(resample(columns, weights, bounds=bounds, share=SUBSAMPLE_FRACTION, seed=seed))
         return np.asarray((draws[:, 0::2] + draws[:, 1::2] + prior[list(numbers)]) / 3)
 
-    def score_difference(one: int, other: int) -> Interval:
-        both = drawn(one, other)
+    def score_difference(i: int, j: int) -> Interval:
+        both = resampled(i, j)
         return Interval.of(both[:, 0] - both[:, 1], level)
 
     means = np.array([[np.average(v, weights=weights) for v in (c.probe, c.knn)] for c in candidates])
-    shown = parts(means).sum(1)
-    scores = (shown - shown.mean() + prior) / 3
-    centre = float(shown.mean()) / 3
-    return rank_with_ties(scores.tolist(), score_difference, lambda i: Interval.of(drawn(i)[:, 0] - centre, level))
+    measured = transform(means).sum(1)
+    scores = (measured - measured.mean() + prior) / 3
+    centre = float(measured.mean()) / 3
+    return rank_with_ties(scores.tolist(), score_difference, lambda i: Interval.of(resampled(i)[:, 0] - centre, level))
 
 
 def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
-    """(M,) log-odds less the mean of those there are; 0 where there is none, or where the others have no log-odds."""
+    """(M,) log-odds of the priors minus their mean; 0 for a model without one, and for all if scores are unbounded."""
     known = np.array([c.prior is not None for c in candidates])
     if not bounded or not known.any():
         return np.zeros(len(candidates))
@@ -102,6 +115,6 @@ def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
 
 
 def _log_odds(share: Floats, images: int) -> Floats:
-    """Half an image right and half an image wrong added (Haldane 1956, Anscombe 1956): finite at 0 and 1."""
+    """Log-odds with half an image added on each side (Haldane 1956, Anscombe 1956): finite at 0 and 1."""
     right = share * images
     return np.asarray(np.log((right + 0.5) / (images - right + 0.5)))

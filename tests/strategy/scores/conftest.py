@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-Made = tuple[np.ndarray, np.ndarray]
+Clusters = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture
-def clusters() -> Callable[..., Made]:
+def clusters() -> Callable[..., Clusters]:
     """make(n, d, classes, apart, seed) → features (n, d) of very different scales, labels (n,) in any order."""
 
-    def make(n: int = 60, d: int = 20, classes: int = 4, *, apart: float = 1.0, seed: int = 0) -> Made:
+    def make(n: int = 60, d: int = 20, classes: int = 4, *, apart: float = 1.0, seed: int = 0) -> Clusters:
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.arange(n) % classes)
         features = rng.normal(size=(classes, d))[labels] * apart + rng.normal(size=(n, d))

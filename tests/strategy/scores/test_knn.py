@@ -21,7 +21,7 @@ def one_by_one(features: np.ndarray, matrix: np.ndarray, weights: np.ndarray, k:
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_it_is_leaving_out_one_by_one(clusters, balanced, monkeypatch):
+def test_it_agrees_with_leaving_out_one_by_one(clusters, balanced, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 600)  # ten rows at a time
     features, labels = clusters(63, 12)
     labels[:20] = 0
@@ -33,7 +33,7 @@ def test_it_is_leaving_out_one_by_one(clusters, balanced, monkeypatch):
         )
 
 
-def test_k_is_the_one_of_the_best_score(clusters):
+def test_k_has_the_best_score(clusters):
     features, labels = clusters(100, 12, apart=0.5)
     targets = Targets.of(labels, "single-label")
     found = knn_loo(features, targets)
@@ -43,7 +43,7 @@ def test_k_is_the_one_of_the_best_score(clusters):
     assert scores[found.tried.index(int(found.chosen))] == max(scores)
 
 
-def test_regression_takes_the_mean_of_the_neighbours(clusters):
+def test_regression_averages_the_neighbours(clusters):
     features, _ = clusters(200, 3)
     targets = Targets.of((features / features.std(0)).sum(1, keepdims=True), "regression")
     assert knn_loo(features, targets).outcome.score > 0.7
@@ -59,7 +59,7 @@ def test_neither_scale_nor_order_changes_it(clusters):
     np.testing.assert_allclose(there.predictions, here.predictions[order], atol=1e-4)
 
 
-def test_few_images_and_features_that_say_nothing():
+def test_few_images_and_constant_features():
     labels = np.array([0, 0, 0, 1, 1])
     targets = Targets.of(labels, "single-label")
     assert knn_loo(np.random.default_rng(0).normal(size=(5, 3)), targets).tried == (1, 3)

@@ -8,11 +8,8 @@ from scipy.optimize import minimize
 from zoo.strategy.scores import Targets, decompose, logme
 
 
-def maximised(x: np.ndarray, y: np.ndarray) -> float:
-    """The largest log density of y without its mean, N(0, I/β + XXᵀ/α) on its N − 1 contrasts, an image.
-
-    By its definition: no decomposition of X, no fixed point.
-    """
+def maximum_evidence(x: np.ndarray, y: np.ndarray) -> float:
+    """Maximum log density per image of the centred y, N(0, I/β + XXᵀ/α) on its N − 1 contrasts, by its definition."""
     contrasts = null_space(np.ones((1, len(y))))
     z, gram, n = contrasts.T @ y, contrasts.T @ x @ x.T @ contrasts, len(y) - 1
 
@@ -29,24 +26,24 @@ def maximised(x: np.ndarray, y: np.ndarray) -> float:
 
 @pytest.mark.parametrize("d", [8, 39, 120])
 @pytest.mark.parametrize("apart", [0.0, 0.4, 2.0])
-def test_it_is_the_largest_evidence(clusters, d, apart):
+def test_it_is_the_maximum_evidence(clusters, d, apart):
     features, labels = clusters(40, d, classes=3, apart=apart)
     found = logme(decompose(features), Targets.of(labels, "single-label"))
     x = (features - features.mean(0)) / features.std(0)
-    expected = [maximised(x, (labels == k).astype(float)) for k in range(3)]
+    expected = [maximum_evidence(x, (labels == k).astype(float)) for k in range(3)]
     np.testing.assert_allclose(found.columns, expected, atol=1e-7)
     assert found.value == pytest.approx(np.mean(expected), abs=1e-7)
 
 
 @pytest.mark.parametrize("d", [8, 120])
-def test_numbers_and_their_precisions(clusters, d):
+def test_regression_and_its_precisions(clusters, d):
     features, _ = clusters(40, d)
     rng = np.random.default_rng(5)
     x = (features - features.mean(0)) / features.std(0)
     y = 300 * (x @ rng.normal(size=d) / np.sqrt(d) + 0.5 * rng.normal(size=40))
     found = logme(decompose(features), Targets.of(y[:, None], "regression"))
-    assert found.columns[0] == pytest.approx(maximised(x, y / y.std()), abs=1e-7)
-    # At the maximum the precisions are consistent with the fit that they give: n = β‖Xm − y‖² + α‖m‖².
+    assert found.columns[0] == pytest.approx(maximum_evidence(x, y / y.std()), abs=1e-7)
+    # At the maximum the precisions agree with the fit: n = β‖Xm − y‖² + α‖m‖².
     alpha, beta = found.alpha[0], found.beta[0]
     z = (y - y.mean()) / y.std()
     m = beta * np.linalg.solve(alpha * np.eye(d) + beta * x.T @ x, x.T @ z)
@@ -63,7 +60,7 @@ def test_neither_scale_nor_order_changes_it(clusters, d):
     np.testing.assert_allclose(there.columns, here.columns, atol=1e-9)
 
 
-def test_better_features_and_right_labels_have_more(clusters):
+def test_better_features_and_correct_labels_have_higher_evidence(clusters):
     features, labels = clusters(100, 200, apart=0.5)
     targets = Targets.of(labels, "single-label")
     here = logme(decompose(features), targets).value
@@ -73,13 +70,13 @@ def test_better_features_and_right_labels_have_more(clusters):
     assert here > logme(decompose(features), shuffled).value
 
 
-def test_features_that_say_nothing_and_labels_that_never_occur(clusters):
+def test_constant_features_and_absent_labels(clusters):
     features, labels = clusters(40, 5, classes=2)
     with_absent = Targets.of(labels, "single-label", outputs=4)
     found = logme(decompose(features), with_absent)
     assert len(found.columns) == 2
     assert found.value == pytest.approx(logme(decompose(features), Targets.of(labels, "single-label")).value)
-    # Half zeros, half ones: density of a normal of their variance.
+    # Half zeros, half ones: density of a normal with their variance.
     variance = 0.25 * 40 / 39
     expected = -0.5 * (np.log(2 * np.pi * variance) + 1)
     assert logme(decompose(np.ones((40, 3))), with_absent).value == pytest.approx(expected)

@@ -18,7 +18,7 @@ def layer(inputs: np.ndarray, mean: float = 0.0, variance: float = 1.0, batches:
     )
 
 
-def test_it_is_the_divergence_of_two_normals():
+def test_it_is_the_kl_divergence_of_two_normals():
     x = np.random.default_rng(0).normal(size=(400, 5))
     x = (x - x.mean(0)) / x.std(0) * 2 + 3  # mean 3, variance 4, exactly
     found = norm_shift([layer(x, mean=1, variance=9)], [40] * 10)
@@ -27,18 +27,18 @@ def test_it_is_the_divergence_of_two_normals():
     assert found.interval.low < expected < found.interval.high
 
 
-def test_channels_by_median_layers_by_mean():
+def test_median_over_channels_mean_over_layers():
     x = np.random.default_rng(0).normal(size=(400, 5))
     x = (x - x.mean(0)) / x.std(0)
-    broken = x * [1, 1, 1, 1000, 0]
-    found = norm_shift([layer(broken), layer(x + 2)], [40] * 10)
+    scaled = x * [1, 1, 1, 1000, 0]
+    found = norm_shift([layer(scaled), layer(x + 2)], [40] * 10)
     assert found.layers == (pytest.approx(0, abs=1e-6), pytest.approx(2, rel=1e-3))
     assert found.value == pytest.approx(1, rel=1e-3)
 
 
-@pytest.mark.parametrize(("moved", "name"), [(0.0, "none"), (0.9, "mild"), (3.0, "strong"), (np.sqrt(2), "between")])
-def test_verdicts(moved, name):
-    x = np.random.default_rng(0).normal(size=(400, 50)) + moved
+@pytest.mark.parametrize(("offset", "name"), [(0.0, "none"), (0.9, "mild"), (3.0, "strong"), (np.sqrt(2), "unclear")])
+def test_verdicts(offset, name):
+    x = np.random.default_rng(0).normal(size=(400, 50)) + offset
     assert norm_shift([layer(x)], [40] * 10).verdict == name
 
 
@@ -50,7 +50,7 @@ def test_one_batch_has_no_interval_and_a_model_without_batch_norm_no_shift():
     assert norm_shift([], [400]) is None
 
 
-def test_batches_count_by_their_images_and_dead_channels_have_not_moved():
+def test_batches_are_weighted_by_size_and_dead_channels_have_no_shift():
     whole = np.random.default_rng(0).normal(size=(300, 3)) * [1, 5, 0]
     parts = np.split(whole, [50])
     moments = LayerMoments(

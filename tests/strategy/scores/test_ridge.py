@@ -92,13 +92,13 @@ def test_the_head_is_the_fit_for_raw_features(clusters, d):
     np.testing.assert_allclose(head.predict(features), expected, atol=1e-8)
 
 
-def test_margins_and_the_score_say_what_is_right(clusters):
+def test_margins_and_score_agree_with_correct(clusters):
     features, labels = clusters(60, 20, apart=3)
     found = ridge_loo(decompose(features), Targets.of(labels, "single-label"))
     outcome = found.outcome
     assert outcome.score == outcome.correct.mean() > 0.9
     np.testing.assert_array_equal(outcome.correct, outcome.margins > 0)
-    # All classes have 15 of 60 images, but 14 of 59 without an image of theirs.
+    # Every class has 15 of 60 images, but 14 of 59 without one of its own.
     shares = np.full((60, 4), 15 / 59)
     shares[np.arange(60), labels] = 14 / 59
     np.testing.assert_array_equal((found.predictions - shares).argmax(1) == labels, outcome.correct)
@@ -106,9 +106,8 @@ def test_margins_and_the_score_say_what_is_right(clusters):
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("apart", [0.0, 0.1])
-def test_it_is_as_good_as_on_fresh_images(balanced, apart):
-    """Leaving out must not favour the other classes, which have more images without this one: it would be right far
-    less often than by chance where there is nothing to learn."""
+def test_the_score_agrees_with_fresh_images(balanced, apart):
+    """Without a correction, leave-one-out favours the other classes and is right less often than by chance."""
     left_out, knn, fresh = [], [], []
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -127,7 +126,7 @@ def test_it_is_as_good_as_on_fresh_images(balanced, apart):
     assert np.mean(knn) > 0.5 - 0.04 + apart
 
 
-def test_balancing_counts_every_class_alike(clusters):
+def test_balancing_gives_classes_equal_weight(clusters):
     features, labels = clusters(200, 10, classes=2, apart=0.5)
     rare = np.flatnonzero(labels == 1)[15:]
     features, labels = np.delete(features, rare, 0), np.delete(labels, rare)
@@ -140,7 +139,7 @@ def test_balancing_counts_every_class_alike(clusters):
     assert balanced.correct[labels == 1].mean() > plain.correct[labels == 1].mean() + 0.2
 
 
-def test_the_only_image_of_a_class_is_not_counted(clusters):
+def test_the_only_image_of_a_class_has_no_weight(clusters):
     features, labels = clusters(60, 20, apart=3)
     labels[5] = 4
     targets = Targets.of(labels, "single-label")
@@ -161,20 +160,20 @@ def test_regression_scores_explained_variance(clusters):
     assert targets.constant_baseline().mean() == pytest.approx(0)
 
 
-def test_nothing_to_learn_is_an_error_that_says_so(clusters):
+def test_unusable_targets_and_features_are_errors(clusters):
     features, _ = clusters(60, 5)
-    with pytest.raises(DataError, match="1 of the classes with two or more"):
+    with pytest.raises(DataError, match="1 of 3 classes have two or more"):
         Targets.of(np.array([0, 0, 1, 2]), "single-label")
-    with pytest.raises(DataError, match="same numbers"):
+    with pytest.raises(DataError, match="same targets"):
         Targets.of(np.ones((4, 1)), "regression")
-    with pytest.raises(UsageError, match="regression has none"):
+    with pytest.raises(UsageError, match="regression has no classes"):
         Targets.of(np.arange(4)[:, None], "regression", balanced=True)
     features[3, 1] = np.nan
     with pytest.raises(DataError, match="1 of 60 images are not finite"):
         decompose(features)
 
 
-def test_features_that_say_nothing_leave_the_mean():
+def test_constant_features_predict_the_mean():
     labels = np.array([0, 0, 0, 1, 1])
     targets = Targets.of(labels, "single-label")
     found = ridge_loo(decompose(np.ones((5, 3), np.float32)), targets)

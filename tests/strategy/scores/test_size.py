@@ -13,15 +13,15 @@ def curve(shape: str) -> LearningCurve:
 @pytest.mark.parametrize(
     ("images", "images_per_class", "shape", "name"),
     [
-        (100, 4, None, "few"),
+        (100, 4, None, "few-shot"),
         (100, 10, None, "small"),
         (19_999, 500, None, "small"),
         (20_000, 500, None, "medium"),
         (500_000, 500, None, "large"),
         (100, 9, "flat", "small"),
-        (100, 4, "flat", "few"),  # too far from the cut
-        (100, 12, "steep", "few"),
-        (100, 12, "between", "small"),
+        (100, 4, "flat", "few-shot"),  # too far from the threshold
+        (100, 12, "steep", "few-shot"),
+        (100, 12, "unclear", "small"),
         (15_000, 500, "flat", "medium"),
         (30_000, 500, "steep", "small"),
         (60_000, 500, "steep", "medium"),
@@ -29,7 +29,7 @@ def curve(shape: str) -> LearningCurve:
         (900_000, 500, "steep", "medium"),
     ],
 )
-def test_classes_by_their_cuts_and_near_them_by_the_curve(images, images_per_class, shape, name):
+def test_size_classes_by_thresholds_and_learning_curve(images, images_per_class, shape, name):
     found = size_class(
         images,
         np.array([images_per_class, images_per_class, images_per_class, 0]),
@@ -39,9 +39,9 @@ def test_classes_by_their_cuts_and_near_them_by_the_curve(images, images_per_cla
     assert found.images_per_class == images_per_class
 
 
-def test_it_says_which_rule_decided():
+def test_the_reason_names_the_threshold():
     assert size_class(300, np.full(6, 50)).reason == "300 images, fewer than 20,000"
-    assert size_class(12, np.full(6, 2)).reason == "2 images a class, fewer than 10"
+    assert size_class(12, np.full(6, 2)).reason == "2 images per class, fewer than 10"
     assert "near 10" in size_class(70, np.full(6, 12), curve("steep")).reason
     assert size_class(900_000, np.full(6, 1e5)).reason == "900,000 images, 500,000 or more"
 
@@ -51,7 +51,7 @@ def measured(features: np.ndarray, labels: np.ndarray) -> LearningCurve | None:
     return learning_curve(features, targets, ridge_loo(decompose(features), targets).outcome)
 
 
-def test_a_hard_task_still_learns_and_an_impossible_one_does_not(clusters):
+def test_a_hard_task_is_steep_and_an_impossible_one_flat(clusters):
     features, labels = clusters(600, 512, classes=6, apart=0.15)
     steep = measured(features, labels)
     assert steep.images == (150, 300, 600)
@@ -63,21 +63,21 @@ def test_a_hard_task_still_learns_and_an_impossible_one_does_not(clusters):
     assert flat.slope == pytest.approx(0, abs=0.05)
 
 
-def test_where_little_is_left_to_learn_the_curve_is_flat(clusters):
-    done = measured(*clusters(1200, 100, classes=8, apart=0.8))
-    assert done.errors[2] == 1 / 2400  # no mistake counts as half a one
-    assert done.shape == "flat"
-    assert 0 <= done.gain < 0.01
+def test_a_solved_task_is_flat(clusters):
+    solved = measured(*clusters(1200, 100, classes=8, apart=0.8))
+    assert solved.errors[2] == 1 / 2400  # no error counts as half an image
+    assert solved.shape == "flat"
+    assert 0 <= solved.gain < 0.01
 
 
-def test_the_slope_is_that_of_the_logarithms(clusters):
+def test_the_slope_is_fitted_to_the_logarithms(clusters):
     found = measured(*clusters(400, 30, classes=4, apart=0.3))
     expected = -np.polyfit(np.log(found.images), np.log(found.errors), 1)[0]
     assert found.slope == pytest.approx(expected)
     assert found.interval.low < found.slope < found.interval.high
 
 
-def test_one_part_of_each_size_beyond_two_thousand(clusters):
+def test_one_part_of_each_size_above_two_thousand_images(clusters):
     found = measured(*clusters(2400, 5, classes=2, apart=1))
     assert found.images == (600, 1200, 2400)
 

@@ -1,4 +1,4 @@
-"""What is recommended: the measurements hold what they say, and `auto` trains as the recommendation says."""
+"""`zoo recommend` and `zoo quadrant`: measurements, decisions, pilots, and recipes set to `auto`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
 
 
-def test_what_is_measured_of_a_model_that_knows_the_data(
+def test_measurements_of_a_model_pretrained_on_similar_data(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
@@ -36,7 +36,7 @@ def test_what_is_measured_of_a_model_that_knows_the_data(
     assert found.images == 96
     assert best.scores.ridge.outcome.score > 0.95
     assert best.evidence.size.name == "small"
-    assert best.evidence.kind == "cnn"
+    assert best.evidence.architecture == "cnn"
     assert best.evidence.shift is not None
     assert best.prior is None
     assert best.params > 900_000
@@ -50,17 +50,17 @@ def test_what_is_measured_of_a_model_that_knows_the_data(
     assert again.best.evidence.similarity == best.evidence.similarity
 
 
-def test_a_head_starts_from_what_was_looked_at(
+def test_training_a_head_reuses_the_cached_features(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     measure_models(["zoo_tiny"], data=small, progress=False)
     api.finetune("zoo_tiny", data=small, freeze="backbone", epochs=1, output_dir="run")
-    assert "features: 24 computed, 96 found" in capsys.readouterr().err  # those of validation were not looked at
+    assert "features: 24 computed, 96 found" in capsys.readouterr().err  # recommend does not use the validation images
 
 
 def test_permuted_labels_are_not_similar(small: Path, tmp_path: Path) -> None:
-    """The images are the same; nothing is to be learned of them."""
+    """The same images with random labels cannot be learned."""
     rng = np.random.default_rng(0)
     files = sorted(small.rglob("*.png"))
     for label in range(4):
@@ -73,32 +73,32 @@ def test_permuted_labels_are_not_similar(small: Path, tmp_path: Path) -> None:
     assert similar.verdict != "similar"
 
 
-def test_copies_are_left_out_and_contradictions_named(small: Path, tmp_path: Path) -> None:
-    shutil.copytree(small, tmp_path / "copies")
-    for number, file in enumerate(sorted((tmp_path / "copies" / "0").glob("*.png"))[:10]):
-        shutil.copy(file, tmp_path / "copies" / "0" / f"again{number}.png")
-        shutil.copy(file, tmp_path / "copies" / "1" / f"other{number}.png")
-    found = measure_models(["zoo_tiny"], data=tmp_path / "copies", progress=False)
+def test_duplicates_are_removed_and_conflicts_reported(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small, tmp_path / "duplicates")
+    for number, file in enumerate(sorted((tmp_path / "duplicates" / "0").glob("*.png"))[:10]):
+        shutil.copy(file, tmp_path / "duplicates" / "0" / f"again{number}.png")
+        shutil.copy(file, tmp_path / "duplicates" / "1" / f"other{number}.png")
+    found = measure_models(["zoo_tiny"], data=tmp_path / "duplicates", progress=False)
     assert 5 <= found.sample.duplicates <= 20
     assert 1 <= found.sample.conflicting <= 10
     assert len(found.sample.indices) + found.sample.duplicates == found.images
-    assert any("copy with another target" in text for text in found.warnings)
+    assert any("duplicate with a different target" in text for text in found.warnings)
 
 
-def test_several_models_are_ranked_and_what_cannot_be_had_is_named(small: Path, make_run: Callable[..., Run]) -> None:
+def test_models_without_weights_are_skipped_with_the_reason(small: Path, make_run: Callable[..., Run]) -> None:
     run = make_run("test_resnet", tuple("0123"))
     found = measure_models(["test_vit2.r160_in1k", "zoo_tiny"], data=small, progress=False)
     assert [m.name for m in found.results] == ["zoo_tiny"]
-    assert [one.name for one in found.skipped_models] == ["test_vit2.r160_in1k"]
+    assert [m.name for m in found.skipped_models] == ["test_vit2.r160_in1k"]
     assert found.skipped_models[0].reason
     assert run.path.exists()
     with pytest.raises(WeightsError):
         measure_models(["test_vit2.r160_in1k"], data=small, progress=False)
 
 
-def test_what_exceeds_the_limits_is_left_out(small: Path) -> None:
+def test_models_above_max_params_are_skipped(small: Path) -> None:
     found = measure_models(["zoo_tiny", "resnet50"], data=small, max_params=5e6, progress=False)
-    assert [(one.name, one.reason) for one in found.skipped_models] == [("resnet50", "25.6 M parameters")]
+    assert [(m.name, m.reason) for m in found.skipped_models] == [("resnet50", "25.6 M parameters")]
     with pytest.raises(DataError):
         measure_models(["zoo_tiny"], data=small.parent / "nowhere", progress=False)
 
@@ -116,7 +116,7 @@ def test_regression_has_r2_and_no_classes(small: Path, tmp_path: Path) -> None:
     assert "R²" in found.summary()[1]
 
 
-def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path) -> None:
+def test_recipe_auto_uses_the_decision_and_explicit_options_override_it(small: Path) -> None:
     found = measure_models(["zoo_tiny"], data=small, progress=False)
     decision = found.decisions[0]
     name, options = resolve_auto(
@@ -130,11 +130,11 @@ def test_recipe_auto_is_the_decision_and_the_user_has_the_last_word(small: Path)
     assert run.status == "finished"
 
 
-def test_what_the_images_are_is_told(small: Path, tmp_path: Path, zoo: Callable[..., CliResult]) -> None:
+def test_the_images_are_described(small: Path, tmp_path: Path, zoo: Callable[..., CliResult]) -> None:
     found = measure_models(["zoo_tiny"], data=small, progress=False)
-    told = found.to_dict()
-    assert told["images_per_class"] == list(found.sample.counts)
-    assert sum(told["images_per_class"]) == found.images
+    as_dict = found.to_dict()
+    assert as_dict["images_per_class"] == list(found.sample.counts)
+    assert sum(as_dict["images_per_class"]) == found.images
     rng = np.random.default_rng(0)
     for part in ("one", "two"):
         (tmp_path / "wide" / part).mkdir(parents=True)
@@ -160,22 +160,22 @@ def _lines(root: Path, angles: tuple[int, int]) -> Path:
     return root
 
 
-def test_flips_that_change_the_class_are_found_and_left_out(tmp_path: Path) -> None:
+def test_flips_that_change_the_class_are_turned_off(tmp_path: Path) -> None:
     leaning = _lines(tmp_path / "leaning", (45, 135))
     found = measure_models(["zoo_tiny"], data=leaning, progress=False)
     assert found.best.evidence.flip_invariance is not None
-    assert found.best.evidence.flip_invariance.mirrored < 0.3
+    assert found.best.evidence.flip_invariance.flipped_score < 0.3
     assert found.decisions[0].changes["augment.flips"] == "off"
-    assert any("mirrored" in warning for warning in found.warnings)
-    assert found.to_dict()["models"][0]["flip_invariance"]["verdict"] == "breaks"
+    assert any("flipped" in warning for warning in found.warnings)
+    assert found.to_dict()["models"][0]["flip_invariance"]["verdict"] == "harmful"
     _, options = resolve_auto("zoo_tiny", Options(data=leaning, freeze="auto"), progress=False)
     assert options["settings"]["augment.flips"] == "off"  # type: ignore[index]
-    asked = measure_models(["zoo_tiny"], data=leaning, settings={"augment.flips": "on"}, progress=False)
-    assert asked.best.evidence.flip_invariance is None
+    chosen = measure_models(["zoo_tiny"], data=leaning, settings={"augment.flips": "on"}, progress=False)
+    assert chosen.best.evidence.flip_invariance is None
 
     upright = measure_models(["zoo_tiny"], data=_lines(tmp_path / "upright", (0, 90)), progress=False)
     assert upright.best.evidence.flip_invariance is not None
-    assert upright.best.evidence.flip_invariance.verdict == "keeps"
+    assert upright.best.evidence.flip_invariance.verdict == "harmless"
     assert "augment.flips" not in upright.decisions[0].changes
 
 
@@ -191,24 +191,24 @@ def test_freeze_auto_takes_the_plan_only(small: Path) -> None:
 
 
 def test_the_command_line(zoo: Callable[..., CliResult], small: Path, tmp_path: Path) -> None:
-    said = zoo("recommend", small, "zoo_tiny", "-o", "out")
-    assert said.code == 0
-    head, row = (line.split("\t") for line in said.out.splitlines())
-    assert head[:3] == ["rank", "model", "head"]
+    result = zoo("recommend", small, "zoo_tiny", "-o", "out")
+    assert result.code == 0
+    head, row = (line.split("\t") for line in result.out.splitlines())
+    assert head[:3] == ["rank", "model", "linear probe"]
     assert row[:2] == ["1", "zoo_tiny"]
-    assert "You have 96 training images" in said.err
-    assert "next: zoo finetune zoo_tiny --data" in said.err
-    kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
-    assert kept["models"][0]["model"] == "zoo_tiny"
-    assert kept["summary"][2].startswith("So: ")
+    assert "You have 96 training images" in result.err
+    assert "next: zoo finetune zoo_tiny --data" in result.err
+    written = json.loads((tmp_path / "out" / "recommend.json").read_text())
+    assert written["models"][0]["model"] == "zoo_tiny"
+    assert written["summary"][2].startswith("Recommendation: ")
     assert (tmp_path / "out" / "recommend.png").read_bytes().startswith(b"\x89PNG")
 
     as_json = json.loads(zoo("recommend", small, "zoo_tiny", "--json").out)
-    assert as_json["models"][0]["similarity"] == kept["models"][0]["similarity"]
+    assert as_json["models"][0]["similarity"] == written["models"][0]["similarity"]
 
     point = zoo("quadrant", small, "zoo_tiny")
     values = dict(line.split("\t") for line in point.out.splitlines())
-    assert values["recipe"] == kept["models"][0]["decision"]["recipe"]
+    assert values["recipe"] == written["models"][0]["decision"]["recipe"]
     assert values["size"] == "small"
 
     assert zoo("recommend", small, "zoo_tiny", "--budget", "soon").code == 2
@@ -217,57 +217,59 @@ def test_the_command_line(zoo: Callable[..., CliResult], small: Path, tmp_path: 
     assert zoo("quadrant", small, "no_such_model").code == 4
 
 
-def test_the_command_that_it_prints_can_be_typed(zoo: Callable[..., CliResult], small: Path) -> None:
+def test_the_printed_command_works(zoo: Callable[..., CliResult], small: Path) -> None:
     import shlex
 
-    said = zoo("recommend", small, "zoo_tiny")
-    command = next(line for line in said.err.splitlines() if line.startswith("next: zoo "))
+    result = zoo("recommend", small, "zoo_tiny")
+    command = next(line for line in result.err.splitlines() if line.startswith("next: zoo "))
     assert zoo(*shlex.split(command.removeprefix("next: zoo ")), "--dry-run").code == 0
 
 
-def test_pilots_train_what_is_left_of_the_budget_and_resume_their_arms(small: Path, tmp_path: Path) -> None:
+def test_pilots_use_the_rest_of_the_budget_and_resume_their_runs(small: Path, tmp_path: Path) -> None:
     found = recommend(["zoo_tiny"], data=small, budget=120, output_dir=tmp_path / "out", progress=False)
     tried = found.pilots
     assert tried is not None
     assert {p.strategy for p in tried.tried} == {"head", "partial", "all"}
-    assert {p.epochs for p in tried.tried} <= {1, 20, 60}  # of the 60 that 500 updates make of so few images
-    own = {"backbone": "head", "none": "all"}[load_values(found.decisions[0].recipe)["freeze"]]
-    assert next(p.epochs for p in tried.tried if p.strategy == own) == tried.tried[0].epochs  # it goes along to the end
-    of_rule = found.decisions[0].changes
+    assert {p.epochs for p in tried.tried} <= {1, 20, 60}  # of 60 epochs, the limit for 500 steps
+    default = {"backbone": "head", "none": "all"}[load_values(found.decisions[0].recipe)["freeze"]]
+    assert (
+        next(p.epochs for p in tried.tried if p.strategy == default) == tried.tried[0].epochs
+    )  # always trained to the end
+    rule_changes = found.decisions[0].changes
     for pilot in tried.tried:
         run = Run(tmp_path / "out" / "pilots" / f"zoo_tiny-{pilot.strategy}")
-        assert len(run.metrics()) == (1 if pilot.strategy == "head" else pilot.epochs)  # a head is solved
+        assert len(run.metrics()) == (1 if pilot.strategy == "head" else pilot.epochs)  # fitted in closed form
         given = load_values(run.path)
         if pilot.strategy != "head" and found.decisions[0].recipe == "full":
-            assert given["optimizer"]["lr"] == of_rule.get("optimizer.lr", given["optimizer"]["lr"])
+            assert given["optimizer"]["lr"] == rule_changes.get("optimizer.lr", given["optimizer"]["lr"])
     model, decision = found.choice
     assert model == "zoo_tiny"
     assert (tried.chosen is None) == (decision == found.decisions[0])
-    kept = json.loads((tmp_path / "out" / "recommend.json").read_text())
-    assert kept["pilots"]["tried"][0]["epochs"] == tried.tried[0].epochs
+    written = json.loads((tmp_path / "out" / "recommend.json").read_text())
+    assert written["pilots"]["tried"][0]["epochs"] == tried.tried[0].epochs
 
 
-def test_only_a_pilot_that_came_to_its_end_overrules_the_rule(small: Path, tmp_path: Path) -> None:
+def test_only_a_complete_pilot_replaces_the_rule(small: Path, tmp_path: Path) -> None:
     found = recommend(["zoo_tiny"], data=small, budget=1e-6, output_dir=tmp_path / "out", progress=False)
-    own = ("zoo_tiny", "all")
+    default = ("zoo_tiny", "all")
 
-    def verdict(epochs: int, head: float, everything: float) -> pilots.Pilots:
+    def verdict(epochs: int, head: float, all_layers: float) -> pilots.Pilots:
         done = {
             (model, strategy): pilots.Pilot(model, strategy, epochs, value, 1.0)
-            for (model, strategy), value in {("zoo_tiny", "head"): head, own: everything}.items()
+            for (model, strategy), value in {("zoo_tiny", "head"): head, default: all_layers}.items()
         }
-        return pilots._verdict(found, done, own, 60, "top1")
+        return pilots._verdict(found, done, default, 60, "top1")
 
     early = verdict(20, 0.9, 0.3)
     assert early.chosen is None
     assert "20 of 60 epochs" in early.reason
     assert verdict(60, 0.3, 0.9).chosen is None
-    overruled = verdict(60, 0.9, 0.3).chosen
-    assert overruled is not None
-    assert overruled[1].recipe == "small-similar"
+    replacement = verdict(60, 0.9, 0.3).chosen
+    assert replacement is not None
+    assert replacement[1].recipe == "small-similar"
 
 
-def test_no_time_no_pilots(small: Path, tmp_path: Path) -> None:
+def test_without_time_there_are_no_pilots(small: Path, tmp_path: Path) -> None:
     found = recommend(["zoo_tiny"], data=small, budget=1e-6, output_dir=tmp_path / "out", progress=False)
     assert found.pilots is None
     assert found.choice == ("zoo_tiny", found.decisions[0])

@@ -1,16 +1,17 @@
-"""What features of a frozen model say of data and model, in closed form: plain arrays in and out.
+"""Scores of a frozen model's features on a data set, in closed form: NumPy arrays in and out.
 
-    truth = Truth.of(labels, "single-label")
-    scores = measure(features, truth)                      # ridge and kNN left out, LogME
-    scores.ridge.outcome.score                             # accuracy, every image left out once
-    random = ridge_loo(decompose(features_at_random_init, truth.weights), truth)
+    targets = Targets.of(labels, "single-label")
+    scores = measure(features, targets)                    # leave-one-out linear probe and k-NN, LogME
+    scores.ridge.outcome.score                             # accuracy of the linear probe
+    random = ridge_loo(decompose(random_features, targets.weights), targets)
     similarity(
-        scores.ridge.outcome.values, random.outcome.values, truth.naive(), truth.score_weights, bounds=truth.bounds
+        scores.ridge.outcome.values, random.outcome.values, targets.constant_baseline(), targets.score_weights,
+        bounds=targets.bounds,
     )
-    held_out(features, truth)                              # accuracy on images not seen, with an interval
+    held_out(features, targets)                            # cross-validated accuracy with an interval
 
-Columns are standardised and constant ones dropped first: no score depends on the scale of a feature, nor on the
-order of the images.
+Features are standardised first and constant ones dropped: no score depends on the scale of a feature or on the order of
+the images.
 """
 
 from zoo.strategy.scores.bootstrap import Interval, RankedCandidate, difference_interval, mean_interval, rank

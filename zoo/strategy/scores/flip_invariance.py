@@ -1,9 +1,8 @@
-"""Whether a mirrored image still shows its class, as far as the features of a pretrained model can tell.
+"""Whether horizontally flipped images still show their class, measured with the features of a pretrained model.
 
-A head learns from images as they are and judges others, as they are and mirrored. If mirroring changes nothing about
-the classes, mirrored images are but more of the same, and it judges them as well. If it judges them worse, mirroring
-takes images of one class to where another one's lie: letters, directions, left and right lungs. To mirror at random
-while training would then teach what is wrong.
+A linear probe is fitted on unflipped images and evaluated on other images, unflipped and flipped. If the accuracy
+drops on flipped images, left and right distinguish classes (letters, directions, left and right lungs), and random
+flips would produce wrong training examples.
 """
 
 from __future__ import annotations
@@ -22,51 +21,65 @@ from zoo.strategy.scores.targets import Targets
 
 __all__ = ["HARMFUL_DROP", "FlipInvariance", "flip_invariance"]
 
-# Of the accuracy that mirroring must surely cost to be called harmful (ours): less is paid back by more images to see.
+# Flips are harmful if the accuracy drops by more than this (ours): below, the additional images outweigh it.
 HARMFUL_DROP = 0.02
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
 class FlipInvariance:
-    """score, mirrored: accuracy of the images as they are and mirrored. interval: of the difference."""
+    """Accuracy on unflipped and on horizontally flipped images.
+
+    Args:
+        score: Accuracy on unflipped images.
+        flipped_score: Accuracy on the same images, flipped.
+        interval: 90 % interval of the difference.
+    """
 
     score: float
-    mirrored: float
+    flipped_score: float
     interval: Interval
 
     @property
-    def verdict(self) -> Literal["breaks", "keeps"]:
-        """ "keeps" also where there are too few images to say otherwise."""
-        return "breaks" if self.interval.low > HARMFUL_DROP else "keeps"
+    def verdict(self) -> Literal["harmful", "harmless"]:
+        """ "harmless" also if there are too few images to tell."""
+        return "harmful" if self.interval.low > HARMFUL_DROP else "harmless"
 
 
 def flip_invariance(
     features: NDArray[np.generic],
-    mirrored: NDArray[np.generic],
+    flipped: NDArray[np.generic],
     targets: Targets,
     evaluated: Indices | None = None,
     *,
     seed: int = 0,
 ) -> FlipInvariance:
-    """features (N, D); mirrored (m, D): of the images `evaluated` (m,), without repeats, by default of all. The head
-    learns from the others of all N images. Raises DataError if these are too few for five folds."""
+    """Accuracy on unflipped and flipped images, in five-fold cross-validation.
+
+    Args:
+        features: (N, D) features of the unflipped images.
+        flipped: (M, D) features of the flipped images with the indices `evaluated`.
+        targets: Targets of the N images.
+        evaluated: (M,) indices without duplicates; None for all images.
+        seed: Seed of the folds and of the bootstrap.
+
+    Raises:
+        DataError: There are too few images for five folds.
+    """
     evaluated = np.arange(len(features)) if evaluated is None else evaluated
-    seen = np.array(features)
-    seen[evaluated] = mirrored
-    rows, (plain, other) = predict_held_out(
-        features, targets, assign_folds(targets, _FOLDS, seed=seed), _FOLDS, (features, seen)
+    test_features = np.array(features)
+    test_features[evaluated] = flipped
+    rows, (unflipped_predictions, flipped_predictions) = predict_held_out(
+        features, targets, assign_folds(targets, _FOLDS, seed=seed), _FOLDS, (features, test_features)
     )
     rows = np.intersect1d(rows, evaluated)
     if not len(rows):
-        raise DataError("no image to be judged was left out of the fit", "add images")
-    ours, theirs, weights = (
-        targets.evaluate(plain).values[rows],
-        targets.evaluate(other).values[rows],
-        targets.weights[rows],
-    )
+        raise DataError("no image is left to evaluate on", "add images")
+    weights = targets.weights[rows]
+    unflipped_scores = targets.evaluate(unflipped_predictions).values[rows]
+    flipped_scores = targets.evaluate(flipped_predictions).values[rows]
     return FlipInvariance(
-        float(np.average(ours, weights=weights)),
-        float(np.average(theirs, weights=weights)),
-        difference_interval(ours, theirs, weights, bounds=targets.bounds, seed=seed),
+        float(np.average(unflipped_scores, weights=weights)),
+        float(np.average(flipped_scores, weights=weights)),
+        difference_interval(unflipped_scores, flipped_scores, weights, bounds=targets.bounds, seed=seed),
     )

@@ -1,4 +1,4 @@
-"""The accuracy of a ridge head on images that it has not seen in any way, with an interval."""
+"""Cross-validated accuracy of a linear probe, with an interval."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ from zoo.strategy.scores.targets import Floats, Targets
 
 __all__ = ["HoldoutScore", "assign_folds", "held_out", "predict_held_out"]
 
-# Images held out in turn, if there are as many (ours): the interval of .9 right is then .02 to either side.
+# Number of held-out images to evaluate on (ours): an accuracy of .9 then has an interval of ± .02.
 _MIN_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
 class HoldoutScore:
-    """rows (n,): images that were held out and whose class was learned from others. values, weights (n,): the worth of
-    their predictions and how much each counts. score: the mean."""
+    """Score on held-out images.
+
+    Args:
+        rows: (M,) held-out images whose class also has training images.
+        values: (M,) score of each of them.
+        weights: (M,) weight of each of them.
+        score: Weighted mean of the values.
+        interval: Interval of the score.
+    """
 
     rows: Indices
     values: Floats
@@ -44,11 +51,19 @@ def held_out(
     groups: Indices | None = None,
     level: float = LEVEL,
 ) -> HoldoutScore:
-    """Scaling, penalty (by leave-one-out) and head from the other folds, judged on the fold left out.
+    """Cross-validation: scaling, penalty (by leave-one-out) and linear probe are fitted on the other folds.
 
-    rounds: how many of the folds are held out, one after another; None: as many as hold 1,000 images, or all. Learning
-    from nine tenths of the images is a little worse than from all. The same seed gives all models the same folds.
-    groups (N,): images of the same number stay in one fold. Raises DataError if there are too few images for the folds.
+    Args:
+        features: (N, D) features of the images.
+        targets: Their targets.
+        folds: Number of folds.
+        rounds: Number of folds to evaluate on; None for as many as hold 1,000 images, or all.
+        seed: Seed of the folds, which are the same for all models, and of the bootstrap.
+        groups: (N,) group of each image; a group stays in one fold.
+        level: Level of the interval.
+
+    Raises:
+        DataError: There are too few images for the folds.
     """
     fold = assign_folds(targets, folds, seed=seed, groups=groups)
     rounds = min(rounds or math.ceil(_MIN_HELD_OUT * folds / len(fold)), folds)
@@ -72,25 +87,24 @@ def predict_held_out(
     rounds: int,
     test_features: Sequence[NDArray[np.generic]],
 ) -> tuple[Indices, list[Floats]]:
-    """Rows of the images in the first `rounds` folds whose class was learned from others, and for each of
-    `test_features`, other features (N, D) of the same images, what is predicted from them (N, K) by the fit to
-    `features` of other folds."""
+    """Held-out rows of the first `rounds` folds whose class has training images, and the predictions (N, K) for each of
+    `test_features` (N, D), other features of the same images."""
     predictions = [np.zeros_like(targets.matrix) for _ in test_features]
     evaluated = np.zeros(len(fold), bool)
-    for turn in range(rounds):
-        train, test = np.flatnonzero(fold != turn), np.flatnonzero(fold == turn)
+    for number in range(rounds):
+        train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         train_targets = targets.take(train)
         svd = decompose(features[train], train_targets.weights)
         head = ridge_head(svd, train_targets, ridge_loo(svd, train_targets).chosen)
-        for predicted, seen in zip(predictions, test_features, strict=True):
-            predicted[test] = head.predict(seen[test])
+        for predicted, inputs in zip(predictions, test_features, strict=True):
+            predicted[test] = head.predict(inputs[test])
         evaluated[test] = np.isin(targets.labels[test], train_targets.labels) if targets.one_class_per_image else True
     return np.flatnonzero(evaluated), predictions
 
 
 def assign_folds(targets: Targets, folds: int, *, seed: int, groups: Indices | None = None) -> Indices:
-    """(N,) the part of each image, from 0, by the rule of `zoo.data.split.kfold`; classes of fewer images than folds
-    are dealt out among those of the largest class. Raises DataError if there are fewer images or groups than folds."""
+    """(N,) fold of each image, from 0, as `zoo.data.split.kfold` assigns them; classes with fewer images than folds are
+    pooled with the largest class. Raises DataError if there are fewer images or groups than folds."""
     matrix = targets.matrix.astype(np.float32)
     if not targets.one_class_per_image:
         return fold_numbers(matrix, _output_names(targets), targets.task, folds=folds, seed=seed, groups=groups) - 1

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, every image left out once."""
+"""Leave-one-out k-nearest-neighbour classification by cosine similarity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["K_VALUES", "knn_loo"]
 
 K_VALUES = (1, 3, 5, 10, 20, 50)
 
-# exp(cosine / 0.07) is a neighbour's vote: Wu et al. 2018 (1805.01978), section 3.4, and DINO's eval_knn.py.
+# A neighbour votes with exp(cosine / 0.07): Wu et al. 2018 (arXiv 1805.01978), section 3.4, and DINO's eval_knn.py.
 _TEMPERATURE = 0.07
 
-# Cosines that are held at a time: 64 MB.
+# Number of float32 cosines in memory: 64 MB.
 _CHUNK = 16_000_000
 
 
@@ -29,18 +29,24 @@ def knn_loo(
     *,
     scaling: Scaling | None = None,
 ) -> LeaveOneOut:
-    """Predictions of each image (its own left out) by its k nearest; the k of the best score, of equals that of the
-    least squared error.
+    """Leave-one-out predictions with the best k: highest score, then lowest squared error.
 
-    features (N, D): standardised by column, constant ones dropped; `scaling` if it is known. A neighbour votes with
-    exp(cosine / 0.07) times its weight, so a balanced truth gives every class the same say. Cosines are in float32.
-    To tell classes apart, the votes for an image's own class count n / (n − 1) times, n its images, so that leaving it
-    out takes nothing from the share of its class (see `ridge_loo`: the same correction, and as near to fresh images).
-    Numbers of neighbours beyond N − 1 are left out. Raises DataError if a feature is not finite.
+    A neighbour votes with exp(cosine / 0.07) times its weight, so with balanced targets every class has the same
+    weight. For classes, the votes for an image's own class are multiplied by n / (n − 1), n its number of images,
+    which corrects for the image that is left out (as in `ridge_loo`). Cosines are computed in float32.
+
+    Args:
+        features: (N, D) features, standardised here.
+        targets: Targets of the images.
+        k_values: Numbers of neighbours to try; those above N − 1 are ignored.
+        scaling: Standardisation of the features, if known.
+
+    Raises:
+        DataError: A feature is not finite.
     """
     rows = (scaling or Scaling.of(features)).apply(features)
     n, d = rows.shape
-    # Without any feature all images are equally near: only all of them together are an answer.
+    # Without any feature all images are equally near: use all of them.
     tried = tuple(k for k in k_values if d and k < n) or ((1,) if d else (n - 1,))
     nearest, cosines = _nearest(rows, tried[-1])
     votes = np.exp((cosines - cosines[:, :1]) / _TEMPERATURE) * targets.weights[nearest]

@@ -1,4 +1,4 @@
-"""The learning curve of a ridge head: its error left out at a quarter, a half and all of the images."""
+"""Learning curve of a linear probe: its leave-one-out error with a quarter, a half and all of the images."""
 
 from __future__ import annotations
 
@@ -17,39 +17,53 @@ from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
 __all__ = ["LearningCurve", "learning_curve"]
 
-# Exponents of error ~ N^−b, ours to calibrate. Twice the images take away 19 % of the error or more; 7 % or less.
+# Exponents b of error ~ N^−b (ours). Doubling the images reduces the error by 19 % or more (steep), by 7 % or less
+# (flat).
 STEEP, FLAT = 0.3, 0.1
 
-# Flat too if twice the images would take away less than this of the error: one point, within which strategies count as
-# equally good (issue 7's regret). An error of nearly nothing falls by nearly nothing, however steeply.
+# Also flat if doubling the images would reduce the error by less than one point (ours): a tiny error cannot fall by
+# much.
 _ONE_POINT = 0.01
 
-# Images up to which all four quarters and both halves are used (ours); one of each beyond, where one is enough.
+# Up to so many images all four quarters and both halves are used; above, the first of each (ours).
 _MAX_IMAGES_ALL_PARTS = 2000
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """images, errors: of a quarter, a half, all; errors are 1 − score. slope: b of error ~ N^−b, by least squares of
-    the logarithms, and its interval. gain: what twice the images would take off the error by that law. shape: flat or
-    steep if the whole interval of b is; flat too if the whole interval of the gain is below one point."""
+    """Error by number of images.
+
+    Args:
+        images: Number of images of a quarter, a half and all.
+        errors: 1 − score for each of them.
+        slope: Exponent b of error ~ N^−b, by least squares of the logarithms.
+        interval: 90 % interval of the slope.
+        gain: Predicted reduction of the error with twice the images.
+        shape: "flat" or "steep" if the whole interval of the slope is; "flat" also if the whole interval of the gain is
+            below one point; otherwise "unclear".
+    """
 
     images: tuple[int, int, int]
     errors: tuple[float, float, float]
     slope: float
     interval: Interval
     gain: float
-    shape: Literal["steep", "between", "flat"]
+    shape: Literal["steep", "unclear", "flat"]
 
 
 def learning_curve(
     features: NDArray[np.generic], targets: Targets, full_outcome: Outcome, *, level: float = LEVEL, seed: int = 0
 ) -> LearningCurve | None:
-    """full_outcome: the outcome left out (`ridge_loo`) of all images. Quarters and halves are disjoint and stratified;
-    up to 2,000 images all of them count, beyond the first of each.
+    """The learning curve; None with fewer than 16 images, or if a quarter has fewer than two classes of two images.
 
-    Images that are the only one of their class in a part are not counted there. None if a quarter is too small to tell
-    two classes apart, or less than four images.
+    Quarters and halves are disjoint and stratified. An image that is the only one of its class in a part has no weight.
+
+    Args:
+        features: (N, D) features of the images.
+        targets: Their targets.
+        full_outcome: Leave-one-out outcome (`ridge_loo`) with all images.
+        level: Level of the intervals.
+        seed: Seed of the parts and of the bootstrap.
     """
     n = len(targets.matrix)
     if n < 16:
@@ -71,25 +85,25 @@ def learning_curve(
         points.append((round(sum(sizes) / len(sizes)), np.concatenate(values), np.concatenate(weights)))
     points.append((n, full_outcome.values, targets.score_weights))
 
-    sizes3 = [size for size, _, _ in points]
+    images = [size for size, _, _ in points]
     errors = np.array([_error(np.average(v, weights=w), len(v)) for _, v, w in points])
-    # Each point for itself: their images overlap, so this is wider than it need be.
+    # Each point independently: their images overlap, so the interval is wider than necessary.
     draws = np.stack(
         [
             _error(resample(v[:, None], w, bounds=targets.bounds, seed=seed + i)[:, 0], len(v))
             for i, (_, v, w) in enumerate(points)
         ]
     )
-    slope, slopes = float(_slope(sizes3, errors[:, None])[0]), _slope(sizes3, draws)
+    slope, slopes = float(_slope(images, errors[:, None])[0]), _slope(images, draws)
     interval = Interval.of(slopes, level)
     gains = Interval.of(draws[2] * (1 - 2.0**-slopes), level)
-    shape: Literal["steep", "between", "flat"] = "between"
+    shape: Literal["steep", "unclear", "flat"] = "unclear"
     if interval.high < FLAT or gains.high < _ONE_POINT:
         shape = "flat"
     elif interval.low > STEEP:
         shape = "steep"
     return LearningCurve(
-        images=(sizes3[0], sizes3[1], sizes3[2]),
+        images=(images[0], images[1], images[2]),
         errors=(float(errors[0]), float(errors[1]), float(errors[2])),
         slope=slope,
         interval=interval,
@@ -99,7 +113,7 @@ def learning_curve(
 
 
 def _error(score: Floats | float, n: int) -> Floats:
-    """1 − score, half an image at least: the logarithm of no mistake is not a number."""
+    """1 − score, at least half an image, because the logarithm of 0 is infinite."""
     return np.maximum(1 - np.asarray(score, np.float64), 0.5 / n)
 
 

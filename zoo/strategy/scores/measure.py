@@ -1,4 +1,4 @@
-"""The three scores of one model's features, which share one decomposition."""
+"""The scores of one model's features."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ __all__ = ["Scores", "measure"]
 
 @dataclass(frozen=True)
 class Scores:
+    """Leave-one-out linear probe (ridge), leave-one-out k-NN, and LogME."""
+
     ridge: LeaveOneOut
     knn: LeaveOneOut
     logme: Evidence
 
 
 def measure(features: NDArray[np.generic], targets: Targets) -> Scores:
-    """features (N, D) of any float type. Raises DataError if one of them is not finite."""
+    """The scores of features (N, D) of any float type. Raises DataError if one of them is not finite."""
     svd = decompose(features, targets.weights)
     return Scores(
         ridge=ridge_loo(svd, targets),

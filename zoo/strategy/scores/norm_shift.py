@@ -1,7 +1,7 @@
-"""Batch-norm shift: how far our images move the statistics that a model's batch norms keep from its own.
+"""Batch-norm shift: distance between a model's running batch-norm statistics and those of the data.
 
-D_BN = mean over layers of the median over channels of KL(ours ‖ kept)
-     = ½ [log(σ²/v) + (v + (m − μ)²)/σ² − 1],  kept: mean μ, variance σ²; ours: m, v         (facts/transfer.md)
+D_BN = mean over layers of the median over channels of KL(data ‖ running)
+     = ½ [log(σ²/v) + (v + (m − μ)²)/σ² − 1]      running: mean μ, variance σ²; data: mean m, variance v
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zoo.strategy.scores.targets import Floats
 
 __all__ = ["MILD", "STRONG", "LayerMoments", "NormShift", "norm_shift"]
 
-# First thresholds, ours, of facts/transfer.md: below .1 none, above 1 strong.
+# Ours: below .1 none, above 1 strong.
 MILD, STRONG = 0.1, 1.0
 
 _DRAWS = 1000
@@ -25,11 +25,18 @@ _DRAWS = 1000
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """What one batch norm keeps and what it sees of our images. kept_mean, kept_variance (C,); means, variances (G, C):
-    of its inputs in each of G batches, population variances, over images and pixels; eps: the layer's."""
+    """Statistics of one batch-norm layer.
 
-    stored_mean: Floats
-    stored_variance: Floats
+    Args:
+        running_mean: (C,) running mean of the layer.
+        running_variance: (C,) running variance of the layer.
+        means: (G, C) means of its inputs in each of G batches, over images and pixels.
+        variances: (G, C) population variances of the same.
+        eps: The layer's eps.
+    """
+
+    running_mean: Floats
+    running_variance: Floats
     means: Floats
     variances: Floats
     eps: float = 1e-5
@@ -37,22 +44,31 @@ class LayerMoments:
 
 @dataclass(frozen=True)
 class NormShift:
-    """value: D_BN, in nats. layers: of each layer. interval and verdict: None and by the value alone if there is only
-    one batch; "between" if the interval straddles a cut."""
+    """Batch-norm shift of a model on a data set.
+
+    Args:
+        value: D_BN in nats.
+        layers: D_BN of each layer.
+        interval: 90 % interval; None if there is only one batch.
+        verdict: Class of the shift; "unclear" if the interval includes a threshold.
+    """
 
     value: float
     layers: tuple[float, ...]
     interval: Interval | None
-    verdict: Literal["none", "mild", "strong", "between"]
+    verdict: Literal["none", "mild", "strong", "unclear"]
 
 
 def norm_shift(
     layers: Sequence[LayerMoments], counts: Sequence[int], *, level: float = LEVEL, seed: int = 0
 ) -> NormShift | None:
-    """D_BN of a model's batch norms; None if it has none.
+    """D_BN of a model; None without batch norm.
 
-    counts (G,): images in each batch, the same batches for all layers. The interval draws batches with replacement.
-    Variances get the layer's eps on both sides, so that a dead channel (0 and 0) has not moved.
+    Args:
+        layers: Statistics of each batch-norm layer.
+        counts: (G,) images per batch, the same batches for all layers.
+        level: Level of the interval, which resamples batches.
+        seed: Seed of the bootstrap.
     """
     if not layers:
         return None
@@ -71,19 +87,19 @@ def norm_shift(
 def _divergence(layer: LayerMoments, weights: Floats) -> Floats:
     """(B,) the median over channels, for each of weights (B, G) of the batches."""
     shares = weights / weights.sum(1, keepdims=True)
-    # Around the kept mean, so that the difference of squares loses no digits.
-    moved = layer.means - layer.stored_mean
+    # Relative to the running mean: the difference of squares would lose digits otherwise.
+    moved = layer.means - layer.running_mean
     mean = shares @ moved
-    # Clipped because rounding may leave less than nothing of a dead channel.
+    # Clipped because rounding may make the variance of a dead channel negative. eps on both sides gives it no shift.
     variance = np.maximum(shares @ (layer.variances + moved**2) - mean**2, 0) + layer.eps
-    stored = layer.stored_variance + layer.eps
-    kl = 0.5 * (np.log(stored / variance) + (variance + mean**2) / stored - 1)
+    running = layer.running_variance + layer.eps
+    kl = 0.5 * (np.log(running / variance) + (variance + mean**2) / running - 1)
     return np.asarray(np.median(kl, axis=1))
 
 
-def _verdict(low: float, high: float) -> Literal["none", "mild", "strong", "between"]:
+def _verdict(low: float, high: float) -> Literal["none", "mild", "strong", "unclear"]:
     if high < MILD:
         return "none"
     if low > STRONG:
         return "strong"
-    return "mild" if low >= MILD and high <= STRONG else "between"
+    return "mild" if low >= MILD and high <= STRONG else "unclear"

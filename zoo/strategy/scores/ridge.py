@@ -1,9 +1,9 @@
-"""Ridge regression with every image left out once, without refitting: one decomposition for all penalties and columns.
+"""Leave-one-out ridge regression without refitting: one decomposition for all penalties and target columns.
 
-For weights W and bias b that minimise Σ wᵢ ‖yᵢ − b − xᵢW‖² + λ‖W‖², the residual of image i in the fit that leaves it
-out is (yᵢ − ŷᵢ) / (1 − hᵢ), hᵢ = the i-th diagonal entry of the matrix that takes y to ŷ, the bias's share wᵢ/Σw in it
-(PRESS: Allen 1974, Technometrics 16; Golub, Heath and Wahba 1979, Technometrics 21). It is exact: the bias is fitted
-anew each time. The standardising of the columns, which sees no targets, is that of all images, and so are the weights.
+For weights W and bias b that minimise Σ wᵢ ‖yᵢ − b − xᵢW‖² + λ‖W‖², the leave-one-out residual of image i is (yᵢ − ŷᵢ)
+/ (1 − hᵢ), hᵢ = the i-th diagonal entry of the matrix that maps y to ŷ, including the share wᵢ/Σw of the bias (PRESS:
+Allen 1974, Technometrics 16; Golub, Heath and Wahba 1979, Technometrics 21). This is exact, the bias is refitted each
+time. Only the standardisation of the features, which does not use targets, and the weights are those of all images.
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
 __all__ = ["PENALTIES", "LeaveOneOut", "LinearHead", "ridge_head", "ridge_loo"]
 
-# In units of the mean squared length of a row, so that they mean the same for every N and D (ours). From next to none
-# to more than the largest eigenvalue of 5,000 rows, where only the mean is left.
+# In units of the mean squared norm of a row, comparable for every N and D (ours). From almost no penalty to more than
+# the largest eigenvalue of 5,000 rows, where the prediction is the mean.
 PENALTIES = tuple(float(10 ** (e / 2)) for e in range(-12, 9))
 
-# Numbers in the squares of the vectors that are held at a time: 32 MB.
+# Number of float64 values of the squared vectors in memory: 32 MB.
 _CHUNK = 4_000_000
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """predictions (N, K): for each image by a fit without it, in the units of the truth. outcome: of these predictions
-    with the class shares of all images (see the functions). chosen: the penalty, or the number of neighbours. tried and
-    losses: all of them, and the mean squared error (weighted) of the predictions of each."""
+    """Leave-one-out predictions and their score.
+
+    Args:
+        predictions: (N, K) prediction for each image from a fit without it, in the units of `Targets.matrix`.
+        outcome: Their score, corrected for the left-out image (see `ridge_loo`, `knn_loo`).
+        chosen: The chosen penalty, or number of neighbours.
+        tried: All penalties, or numbers of neighbours.
+        losses: Weighted mean squared error of each of them.
+    """
 
     predictions: Floats
     outcome: Outcome
@@ -41,7 +47,7 @@ class LeaveOneOut:
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Features (n, D) as the model gives them → weight (K, D), bias (K,): numbers in the units of `Truth.matrix`."""
+    """Weight (K, D) and bias (K,) for unscaled features, with outputs in the units of `Targets.matrix`."""
 
     weight: Floats
     bias: Floats
@@ -51,30 +57,35 @@ class LinearHead:
 
 
 def ridge_loo(svd: FeatureSVD, targets: Targets, penalties: tuple[float, ...] = PENALTIES) -> LeaveOneOut:
-    """Predictions left out with the penalty of the least squared error left out: choosing by accuracy is optimistic
-    (0.512 against 0.477 on fresh images at N = 500, facts/transfer.md).
+    """Leave-one-out predictions with the penalty of the lowest leave-one-out squared error.
 
-    `svd` is of features weighted by `truth.weights`. penalties: in units of the mean squared length of a row.
+    The accuracy is not used to choose the penalty because that is optimistic (0.512 against 0.477 on fresh images at
+    N = 500, computed).
 
-    Without an image its class has a smaller share in what is left than it has in all, so that weak features are right
-    less often than by chance (64 images, 2 classes, noise: .18). Classes are told apart after adding what leaving the
-    image out took from their means, as if it had been drawn within its class: .50 there, and never more than .02 above
-    nor .04 below the accuracy on fresh images for features of any strength (computed; 11 settings, 15 seeds).
+    Without an image, its class has a smaller share of the remaining images than of all, so that weak features would be
+    right less often than by chance (.18 for 64 images of noise in 2 classes). For classes, the change of the class
+    means is added back, as if the image had been replaced by one of its class: .50 in that case, and at most .02 above
+    and .04 below the accuracy on fresh images for features of any strength (computed; 11 settings, 15 seeds).
+
+    Args:
+        svd: Features decomposed with `targets.weights`.
+        targets: Targets of the images.
+        penalties: Candidates, in units of the mean squared norm of a row.
     """
     y, _ = svd.centred(targets.matrix)
     coordinates = svd.vectors.T @ y
-    # What the features cannot reach at any penalty; in exact arithmetic nothing if the spectrum is complete.
+    # The part of the targets outside the span of the features; exactly 0 if the decomposition is complete.
     unreachable = np.zeros_like(y) if svd.complete else y - svd.vectors @ coordinates
-    nonconstant = _residual_shares(svd, penalties)
-    one_minus_leverage = _one_minus_leverage(svd, nonconstant)
-    share = np.sqrt(svd.weights)[:, None]
+    residual_shares = _residual_shares(svd, penalties)
+    one_minus_leverage = _one_minus_leverage(svd, residual_shares)
+    root_weights = np.sqrt(svd.weights)[:, None]
     score_weights = targets.score_weights / targets.score_weights.sum()
 
     losses: list[float] = []
     best = targets.matrix
     for p in range(len(penalties)):
-        residual = unreachable + svd.vectors @ (nonconstant[:, p, None] * coordinates)
-        residual /= one_minus_leverage[:, p, None] * share
+        residual = unreachable + svd.vectors @ (residual_shares[:, p, None] * coordinates)
+        residual /= one_minus_leverage[:, p, None] * root_weights
         losses.append(float(score_weights @ (residual**2).sum(1)))
         if losses[-1] == min(losses):
             best = targets.matrix - residual
@@ -83,43 +94,43 @@ def ridge_loo(svd: FeatureSVD, targets: Targets, penalties: tuple[float, ...] = 
 
 
 def ridge_head(svd: FeatureSVD, targets: Targets, penalty: float) -> LinearHead:
-    """The fit to all images with a penalty in the same units: a layer for the model's own features."""
+    """The fit on all images, as a linear layer for unscaled features; `penalty` as in `ridge_loo`."""
     y, mean = svd.centred(targets.matrix)
     shrunk = (svd.vectors.T @ y) / (svd.values + penalty * _mean_squared_row(svd))[:, None]
-    inside = svd.rows.T @ (svd.vectors @ shrunk)  # (D′, K)
+    weight_std = svd.rows.T @ (svd.vectors @ shrunk)  # (D′, K)
     scaling = svd.scaling
     weight = np.zeros((y.shape[1], len(scaling.nonconstant)))
-    weight[:, scaling.nonconstant] = (inside / scaling.std[:, None]).T
-    return LinearHead(weight, mean - (svd.centre + scaling.mean / scaling.std) @ inside)
+    weight[:, scaling.nonconstant] = (weight_std / scaling.std[:, None]).T
+    return LinearHead(weight, mean - (svd.centre + scaling.mean / scaling.std) @ weight_std)
 
 
 def _leave_one_out_correction(targets: Targets) -> Floats:
-    """(N, K): the weighted mean of the matrix less the same without image i."""
+    """(N, K): weighted mean of the matrix minus the same without image i."""
     weights = targets.weights[:, None]
     mean = np.average(targets.matrix, axis=0, weights=targets.weights)
     return np.asarray(weights * (targets.matrix - mean) / (weights.sum() - weights))
 
 
 def _mean_squared_row(svd: FeatureSVD) -> float:
-    """The mean squared length of a row; 1 if there is nothing but rows of length 0."""
+    """The mean squared norm of a row; 1 if all are 0."""
     return float(svd.values.sum()) / len(svd.weights) or 1.0
 
 
 def _residual_shares(svd: FeatureSVD, penalties: tuple[float, ...]) -> Floats:
-    """(r, P): the share of each coordinate that stays in the residual, λ / (s + λ)."""
-    strength = np.asarray(penalties) * _mean_squared_row(svd)
-    return np.asarray(strength / (svd.values[:, None] + strength))
+    """(r, P): share of each coordinate that remains in the residual, λ / (s + λ)."""
+    scaled = np.asarray(penalties) * _mean_squared_row(svd)
+    return np.asarray(scaled / (svd.values[:, None] + scaled))
 
 
-def _one_minus_leverage(svd: FeatureSVD, nonconstant: Floats) -> Floats:
-    """(N, P): 1 − h, as a sum of what stays and not as a difference, which would lose the digits of a small one."""
+def _one_minus_leverage(svd: FeatureSVD, residual_shares: Floats) -> Floats:
+    """(N, P): 1 − h, computed as a sum because the difference would lose digits."""
     vectors, weights = svd.vectors, svd.weights
-    one_minus_leverage = np.empty((len(vectors), nonconstant.shape[1]))
+    one_minus_leverage = np.empty((len(vectors), residual_shares.shape[1]))
     step = max(_CHUNK // max(vectors.shape[1], 1), 1)
     for start in range(0, len(vectors), step):
         part = slice(start, start + step)
         squares = vectors[part] ** 2
-        one_minus_leverage[part] = squares @ nonconstant
+        one_minus_leverage[part] = squares @ residual_shares
         if not svd.complete:
             one_minus_leverage[part] += np.maximum(1 - weights[part] / weights.sum() - squares.sum(1), 0)[:, None]
     return one_minus_leverage

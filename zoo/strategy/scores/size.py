@@ -1,4 +1,4 @@
-"""Size class of a data set: few, small, medium or large, by stated cuts and, near a cut, by the learning curve."""
+"""Size class of a data set, by the number of images and, near a threshold, by the learning curve."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ from numpy.typing import NDArray
 
 from zoo.strategy.scores.learning_curve import LearningCurve
 
-__all__ = ["FEW_PER_CLASS", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
+__all__ = ["FEW_SHOT_BELOW", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
 
-SizeName = Literal["few", "small", "medium", "large"]
+SizeName = Literal["few-shot", "small", "medium", "large"]
 
-# BiT-HyperRule changes its schedule at 20,000 and 500,000 images (1912.11370); fewer than 10 a class is ours: at 2.5 a
-# class a linear head beats full fine-tuning on Sun397, 51.0 to 38.8 (both by facts/transfer.md).
-FEW_PER_CLASS = 10
+# BiT-HyperRule changes its schedule at 20,000 and 500,000 images (arXiv 1912.11370). Fewer than 10 per class is ours:
+# at 2.5 per class a linear probe beats full fine-tuning on Sun397, 51.0 against 38.8 (SSF, arXiv 2210.08823, table 1).
+FEW_SHOT_BELOW = 10
 MEDIUM_FROM = 20_000
 LARGE_FROM = 500_000
 
-# How near to a cut the learning curve decides (ours): at half of it to twice of it, a count says little.
+# The learning curve decides within this factor of a threshold (ours).
 _NEAR = 2
 
 
 @dataclass(frozen=True)
 class DataSize:
-    """images_per_class: the median number of images of the classes there are. reason: the rule that decided, in
-    words."""
+    """The size class of a data set.
+
+    Args:
+        name: Size class.
+        images: Number of training images.
+        images_per_class: Median over the classes that have images.
+        reason: The threshold that decided, in words.
+    """
 
     name: SizeName
     images: int
@@ -36,23 +42,28 @@ class DataSize:
 
 
 def size_class(images: int, counts: NDArray[np.generic], curve: LearningCurve | None = None) -> DataSize:
-    """images: N. counts (K,): images of each class, or that show each label; for regression N.
+    """The size class of a data set.
 
-    Within a factor of two of a cut a steep curve (more images would help much) makes it the smaller class and a flat
-    one (they would not) the larger; otherwise, and without a curve, the cut itself decides.
+    Within a factor of two of a threshold, a steep learning curve (more images would help much) gives the smaller class
+    and a flat one the larger; otherwise the count decides.
+
+    Args:
+        images: Number of images, N.
+        counts: (K,) images per class or label; (1,) with N for regression.
+        curve: Learning curve, if known.
     """
     there = np.asarray(counts)[np.asarray(counts) > 0]
     images_per_class = float(np.median(there)) if len(there) else 0.0
-    names: tuple[SizeName, ...] = ("few", "small", "medium", "large")
+    names: tuple[SizeName, ...] = ("few-shot", "small", "medium", "large")
     cuts = (
-        (images_per_class, FEW_PER_CLASS, "images a class"),
+        (images_per_class, FEW_SHOT_BELOW, "images per class"),
         (images, MEDIUM_FROM, "images"),
         (images, LARGE_FROM, "images"),
     )
     but = ""
     for name, (amount, cut, unit) in zip(names, cuts, strict=False):
         near = cut / _NEAR <= amount < cut * _NEAR
-        shape = curve.shape if near and curve is not None else "between"
+        shape = curve.shape if near and curve is not None else "unclear"
         if shape == "steep":
             return DataSize(
                 name, images, images_per_class, f"{amount:,.0f} {unit}, near {cut:,}, and the error still falls"
@@ -60,5 +71,5 @@ def size_class(images: int, counts: NDArray[np.generic], curve: LearningCurve | 
         if amount < cut and shape != "flat":
             return DataSize(name, images, images_per_class, f"{amount:,.0f} {unit}, fewer than {cut:,}{but}")
         if amount < cut:
-            but = f"; {amount:,.0f} {unit} are fewer than {cut:,}, but near, and the error falls no more"
+            but = f"; {amount:,.0f} {unit} are near {cut:,}, and the error no longer falls"
     return DataSize("large", images, images_per_class, but.lstrip("; ") or f"{images:,} images, {LARGE_FROM:,} or more")

@@ -1,4 +1,4 @@
-"""Features, standardised and decomposed once: what ridge regression and LogME both start from."""
+"""Standardised and decomposed features, shared by ridge regression and LogME."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ __all__ = ["FeatureSVD", "Scaling", "decompose"]
 
 Floats = NDArray[np.float64]
 
-# Of a column's root mean square: what float32 leaves of a constant. Eigenvalues: of the largest.
-_CONSTANT, _NULL = 1e-6, 1e-11
+_CONSTANT = 1e-6  # relative to a column's root mean square: rounding of a constant in float32
+_NULL = 1e-11  # relative to the largest eigenvalue
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Columns of features as numbers of mean 0 and variance 1: kept (D,) says which are not constant, mean and std
-    (D′,) are theirs."""
+    """Standardisation of features: which columns are not constant (D,), with their mean and std (D′,)."""
 
     nonconstant: NDArray[np.bool_]
     mean: Floats
@@ -36,7 +35,7 @@ class Scaling:
         if bad:
             raise DataError(
                 f"the features of {bad} of {len(values)} images are not finite numbers",
-                "the model's weights may be damaged, or half precision too narrow for it: try float32",
+                "the model's weights may be damaged, or half precision may overflow: try float32",
             )
         std = values.std(0)
         nonconstant = std > _CONSTANT * np.hypot(mean, std)
@@ -49,11 +48,15 @@ class Scaling:
 
 @dataclass(frozen=True)
 class FeatureSVD:
-    """Standardised features X (N, D′), less their weighted mean `centre` (D′,), rows times the root of their weight:
-    X̃ = U √S Vᵀ.
+    """Decomposition X̃ = U √S Vᵀ of standardised, centred features, with rows multiplied by the root of their weight.
 
-    rows: X̃ (N, D′). vectors: U (N, r). values: S (r,), eigenvalues of X̃X̃ᵀ that are not 0. weights (N,).
-    complete: r is N − 1, all that rows without their mean can be: anything of mean 0 lies in the span of U.
+    Args:
+        scaling: Standardisation of the features.
+        centre: (D′,) weighted mean of the standardised features.
+        rows: X̃ (N, D′).
+        vectors: U (N, r).
+        values: S (r,), the eigenvalues of X̃X̃ᵀ that are not 0.
+        weights: (N,) weight of each image.
     """
 
     scaling: Scaling
@@ -65,18 +68,24 @@ class FeatureSVD:
 
     @property
     def complete(self) -> bool:
+        """Whether r = N − 1: every centred vector is in the span of U."""
         return len(self.values) == len(self.weights) - 1
 
     def centred(self, matrix: Floats) -> tuple[Floats, Floats]:
-        """(Ỹ, its weighted mean (K,)): matrix (N, K) less that mean, rows times the root of their weight."""
+        """(Ỹ (N, K), weighted mean (K,)) of matrix (N, K): centred, rows multiplied by the root of their weight."""
         mean = np.average(matrix, axis=0, weights=self.weights)
         return np.sqrt(self.weights)[:, None] * (matrix - mean), mean
 
 
 def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> FeatureSVD:
-    """features (N, D) → their spectrum, by the eigenvectors of the smaller of X̃X̃ᵀ and X̃ᵀX̃; float64, on the CPU.
+    """Decompose features (N, D) by the eigenvectors of the smaller of X̃X̃ᵀ and X̃ᵀX̃, in float64 on the CPU.
 
-    weights (N,): of the images; equal if None. Raises DataError if a feature is not finite.
+    Args:
+        features: (N, D) features of the images.
+        weights: (N,) weight of each image; None for equal weights.
+
+    Raises:
+        DataError: A feature is not finite.
     """
     scaling = Scaling.of(features)
     rows = scaling.apply(features)
@@ -85,11 +94,11 @@ def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> F
     centre = np.average(rows, axis=0, weights=weights)
     rows -= centre
     rows *= np.sqrt(weights)[:, None]
-    # By torch, whose wheels bring MKL: twice as fast here as numpy's OpenBLAS (D = 2,048: 5 s for 12 s).
+    # torch ships MKL, twice as fast here as numpy's OpenBLAS (5 s against 12 s for D = 2,048).
     x = torch.from_numpy(rows)
     values, basis = torch.linalg.eigh(x @ x.T if n <= d else x.T @ x)
     large = (values > _NULL * values[-1:]) & (values > 0)
-    # Rows without their mean span n − 1 dimensions at most.
+    # Centred rows span at most n − 1 dimensions.
     large[: max(len(values) - (n - 1), 0)] = False
     values, basis = values[large], basis[:, large]
     vectors = basis if n <= d else (x @ basis) / values.sqrt()

@@ -1,14 +1,14 @@
-"""Targets of any task as a matrix to be predicted, and what a prediction of each image is worth.
+"""Targets of any task as a matrix, and the score of a prediction of each image.
 
-    truth = Truth.of(labels, "single-label", balanced=True)
-    outcome = truth.judge(predictions)         # predictions (N, K) → right or wrong, by how much, and the score
+    targets = Targets.of(labels, "single-label", balanced=True)
+    outcome = targets.evaluate(predictions)     # predictions (N, K) → correct, margins, scores
 
-The worth of an image's prediction is a number whose mean is the score and whose best is 1, in all tasks:
+The score of an image has the mean `Outcome.score` and is at most 1, in all tasks:
 
-| task | worth of image i | score |
+| task | score of image i | mean |
 |---|---|---|
-| single-label | 1 if its class has the highest number, alone; else 0 | accuracy |
-| multi-label | share of the labels on the right side of ½ | label accuracy |
+| single-label | 1 if its class has the highest output, alone; else 0 | accuracy |
+| multi-label | share of the labels on the correct side of ½ | label accuracy |
 | regression | 1 − mean over columns of squared error / variance of the column | R², mean of the columns |
 """
 
@@ -28,17 +28,20 @@ __all__ = ["Outcome", "Targets"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-# Rounding must not break a tie: classes whose numbers are this near have none that is right.
+# Outputs closer than this are a tie, which counts as wrong: rounding must not decide.
 _TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How good predictions (N, K), in the units of `Truth.matrix`, are.
+    """Evaluated predictions.
 
-    correct (N,): the class is right, or all labels are; None for regression. margins (N,): the number of the right
-    class less that of the best other; for labels twice the least distance to ½, negative on the wrong side; None for
-    regression. values (N,): the worth of each, as above. score: their mean by `Truth.score_weights`.
+    Args:
+        correct: (N,) whether the class or all labels are right; None for regression.
+        margins: (N,) output of the right class minus the highest other; for labels twice the smallest distance to ½,
+            negative on the wrong side; None for regression.
+        values: (N,) score of each image (see the table above).
+        score: Mean of the values, weighted by `Targets.score_weights`.
     """
 
     correct: Bools | None
@@ -49,11 +52,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Targets:
-    """matrix (N, K): one-hot classes, labels 0 or 1, or numbers of mean 0 and variance 1 (`offset`, `scale` (K,) give
-    the user's units back: matrix · scale + offset). labels (N,): the class; empty in other tasks. usable (K,): columns
-    that are not constant. weights (N,), mean 1: how much each image counts in a fit, N / (K′ · images of its class) if
-    balanced (K′ classes there are), else 1. score_weights (N,): the same in a score; 0 for the only image of a class,
-    which cannot be right when it is left out."""
+    """Targets of N images.
+
+    Args:
+        task: The task.
+        matrix: (N, K) one-hot classes, labels 0 or 1, or numbers of mean 0 and variance 1.
+        labels: (N,) class of each image; empty for other tasks.
+        nonconstant: (K,) columns that are not constant.
+        offset: (K,) `matrix · scale + offset` has the user's units.
+        scale: (K,) see `offset`.
+        weights: (N,) weight of each image in a fit, with mean 1: inversely proportional to the size of its class if
+            balanced, else 1.
+        score_weights: (N,) weight of each image in a score: as `weights`, but 0 for the only image of a class, which a
+            leave-one-out fit cannot predict.
+        balanced: Whether all classes have the same total weight.
+    """
 
     task: TaskName
     matrix: Floats
@@ -69,10 +82,17 @@ class Targets:
     def of(
         targets: NDArray[np.generic], task: TaskName, *, outputs: int | None = None, balanced: bool = False
     ) -> Targets:
-        """targets: (N,) whole numbers from 0, or (N, K) as `zoo.tasks` says; outputs: K, if more than the highest + 1.
+        """Targets from arrays.
 
-        Raises UsageError if `balanced` is asked for without classes; DataError if there is nothing to tell apart: fewer
-        than two classes with two images, or no column with two different values.
+        Args:
+            targets: (N,) class indices, or (N, K) labels or numbers (see `zoo.tasks`).
+            task: The task.
+            outputs: K, if larger than the highest class index + 1.
+            balanced: Weight classes equally.
+
+        Raises:
+            UsageError: `balanced` without classes.
+            DataError: Fewer than two classes have two images, or all columns are constant.
         """
         owner = get_task(task)
         if owner.has_one_class_per_image:
@@ -80,17 +100,17 @@ class Targets:
             columns = max(int(labels.max(initial=-1)) + 1, outputs or 0)
             matrix = np.zeros((len(labels), columns))
             matrix[np.arange(len(labels)), labels] = 1
-            weights, counting = _class_weights(labels, balanced)
+            weights, has_pair = _class_weights(labels, balanced)
             plain = np.zeros(columns), np.ones(columns)
-            return Targets(task, matrix, labels, _nonconstant(matrix), *plain, weights, weights * counting, balanced)
+            return Targets(task, matrix, labels, _nonconstant(matrix), *plain, weights, weights * has_pair, balanced)
         if balanced:
-            raise UsageError(f"images are balanced by class; the task {task} has none", "leave balancing out")
+            raise UsageError(f"classes cannot be balanced: the task {task} has no classes", "leave out balanced")
         matrix = np.asarray(targets, np.float64)
         nonconstant = _nonconstant(matrix)
         if not nonconstant.any():
             raise DataError(
                 f"all {len(matrix)} images have the same {owner.outputs}",
-                "a model needs images that differ in what it is to learn",
+                "a model needs images with different targets",
             )
         offset, scale = np.zeros(matrix.shape[1]), np.ones(matrix.shape[1])
         if not owner.has_classes:
@@ -105,17 +125,17 @@ class Targets:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The least and the most that a prediction can be worth, where there is a least."""
+        """Lowest and highest possible score of an image; None if unbounded."""
         return (0.0, 1.0) if get_task(self.task).has_classes else None
 
     def take(self, rows: Indices) -> Targets:
-        """The truth of some images, in the same units, with weights of their own. Raises DataError as `of` does."""
+        """The targets of some images, in the same units, reweighted. Raises DataError as `of` does."""
         labels, weights = self.labels, np.ones(len(rows))
         score_weights = weights
         if self.one_class_per_image:
             labels = labels[rows]
-            weights, counting = _class_weights(labels, self.balanced)
-            score_weights = weights * counting
+            weights, has_pair = _class_weights(labels, self.balanced)
+            score_weights = weights * has_pair
         return Targets(
             self.task,
             self.matrix[rows],
@@ -129,7 +149,7 @@ class Targets:
         )
 
     def evaluate(self, predictions: Floats) -> Outcome:
-        """What predictions (N, K), in the units of `matrix`, are worth."""
+        """Evaluate predictions (N, K) in the units of `matrix`."""
         correct: Bools | None = None
         margins: Floats | None = None
         if self.one_class_per_image:
@@ -149,8 +169,8 @@ class Targets:
         return Outcome(correct, margins, values, float(np.average(values, weights=self.score_weights)))
 
     def constant_baseline(self) -> Floats:
-        """(N,) the worth of the best answer that does not look at the image: the most frequent class, the more frequent
-        side of each label, the mean of each number."""
+        """(N,) scores of the best constant prediction: the most frequent class, the more frequent value of each label,
+        the mean of each number."""
         constant = self.matrix.mean(0)
         if self.one_class_per_image:
             return np.asarray(self.labels == constant.argmax(), np.float64)
@@ -160,13 +180,13 @@ class Targets:
 
 
 def _class_weights(labels: Indices, balanced: bool) -> tuple[Floats, Bools]:
-    """(weight of each image, whether its class has another). Raises DataError if fewer than two classes have."""
+    """(Weight of each image, whether its class has another image). Raises DataError without two such classes."""
     counts = np.bincount(labels)
-    twice = int((counts >= 2).sum())
-    if twice < 2:
+    with_pair = int((counts >= 2).sum())
+    if with_pair < 2:
         raise DataError(
-            f"{len(labels)} images, {twice} of the classes with two or more",
-            "to tell classes apart, two classes with two images each are the least; add images",
+            f"{with_pair} of {np.count_nonzero(counts)} classes have two or more images",
+            "add images: at least two classes need two images each",
         )
     own = counts[labels]
     weights = len(labels) / (np.count_nonzero(counts) * own) if balanced else np.ones(len(labels))

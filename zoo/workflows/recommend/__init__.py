@@ -1,1 +1,1 @@
-"""`zoo recommend`: which model fits the images, and what to train of it."""
+"""`zoo recommend` and `zoo quadrant`."""

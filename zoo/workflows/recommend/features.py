@@ -1,4 +1,4 @@
-"""What a model sees in images, before anything is trained: its frozen features, and how its batch norms are moved."""
+"""Extract the frozen features of a model and the shift of its batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -29,22 +29,45 @@ from zoo.training.module_state import eval_mode
 from zoo.training.transfer.bn_adapt import update_bn_stats
 from zoo.workflows.finetune.feature_cache import image_keys, open_store
 
-__all__ = ["ExtractedFeatures", "Indices", "extract_features"]
-
+__all__ = ["ExtractedFeatures", "ExtractionSettings", "extract_features"]
 
 _BATCH = 32
-# Images whose batch-norm statistics are compared where the features are known already.
+# Number of images to compare batch-norm statistics on if all features are cached.
 _SHIFT_IMAGES = 512
-# Share of the images from which a random network's statistics are taken, and the least: a forward pass more for each.
+# Fraction of the images, and minimum, to estimate the batch-norm statistics of a random network on.
 _REESTIMATE_SHARE, _MIN_REESTIMATE = 0.2, 64
 _MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)
+class ExtractionSettings:
+    """How to run a model over images.
+
+    Args:
+        preprocess: Preprocessing of the images.
+        device: Device of the model.
+        amp_dtype: Autocast type; None for float32.
+        workers: Number of loader processes.
+        data: Name of the data set, for the listing of the feature cache.
+    """
+
+    preprocess: Preprocess
+    device: torch.device
+    amp_dtype: torch.dtype | None
+    workers: int
+    data: str
+
+
+@dataclass(frozen=True)
 class ExtractedFeatures:
-    """features (n, D): what the head would be given, of each image. shift: of the batch norms, None without any or for
-    a random network. seconds: of a forward pass, for an image. computed: images that went through the network; of the
-    others the features were found on the disk."""
+    """Features of some images.
+
+    Args:
+        features: (N, D) input of the head for each image.
+        shift: Batch-norm shift; None without batch norm or for a random network.
+        seconds: Time of a forward pass per image.
+        computed: Number of images whose features were computed; the others were cached.
+    """
 
     features: NDArray[np.float32]
     shift: NormShift | None
@@ -56,28 +79,34 @@ def extract_features(
     model: Model,
     source: ImageDataset,
     indices: Indices,
-    preprocess: Preprocess,
+    settings: ExtractionSettings,
     *,
-    device: torch.device,
-    amp_dtype: torch.dtype | None,
-    workers: int,
-    random: bool,
-    data: str,
+    random: bool = False,
+    flipped: bool = False,
     measure_shift: bool = True,
-    mirrored: bool = False,
 ) -> ExtractedFeatures:
-    """The images of `source` at `indices`, through all of `model` but its head, in evaluation mode and in their order.
+    """Features of images from the frozen backbone of a model, in evaluation mode.
 
-    random: the weights are; batch-norm statistics are then taken from a fifth of the images. measure_shift: whether
-    the shift of the batch norms is wanted. mirrored: left and right are swapped. Raises what reading the images
-    raises, and ModelError if the model's head cannot be told from the rest.
+    Args:
+        model: The model.
+        source: Images.
+        indices: (N,) indices of the images, which give the order of the features.
+        settings: How to run the model.
+        random: The model has random weights: estimate its batch-norm statistics on a fifth of the images first.
+        flipped: Flip the images horizontally.
+        measure_shift: Measure the batch-norm shift.
+
+    Raises:
+        DataError: An image cannot be read.
+        ModelError: The input of the model's head cannot be found.
     """
+    preprocess, device, amp_dtype = settings.preprocess, settings.device, settings.amp_dtype
     module = model.module.to(device)
-    normalize = (_FlippedNormalize if mirrored else Normalize)(preprocess).to(device)
+    normalize = (_FlippedNormalize if flipped else Normalize)(preprocess).to(device)
     plan = resolve_plan("backbone", model.groups, module)
     plan.apply(module)
 
-    def batches(some: Indices, workers: int = workers) -> Any:
+    def batches(some: Indices, workers: int = settings.workers) -> Any:
         return make_loader(
             source, preprocess=preprocess, batch_size=_BATCH, train=False, augment=None, seed=0, workers=workers,
             only=some,
@@ -88,7 +117,7 @@ def extract_features(
         spread = indices[np.linspace(0, len(indices) - 1, number).astype(np.int64)]
         update_bn_stats(module, batches(spread), normalize, device=device, amp_dtype=amp_dtype)
     set_train_mode(module, plan)
-    sample_batch, _ = next(iter(batches(indices[:3], workers=0)))  # sooner read than processes are started
+    sample_batch, _ = next(iter(batches(indices[:3], workers=0)))  # faster than starting processes
     feature_extractor = find_feature_extractor(module, plan.frozen_modules, normalize(sample_batch.to(device)))
     monitor = _BatchNormMonitor(module if measure_shift and not random else None)
     if feature_extractor is None:
@@ -98,9 +127,9 @@ def extract_features(
             seconds = (time.perf_counter() - start) / len(indices)
         return ExtractedFeatures(features, monitor.shift(), seconds, len(indices))
 
-    seconds, some = seconds_per_image(feature_extractor, normalize(sample_batch.to(device)), amp_dtype)
-    store = open_store(model, plan, feature_extractor, preprocess, amp_dtype, some.dtype, data=data)
-    keys = image_keys(source, indices, "mirrored" if mirrored else "")
+    seconds, example = seconds_per_image(feature_extractor, normalize(sample_batch.to(device)), amp_dtype)
+    store = open_store(model, plan, feature_extractor, preprocess, amp_dtype, example.dtype, data=settings.data)
+    keys = image_keys(source, indices, "flipped" if flipped else "")
     missing = store.missing(keys)
     with monitor.recording():
         if missing:
@@ -111,8 +140,8 @@ def extract_features(
         elif monitor.layers:
             _forward_all(feature_extractor, batches(indices[:_SHIFT_IMAGES]), normalize, monitor, device, amp_dtype)
     rows = store.rows(keys)
-    found = [_pool_features(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
-    return ExtractedFeatures(torch.cat(found).numpy(), monitor.shift(), seconds, len(missing))
+    pooled = [_pool_features(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
+    return ExtractedFeatures(torch.cat(pooled).numpy(), monitor.shift(), seconds, len(missing))
 
 
 class _FlippedNormalize(Normalize):
@@ -121,7 +150,7 @@ class _FlippedNormalize(Normalize):
 
 
 def _pool_features(features: Tensor) -> Tensor:
-    """(n, D) float32: the mean over pixels or tokens of what a head that pools by itself is given."""
+    """(N, D) float32: the mean over pixels or tokens if the head does the pooling."""
     features = features.float()
     if features.ndim == 4:
         return features.mean((2, 3))
@@ -131,7 +160,7 @@ def _pool_features(features: Tensor) -> Tensor:
 def _capture_head_inputs(
     model: Model, batches: Any, normalize: Normalize, images: int, device: torch.device, amp_dtype: torch.dtype | None
 ) -> NDArray[np.float32]:
-    """For networks whose beginning cannot be taken off: what their head is called with."""
+    """The inputs of the head, for networks that cannot be split into feature extractor and head."""
     module = model.module
 
     def forward(some: Tensor) -> Any:
@@ -143,8 +172,8 @@ def _capture_head_inputs(
         inputs = head_inputs(layer, forward, batches, images=images, memory=_MEMORY, device=device, amp_dtype=amp_dtype)
     if inputs is None or len(inputs[0]) < images:
         raise ModelError(
-            f"{model.name}: its features cannot be told from its head",
-            "leave it out; `zoo finetune` trains it all the same",
+            f"{model.name}: the input of its head cannot be found",
+            "leave it out; `zoo finetune` can still train it",
         )
     return _pool_features(inputs[0]).cpu().numpy()
 
@@ -165,7 +194,7 @@ def _forward_all(
 
 @dataclass
 class _BatchNormMonitor:
-    """The batch norms of a module, and the moments of what they are given, batch by batch."""
+    """Records the mean and variance of the inputs of all batch-norm layers, per batch."""
 
     module: nn.Module | None
     layers: list[_BatchNorm] = field(init=False)
@@ -190,21 +219,21 @@ class _BatchNormMonitor:
                 hook.remove()
 
     @torch.no_grad()
-    def _record(self, number: int, given: Tensor) -> None:
-        others = [d for d in range(given.ndim) if d != 1]
-        variance, mean = torch.var_mean(given.float(), dim=others, correction=0)
+    def _record(self, number: int, inputs: Tensor) -> None:
+        others = [d for d in range(inputs.ndim) if d != 1]
+        variance, mean = torch.var_mean(inputs.float(), dim=others, correction=0)
         self._moments[number].append((mean, variance))
         if number == 0:
-            self._counts.append(len(given))
+            self._counts.append(len(inputs))
 
     def shift(self) -> NormShift | None:
         with_moments = [(layer, moments) for layer, moments in zip(self.layers, self._moments, strict=True) if moments]
-        # A layer that is called several times for an image has no moments of its own.
+        # A layer that is called several times per batch is ignored.
         called_once = [(layer, moments) for layer, moments in with_moments if len(moments) == len(self._counts)]
         layers = [
             LayerMoments(
-                stored_mean=_array(layer.running_mean),
-                stored_variance=_array(layer.running_var),
+                running_mean=_array(layer.running_mean),
+                running_variance=_array(layer.running_var),
                 means=np.stack([_array(mean) for mean, _ in moments]),
                 variances=np.stack([_array(variance) for _, variance in moments]),
                 eps=layer.eps,

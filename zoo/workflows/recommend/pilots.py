@@ -1,9 +1,9 @@
-"""Short trainings of the best candidates, which have the last word over the decision table.
+"""Short trainings ("pilots") of the best models, whose result can replace that of the decision table.
 
-Successive halving (Jamieson and Talwalkar 2016, 1502.07943): all arms get an epoch, the better half a third of all, of
-these the better half the rest. The rule's own arm goes along to the end, and only an arm that got there, too, overrules
-it: a head is at its best at once, while what learns everything has not begun to. An arm is one run, interrupted and
-resumed, so that no epoch is trained twice.
+Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): all candidates train for one epoch, the better half
+for a third of the epochs, the better half of these for all epochs. The default strategy always continues to the end,
+and only a candidate that also reached the end can replace it: a linear probe is at its best immediately, while
+training all layers takes time. Each candidate is one run, interrupted and resumed, so no epoch is trained twice.
 """
 
 from __future__ import annotations
@@ -26,28 +26,36 @@ from zoo.workflows.recommend.result import Pilot, Pilots, Recommendation
 
 __all__ = ["STRATEGIES", "run_pilots"]
 
-# What is tried of each model: a recipe and what is laid over it, beside what the rule says of rates and flips.
+# Strategy → recipe and changed keys; learning rates and flips come from the rule (see `_strategy_recipe`).
 STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
     "head": ("small-similar", {}),
     "partial": ("full", {"freeze": "50%"}),
     "all": ("full", {}),
 }
 _MODELS = 2
-_STEPS = 500  # of an arm that goes to its end, as of the rules
+_STEPS = 500  # of a complete pilot, as in decisions.yaml
 
 
 class _StopPilot(TrainingError):
-    """Raised into a run to end it at its rung."""
+    """Ends a run at the last epoch of its rung."""
 
 
 def run_pilots(
     recommendation: Recommendation, options: Options, folder: Path, *, seconds: float, log: Callable[[str], None]
 ) -> Pilots | None:
-    """Train the arms of the best two models in `folder` while `seconds` last; None if not two of them had an epoch.
+    """Train the strategies of the best two models; None if fewer than two were trained for an epoch.
 
-    options: those of `recommend`. An arm that fails is out. Raises Interrupted on Ctrl-C.
+    Args:
+        recommendation: Result of the measurements.
+        options: Options of `recommend`.
+        folder: Folder for the runs.
+        seconds: Time limit; a candidate whose training fails is dropped.
+        log: Prints a message.
+
+    Raises:
+        Interrupted: The user pressed Ctrl-C.
     """
-    begun = time.perf_counter()
+    start = time.perf_counter()
     candidates = [(m.name, strategy) for m in recommendation.results[:_MODELS] for strategy in STRATEGIES]
     default = recommendation.best.name, _closest_strategy(recommendation.decisions[0])
     epochs = epochs_for(_STEPS, recommendation.images)
@@ -56,9 +64,8 @@ def run_pilots(
     for rung in (1, epochs // 3, epochs):
         completed: dict[tuple[str, str], Pilot] = {}
         for model, strategy in candidates:
-            seconds_left = seconds - (time.perf_counter() - begun)
+            seconds_left = seconds - (time.perf_counter() - start)
             previous = done.get((model, strategy))
-            # The next epochs cost what the last ones did.
             if seconds_left <= 0 or (
                 previous is not None and previous.seconds / previous.epochs * (rung - previous.epochs) > seconds_left
             ):
@@ -69,10 +76,10 @@ def run_pilots(
             )
             if pilot is not None:
                 completed[model, strategy] = pilot
-                log(f"pilot {model}, {strategy}: {monitor} {pilot.value:.4g} after {pilot.epochs} epochs")
+                log(f"pilot {model} ({strategy}): {monitor} {pilot.value:.4g}, epoch {pilot.epochs} of {epochs}")
         done |= completed
         if len(completed) < len(candidates):
-            break  # the rest would be compared over different numbers of epochs
+            break  # candidates with different numbers of epochs cannot be compared
         order = sorted(completed, key=lambda key: completed[key].value, reverse=metrics.higher_is_better(monitor))
         candidates = order[: max(math.ceil(len(order) / 2), 1)]
         if default in completed and default not in candidates:
@@ -85,8 +92,8 @@ def run_pilots(
 
 
 def _strategy_recipe(recommendation: Recommendation, model: str, strategy: str) -> tuple[str, dict[str, Any]]:
-    """The recipe of an arm and what is laid over it: flips as the model's rule has them, and rates if they are those of
-    the arm's recipe."""
+    """Recipe and changed keys of a strategy: flips from the model's rule, and learning rates if the rule has the same
+    recipe."""
     decision = next(d for m, d in zip(recommendation.results, recommendation.decisions, strict=True) if m.name == model)
     recipe, changes = STRATEGIES[strategy]
     same = decision.recipe == recipe and "transfer.lora" not in decision.changes
@@ -104,17 +111,18 @@ def _train(
     monitor: str,
     previous: Pilot | None,
 ) -> tuple[Pilot | None, str]:
-    """The arm, trained until so many epochs of all that it would have; None if it failed."""
+    """(Result, metric name) of training a strategy to epoch `until[0]` of `until[1]`; None if the training fails."""
     path = folder / f"{model}-{strategy}".replace("/", "_")
     (recipe, changes), (rung, end) = strategy_recipe, until
     if previous is not None and Run(path).info()["status"] == "finished":
         return replace(previous, epochs=rung), monitor
-    epochs = [0]
+    last_epoch = 0
 
     def stop(row: dict[str, Any]) -> None:
-        epochs[0] = row["epoch"]
-        if row["epoch"] >= rung and rung < end:
-            raise _StopPilot("the pilot has its epochs")
+        nonlocal last_epoch
+        last_epoch = row["epoch"]
+        if last_epoch >= rung and rung < end:
+            raise _StopPilot("the rung is complete")
 
     start = time.perf_counter()
     try:
@@ -123,7 +131,7 @@ def _train(
         else:
             given = Options(**options)
             given["recipe"] = recipe
-            if strategy != "head":  # which is solved where it can be, without epochs
+            if strategy != "head":  # the head is fitted in closed form if possible
                 given["epochs"] = end
             given["settings"] = {**changes, **(options.get("settings") or {}), **STRATEGIES[strategy][1]}
             run = finetune(model, output_dir=path, progress=False, on_epoch=stop, **given)
@@ -138,8 +146,8 @@ def _train(
         return None, monitor
     seconds = time.perf_counter() - start + (previous.seconds if previous is not None else 0.0)
     if run.info()["status"] == "finished":
-        epochs[0] = rung
-    return Pilot(model, strategy, epochs[0], float(best["value"]), seconds), str(best["monitor"])
+        last_epoch = rung
+    return Pilot(model, strategy, last_epoch, float(best["value"]), seconds), str(best["monitor"])
 
 
 def _verdict(
@@ -149,49 +157,49 @@ def _verdict(
     epochs: int,
     monitor: str,
 ) -> Pilots:
-    """The best arm of those that came furthest; the rule stays unless that one came to its end and is ahead of the
-    rule's own arm by more than a standard error."""
+    """The best of the candidates trained longest. It replaces the rule only if it was trained to the end and is better
+    than the default strategy by more than a standard error."""
     higher = metrics.higher_is_better(monitor)
     order = sorted(done.values(), key=lambda p: (p.epochs, p.value if higher else -p.value), reverse=True)
     best, default_pilot = order[0], done.get(default)
     if default_pilot is not None:
-        noise = _noise(best.value, recommendation.validation) if monitor.startswith("top") else 0.0
+        noise = _standard_error(best.value, recommendation.validation) if monitor.startswith("top") else 0.0
         gain = (best.value - default_pilot.value) * (1 if higher else -1)
         reason = ""
         if default_pilot is best or (default_pilot.epochs == best.epochs and gain <= noise):
-            reason = f"no other way is clearly better than the rule's ({default_pilot.strategy})"
+            reason = f"no strategy is clearly better than the default ({default_pilot.strategy})"
         elif best.epochs < epochs:
-            reason = f"the budget ended after {best.epochs} of {epochs} epochs, too soon to overrule the rule"
+            reason = f"the budget ended after {best.epochs} of {epochs} epochs, too early to replace the default"
         if reason:
             return Pilots(tuple(order), monitor, None, f"pilots: {reason}")
     recipe, changes = _strategy_recipe(recommendation, best.model, best.strategy)
     decision = Decision(
         rule=f"pilot: {best.strategy}",
         recipe=recipe,
-        so=f"take {best.model} and train {_ADVICE[best.strategy]}, which was best in short trainings",
+        advice=f"use {best.model} and train {_ADVICE[best.strategy]}, which was best in short trainings",
         changes=changes,
     )
     return Pilots(
         tuple(order),
         monitor,
         (best.model, decision),
-        f"pilots: {best.strategy} of {best.model} is best, {monitor} {best.value:.4g}",
+        f"pilots: {best.model} ({best.strategy}) is best, {monitor} {best.value:.4g}",
     )
 
 
 _ADVICE = {
     "head": "the head only",
     "partial": "the head and the second half of the layers",
-    "all": "everything, the head first",
+    "all": "the head first, then all layers",
 }
 
 
 def _closest_strategy(decision: Decision) -> str:
-    """The arm that is nearest to what the rule says."""
+    """The strategy closest to the decision."""
     plan = build(load_values(decision.recipe), decision.changes).freeze
     return {"backbone": "head", "none": "all"}.get(plan, "partial")
 
 
-def _noise(share: float, images: int) -> float:
-    """The standard error of a share of so many images."""
+def _standard_error(share: float, images: int) -> float:
+    """The standard error of a share over `images` images."""
     return math.sqrt(max(share * (1 - share), 1e-12) / max(images, 1))

@@ -1,4 +1,4 @@
-"""What `zoo recommend` has found: the values, the sentences that say them, the files that keep them."""
+"""The result of `zoo recommend`: its values, summary and files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from zoo.atomic_io import write_json
 from zoo.errors import translate_write_errors
@@ -18,13 +15,13 @@ from zoo.strategy.scores import HoldoutScore, LearningCurve, RankedCandidate, Sc
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR
 from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
 from zoo.tasks import get_task
+from zoo.workflows.recommend.sample import Sample
 
 __all__ = [
     "ModelResult",
     "Pilot",
     "Pilots",
     "Recommendation",
-    "Sample",
     "SkippedModel",
     "create_output_folder",
     "save",
@@ -33,8 +30,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pilot:
-    """How an arm of a model went: `value` of `monitor` on the validation images, the best of `epochs`. A head that is
-    solved has its end at once, and counts as far as it was asked to go."""
+    """Result of a short training.
+
+    Args:
+        model: Name of the model.
+        strategy: A key of STRATEGIES.
+        epochs: Number of epochs trained; a head fitted in closed form counts as trained for all requested epochs.
+        value: Best value of the monitored metric on the validation images.
+        seconds: Training time.
+    """
 
     model: str
     strategy: str
@@ -45,7 +49,14 @@ class Pilot:
 
 @dataclass(frozen=True)
 class Pilots:
-    """tried: best first. chosen: what to do instead of the rule, None if the rule's way is as good as the best."""
+    """Results of all short trainings.
+
+    Args:
+        tried: The trainings, best first.
+        monitor: Name of the monitored metric.
+        chosen: Model and decision that replace those of the decision table; None to keep these.
+        reason: The outcome in a sentence.
+    """
 
     tried: tuple[Pilot, ...]
     monitor: str
@@ -62,24 +73,22 @@ class Pilots:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Training images that are looked at: places in the source; duplicates: images left out because another has the
-    same contents; conflicting: of these, the ones with another target. counts: training images of each class or label,
-    all of them for regression. width, height: medians over a few images, in pixels; colours: what these show."""
-
-    indices: NDArray[np.int64]
-    duplicates: int
-    conflicting: int
-    counts: tuple[int, ...]
-    width: int
-    height: int
-    colours: str
-
-
-@dataclass(frozen=True)
 class ModelResult:
-    """What one candidate shows. features: numbers of each image; gmacs: of the catalog; seconds: of a forward pass of
-    an image here; computed: images that went through a network, pretrained or random."""
+    """Measurements of one candidate model.
+
+    Args:
+        name: Name of the model.
+        evidence: Inputs of the decision table.
+        scores: Linear-probe, k-NN and LogME scores.
+        holdout: Cross-validated linear-probe score; None with too few images.
+        curve: Learning curve; None with too few images.
+        prior: Published ImageNet-1k accuracy, from 0 to 1; None if unknown.
+        params: Number of parameters.
+        features: Number of features per image.
+        gmacs: Multiply-accumulates of the catalog, in 10⁹; None if unknown.
+        seconds: Time of a forward pass per image on this machine.
+        computed: Number of images whose features were computed and not read from the cache, for both networks.
+    """
 
     name: str
     evidence: Measurements
@@ -94,7 +103,7 @@ class ModelResult:
     computed: int
 
     def to_dict(self) -> dict[str, Any]:
-        similar, shift, mirrored = self.evidence.similarity, self.evidence.shift, self.evidence.flip_invariance
+        shift, flips = self.evidence.shift, self.evidence.flip_invariance
         return {
             "model": self.name,
             "linear_probe_score": self.scores.ridge.outcome.score,
@@ -103,12 +112,12 @@ class ModelResult:
             "held_out": None
             if self.holdout is None
             else {"score": self.holdout.score, **asdict(self.holdout.interval)},
-            "similarity": asdict(similar),
+            "similarity": asdict(self.evidence.similarity),
             "batch_norm_shift": None if shift is None else {**asdict(shift), "layers": list(shift.layers)},
-            "flip_invariance": None if mirrored is None else {**asdict(mirrored), "verdict": mirrored.verdict},
+            "flip_invariance": None if flips is None else {**asdict(flips), "verdict": flips.verdict},
             "learning_curve": None if self.curve is None else asdict(self.curve),
             "size": asdict(self.evidence.size),
-            "kind": self.evidence.kind,
+            "architecture": self.evidence.architecture,
             "imagenet_top1": self.prior,
             "params": self.params,
             "features": self.features,
@@ -120,13 +129,32 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class SkippedModel:
+    """A candidate that was not measured, with the reason."""
+
     name: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """best first. decisions: for each of `ranked`, in its order. warnings: sentences. seconds: that it took."""
+    """Result of `zoo.recommend`.
+
+    Args:
+        data: Name of the data set.
+        images: Number of training images.
+        validation: Number of validation images.
+        classes: Number of classes, labels or target columns.
+        task: Name of the task.
+        sample: The training images that were used.
+        results: Measured models, best first.
+        ranked: Rank, score and interval of each model, in the same order.
+        decisions: How to train each model, in the same order.
+        skipped_models: Candidates that were not measured.
+        warnings: Warnings about the data and the result, one sentence each.
+        seconds: Time taken.
+        pilots: Results of short trainings; None without `budget`.
+        folder: Output folder; None if nothing was written.
+    """
 
     data: str
     images: int
@@ -145,7 +173,7 @@ class Recommendation:
 
     @property
     def choice(self) -> tuple[str, Decision]:
-        """The model to take and how to train it: what the pilots say, else what the rules say of the best."""
+        """The recommended model and how to train it: the best pilot if it replaces the rule, else the rule."""
         if self.pilots is not None and self.pilots.chosen is not None:
             return self.pilots.chosen
         return self.best.name, self.decisions[0]
@@ -155,25 +183,25 @@ class Recommendation:
         return self.results[0]
 
     def summary(self) -> list[str]:
-        """Three for a beginner: how much there is, what the features say, what to do."""
+        """Three sentences: the size of the data, the similarity to the pretraining data, the recommendation."""
         best, (_, decision) = self.best, self.choice
         size, similar = best.evidence.size, best.evidence.similarity
         task = get_task(self.task)
-        first = (
-            f"You have {self.images:,} training images in {self.classes:,} {task.outputs}: {size.name} ({size.reason})."
-        )
-        known = f"{similar.pretrained:.0%}" if task.has_classes else f"R² {similar.pretrained:.2f}"
-        base = f"{similar.baseline:.0%}" if task.has_classes else f"{similar.baseline:.2f}"
-        by = "the same network with random weights" if similar.by == "random" else "always the same answer"
-        second = (
-            f"A head on the features of {best.name} gets {known} right, {by} {base}: the data are "
-            f"{_SIMILARITY_TEXT[similar.verdict]} what it was pretrained on (S = {similar.value:.2f}, 90 % interval "
-            f"{similar.interval.low:.2f} to {similar.interval.high:.2f})."
-        )
-        return [first, second, f"So: {decision.so}."]
+        score = "{:.0%}".format if task.has_classes else "R² {:.2f}".format
+        baseline = "with random weights" if similar.baseline_kind == "random" else "of a constant prediction"
+        interval = f"90% interval {similar.interval.low:.2f} to {similar.interval.high:.2f}"
+        counted = f"{self.images:,} training images in {self.classes:,} {task.outputs}"
+        return [
+            f"You have {counted}: {size.name} ({size.reason}).",
+            (
+                f"A linear probe on {best.name} reaches {score(similar.pretrained)} (baseline {baseline}: "
+                f"{score(similar.baseline)}): the data are {_SIMILARITY_TEXT[similar.verdict]} its pretraining data "
+                f"(similarity {similar.value:.2f}, {interval})."
+            ),
+            f"Recommendation: {decision.advice}.",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
-        indices = {r.index: r for r in self.ranked}
         return {
             "data": self.data,
             "task": self.task,
@@ -190,15 +218,15 @@ class Recommendation:
             "models": [
                 {
                     **m.to_dict(),
-                    "rank": indices[i].place,
-                    "tied": indices[i].tied,
-                    "score": indices[i].score,
-                    "score_interval": [indices[i].interval.low, indices[i].interval.high],
+                    "rank": r.rank,
+                    "tied": r.tied,
+                    "score": r.score,
+                    "score_interval": [r.interval.low, r.interval.high],
                     "decision": {**asdict(d), "runner_up": list(d.runner_up) if d.runner_up else None},
                 }
-                for i, (m, d) in enumerate(zip(self.results, self.decisions, strict=True))
+                for m, r, d in zip(self.results, self.ranked, self.decisions, strict=True)
             ],
-            "skipped_models": [asdict(one) for one in self.skipped_models],
+            "skipped_models": [asdict(m) for m in self.skipped_models],
             "warnings": list(self.warnings),
             "summary": self.summary(),
             "pilots": None if self.pilots is None else self.pilots.to_dict(),
@@ -206,12 +234,14 @@ class Recommendation:
         }
 
 
-_SIMILARITY_TEXT = {"similar": "like", "between": "partly like", "dissimilar": "unlike"}
+_SIMILARITY_TEXT = {"similar": "similar to", "medium": "partly similar to", "dissimilar": "different from"}
 
 
 def create_output_folder(recommendation: Recommendation, folder: Path | None) -> Path:
-    """`folder`, made, or runs/recommend-DATA with a number behind it. Raises UsageError if it is in use, TrainingError
-    if the disk refuses."""
+    """Create `folder`, or runs/recommend-DATA-N if it is None.
+
+    Raises UsageError if the folder is in use, TrainingError if it cannot be written.
+    """
     if folder is None:
         name = re.sub(r"[^\w.-]+", "_", f"recommend-{Path(recommendation.data).name}").strip("_")
         return create_unique_folder(Path("runs"), name)
@@ -222,7 +252,7 @@ def create_output_folder(recommendation: Recommendation, folder: Path | None) ->
 
 
 def save(recommendation: Recommendation, folder: Path) -> None:
-    """Write recommend.json and recommend.png. Raises TrainingError if the disk refuses."""
+    """Write recommend.json and recommend.png. Raises TrainingError if that fails."""
     from zoo.reports.quadrant_map import Point, quadrant_map
 
     write_json(folder / "recommend.json", recommendation.to_dict())
@@ -232,7 +262,7 @@ def save(recommendation: Recommendation, folder: Path) -> None:
             m.evidence.similarity.value,
             (m.evidence.similarity.interval.low, m.evidence.similarity.interval.high),
             m.scores.ridge.outcome.score,
-            _shifted_interval(m),
+            _score_interval(m),
             m.seconds,
             chosen=i == 0,
         )
@@ -248,8 +278,8 @@ def save(recommendation: Recommendation, folder: Path) -> None:
     )
 
 
-def _shifted_interval(m: ModelResult) -> tuple[float, float]:
-    """The interval of the held-out score, moved to the score left out; of that itself where nothing was held out."""
+def _score_interval(m: ModelResult) -> tuple[float, float]:
+    """The interval of the cross-validated score, moved to the leave-one-out score; empty without the former."""
     score = m.scores.ridge.outcome.score
     if m.holdout is None:
         return score, score

@@ -1,4 +1,4 @@
-"""`zoo recommend`: which pretrained model to take and how to train it, measured and, if there is time, tried."""
+"""`zoo recommend`: choose a pretrained model and how to train it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,27 @@ def recommend(
     progress: bool = True,
     **options: Unpack[Options],
 ) -> Recommendation:
-    """Measure `models` (names of `zoo list`; none: ten usual ones) on the training images of `options`; best first.
+    """Rank pretrained models for a data set and choose how to train the best one.
 
-    budget: seconds. Without one nothing is trained; with one a model that would take too long is left out and named,
-    and what is left of it goes to pilots, whose result overrides the rules. max_params: parameters of the catalog.
-    output_dir: for recommend.json, recommend.png and the pilots' runs; absent: runs/recommend-DATA. options: those of
-    `finetune` that concern the data, weights, seed and device.
+    Nothing is trained without `budget`: the models are ranked by closed-form scores of their frozen features.
 
-    Raises UsageError or DataError for what the caller can mend, WeightsError if no candidate's weights can be had.
+    Args:
+        models: Names from `zoo list`; empty for ten common models.
+        budget: Time limit in seconds. Models that would exceed it are skipped; the remaining time is used for short
+            trainings of the best two models, whose result can replace that of the rules.
+        max_params: Largest number of parameters of a candidate (with the default head, from the catalog).
+        output_dir: Folder for recommend.json, recommend.png and the short trainings; None for runs/recommend-DATA.
+        progress: Print progress to stderr.
+        **options: Options of `finetune` about data, weights, seed and device.
+
+    Returns:
+        The measurements, the ranking (best first) and the decision for each model.
+
+    Raises:
+        UsageError: An option is wrong, or `output_dir` is in use.
+        DataError: The data cannot be used.
+        WeightsError: No candidate has weights that can be loaded.
+        TrainingError: The output folder cannot be written.
     """
     recommendation = measure_models(models, budget=budget, max_params=max_params, progress=progress, **options)
     folder = create_output_folder(recommendation, Path(output_dir) if output_dir is not None else None)
