@@ -56,7 +56,7 @@ def test_training_a_head_reuses_the_cached_features(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     measure_models(["zoo_tiny"], data=small, progress=False)
     api.finetune("zoo_tiny", data=small, freeze="backbone", epochs=1, output_dir="run")
-    assert "feature cache: 24 computed, 96 found" in capsys.readouterr().err  # recommend does not use the validation images
+    assert "feature cache: 24 computed, 96 found" in capsys.readouterr().err  # validation is new
 
 
 def test_permuted_labels_are_not_similar(small: Path, tmp_path: Path) -> None:
