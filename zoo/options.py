@@ -155,7 +155,7 @@ class TrainingOptions(TypedDict, total=False):
         "train.patience", "early stopping: epochs without improvement before training stops", metavar="N"
     )]
     model_ema: Annotated[bool | None, Option(
-        "train.model_ema", "keep an exponential moving average (EMA) of the weights, and validate and save it"
+        "train.model_ema", "validate and save an exponential moving average (EMA) of the weights"
     )]
     linear_probe: Annotated[str | None, Option(
         "train.linear_probe", "fit a linear head on cached features directly (L-BFGS or ridge), without steps: on, off "
@@ -229,11 +229,11 @@ class RuntimeOptions(TypedDict, total=False):
         metavar="N|auto", flags=("--workers", "-j"), minimum=0,
     )]
     image_cache: Annotated[str | None, Option(
-        "data.image_cache", "keep decoded images on disk: on, off or auto (if it makes the run faster)", default="auto",
+        "data.image_cache", "cache decoded images on disk: on, off or auto (if it makes the run faster)", default="auto",
         metavar="auto|on|off",
     )]
     feature_cache: Annotated[str | None, Option(
-        "train.feature_cache", "compute the features of frozen layers once and keep them on disk: on, off or auto (if "
+        "train.feature_cache", "cache the features of frozen layers on disk: on, off or auto (if "
         "it makes the run faster)", default="auto", metavar="auto|on|off",
     )]
 

@@ -115,7 +115,7 @@ def main() -> NoReturn:
 
 
 def command() -> NoReturn:
-    """Entry point of `zoo`. Ends the process at once: freeing the objects of torch would take a second."""
+    """Entry point of `zoo`. Ends the process without freeing the objects of torch, which takes about 1 s."""
     try:
         main()
     except SystemExit as e:
