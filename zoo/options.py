@@ -229,12 +229,12 @@ class RuntimeOptions(TypedDict, total=False):
         metavar="N|auto", flags=("--workers", "-j"), minimum=0,
     )]
     image_cache: Annotated[str | None, Option(
-        "data.image_cache", "cache decoded images on disk: on, off or auto (if it makes the run faster)", default="auto",
-        metavar="auto|on|off",
+        "data.image_cache", "cache decoded images on disk: on, off or auto (if it makes the run faster)",
+        default="auto", metavar="auto|on|off",
     )]
     feature_cache: Annotated[str | None, Option(
-        "train.feature_cache", "cache the features of frozen layers on disk: on, off or auto (if "
-        "it makes the run faster)", default="auto", metavar="auto|on|off",
+        "train.feature_cache", "cache the features of frozen layers on disk: on, off or auto (if it makes the run "
+        "faster)", default="auto", metavar="auto|on|off",
     )]
 
 

@@ -114,7 +114,7 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
         ["zoo_tiny", "--data", "good", "--classes", "5"],
         3,
         "good has 2 classes: a, b",
-        "leave --classes out",
+        "leave out --classes",
     ),
     "zero bytes": (["zoo_tiny", "--data", "zero"], 3, "bad.jpg", "skip"),
     "html as jpg": (["zoo_tiny", "--data", "html"], 3, "bad.jpg", "skip"),
@@ -186,7 +186,7 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input(zoo: Callable[..., Any], folders: Path, what: str) -> None:
-    arguments, code, result, advice = BAD[what]
+    arguments, code, expected, advice = BAD[what]
     before = sorted(str(p) for p in folders.rglob("*") if "__pycache__" not in p.parts)
     done = zoo("finetune", *arguments)
     assert "Traceback" not in done.err
@@ -194,7 +194,7 @@ def test_bad_input(zoo: Callable[..., Any], folders: Path, what: str) -> None:
     hints = [line for line in done.err.splitlines() if line.startswith("hint: ")]
     assert len(errors) == 1, done.err
     tail = done.err[done.err.index("error: ") :]
-    assert result in tail
+    assert expected in tail
     assert advice in tail
     assert hints or not advice
     assert done.code == code
