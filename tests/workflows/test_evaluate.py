@@ -98,7 +98,7 @@ def test_changed_images_and_training_images_are_pointed_out(
     run = photo_run(make_run, folder, fingerprint=data.fingerprint(), **sizes)
     assert zoo.evaluate(run, save=False).notes == ()
     (note,) = zoo.evaluate(run, str(folder), save=False).notes
-    assert "learned from" in note
+    assert "training images" in note
     (folder / "china" / "00.jpg").unlink()
     (note,) = zoo.evaluate(run, save=False).notes
     assert "have changed" in note

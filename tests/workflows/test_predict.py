@@ -100,8 +100,8 @@ def test_regression_gives_a_number_for_each_target(make_run: MakeRun, photo_fold
         ("regression", {"threshold": 0.5}, "this is a regression run"),
         ("regression", {"top": 2}, "predicts numbers"),
         ("multi-label", {"top": 2, "threshold": 0.5}, "exclude each other"),
-        ("multi-label", {"threshold": 1.5}, "1.5 is no probability"),
-        ("multi-label", {"threshold": float("nan")}, "nan is no probability"),
+        ("multi-label", {"threshold": 1.5}, "1.5 is not a probability"),
+        ("multi-label", {"threshold": float("nan")}, "nan is not a probability"),
     ],
 )
 def test_options_without_meaning_are_refused(make_run: MakeRun, task: str, options: dict, says: str) -> None:

@@ -1,4 +1,4 @@
-"""How far probabilities are from frequencies."""
+"""Expected calibration error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ NUM_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", se
 
 
 def calibration_error(probability: Tensor, correct: Tensor) -> float:
-    """Mean |share that happened − mean probability| over bins of the probability, weighted by their size.
+    """Mean |frequency − mean probability| over bins of the probability, weighted by size; NaN if a probability is.
 
-    probability: (N,) float64; correct: (N,) bool. 15 bins (lower, upper] of equal width on 0..1, Guo et al. 2017,
-    equation 3. NaN if a probability is.
+    Args:
+        probability: (N,) float64, put into 15 bins (lower, upper] of equal width (Guo et al. 2017, equation 3).
+        correct: (N,) bool, whether the event happened.
     """
     if bool(probability.isnan().any()):
         return float("nan")

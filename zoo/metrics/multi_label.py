@@ -108,10 +108,10 @@ def auroc(logits: Tensor, targets: Tensor) -> float:
     return _macro(ranking.area_under_roc, logits, targets)
 
 
-def _macro(measure: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
+def _macro(metric: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
     if bool(logits.isnan().any()):
         return float("nan")  # no mean over the columns that are left: the model is broken
-    return ranking.nanmean_of(ranking.per_column(measure, logits, _positives(targets)))
+    return ranking.nanmean_of(ranking.per_column(metric, logits, _positives(targets)))
 
 
 def micro_average_precision(logits: Tensor, targets: Tensor) -> float:

@@ -98,10 +98,10 @@ def average_precision(logits: Tensor, targets: Tensor) -> float:
     return _one_vs_rest(ranking.average_precision, logits, targets)
 
 
-def _one_vs_rest(measure: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
+def _one_vs_rest(metric: Callable[[Tensor, Tensor], float], logits: Tensor, targets: Tensor) -> float:
     present = targets.bincount().nonzero()[:, 0]
     scores = logits.double().softmax(1)[:, present]
-    return ranking.nanmean_of(ranking.per_column(measure, scores, targets[:, None] == present))
+    return ranking.nanmean_of(ranking.per_column(metric, scores, targets[:, None] == present))
 
 
 def ece(logits: Tensor, targets: Tensor) -> float:

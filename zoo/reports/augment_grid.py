@@ -1,4 +1,4 @@
-"""A picture of what augmentation does: a row an image, first as it is evaluated, then as training sees it."""
+"""A grid of augmented images: one row per image, first without augmentation, then as seen in training."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from zoo.reports.canvas import GREY, INK, new_figure, save, set_names, shorten
 __all__ = ["GridRow", "augment_grid"]
 
 
-_MIN_SIDE, _MAX_SIDE = 96, 256  # pixels a side at which an image is drawn; smaller ones are enlarged by whole numbers
+_MIN_SIDE, _MAX_SIDE = 96, 256  # pixels per side of a drawn image; smaller images are enlarged by an integer factor
 _GAP = 6
-_CAPTION_HEIGHT = 22  # pixels below an image, where there is something to say
+_CAPTION_HEIGHT = 22  # pixels below an image with a caption
 _MAX_NAME_LENGTH = 28
 
 
 @dataclass(frozen=True)
 class GridRow:
-    """images: (H, W, C) uint8 each, all of one size; of 4 channels and more the first three are drawn, of 2 the first.
-    captions: what stands below each, or none at all. name, captions: of characters that `canvas.drawable` allows."""
+    """One row of the grid.
+
+    Attributes:
+        name: text to the left of the row, checked by `canvas.drawable`.
+        images: (H, W, C) uint8, all of the same size; the first three channels are drawn, of two channels the first.
+        captions: a text below each image, or none.
+    """
 
     name: str
     images: Sequence[Pixels]
@@ -33,8 +38,11 @@ class GridRow:
 
 
 def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, path: Path) -> None:
-    """Write a PNG in which a pixel of an image is a pixel, or several: nothing is smoothed unless it is above 256 a
-    side. Raises TrainingError if the disk refuses."""
+    """Write a PNG. Image pixels stay whole pixels; only images larger than 256 pixels are resampled.
+
+    Raises:
+        TrainingError: the file cannot be written.
+    """
     drawn = [[_drawable(image) for image in row.images] for row in rows]
     height, width = drawn[0][0].shape[:2]
     captions = any(any(row.captions) for row in rows)
@@ -44,7 +52,7 @@ def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, pa
         for c, image in enumerate(images):
             sheet[r * step_y : r * step_y + height, c * step_x : c * step_x + width] = image
     figure = new_figure(sheet.shape[1] / 120, sheet.shape[0] / 120)
-    figure.set_layout_engine("none")  # which would shrink the images to make room for the names
+    figure.set_layout_engine("none")  # it would shrink the images to fit the names
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
@@ -67,7 +75,7 @@ def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, pa
 
 
 def _drawable(image: Pixels) -> Pixels:
-    """(h, w, 3) of any image, at the size at which it is drawn."""
+    """The image as (h, w, 3), at the size at which it is drawn."""
     channels = image.shape[2]
     colour = image[:, :, :3] if channels >= 3 else np.repeat(image[:, :, :1], 3, axis=2)
     longest = max(colour.shape[:2])

@@ -1,4 +1,4 @@
-"""What the pictures share: a figure without pyplot's global state, text that any class name survives, atomic saving."""
+"""Shared code of the pictures: figures without pyplot's global state, text for any class name, atomic saving."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from zoo.atomic_io import atomic_write
 
 __all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten"]
 
-# Two colours of Okabe and Ito's palette ("Color Universal Design", 2008) that a colour-blind reader tells apart.
+# Two colours that colour-blind readers can distinguish (Okabe and Ito, "Color Universal Design", 2008).
 BLUE = "#0072B2"
 ORANGE = "#D55E00"
 INK = "#333333"
 GREY = "#8c8c8c"
 
-# matplotlib brings DejaVu Sans, which has no CJK glyphs; the first of these that the machine has is asked next.
+# DejaVu Sans, shipped with matplotlib, has no CJK glyphs; the first of these fonts that is installed is the fallback.
 _CJK = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
@@ -41,14 +41,14 @@ _CJK = (
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure of width × height inches, laid out so that nothing overlaps."""
+    """An empty white figure of width × height inches with constrained layout."""
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG, atomically. Raises TrainingError if the disk refuses."""
+    """Write the figure as PNG, atomically. Raises TrainingError if it cannot be written."""
     # Without a Software entry the same numbers give the same bytes with every matplotlib version.
     plain = {"Software": None}
     atomic_write(path, lambda p: figure.savefig(p, format="png", metadata=plain, bbox_inches="tight", pad_inches=0.15))
@@ -62,7 +62,7 @@ def _families() -> tuple[str, ...]:
 
 @functools.cache
 def _glyphs() -> frozenset[int]:
-    """Code points that at least one of our fonts can draw."""
+    """Code points that at least one of the fonts can draw."""
     found: set[int] = set()
     for family in _families():
         found |= FT2Font(font_manager.findfont(family)).get_charmap().keys()
@@ -70,13 +70,13 @@ def _glyphs() -> frozenset[int]:
 
 
 def drawable(name: str, index: int) -> str:
-    """`name` if this machine's fonts can draw it, else "#INDEX" (its place in the list), never a row of boxes."""
+    """`name` if the installed fonts can draw it, else "#INDEX", its index in the list."""
     name = " ".join(name.split())
     return name if all(ord(c) in _glyphs() for c in name) else f"#{index}"
 
 
 def shorten(name: str, length: int) -> str:
-    """At most `length` characters; the middle gives way, since names often differ at their ends only."""
+    """At most `length` characters; the middle is left out, because names often differ at their ends only."""
     if len(name) <= length:
         return name
     tail = (length - 1) // 2
@@ -84,7 +84,7 @@ def shorten(name: str, length: int) -> str:
 
 
 def set_names(texts: list[Text]) -> None:
-    """Draw class names as they are: `$` starts no formula, and the CJK font is asked for what DejaVu lacks."""
+    """Draw class names literally: `$` starts no formula, and the CJK font is the fallback."""
     for text in texts:
         text.set_parse_math(False)
         text.set_fontfamily(list(_families()))

@@ -1,4 +1,4 @@
-"""The page of a check: one file without anything to fetch or to execute, with thumbnails of what was found."""
+"""The HTML page of `zoo check`: one file without scripts or external resources, with thumbnails of the findings."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from zoo.tasks import get_task
 
 __all__ = ["write_page"]
 
-# Limits of the page, so that it opens at once whatever was found: about 4 MB at most.
-_MAX_GROUPS = 24  # of a finding
+# Limits that keep the page below about 4 MB.
+_MAX_GROUPS = 24  # per finding
 _MAX_PER_GROUP = 6
-_MAX_THUMBNAILS = 500  # in all
-_MAX_LINES = 100  # names and paths of a finding
+_MAX_THUMBNAILS = 500  # in total
+_MAX_LINES = 100  # names and paths per finding
 _MAX_CLASSES = 100
 _THUMBNAIL_SIDE = 152
 _JPEG_QUALITY = 72
 
 
 def write_page(report: Report, path: Path) -> None:
-    """Write the page to `path`, atomically. Raises TrainingError if the disk refuses."""
+    """Write the page to `path`, atomically. Raises TrainingError if it cannot be written."""
     from jinja2 import Environment, StrictUndefined
 
     text = files("zoo.reports").joinpath("check_page.html").read_text(encoding="utf-8")
@@ -96,7 +96,7 @@ def _page(report: Report) -> dict[str, Any]:
         "unit": get_task(listing.task).output,
         "splits": splits,
         "classes": _classes(report),
-        "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} between these"
+        "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} more in between"
         if len(report.counts) > _MAX_CLASSES
         else "",
         "findings": list(_sections(report)),
@@ -108,8 +108,8 @@ def _verdict(report: Report) -> str:
     counts = {s: sum(f.severity == s for f in report.findings) for s in ("error", "warning", "note")}
     counts_text = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
     if not counts_text:
-        return "Nothing found: fit to train on."
-    return f"{counts_text}: " + ("fit to train on." if report.ok else "fix the errors before training.")
+        return "Nothing found: ready for training."
+    return f"{counts_text}: " + ("ready for training." if report.ok else "fix the errors before training.")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -128,7 +128,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _classes(report: Report) -> list[dict[str, Any]]:
-    """The classes with the fewest and the most images first, if they are too many."""
+    """The classes by number of images; of too many, those with the most and the fewest."""
     total = report.counts.sum(axis=1)
     order = list(map(int, total.argsort(kind="stable")[::-1]))
     if len(order) > _MAX_CLASSES:
@@ -193,7 +193,7 @@ def _image(report: Report, finding: Finding, image: int) -> _Image:
     row = report.rows[image]
     try:
         data = _data_uri(to_pil(split.source.read(index, lambda height, width: _Thumbnail())))
-    except UnreadableImage:  # it has changed since it was looked at
+    except UnreadableImage:  # the file has changed since it was checked
         data = ""
     return _Image(
         data=data,

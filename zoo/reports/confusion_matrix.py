@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: which class is taken for which."""
+"""The confusion matrix as a picture: which classes are confused."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from zoo.reports.canvas import GREY, INK, drawable, new_figure, save, set_names,
 
 __all__ = ["confusion", "draw"]
 
-_MAX_WITH_COUNTS = 30  # more cells than 30 × 30 leave no room for a number in each
-_MAX_WITH_NAMES = 120  # more names than this no longer fit beside 14 inches of cells at 5 points
+_MAX_WITH_COUNTS = 30  # with more classes the cells are too small for numbers
+_MAX_WITH_NAMES = 120  # more names do not fit next to 14 inches of cells at 5 points
 _MAX_NAME_LENGTH = 24
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
-    """Write a PNG: row = true class, column = predicted class, colour = share of the row, text = number of images.
+    """Write a PNG: row = true class, column = predicted class, colour = fraction of the row, text = number of images.
 
-    matrix: (K, K) counts; classes: K names. The numbers are written up to 30 classes, every name up to 120; with more
-    classes the colours follow the square root. A row without images stays grey. Raises TrainingError if the disk
-    refuses.
+    Numbers are written for up to 30 classes, all names for up to 120; with more than 30 classes the colour scale is
+    the square root. A row without images is grey.
+
+    Args:
+        matrix: (K, K) counts.
+        classes: the K names.
+        path: the file.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     counts = np.asarray(matrix, dtype=np.int64).reshape(len(classes), len(classes))
     number = len(classes)
@@ -38,7 +45,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
     side = max(cell * number, 2.6)
     figure = new_figure(side + margin + 0.9, side + margin)
     axes = figure.subplots()
-    # Where no number tells of the few errors, a square-root scale lets 1 % of a row still be seen.
+    # Without numbers, a square-root scale makes 1 % of a row visible.
     scale = PowerNorm(1.0 if number <= _MAX_WITH_COUNTS else 0.5, vmin=0, vmax=1)
     blues = colormaps["Blues"].with_extremes(bad="#eeeeee")
     colours = axes.imshow(share, cmap=blues, norm=scale, interpolation="nearest", aspect="equal")
@@ -50,7 +57,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
     bar = figure.colorbar(colours, ax=axes, fraction=0.04, pad=0.02, shrink=0.7, aspect=25)
     bar.set_ticks([0, 0.2, 0.4, 0.6, 0.8, 1] if number <= _MAX_WITH_COUNTS else [0, 0.01, 0.05, 0.2, 0.5, 1])
     bar.ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-    bar.set_label("share of the true class", color=INK)
+    bar.set_label("fraction of the true class", color=INK)
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_visible(False)
     save(figure, path)
@@ -62,7 +69,7 @@ def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> 
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, share: np.ndarray, cell: float) -> None:
-    """Zeros are left blank, so that the errors stand out. cell: side of one cell in inches."""
+    """Write the counts, zeros left blank so that errors are easy to see. cell: side of a cell in inches."""
     texts = {cell_index: f"{c}" if c < 10_000 else f"{c / 1000:.0f}k" for cell_index, c in np.ndenumerate(counts) if c}
     longest = max((len(t) for t in texts.values()), default=1)
     size = min(11.0, cell * 72 * 0.75 / (0.64 * longest), cell * 72 * 0.32)  # DejaVu digits are 0.64 of the size wide

@@ -1,4 +1,4 @@
-"""Which searched recipe fields matter: a bar for each one's share in the differences between trials."""
+"""Hyperparameter importance: a bar for each tuned recipe key."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ __all__ = ["importance"]
 
 
 def importance(shares: Mapping[str, float], path: Path, *, monitor: str, trials: int) -> None:
-    """Write a PNG: a bar for each key, the largest on top. shares: key → share of 1; trials: how many it is told from.
+    """Write a PNG: a bar for each key, the largest on top.
 
-    Raises TrainingError if the disk refuses.
+    Args:
+        shares: key → fraction of the variance between trials (fANOVA), all sum to 1.
+        path: the file.
+        monitor: the metric.
+        trials: number of finished trials.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     figure = new_figure(7.5, 1.4 + 0.34 * max(len(ranked), 2))
@@ -29,7 +36,7 @@ def importance(shares: Mapping[str, float], path: Path, *, monitor: str, trials:
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlim(0, min(1.12, 1.15 * max(ranked[0][1], 0.1)))
     axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
-    axes.set_title(f"share in the differences of {monitor}", loc="left", color=INK, fontsize=11, pad=10)
+    axes.set_title(f"importance for {monitor}", loc="left", color=INK, fontsize=11, pad=10)
     axes.set_title(f"{trials} finished trials, fANOVA", loc="right", fontsize=9, color=GREY, pad=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GREY)

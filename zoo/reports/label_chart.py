@@ -1,4 +1,4 @@
-"""How well each label is found: average precision, the weakest labels last, where help is needed."""
+"""Average precision of each label, the lowest last."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, drawable, new_figure, sa
 
 __all__ = ["draw", "labels"]
 
-_MAX_NAMED = 40  # names that can be read on a screen; of more labels the weakest are named and all are drawn as a curve
+_MAX_NAMED = 40  # readable on a screen; of more labels the lowest are named, and a curve shows all
 _MAX_NAME_LENGTH = 28
 
 
 def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
-    """Write a PNG: a dot for each label's average precision, and a tick for that of chance, the label's share of the
-    images.
+    """Write a PNG: a dot for each label's average precision, and a tick for that of random scores.
 
-    Of more than 40 labels the 40 weakest have a line, and a second panel shows all of them ranked. images: how many
-    were judged. Labels without images are left out. Raises TrainingError if the disk refuses.
+    Of more than 40 labels the 40 lowest are named, and a second panel ranks all. Labels without images are left out.
+
+    Args:
+        scores: scores of the labels.
+        images: number of evaluated images.
+        path: the file.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     known = [(score, ap, i) for i, score in enumerate(scores) if (ap := score.average_precision) is not None]
     known.sort(key=lambda entry: -entry[1])
@@ -47,7 +53,7 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     axes.set_xlim(0, 1.02)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     mean = float(np.mean([ap for _, ap, _ in known])) if known else float("nan")
-    title = f"the {len(named)} weakest of {len(known):,} labels" if two_panels else "average precision"
+    title = f"the {len(named)} lowest of {len(known):,} labels" if two_panels else "average precision"
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
     right = more[0] if more else axes
     if known:

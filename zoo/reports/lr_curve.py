@@ -1,4 +1,4 @@
-"""The curve of a learning-rate range test: loss over the rate."""
+"""The curve of a learning-rate range test: loss by learning rate."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ def lr_curve(
     *,
     suggestion: float | None = None,
 ) -> None:
-    """Write a PNG: each update's loss as a dot, their smoothed mean as a line, the suggested rate as an upright.
+    """Write a PNG: the loss of each step as a dot, the smoothed loss as a line, the suggestion as a vertical line.
 
-    The axis is cut above the fall, which a rise to many times the first loss would flatten; what is not finite is left
-    out. Raises TrainingError if the disk refuses.
+    The loss axis is limited, so that the final divergence does not hide the descent. Values that are not finite are
+    left out.
+
+    Args:
+        lrs: learning rate of each step.
+        losses: loss of each step.
+        smoothed: smoothed loss of each step.
+        path: the file.
+        suggestion: the suggested learning rate.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
-    axes.plot(lrs, losses, ".", color=GREY, markersize=4, alpha=0.7, label="each update")
+    axes.plot(lrs, losses, ".", color=GREY, markersize=4, alpha=0.7, label="each step")
     axes.plot(lrs, smoothed, color=BLUE, linewidth=1.8, label="smoothed")
     axes.set_xscale("log")
     finite = [v for v in (*losses, *smoothed) if math.isfinite(v)]

@@ -1,4 +1,4 @@
-"""Where data and models stand on the map of size and similarity, and what each model costs."""
+"""A map of models by size of the data and similarity to the pretraining data, and their score by cost."""
 
 from __future__ import annotations
 
@@ -18,8 +18,15 @@ _MAX_NAME_LENGTH = 28
 
 @dataclass(frozen=True)
 class Point:
-    """One model. similarity: S_probe with its interval, from 0 to 1. score: accuracy with its interval. seconds: of a
-    forward pass of one image here. chosen: it is the recommended one."""
+    """One model.
+
+    Attributes:
+        name: name of the model.
+        similarity: similarity to the pretraining data (S_probe), 0 to 1, with its interval.
+        score: accuracy or R² of a linear probe, with its interval.
+        seconds: time of a forward pass per image on this machine.
+        chosen: this is the recommended model.
+    """
 
     name: str
     similarity: float
@@ -39,9 +46,18 @@ def quadrant_map(
     similarity_cuts: tuple[float, float],
     score_name: str = "accuracy",
 ) -> None:
-    """Write a PNG: on the left the map (number of images by similarity, cuts as lines), on the right score by cost.
+    """Write a PNG: on the left similarity by number of images, on the right score by cost.
 
-    Raises TrainingError if the disk refuses.
+    Args:
+        points: the models.
+        path: the file.
+        images: number of training images.
+        size_cuts: numbers of images that separate small, medium and large data.
+        similarity_cuts: similarities below and above which data are different and similar.
+        score_name: name of the score.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
@@ -65,17 +81,17 @@ def _map(
         axes.axvline(cut, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     axes.axhspan(*similarity_cuts, color=GREY, alpha=0.12, linewidth=0, zorder=0)
     corners = (
-        (0.02, 0.97, "top", "left", "small, similar:\nthe head only"),
-        (0.02, 0.03, "bottom", "left", "small, different:\nretrain most or all"),
-        (0.98, 0.97, "top", "right", "large, similar:\neverything, slowly"),
-        (0.98, 0.03, "bottom", "right", "large, different:\neverything, fast"),
+        (0.02, 0.97, "top", "left", "small, similar:\ntrain the head only"),
+        (0.02, 0.03, "bottom", "left", "small, different:\ntrain most or all layers"),
+        (0.98, 0.97, "top", "right", "large, similar:\ntrain all, low learning rate"),
+        (0.98, 0.03, "bottom", "right", "large, different:\ntrain all, high learning rate"),
     )
     for x, y, vertical, horizontal, text in corners:
         axes.text(
             x, y, text, transform=axes.transAxes, va=vertical, ha=horizontal, fontsize=8, color=GREY,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
         )  # fmt: skip
-    # Many models have the same number of images: side by side, the intervals would hide one another.
+    # All models have the same number of images: they are spread so that their intervals do not overlap.
     spread = np.geomspace(0.85, 1 / 0.85, len(points)) if len(points) > 1 else np.ones(1)
     for point, factor in zip(points, spread, strict=True):
         colour = ORANGE if point.chosen else BLUE
@@ -93,7 +109,7 @@ def _map(
             )
             set_names([label])
     axes.set_xlabel("training images", color=INK, fontsize=9)
-    axes.set_ylabel("similarity to the pretraining (S)", color=INK, fontsize=9)
+    axes.set_ylabel("similarity to the pretraining data (S)", color=INK, fontsize=9)
 
 
 def _costs(axes: Axes, points: Sequence[Point], score_name: str) -> None:
@@ -113,5 +129,5 @@ def _costs(axes: Axes, points: Sequence[Point], score_name: str) -> None:
         )
         set_names([label])
     axes.margins(x=0.25, y=0.1)
-    axes.set_xlabel("forward pass, ms an image on this machine", color=INK, fontsize=9)
-    axes.set_ylabel(f"{score_name} of a head on its features", color=INK, fontsize=9)
+    axes.set_xlabel("forward pass, ms per image on this machine", color=INK, fontsize=9)
+    axes.set_ylabel(f"linear-probe {score_name}", color=INK, fontsize=9)

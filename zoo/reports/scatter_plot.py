@@ -1,4 +1,4 @@
-"""Predicted numbers beside the true ones, a panel for each target."""
+"""Predicted by true values, a panel for each target."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ from zoo.reports.canvas import BLUE, GREY, INK, drawable, new_figure, save, set_
 
 __all__ = ["draw", "scatter"]
 
-_MAX_PANELS = 12  # panels: a grid of 4 × 3 still shows its points on a screen
+_MAX_PANELS = 12  # a grid of 4 × 3 is readable on a screen
 _MAX_NAME_LENGTH = 24
 
 
 def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) -> None:
-    """Write a PNG: across the true value, up the predicted one; on the line they agree.
+    """Write a PNG: true values on the x axis, predicted values on the y axis, and the diagonal.
 
-    outputs, targets: (N, K) floats on the CPU; names: of the K targets. Of more than 12 the first 12 are drawn. Values
-    that are not finite are left out. Raises TrainingError if the disk refuses.
+    Of more than 12 targets the first 12 are drawn. Values that are not finite are left out.
+
+    Args:
+        outputs: (N, K) floats on the CPU.
+        targets: (N, K) floats on the CPU.
+        names: names of the K targets.
+        path: the file.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     predicted, true = (np.asarray(values.numpy(), dtype=np.float64) for values in (outputs, targets))
     num_panels = min(len(names), _MAX_PANELS)
     columns = min(num_panels, 4 if num_panels > 6 else 3)
     rows = math.ceil(num_panels / columns)
-    # A long title would widen a single panel's figure without need: it is never narrower than this.
+    # A single panel is larger: a long title would widen its figure.
     side = 4.2 if num_panels == 1 else 3.4
     figure = new_figure(max(side * columns, 4.6), side * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -63,7 +71,7 @@ def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64]
         margin = 0.05 * (high - low) or abs(high) * 0.05 or 1.0
         ends = (low - margin, high + margin)
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
-        # Points of a few stay strong; thousands on top of one another show where they are dense.
+        # The more points, the more transparent they are, so that dense regions show.
         strength = float(np.clip(800 / len(true), 0.03, 0.8))
         axes.scatter(
             true, predicted, s=18 if len(true) < 500 else 9, color=BLUE, alpha=strength, linewidths=0, zorder=2
@@ -73,7 +81,7 @@ def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64]
         rmse = float(np.sqrt(np.mean((predicted - true) ** 2)))
         axes.set_title(f"RMSE {rmse:.3g}", loc="right", fontsize=9, color=GREY, pad=8)
     else:
-        axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center", color=GREY)
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", va="center", color=GREY)
     axes.set_aspect("equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5))

@@ -1,4 +1,4 @@
-"""The learning rates of a run over its epochs, a line for each group that has a rate of its own."""
+"""The learning rates of a run by epoch, a line for each group with its own learning rate."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names
 
 __all__ = ["schedule_plot"]
 
-# A legend of more lines hides the curves: of those only some are named, from the highest to the lowest.
+# A longer legend would hide the curves: of more lines only some are named, from the highest to the lowest.
 _MAX_LEGEND_LINES = 10
-# Of 900 dots across.
+# The plot is 900 pixels wide.
 _MAX_POINTS = 6000
-# Lines whose tops are further apart than this lie on the ground, seen beside each other.
+# With a larger ratio of the peaks, the lowest line would look like zero on a linear axis.
 _LOG_SPREAD = 30.0
 
 
 def schedule_plot(
     curves: Sequence[tuple[str, NDArray[np.float64]]], path: Path, *, steps_per_epoch: int, title: str = ""
 ) -> None:
-    """Write a PNG. curves: (name, rates (n,) float64 of each update); `steps_per_epoch` of them are an epoch.
+    """Write a PNG. Learning rates that are far apart are drawn on a logarithmic axis, down to a thousandth of the
+    smallest peak.
 
-    The rates of groups that are far apart are drawn on a logarithmic axis, without what lies a thousandth below the
-    lowest group's highest. Raises TrainingError if the disk refuses.
+    Args:
+        curves: (name, learning rates (n,) float64 of each step) of each group.
+        path: the file.
+        steps_per_epoch: number of steps per epoch.
+        title: text at the top right.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
@@ -40,7 +47,7 @@ def schedule_plot(
     for i in order:
         name, curve = curves[i]
         color = BLUE if len(curves) == 1 else shades(0.9 * i / (len(curves) - 1))
-        # an update's rate holds until the next one's, the last one's until the end
+        # a learning rate holds until the next step
         axes.plot(
             np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1]), color=color,
             linewidth=1.8,

@@ -1,4 +1,4 @@
-"""How a search went: the value of every trial, and the best so far."""
+"""The history of a search: the value of every trial, and the best so far."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ def search_history(
 ) -> None:
     """Write a PNG: a dot for each finished trial, a cross for each pruned one, a line for the best finished so far.
 
-    trials: (number, state, value); those without a value are left out. higher_is_better: whether a higher value is
-    better. Raises TrainingError if the disk refuses.
+    Args:
+        trials: (number, state, value); trials without a value are left out.
+        path: the file.
+        monitor: the metric.
+        higher_is_better: direction of the metric.
+
+    Raises:
+        TrainingError: the file cannot be written.
     """
     figure = new_figure(7.5, 4.0)
     axes = figure.subplots()
@@ -31,7 +37,7 @@ def search_history(
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=GREY, markersize=6, label="pruned, last epoch")
     axes.plot([n for n, _ in finished], [v for _, v in finished], "o", color=BLUE, markersize=5, label="finished")
-    if len(trials) > 1 and finished:  # up to the last trial, whatever became of it
+    if len(trials) > 1 and finished:  # up to the last trial, even if it did not finish
         numbers = [*(n for n, _ in finished), max(n for n, _, _ in trials)]
         axes.step(numbers, [*best, best[-1]], where="post", color=ORANGE, linewidth=1.5, label="best so far")
     axes.set_title(monitor, loc="left", color=INK, fontsize=11, pad=10)

@@ -1,4 +1,4 @@
-"""Loss, the metric that chooses the best weights, and learning rate over the epochs of a run."""
+"""Loss, monitored metric and learning rate of a run by epoch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_na
 
 __all__ = ["curves"]
 
-# Rates whose largest values lie further apart than this are drawn on a logarithmic axis: a linear one would show the
-# smaller as zero.
+# With a larger ratio of the peaks, the axis is logarithmic: a linear one would show the smaller as zero.
 _LOG_SPREAD = 10.0
 _LEGEND_ROWS = 6
 _DISPLAY_NAMES = {"auroc": "AUROC", "ece": "calibration error", "mae": "MAE", "mse": "MSE", "rmse": "RMSE", "r2": "R²"}
 
 
 def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1") -> None:
-    """Write a PNG with one panel each for loss, the monitored metric and learning rate.
+    """Write a PNG with a panel each for loss, monitored metric and learning rate.
 
-    rows: the lines of metrics.jsonl, in epoch order: epoch, train_loss, val_loss, val_<monitor> (and train_<monitor>
-    where it is there), lr (one a parameter group), lr_names. A missing or non-finite value leaves a gap. Raises
-    TrainingError if the disk refuses, UsageError if `monitor` is no metric.
+    Args:
+        rows: lines of metrics.jsonl in epoch order: epoch, train_loss, val_loss, val_<monitor>, train_<monitor> if
+            known, lr (one per parameter group) and lr_names. A missing or non-finite value leaves a gap.
+        path: the file.
+        monitor: the metric that chooses the best weights.
+
+    Raises:
+        TrainingError: the file cannot be written.
+        UsageError: `monitor` is not a metric.
     """
     figure = new_figure(12.5, 3.9)
     loss, metric_axes, lr = figure.subplots(1, 3)
@@ -52,12 +57,12 @@ def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1")
 
 
 def _first_other_metric(rows: Sequence[dict[str, Any]]) -> str:
-    """The first metric of the rows beside the loss, which has a panel of its own."""
+    """The first metric of the rows other than the loss, which has its own panel."""
     return next((key[4:] for row in rows for key in row if key.startswith("val_") and key != "val_loss"), "loss")
 
 
 def _plot_metric(axes: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
-    """A share in percent, an error from zero, anything else as it comes."""
+    """Fractions are drawn in percent, errors on an axis from zero."""
     _plot_train_val(axes, rows, f"train_{name}", f"val_{name}")
     if metrics.is_fraction(name):
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
@@ -86,7 +91,7 @@ def _epochs(rows: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def _style(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Few epochs show as points; many as a plain line."""
+    """Few epochs are drawn with markers, many as a plain line."""
     size = 5.0 if len(rows) <= 12 else 3.0 if len(rows) <= 30 else 0.0
     return {"linewidth": 1.8, "marker": "o", "markersize": size, "solid_capstyle": "round"}
 
@@ -99,7 +104,7 @@ def _plot_train_val(axes: Axes, rows: Sequence[dict[str, Any]], train: str, val:
 
 
 def _all_y(axes: Axes) -> list[float]:
-    """Every value drawn so far."""
+    """All values drawn so far."""
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
     return [float(y) for values in drawn for y in values if math.isfinite(y)]
 
@@ -109,14 +114,14 @@ def _title(axes: Axes, text: str) -> None:
 
 
 def _from_zero(axes: Axes) -> None:
-    """A loss or a rate is read against zero; some losses are negative, then the axis is left alone."""
+    """Start the axis at zero, unless a value is negative."""
     values = _all_y(axes)
     if values and min(values) >= 0:
         axes.set_ylim(0, 1.08 * max(values) or 1)
 
 
 def _limit_to_shares(axes: Axes) -> None:
-    """Zoom to the data, but not past 0 or 100 %, nor so far that noise of a fraction of a percent fills the panel."""
+    """Zoom to the data, within 0 to 100 %, but not so far that noise fills the panel."""
     values = _all_y(axes)
     if not values:
         return
@@ -143,7 +148,7 @@ def _plot_lrs(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     if not count:
         return
     names: list[Any] = next((row["lr_names"] for row in rows if row.get("lr_names")), [])
-    # Groups that always share one rate (weight decay on and off, for example) are one line.
+    # Groups with the same learning rate (for example with and without weight decay) are one line.
     lines: dict[tuple[float, ...], list[str]] = {}
     for group in range(count):
         values = tuple(v[group] if group < len(v) else math.nan for v in per_epoch)
@@ -155,7 +160,7 @@ def _plot_lrs(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     peaks = [max((v for v in values if math.isfinite(v)), default=0.0) for values in lines]
     if min(peaks) > 0 and max(peaks) / min(peaks) > _LOG_SPREAD:
         axes.set_yscale("log")
-        axes.set_ylim(min(peaks) / 100, 2 * max(peaks))  # a schedule that ends at zero would stretch the axis for ever
+        axes.set_ylim(min(peaks) / 100, 2 * max(peaks))  # a schedule that ends at zero has no lower limit on this axis
     else:
         _from_zero(axes)
         axes.yaxis.set_major_formatter(_format_lr)
@@ -164,7 +169,7 @@ def _plot_lrs(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _format_lr(lr: float, _: object = None) -> str:
-    """0.0003 → 3e-4, as one writes it in a recipe."""
+    """0.0003 → 3e-4, as in a recipe."""
     if lr == 0 or abs(lr) >= 0.01:
         return f"{lr:g}"
     mantissa, exponent = f"{lr:.2e}".split("e")
@@ -172,18 +177,18 @@ def _format_lr(lr: float, _: object = None) -> str:
 
 
 def _range_of(labels: list[str]) -> str:
-    unique = list(dict.fromkeys(label.partition(",")[0] for label in labels))  # "stem, no decay" is the stem, too
+    unique = list(dict.fromkeys(label.partition(",")[0] for label in labels))  # "stem, no decay" belongs to the stem
     return ", ".join(unique) if len(unique) <= 2 else f"{unique[0]} … {unique[-1]}"
 
 
 def _lr_legend(axes: Axes) -> None:
-    """All groups while they fit; of many, some from first to last, since the colours run in order."""
+    """All groups if they fit; of many, some from first to last, because the colours are in order."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > _LEGEND_ROWS:
         step = (len(handles) - 1) / (_LEGEND_ROWS - 1)
         chosen = sorted({round(i * step) for i in range(_LEGEND_ROWS)})
         handles, labels = [handles[i] for i in chosen], [labels[i] for i in chosen]
-    # The last group learns fastest: listed first, it stands as its line does, on top.
+    # The last group has the highest learning rate: it is listed first, like its line.
     legend = axes.legend(handles[::-1], labels[::-1], frameon=False, labelcolor=INK, fontsize=8)
     set_names(legend.get_texts())
 
@@ -202,4 +207,4 @@ def _style_axes(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     axes.set_axisbelow(True)
     if not axes.lines:
         axes.set_yticks([])
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -1,9 +1,9 @@
-"""`zoo evaluate`: how good a run's best weights are, on its own validation images or on others.
+"""`zoo evaluate`: metrics of a run's best weights on its validation images, or on other images.
 
     result = zoo.evaluate("runs/resnet34-digits")
     result.evaluation.top1, result.evaluation.per_class
 
-The files that it writes are listed at `Evaluated.save`.
+`EvaluationResult.save` lists the files that are written.
 """
 
 from __future__ import annotations
@@ -36,18 +36,22 @@ from zoo.workflows.load_run import LoadedRun, RunData, RunLike, load_run, load_r
 
 __all__ = ["EvaluationResult", "evaluate"]
 
-COLUMNS_OF_RUN = (
-    Columns()
-)  # nothing named: a table's columns are those that the run's recipe named, or found by their names
+# No column is named: the columns of the run's recipe, or those found by their names.
+COLUMNS_OF_RUN = Columns()
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What `evaluate` measured.
+    """The result of `evaluate`.
 
-    data: what the user calls the images. rule: one sentence, which images these are. folder: where `save` writes.
-    notes: sentences that a reader of the numbers should know. skipped_files: files that could not be read and were
-    skipped. outputs (N, K) float32 and targets (N,) int64 or (N, K) float32: what the numbers were computed from.
+    Attributes:
+        evaluation: the metrics.
+        data: name or path of the images.
+        rule: which of the images were evaluated, in one sentence.
+        folder: where `save` writes.
+        notes: warnings about the data, in sentences.
+        skipped_files: files that could not be read.
+        accumulator: the outputs and targets of the model.
     """
 
     evaluation: Evaluation
@@ -60,10 +64,12 @@ class EvaluationResult:
 
     @property
     def outputs(self) -> Tensor:
+        """(N, K) float32."""
         return self.accumulator.statistic(Collected).outputs
 
     @property
     def targets(self) -> Tensor:
+        """(N,) int64 or (N, K) float32."""
         return self.accumulator.statistic(Collected).targets
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,12 +82,16 @@ class EvaluationResult:
         }
 
     def save(self) -> tuple[Path, ...]:
-        """Write evaluation.json, a CSV with a line for each class, label or target, and a picture into `folder`; their
-        paths.
+        """Write evaluation.json, CSV files and a picture into `folder`.
 
-        Single-label: per_class.csv, confusion.csv (a row a true class, a column a predicted one) and confusion.png.
-        Multi-label: per_label.csv and labels.png. Regression: per_target.csv and scatter.png. Raises TrainingError if
-        the disk refuses.
+        Single-label: per_class.csv, confusion.csv (one row per true class, one column per predicted class) and
+        confusion.png. Multi-label: per_label.csv and labels.png. Regression: per_target.csv and scatter.png.
+
+        Returns:
+            The paths of the files.
+
+        Raises:
+            TrainingError: a file cannot be written.
         """
         found = self.evaluation
         tables = found.tables()
@@ -93,10 +103,9 @@ class EvaluationResult:
                 _write_csv(self.folder / name, rows)
             picture = reports.draw_evaluation(self.accumulator, found.classes, self.folder, get_task(found.task))
         except (TrainingError, OSError) as e:
-            said = e.message if isinstance(e, TrainingError) else f"cannot make {self.folder}: {e.strerror or e}"
-            raise TrainingError(
-                said, "the numbers stand, but are not saved: free some space or allow writing there"
-            ) from e
+            message = e.message if isinstance(e, TrainingError) else f"cannot make {self.folder}: {e.strerror or e}"
+            hint = "the evaluation is complete but not saved: free some disk space, or make the folder writable"
+            raise TrainingError(message, hint) from e
         return (*(self.folder / name for name in ("evaluation.json", *tables)), picture)
 
 
@@ -111,22 +120,32 @@ def evaluate(
     device: str = "auto",
     save: bool = True,
 ) -> EvaluationResult:
-    """Measure the run's best weights in fp32.
+    """Evaluate the run's best weights in fp32.
 
-    data: a folder of class folders, a table, or "digits"; None: the run's own validation images, found again by the
-    recorded rule and seed. Classes, labels and targets are matched by name. split: the part of other data to take, a
-    folder or a word of the split column. columns: of another table, where they are not called as in the run's. save:
-    also write the files, into the run, or into RUN/evaluation-NAME for other data.
+    Args:
+        run: a run directory.
+        data: a data source, as for `finetune`; None: the validation images of the run. Classes, labels and targets are
+            matched by name.
+        split: the split of `data` to evaluate, a folder or a value of the split column.
+        columns: columns of the table `data`, where their names differ from the run's.
+        batch_size: images per forward pass.
+        workers: number of worker processes that decode images.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        save: write the files into the run directory, for other data into RUN/evaluation-NAME.
 
-    Raises DataError (no such run or folder, classes that the model does not know, unreadable files if the run refuses
-    them), UsageError (device, numbers), WeightsError (damaged run), TrainingError (the files cannot be written).
+    Raises:
+        DataError: no such run or data, classes that the model does not know, or unreadable files in a run that does not
+            skip them.
+        UsageError: an invalid device or number.
+        WeightsError: the run is damaged.
+        TrainingError: the files cannot be written.
     """
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     if workers != "auto" and workers < 0:
         raise UsageError(f"--workers {workers} is less than 0", "give 0 or more, or auto")
     if data is None and (split is not None or columns != COLUMNS_OF_RUN):
-        raise UsageError("a split and columns are of other data", "name it with --data")
+        raise UsageError("--split and the column options need other data", "give it with --data")
     where = pick_device(device)
     loaded = load_run(run)
     source, images = _run_images(loaded) if data is None else _other_images(loaded, data, split, columns)
@@ -168,7 +187,7 @@ class _Images:
 
 
 def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
-    """The validation images of the run, by the rule that its training followed."""
+    """The validation images of the run."""
     run_data = load_run_data(loaded.run)
     name = run_data.config.source
     data = open_data(
@@ -180,12 +199,12 @@ def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
     ).with_intensity_range(loaded.preprocess.levels)
     if run_data.fingerprint in (None, data.fingerprint()):
         return name, _Images(data.val, run_data.rule or data.rule, (), data.problems)
-    # With the run's own list of them, held-out images are never ones that it learned from, however the data grow.
+    # With the run's list of held-out images, no training image is evaluated, even if the data have grown.
     has_split_file = loaded.run.split_file.is_file() and data.was_split
     risk = (
-        "it is judged on those left that it held out"
+        "evaluating on the held-out images that remain"
         if has_split_file
-        else "it may be judged on some that it learned from"
+        else "the evaluation may include training images"
     )
     changed = f"the images of {name} have changed since the run: {risk}"
     notes = (changed, *(n for n in data.notes if n.startswith("split ")))
@@ -216,13 +235,13 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
     )
     source = source.with_intensity_range(loaded.preprocess.levels)
     if name == "digits":
-        return name, _Images(source, f"the {len(source):,} images of digits that are held out", (), problems)
+        return name, _Images(source, f"the {len(source):,} held-out images of digits", (), problems)
     path = Path(name).resolve()
     display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
     notes = []
     if path == Path(run_data.config.source).resolve() and len(source) == run_data.images:
-        notes.append("these are all images of the run, those it learned from included; leave --data out for the others")
+        notes.append("these images include the training images of the run; omit --data to use the held-out images")
     return display_name, _Images(source, rule, tuple(notes), problems)
 
 
@@ -235,12 +254,14 @@ def _held_out_config(run: Run, run_data: RunData) -> DataConfig:
     if own.is_file():
         return config.model_copy(update={"split": str(own), "folds": None, "fold": None})
     if config.split is not None:
-        raise DataError(f"{own} is missing: it says what the run held out", "put it back, or name images with --data")
+        raise DataError(
+            f"{own} is missing: it lists the held-out images of the run", "restore it, or give images with --data"
+        )
     return config
 
 
 def _folder_for(run: Path, source: str) -> Path:
-    """RUN/evaluation-NAME, with a number behind it if that is of another folder with the same name."""
+    """RUN/evaluation-NAME, or RUN/evaluation-NAME-2 … if that exists for other data of the same name."""
     base = re.sub(r"[^\w.-]+", "_", Path(source).resolve().name).strip("._") or "data"
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""A run directory → the trained model, as evaluation, prediction and export need it."""
+"""Load a run directory: the trained model for evaluation, prediction and export."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ __all__ = ["LoadedRun", "RunData", "load_run", "load_run_data", "open_run"]
 
 RunLike = str | os.PathLike[str] | Run
 
+_TRAIN_AGAIN = "train again with its recipe.yaml"
+
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """model.module holds the run's best weights: fp32, on the CPU, in eval mode.
+    """A run with its trained model.
 
-    task: what its outputs mean. classes: names of the classes, labels or targets, in the order of the outputs.
-    preprocess: what the run trained with (its size may differ from the model's own). note: a sentence if the run has
-    not finished and these are the best weights so far, else "".
+    Attributes:
+        run: the run directory.
+        model: the model with the best weights: fp32, on the CPU, in eval mode.
+        task: name of the task.
+        classes: names of the classes, labels or targets, in the order of the outputs.
+        preprocess: preprocessing of the training (its size may differ from the model's default).
+        note: a sentence if the run has not finished, else "".
     """
 
     run: Run
@@ -57,10 +63,11 @@ def open_run(run: RunLike) -> Run:
 
 
 def load_run(run: RunLike) -> LoadedRun:
-    """Rebuild the run's model around its best weights; every tensor must fit.
+    """Rebuild the run's model with its best weights; every tensor must fit.
 
-    Raises DataError if this is no run, or its files are missing or damaged; ModelError or WeightsError if they do not
-    belong together.
+    Raises:
+        DataError: not a run directory, or its files are missing or damaged.
+        ModelError, WeightsError: the files do not match each other.
     """
     opened = open_run(run)
     record = opened.model_record()
@@ -71,16 +78,16 @@ def load_run(run: RunLike) -> LoadedRun:
         model = rebuild(record["model"])
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as e:
         reason = f"{e} is missing" if isinstance(e, KeyError) else str(e)
-        raise DataError(f"{opened.model_file} is damaged: {reason}", "make the run again from its recipe.yaml") from e
+        raise DataError(f"{opened.model_file} is damaged: {reason}", _TRAIN_AGAIN) from e
     if len(classes) != model.classes:
         raise WeightsError(
             f"{opened.model_file} names {len(classes)} classes, but its model has {model.classes}",
-            "make the run again from its recipe.yaml",
+            _TRAIN_AGAIN,
         )
     try:
         load_strict(model.module, opened.weights())
     except WeightsError as e:
-        raise WeightsError(f"{opened.weights_file}: {e.message}", "make the run again from its recipe.yaml") from e
+        raise WeightsError(f"{opened.weights_file}: {e.message}", _TRAIN_AGAIN) from e
     model.module.eval()
     return LoadedRun(opened, model, task, classes, preprocess, _note(opened))
 
@@ -88,7 +95,7 @@ def load_run(run: RunLike) -> LoadedRun:
 def load_run_data(run: Run) -> RunData:
     """Raises DataError if the run has no recipe.yaml, RecipeError if that is not valid (a run of an older version)."""
     if not run.recipe_file.is_file():
-        raise DataError(f"{run.recipe_file} is missing: it describes the data of the run", "put it back")
+        raise DataError(f"{run.recipe_file} is missing: it describes the data of the run", "restore it")
     recipe = build(load_values(run.path), where=str(run.recipe_file))
     recorded: dict[str, Any] = run.info().get("data") or {}
     images = int(recorded.get("train_images", 0)) + int(recorded.get("val_images", 0))

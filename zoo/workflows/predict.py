@@ -1,9 +1,7 @@
-"""`zoo predict`: images → classes, labels or numbers, in order, as a stream.
+"""`zoo predict`: predict classes, labels or values of images, in order, as a stream.
 
-    for p in zoo.predict("runs/resnet34-digits", ["photos/"]):
-        print(p.path, p.label, p.probability)
-
-What is an image, and how it becomes the model's input, is the data room's business.
+for p in zoo.predict("runs/resnet34-digits", ["photos/"]):
+    print(p.path, p.label, p.probability)
 """
 
 from __future__ import annotations
@@ -43,23 +41,28 @@ def predict(
     on_bad: Callable[[BadFile], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions in the order of `images`, one batch after the other, so that any number of images fits in memory.
+    """Yield a prediction for each image, in order, one batch at a time: any number of images fits in memory.
 
-    images: a file, a folder (every image below it, sorted), or several of both; "-" reads paths from stdin, one a
-    line. Or arrays (H, W, C) uint8, RGB, C as the model's, which are then called "0", "1", … top: so many classes or
-    labels for each, at most all; 1 for a single-label run if left out. threshold: a multi-label run gives the labels
-    with at least this probability, 0.5 if left out, unless `top` is given. on_bad is called for a file that cannot be
-    read, which is then left out; without it the first one raises. on_note is given what is worth saying, as that the
-    run has not finished.
+    Args:
+        run: a run directory.
+        images: a file, a folder (all images below it, sorted), or several of both; "-" reads paths from stdin, one per
+            line. Or arrays (H, W, C) uint8 RGB with the model's number of channels, named "0", "1", ….
+        top: number of classes or labels per image; by default 1 for single-label runs.
+        threshold: multi-label: smallest probability of a predicted label; by default 0.5, without `top`.
+        batch_size: images per forward pass.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        on_bad: called for each file that cannot be read; without it the first such file raises DataError.
+        on_note: called with warnings, for example that the run has not finished.
 
-    Raises, at the call, UsageError, DataError and WeightsError for a bad run, device or number, or an option that the
-    run's task has no use for; while iterating, DataError for an unreadable file without `on_bad`, or if there was no
-    image at all.
+    Raises:
+        UsageError: at the call, an invalid device or number, or an option that the task of the run does not have.
+        DataError: at the call, not a run; while iterating, an unreadable file, or no image at all.
+        WeightsError: at the call, the run is damaged.
     """
     if top is not None and top < 1:
         raise UsageError(f"--top {top} is less than 1", "give 1 or more")
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold {threshold:g} is no probability", "give a number from 0 to 1")
+        raise UsageError(f"--threshold {threshold:g} is not a probability", "give a number from 0 to 1")
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size} is less than 1", "give 1 or more")
     where = pick_device(device)
@@ -86,7 +89,7 @@ def _stream(
         seen += len(batch.paths) + len(batch.problems)
         for problem in batch.problems:
             if on_bad is None:
-                raise DataError(f"cannot read {problem}", "replace or remove the file, or give on_bad")
+                raise DataError(f"cannot read {problem}", "replace or remove the file, or pass on_bad")
             on_bad(problem)
         if not batch.paths:
             continue
@@ -103,7 +106,7 @@ def _stream(
 
 
 def _batches(images: Iterable[Any], preprocess: Preprocess, batch_size: int) -> Iterator[ImageBatch]:
-    """Of paths or of arrays; the first item decides."""
+    """Batches of paths or of arrays; the first item decides which."""
     items = iter(images)
     first = list(islice(items, 1))
     if first and isinstance(first[0], np.ndarray):

@@ -64,17 +64,17 @@ def test_a_run_is_evaluated_on_its_held_out_images_after_the_data_have_grown(pho
     assert torch.equal(before.outputs, after.outputs)
     assert before.notes == ()
     assert len(after.notes) == 2
-    assert after.notes[0].endswith("have changed since the run: it is judged on those left that it held out")
+    assert after.notes[0].endswith("have changed since the run: evaluating on the held-out images that remain")
     assert after.notes[1] == f"split {run.split_file}: 8 images more than when it was made are for training"
     run.split_file.unlink()  # as runs from before: by the rule
-    assert zoo.evaluate(run, save=False).notes[0].endswith("it may be judged on some that it learned from")
+    assert zoo.evaluate(run, save=False).notes[0].endswith("the evaluation may include training images")
 
 
 def test_a_missing_split_file_is_an_error_if_no_rule_replaces_it(photos):
     train(photos, "a")
     run = train(photos, "b", split="a")
     run.split_file.unlink()
-    with pytest.raises(DataError, match=r"split\.txt is missing: it says what the run held out"):
+    with pytest.raises(DataError, match=r"split\.txt is missing: it lists the held-out images"):
         zoo.evaluate(run, save=False)
 
 
@@ -128,7 +128,7 @@ def test_balance_is_printed(photos):
 
 
 def test_invalid_balance_is_an_error():
-    with pytest.raises(RecipeError, match=r"data.balance: sqrt is of classes, and regression has none"):
+    with pytest.raises(RecipeError, match=r"data.balance: sqrt needs classes, and regression has none"):
         build_session(resolve_options("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
     with pytest.raises(RecipeError, match="class_weights: balanced makes up for the same counts"):
         build_session(resolve_options("test_resnet", weights="none", balance="oversample", class_weights="balanced"))
