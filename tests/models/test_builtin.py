@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from zoo.models.builtin import BUILTIN, weights_path
-from zoo.models.builtin.pretrain import PretrainConfig, pretrain, save
-from zoo.models.builtin.strokes import IMAGE_SIZE, make_classes, render
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo_tiny"))
+from pretrain import PretrainConfig, pretrain, save
+from strokes import IMAGE_SIZE, make_classes, render
 
 MAX_BYTES = 2_000_000
 NAMES = sorted(BUILTIN)

@@ -1,6 +1,6 @@
 """Pretrain a built-in backbone on generated strokes and write its weights.
 
-    python -m zoo.models.builtin.pretrain --out zoo_tiny.safetensors
+    python benchmarks/zoo_tiny/pretrain.py --out zoo_tiny.safetensors
 
 Every step draws new images (`strokes.render`), so none is seen twice; the task is to tell the classes apart.
 What is written is an exponential moving average of the weights, in float16, without the pretraining classifier
@@ -32,11 +32,11 @@ from pathlib import Path
 import safetensors.torch
 import timm
 import torch
+from strokes import make_classes, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.models.builtin import BUILTIN
-from zoo.models.builtin.strokes import make_classes, render
 
 
 @dataclass(frozen=True)
