@@ -69,10 +69,10 @@ def test_the_most_severe_finding_comes_first(
     assert "  classes  2: " in result.out
     error, warning = (
         result.out.index("ERROR: 1 image under different classes"),
-        result.out.index("warning: 1 image with"),
+        result.out.index("warning: 1 duplicate of 1 image"),
     )
     assert error < warning
-    assert "    china/03.jpg = flower/same.jpg\n  → keep the right one" in result.out
+    assert "    china/03.jpg = flower/same.jpg\n  → keep the correct one" in result.out
     assert result.out.rstrip().endswith("1 error, 1 warning. Fix the error before training.")
     assert "--html" in result.err
     (photos / "flower/same.jpg").unlink()

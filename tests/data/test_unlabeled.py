@@ -21,7 +21,7 @@ def test_files_folders_and_stdin_are_expanded_in_order(make_folder, monkeypatch)
     ]
 
 
-def test_images_come_in_order_and_bad_files_beside_them(make_folder, hostile, preprocess):
+def test_images_are_in_order_and_bad_files_separate(make_folder, hostile, preprocess):
     root = make_folder("set", {"a": 5})
     hostile.make_hostile(root)
     (root / "empty").mkdir()
@@ -41,7 +41,7 @@ def test_images_come_in_order_and_bad_files_beside_them(make_folder, hostile, pr
         assert np.array_equal(image, fit(read_image(path, 3), preprocess))
 
 
-def test_nothing_is_read_far_ahead_of_a_pipe(make_folder, preprocess):
+def test_at_most_one_batch_is_read_ahead(make_folder, preprocess):
     root = make_folder("set", {"a": 1})
     asked = []
 
@@ -58,11 +58,11 @@ def test_nothing_is_read_far_ahead_of_a_pipe(make_folder, preprocess):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_no_paths_are_no_batches(preprocess, channels):
+def test_no_paths_give_no_batches(preprocess, channels):
     assert list(open_images([], preprocess=preprocess, batch_size=3)) == []
 
 
-def test_a_folder_that_vanishes_is_reported(make_folder, preprocess):
+def test_a_deleted_folder_is_reported(make_folder, preprocess):
     root = make_folder("set", {"a": 3})
     batches = open_images([str(root)], preprocess=preprocess, batch_size=1)
     next(batches)

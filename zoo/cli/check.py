@@ -115,7 +115,7 @@ def _terminal_lines(report: Report) -> Iterator[str]:
         yield ""
     if report.findings and report.findings[-1].severity == "note":
         yield ""
-    yield _verdict(report)
+    yield report.verdict
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -156,15 +156,3 @@ def _examples(report: Report, finding: Finding) -> Iterator[str]:
         more = f" and {len(group) - 3:,} more" if len(group) > 3 else ""
         detail = finding.details.get(int(group[0]), "")
         yield " = ".join(paths) + more + (f": {detail}" if detail else "")
-
-
-def _verdict(report: Report) -> str:
-    counts = [sum(f.severity == s for f in report.findings) for s in _SEVERITY_LABELS]
-    if not any(counts):
-        return "no problems found: ready for training"
-    counts_text = (
-        f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True) if n
-    )
-    errors = "error" if counts[0] == 1 else "errors"
-    end = "Ready for training." if report.ok else f"Fix the {errors} before training."
-    return f"{', '.join(counts_text)}. {end}"

@@ -1,4 +1,4 @@
-"""What the rest of the house knows of images and labels: `ImageDataset`, and the pair of them in `Data`."""
+"""The interface of labelled images, `ImageDataset`, and training and validation images together, `Data`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ __all__ = [
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
-# What the parts of a data set are called, in any case: folders in it, or values of a table's column.
+# Names of splits, case-insensitive: of folders, or in a table's split column.
 TRAIN_SPLIT_NAMES = ("train", "training")
-VAL_SPLIT_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # in this order of preference
+VAL_SPLIT_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # best first
 SPLIT_NAMES = (*TRAIN_SPLIT_NAMES, *VAL_SPLIT_NAMES)
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that holds no readable image, and why."""
+    """A file that cannot be read as an image, with the reason."""
 
     path: str
     reason: str
@@ -49,7 +49,7 @@ class BadFile:
 
 
 class ImageDataset(Protocol):
-    """Labelled images by number. Pickles into loader workers; reading has no state: any process may read any index."""
+    """Labelled images by index. Picklable; reading has no state, so any process may read any index."""
 
     @property
     def name(self) -> str: ...
@@ -62,55 +62,54 @@ class ImageDataset(Protocol):
 
     @property
     def targets(self) -> Targets:
-        """(N,) int64, indices into `classes`; for several labels an image, or numbers, (N, K) float32, a column for
-        each of `classes` (`zoo.tasks`). N is len(self)."""
+        """(N,) int64, indices into `classes`; for multi-label and regression (N, K) float32, one column for each of
+        `classes` (`zoo.tasks`). N is len(self)."""
 
     @property
     def in_memory(self) -> bool:
-        """True if `read` costs microseconds, so that worker processes would only slow it down."""
+        """True if `read` takes microseconds, so that loader workers would only slow it down."""
 
     @property
     def shards(self) -> Indices | None:
-        """(N,) int64, the shard in which each image lies, where shards are best read one after the other; None if any
-        order is as good."""
+        """(N,) int64, the shard of each image, if shards should be read sequentially; None if any order is as good."""
 
     @property
     def groups(self) -> Indices | None:
-        """(N,) int64, the group of each image, which a split keeps whole; None if each is for itself."""
+        """(N,) int64, the group of each image; a split does not divide groups. None if there are no groups."""
 
     @property
     def names(self) -> StringTable:
-        """(N,) strings, by which images are known again: different for each, and the same wherever the data lie."""
+        """(N,) unique names that do not depend on where the data set is stored."""
 
     @property
     def skip_unreadable(self) -> bool:
-        """True if a file that proves unreadable while training is left out of its batch, False if it stops the run."""
+        """True: a file that is unreadable in training is dropped from its batch. False: it stops the run."""
 
     def __len__(self) -> int: ...
 
     def read(self, index: int, choose_view: ChooseView | None = None) -> Pixels:
-        """(H, W, channels) uint8, RGB order: the whole image, or the view that `choose(height, width)` returns,
-        which spares the decoder the rest. Raises `UnreadableImage`."""
+        """(H, W, channels) uint8, RGB order: the whole image, or only the view that `choose_view(height, width)`
+        returns, which is faster. Raises UnreadableImage."""
 
     def intensity_stats(self, index: int) -> IntensityStats:
-        """The levels beyond 8 bits of an image."""
+        """The pixel value range of an image of more than 8 bits."""
 
     def with_intensity_range(self, intensity_range: IntensityRange) -> ImageDataset:
-        """The same images, their levels beyond 8 bits read by this rule."""
+        """The same images; those of more than 8 bits are scaled from this range."""
 
     def read_file_bytes(self, index: int) -> bytes:
-        """The image as it is stored: what tells it from all others. Raises UnreadableImage."""
+        """The encoded image, as stored. Raises UnreadableImage."""
 
     def where(self, index: int) -> str:
         """The file's path, or "digits[12]"."""
 
     def fingerprint(self) -> str:
-        """16 hex digits that change when the list of images or a label does: names and sizes, not contents."""
+        """16 hex digits of a hash of names, sizes and labels, not of contents."""
 
 
 @dataclass(frozen=True)
 class DatasetWrapper:
-    """What stays as it is in `source` when its images are chosen from or read in another way."""
+    """Base class of views of `source`, with the properties that they share."""
 
     source: ImageDataset
 
@@ -137,7 +136,7 @@ class DatasetWrapper:
 
 @dataclass(frozen=True)
 class Subset(DatasetWrapper):
-    """The images of `source` at `indices`, in that order."""
+    """The images of `source` at `indices` (N,), in that order."""
 
     indices: Indices
 
@@ -187,11 +186,19 @@ class Subset(DatasetWrapper):
 class Data:
     """A data set ready for training.
 
-    classes: names of the classes, labels or target columns. rule: one sentence, how training and validation images were
-    told apart. problems: the files left out, with reasons (unreadable ones under the policy "skip", and broken links).
-    notes: sentences about what was ignored or assumed. flips_ok: whether mirroring an image keeps its label.
-    useful_size: pixels a side beyond which enlarging the images gains nothing, where that is known. was_split: whether
-    the validation images were split off here rather than given.
+    Args:
+        name: name of the data set.
+        source: the source as the user wrote it.
+        train: training images.
+        val: validation images.
+        classes: names of the classes, labels or target columns.
+        rule: a sentence on how the images were split.
+        problems: files left out (unreadable ones under the policy "skip", broken links).
+        flips_ok: whether a horizontal flip keeps the targets.
+        notes: what was ignored or assumed.
+        useful_size: input size in pixels above which nothing is gained, if known.
+        task: name of the task.
+        was_split: whether zoo made the split, instead of the source.
     """
 
     name: str
@@ -215,14 +222,14 @@ class Data:
         )
 
     def fingerprint(self) -> str:
-        """16 hex digits for the run record: the same for the same training and validation images and labels."""
+        """16 hex digits, equal for equal names, sizes and labels of training and validation images."""
         both = self.train.fingerprint() + self.val.fingerprint()
         return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
 def flips_safe(classes: tuple[str, ...]) -> bool:
-    """False if mirroring would change what an image shows: single letters or figures as class names ("7", "b"), or
-    names that say left or right."""
+    """False if a horizontal flip may change the class: class names that are single letters or digits ("7", "b"), or
+    contain left or right."""
     words = [set(name.lower().replace("-", " ").replace("_", " ").split()) for name in classes]
     symbols = all(len(name) == 1 and name.isalnum() for name in classes)
     sides = any(w & {"left", "right"} for w in words)

@@ -1,4 +1,4 @@
-"""Images in files as a source: what folders and tables are both read into."""
+"""Labelled images in files: the result of reading folders, archives, tables and shards."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ __all__ = ["FileDataset", "ImageFiles", "OpenedFiles", "StringTable", "relabel"]
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The images at `names` below `root` (an absolute name stands for itself): files of their own, or with `packed`
-    stored in something else, row for row."""
+    """The images at `names` (N,), relative to `root`. packed: their storage, row by row, if they are not files."""
 
     root: str
     names: StringTable
@@ -42,11 +41,11 @@ class ImageFiles:
         return len(self.names)
 
     def where(self, index: int) -> str:
-        """The file's path; that of a member goes on within the archive: "photos.zip/cat/1.jpg"."""
+        """The path; of a member of an archive "photos.zip/cat/1.jpg"."""
         return os.path.join(self.root, self.names[index])
 
     def read_file_bytes(self, index: int) -> bytes:
-        """The file as it is stored. Raises UnreadableImage."""
+        """The encoded image. Raises UnreadableImage."""
         if self.packed is None:
             return _read_file(self.where(index))
         try:
@@ -55,7 +54,7 @@ class ImageFiles:
             raise UnreadableImage(self.where(index), _error_text(e)) from e
 
     def read_header(self, index: int, max_bytes: int) -> bytes:
-        """Its first bytes, b"" where it cannot be read."""
+        """The first bytes; b"" if it cannot be read."""
         try:
             return (
                 _read_start(self.where(index), max_bytes)
@@ -73,8 +72,8 @@ class ImageFiles:
         return read_bytes(self.read_file_bytes(index), self.where(index), channels, choose_view, intensity_range)
 
     def check(self, index: int, *, decode: bool, channels: int | None = None) -> str:
-        """Why it is unreadable, "" if it is not; `decode`: read to the end, else only the header. `channels`: that a
-        model reads, if it is known."""
+        """Why the image is unreadable, or "". decode: decode it, else read the header only. channels: input channels of
+        the model, if known."""
         if self.packed is None:
             return check_image(self.where(index), decode=decode, channels=channels)
         try:
@@ -84,7 +83,7 @@ class ImageFiles:
 
 
 def _read_start(path: str, max_bytes: int) -> bytes:
-    """Raises OSError. As a FIFO or device may be asked too, it does not wait for what is not there."""
+    """The first bytes of a file, without blocking on a FIFO or device. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         return os.read(descriptor, max_bytes)
@@ -93,7 +92,7 @@ def _read_start(path: str, max_bytes: int) -> bytes:
 
 
 def _read_file(path: str) -> bytes:
-    """Raises UnreadableImage, of what is no regular file before it is opened: a FIFO would wait for ever."""
+    """Raises UnreadableImage, for anything but a regular file before it is opened: a FIFO would block."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
@@ -110,11 +109,23 @@ def _error_text(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class FileDataset:
-    """The labelled images at `names` below `root`; with `packed`, stored in something else (`ImageFiles`). `sizes`:
-    their bytes. groups: see `ImageDataset`.
+    """Labelled images in files or other storage (an `ImageDataset`).
 
-    labels_in_names: the label of an image is a part of its path, as in class folders. If not, the targets count in the
-    fingerprint: a changed label is a changed data set. intensity_range: how those beyond 8 bits are read.
+    Args:
+        name: name of the data set.
+        root: folder to which `names` are relative.
+        classes: names of the classes, labels or target columns.
+        names: (N,) paths.
+        targets: (N,) int64 or (N, K) float32.
+        sizes: (N,) sizes in bytes.
+        channels: channels of the decoded images.
+        skip_unreadable: drop files that turn out to be unreadable in training.
+        labels_in_names: the path contains the label, as in class folders; else the targets are part of the fingerprint.
+        in_memory: as `ImageDataset.in_memory`.
+        packed: storage of the images, row by row, if they are not files.
+        shards: (N,) shard of each image.
+        groups: (N,) group of each image.
+        intensity_range: how images of more than 8 bits are scaled.
     """
 
     name: str
@@ -154,14 +165,13 @@ class FileDataset:
         return replace(self, intensity_range=intensity_range)
 
     def read_file_bytes(self, index: int) -> bytes:
-        """The bytes of the file. Raises UnreadableImage."""
         return self.files.read_file_bytes(index)
 
     def where(self, index: int) -> str:
         return self.files.where(index)
 
     def take(self, rows: Indices) -> FileDataset:
-        """The images of these rows, small where they are few: to be sent to another process."""
+        """The images of these rows, without the others: small enough to send to another process."""
         return replace(
             self,
             names=self.names.take(rows),

@@ -1,4 +1,4 @@
-"""Images without labels, for prediction: paths as a user types them → batches, bad files beside the good ones."""
+"""Images without labels, for prediction: paths -> batches, with unreadable files reported separately."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ ReadResult = NDArray[np.uint8] | BadFile
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """paths: N names, in the order given. images: (N, C, H, W) uint8, the evaluation view, NHWC in memory. problems:
-    files met on the way that hold no readable image; they are in neither of the two."""
+    """A batch for prediction.
+
+    Args:
+        paths: N paths, in the given order.
+        images: (N, C, H, W) uint8 evaluation views, channels last in memory.
+        problems: unreadable files, not in `paths` and `images`.
+    """
 
     paths: tuple[str, ...]
     images: torch.Tensor
@@ -37,10 +42,10 @@ class ImageBatch:
 
 
 def iter_paths(args: Iterable[str]) -> Iterator[str | BadFile]:
-    """Paths of images, lazily: a file is itself, a folder every image below it (sorted), "-" the lines of stdin.
+    """Image paths, lazily: a file, every image below a folder (sorted), or the lines of stdin for "-".
 
-    What is no path is yielded too, as reading it tells why; what a folder holds under an image's name without
-    being a file comes as a BadFile.
+    A path that does not exist is yielded too: reading it gives the reason. Entries of a folder with the name of an
+    image that are not files are yielded as BadFile.
     """
     for arg in args:
         if arg == "-":
@@ -65,10 +70,15 @@ def _expand(path: str) -> Iterator[str | BadFile]:
 
 
 def open_images(paths: Iterable[str], *, preprocess: Preprocess, batch_size: int) -> Iterator[ImageBatch]:
-    """The images at `paths` (as `iter_paths` takes them) in batches, read by a thread a core ahead of the caller.
+    """Batches of images, read ahead by one thread per core.
 
-    A file that cannot be read is reported in its batch's `problems`, and the batch is as much smaller. Nothing is read
-    before the first batch is asked for, and no more than one batch ahead, so that a pipe may stay open.
+    Unreadable files are in the `problems` of their batch, which is smaller then. At most one batch is read ahead, so
+    the paths may come from an open pipe.
+
+    Args:
+        paths: as for `iter_paths`.
+        preprocess: preprocessing of the model.
+        batch_size: maximum number of images in a batch.
     """
     found = iter_paths(paths)
     with ThreadPoolExecutor(cores()) as pool:

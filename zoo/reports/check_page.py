@@ -72,7 +72,7 @@ class _Section:
 
 @dataclass(frozen=True)
 class _Thumbnail(View):
-    """The whole image within a square of `_THUMBNAIL_SIDE`, not enlarged."""
+    """The whole image, reduced to fit a square of `_THUMBNAIL_SIDE`."""
 
     def min_size(self, height: int, width: int) -> tuple[int, int]:
         scale = min(1.0, _THUMBNAIL_SIDE / max(height, width))
@@ -91,7 +91,7 @@ def _page(report: Report) -> dict[str, Any]:
         "title": f"zoo check: {printable(report.data)}",
         "subtitle": f"{len(listing):,} images, {listing.task}",
         "tone": worst,
-        "verdict": _verdict(report),
+        "verdict": report.verdict,
         "facts": list(_facts(report)),
         "unit": get_task(listing.task).output,
         "splits": splits,
@@ -102,14 +102,6 @@ def _page(report: Report) -> dict[str, Any]:
         "findings": list(_sections(report)),
         "thresholds": THRESHOLDS,
     }
-
-
-def _verdict(report: Report) -> str:
-    counts = {s: sum(f.severity == s for f in report.findings) for s in ("error", "warning", "note")}
-    counts_text = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items() if n)
-    if not counts_text:
-        return "Nothing found: ready for training."
-    return f"{counts_text}: " + ("ready for training." if report.ok else "fix the errors before training.")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -179,7 +171,7 @@ def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> _Group
 
 
 def _choose_images(report: Report, group: NDArray[np.int64]) -> list[int]:
-    """The first images of a group, and at least one of each split that it reaches into."""
+    """The first images of a group, with at least one of each split in it."""
     split = report.listing.split_indices
     chosen = [int(i) for i in group[:_MAX_PER_GROUP]]
     other = next((int(i) for i in group if split[int(i)] != split[chosen[0]]), None)

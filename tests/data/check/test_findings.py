@@ -32,7 +32,7 @@ def photo(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def test_nothing_is_found_in_clean_folders(clean: Path, divided: Path, look: Look) -> None:
+def test_clean_folders_have_no_findings(clean: Path, divided: Path, look: Look) -> None:
     for folder in (clean, divided, "digits"):
         report = look(folder)
         assert said(report) == {}
@@ -42,7 +42,7 @@ def test_nothing_is_found_in_clean_folders(clean: Path, divided: Path, look: Loo
     assert report.counts.tolist() == [[10, 2], [10, 2]]
 
 
-def test_the_same_file_in_both_parts_is_leakage(divided: Path, look: Look) -> None:
+def test_the_same_file_in_both_splits_is_leakage(divided: Path, look: Look) -> None:
     shutil.copy(divided / "train/china/03.jpg", divided / "val/china/again.jpg")
     report = look(divided)
     assert said(report) == {"leakage": "error"}
@@ -50,7 +50,7 @@ def test_the_same_file_in_both_parts_is_leakage(divided: Path, look: Look) -> No
     assert report.exit_code == 3
 
 
-def test_a_copy_saved_again_without_loss_is_the_same_image(clean: Path, look: Look) -> None:
+def test_a_losslessly_saved_copy_is_a_duplicate(clean: Path, look: Look) -> None:
     photo(clean / "china/03.jpg").save(clean / "china/again.png")
     report = look(clean)
     assert said(report) == {"duplicates": "warning"}  # not split yet: a split would separate them
@@ -64,7 +64,7 @@ def test_one_image_under_two_labels(clean: Path, look: Look) -> None:
 
 
 @pytest.mark.parametrize("how", ["resized", "recoded", "brighter", "all three"])
-def test_look_alikes_across_the_parts_are_leakage(divided: Path, look: Look, how: str) -> None:
+def test_near_duplicates_across_splits_are_leakage(divided: Path, look: Look, how: str) -> None:
     image = photo(divided / "train/china/04.jpg")
     if how in ("resized", "all three"):
         image = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BICUBIC)
@@ -77,19 +77,19 @@ def test_look_alikes_across_the_parts_are_leakage(divided: Path, look: Look, how
     assert "bits apart, correlation " in report.findings[0].details[4]
 
 
-def test_look_alikes_within_a_part(clean: Path, divided: Path, look: Look) -> None:
+def test_near_duplicates_within_a_split(clean: Path, divided: Path, look: Look) -> None:
     for folder, severity in ((clean, "warning"), (divided / "train", "warning"), (divided, "note")):
         at = folder / "train" if folder is divided else folder
         photo(at / "china/05.jpg").save(at / "china/alike.jpg", quality=60)
         assert said(look(folder)) == {"near-duplicates": severity}
 
 
-def test_look_alikes_under_different_labels(clean: Path, look: Look) -> None:
+def test_near_duplicates_under_different_labels(clean: Path, look: Look) -> None:
     photo(clean / "china/05.jpg").save(clean / "flower/alike.jpg", quality=60)
     assert said(look(clean)) == {"near-conflicts": "warning"}
 
 
-def test_a_copy_that_is_in_training_twice_leaks_once(divided: Path, look: Look) -> None:
+def test_a_duplicate_that_is_twice_in_training_leaks_once(divided: Path, look: Look) -> None:
     for target in ("train/china/again.jpg", "val/china/again.jpg"):
         shutil.copy(divided / "train/china/03.jpg", divided / target)
     report = look(divided)
@@ -107,7 +107,7 @@ def test_unreadable_files_by_policy(clean: Path, look: Look) -> None:
     assert said(look(clean, skip=True)) == {"unreadable": "warning"}
 
 
-def test_a_damaged_png_is_found_by_its_checksum(clean: Path, look: Look) -> None:
+def test_a_damaged_png_fails_its_checksum(clean: Path, look: Look) -> None:
     buffer = io.BytesIO()
     photo(clean / "china/02.jpg").save(buffer, "PNG", compress_level=0)
     data = bytearray(buffer.getvalue())
@@ -117,7 +117,7 @@ def test_a_damaged_png_is_found_by_its_checksum(clean: Path, look: Look) -> None
     assert said(look(clean)) == {"unreadable": "error"}
 
 
-def test_a_class_folder_of_which_most_is_unreadable(clean: Path, look: Look) -> None:
+def test_a_mostly_unreadable_class_folder(clean: Path, look: Look) -> None:
     for number in range(7):
         (clean / f"china/{number:02d}.jpg").write_text("<html>not found")
     report = look(clean)
@@ -137,7 +137,7 @@ def test_sizes_and_shapes(clean: Path, look: Look) -> None:
     assert names(report, "odd-sizes") == [["china/poster.jpg"]]
 
 
-def test_pixels_of_other_kinds(clean: Path, look: Look) -> None:
+def test_unusual_modes(clean: Path, look: Look) -> None:
     fine = [photo(clean / f"china/{n:02d}.jpg") for n in range(6)]
     for n in range(6):
         (clean / f"china/{n:02d}.jpg").unlink()
@@ -182,7 +182,7 @@ def test_class_sizes(clean: Path, look: Look) -> None:
     assert said(look(clean)) == {"one-class": "error"}
 
 
-def test_classes_of_one_part_only(divided: Path, look: Look) -> None:
+def test_classes_in_one_split_only(divided: Path, look: Look) -> None:
     shutil.move(divided / "val/flower", divided / "val/rose")
     assert said(look(divided)) == {"class-not-in-training": "error", "class-not-in-validation": "error"}
 
@@ -216,12 +216,12 @@ def test_names_of_folders(clean: Path, look: Look) -> None:
     assert report.listing.classes.count("Tür") == 1
 
 
-def test_a_layout_upside_down(divided: Path, tmp_path: Path, look: Look) -> None:
+def test_split_folders_inside_class_folders(divided: Path, tmp_path: Path, look: Look) -> None:
     """ROOT/<class>/train instead of ROOT/train/<class>."""
     for part in ("train", "val"):
         for name in ("china", "flower"):
             shutil.copytree(divided / part / name, tmp_path / "odd" / name / part)
-    assert said(look(tmp_path / "odd")) == {"parts-inside-classes": "warning"}
+    assert said(look(tmp_path / "odd")) == {"splits-inside-classes": "warning"}
     nested = tmp_path / "high-bit-depth"
     shutil.copytree(divided / "train", nested / "animals")
     shutil.copytree(divided / "val", nested / "plants")
@@ -241,7 +241,7 @@ def test_small_images_are_compared_for_equality_only(tmp_path: Path, look: Look)
     assert said(look(tmp_path / "digits")) == {"duplicates": "warning"}
 
 
-def test_the_zoo_of_hostile_files(clean: Path, hostile: object, look: Look) -> None:
+def test_hostile_files(clean: Path, hostile: object, look: Look) -> None:
     hostile.make_hostile(clean / "flower")
     report = look(clean)
     (unreadable,) = [f for f in report.findings if f.kind == "unreadable"]

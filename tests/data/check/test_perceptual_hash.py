@@ -61,7 +61,7 @@ def recall(originals: list[Image.Image], copies: list[Image.Image]) -> float:
     return len(pairs.left) / n
 
 
-def test_copies_are_found_and_nothing_else(crops: list[Image.Image]) -> None:
+def test_only_duplicates_are_found(crops: list[Image.Image]) -> None:
     originals = detailed(crops)
     assert len(originals) > 0.95 * CROPS
     half = [i.resize((i.width // 2, i.height // 2), Image.Resampling.BICUBIC) for i in originals]
@@ -73,7 +73,7 @@ def test_copies_are_found_and_nothing_else(crops: list[Image.Image]) -> None:
     assert recall(originals, [recoded(i, 60) for i in half]) >= 0.93
 
 
-def test_other_colours_are_another_image_but_a_grey_copy_is_not(crops: list[Image.Image]) -> None:
+def test_other_colours_are_no_duplicates_but_grey_copies_are(crops: list[Image.Image]) -> None:
     originals = detailed(crops)[:60]
     swapped = [Image.merge("RGB", i.split()[::-1]) for i in originals]
     pairs = near_pairs(np.concatenate([rows_of(originals), rows_of(swapped, 1)]))
@@ -83,7 +83,7 @@ def test_other_colours_are_another_image_but_a_grey_copy_is_not(crops: list[Imag
     assert len(near_pairs(np.concatenate([rows_of(originals), grey])).left) > 0.9 * len(originals)
 
 
-def test_different_digits_are_no_copies() -> None:
+def test_different_digits_are_no_duplicates() -> None:
     """1.6 million pairs, many of the same figure in almost the same hand."""
     images = [
         Image.fromarray((d * 15).astype(np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
@@ -120,7 +120,7 @@ def test_no_hash_and_one_hash() -> None:
         assert (len(left), len(right), complete) == (0, 0, True)
 
 
-def test_a_crowd_of_one_hash_is_one_group(crops: list[Image.Image]) -> None:
+def test_many_images_of_one_hash_are_one_group(crops: list[Image.Image]) -> None:
     """200 frames of the same scene: every one is paired, without comparing all with all."""
     rng = np.random.default_rng(0)
     still = np.asarray(detailed(crops)[0].resize((64, 64)))

@@ -9,14 +9,14 @@ from zoo.data import data_config, open_data
 from zoo.data.check import preflight_check
 
 
-def test_a_sound_folder_and_digits_have_nothing_to_say(clean: Path) -> None:
+def test_clean_data_has_no_findings(clean: Path) -> None:
     found = preflight_check(open_data(data_config(str(clean))))
     assert found.findings == ()
-    assert found.coverage == "compared all 24 images for equal files"
+    assert found.coverage == "compared all 24 images for duplicates"
     assert preflight_check(open_data(data_config("digits"))).findings == ()
 
 
-def test_copies_that_a_split_has_separated_are_leakage(clean: Path) -> None:
+def test_duplicates_separated_by_a_split_are_leakage(clean: Path) -> None:
     for number in range(12):
         shutil.copy(clean / f"china/{number:02d}.jpg", clean / f"china/copy{number:02d}.jpg")
     found = preflight_check(open_data(data_config(str(clean))))
@@ -45,7 +45,7 @@ def test_counts_are_those_before_the_split(clean: Path) -> None:
     assert (found.kind, found.names) == ("few-images", ("china (3)",))
 
 
-def test_it_ends_in_time_and_says_how_far_it_came(divided: Path) -> None:
+def test_the_time_limit_is_respected_and_reported(divided: Path) -> None:
     shutil.copy(divided / "train/china/03.jpg", divided / "val/china/again.jpg")
     found = preflight_check(open_data(data_config(str(divided))), seconds=0)
     assert found.findings == ()

@@ -36,7 +36,7 @@ def forget() -> None:
     shutil.rmtree(Path(os.environ["ZOO_CACHE"]) / "check", ignore_errors=True)
 
 
-def test_processes_change_nothing(many: Path, look: Look) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(many: Path, look: Look) -> None:
     (many / "china/00-00.jpg").unlink()
     (many / "china/00-00.jpg").write_bytes(b"")
     alone, pooled = look(many), look(many, workers=3)
@@ -45,7 +45,7 @@ def test_processes_change_nothing(many: Path, look: Look) -> None:
     assert [f.title for f in alone.findings] == [f.title for f in pooled.findings]
 
 
-def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_cached_until_the_file_changes(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     (clean / "china/02.jpg").write_bytes(b"")
     first = look(clean, cache=True)
     assert first.from_cache == 0
@@ -63,7 +63,7 @@ def test_what_was_read_is_remembered_until_it_changes(clean: Path, look: Look, m
     assert look(clean).from_cache == 0
 
 
-def test_a_damaged_or_older_cache_counts_as_none(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_or_older_cache_is_ignored(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     look(clean, cache=True)
     path = Cache(str(clean)).file.path
     monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
@@ -73,7 +73,7 @@ def test_a_damaged_or_older_cache_counts_as_none(clean: Path, look: Look, monkey
     assert look(clean, cache=True).from_cache == 24
 
 
-def test_a_cache_that_cannot_be_written_costs_a_line(
+def test_a_cache_that_cannot_be_written_gives_a_note(
     clean: Path, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -82,7 +82,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line(
     assert "the results are not cached" in capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_what_was_read(many: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_caches_the_records_so_far(many: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
     calls = []
 
@@ -103,8 +103,8 @@ def killed(source: FileDataset) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_said(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_raises(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = open_listing(data_config(str(many)))
     monkeypatch.setattr("zoo.data.check.scan_images.examine_files", killed)
-    with pytest.raises(DataError, match="was killed, at work on files such as"):
+    with pytest.raises(DataError, match="was killed while reading files such as"):
         scan_images.scan_images([p.source for p in listing.splits], workers=2, cache=False)

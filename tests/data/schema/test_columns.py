@@ -48,7 +48,7 @@ WHOLE = list(range(40))
          "image", ["b", "a"], None),
     ],
 )  # fmt: skip
-def test_columns_are_found(columns, named, image, labels, split):
+def test_columns_are_inferred(columns, named, image, labels, split):
     found = column_stats(**columns)
     roles = infer_columns(found, **{"columns": Columns(), "table": "t.csv", **named})
     names = [f.name for f in found]
@@ -60,16 +60,16 @@ def test_columns_are_found(columns, named, image, labels, split):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"image": IMAGES, "a": TEXT, "b": TEXT}, "may hold the label: 'a', 'b'"),
-        ({"image": IMAGES, "a": TEXT, "b": FLAGS, "c": FLAGS}, "may hold the label: 'a', 'b', 'c'"),
-        ({"image": IMAGES, "n": WHOLE, "m": WHOLE}, "may hold the label: 'n', 'm'"),
-        ({"image": IMAGES, "x": NUMBERS, "n": WHOLE}, "may hold the label: 'x', 'n'"),
-        ({"image": IMAGES, "class": TEXT, "tags": TEXT, "n": WHOLE}, "2 columns of t.csv may hold the label: 'class',"),
-        ({"a": TEXT, "b": TEXT}, "no column of t.csv looks like paths of images: 'a', 'b'"),
-        ({"image": IMAGES}, "t.csv has no column of labels"),
+        ({"image": IMAGES, "a": TEXT, "b": TEXT}, "may be the label: 'a', 'b'"),
+        ({"image": IMAGES, "a": TEXT, "b": FLAGS, "c": FLAGS}, "may be the label: 'a', 'b', 'c'"),
+        ({"image": IMAGES, "n": WHOLE, "m": WHOLE}, "may be the label: 'n', 'm'"),
+        ({"image": IMAGES, "x": NUMBERS, "n": WHOLE}, "may be the label: 'x', 'n'"),
+        ({"image": IMAGES, "class": TEXT, "tags": TEXT, "n": WHOLE}, "2 columns of t.csv may be the label: 'class',"),
+        ({"a": TEXT, "b": TEXT}, "no column of t.csv looks like image paths: 'a', 'b'"),
+        ({"image": IMAGES}, "t.csv has no label column"),
     ],
 )  # fmt: skip
-def test_what_could_be_read_in_two_ways_is_refused(columns, message):
+def test_ambiguous_columns_raise(columns, message):
     with pytest.raises(DataError) as e:
         infer_columns(column_stats(**columns), Columns(), table="t.csv")
     assert message in e.value.message
@@ -78,25 +78,25 @@ def test_what_could_be_read_in_two_ways_is_refused(columns, message):
 @pytest.mark.parametrize(
     ("columns", "separator", "rows", "task", "why"),
     [
-        ({"label": TEXT}, None, 40, "single-label", "as 'label' holds text"),
-        ({"label": TEXT}, "|", 40, "multi-label", "as a label separator is given ('|')"),
-        ({"a": FLAGS, "b": FLAGS}, None, 40, "multi-label", "as 'a' and 'b' hold 0 and 1 only"),
-        ({"a": FLAGS}, None, 40, "single-label", "as 'a' holds 2 different whole numbers in 40 rows"),
-        ({"a": NUMBERS}, None, 40, "regression", "as 'a' holds numbers with decimals"),
-        ({"a": [*NUMBERS, "NA"]}, None, 41, "regression", "as 'a' holds numbers with decimals"),
-        ({"a": NUMBERS, "b": WHOLE}, None, 40, "regression", "as 'a' and 'b' hold numbers"),
-        ({"a": WHOLE}, None, 79, "regression", "as 'a' holds 40 different whole numbers in 79 rows"),
-        ({"a": WHOLE}, None, 80, "single-label", "as 'a' holds 40 different whole numbers in 80 rows"),
+        ({"label": TEXT}, None, 40, "single-label", "because 'label' contains text"),
+        ({"label": TEXT}, "|", 40, "multi-label", "because a label separator is given ('|')"),
+        ({"a": FLAGS, "b": FLAGS}, None, 40, "multi-label", "because 'a' and 'b' contain only 0 and 1"),
+        ({"a": FLAGS}, None, 40, "single-label", "because 'a' contains 2 different integers in 40 rows"),
+        ({"a": NUMBERS}, None, 40, "regression", "because 'a' contains decimal numbers"),
+        ({"a": [*NUMBERS, "NA"]}, None, 41, "regression", "because 'a' contains decimal numbers"),
+        ({"a": NUMBERS, "b": WHOLE}, None, 40, "regression", "because 'a' and 'b' contain numbers"),
+        ({"a": WHOLE}, None, 79, "regression", "because 'a' contains 40 different integers in 79 rows"),
+        ({"a": WHOLE}, None, 80, "single-label", "because 'a' contains 40 different integers in 80 rows"),
         ({"a": list(range(100))}, None, 999, "single-label", ""),
         ({"a": list(range(101))}, None, 999, "regression", ""),
         ({"Label": list(range(101))}, None, 999, "single-label", ""),
         ({"target": list(range(101))}, None, 999, "regression", ""),
-        ({"label": list(range(10_001))}, None, 99_999, "regression", "as 'label' holds more than 10,000 different"),
+        ({"label": list(range(10_001))}, None, 99_999, "regression", "contains more than 10,000 different"),
         ({"a": ["1.0", "2.0"]}, None, 40, "single-label", ""),
-        ({"tags": ["a|b", "b|c", "c"]}, None, 40, "single-label", "labels: --label-separator '|'"),
+        ({"tags": ["a|b", "b|c", "c"]}, None, 40, "single-label", "labels, use --label-separator '|'"),
     ],
 )  # fmt: skip
-def test_the_task_is_told_from_the_labels(columns, separator, rows, task, why):
+def test_the_task_is_inferred_from_the_labels(columns, separator, rows, task, why):
     found, sentence = infer_task(column_stats(**columns), rows, Columns(separator=separator), table="t.csv")
     assert found == task
     assert sentence.startswith(f"{task}, ")
@@ -104,24 +104,24 @@ def test_the_task_is_told_from_the_labels(columns, separator, rows, task, why):
 
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
-def test_a_task_that_is_asked_for_is_taken(task):
-    assert infer_task(column_stats(a=FLAGS), 40, Columns(), table="t.csv", task=task) == (task, f"{task}, as asked")
+def test_a_requested_task_is_used(task):
+    assert infer_task(column_stats(a=FLAGS), 40, Columns(), table="t.csv", task=task) == (task, f"{task}, as requested")
 
 
 @pytest.mark.parametrize(
     ("columns", "separator", "task", "message"),
     [
-        ({"a": TEXT}, None, "regression", "column 'a' of t.csv does not hold numbers but 'cat', 'dog'"),
-        ({"a": TEXT, "b": TEXT}, None, "single-label", "several columns, and a single-label task has one"),
-        ({"a": FLAGS, "b": TEXT}, None, "multi-label", "column 'b' of t.csv does not hold 0 and 1 but 'cat', 'dog'"),
-        ({"a": FLAGS, "b": TEXT}, None, "auto", "'a' and 'b' of t.csv hold neither 0 and 1 only nor numbers only"),
-        ({"a": TEXT}, "|", "single-label", "a label separator makes several labels"),
-        ({"a": NUMBERS}, "|", "regression", "exclude each other"),
-        ({"a": FLAGS, "b": FLAGS}, "|", "multi-label", "goes with one label column"),
-        ({"a": [""]}, None, "auto", "column 'a' of t.csv holds no label at all"),
+        ({"a": TEXT}, None, "regression", "column 'a' of t.csv has non-numbers, such as 'cat', 'dog'"),
+        ({"a": TEXT, "b": TEXT}, None, "single-label", "several label columns, but single-label needs one"),
+        ({"a": FLAGS, "b": TEXT}, None, "multi-label", "'b' of t.csv has more than 0 and 1, such as 'cat', 'dog'"),
+        ({"a": FLAGS, "b": TEXT}, None, "auto", "no task fits 'a' and 'b' of t.csv: they contain text and numbers"),
+        ({"a": TEXT}, "|", "single-label", "a label separator means several labels per image"),
+        ({"a": NUMBERS}, "|", "regression", "regression does not take a label separator"),
+        ({"a": FLAGS, "b": FLAGS}, "|", "multi-label", "needs a single label column"),
+        ({"a": [""]}, None, "auto", "column 'a' of t.csv has no labels"),
     ],
 )  # fmt: skip
-def test_a_task_that_cannot_be_is_refused(columns, separator, task, message):
+def test_a_task_that_does_not_fit_raises(columns, separator, task, message):
     with pytest.raises((DataError, UsageError)) as e:
         infer_task(column_stats(**columns), 40, Columns(separator=separator), table="t.csv", task=task)
     assert message in e.value.message

@@ -61,7 +61,7 @@ def pixels(*sources) -> dict[bytes, str]:
     return {s.read(i).tobytes(): s.classes[s.targets[i]] for s in sources for i in range(len(s))}
 
 
-def test_a_saved_data_set_is_read_as_the_folder(folder, preprocess):
+def test_a_saved_data_set_equals_the_folder(folder, preprocess):
     pets(folder).save_to_disk("saved")
     data, other = open_data(data_config("hf:saved")), open_data(data_config("photos"))
     assert data.name == "saved"
@@ -78,7 +78,7 @@ def test_a_saved_data_set_is_read_as_the_folder(folder, preprocess):
     assert (pickle.loads(pickle.dumps(data.train)).read(3) == data.train.read(3)).all()
 
 
-def test_splits_are_parts(folder):
+def test_splits_of_the_hub_are_used(folder):
     whole = pets(folder)
     part = whole.select(range(1, 12, 2))
     datasets.DatasetDict(
@@ -155,7 +155,7 @@ def test_missing_labels_and_images_are_named_by_row(folder):
         ("hf:empty", DataError, "cannot read hf:empty", "save_to_disk"),
     ],
 )
-def test_what_cannot_be_had_is_said(source, kind, message, hint, tmp_path):
+def test_errors_of_missing_data_sets(source, kind, message, hint, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(kind) as e:
         open_data(data_config(source))
@@ -163,7 +163,7 @@ def test_what_cannot_be_had_is_said(source, kind, message, hint, tmp_path):
     assert hint in e.value.hint
 
 
-def test_names_are_asked_of_the_hub(folder, tmp_path):
+def test_names_are_looked_up_on_the_hub(folder, tmp_path):
     """The library's own client talks to a hub on this machine; only its address is another."""
     pets(folder).to_parquet("pets.parquet")
     names = ["hf:owner/pets", "hf:owner/pets:conf", "hf:owner/gated", "hf:owner/none", "hf:owner/script"]

@@ -19,7 +19,7 @@ def names(source) -> list[str]:
     return [os.path.relpath(source.where(i)) for i in range(len(source))]
 
 
-def test_one_folder_is_split_by_the_stated_rule(make_folder):
+def test_a_folder_without_splits_is_split(make_folder):
     data = open_data(data_config(str(make_folder("pets", {"cat": 10, "dog": 20}))))
     assert data.classes == ("cat", "dog")
     assert (len(data.train), len(data.val)) == (24, 6)
@@ -32,7 +32,7 @@ def test_one_folder_is_split_by_the_stated_rule(make_folder):
     assert open_data(data_config("pets"), channels=1).train.read(0).shape == (12, 16, 1)
 
 
-def test_the_split_depends_on_the_seed_and_only_on_it(make_folder):
+def test_the_split_depends_on_the_seed_only(make_folder):
     root = str(make_folder("pets", {"cat": 10, "dog": 20}))
     first, again, other = (
         open_data(data_config(root)),
@@ -46,7 +46,7 @@ def test_the_split_depends_on_the_seed_and_only_on_it(make_folder):
         open_data(data_config(root, val_fraction=1.5))
 
 
-def test_the_fingerprint_sees_a_new_and_a_changed_file(make_folder):
+def test_new_and_changed_files_change_the_fingerprint(make_folder):
     root = make_folder("pets", {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
     before = open_data(data_config(str(root))).fingerprint()
     shutil.copy(root / "train/a/000.png", root / "train/a/new.png")
@@ -56,21 +56,21 @@ def test_the_fingerprint_sees_a_new_and_a_changed_file(make_folder):
 
 
 @pytest.mark.parametrize("val", ["val", "validation", "valid", "test", "Validation"])
-def test_given_parts_are_used_as_they_are(make_folder, val):
+def test_given_splits_are_used(make_folder, val):
     root = make_folder("set", {"train/a": 3, "train/b": 2, f"{val}/a": 2, f"{val}/b": 1})
     data = open_data(data_config(str(root)))
     assert (len(data.train), len(data.val), data.rule.startswith("given: 5 training images")) == (5, 3, True)
     assert all(n.startswith(f"set/{val}/") for n in names(data.val))
 
 
-def test_of_val_and_test_val_is_used_and_the_rest_is_said(make_folder):
+def test_val_is_preferred_to_test_and_the_rest_is_noted(make_folder):
     root = make_folder("set", {"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1, "test/a": 9, "test/b": 9})
     data = open_data(data_config(str(root)))
     assert len(data.val) == 2
     assert data.notes == ("not used: test",)
 
 
-def test_classes_and_numbers_equal_torchvisions_image_folder(make_folder):
+def test_classes_equal_torchvisions_image_folder(make_folder):
     root = make_folder("set", {"b": 2, "B": 2, "10": 2, "9": 2, "é": 2, "a b": 2, "漢字": 2})
     reference = ImageFolder(str(root))
     data = open_data(data_config(str(root), val_fraction=0.5))
@@ -91,7 +91,7 @@ def test_val_names_another_folder(make_folder):
         open_data(data_config("one", val="twoo"))
 
 
-def test_deep_nesting_odd_names_links_and_litter(make_folder):
+def test_deep_nesting_unusual_names_links_and_ignored_files(make_folder):
     root = make_folder("set", {"cat/2020/may": 2, "dog": 2, "bird": 0})
     (root / "cat" / "IMG 1.PNG").write_bytes((root / "dog/000.png").read_bytes())
     (root / "cat" / "notes.txt").write_text("x")
@@ -109,20 +109,20 @@ def test_deep_nesting_odd_names_links_and_litter(make_folder):
     assert np.bincount(np.concatenate([data.train.targets, data.val.targets])).tolist() == [3, 5]
     assert sorted(p.reason for p in data.problems) == [
         "broken symbolic link",
-        "symbolic link back to a folder that it lies in",
+        "symbolic link to a parent folder",
     ]
-    assert "ignored 1 file that is not images (.txt 1)" in data.notes
+    assert "ignored 1 file that is not an image (.txt 1)" in data.notes
     assert any("bird" in n for n in data.notes)
 
 
-def test_a_decomposed_class_name_is_the_composed_one(make_folder):
+def test_class_names_are_unicode_nfc(make_folder):
     root = make_folder("set", {f"train/{unicodedata.normalize('NFD', 'käse')}": 1, "train/wurst": 1})
     for name in ("käse", "wurst"):
         shutil.copytree(root / "train" / "wurst", root / "val" / unicodedata.normalize("NFC", name))
     assert open_data(data_config(str(root))).classes == ("käse", "wurst")
 
 
-def test_unreadable_files_are_refused_with_paths_and_reasons(make_folder, hostile):
+def test_unreadable_files_raise_with_paths_and_reasons(make_folder, hostile):
     root = make_folder("set", {"cat": 3, "dog": 3, "hostile": 0})
     hostile.make_hostile(root / "hostile")
     with pytest.raises(DataError) as e:
@@ -190,7 +190,7 @@ def _spoil(root: Path) -> None:
         ({"a": 2, "b": 2}, _spoil, {}, ("no readable image of class a", "")),
     ],
 )
-def test_what_is_wrong_is_named(make_folder, folders, change, options, expected):
+def test_errors_of_folders(make_folder, folders, change, options, expected):
     message, hint = expected
     root = make_folder("set", folders)
     if change:
@@ -201,7 +201,7 @@ def test_what_is_wrong_is_named(make_folder, folders, change, options, expected)
     assert hint in e.value.hint
 
 
-def test_a_path_that_is_not_there_gets_its_nearest_neighbour(make_folder):
+def test_a_missing_path_gets_the_nearest_names(make_folder):
     make_folder("photos", {"a": 1})
     with pytest.raises(DataError) as e:
         open_data(data_config("photo"))
@@ -211,7 +211,7 @@ def test_a_path_that_is_not_there_gets_its_nearest_neighbour(make_folder):
     assert e.value.hint == "did you mean digits?"
 
 
-def test_a_file_and_a_broken_link_are_no_folders(tmp_path):
+def test_a_file_and_a_broken_link_raise(tmp_path):
     (tmp_path / "file.doc").touch()
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(DataError, match=r"file\.doc is a file"):
@@ -220,7 +220,7 @@ def test_a_file_and_a_broken_link_are_no_folders(tmp_path):
         open_data(data_config("link"))
 
 
-def test_a_name_that_is_no_unicode_can_be_read_and_printed(make_folder):
+def test_names_that_are_not_unicode_can_be_read_and_printed(make_folder):
     root = make_folder("set", {"a": 2, "b": 2})
     odd = os.path.join(os.fsencode(root), b"a", b"\xff\xfe.png")
     shutil.copy(root / "b" / "000.png", odd)
@@ -266,7 +266,7 @@ def test_large_sets_are_checked_by_their_first_bytes_and_a_sample(make_folder, m
         (("bright", "dark"), True),
     ],
 )
-def test_mirroring_is_off_where_it_changes_the_label(classes, safe):
+def test_flips_are_off_if_they_change_the_label(classes, safe):
     assert flips_safe(classes) is safe
 
 
@@ -292,7 +292,7 @@ def test_digits():
         open_data(data_config("digits", val="somewhere"))
 
 
-def test_evaluation_takes_the_held_out_part_of_digits():
+def test_digits_are_evaluated_on_the_held_out_images():
     source, problems = open_eval(data_config("digits"), tuple("0123456789"), seed=3)
     assert [source.where(i) for i in range(5)] == [
         open_data(data_config("digits"), seed=3).val.where(i) for i in range(5)
@@ -302,7 +302,7 @@ def test_evaluation_takes_the_held_out_part_of_digits():
         open_eval(data_config("digits"), ("cat", "dog"))
 
 
-def test_evaluation_counts_in_the_models_classes_and_allows_missing_ones(make_folder):
+def test_evaluation_uses_the_models_classes_and_allows_missing_ones(make_folder):
     make_folder("set", {"dog": 2, "ape": 1})
     source, _ = open_eval(data_config("set"), ("dog", "cat", "ape"))
     assert source.classes == ("dog", "cat", "ape")
@@ -311,7 +311,7 @@ def test_evaluation_counts_in_the_models_classes_and_allows_missing_ones(make_fo
         open_eval(data_config("set"), ("dog", "cat"))
 
 
-def test_evaluation_chooses_the_part(make_folder):
+def test_evaluation_chooses_the_split(make_folder):
     make_folder("set", {"train/a": 3, "val/a": 2, "test/a": 1})
     make_folder("only", {"train/a": 3})
     make_folder("parts", {"test/a": 4})
@@ -352,7 +352,7 @@ def test_class_folders_as_numbers(make_folder):
     with pytest.raises(DataError, match=r"lacks targets of the model: age|does not know: value"):
         open_eval(data_config("ages"), ("age",), task="regression")
     make_folder("mixed", {"1": 2, "two": 2, "nan": 2, "1_0": 2})
-    with pytest.raises(DataError, match="names are no numbers: 1_0, nan, two"):
+    with pytest.raises(DataError, match="names are not numbers: 1_0, nan, two"):
         open_data(data_config("mixed"), task="regression")
     make_folder("same", {"5": 4})
     with pytest.raises(DataError, match="'value' is 5 for every image"):
@@ -362,7 +362,7 @@ def test_class_folders_as_numbers(make_folder):
 @pytest.mark.parametrize(
     ("task", "classes", "shape"), [("multi-label", tuple("0123456789"), (10,)), ("regression", ("value",), (1,))]
 )
-def test_digits_serve_every_task(task, classes, shape):
+def test_digits_for_every_task(task, classes, shape):
     plain, data = open_data(data_config("digits")), open_data(data_config("digits"), task=task)
     assert (data.task, data.classes, data.flips_ok) == (task, classes, False)
     targets = np.concatenate([data.train.targets, data.val.targets])
@@ -376,7 +376,7 @@ def test_digits_serve_every_task(task, classes, shape):
     assert source.targets.tolist() == data.val.targets.tolist()
 
 
-def test_files_found_sound_are_not_read_again_until_they_change(make_folder, monkeypatch, tmp_path):
+def test_verified_files_are_not_read_again_until_they_change(make_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("zoo.data.validate._MIN_CACHED_FILES", 1)
     root = make_folder("set", {"a": 4, "b": 4})

@@ -42,13 +42,13 @@ def test_a_table_of_classes_is_split_like_a_folder(make_table):
     assert data.train.targets.dtype == np.int64
     assert data.train.read(0).shape == (5, 6, 3)
     assert data.notes == (
-        "t.csv: images from column 'image', labels from 'label'; single-label, as 'label' holds text",
+        "t.csv: images from column 'image', labels from 'label'; single-label, because 'label' contains text",
     )
     assert data.rule == ("2 of 10 images held out for validation: 0.2 of each class (at least one), drawn with seed 0")
     assert pickle.loads(pickle.dumps(data.train)).where(3) == data.train.where(3)
 
 
-def test_paths_are_taken_from_the_tables_folder_or_absolute(make_table, tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_table_or_absolute(make_table, tmp_path, monkeypatch):
     (tmp_path / "tables").mkdir()
     absolute = tmp_path / "elsewhere" / "a.png"
     absolute.parent.mkdir()
@@ -76,7 +76,7 @@ def test_paths_are_taken_from_the_tables_folder_or_absolute(make_table, tmp_path
         ("t.csv", "index{}"),
     ],
 )
-def test_ways_to_write_the_same_table(make_table, name, text):
+def test_table_formats_give_the_same_data(make_table, name, text):
     mark = text.replace("{}", "")
     body = PETS
     if mark == "crlf":
@@ -120,7 +120,7 @@ def test_columns_of_0_and_1_are_labels_in_sorted_order(make_table):
     assert everything(data)["4.png"] == set()
 
 
-def test_one_label_a_row_becomes_one_image_with_all_of_them(make_table):
+def test_rows_of_the_same_image_combine_their_labels(make_table):
     text = "image,label\n" + "".join(f"{i}.png,a\n{i}.png,b\n" for i in range(4)) + "./3.png,c\n"
     with pytest.raises(DataError) as e:
         open_data(data_config(make_table(text)))
@@ -128,13 +128,13 @@ def test_one_label_a_row_becomes_one_image_with_all_of_them(make_table):
     assert "--task multi-label" in e.value.hint
     data = open_data(data_config("t.csv", val_fraction=0.5), task="multi-label")
     assert everything(data) == {**{f"{i}.png": {"a", "b"} for i in range(3)}, "3.png": {"a", "b", "c"}}
-    assert any("5 rows of images that have one already: their labels are put together" in n for n in data.notes)
+    assert any("5 repeated rows of the same image: labels combined" in n for n in data.notes)
 
 
 def test_the_same_row_twice_counts_once(make_table):
     data = open_data(data_config(make_table(PETS + "img/cat1.png,cat\n")))
     assert len(everything(data)) == len(data.train) + len(data.val) == 10
-    assert "1 row of images that have one already: left out, the labels are the same" in data.notes
+    assert "1 repeated row of the same image: ignored, the labels are equal" in data.notes
 
 
 def test_numbers_keep_their_columns_order(make_table):
@@ -150,7 +150,7 @@ def test_numbers_keep_their_columns_order(make_table):
 
 
 @pytest.mark.parametrize("column", ["split", "Set"])
-def test_a_split_column_is_followed(make_table, column):
+def test_a_split_column_is_used(make_table, column):
     parts = ["train", "Training", "train", "val", "VAL", "test"]
     text = f"image,label,{column}\n" + "".join(f"{i}.png,{'ab'[i % 2]},{p}\n" for i, p in enumerate(parts))
     data = open_data(data_config(make_table(text)))
@@ -164,7 +164,7 @@ def test_a_split_column_is_followed(make_table, column):
         open_eval(data_config("t.csv"), ("a", "b"), split="tset")
 
 
-def test_a_named_column_is_the_split_too_and_test_serves_without_val(make_table):
+def test_a_named_split_column_and_test_without_val(make_table):
     text = "image,label,part\n" + "".join(f"{i}.png,{'ab'[i % 2]},{'train' if i < 4 else 'test'}\n" for i in range(6))
     with pytest.raises(DataError, match=r"'part' of t\.csv has the values dev, test but no train"):
         open_data(data_config(make_table(text.replace("train", "dev")), Columns(split="part")))
@@ -172,7 +172,7 @@ def test_a_named_column_is_the_split_too_and_test_serves_without_val(make_table)
     assert sorted(labels(data.val)) == ["4.png", "5.png"]
 
 
-def test_another_table_validates_and_is_held_to_the_same_columns(make_table):
+def test_a_validation_table_has_the_same_columns(make_table):
     make_table("image,label\nv.png,cat\n", "v.csv")
     data = open_data(data_config(make_table(PETS), val="v.csv"))
     assert (len(data.train), labels(data.val)) == (10, {"v.png": "cat"})
@@ -186,11 +186,11 @@ def test_another_table_validates_and_is_held_to_the_same_columns(make_table):
     make_table("image,species\nv.png,cat\n", "v.csv")
     with pytest.raises(UsageError, match=r"v\.csv has no column 'label'"):
         open_data(data_config("t.csv", val="v.csv"))
-    with pytest.raises(UsageError, match="is a table, but --val img is none"):
+    with pytest.raises(UsageError, match="is a table, but --val img is not"):
         open_data(data_config("t.csv", val="img"))
 
 
-def test_the_fingerprint_sees_a_changed_label_a_row_and_a_file(make_table, tmp_path):
+def test_changed_labels_rows_and_files_change_the_fingerprint(make_table, tmp_path):
     before = open_data(data_config(make_table(PETS)))
     assert open_data(data_config("t.csv")).fingerprint() == before.fingerprint()
     seen = {before.fingerprint()}
@@ -209,15 +209,15 @@ def test_the_fingerprint_sees_a_changed_label_a_row_and_a_file(make_table, tmp_p
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("", "t.csv is empty", "the first line names the columns"),
+        ("", "t.csv is empty", "the first line must name the columns"),
         ("\n \n", "t.csv is empty", ""),
         ("image,label\n", "t.csv has a header but no rows", ""),
-        ("a.png,cat\nb.png,dog\n", "the first line of t.csv holds 'a.png': data", "add a first line"),
-        ("image,label,label\na.png,x,y\n", "more than one column 'label'", "a name of its own"),
-        ("image,label\na.png,x,y\nb.png\nc.png,x\n", "3 cells where the header has 2: line 2\n", "quotes"),
+        ("a.png,cat\nb.png,dog\n", "the first line of t.csv contains 'a.png': data", "add a first line"),
+        ("image,label,label\na.png,x,y\n", "more than one column 'label'", "its own name"),
+        ("image,label\na.png,x,y\nb.png\nc.png,x\n", "3 cells, but the header has 2: line 2\n", "quote cells"),
         ("image,label\na.png,\nb.png,y\nc.png,\n", "no label in column 'label': lines 2, 4", "fix"),
         ("image,label\n,x\nb.png,y\n", "no image path: line 2", "fix"),
-        ('image,label\na.png,"x\nb.png,y\n', "line 2: a quote that opens here is never closed", "mend the line"),
+        ('image,label\na.png,"x\nb.png,y\n', "line 2: a quote that opens here is not closed", "fix the line"),
         ('image,label\na.png,"x"y\n', "line 2: ',' expected after '\"'", ""),
         (b"image,label\na.png,x\0y\n", "line 2: a NUL byte", "UTF-8"),
         ("image,label\na.png,café\n".encode("latin-1"), "not UTF-8: byte 0xe9 in line 2, after 'a.png,caf'", "iconv"),
@@ -227,31 +227,31 @@ def test_the_fingerprint_sees_a_changed_label_a_row_and_a_file(make_table, tmp_p
         ("image,label\na.png,x\n" + "y" * (2 << 20), "line 3: longer than a megabyte", ""),
         ("image,label\na.png,x\nb.png,x\n", "only one class in t.csv: x", "two"),
         ("image,split,label\na.png,train,x\nb.png,,y\nc.png,,y\n", "no split in column 'split': lines 3, 4", "every"),
-        ("image\na.png\n", "no column of labels", ""),
-        ("label,colour\nx,red\n", "no column of t.csv looks like paths of images: 'label', 'colour'", "--image-column"),
-        ("image,a,b\nu.png,x,y\n", "2 columns of t.csv may hold the label: 'a', 'b'", "--label-column"),
-        ("image,label,class\nu.png,x,y\n", "2 columns of t.csv may hold the label: 'label', 'class'", ""),
+        ("image\na.png\n", "no label column", ""),
+        ("label,colour\nx,red\n", "no column of t.csv looks like image paths: 'label', 'colour'", "--image-column"),
+        ("image,a,b\nu.png,x,y\n", "2 columns of t.csv may be the label: 'a', 'b'", "--label-column"),
+        ("image,label,class\nu.png,x,y\n", "2 columns of t.csv may be the label: 'label', 'class'", ""),
         ("image,label\na.png,x\n" * 1 + "b.png,y\n", "with one image only: 'x', 'y'", "--val"),
         ("image;age\na.png;1,5\nb.png;2,25\n", "decimal comma, such as '1,5', '2,25'", "point"),
         ("image,age\na.png,1.5\nb.png,1.5\n", "the target 'age' is 1.5 for every image of t.csv", "omit this column"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_table_is_named(make_table, text, message, hint):
+def test_errors_of_tables(make_table, text, message, hint):
     with pytest.raises(DataError) as e:
         open_data(data_config(make_table(text)))
     assert message in e.value.message
     assert hint in e.value.hint
 
 
-def test_numbers_that_are_none_are_listed_with_their_lines(make_table):
+def test_invalid_numbers_are_listed_with_their_lines(make_table):
     text = "image,age,height\n" + "".join(f"{i}.png,{i}.5,{i}.25\n" for i in range(20))
     text = (
         text.replace("3.5,3.25", "NA,3.25").replace("7.5,7.25", "nan,inf").replace("9.5,", ",").replace("11.25", "1_0")
     )
     with pytest.raises(DataError) as e:
         open_data(data_config(make_table(text)), task="regression")
-    assert "no finite number in column 'age', such as 'NA': lines 5, 9, 11" in e.value.message
-    assert "no finite number in column 'height', such as 'inf': lines 9, 13" in e.value.message
+    assert "not a finite number in column 'age', such as 'NA': lines 5, 9, 11" in e.value.message
+    assert "not a finite number in column 'height', such as 'inf': lines 9, 13" in e.value.message
     with pytest.raises(DataError, match=r"lines 5, 9, 11"):
         open_data(data_config("t.csv", Columns(labels=("age",))))
     many = "image,age\n" + "".join(f"{i}.png,{i}.5\n{i}x.png,1e99\n" for i in range(15))
@@ -259,7 +259,7 @@ def test_numbers_that_are_none_are_listed_with_their_lines(make_table):
         open_data(data_config(make_table(many)))
 
 
-def test_an_unknown_part_and_a_flag_that_is_none_are_listed(make_table):
+def test_unknown_splits_and_invalid_flags_are_listed(make_table):
     text = "image,label,split\na.png,x,train\nb.png,y,trian\nc.png,y,7\n"
     with pytest.raises(DataError, match="unknown split in column 'split', such as 'trian': lines 3, 4"):
         open_data(data_config(make_table(text), Columns(split="split")))
@@ -275,7 +275,7 @@ def test_missing_images_are_counted_and_the_first_named(make_table, tmp_path):
     (tmp_path / "t.csv").write_text(rows)
     with pytest.raises(DataError) as e:
         open_data(data_config("t.csv"))
-    assert e.value.message.startswith("14 images do not exist, of 24 that t.csv names:\n  line 12: gone/0.png: no such")
+    assert e.value.message.startswith("14 of the 24 images of t.csv do not exist:\n  line 12: gone/0.png: no such")
     assert e.value.message.count("\n  line") == 10
     assert "and 4 more" in e.value.message
     assert str(tmp_path) in e.value.hint
@@ -285,7 +285,7 @@ def test_missing_images_are_counted_and_the_first_named(make_table, tmp_path):
     assert data.problems[0].reason == "no such file or directory (line 12)"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "t.csv").write_text(PETS)
-    with pytest.raises(DataError, match="10 images do not exist, of 10"):
+    with pytest.raises(DataError, match=r"10 of the 10 images of t\.csv do not exist"):
         open_data(data_config("other/t.csv", unreadable="skip"))
 
 
@@ -304,12 +304,12 @@ def test_unreadable_images_follow_the_policy(make_table, tmp_path, hostile):
     assert {Path(p.path).name for p in data.problems} == set(hostile.UNREADABLE)
 
 
-def test_a_column_or_task_that_does_not_exist_gets_its_nearest(make_table):
+def test_unknown_columns_and_tasks_get_the_nearest_name(make_table):
     make_table(PETS)
     with pytest.raises(UsageError) as e:
         open_data(data_config("t.csv", Columns(labels=("lable",))))
     assert (e.value.message, e.value.hint) == ("t.csv has no column 'lable'", "did you mean 'label'?")
-    with pytest.raises(UsageError, match="named for two purposes"):
+    with pytest.raises(UsageError, match="is given two roles"):
         open_data(data_config("t.csv", Columns(image="label", labels=("label",))))
     with pytest.raises(UsageError, match="separator is empty"):
         open_data(data_config("t.csv", Columns(separator="")))
@@ -319,7 +319,7 @@ def test_a_column_or_task_that_does_not_exist_gets_its_nearest(make_table):
         open_data(data_config("img", Columns(image="x")))
 
 
-def test_a_table_that_is_none(tmp_path, make_table):
+def test_files_that_are_no_tables(tmp_path, make_table):
     make_table(PETS)
     (tmp_path / "photos.csv").mkdir()
     with pytest.raises(DataError, match=r"no images in photos\.csv"):
@@ -338,7 +338,7 @@ def test_a_table_that_is_none(tmp_path, make_table):
     assert e.value.hint == "give the table of their labels, for example img/labels.csv"
 
 
-def test_evaluation_counts_in_the_models_classes(make_table):
+def test_evaluation_uses_the_models_classes(make_table):
     source, problems = open_eval(data_config(make_table(PETS)), ("dog", "bird", "cat"))
     assert (len(source), problems, source.classes) == (10, (), ("dog", "bird", "cat"))
     assert source.targets.tolist() == [0] * 5 + [2] * 5

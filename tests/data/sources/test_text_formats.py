@@ -13,7 +13,7 @@ from zoo.errors import DataError, UsageError
 CLASSES = ("cat", "dog")
 
 
-def test_jsonl_is_read_as_the_folder(photos, same_as_folder, write_json_lines):
+def test_jsonl_equals_the_folder(photos, same_as_folder, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "label": c, "box": {"x": 1}, "points": [[1, 2]]} for p, c in photos])
     data = open_data(data_config("t.jsonl"))
     same_as_folder(data)
@@ -34,7 +34,7 @@ def test_jsonl_is_read_as_the_folder(photos, same_as_folder, write_json_lines):
         ([True, False, True] * 4, "single-label", ("false", "true"), [1, 0, 1]),
     ],
 )
-def test_what_a_label_in_jsonl_says(photos, labels, task, classes, targets, seen, write_json_lines):
+def test_labels_in_jsonl(photos, labels, task, classes, targets, seen, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "label": v} for (p, _), v in zip(photos, labels, strict=True)])
     data = open_data(data_config("t.jsonl"))
     assert (data.task, data.classes) == (task, classes)
@@ -47,42 +47,42 @@ def test_what_a_label_in_jsonl_says(photos, labels, task, classes, targets, seen
 @pytest.mark.parametrize(
     ("lines", "task", "message"),
     [
-        (["{", '{"image": "photos/cat/0.png", "label": "x"}'], "auto", "t.jsonl: no JSON, such as 'Expecting property"),
-        (["[1]", '"x"'], "auto", "no JSON object, such as '[1]': lines 1, 2"),
-        (['{"image": "a.png", "label": "\\ud800"}'], "auto", "half of a surrogate pair, which is no text: line 1"),
+        (["{", '{"image": "photos/cat/0.png", "label": "x"}'], "auto", "t.jsonl: not JSON, such as 'Expecting"),
+        (["[1]", '"x"'], "auto", "not a JSON object, such as '[1]': lines 1, 2"),
+        (['{"image": "a.png", "label": "\\ud800"}'], "auto", "half of a surrogate pair, which is not text: line 1"),
         ([], "auto", "t.jsonl is empty"),
         (['{"image": "photos/cat/0.png", "label": null}', '{"image": "photos/cat/1.png", "label": "x"}'], "auto",
          "no label in column 'label': line 1"),
         (['{"image": null, "label": "x"}', '{"image": "photos/cat/1.png", "label": "x"}'], "auto",
          "no image path: line 1"),
-        (['{"image": "photos/cat/0.png", "label": ["x"]}'], "single-label", "'label' of t.jsonl holds lists"),
+        (['{"image": "photos/cat/0.png", "label": ["x"]}'], "single-label", "'label' of t.jsonl contains lists"),
         (['{"image": "photos/cat/0.png", "label": [1]}', '{"image": "photos/cat/1.png", "label": [1, 2.5]}'],
-         "regression", "holds lists of different lengths: no regression"),
+         "regression", "contains lists of different lengths"),
         (['{"image": "photos/cat/0.png", "label": [1, 2.5]}', '{"image": "photos/cat/1.png"}'], "auto",
-         "no list in column 'label' instead of 2: line 2"),
+         "not a list in column 'label' instead of 2: line 2"),
         (['{"image": "photos/cat/0.png", "label": [1, 2.5]}', '{"image": "photos/cat/1.png", "label": [3.5, "x"]}'],
-         "regression", "no finite number in column 'label[1]', such as 'x': line 2"),
-        (['{"image": "photos/cat/0.png", "label": ["x"], "tag": "y"}'], "auto", "2 columns of t.jsonl may hold"),
+         "regression", "not a finite number in column 'label[1]', such as 'x': line 2"),
+        (['{"image": "photos/cat/0.png", "label": ["x"], "tag": "y"}'], "auto", "2 columns of t.jsonl may be"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_jsonl_is_named(photos, lines, task, message):
+def test_errors_of_jsonl(photos, lines, task, message):
     Path("t.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError) as e:
         open_data(data_config("t.jsonl"), task=task)
     assert message in e.value.message
 
 
-def test_objects_are_never_labels_and_refused_when_named(photos, write_json_lines):
+def test_objects_are_no_labels(photos, write_json_lines):
     write_json_lines("t.jsonl", [{"image": p, "kind": c, "box": {"x": 1}} for p, c in photos])
     assert open_data(data_config("t.jsonl")).classes == CLASSES
-    with pytest.raises(DataError, match=r"'box' of t\.jsonl holds objects"):
+    with pytest.raises(DataError, match=r"'box' of t\.jsonl contains objects"):
         open_data(data_config("t.jsonl", Columns(labels=("box",))))
     write_json_lines("t.jsonl", [{"image": p, "kind": [c]} for p, c in photos])
-    with pytest.raises(UsageError, match="lists, which no separator divides"):
+    with pytest.raises(UsageError, match="lists, which need no separator"):
         open_data(data_config("t.jsonl", Columns(separator="|")))
 
 
-def test_validation_reads_its_labels_as_training_does(photos, write_json_lines):
+def test_validation_labels_are_read_like_training_labels(photos, write_json_lines):
     write_json_lines(
         "t.jsonl", [{"image": p, "label": ["0", "1", "2"][: i % 3 + 1]} for i, (p, _) in enumerate(photos)]
     )
@@ -92,7 +92,7 @@ def test_validation_reads_its_labels_as_training_does(photos, write_json_lines):
     assert data.val.targets.tolist() == [[1, 1, 0]]
 
 
-def test_lists_of_files_are_read_as_the_folder(photos, same_as_folder):
+def test_lists_of_files_equal_the_folder(photos, same_as_folder):
     Path("a.txt").write_text("".join(f"{p}\n" for p, _ in photos))
     Path("b.txt").write_text("\ufeff" + "".join(f"{p} {c}\r\n\r\n" for p, c in photos))
     Path("c.txt").write_text("".join(f"{p}\t{c}\n" for p, c in photos))
@@ -123,14 +123,14 @@ def test_a_list_may_have_spaces_numbers_several_labels_and_a_list_for_validation
         ("", "t.txt is empty"),
         (
             "photos/cat/0.png\nthe quick brown fox\n",
-            "no path with an image's ending, such as 'the quick brown fox': line 2",
+            "no path with an image extension, such as 'the quick brown fox': line 2",
         ),
         ("photos/cat/0.png x\nphotos/cat/1.png\n", "no label in column 'label': line 2"),
         ("photos/cat/0.png\nphotos/dog/9.png\n", "line 2: photos/dog/9.png: no such file"),
-        ("photos/cat/0.png x\n./photos/cat/0.png y\n", "an image that has another label in an earlier line"),
+        ("photos/cat/0.png x\n./photos/cat/0.png y\n", "an image with another label in an earlier line"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_named(photos, text, message):
+def test_errors_of_lists(photos, text, message):
     Path("t.txt").write_text(text)
     with pytest.raises(DataError) as e:
         open_data(data_config("t.txt"))
@@ -173,9 +173,7 @@ def test_metadata_of_train_and_validation(tmp_path, photos, same_as_folder, writ
         open_data(data_config("set"))
 
 
-def test_metadata_beside_class_folders_is_ambiguous_and_other_tables_are_not_meant(
-    photos, same_as_folder, write_json_lines
-):
+def test_metadata_next_to_class_folders_is_ambiguous(photos, same_as_folder, write_json_lines):
     Path("photos/notes.csv").write_text("file_name,label\n")
     Path("photos/metadata.csv").write_text("path,label\ncat/0.png,x\n")
     assert len(open_data(data_config("photos")).train) + len(open_data(data_config("photos")).val) == 12

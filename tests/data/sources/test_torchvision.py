@@ -51,7 +51,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_cifar10_as_torchvision_has_it(monkeypatch, cache, preprocess, tmp_path, seen):
+def test_cifar10_equals_torchvision(monkeypatch, cache, preprocess, tmp_path, seen):
     found = write_cifar10(monkeypatch, cache)
     data = open_data(data_config("torchvision:cifar10"))
     assert (data.name, len(data.train), len(data.val), data.flips_ok) == ("CIFAR10", 50, 10, True)
@@ -75,7 +75,7 @@ def test_cifar10_as_torchvision_has_it(monkeypatch, cache, preprocess, tmp_path,
         open_eval(data_config("torchvision:CIFAR10"), data.classes, split="val")
 
 
-def test_mnist_as_torchvision_has_it(cache):
+def test_mnist_equals_torchvision(cache):
     folder = cache / "torchvision" / "MNIST" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_mnist_as_torchvision_has_it(cache):
     assert (colour.val.read(4) == pixels[4][:, :, None]).all()
 
 
-def test_files_of_torchvision_are_read_by_our_rules(cache):
+def test_image_files_of_torchvision_are_decoded_by_zoo(cache):
     """EuroSAT is a folder of class folders, and has no parts."""
     root = cache / "torchvision" / "EuroSAT" / "eurosat" / "2750"
     for label in ("Forest", "River"):
@@ -111,7 +111,7 @@ def test_files_of_torchvision_are_read_by_our_rules(cache):
         open_data(data_config("torchvision:EuroSAT"))
 
 
-def test_fake_data_is_split_and_split_again_the_same():
+def test_fake_data_is_split_reproducibly():
     data = open_data(data_config("torchvision:FakeData:60"))
     assert len(data.train) + len(data.val) == 60
     assert data.was_split
@@ -123,18 +123,22 @@ def test_fake_data_is_split_and_split_again_the_same():
 @pytest.mark.parametrize(
     ("source", "message", "hint"),
     [
-        ("torchvision:CIFAR11", "knows no data set 'CIFAR11' of torchvision", "did you mean torchvision:CIFAR1"),
-        ("torchvision:", "knows no data set ''", "known: CIFAR10, CIFAR100"),
-        ("torchvision:MNIST:letters", "MNIST comes in one variant only", "leave 'letters' out"),
+        (
+            "torchvision:CIFAR11",
+            "torchvision has no classification data set 'CIFAR11'",
+            "did you mean torchvision:CIFAR1",
+        ),
+        ("torchvision:", "torchvision has no classification data set ''", "known: CIFAR10, CIFAR100"),
+        ("torchvision:MNIST:letters", "MNIST has no variants", "omit 'letters'"),
         ("torchvision:EMNIST:words", "no split 'words'", "known: balanced, byclass"),
         ("torchvision:DTD:11", "no partition '11'", "known: 1, 2, 3"),
-        ("torchvision:FakeData:x", "no size 'x'", "a number from 1 up"),
-        ("torchvision:ImageNet", "has to be downloaded by hand", "image-net.org"),
-        ("torchvision:StanfordCars", "has to be downloaded by hand (Dataset not found.)", "StanfordCars"),
+        ("torchvision:FakeData:x", "no size 'x'", "a positive number"),
+        ("torchvision:ImageNet", "must be downloaded manually", "image-net.org"),
+        ("torchvision:StanfordCars", "must be downloaded manually (Dataset not found.)", "StanfordCars"),
         ("torchvision:DTD", "cannot be downloaded: no network here", "put its files in"),
     ],
 )
-def test_what_torchvision_cannot_bring_is_said_in_one_line(source, message, hint, cache, monkeypatch):
+def test_torchvision_errors_are_one_line(source, message, hint, cache, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise URLError("no network here")
 
@@ -146,7 +150,7 @@ def test_what_torchvision_cannot_bring_is_said_in_one_line(source, message, hint
     assert "\n" not in str(e.value)
 
 
-def test_every_set_is_one_of_torchvisions_with_the_arguments_named():
+def test_every_set_exists_in_torchvision_with_its_arguments():
     from torchvision import datasets
 
     for name, known in SETS.items():

@@ -79,7 +79,7 @@ def test_each_image_knows_its_shard(write: Write) -> None:
             assert f"{shard}.tar" in part.where(i)
 
 
-def test_parts_by_name_and_by_folder(write: Write) -> None:
+def test_splits_by_name_and_by_folder(write: Write) -> None:
     write("set/train-0.tar", plain(8))
     write("set/val-0.tar", plain(4))
     write("set/extra.tar", plain(4))
@@ -97,7 +97,7 @@ def test_parts_by_name_and_by_folder(write: Write) -> None:
         open_eval(data_config("set"), ("0", "1"), split="dev")
 
 
-def test_names_of_classes_beside_the_shards(write: Write, tmp_path: Path) -> None:
+def test_file_of_class_names(write: Write, tmp_path: Path) -> None:
     write("set/0.tar", plain(8))
     (tmp_path / "set" / "classes.txt").write_text("zebra\nant\n")
     data = open_data(data_config("set"))
@@ -105,7 +105,7 @@ def test_names_of_classes_beside_the_shards(write: Write, tmp_path: Path) -> Non
     first = next(i for i in range(len(data.train)) if data.train.where(i).endswith("000.png"))
     assert data.train.targets[first] == 1  # class 0 is the zebra
     write("set/1.tar", [{"png": jpeg(0), "cls": "2"}])
-    with pytest.raises(DataError, match=r"1\.tar/000: class 2, but there are names for 2 classes"):
+    with pytest.raises(DataError, match=r"1\.tar/000: class 2, but there are only 2 class names"):
         open_data(data_config("set"))
 
 
@@ -160,7 +160,7 @@ def test_samples_without_image_or_label_are_named(write: Write) -> None:
         "t.tar/009: no label",
         "t.tar/010: 2 images in one sample: .png, .jpg; name one with --image-column",
         "t.tar/011: ",
-        "t.tar/012: no label in its .json but 'other'",
+        "t.tar/012: no label in its .json, only 'other'",
     ):
         assert words in str(e.value)
     data = open_data(data_config("t.tar", unreadable="skip"))
@@ -168,19 +168,19 @@ def test_samples_without_image_or_label_are_named(write: Write) -> None:
     assert len(data.problems) == 6
 
 
-def test_the_image_of_several_is_named(write: Write) -> None:
+def test_several_images_in_a_sample(write: Write) -> None:
     write("t.tar", [{"left.png": jpeg(i), "right.png": jpeg(200), "cls": str(i % 2)} for i in range(8)])
     data = open_data(data_config("t.tar", Columns(image="right.png")))
     assert {data.train.read(i)[0, 0, 0] for i in range(len(data.train))} == {200}
 
 
-def test_empty_labels_are_told_with_shard_and_key(write: Write) -> None:
+def test_empty_labels_are_reported_with_shard_and_key(write: Write) -> None:
     write("t.tar", [*plain(8), {"png": jpeg(1), "cls": ""}])
     with pytest.raises(DataError, match=r"no label in column 'label': \./t\.tar/008\.png"):
         open_data(data_config("t.tar"))
 
 
-def test_what_is_not_there(write: Write) -> None:
+def test_missing_shards(write: Write) -> None:
     for i in range(2):
         write(f"set/{i}.tar", plain(4))
     with pytest.raises(DataError, match=r"missing shards of set/\{0..3\}\.tar: 2 of 4, such as set/2\.tar"):
@@ -192,7 +192,7 @@ def test_what_is_not_there(write: Write) -> None:
             open_data(data_config(remote))
 
 
-def test_a_tar_of_class_folders_is_none_of_samples(write: Write, tmp_path: Path) -> None:
+def test_a_tar_of_class_folders_is_no_webdataset(write: Write, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "classes.tar", "w") as t:
         for c in ("a", "b"):
             for i in range(3):
@@ -216,9 +216,7 @@ def test_keys_and_names() -> None:
         find_shards("gone-*.tar")
 
 
-def test_batches_are_the_same_from_any_number_of_workers_and_of_every_shard(
-    write: Write, preprocess: Preprocess
-) -> None:
+def test_batches_do_not_depend_on_workers_and_use_every_shard(write: Write, preprocess: Preprocess) -> None:
     for i in range(4):
         write(f"set/{i}.tar", [{"png": jpeg(60 * i + k), "cls": str(k % 2)} for k in range(10)])
     train = open_data(data_config("set")).train

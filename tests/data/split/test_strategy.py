@@ -36,7 +36,7 @@ def test_what_is_wrong_with_groups_is_named(photos, grouped):
     with pytest.raises(UsageError, match="no column 'whom'"):
         open_data(data_config("g.jsonl", Columns(labels=("label",), group="whom")))
     grouped([*photos, photos[0]], [*["a", "b"] * 6, "b"])
-    with pytest.raises(DataError, match="an image that is of another group in an earlier line"):
+    with pytest.raises(DataError, match="an image with another group in an earlier line"):
         open_data(data_config("g.jsonl", columns=by_who))
     with pytest.raises(UsageError, match="photos is not a table and has no columns"):
         open_data(data_config("photos", Columns(group="who")))

@@ -1,6 +1,6 @@
 """`zoo check`: what is wrong with a data set, before a model is trained on it.
 
-scan_images     reads every file once, in all processes -> one record per image, cached
+scan_images     reads every file once, in several processes -> one record per image, cached
 counts, image_findings, duplicates, folders     records -> findings
 preflight       the fast part of the check, before each training
 """

@@ -1,7 +1,7 @@
-"""Rows of files that were read before: a file in $ZOO_CACHE/check for each folder, replaced whole.
+"""The cache of records: one file in $ZOO_CACHE/check per folder.
 
-A row is found again by its file's path, size and time of change. A cache that is absent, damaged or of another version
-counts as empty, and one that cannot be written costs only the time next time.
+A record is found by the path, size and modification time of its file. A cache that is missing, damaged or of another
+version counts as empty.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zoo.data.check.image_record import RECORD, Records
 
 __all__ = ["Cache"]
 
-# Another version of the rules by which a file becomes a row.
+# To be raised when a file gives another record.
 VERSION = 1
 
 
 class Cache:
-    """What is known of the files of one folder. `disabled`: neither read nor written."""
+    """The records of the files of one folder. disabled: neither read nor written."""
 
     def __init__(self, root: str, *, disabled: bool = False) -> None:
         self._root = os.path.abspath(root)
@@ -34,7 +34,7 @@ class Cache:
         return CacheFile("check", self._root, VERSION, os.path.basename(self._root), ".npz")
 
     def load(self, keys: NDArray[np.uint64]) -> tuple[Records, dict[int, str]]:
-        """(rows, reasons) for files of these keys (n, 2); rows[i]["key"] is 0 where nothing is known."""
+        """(records, reasons) of the files with these keys (n, 2); rows[i]["key"] is 0 if there is no record."""
         rows = np.zeros(len(keys), dtype=RECORD)
         reasons: dict[int, str] = {}
         if self._disabled:
@@ -54,7 +54,7 @@ class Cache:
         return rows, reasons
 
     def save(self, rows: Records, reasons: Mapping[int, str]) -> None:
-        """Keep the rows that have a key, and their reasons."""
+        """Store the records that have a key, and their reasons."""
         if self._disabled:
             return
         selected = np.flatnonzero(rows["key"].any(axis=1))

@@ -1,4 +1,4 @@
-"""How many images each class has, and whether that can be split and learned from."""
+"""Findings on the number of images per class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.check.findings import Finding, plural
+from zoo.data.check.findings import Finding, named_finding
 from zoo.data.check.thresholds import IMBALANCE, MIN_CLASS_IMAGES
 from zoo.data.dataset import Targets
 from zoo.tasks import TaskName, get_task
@@ -18,7 +18,7 @@ __all__ = ["class_counts", "count_findings"]
 def class_counts(
     targets: Targets, split: NDArray[np.int64], classes: int, splits: int, task: TaskName
 ) -> NDArray[np.int64]:
-    """(classes, splits) images of each class or label; empty for regression."""
+    """(classes, splits) number of images of each class or label; empty for regression."""
     counts = np.zeros((classes, splits), dtype=np.int64)
     if not get_task(task).has_classes:
         return counts[:0]
@@ -31,7 +31,7 @@ def class_counts(
 def count_findings(
     counts: NDArray[np.int64], classes: Sequence[str], task: TaskName, *, images: int, is_split: bool
 ) -> Iterator[Finding]:
-    """counts: (K, splits) as `class_counts` has them, training first. images: of the training split."""
+    """counts: (K, splits) from `class_counts`, training first. images: number of training images."""
     if get_task(task).has_one_class_per_image:
         yield from _of_classes(counts, classes, is_split=is_split)
     elif get_task(task).has_classes:
@@ -49,79 +49,78 @@ def _of_classes(counts: NDArray[np.int64], classes: Sequence[str], *, is_split: 
         yield Finding(
             "one-class",
             "error",
-            f"one class only: {classes[int(total.argmax())]}",
-            "a classifier needs two; is this the folder above the class folders?",
+            f"only one class: {classes[int(total.argmax())]}",
+            "a classifier needs two; give the folder that contains the class folders",
             names=named(total > 0, total),
         )
-    if (gone := total == 0).any():
-        yield Finding(
-            "class-without-images",
-            "error",
-            f"{plural(int(gone.sum()), 'class', 'classes')} without one readable image",
-            "replace the files, or remove the folder",
-            names=named(gone),
-        )
+    yield from named_finding(
+        "class-without-images",
+        "error",
+        named(total == 0),
+        "class",
+        "without readable images",
+        "replace the files, or remove the folder",
+    )
     if is_split:
         held_out = counts[:, 1]
-        if (only := (train == 0) & (held_out > 0)).any():
-            yield Finding(
-                "class-not-in-training",
-                "error",
-                f"{plural(int(only.sum()), 'class', 'classes')} in validation that training does not have",
-                "give both splits the same class folders",
-                names=named(only, held_out),
-            )
-        if (only := (train > 0) & (held_out == 0)).any():
-            yield Finding(
-                "class-not-in-validation",
-                "error",
-                f"{plural(int(only.sum()), 'class', 'classes')} in training that validation does not have",
-                "give both splits the same class folders, or leave --val out and let zoo split",
-                names=named(only),
-            )
-    if (single := train == 1).any():
-        yield Finding(
-            "one-image-classes",
-            "warning" if is_split else "error",
-            f"{plural(int(single.sum()), 'class', 'classes')} with one image only"
-            + ("" if is_split else ": they cannot be split"),
-            "add images, or remove the class" + ("" if is_split else ", or give the validation images with --val"),
-            names=named(single),
+        yield from named_finding(
+            "class-not-in-training",
+            "error",
+            named((train == 0) & (held_out > 0), held_out),
+            "class",
+            "in validation, but not in training",
+            "give both splits the same class folders",
         )
-    if (few := (train > 1) & (train < MIN_CLASS_IMAGES)).any():
-        yield Finding(
-            "few-images",
-            "warning",
-            f"{plural(int(few.sum()), 'class', 'classes')} with fewer than {MIN_CLASS_IMAGES} images",
-            "add images; validation can hardly judge these classes",
-            names=named(few),
+        yield from named_finding(
+            "class-not-in-validation",
+            "error",
+            named((train > 0) & (held_out == 0)),
+            "class",
+            "in training, but not in validation",
+            "give both splits the same class folders, or omit --val so that zoo splits",
         )
+    yield from named_finding(
+        "one-image-classes",
+        "warning" if is_split else "error",
+        named(train == 1),
+        "class",
+        "with a single image" + ("" if is_split else ", which cannot be split"),
+        "add images, or remove the class" + ("" if is_split else ", or give validation images with --val"),
+    )
+    yield from named_finding(
+        "few-images",
+        "warning",
+        named((train > 1) & (train < MIN_CLASS_IMAGES)),
+        "class",
+        f"with fewer than {MIN_CLASS_IMAGES} images",
+        "add images: the metrics of these classes are unreliable",
+    )
     some = train[train > 0]
     if len(some) > 1 and (ratio := some.max() / some.min()) >= IMBALANCE:
         most, least = int(train.argmax()), int(np.where(train > 0, train, train.max() + 1).argmin())
         yield Finding(
             "imbalance",
             "warning",
-            f"the largest class has {ratio:,.0f} times the images of the smallest",
-            "weigh the classes with --class-weights balanced, and watch balanced accuracy instead of top-1",
+            f"the largest class has {ratio:,.0f} times as many images as the smallest",
+            "use --class-weights balanced, and balanced accuracy instead of top-1",
             names=tuple(f"{classes[k]} ({train[k]:,})" for k in (most, least)),
         )
 
 
 def _of_labels(train: NDArray[np.int64], classes: Sequence[str], images: int) -> Iterator[Finding]:
-    if (rare := train < 2).any():
-        yield Finding(
-            "rare-labels",
-            "warning",
-            f"{plural(int(rare.sum()), 'label')} of fewer than two training images",
-            "add images, or leave the label out: it cannot be both learned and judged",
-            names=tuple(f"{classes[k]} ({train[k]:,})" for k in np.flatnonzero(rare).tolist()),
-        )
-    if images and (always := train == images).any():
-        yield Finding(
-            "constant-labels",
-            "warning",
-            f"{plural(int(always.sum()), 'label')} that every training image has",
-            "there is nothing to learn: leave the label out",
-            names=tuple(classes[k] for k in np.flatnonzero(always).tolist()),
-        )
+    yield from named_finding(
+        "rare-labels",
+        "warning",
+        [f"{classes[k]} ({train[k]:,})" for k in np.flatnonzero(train < 2).tolist()],
+        "label",
+        "with fewer than two training images",
+        "add images, or omit the label: it cannot be both trained and evaluated",
+    )
+    yield from named_finding(
+        "constant-labels",
+        "warning",
+        [classes[k] for k in np.flatnonzero(train == images).tolist()] if images else [],
+        "label",
+        "on every training image",
+        "omit the label: it cannot be trained",
+    )

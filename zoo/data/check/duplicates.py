@@ -1,8 +1,8 @@
-"""The same image more than once: in both splits, under two labels, or for nothing.
+"""Duplicates and near-duplicates: leakage between splits, conflicting labels, redundant images.
 
-Equal are files of the same bytes, and images of the same pixels after decoding (a PNG saved again, a JPEG without its
-camera data); the pixels are compared only where size and perceptual hash agree already. Near-duplicates are what
-`zoo.data.check.perceptual_hash` says.
+Two images are equal if their files have the same bytes, or if they have the same pixels after decoding (a PNG saved
+again, a JPEG without its metadata). Pixels are compared only if size and perceptual hash agree. Near-duplicates are
+defined in `zoo.data.check.perceptual_hash`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,21 @@ __all__ = [
 ]
 
 
-# Images of one and the same perceptual hash that are all compared with each other; of more, each with the first ones.
+# Up to this number of images with the same perceptual hash are compared with each other; of more, each with the first.
 _MAX_EQUAL_HASHES = 32
 
 
 @dataclass(frozen=True)
 class NearDuplicatePairs:
-    """left[i] and right[i] look alike: so many bits apart, with such a correlation. complete: False if there are more
-    than could be looked for."""
+    """Pairs of similar images.
+
+    Args:
+        left: (n,) image numbers.
+        right: (n,) image numbers.
+        bits: (n,) hash bits that differ.
+        correlation: (n,) correlation of the thumbnails.
+        complete: False if the search stopped early.
+    """
 
     left: Indices
     right: Indices
@@ -48,7 +55,7 @@ class NearDuplicatePairs:
 
 
 def split_by_equality(codes: NDArray[np.uint64]) -> tuple[list[Indices], Indices]:
-    """(places of rows that occur twice or more, group by group; the first place of every different row)."""
+    """(indices of rows that occur twice or more, in groups; index of the first occurrence of every row)."""
     _, first, inverse, counts = np.unique(codes, axis=0, return_index=True, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
     order = np.argsort(inverse, kind="stable")
@@ -58,8 +65,8 @@ def split_by_equality(codes: NDArray[np.uint64]) -> tuple[list[Indices], Indices
 
 
 def same_pixel_candidates(rows: r.Records, near: NearDuplicatePairs) -> Indices:
-    """Images whose pixels are worth comparing: of one size, and of one perceptual hash or a near pair (a JPEG is read
-    at reduced size, so that a copy of it as PNG looks a little different). Of equal bytes the first stands for all."""
+    """Images whose pixels must be compared: same size, and same perceptual hash or a near pair (a JPEG is decoded at
+    reduced size, so its PNG copy differs a little). Of files with equal bytes only the first is included."""
     read = np.flatnonzero((rows["flags"] & r.READABLE) > 0)
     if not len(read):
         return read
@@ -76,10 +83,10 @@ def equal_groups(rows: r.Records) -> list[Indices]:
     read = np.flatnonzero((rows["flags"] & r.READABLE) > 0)
     if not len(read):
         return []
-    first = np.arange(len(rows))  # of the images with these bytes
+    first = np.arange(len(rows))  # first image with these bytes
     for group in split_by_equality(rows["content"][read])[0]:
         first[read[group]] = read[group[0]]
-    root = np.arange(len(rows))  # of the files with these pixels
+    root = np.arange(len(rows))  # first image with these pixels
     seen = read[rows["pixels"][read].any(axis=1)]
     if len(seen):
         for group in split_by_equality(rows["pixels"][seen])[0]:
@@ -90,7 +97,7 @@ def equal_groups(rows: r.Records) -> list[Indices]:
 
 
 def near_pairs(rows: r.Records) -> NearDuplicatePairs:
-    """Pairs of images that look alike; of equal bytes the first stands for all."""
+    """Pairs of similar images; of files with equal bytes only the first is included."""
     images = np.flatnonzero((rows["flags"] & r.DETAILED) > 0)
     if len(images):
         images = images[split_by_equality(rows["content"][images])[1]]
@@ -112,7 +119,7 @@ def near_pairs(rows: r.Records) -> NearDuplicatePairs:
 
 
 def unequal_pairs(pairs: NearDuplicatePairs, equal: Sequence[Indices]) -> NearDuplicatePairs:
-    """`pairs` without those of equal images; of equal images the first stands for all."""
+    """`pairs` without pairs of equal images; each image is replaced by the first one equal to it."""
     n = max(int(pairs.right.max(initial=-1)), *(int(g[-1]) for g in equal), -1) + 1
     first = np.arange(n)
     for group in equal:
@@ -125,17 +132,17 @@ def unequal_pairs(pairs: NearDuplicatePairs, equal: Sequence[Indices]) -> NearDu
 
 
 def _members(a: Indices, b: Indices, first: Indices, counts: Indices) -> tuple[Indices, Indices]:
-    """Pairs of hashes → pairs of images that have them; of a crowd the first few."""
+    """Pairs of hashes -> pairs of images with them; at most a few per hash."""
     most = int(_MAX_EQUAL_HASHES**0.5)
     na, nb = np.minimum(counts[a], most), np.minimum(counts[b], most)
     total = na * nb
     pair = np.repeat(np.arange(len(a)), total)
-    place = np.arange(len(pair)) - np.repeat(np.cumsum(total) - total, total)
-    return first[a][pair] + place // nb[pair], first[b][pair] + place % nb[pair]
+    offset = np.arange(len(pair)) - np.repeat(np.cumsum(total) - total, total)
+    return first[a][pair] + offset // nb[pair], first[b][pair] + offset % nb[pair]
 
 
 def _inside(first: int, count: int) -> tuple[Indices, Indices]:
-    """Pairs among `count` images of one hash."""
+    """Pairs among `count` images with the same hash."""
     if count <= _MAX_EQUAL_HASHES:
         i, j = np.triu_indices(count, 1)
     else:
@@ -176,8 +183,8 @@ def _equal_findings(
         yield Finding(
             "leakage",
             "error",
-            f"{plural(leaked, 'validation image')} that training has too",
-            "remove them from one of the splits: validation would reward learning by heart",
+            f"{plural(leaked, 'validation image')} also in training",
+            "remove them from one split: validation would measure memorization",
             groups=across,
         )
     if other:
@@ -185,8 +192,8 @@ def _equal_findings(
         yield Finding(
             "conflicting-labels",
             "error" if get_task(task).has_classes else "warning",
-            f"{plural(len(other), 'image')} under different {get_task(task).outputs} ({images:,} copies)",
-            "keep the right one of each; if several are right, the task is multi-label",
+            f"{plural(len(other), 'image')} under different {get_task(task).outputs} ({images:,} files)",
+            "keep the correct one of each; if several are correct, use --task multi-label",
             groups=other,
         )
     if same := [g for g in inside if not _has_conflict(targets[g])]:
@@ -194,8 +201,9 @@ def _equal_findings(
         yield Finding(
             "duplicates",
             "warning",
-            f"{plural(len(same), 'image')} with {plural(extra, 'copy', 'copies')} too many",
-            "remove the copies: " + ("they count several times" if is_split else "a split puts them on both sides"),
+            f"{plural(extra, 'duplicate')} of {plural(len(same), 'image')}",
+            "remove the duplicates: "
+            + ("they are counted several times" if is_split else "a split may put them on both sides"),
             groups=same,
         )
 
@@ -219,29 +227,29 @@ def _near_findings(
         yield Finding(
             "too-many-near-duplicates",
             "warning",
-            "the images are so much alike that not all near-duplicates could be looked for",
-            "are they frames of one film? then split by film, not by frame",
+            "too many similar images to find all near-duplicates",
+            "if they are frames of videos, split by video, not by frame (--group-column)",
         )
     kinds: tuple[tuple[str, NDArray[np.bool_], Severity, str, str], ...] = (
         (
             "near-leakage",
             crossing,
             "error",
-            "in validation and training that look the same",
-            "remove one of each pair, or keep what belongs together (frames, bursts, crops) in one split",
+            "nearly the same in training and validation",
+            "remove one of each pair, or put related images (frames, bursts, crops) into the same split",
         ),
         (
             "near-conflicts",
             unequal,
             "warning",
-            "that look the same under different classes",
-            "look whether one of the labels is wrong",
+            "nearly the same in different classes",
+            "check whether one of the labels is wrong",
         ),
         (
             "near-duplicates",
             ~crossing & ~unequal,
             "note" if is_split else "warning",
-            "that look the same within a class" if one_class else "that look the same",
+            "nearly the same within a class" if one_class else "nearly the same",
             "keep one of each" if is_split else "keep one of each, or put them into the same split",
         ),
     )
@@ -260,15 +268,15 @@ def _near_findings(
 
 
 def _prefer_cross_split(left: Indices, right: Indices, equal: Sequence[Indices], split: NDArray[np.int64]) -> None:
-    """Where a pair lies in one split but a copy of one of its images in the other, take the copy."""
-    copy = {int(g[0]): int(h[0]) for g in equal if len(h := g[split[g] != split[g[0]]])}
-    if not copy:
+    """If a pair is in one split, but a duplicate of one of its images is in the other, take the duplicate."""
+    duplicate = {int(g[0]): int(h[0]) for g in equal if len(h := g[split[g] != split[g[0]]])}
+    if not duplicate:
         return
     for i in np.flatnonzero(split[left] == split[right]):
-        if int(left[i]) in copy:
-            left[i] = copy[int(left[i])]
-        elif int(right[i]) in copy:
-            right[i] = copy[int(right[i])]
+        if int(left[i]) in duplicate:
+            left[i] = duplicate[int(left[i])]
+        elif int(right[i]) in duplicate:
+            right[i] = duplicate[int(right[i])]
 
 
 def _connected(a: Indices, b: Indices) -> list[Indices]:
@@ -285,7 +293,7 @@ def _connected(a: Indices, b: Indices) -> list[Indices]:
 def _describe_similarity(
     a: Indices, b: Indices, bits: NDArray[np.uint8], correlation: NDArray[np.float32]
 ) -> dict[int, str]:
-    """For each image its best pair, in words."""
+    """Image number -> description of its best pair."""
     found: dict[int, str] = {}
     for i in np.argsort(-correlation, kind="stable"):
         text = f"{bits[i]} bits apart, correlation {correlation[i]:.4f}"

@@ -1,4 +1,4 @@
-"""A file → its row of the table, and why it cannot be read if it cannot. Runs in worker processes."""
+"""An image -> its record, or the reason why it cannot be read. Runs in worker processes."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from zoo.data.file_dataset import FileDataset
 __all__ = ["ExaminedImages", "examine_files", "examine_images", "pixel_hashes"]
 
 _ORIENTATION = 0x0112
-_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # a phone's JPEG of several pictures; a BMP without its file header
+_SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # MPO: a phone's JPEG with several images; DIB: a BMP without file header
 _HIGH_BIT_DEPTH_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-# What Pillow raises on a damaged header or checksum; the words for it come from `check_bytes`.
+# Errors of Pillow for a damaged header or checksum; `check_bytes` gives the message.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
 class ExaminedImages:
-    """rows: a record for each image. reasons: why it cannot be read, by place in `rows`."""
+    """rows: (n,) records. reasons: index in `rows` -> why the image cannot be read."""
 
     rows: r.Records
     reasons: dict[int, str]
 
 
 class _Reduced(View):
-    """The whole image at 32x32, whatever its shape."""
+    """The whole image at 32x32, without its aspect ratio."""
 
     def min_size(self, height: int, width: int) -> tuple[int, int]:
         return min(height, SIDE), min(width, SIDE)
@@ -51,7 +51,7 @@ class _Reduced(View):
 
 
 def examine_files(source: FileDataset) -> ExaminedImages:
-    """Read each file once, to its end; a JPEG at an eighth of its size, where that is still 32 pixels a side."""
+    """Read and decode each file once; a JPEG at reduced size, at least 32 pixels per side."""
     rows = np.zeros(len(source), dtype=r.RECORD)
     reduced = np.zeros((len(source), SIDE, SIDE, 3), dtype=np.uint8)
     reasons = {}
@@ -65,7 +65,7 @@ def examine_files(source: FileDataset) -> ExaminedImages:
 
 
 def _examine(data: bytes, path: str, row: np.void) -> NDArray[np.uint8]:
-    """Fill `row` but for what `_finish` does; (32, 32, 3) of the image. Raises UnreadableImage."""
+    """Fill `row`, except the fields of `_finish`; returns a thumbnail (32, 32, 3). Raises UnreadableImage."""
 
     def choose_view(height: int, width: int) -> View:
         row["height"], row["width"] = height, width
@@ -76,7 +76,7 @@ def _examine(data: bytes, path: str, row: np.void) -> NDArray[np.uint8]:
         flags = _facts(data, path, row)
         if row["format"] == b"PNG":
             with Image.open(io.BytesIO(data)) as image:
-                image.verify()  # checksums, which decoding does not compare
+                image.verify()  # checksums, which decoding does not verify
     except _DAMAGED as e:
         raise UnreadableImage(path, check_bytes(data, path, decode=True) or f"damaged file ({e})") from e
     row["content"] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), dtype="<u8")
@@ -94,7 +94,7 @@ def _facts(data: bytes, path: str, row: np.void) -> int:
 
 
 def _wrong_extension_flag(path: str, kind: str) -> int:
-    """The flag of a file whose name says another format; a name that says none, as in a table of images, is no lie."""
+    """The flag for an extension of another format; 0 without an extension, as for images stored in a table."""
     extension = os.path.splitext(path)[1].lower()
     named = "NPY" if extension == ".npy" else _extensions().get(extension)
     return 0 if named in (None, kind) else r.WRONG_EXTENSION
@@ -118,12 +118,12 @@ def _facts_of(image: Image.Image, path: str, row: np.void) -> int:
 
 @functools.cache
 def _extensions() -> dict[str, str]:
-    """Ending → format, as Pillow's plugins state them."""
+    """Extension -> format, from Pillow."""
     return {extension: _SAME_FORMAT.get(kind, kind) for extension, kind in Image.registered_extensions().items()}
 
 
 def examine_images(source: ImageDataset, indices: Sequence[int]) -> ExaminedImages:
-    """As `examine_files` for images that are no files of their own: size, pixels and likeness only."""
+    """As `examine_files`, for images that are not files: size, pixels and perceptual hash only."""
     rows = np.zeros(len(indices), dtype=r.RECORD)
     reduced = np.zeros((len(indices), SIDE, SIDE, 3), dtype=np.uint8)
     reasons = {}
@@ -144,7 +144,7 @@ def examine_images(source: ImageDataset, indices: Sequence[int]) -> ExaminedImag
 
 
 def pixel_hashes(source: FileDataset) -> NDArray[np.uint64]:
-    """(n, 2) hash of what a model is given of each file, decoded in full; 0 if it has become unreadable."""
+    """(n, 2) hash of the decoded pixels of each file; 0 if it is unreadable now."""
     found = np.zeros((len(source), 2), dtype=np.uint64)
     for i in range(len(source)):
         try:
@@ -155,21 +155,21 @@ def pixel_hashes(source: FileDataset) -> NDArray[np.uint64]:
 
 
 def _finish(rows: r.Records, reduced: NDArray[np.uint8], read: Callable[[int], NDArray[np.uint8]]) -> None:
-    """What is done for all rows at once. `read`: the whole image of a row, for those that may be blank."""
+    """Fill the fields that are computed for all rows together. read: returns the whole image of a row."""
     if not len(rows):
         return
     red, green, blue = planes = np.ascontiguousarray(reduced.transpose(3, 0, 1, 2))
     fill_hashes(planes, rows)
     readable = (rows["flags"] & r.READABLE) > 0
-    levels = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    grey = levels.reshape(len(rows), -1).max(axis=1) <= GREY_LEVELS
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    grey = spread.reshape(len(rows), -1).max(axis=1) <= GREY_LEVELS
     flat = planes.reshape(3, len(rows), -1)
     flat = (flat.max(axis=2) - flat.min(axis=2)).max(axis=0) <= BLANK_LEVELS
     large = np.minimum(rows["width"], rows["height"]) >= NEAR_SIDE
     rows["flags"] |= np.where(readable & grey, r.GREY, 0).astype(np.uint16)
     rows["flags"] |= np.where(readable & large & (luma_std(rows) >= DETAIL), r.DETAILED, 0).astype(np.uint16)
     for i in np.flatnonzero(readable & flat):
-        # Averages over many pixels may be alike where the pixels are not.
+        # The averages in the thumbnail may be equal although the pixels differ.
         if np.ptp(read(int(i)), axis=(0, 1)).max() <= BLANK_LEVELS:
             rows["flags"][i] |= r.BLANK
 

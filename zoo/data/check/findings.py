@@ -1,4 +1,4 @@
-"""What a check says: one `Finding` for each kind of trouble, with the images that have it."""
+"""The findings of a check: one `Finding` per kind of problem, with its images."""
 
 from __future__ import annotations
 
@@ -11,23 +11,39 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Indices
 from zoo.data.dataset import BadFile
+from zoo.data.decode.read import printable
 
-__all__ = ["SEVERITIES", "Finding", "Severity", "one_per_group", "plural", "sort_by_severity"]
+__all__ = [
+    "SEVERITIES",
+    "Finding",
+    "Severity",
+    "image_finding",
+    "named_finding",
+    "one_per_group",
+    "plural",
+    "sort_by_severity",
+]
 
 Severity = Literal["error", "warning", "note"]
 
-# From worst to least. error: would spoil a training or its numbers, or stop it. warning: probably a mistake, look at
-# it. note: known and handled; good to know.
+# Most severe first. error: it makes training or its metrics wrong, or stops training. warning: probably a mistake.
+# note: zoo handles it.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble.
+    """One kind of problem.
 
-    kind: a stable word for programs. title: one line with the count. advice: what to do. groups: numbers of images that
-    belong together (copies of each other), or (n, 1) for images that are meant one by one. details: of single images,
-    by number. names: of folders or classes, where the trouble is theirs. files: paths that are no image of the listing.
+    Args:
+        kind: stable identifier for programs.
+        severity: "error", "warning" or "note".
+        title: one line with the count.
+        advice: what to do.
+        groups: groups of image numbers (duplicates of each other), or (n, 1) for single images.
+        details: image number -> detail.
+        names: folders or classes with the problem.
+        files: files that are not in the listing.
     """
 
     kind: str
@@ -45,15 +61,33 @@ class Finding:
 
 
 def one_per_group(images: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n, 1): each of the images for itself."""
+    """(n, 1): one group per image."""
     return np.asarray(images, dtype=np.int64).reshape(-1, 1)
 
 
 def sort_by_severity(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """By severity; within one in the order given."""
+    """Sorted by severity; stable."""
     return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))
 
 
-def plural(n: int, one: str, many: str = "") -> str:
-    """ "1 image", "1,200 images"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+def plural(n: int, noun: str) -> str:
+    """ "1 image", "1,200 images", "3 classes"."""
+    return f"{n:,} {noun if n == 1 else noun + ('es' if noun.endswith('s') else 's')}"
+
+
+def named_finding(
+    kind: str, severity: Severity, names: Sequence[str], noun: str, what: str, advice: str
+) -> Iterator[Finding]:
+    """A finding with the title "3 folders WHAT" if there are any names; noun: "folder"."""
+    if names:
+        title = f"{plural(len(names), noun)} {what}"
+        yield Finding(kind, severity, title, advice, names=tuple(map(printable, names)))
+
+
+def image_finding(
+    kind: str, severity: Severity, images: Indices, title: str, advice: str, details: Mapping[int, str] | None = None
+) -> Iterator[Finding]:
+    """A finding on single images if there are any; "{}" in the title: "3 images"."""
+    if len(images):
+        text = title.format(plural(len(images), "image"))
+        yield Finding(kind, severity, text, advice, groups=one_per_group(images), details=details or {})

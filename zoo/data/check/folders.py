@@ -1,4 +1,4 @@
-"""What the names and the shape of the class folders say."""
+"""Findings on the names and the structure of class folders."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from zoo.data.check.findings import Finding, plural
+from zoo.data.check.findings import Finding, named_finding, plural
 from zoo.data.dataset import SPLIT_NAMES, BadFile
 from zoo.data.decode.read import printable
 from zoo.data.listing import ClassFolder, Folder
 
 __all__ = ["folder_findings", "name_findings"]
 
-# What file managers, archives and people in a hurry call folders, in the languages of the commonest systems.
+# Default names of file managers, and other names that are usually no classes.
 _ACCIDENTAL_NAME = re.compile(
     r"(new folder|untitled folder|neuer ordner|nouveau dossier|nueva carpeta|nuova cartella|nova pasta|новая папка"
     r"|新建文件夹|新しいフォルダー?)( ?\(?\d+\)?)?"
@@ -25,96 +25,91 @@ _ACCIDENTAL_NAME = re.compile(
 
 
 def folder_findings(folders: Sequence[Folder]) -> Iterator[Finding]:
-    loose = [BadFile(os.path.join(f.path, n), "lies in no class folder") for f in folders for n in f.loose]
+    loose = [BadFile(os.path.join(f.path, n), "not in a class folder") for f in folders for n in f.loose]
     if loose:
         yield Finding(
             "images-outside-classes",
             "error",
-            f"{plural(len(loose), 'image')} in no class folder: a training refuses this folder",
-            "move them into the folders of their classes",
+            f"{plural(len(loose), 'image')} outside class folders, which stop training",
+            "move them into class folders",
             files=tuple(loose),
         )
-    empty = [os.path.join(f.path, c.name) for f in folders for c in f.classes if not c.images]
-    if empty:
-        yield Finding(
-            "empty-folders",
-            "warning",
-            f"{plural(len(empty), 'folder')} without any image",
-            "fill or remove them: they are no classes, and a model will not know them",
-            names=tuple(map(printable, empty)),
-        )
-    split = [p for f in folders for c in f.classes for p in _inner(f, c) if os.path.basename(p).lower() in SPLIT_NAMES]
-    if split:
-        yield Finding(
-            "parts-inside-classes",
-            "warning",
-            f"{plural(len(split), 'folder')} named like a part of the data inside a class folder",
-            "expected ROOT/train/<class> and ROOT/val/<class>; as it is, both parts are trained on",
-            names=tuple(map(printable, split)),
-        )
-    nested = [
-        os.path.join(f.path, c.name)
-        for f in folders
-        for c in f.classes
-        if len(set(c.inner) - {""}) > 1 and not c.inner[""] and not {n.lower() for n in c.inner} & set(SPLIT_NAMES)
-    ]
-    if nested:
-        yield Finding(
-            "nested-folders",
-            "note",
-            f"{plural(len(nested), 'class folder')} holding only folders; their images are one class each",
-            "right if they are subjects or days; if they are classes, give the folder above them",
-            names=tuple(map(printable, nested)),
-        )
-    left = [os.path.join(f.path, c.name) for f in folders for c in f.classes if c.checkpoints]
-    if left:
-        yield Finding(
-            "checkpoints",
-            "note",
-            f".ipynb_checkpoints in {plural(len(left), 'class folder')}",
-            "ignored by zoo; other programs take it for images or a class",
-            names=tuple(map(printable, left)),
-        )
+    every = [(f, c) for f in folders for c in f.classes]
+    yield from named_finding(
+        "empty-folders",
+        "warning",
+        [_path(f, c) for f, c in every if not c.images],
+        "folder",
+        "without images",
+        "add images or remove them: they are not used as classes",
+    )
+    yield from named_finding(
+        "splits-inside-classes",
+        "warning",
+        [os.path.join(_path(f, c), n) for f, c in every for n in c.inner if os.path.basename(n).lower() in SPLIT_NAMES],
+        "folder",
+        "named like a split inside a class folder",
+        "expected ROOT/train/<class> and ROOT/val/<class>; now all images are used for training",
+    )
+    yield from named_finding(
+        "nested-folders",
+        "note",
+        [_path(f, c) for f, c in every if len(set(c.inner) - {""}) > 1 and not c.inner[""] and not _has_splits(c)],
+        "class folder",
+        "with subfolders only; all images below form one class",
+        "correct if the subfolders are subjects or days; if they are classes, give this folder instead",
+    )
+    yield from named_finding(
+        "checkpoints",
+        "note",
+        [_path(f, c) for f, c in every if c.checkpoints],
+        "class folder",
+        "with .ipynb_checkpoints",
+        "zoo ignores them; other programs may read them as images",
+    )
 
 
-def _inner(folder: Folder, of: ClassFolder) -> list[str]:
-    return [os.path.join(folder.path, of.name, name) for name in of.inner if name]
+def _path(folder: Folder, class_folder: ClassFolder) -> str:
+    return os.path.join(folder.path, class_folder.name)
+
+
+def _has_splits(class_folder: ClassFolder) -> bool:
+    return not {n.lower() for n in class_folder.inner}.isdisjoint(SPLIT_NAMES)
 
 
 def name_findings(classes: Sequence[str], folders: Sequence[Folder]) -> Iterator[Finding]:
-    """classes: the names as a model would have them. folders: as they are on the disk, before Unicode is normalised."""
+    """classes: names of the model's classes. folders: folders on disk, before Unicode normalization."""
     odd = [c for c in classes if _ACCIDENTAL_NAME.fullmatch(_plain(c)) or c.strip().lower() in SPLIT_NAMES]
-    if odd:
-        yield Finding(
-            "accidental-names",
-            "warning",
-            f"{plural(len(odd), 'class', 'classes')} named as if by accident",
-            "rename or remove the folder if it is no class",
-            names=tuple(map(printable, odd)),
-        )
-    alike = [group for group in _by_name(classes).values() if len(group) > 1]
-    if alike:
-        yield Finding(
-            "similar-class-names",
-            "warning",
-            f"{plural(len(alike), 'group')} of classes whose names differ only by case, spaces, plural or Unicode form",
-            "put them together if they are the same class",
-            names=tuple(" | ".join(repr(printable(n)) for n in group) for group in alike),
-        )
+    yield from named_finding(
+        "accidental-names",
+        "warning",
+        odd,
+        "class",
+        "with an accidental name",
+        "rename or remove the folder if it is not a class",
+    )
+    yield from named_finding(
+        "similar-class-names",
+        "warning",
+        [" | ".join(repr(printable(n)) for n in group) for group in _by_name(classes).values() if len(group) > 1],
+        "group",
+        "of class names that differ only in case, spaces, plural or Unicode form",
+        "merge them if they are the same class",
+    )
     merged = []
     for folder in folders:
         forms: dict[str, list[str]] = defaultdict(list)
         for c in folder.classes:
             forms[unicodedata.normalize("NFC", c.name)].append(c.name)
         merged += [os.path.join(folder.path, name) for name, same in forms.items() if len(same) > 1]
-    if merged:
-        yield Finding(
-            "folders-merged",
-            "warning",
-            f"{plural(len(merged), 'class', 'classes')} in two folders whose names look the same (Unicode forms)",
-            "they are read as one class; move the images into one folder",
-            names=tuple(map(printable, merged)),
-        )
+    yield from named_finding(
+        "folders-merged",
+        "warning",
+        merged,
+        "class",
+        "in two folders with the same name in different Unicode forms",
+        "zoo reads them as one class; move the images into one folder",
+    )
 
 
 def _by_name(classes: Sequence[str]) -> dict[str, list[str]]:
@@ -125,12 +120,12 @@ def _by_name(classes: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _plain(name: str) -> str:
-    """Case, Unicode form and what stands between words taken away."""
+    """The name without differences of case, Unicode form and word separators."""
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def _singular(word: str) -> str:
-    """English only, and roughly: "boxes", "puppies" and "cats" meet "box", "puppy" and "cat"."""
+    """Approximate English singular: "boxes", "puppies", "cats" -> "box", "puppy", "cat"."""
     for ending, instead in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word[: -len(ending)] + instead

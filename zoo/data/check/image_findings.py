@@ -1,4 +1,4 @@
-"""What single images are: unreadable, blank, of odd size, in another format or colour space than the rest."""
+"""Findings on single images: unreadable, blank, unusual size, unusual format or colour mode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.check import image_record as r
-from zoo.data.check.findings import Finding, Severity, one_per_group, plural
+from zoo.data.check.findings import Finding, Severity, image_finding, named_finding, one_per_group, plural
 from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RATIO, TINY
 from zoo.data.listing import Listing
 from zoo.tasks import get_task
@@ -17,14 +17,14 @@ __all__ = ["content_findings", "unreadable_findings"]
 
 
 def unreadable_findings(listing: Listing, reasons: Mapping[int, str], *, skip: bool) -> Iterator[Finding]:
-    """skip: the policy for unreadable files leaves them out, so that they do not stop a training."""
+    """skip: training skips unreadable files, so they are warnings."""
     n = len(reasons) + len(listing.bad)
     if n:
         yield Finding(
             "unreadable",
             "warning" if skip else "error",
-            f"{plural(n, 'file')} that cannot be read",
-            "replace or remove them" + ("" if skip else ", or leave them out with --set data.unreadable=skip"),
+            f"{plural(n, 'unreadable file')}",
+            "replace or remove them" + ("" if skip else ", or skip them with --set data.unreadable=skip"),
             groups=one_per_group(np.array(sorted(reasons), dtype=np.int64)),
             details=reasons,
             files=listing.bad,
@@ -33,18 +33,18 @@ def unreadable_findings(listing: Listing, reasons: Mapping[int, str], *, skip: b
         yield Finding(
             "broken-links",
             "warning",
-            f"{plural(len(listing.links), 'symbolic link')} that lead nowhere",
-            "mend or remove them: their images are missing from the training",
+            f"{plural(len(listing.links), 'broken symbolic link')}",
+            "fix or remove them: their images are missing in training",
             files=listing.links,
         )
-    if folders := _mostly_unreadable(listing, reasons):
-        yield Finding(
-            "folders-unreadable",
-            "warning",
-            f"{plural(len(folders), 'class folder')} of which more than half cannot be read",
-            "was the download or copy of it interrupted? fetch the folder again",
-            names=folders,
-        )
+    yield from named_finding(
+        "folders-unreadable",
+        "warning",
+        _mostly_unreadable(listing, reasons),
+        "class folder",
+        "with more than half of the files unreadable",
+        "download or copy the folder again; the transfer may have been interrupted",
+    )
 
 
 def _mostly_unreadable(listing: Listing, reasons: Mapping[int, str]) -> tuple[str, ...]:
@@ -70,43 +70,37 @@ def content_findings(rows: r.Records) -> Iterator[Finding]:
     def having(flag: int) -> NDArray[np.int64]:
         return np.flatnonzero(read & ((rows["flags"] & flag) > 0))
 
-    if len(blank := having(r.BLANK)):
-        yield Finding(
-            "blank",
-            "warning",
-            f"{plural(len(blank), 'image')} of one colour all over",
-            "remove them, unless an empty picture is what the class means",
-            groups=one_per_group(blank),
-            details=_sizes(rows, blank),
-        )
+    blank, misnamed = having(r.BLANK), having(r.WRONG_EXTENSION)
+    rotated = np.flatnonzero(read & (rows["orientation"] > 1))
+    yield from image_finding(
+        "blank",
+        "warning",
+        blank,
+        "{} of a single colour",
+        "remove them, unless the class means empty images",
+        _sizes(rows, blank),
+    )
     yield from _odd_sizes(rows, np.flatnonzero(read))
     yield from _colours(rows, read)
-    if len(misnamed := having(r.WRONG_EXTENSION)):
-        yield Finding(
-            "wrong-extensions",
-            "note",
-            f"{plural(len(misnamed), 'file')} whose ending names another format",
-            "zoo goes by the contents; other programs may refuse them",
-            groups=one_per_group(misnamed),
-            details={int(i): f"a {rows['format'][i].decode()} file" for i in misnamed},
-        )
-    if len(moving := having(r.ANIMATED)):
-        yield Finding(
-            "multiple-frames",
-            "note",
-            f"{plural(len(moving), 'file')} with several frames or pages",
-            "the first is used",
-            groups=one_per_group(moving),
-        )
-    if len(turned := np.flatnonzero(read & (rows["orientation"] > 1))):
-        yield Finding(
-            "exif-rotated",
-            "note",
-            f"{plural(len(turned), 'image')} stored turned or mirrored, with EXIF orientation",
-            "zoo shows them upright, in training and prediction; make sure that what serves the model does too",
-            groups=one_per_group(turned),
-            details={int(i): f"orientation {rows['orientation'][i]}" for i in turned},
-        )
+    yield from image_finding(
+        "wrong-extensions",
+        "note",
+        misnamed,
+        "{} with the extension of another format",
+        "zoo detects the format from the contents; other programs may fail",
+        {int(i): f"a {rows['format'][i].decode()} file" for i in misnamed},
+    )
+    yield from image_finding(
+        "multiple-frames", "note", having(r.ANIMATED), "{} with several frames or pages", "zoo uses the first"
+    )
+    yield from image_finding(
+        "exif-rotated",
+        "note",
+        rotated,
+        "{} rotated or flipped by EXIF orientation",
+        "zoo applies the orientation; make sure that the program that serves the model does too",
+        {int(i): f"orientation {rows['orientation'][i]}" for i in rotated},
+    )
 
 
 def _odd_sizes(rows: r.Records, read: NDArray[np.int64]) -> Iterator[Finding]:
@@ -119,68 +113,51 @@ def _odd_sizes(rows: r.Records, read: NDArray[np.int64]) -> Iterator[Finding]:
     long = (shape >= ASPECT) & (shape >= 2 * np.median(shape))
     odd = (side >= SIZE_OUTLIER_RATIO * np.median(side)) | (side <= np.median(side) / SIZE_OUTLIER_RATIO)
     typical = f"{np.median(width):.0f}x{np.median(height):.0f}"
-    for kind, found, what, advice in (
-        ("tiny", tiny, f"with a side below {TINY} pixels", "remove icons and thumbnails: enlarged, they are a blur"),
+    for kind, found, title, advice in (
+        ("tiny", tiny, f"{{}} with a side below {TINY} pixels", "remove icons and thumbnails: they get blurred"),
         (
             "extreme-aspect-ratios",
             long & ~tiny,
-            f"more than {ASPECT:g} times as long as wide",
-            "cut them, or see whether the model's crop still shows the object (zoo augment)",
+            f"{{}} with an aspect ratio above {ASPECT:g}",
+            "crop them, or check with zoo augment that the model's crop shows the object",
         ),
         (
             "odd-sizes",
             odd & ~tiny & ~long,
-            f"of a size far from the others' ({typical})",
-            "look whether they belong here",
+            f"{{}} of unusual size (typical: {typical})",
+            "check that they belong to the data set",
         ),
     ):
-        if found.any():
-            images = read[found]
-            severity: Severity = "warning" if kind == "tiny" else "note"
-            yield Finding(
-                kind,
-                severity,
-                f"{plural(len(images), 'image')} {what}",
-                advice,
-                groups=one_per_group(images),
-                details=_sizes(rows, images),
-            )
+        severity: Severity = "warning" if kind == "tiny" else "note"
+        yield from image_finding(kind, severity, read[found], title, advice, _sizes(rows, read[found]))
 
 
 def _colours(rows: r.Records, read: NDArray[np.bool_]) -> Iterator[Finding]:
     grey = read & ((rows["flags"] & r.GREY) > 0) & ((rows["flags"] & r.BLANK) == 0)
     colour = read & ((rows["flags"] & r.GREY) == 0)
-    few, what = (grey, "grey") if grey.sum() <= colour.sum() else (colour, "colour")
-    if few.any():
-        others = "colour" if what == "grey" else "grey"
-        yield _colour_finding(
+    minority, what, others = (grey, "grey", "colour") if grey.sum() <= colour.sum() else (colour, "colour", "grey")
+    for kind, found, title, advice in (
+        (
             f"{what}-among-{others}",
-            few,
-            f"in {what} among {others} ones",
-            "they become the model's channels; look that the colour does not give the class away",
-        )
-    for kind, found, what, advice in (
+            minority,
+            f"{{}} in {what}, the others in {others}",
+            "all are converted to the model's channels; check that the colour does not reveal the class",
+        ),
         (
             "cmyk",
             rows["mode"] == b"CMYK",
-            "in CMYK",
-            "converted without a colour profile: their colours may be off; save them as RGB",
+            "{} in CMYK",
+            "converted without a colour profile, so colours may be wrong; save them as RGB",
         ),
-        ("transparent", (rows["flags"] & r.TRANSPARENT) > 0, "with transparency", "put on white"),
+        ("transparent", (rows["flags"] & r.TRANSPARENT) > 0, "{} with transparency", "zoo uses a white background"),
         (
             "high-bit-depth",
             (rows["flags"] & r.HIGH_BIT_DEPTH) > 0,
-            "with more than 8 bits a level",
-            "scaled to 8 bits, see docs/pixels.md",
+            "{} with more than 8 bits per channel",
+            "zoo scales them to 8 bits, see docs/pixels.md",
         ),
     ):
-        if (here := read & found).any():
-            yield _colour_finding(kind, here, what, advice)
-
-
-def _colour_finding(kind: str, found: NDArray[np.bool_], what: str, advice: str) -> Finding:
-    images = np.flatnonzero(found)
-    return Finding(kind, "note", f"{plural(len(images), 'image')} {what}", advice, groups=one_per_group(images))
+        yield from image_finding(kind, "note", np.flatnonzero(read & found), title, advice)
 
 
 def _sizes(rows: r.Records, images: NDArray[np.int64]) -> dict[int, str]:

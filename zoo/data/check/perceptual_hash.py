@@ -118,11 +118,7 @@ def close_pairs(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _within(
-    hashes: NDArray[np.uint64],
-    order: NDArray[np.int64],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-    offset: int,
+    hashes: NDArray[np.uint64], order: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64], offset: int
 ) -> NDArray[np.int64]:
     """Pairs as left * n + right of hash offset + i with each in order[first[i]:last[i]]."""
     sizes = last - first

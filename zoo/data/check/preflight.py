@@ -1,7 +1,7 @@
-"""What can be said of a data set in two seconds, before a training: counts, names, and files of the same bytes.
+"""The fast check before each training, about two seconds: counts, names, and files with the same bytes.
 
-Only files of one and the same size can be equal: of those the first and last 4 KB are compared, and what agrees is read
-in full. Sizes that occur in both splits come first, so that leakage is what a short time finds.
+Only files of the same size can be equal: their first and last 4 KB are compared, and files that agree are read in full.
+Sizes that occur in both splits are compared first, to find leakage early.
 """
 
 from __future__ import annotations
@@ -38,8 +38,14 @@ _NO_PAIRS = NearDuplicatePairs(
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """findings: errors and warnings, worst first. listing: where their images are. coverage: what was compared, as a
-    sentence. seconds: what it took."""
+    """The result of `preflight_check`.
+
+    Args:
+        findings: errors and warnings, most severe first.
+        listing: the images that the findings refer to.
+        coverage: a sentence on how many files were compared.
+        seconds: duration.
+    """
 
     findings: tuple[Finding, ...]
     listing: Listing
@@ -47,7 +53,7 @@ class PreflightReport:
     seconds: float
 
     def lines(self) -> list[str]:
-        """A line for each finding, with its first image or name."""
+        """One line per finding, with its first image or name."""
         lines = []
         for finding in self.findings:
             example = next(iter(finding.names), "") or next(map(self.listing.where, finding.images()), "")
@@ -56,12 +62,14 @@ class PreflightReport:
 
 
 def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
-    """The cheap part of a check, for at most about so many `seconds`."""
+    """The fast part of a check. seconds: approximate maximum duration."""
     began = time.perf_counter()
     splits = (ListedSplit("training", data.train), ListedSplit("validation", data.val))
     listing = Listing(data.name, data.task, data.classes, splits)
     targets, split = listing.targets, listing.split_indices
-    auto_split = isinstance(data.train, Subset) and isinstance(data.val, Subset)  # split by zoo: counted as one
+    auto_split = isinstance(data.train, Subset) and isinstance(
+        data.val, Subset
+    )  # zoo made the split: both are counted together
     seen = np.zeros_like(split) if auto_split else split
     counts = class_counts(targets, seen, len(data.classes), 1 if auto_split else 2, data.task)
     equal, coverage = _equal_files(listing, began + seconds)
@@ -75,11 +83,11 @@ def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
 
 
 def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
-    """Groups of images whose files are equal, as far as was read by the time `until`; and how far that was."""
+    """(groups of images with equal files found until the time `until`; a sentence on how many were compared)."""
     sizes = [_sizes(p.source) for p in listing.splits]
     known = [s for s in sizes if s is not None]
     if len(known) < len(sizes):
-        return [], "copies of images were not looked for: they are no files of their own"
+        return [], "duplicates were not checked: the images are not files"
     suspects = list(_same_size(np.concatenate(known), listing.split_indices))
     found: list[Indices] = []
     total, done = sum(map(len, suspects)), 0
@@ -90,11 +98,11 @@ def _equal_files(listing: Listing, until: float) -> tuple[list[Indices], str]:
         done += len(group)
     compared = len(listing) - total + done
     share = "all" if compared == len(listing) else f"{compared:,} of"
-    return found, f"compared {share} {len(listing):,} images for equal files"
+    return found, f"compared {share} {len(listing):,} images for duplicates"
 
 
 def _sizes(source: ImageDataset) -> NDArray[np.int64] | None:
-    """Bytes of each image's file, None if the images are no files."""
+    """Size in bytes of each image's file; None if the images are not files."""
     if isinstance(source, FileDataset):
         return source.sizes
     if isinstance(source, Subset):
@@ -104,7 +112,7 @@ def _sizes(source: ImageDataset) -> NDArray[np.int64] | None:
 
 
 def _same_size(sizes: NDArray[np.int64], split: NDArray[np.int64]) -> Iterator[Indices]:
-    """Groups of images whose files have one size: those of both splits first, small groups first."""
+    """Groups of images with the same file size: groups in both splits first, then small groups."""
     order = np.argsort(sizes, kind="stable")
     _, starts, counts = np.unique(sizes[order], return_index=True, return_counts=True)
     several = counts > 1
@@ -114,8 +122,8 @@ def _same_size(sizes: NDArray[np.int64], split: NDArray[np.int64]) -> Iterator[I
 
 def _equal(listing: Listing, group: Indices) -> list[Indices]:
     found = []
-    for alike in _by_digest(listing, group, ends_only=True):
-        found += _by_digest(listing, alike, ends_only=False)
+    for candidates in _by_digest(listing, group, ends_only=True):
+        found += _by_digest(listing, candidates, ends_only=False)
     return found
 
 
@@ -124,7 +132,7 @@ def _by_digest(listing: Listing, group: Indices, *, ends_only: bool) -> list[Ind
     for image in map(int, group):
         try:
             digest = _digest(listing, image, ends_only=ends_only)
-        except (OSError, UnreadableImage):  # gone since it was listed: the training will say so
+        except (OSError, UnreadableImage):  # removed since it was listed; training will report it
             continue
         by_digest.setdefault(digest, []).append(image)
     return [np.array(images, dtype=np.int64) for images in by_digest.values() if len(images) > 1]
@@ -137,7 +145,7 @@ def _digest(listing: Listing, image: int, *, ends_only: bool) -> bytes:
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source
-    if isinstance(source, FileDataset) and source.packed is not None:  # there is no reading of its end alone
+    if isinstance(source, FileDataset) and source.packed is not None:  # its end cannot be read alone
         data = source.read_file_bytes(index)
         digest.update(data[:_END] + data[max(_END, len(data) - _END) :] if ends_only else data)
         return digest.digest()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zoo.data.check import image_record as r
 from zoo.data.check.counts import class_counts, count_findings
 from zoo.data.check.duplicates import duplicate_findings, equal_groups, near_pairs, same_pixel_candidates, unequal_pairs
-from zoo.data.check.findings import Finding, sort_by_severity
+from zoo.data.check.findings import SEVERITIES, Finding, plural, sort_by_severity
 from zoo.data.check.folders import folder_findings, name_findings
 from zoo.data.check.image_findings import content_findings, unreadable_findings
 from zoo.data.check.scan_images import fill_pixel_hashes, scan_images
@@ -58,6 +58,17 @@ class Report:
         return all(f.severity != "error" for f in self.findings)
 
     @property
+    def verdict(self) -> str:
+        """Number of findings and what to do, in one line."""
+        counts = {s: sum(f.severity == s for f in self.findings) for s in SEVERITIES}
+        text = ", ".join(plural(n, severity) for severity, n in counts.items() if n)
+        if not text:
+            return "no problems found: ready for training"
+        if self.ok:
+            return f"{text}. Ready for training."
+        return f"{text}. Fix the {'error' if counts['error'] == 1 else 'errors'} before training."
+
+    @property
     def exit_code(self) -> int:
         return 0 if self.ok else DataError.exit_code
 
@@ -78,8 +89,8 @@ class Report:
         if not len(rows):
             return facts
         for side in ("width", "height"):
-            levels = np.quantile(rows[side], [0, 0.05, 0.5, 0.95, 1])
-            facts[side] = dict(zip(("min", "5%", "median", "95%", "max"), map(round, levels.tolist()), strict=True))
+            quantiles = np.quantile(rows[side], [0, 0.05, 0.5, 0.95, 1])
+            facts[side] = dict(zip(("min", "5%", "median", "95%", "max"), map(round, quantiles.tolist()), strict=True))
         for column in ("format", "mode"):
             found = Counter(value.decode() for value in rows[column].tolist())
             facts[column + "s"] = {k: n for k, n in found.most_common() if k}

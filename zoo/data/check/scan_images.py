@@ -1,4 +1,4 @@
-"""Every image read once, by all cores, and nothing kept of it but its row."""
+"""Read every image once, in several processes, and make its record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["ImageScan", "fill_pixel_hashes", "scan_images"]
 T = TypeVar("T")
 
 _CHUNK = 64
-_SAVE_EVERY = 30.0  # seconds; what an interruption by force may cost
+_SAVE_EVERY = 30.0  # seconds
 _WORTH_A_POOL = 4 * _CHUNK
 
 
@@ -47,7 +47,7 @@ class ImageScan:
 
 
 def scan_images(splits: Sequence[ImageDataset], *, workers: int, cache: bool) -> ImageScan:
-    """Read all images of `splits`. An interruption keeps what has been read (KeyboardInterrupt goes on).
+    """Read all images of `splits`. On Ctrl-C the records so far are cached, and KeyboardInterrupt is raised again.
 
     Raises DataError if a worker process is killed.
     """
@@ -105,22 +105,22 @@ def _take(found: ExaminedImages, chunk: NDArray[np.int64], rows: Records, reason
 def fill_pixel_hashes(
     source: FileDataset, rows: Records, images: NDArray[np.int64], *, workers: int, cache: bool
 ) -> None:
-    """Fill `pixels` of the rows `images` of `source`, where nobody has yet; kept in the cache too."""
+    """Fill the field `pixels` of the rows `images` of `source` if it is empty, also in the cache."""
     todo = images[~rows["pixels"][images].any(axis=1)]
     if not len(todo):
         return
     chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
-    for chunk, found in _read(source, chunks, pixel_hashes, workers, "comparing look-alikes"):
+    for chunk, found in _read(source, chunks, pixel_hashes, workers, "comparing pixels"):
         rows["pixels"][chunk] = found
     store = Cache(source.root, disabled=not cache)
-    # The reasons of unreadable files are in the cache already; they are rows of their own.
+    # Unreadable files have no pixels; their reasons are in the cache already.
     reasons = store.load(rows["key"])[1]
     with defer_interrupts():
         store.save(rows, reasons)
 
 
 class _Counted(Generic[T]):
-    """Chunks as they are finished, for a progress bar."""
+    """Finished chunks with a known total, for a progress bar."""
 
     def __init__(self, n: int, items: Iterator[T]) -> None:
         self._n, self._items = n, items
@@ -135,7 +135,7 @@ class _Counted(Generic[T]):
 def _read(
     source: FileDataset, chunks: Sequence[NDArray[np.int64]], job: Callable[[FileDataset], T], workers: int, label: str
 ) -> Iterator[tuple[NDArray[np.int64], T]]:
-    """(chunk, job of its images), in any order: in this process, or with `workers` others."""
+    """(chunk, result of `job` on its images), in any order: in this process, or in `workers` processes."""
     if workers < 2 or sum(map(len, chunks)) < _WORTH_A_POOL:
         results: Iterator[tuple[NDArray[np.int64], T]] = ((chunk, job(source.take(chunk))) for chunk in chunks)
     else:
@@ -161,14 +161,14 @@ def _pooled(
                 except BrokenProcessPool as e:
                     example = source.where(int(chunk[0]))
                     raise DataError(
-                        f"a process that read images was killed, at work on files such as {example}",
-                        "it may have needed more memory than there is: try fewer --workers",
+                        f"a worker process was killed while reading files such as {example}",
+                        "it may have run out of memory: use fewer --workers",
                     ) from e
 
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that leave Ctrl-C to this one. Forked on Linux: they share the libraries' memory, and start at once."""
+    """Worker processes that ignore Ctrl-C. Forked on Linux: they share memory and start fast."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
     try:

@@ -1,4 +1,4 @@
-"""Every number that a check decides by, with its reason. Nothing else in this room has a limit of its own."""
+"""All limits of `zoo check`, with their reasons."""
 
 from __future__ import annotations
 
@@ -41,81 +41,79 @@ SAME_SHAPE = 1.1
 
 @dataclass(frozen=True)
 class Threshold:
+    """A limit, as the HTML report and the documentation show it."""
+
     what: str
     value: str
     why: str
 
 
 THRESHOLDS: tuple[Threshold, ...] = (
-    Threshold("images of a class: an error below", "2", "a split needs one on each side"),
+    Threshold("images per class, error below", "2", "a split needs one image on each side"),
     Threshold(
-        "images of a class: a warning below",
+        "images per class, warning below",
         str(MIN_CLASS_IMAGES),
-        "a fifth held out is one image; its class is then either 0 % or 100 % right",
+        "with a fifth held out, one or two images decide the accuracy of the class",
     ),
     Threshold(
-        "largest class : smallest class, a warning from",
+        "largest class : smallest class, warning from",
         f"{IMBALANCE:g} : 1",
         "our choice: the low end of the ratios of Buda, Maki and Mazurowski, Neural Networks 2018",
     ),
     Threshold(
-        "tiny image: shorter side below",
+        "tiny image, shorter side below",
         f"{TINY} px, and half the median",
-        "the stride of most networks is 32: less is one cell of the last feature map; a set of small images is none",
+        "most networks have stride 32: less is one cell of the last feature map; sets of small images are exempt",
     ),
     Threshold(
-        "extreme shape: longer side : shorter side from",
+        "extreme aspect ratio, longer side : shorter side from",
         f"{ASPECT:g} : 1, and twice the median",
-        "a centre crop sees a fifth of it",
+        "a center crop shows a fifth of the image",
     ),
     Threshold(
-        "odd size: side (root of the area) against the median",
+        "unusual size, square root of the area compared to the median",
         f"{SIZE_OUTLIER_RATIO:g} times or 1/{SIZE_OUTLIER_RATIO:g}",
-        "three halvings: things are shown at a scale that the others never have",
+        "three halvings: objects have a scale that does not occur in the other images",
     ),
     Threshold(
-        "grey image: red, green and blue differ by at most",
-        f"{GREY_LEVELS} of 255 levels",
-        "our choice: room for JPEG's rounding of colour; taken on the 32x32 reduction",
+        "grey image, difference of red, green and blue at most",
+        f"{GREY_LEVELS} of 255",
+        "our choice: allows for JPEG rounding; measured on the 32x32 thumbnail",
     ),
     Threshold(
-        "blank image: all levels within",
+        "blank image, difference of all pixel values at most",
         f"{BLANK_LEVELS} of 255",
-        "our choice: what a sensor or JPEG adds to an empty picture",
+        "our choice: sensor noise and JPEG artifacts of an empty image",
     ),
+    Threshold("class folder, share of unreadable files above", f"{FOLDER_UNREADABLE:.0%}", "a failed download or copy"),
     Threshold(
-        "class folder: share of unreadable files above",
-        f"{FOLDER_UNREADABLE:.0%}",
-        "a download or a copy that failed as a whole",
-    ),
-    Threshold(
-        "near-duplicates: shorter side from",
+        "near-duplicates, shorter side from",
         f"{NEAR_SIDE} px",
-        "below that different digits and icons look alike; such images are compared for equality only",
+        "smaller digits and icons look the same; such images are compared for equality only",
     ),
     Threshold(
-        "near-duplicates: standard deviation of the grey levels from",
+        "near-duplicates, standard deviation of the grey values from",
         f"{DETAIL:g} of 255",
-        "a picture of clear sky has no detail to be recognised by",
+        "an image of clear sky has no detail to compare",
     ),
     Threshold(
-        "near-duplicates: bits of the 64-bit pHash that differ, at most",
+        "near-duplicates, different bits of the 64-bit pHash at most",
         f"{DISTANCE}",
         "finds 97 % of photo crops saved again at JPEG quality 60 and 98 % at half the size (docs/check.md)",
     ),
     Threshold(
-        "near-duplicates: correlation of the 16x16 grey reductions from",
+        "near-duplicates, correlation of the 16x16 grey thumbnails from",
         f"{SIMILAR:g}",
         "no false pair among 1.6 million of different digits, nor among 400,000 of crops of the same photos",
     ),
     Threshold(
-        "near-duplicates: mean difference of colour, at most",
-        f"{COLOUR:g} of 255 levels",
-        "the same thing in another colour is another image; grey copies are let through",
+        "near-duplicates, mean difference of colour at most",
+        f"{COLOUR:g} of 255",
+        "the same object in another colour is another image; grey copies are accepted",
     ),
     Threshold(
-        "near-duplicates: width / height differ by at most",
+        "near-duplicates, difference of the aspect ratios at most",
         f"{SAME_SHAPE - 1:.0%}",
-        "resizing keeps the shape",
+        "resizing keeps the aspect ratio",
     ),
 )

@@ -1,1 +1,1 @@
-"""Table columns to targets: cells, labels, and which task they are for."""
+"""Table columns to targets: roles of the columns, the task, and the reading of labels."""

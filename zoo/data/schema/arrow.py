@@ -1,4 +1,4 @@
-"""Columns of Apache Arrow as cells, for Parquet files and Hugging Face data sets, which are both made of those."""
+"""Apache Arrow columns as cells, for Parquet files and Hugging Face data sets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ __all__ = ["ArrowColumns"]
 
 @dataclass(frozen=True)
 class ArrowColumns:
-    """What the columns of a schema hold. header: all but indices that pandas has left. images: those that hold images.
-    nested: those that can be neither. names: of the classes that a column counts in.
+    """The columns of a schema.
 
-    An image is a column of bytes, or one of Hugging Face's structs of bytes and path.
+    Args:
+        header: names of all columns, without pandas' index columns.
+        images: columns of images: bytes, or Hugging Face structs of bytes and path.
+        nested: columns that can be neither image nor label.
+        names: column -> class names of its integers.
     """
 
     header: tuple[str, ...]
@@ -26,8 +29,7 @@ class ArrowColumns:
 
     @staticmethod
     def of(schema: Any, features: Mapping[str, Any]) -> ArrowColumns:
-        """schema: a pyarrow.Schema. features: Hugging Face's description of the columns, as `Features.to_dict` gives
-        it, where there is one."""
+        """schema: a pyarrow.Schema. features: Hugging Face's description of the columns (`Features.to_dict`), or {}."""
         header = tuple(name for name in schema.names if not name.startswith("__index_level_"))
         images, nested, names = set(), set(), {}
         for name in header:
@@ -43,12 +45,11 @@ class ArrowColumns:
 
     @property
     def readable(self) -> list[str]:
-        """The columns to ask for; the others are large, or of no use."""
+        """The columns to read; the others are large or useless."""
         return [n for n in self.header if n not in self.images and n not in self.nested]
 
     def cells(self, table: Any, images: Sequence[str]) -> list[Sequence[str]]:
-        """The cells of every column. table: pyarrow's, of the `readable` columns. images: the names of its rows'
-        images."""
+        """The cells of every column. table: a pyarrow table of the `readable` columns. images: image name per row."""
         columns: list[Sequence[str]] = []
         for name in self.header:
             if name in self.images:
@@ -66,7 +67,7 @@ class ArrowColumns:
             return value
         if isinstance(value, list):
             return [self._named(column, v) for v in value]
-        if not 0 <= value < len(names):  # -1 stands for a label that is not told
+        if not 0 <= value < len(names):  # -1: no label
             return None
         return names[value]
 
@@ -84,7 +85,7 @@ def _is_image_struct(kind: Any) -> bool:
 
 
 def _is_plain(kind: Any) -> bool:
-    """Whether its values are text, numbers, or lists of those."""
+    """Whether the values are text, numbers, or lists of them."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -95,7 +96,7 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _class_names(feature: Any) -> Sequence[str] | None:
-    """Of a ClassLabel, or of a list of them."""
+    """Class names of a ClassLabel, or of a list of ClassLabel."""
     if isinstance(feature, list) and feature:
         feature = feature[0]
     if isinstance(feature, Mapping):

@@ -1,7 +1,7 @@
-"""Tables of any kind as columns of text, which is what the rules for columns and labels are written for.
+"""The common form of all tables: columns of text cells.
 
-A cell is stripped text, "" where there is none. A list is `LIST` before each of its items; what can be neither image
-nor label (objects, lists of lists) is `NESTED`. Stripped text begins with neither.
+A cell is stripped text, "" if empty. A list is written with `LIST` before each item. A value that can be neither image
+nor label (an object, a list of lists) is `NESTED`. Stripped text never begins with either.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from zoo.data.packed_files import StoredImages
 __all__ = ["LIST", "NESTED", "StoredRows", "TableReader", "list_items", "to_cell"]
 
 
-LIST = "\x1f"  # ASCII's "unit separator", which str.strip takes for a space
+LIST = "\x1f"  # ASCII's "unit separator", which str.strip removes as space
 NESTED = "\x1e"
 
 
 class StoredRows(NamedTuple):
-    """images: of some rows. sizes: bytes of each, 0 where unknown. shards: the part of the table that each lies in,
-    where such parts are best read one after the other."""
+    """Images stored in a table. sizes: (N,) bytes, 0 if unknown. shards: (N,) section of the table of each image, if
+    sequential reading is faster."""
 
     images: StoredImages
     sizes: Indices
@@ -33,11 +33,15 @@ class StoredRows(NamedTuple):
 
 
 class TableReader(Protocol):
-    """A table that can be read again and again, in blocks, so that one of any length takes the memory of a block.
+    """A table that can be read several times, in blocks, so that memory does not grow with its length.
 
-    name: for messages. folder: paths in its cells are taken from there. header: names of the columns. unit: what a row
-    is called. images: columns that hold images themselves, not paths; their cells name the image, and a call with the
-    numbers of rows gives it. classes: columns whose texts are known to be names of classes.
+    Attributes:
+        name: name for messages.
+        folder: folder to which the paths in the cells are relative.
+        header: names of the columns.
+        unit: word for a row in messages: "line" or "row".
+        images: columns of stored images -> function from row numbers to the images; their cells name the images.
+        classes: columns whose values are known to be class names.
     """
 
     @property
@@ -54,12 +58,12 @@ class TableReader(Protocol):
     def classes(self) -> Collection[str]: ...
 
     def blocks(self) -> Iterator[tuple[Sequence[int], Sequence[Sequence[str]]]]:
-        """The rows, some thousands at a time: the number of each (its line, or its row from 1 on) and the cells of
-        every column. Raises DataError."""
+        """(numbers, cells of every column) of blocks of rows. A number is the line, or the row from 1. Raises
+        DataError."""
 
 
 def to_cell(value: Any) -> str:
-    """The cell that says what `value` says."""
+    """`value` as a cell."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list | tuple):
@@ -77,7 +81,7 @@ def to_cell(value: Any) -> str:
 
 
 def list_items(cell: str) -> list[str]:
-    """The items of a list; of no items where it is empty, of one where the cell is no list."""
+    """The items of a list; a cell that is no list has one item, an empty cell none."""
     if cell.startswith(LIST):
         return cell[1:].split(LIST) if len(cell) > 1 else []
     return [cell] if cell else []

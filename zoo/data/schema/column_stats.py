@@ -1,4 +1,4 @@
-"""What the columns of a table hold, from reading it once."""
+"""Statistics of table columns, from one reading."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from zoo.data.schema.labels import parse_bool, parse_number
 
 __all__ = ["MAX_DISTINCT", "ColumnStats", "read_column_stats"]
 
-# Different values of a column that are counted; a column with more holds no classes unless the user says so.
+# Maximum number of different values that are stored. A column with more contains no classes, unless the user says so.
 MAX_DISTINCT = 10_000
 
 
 @dataclass
 class ColumnStats:
-    """What a column holds. values: its different texts, None beyond `MAX_DISTINCT`; the counts are of different texts
-    too, of those in lists where there are such, but `empty` counts cells.
+    """Statistics of one column. All counts are of different values, or list items; `empty` counts cells.
 
-    holds_images: it holds images themselves. is_class_names: its texts are names of classes, whatever they look like.
+    Args:
+        name: name of the column.
+        holds_images: it contains images, not paths.
+        is_class_names: its values are class names, whatever they look like.
+        values: the different values; None if there are more than `MAX_DISTINCT`.
+        commas: numbers with a decimal comma.
+        lengths: lengths of the lists.
     """
 
     name: str
@@ -32,11 +37,11 @@ class ColumnStats:
     integers: int = 0
     texts: int = 0
     booleans: int = 0
-    commas: int = 0  # numbers but for their decimal comma
+    commas: int = 0
     empty: int = 0
     lists: int = 0
     nested: int = 0
-    lengths: set[int] = field(default_factory=set)  # of the lists
+    lengths: set[int] = field(default_factory=set)
 
     def update(self, cells: Sequence[str]) -> None:
         if self.holds_images:
@@ -81,12 +86,12 @@ class ColumnStats:
 
     @property
     def is_binary(self) -> bool:
-        """Nothing but 0 and 1, or true and false."""
+        """Only 0 and 1, or true and false."""
         return self.has_values and self.booleans == self.integers + self.decimals + self.texts
 
     @property
     def is_decimal(self) -> bool:
-        """Numbers with decimals; a few texts such as NA among them are mistakes, not classes."""
+        """Mostly decimal numbers; a few texts among them, such as NA, are errors, not classes."""
         return self.decimals > self.texts
 
     @property
@@ -95,13 +100,13 @@ class ColumnStats:
 
     @property
     def length(self) -> int | None:
-        """Of its lists, if all have the same."""
+        """The length of its lists, if all are equal."""
         (only,) = self.lengths if len(self.lengths) == 1 else (None,)
         return only or None
 
 
 def read_column_stats(table: TableReader) -> tuple[list[ColumnStats], int]:
-    """(facts of every column, number of rows), from reading the whole table once."""
+    """(statistics of every column, number of rows), from one reading of the table."""
     column_stats = [ColumnStats(name, name in table.images, name in table.classes) for name in table.header]
     rows = 0
     for lines, columns in table.blocks():

@@ -1,7 +1,7 @@
-"""Which columns of a table hold the image, its labels, its part and its group.
+"""The roles of a table's columns: image, labels, split, group.
 
-What the user names is taken. The rest is found by the rules in `infer_columns`, or refused with the names of the
-columns in question: a wrong guess would train on the wrong thing in silence.
+Columns named by the user are used. The others are inferred by `infer_columns`. If that is ambiguous, it is an error:
+a wrong guess would silently train on the wrong column.
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ _SPLIT = ("split", "subset", "partition", "set")
 
 @dataclass(frozen=True)
 class Columns:
-    """What the user says of a table: the columns' names, and the text that separates several labels in a cell.
+    """The columns that the user names.
 
-    group: the column whose equal cells stay on one side of a split.
+    Args:
+        image: column of image paths or images.
+        labels: columns of labels or targets.
+        separator: text between several labels in a cell.
+        split: column of split names such as train and val.
+        group: column of groups; images of one group stay in the same split.
     """
 
     image: str | None = None
@@ -43,7 +48,7 @@ UNNAMED = Columns()
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """Numbers of the columns; `split` is None if the table does not tell parts apart, `group` if none is named."""
+    """Indices of the columns. split: None if the table has no splits. group: None if not named by the user."""
 
     image: int
     labels: tuple[int, ...]
@@ -59,36 +64,50 @@ def infer_columns(
     task: str = "auto",
     classes: tuple[str, ...] | None = None,
 ) -> ColumnRoles:
-    """The columns of the table called `table`; `classes` are a model's, whose names label columns may bear.
+    """The roles of the columns.
 
-    The image: a column of images themselves, if there is one; else the column named so by habit (`image`, `file`,
-    `path` …), of several the first that holds image names; else the first that holds nothing but names of images. The
-    part: a column called split, subset, partition or set that holds only names of parts (train, val …). The labels: the
-    model's own columns; else the one called by habit (`label`, `class`, `target`, `tags` …); else the one that is left;
-    else all that are left, if they hold nothing but 0 and 1, or nothing but numbers with decimals (numbers of any kind
-    under the task regression). Columns without a name (an index), without any value or with objects in it are never
-    chosen. Raises DataError if nothing or too much fits, UsageError if a named column does not exist.
+    - image: the column of stored images, if there is one; else the column with a usual name (`image`, `file` …), of
+      several the first with image paths; else the first column with image paths only.
+    - split: a column named split, subset, partition or set that contains only split names (train, val …).
+    - labels: the columns named as the model's classes; else the one with a usual name (`label`, `class`, `target`,
+      `tags` …); else the only remaining column; else all remaining columns, if all contain 0 and 1 only, or decimal
+      numbers only (any numbers for regression).
+
+    Columns without a name (an index), without values or with objects are never inferred.
+
+    Args:
+        column_stats: statistics of the columns.
+        columns: columns named by the user.
+        table: name of the table in messages.
+        task: name of a task, or "auto".
+        classes: names of a model's classes, labels or targets.
+
+    Raises:
+        DataError: no column fits, or too many.
+        UsageError: a named column does not exist.
     """
     if columns.separator == "":
-        raise UsageError("the label separator is empty", "give for example --label-separator '|'")
-    place = {stats.name: i for i, stats in enumerate(column_stats)}
+        raise UsageError("the label separator is empty", "use for example --label-separator '|'")
+    index = {stats.name: i for i, stats in enumerate(column_stats)}
     named = [n for n in (columns.image, *columns.labels, columns.split, columns.group) if n is not None]
     for name in named:
-        if name not in place:
-            close = nearest(name, place)
-            known = ", ".join(map(repr, place))
+        if name not in index:
+            close = nearest(name, index)
+            known = ", ".join(map(repr, index))
             raise UsageError(
                 f"{table} has no column {name!r}", f"did you mean {close[0]!r}?" if close else f"it has {known}"
             )
         if named.count(name) > 1:
-            raise UsageError(f"column {name!r} of {table} is named for two purposes", "name each column once")
-        if column_stats[place[name]].nested:
+            raise UsageError(f"column {name!r} of {table} is given two roles", "give each column one role")
+        if column_stats[index[name]].nested:
             raise DataError(
-                f"column {name!r} of {table} holds objects, neither text nor numbers",
-                "write what matters of them as text",
+                f"column {name!r} of {table} contains objects, not text or numbers",
+                "write them as text or numbers",
             )
-        if column_stats[place[name]].holds_images and name != columns.image:
-            raise DataError(f"column {name!r} of {table} holds images", "name it with --image-column, or another")
+        if column_stats[index[name]].holds_images and name != columns.image:
+            raise DataError(
+                f"column {name!r} of {table} contains images", "name it with --image-column, or name another column"
+            )
     free = [
         f for f in column_stats if f.name and not f.name.startswith("Unnamed:") and f.has_values and f.name not in named
     ]
@@ -99,10 +118,10 @@ def infer_columns(
     free = [f for f in free if f.name != split]
     labels = columns.labels or _labels(free, table, task, classes)
     return ColumnRoles(
-        place[image],
-        tuple(place[n] for n in labels),
-        None if split is None else place[split],
-        None if columns.group is None else place[columns.group],
+        index[image],
+        tuple(index[n] for n in labels),
+        None if split is None else index[split],
+        None if columns.group is None else index[columns.group],
     )
 
 
@@ -113,14 +132,14 @@ def _image(free: Sequence[ColumnStats], table: str) -> str:
     found = next((f for f in usual if f.holds_images), None) or (holds_images[0] if len(holds_images) == 1 else None)
     if holds_images and found is None:
         raise DataError(
-            f"{len(holds_images)} columns of {table} hold images: {_format_names([f.name for f in holds_images])}",
+            f"{len(holds_images)} columns of {table} contain images: {_format_names([f.name for f in holds_images])}",
             "name one with --image-column NAME",
         )
     found = found or next((f for f in usual if f.images), None) or next(iter(usual), None)
     found = found or next((f for f in free if f.images == f.texts > 0 and not f.integers + f.decimals), None)
     if found is None:
         raise DataError(
-            f"no column of {table} looks like paths of images: {_format_names([f.name for f in free])}",
+            f"no column of {table} looks like image paths: {_format_names([f.name for f in free])}",
             "name it with --image-column NAME",
         )
     return found.name
@@ -143,17 +162,17 @@ def _labels(free: Sequence[ColumnStats], table: str, task: str, classes: tuple[s
     if len(usual) == 1 or len(free) == 1:
         return tuple(usual or names)
     if not free:
-        raise DataError(f"{table} has no column of labels beside the images", "add one, or see --label-column")
+        raise DataError(f"{table} has no label column next to the images", "add one, or see --label-column")
     if not usual:
         binary = kind in (None, "multi_hot") and all(f.is_binary for f in free)
         decimals = kind is None and all(f.is_decimal for f in free)
         if binary or decimals or (kind == "values" and all(f.is_numeric for f in free)):
             return tuple(names)
     raise DataError(
-        f"{len(usual or free)} columns of {table} may hold the label: {_format_names(usual or names)}",
-        "name it with --label-column NAME (again for several), and the images' with --image-column NAME",
+        f"{len(usual or free)} columns of {table} may be the label: {_format_names(usual or names)}",
+        "name it with --label-column NAME (repeat it for several), and the image column with --image-column NAME",
     )
 
 
 def _format_names(names: Sequence[str]) -> str:
-    return format_list([repr(n) for n in names]) or "none has any text"
+    return format_list([repr(n) for n in names]) or "all are empty"

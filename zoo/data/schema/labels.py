@@ -1,4 +1,4 @@
-"""What labels become as targets: cells of a table, or class names, in each of the three tasks (`zoo.tasks`)."""
+"""Labels to targets: cells of a table, or class names, for each task (`zoo.tasks`)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
     "parse_number",
 ]
 
-# The name of the one target that class folders with numbers for names have in regression.
+# Name of the target of class folders whose names are numbers, in regression.
 FOLDER_TARGET = "value"
 
 _BOOLEANS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
 def parse_number(text: str) -> float | None:
-    """`text` as a number, which may be NaN or infinite; None if it is none. Python's 1_000 is none here."""
+    """`text` as a number, possibly NaN or infinite; None if it is not a number. 1_000 is not accepted."""
     try:
         value = float(text)
     except ValueError:
@@ -49,22 +49,22 @@ def parse_number(text: str) -> float | None:
 
 
 def parse_bool(text: str) -> bool | None:
-    """True for 1 and true, False for 0 and false, in any case; else None."""
+    """True for 1 and true, False for 0 and false, case-insensitive; else None."""
     return _BOOLEANS.get(text.lower())
 
 
 class LabelReader(Protocol):
-    """Takes the label cells of a table row by row and turns them into targets at the end."""
+    """Collects the label cells of a table in blocks and returns the targets at the end."""
 
     def add(self, lines: Sequence[int], columns: Sequence[Sequence[str]], errors: RowErrors) -> None:
-        """The next rows: the line of each and the cells of the label columns. What is wrong goes to `errors`."""
+        """Add rows: their line numbers and the cells of the label columns. Errors are added to `errors`."""
 
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         """(classes, targets) of all rows."""
 
 
 class ClassReader:
-    """One column of text: class names, sorted → (N,) int64."""
+    """One column of class names -> (N,) int64, indices into the sorted names."""
 
     def __init__(self, column: str) -> None:
         self._column = column
@@ -86,8 +86,10 @@ class ClassReader:
 
 
 class TagReader:
-    """One column of label names with `separator` between them, or one name a row if that is None; labels sorted →
-    (N, K) float32 of 0 and 1. An empty cell has no label."""
+    """One column of label names -> (N, K) float32 of 0 and 1, labels sorted.
+
+    separator: text between the names in a cell; None: one name per cell. An empty cell has no label.
+    """
 
     def __init__(self, separator: str | None) -> None:
         self._separator = separator
@@ -119,11 +121,11 @@ class TagReader:
         return classes, targets
 
 
-_MAX_CACHED_SETS = 100_000  # cells whose split is remembered
+_MAX_CACHED_SETS = 100_000  # cells whose labels are cached
 
 
 class BinaryReader:
-    """A column of 0 and 1 for each label, named as the columns, sorted → (N, K) float32."""
+    """One column of 0 and 1 per label -> (N, K) float32, columns sorted by name."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
@@ -141,13 +143,13 @@ class BinaryReader:
     def finish(self) -> tuple[tuple[str, ...], Targets]:
         order = sorted(range(len(self._names)), key=lambda i: self._names[i])
         targets = np.empty((len(self._columns[0]), len(order)), np.float32)
-        for place, i in enumerate(order):
-            targets[:, place] = np.frombuffer(self._columns[i], dtype=np.int8)
+        for k, i in enumerate(order):
+            targets[:, k] = np.frombuffer(self._columns[i], dtype=np.int8)
         return tuple(self._names[i] for i in order), targets
 
 
 class NumberReader:
-    """A column of numbers for each target, in the order given → (N, K) float32."""
+    """One column of numbers per target -> (N, K) float32, in the given order."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
@@ -158,7 +160,7 @@ class NumberReader:
             for line, text in zip(lines, cells, strict=True):
                 value = parse_number(text)
                 if value is None or not abs(value) <= _MAX_FLOAT32:
-                    errors.add(f"no finite number in column {name!r}", line, text or "an empty cell")
+                    errors.add(f"not a finite number in column {name!r}", line, text or "an empty cell")
                     value = 0.0
                 values_so_far.append(value)
 
@@ -170,7 +172,7 @@ _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class ListReader:
-    """One column of lists, each as long as `reader` has columns: its first items are the cells of the first one."""
+    """One column of lists. Item i of each list is a cell of column i of `reader`."""
 
     def __init__(self, reader: LabelReader, column: str, length: int) -> None:
         self._reader, self._column, self._length = reader, column, length
@@ -180,7 +182,7 @@ class ListReader:
         rows = [list_items(cell) for cell in cells]
         for i, items in enumerate(rows):
             if len(items) != self._length:
-                what = f"a list of {len(items)} items" if items else "no list"
+                what = f"a list of {len(items)} items" if items else "not a list"
                 errors.add(f"{what} in column {self._column!r} instead of {self._length}", lines[i])
                 rows[i] = ["0"] * self._length
         self._reader.add(lines, list(zip(*rows, strict=True)), errors)
@@ -190,7 +192,7 @@ class ListReader:
 
 
 class GroupReader:
-    """One column of group names → (N,) int64, numbered as they come. Several tables read by one object count alike."""
+    """One column of group names -> (N,) int64, numbered in order of appearance over all tables read by this object."""
 
     def __init__(self, column: str) -> None:
         self.column = column
@@ -204,7 +206,7 @@ class GroupReader:
             self._rows.append(self._codes.setdefault(_nfc(text), len(self._codes)))
 
     def finish(self) -> NDArray[np.int64]:
-        """The groups of the rows since the last time."""
+        """The groups of the rows since the last call."""
         found = np.array(self._rows, dtype=np.int64)
         self._rows = array("q")
         return found
@@ -213,8 +215,8 @@ class GroupReader:
 def from_classes(
     targets: NDArray[np.int64], classes: tuple[str, ...], task: TaskName, where: str
 ) -> tuple[Targets, tuple[str, ...]]:
-    """Class numbers (N,) as targets of `task`, and its classes. multi-label: the class is the one label of an image.
-    regression: the class's name is the number, in one column called "value". Raises DataError if a name is none."""
+    """(targets of `task`, classes) for class indices (N,). multi-label: the class is the only label of an image.
+    regression: the class name is the value of one target, "value". Raises DataError if a name is not a number."""
     owner = get_task(task)
     if owner.has_one_class_per_image:
         return targets, classes
@@ -226,14 +228,14 @@ def from_classes(
     other = [name for name, v in zip(classes, values, strict=True) if v is None or not math.isfinite(v)]
     if other:
         raise DataError(
-            f"class folders of {where} whose names are no numbers: {format_list(other)}",
-            "regression takes the folder's name as the number; for numbers of each image give a CSV table",
+            f"class folders of {where} whose names are not numbers: {format_list(other)}",
+            "regression takes the folder name as the target; for one target per image use a CSV table",
         )
     return np.array(values, dtype=np.float32)[targets][:, None], (FOLDER_TARGET,)
 
 
 def format_list(names: Sequence[str]) -> str:
-    """The first ten of `names`, fit to print, and how many there are if that is more."""
+    """The first ten of `names`, printable, and their number if there are more."""
     return ", ".join(printable(n) for n in names[:10]) + (f" … ({len(names):,} in all)" if len(names) > 10 else "")
 
 
@@ -242,9 +244,9 @@ def _nfc(text: str) -> str:
 
 
 def _sorted(codes: dict[str, int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The names in sorted order, and the place of each code in it."""
+    """(sorted names, index in it of each code)."""
     classes = tuple(sorted(codes))
     order = np.empty(len(codes), dtype=np.int64)
-    for place, name in enumerate(classes):
-        order[codes[name]] = place
+    for index, name in enumerate(classes):
+        order[codes[name]] = index
     return classes, order

@@ -10,22 +10,21 @@ _MAX_LISTED = 10
 
 
 class RowErrors:
-    """What is wrong with a table, each kind with the first lines that have it: all of it in one error. unit: what a
-    line is called."""
+    """The errors in a table, raised together: each kind with its first lines. unit: word for a row."""
 
     def __init__(self, where: str, hint: str, unit: str = "line") -> None:
         self._where, self._hint, self._unit = where, hint, unit
         self._kinds: dict[str, tuple[str, list[int], int]] = {}
 
     def add(self, what: str, line: int, example: str = "") -> None:
-        """`what` stands at `line`; `example` is kept from the first one of the kind."""
+        """Add an error of the kind `what`. example: the wrong value; the first one of the kind is shown."""
         first, lines, count = self._kinds.get(what, (example, [], 0))
         if count < _MAX_LISTED:
             lines.append(line)
         self._kinds[what] = (first, lines, count + 1)
 
     def raise_if_any(self) -> None:
-        """Raise DataError if there are any."""
+        """Raise DataError if there are errors."""
         if not self._kinds:
             return
         texts = []

@@ -1,4 +1,4 @@
-"""The rows of a table once their labels are read: an image in several of them, and what its file holds."""
+"""The rows of a table with their targets: repeated images are merged, files are verified."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ __all__ = ["TableRows"]
 
 @dataclass
 class TableRows:
-    """`names`: paths as the table called `where` gives them; `lines` (N,): where each stands, a `unit` of the table;
-    `targets` and `groups`: of each. `stored`: gives the images in such lines, if the names are no paths."""
+    """The rows of a table.
+
+    Args:
+        where: name of the table in messages.
+        names: image paths as in the table, or names of stored images.
+        lines: (N,) line numbers.
+        targets: targets of the rows.
+        groups: (N,) groups, if there are any.
+        unit: word for a row.
+        stored: function from line numbers to stored images, if the names are not paths.
+    """
 
     where: str
     names: StringTable
@@ -35,39 +44,37 @@ class TableRows:
     stored: Callable[[Indices], StoredRows] | None = None
 
     def merge(self, task: TaskName, *, combine_labels: bool) -> tuple[str, ...]:
-        """Make one row of those of the same image, and say so. Labels in several rows are put together if
-        `combine_labels`.
+        """Merge the rows of the same image; returns notes. combine_labels: take the union of their labels.
 
-        Raises DataError with the lines if they differ otherwise: one of them is wrong, or the task is.
+        Raises DataError with the lines if their targets or groups differ otherwise.
         """
         duplicates = {} if self.stored is not None else self._find_duplicates()
         if not duplicates:
             return ()
-        several = get_task(task).has_one_class_per_image and "if an image may have several labels: --task multi-label"
-        errors = RowErrors(self.where, several or "leave one row for each image", self.unit)
+        several = (
+            get_task(task).has_one_class_per_image and "if an image may have several labels, use --task multi-label"
+        )
+        errors = RowErrors(self.where, several or "keep one row per image", self.unit)
         for row, first in duplicates.items():
             if self.groups is not None and self.groups[row] != self.groups[first]:
-                what = f"an image that is of another group in an earlier {self.unit}"
+                what = f"an image with another group in an earlier {self.unit}"
                 errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
             if combine_labels:
                 self.targets[first] = np.maximum(self.targets[first], self.targets[row])
             elif not np.array_equal(self.targets[row], self.targets[first]):
-                what = f"an image that has another label in an earlier {self.unit}"
+                what = f"an image with another label in an earlier {self.unit}"
                 errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
         errors.raise_if_any()
         self._drop(duplicates)
-        count = f"{len(duplicates):,} {'row' if len(duplicates) == 1 else 'rows'} of images that have one already"
-        return (
-            f"{count}: {'their labels are put together' if combine_labels else 'left out, the labels are the same'}",
-        )
+        count = f"{len(duplicates):,} repeated {'row' if len(duplicates) == 1 else 'rows'} of the same image"
+        return (f"{count}: {'labels combined' if combine_labels else 'ignored, the labels are equal'}",)
 
     def check_images(
         self, folder: str, *, skip_unreadable: bool, channels: int
     ) -> tuple[tuple[BadFile, ...], Indices, StoredRows | None]:
-        """(files left out, bytes of the others, the others if they are stored), after each was read once
-        (`zoo.data.validate`).
+        """Verify the images (`zoo.data.validate`): (files left out, sizes of the others, the others if stored).
 
-        Raises DataError that lists missing or unreadable files unless they are to be skipped, and if no file is left.
+        Raises DataError with the missing or unreadable files if they are not to be skipped, or if none is left.
         """
         if self.stored is not None:
             return self._check_stored(self.stored(self.lines), folder, skip_unreadable, channels)
@@ -103,7 +110,7 @@ class TableRows:
         return bad, found.sizes, found
 
     def _bad_files(self, reasons: Mapping[int, str], folder: str) -> list[BadFile]:
-        """In the order of the rows."""
+        """The files with these reasons, in row order."""
         found = sorted(reasons.items())
         return [BadFile(os.path.join(folder, self.names[i]), f"{r} ({self.unit} {self.lines[i]})") for i, r in found]
 
@@ -111,26 +118,24 @@ class TableRows:
         first = list(missing.items())[:10]
         listed = [f"\n  {self.unit} {self.lines[i]}: {printable(self.names[i])}: {why}" for i, why in first]
         more = f"\n  … and {len(missing) - 10:,} more" if len(missing) > 10 else ""
-        verb = "image does" if len(missing) == 1 else "images do"
-        of = f"{len(self.lines):,} that {self.where} names"
+        of = f"{len(self.lines):,} images of {self.where}"
         return DataError(
-            f"{len(missing):,} {verb} not exist, of {of}:{''.join(listed)}{more}",
-            f"paths are taken from the table's own folder, {printable(os.path.abspath(folder))}, unless they "
-            "are absolute"
-            + ("" if len(missing) == len(self.lines) else "; leave them out with --set data.unreadable=skip"),
+            f"{len(missing):,} of the {of} {'does' if len(missing) == 1 else 'do'} not exist:{''.join(listed)}{more}",
+            f"paths are relative to the folder of the table, {printable(os.path.abspath(folder))}"
+            + ("" if len(missing) == len(self.lines) else "; skip missing files with --set data.unreadable=skip"),
         )
 
     def _drop(self, rows: Collection[int]) -> None:
         if not rows:
             return
-        kept = np.ones(len(self.lines), dtype=bool)
-        kept[list(rows)] = False
-        self.names = StringTable(self.names[int(i)] for i in np.flatnonzero(kept))
-        self.lines, self.targets = self.lines[kept], self.targets[kept]
-        self.groups = None if self.groups is None else self.groups[kept]
+        selected = np.ones(len(self.lines), dtype=bool)
+        selected[list(rows)] = False
+        self.names = StringTable(self.names[int(i)] for i in np.flatnonzero(selected))
+        self.lines, self.targets = self.lines[selected], self.targets[selected]
+        self.groups = None if self.groups is None else self.groups[selected]
 
     def _find_duplicates(self) -> dict[int, int]:
-        """Row → the first row of the same image. Hashes first: a dictionary of a million paths takes 150 MB."""
+        """Row -> first row of the same image. Compares hashes first: a dictionary of a million paths takes 150 MB."""
         hashes = np.fromiter((hash(os.path.normpath(n)) for n in self.names), np.int64, len(self.names))
         order = np.argsort(hashes, kind="stable")
         equal = hashes[order][1:] == hashes[order][:-1]

@@ -1,6 +1,6 @@
-"""Zip and tar files as folders: read in place, member by member, without unpacking them to the disk.
+"""Zip and tar files as folders: members are read in place, without unpacking.
 
-A compressed tar has no way to its members but through all before them: it is unpacked once (`zoo.data.sources.tar`).
+A compressed tar cannot be read at an offset, so it is unpacked once (`zoo.data.sources.tar`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from zoo.errors import DataError
 
 __all__ = ["Archive", "ArchiveFolder", "is_archive_name", "list_members", "open_archive", "stem"]
 
-# Another version of the rules by which headers become entries.
+# To be raised when headers are read in another way.
 VERSION = 1
-# Bytes. A smaller tar is listed sooner than its list would be written.
+# Listing a smaller tar is faster than writing its list to the cache.
 _MIN_CACHED_BYTES = 16 << 20
 _COLUMNS = {"offsets": "<i8", "lengths": "<i8", "sizes": "<i8", "methods": "u1", "checksums": "<u4"}
 
 
 def list_members(archive: ArchiveFile) -> ArchiveMembers:
-    """Raises DataError if it is no archive, or damaged; OSError."""
+    """The members of a zip or tar. Raises DataError if it is neither, or damaged; OSError."""
     with open(archive.path, "rb") as f:
         is_zip = f.read(4) in (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
     if is_zip or archive.path.lower().endswith(".zip"):
-        return list_zip(archive)  # from its directory, at a place
+        return list_zip(archive)  # fast: it has a central directory
     if archive.size < _MIN_CACHED_BYTES:
         return list_tar(archive)
     file = _members_file(archive)
@@ -93,15 +93,24 @@ def is_archive_name(path: str) -> bool:
 
 
 def stem(path: str) -> str:
-    """The archive's name without its ending or endings: photos for photos.tar.gz."""
+    """File name without its extensions: photos for photos.tar.gz."""
     name = os.path.splitext(os.path.basename(path))[0]
     return name[:-4] if name.lower().endswith(".tar") else name
 
 
 @dataclass(frozen=True)
 class Archive:
-    """path: as the user calls it. file: where the members lie, another one for a compressed tar. folders: for each
-    folder that has files, "" for the top, the rows of those in `entries`."""
+    """A listed archive.
+
+    Args:
+        path: path as the user wrote it.
+        file: file that contains the members; for a compressed tar the unpacked one.
+        entries: the members.
+        folders: folder ("" for the top) -> rows in `entries` of the files directly in it.
+        sorted_folders: keys of `folders`, sorted.
+        notes: what was ignored or assumed.
+        subfolders: folder -> names of the folders directly in it.
+    """
 
     path: str
     file: ArchiveFile
@@ -109,14 +118,14 @@ class Archive:
     folders: dict[str, array[int]]
     sorted_folders: list[str]
     notes: tuple[str, ...] = ()
-    subfolders: dict[str, list[str]] = field(default_factory=dict)  # folder → the folders directly in it
+    subfolders: dict[str, list[str]] = field(default_factory=dict)
 
     def join(self, inside: str) -> str:
         return os.path.join(self.path, inside) if inside else self.path
 
 
 def open_archive(path: str) -> Archive:
-    """List the archive at `path`. Raises DataError: no archive, cut off, damaged, encrypted, no room to unpack."""
+    """List the archive at `path`. Raises DataError: no archive, truncated, damaged, encrypted, no space to unpack."""
     plain, notes = uncompressed_tar(path)
     try:
         file = ArchiveFile.of(plain)
@@ -126,7 +135,7 @@ def open_archive(path: str) -> Archive:
     except OSError as e:
         raise DataError(f"cannot read {printable(path)}: {(e.strerror or str(e)).lower()}") from e
     if not len(entries) and entries.bad and all(b.reason == "encrypted" for b in entries.bad):
-        raise DataError(f"{printable(path)} is encrypted", "unpack it with its password, and give the folder")
+        raise DataError(f"{printable(path)} is encrypted", "unpack it with its password and give the folder")
     folders: dict[str, array[int]] = {}
     last, rows = None, array("q")
     for i, name in enumerate(entries.names):
@@ -139,7 +148,7 @@ def open_archive(path: str) -> Archive:
 
 
 def _subfolders(folders: dict[str, array[int]]) -> dict[str, list[str]]:
-    """Folder → the names of those directly in it, also where they hold nothing but folders."""
+    """Folder -> names of the folders directly in it, including folders that contain only folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         inner = folder
@@ -155,7 +164,7 @@ def _subfolders(folders: dict[str, array[int]]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class ArchiveFolder:
-    """The folder `inside` of an archive, "" for its top (`zoo.data.sources.scan.Tree`)."""
+    """The folder `inside` of an archive ("" for the top), as a `Tree`."""
 
     archive: Archive
     inside: str = ""
@@ -169,7 +178,7 @@ class ArchiveFolder:
         return stem(self.archive.path)
 
     def strip_root_folder(self) -> ArchiveFolder:
-        """The one folder that all others lie in, if there is one: archives are often made of a folder as a whole."""
+        """The single top folder, if there is one: an archive is often made from a whole folder."""
         inner = self.folders()
         if len(inner) != 1 or not inner[0].folders() or any(map(is_image_name, self.outside()[0])):
             return self
@@ -189,15 +198,15 @@ class ArchiveFolder:
 
     def scan(self, into: Scan, prefix: str) -> None:
         entries = self.archive.entries
-        found: dict[str, int] = {}  # a name that comes twice stands for its last member, as tar has it
-        odd: set[str] = set()
+        found: dict[str, int] = {}  # of a repeated name the last member is used, as tar does
+        image_folders: set[str] = set()
         for folder in self._folders_below():
             parts = self._relative(folder).split("/") if folder != self.inside else []
             if any(map(is_ignored, parts)):
                 continue
             image = next((i for i, part in enumerate(parts) if is_image_name(part)), None)
             if image is not None:
-                odd.add("/".join(parts[: image + 1]))
+                image_folders.add("/".join(parts[: image + 1]))
                 continue
             above = "".join(f"{part}/" for part in parts)
             start = len(folder) + 1 if folder else 0
@@ -215,12 +224,14 @@ class ArchiveFolder:
         into.sizes.extend(entries.sizes[row] for row in rows)
         before = os.path.join(prefix, "")
         into.names.extend(before + name for name in names)
-        into.bad += [BadFile(os.path.join(self.path, name), "not a file but a directory") for name in sorted(odd)]
+        into.bad += [
+            BadFile(os.path.join(self.path, name), "not a file but a directory") for name in sorted(image_folders)
+        ]
         into.bad += [self._with_full_path(b) for b in self._within(entries.bad) if self._is_visible_image(b.path)]
         into.links += [self._with_full_path(b) for b in self._within(entries.broken)]
 
     def _folders_below(self) -> list[str]:
-        """This folder and all in it, as far as they hold files; of a sorted list those lie next to each other."""
+        """This folder and all folders in it that contain files; in a sorted list they are contiguous."""
         known = self.archive.sorted_folders
         if not self.inside:
             return known
@@ -231,12 +242,12 @@ class ArchiveFolder:
         return self.archive.entries.packed(self.archive.file, scan.members)
 
     def notes(self) -> tuple[str, ...]:
-        """With what belongs to no folder: members whose names lead elsewhere are told of by the top."""
+        """Notes of the archive, including members whose names point outside it."""
         outside = [b for b in self.archive.entries.bad if ".." in b.path.split("/") or b.path.startswith("/")]
         if not outside:
             return self.archive.notes
         count = f"{len(outside):,} {'member' if len(outside) == 1 else 'members'}"
-        return (*self.archive.notes, f"left aside {count} with names that lead out of the archive: {outside[0].path!r}")
+        return (*self.archive.notes, f"ignored {count} with names that point outside the archive: {outside[0].path!r}")
 
     def _join(self, name: str) -> str:
         return f"{self.inside}/{name}" if self.inside else name
@@ -249,7 +260,7 @@ class ArchiveFolder:
         return [b for b in found if b.path.startswith(prefix) and not b.path.startswith("/")]
 
     def _is_visible_image(self, name: str) -> bool:
-        """True of an image that nobody would ignore."""
+        """Whether it is an image in a folder that is not ignored."""
         parts = self._relative(name).split("/")
         return is_image_name(name) and not any(map(is_ignored, parts)) and ".." not in parts
 

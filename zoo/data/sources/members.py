@@ -1,4 +1,4 @@
-"""What an archive lists: its members as columns, and those that are no files."""
+"""The members of an archive as columns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from zoo.data.string_table import StringTable
 
 __all__ = ["ArchiveMembers", "normalize_member_name"]
 
-_MAX_LINKS = 40  # as the system does
+_MAX_LINKS = 40  # as Linux
 
 
 def normalize_member_name(name: str) -> str | None:
-    """`name` of a member with "/" between its parts and no "." among them; None if it leads out of the archive."""
+    """`name` of a member without "." and empty parts; None if it points outside the archive."""
     if name[1:2] == ":":
         return None
     if name[:1] not in ("/", ".") and "//" not in name and "/." not in name:
@@ -30,10 +30,14 @@ def normalize_member_name(name: str) -> str | None:
 
 @dataclass
 class ArchiveMembers:
-    """names: of the files, "/" between their parts, in the archive's order; the columns are those of `PackedFiles`.
+    """The files of an archive, in its order. The columns are as in `PackedFiles`.
 
-    bad: members that cannot be files of a data set, by name. links: (name, name of what it stands for, as it stands
-    in the archive), until `resolve_links` makes files of them. broken: links that lead nowhere.
+    Args:
+        names: paths in the archive, separated by "/".
+        bad: members that are no usable files.
+        links: (name, name of its target), until `resolve_links` turns them into files.
+        broken: links without a target in the archive.
+        notes: what was ignored or assumed.
     """
 
     names: StringTable = field(default_factory=StringTable)
@@ -58,11 +62,16 @@ class ArchiveMembers:
         self.methods.append(method)
         self.checksums.append(checksum)
 
+    def add_row(self, name: str, other: ArchiveMembers, row: int) -> None:
+        """Add the member `row` of `other` under another name."""
+        columns = (other.offsets, other.lengths, other.sizes, other.methods, other.checksums)
+        self.add(name, *(column[row] for column in columns))
+
     def add_non_file(self, name: str, mode: int) -> None:
         self.bad.append(BadFile(name, describe_non_file(mode)))
 
     def resolve_links(self) -> None:
-        """Make files of the links to files of the archive. What leads elsewhere is broken, a folder too."""
+        """Turn links to files of the archive into files. Other links, also to folders, are broken."""
         if not self.links:
             return
         links = dict(self.links)
@@ -74,20 +83,13 @@ class ArchiveMembers:
             if end is None:
                 self.broken.append(BadFile(name, "looping link in the archive"))
             elif row is None:
-                self.broken.append(BadFile(name, f"link to {links[name]}, which is no file of the archive"))
+                self.broken.append(BadFile(name, f"link to {links[name]}, which is not a file of the archive"))
             else:
-                self.add(
-                    name,
-                    self.offsets[row],
-                    self.lengths[row],
-                    self.sizes[row],
-                    self.methods[row],
-                    self.checksums[row],
-                )
+                self.add_row(name, self, row)
         self.links.clear()
 
     def packed(self, archive: ArchiveFile, rows: Iterable[int] | None = None) -> PackedFiles:
-        """All members, or those of `rows`."""
+        """All members, or the members `rows`."""
         chosen = np.arange(len(self)) if rows is None else np.fromiter(rows, np.int64)
         return PackedFiles(
             archives=(archive,),
@@ -101,7 +103,7 @@ class ArchiveMembers:
 
 
 def _link_target(name: str, links: dict[str, str]) -> str | None:
-    """Where a chain of links ends; None if it does not."""
+    """The end of a chain of links; None for a loop."""
     for _ in range(_MAX_LINKS):
         if name not in links:
             return name

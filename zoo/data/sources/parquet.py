@@ -1,4 +1,4 @@
-"""Parquet files as a table: one, or the shards of a folder. Images may be paths, or stored in the file."""
+"""Parquet files as a table: one file, or the shards of a folder. Images may be paths, or stored in the file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["ParquetImages", "ParquetTable", "is_parquet_name"]
 
 _Key = tuple[ArchiveFile, int, str]
 
-_CACHE_BYTES = 512 << 20  # bytes
+_CACHE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class ParquetImages:
-    """The images in `column`: of each the file (N,), its row group (N,) and the row there (N,)."""
+    """The images in `column`: index of the file (N,), row group (N,) and row in it (N,) of each image."""
 
     files: tuple[ArchiveFile, ...]
     column: str
@@ -56,7 +56,7 @@ class ParquetImages:
         if value is not None:
             return bytes(value)
         if not path:
-            raise BadMember("no image: the cell is empty (null)")
+            raise BadMember("no image: the cell is null")
         with open(os.path.join(os.path.dirname(file.path), path), "rb") as f:
             return f.read()
 
@@ -68,7 +68,7 @@ class ParquetImages:
 
 
 class _Groups:
-    """Row groups by file, number and column, the last ones kept; for all threads of a process."""
+    """A cache of the last row groups, by file, number and column; shared by the threads of a process."""
 
     def __init__(self) -> None:
         self.clear()
@@ -93,7 +93,7 @@ class _Groups:
 
 
 _groups = _Groups()
-if hasattr(os, "register_at_fork"):  # a worker has a memory and a lock of its own
+if hasattr(os, "register_at_fork"):  # each worker process has its own
     os.register_at_fork(after_in_child=_groups.clear)
 
 
@@ -118,7 +118,7 @@ def _read(file: ArchiveFile, group: int, column: str) -> Any:
         raise BadMember(f"damaged: row group {group + 1} of {file.path} cannot be read ({e})") from e
 
 
-# Bytes of the images of a row group: it is held whole while one of them is read.
+# Bytes of the images in a row group, which is read as a whole.
 _MAX_GROUP_BYTES = 1 << 30
 
 
@@ -127,10 +127,16 @@ def is_parquet_name(path: str) -> bool:
 
 
 class ParquetTable:
-    """The rows of the files at `paths`, one after the other. folder: what paths in them start from, and names of stored
-    images too, "train-0.parquet/row 12"; the folder of the first file if it is not given.
+    """The rows of the files at `paths`, one file after the other.
 
-    Raises DataError if a file is missing, damaged or has other columns than the first one, and if pyarrow is.
+    Args:
+        paths: Parquet files with the same columns.
+        name: name for messages.
+        folder: folder to which image paths, and names of stored images ("train-0.parquet/row 12"), are relative;
+            default: the folder of the first file.
+
+    Raises:
+        DataError: a file is missing, damaged or has other columns; pyarrow is not installed.
     """
 
     unit = "row"
@@ -147,12 +153,12 @@ class ParquetTable:
             if other.names != schema.names:
                 raise DataError(
                     f"{printable(file.path)} has other columns than {printable(self._files[0].path)}",
-                    "give files of one table only",
+                    "give files with the same columns",
                 )
         self._metadata = [metadata for _, _, metadata in opened]
         self._starts = np.cumsum([0, *(m.num_rows for m in self._metadata)])
         if not self._starts[-1]:
-            raise DataError(f"{self.name} has no rows", "add a row for each image")
+            raise DataError(f"{self.name} has no rows", "add one row per image")
         self.header = self._columns.header
         self.classes = frozenset(self._columns.names)
         self.images: Mapping[str, Callable[[Indices], StoredRows]] = {
@@ -168,7 +174,7 @@ class ParquetTable:
             own = os.path.relpath(file.path, self.folder)
             try:
                 with ParquetFile(file.path) as opened:
-                    # A column that is asked for brings the number of rows along; where none is, one of bytes has to.
+                    # At least one column is needed for the number of rows.
                     wanted = self._columns.readable or [self.header[0]]
                     for batch in opened.iter_batches(BLOCK, columns=wanted, use_threads=False):
                         numbers = range(done + 1, done + batch.num_rows + 1)
@@ -198,7 +204,7 @@ class ParquetTable:
         return StoredRows(images, sizes, shards if first_group > 1 else None)
 
     def _sizes(self, column: str, file: int) -> Indices:
-        """Bytes of every image of a file, 0 where it has none; a row group at a time."""
+        """Size in bytes of every image of a file, 0 for null; reads one row group at a time."""
         import pyarrow as pa
         from pyarrow import compute
         from pyarrow.parquet import ParquetFile
@@ -211,11 +217,9 @@ class ParquetTable:
             size = sum(c.total_uncompressed_size for c in leaves if c.path_in_schema.split(".")[0] == column)
             if size > _MAX_GROUP_BYTES:
                 raise DataError(
-                    f"row group {g + 1} of {printable(path)} holds {size / 1e9:.1f} GB of images, and has to be "
-                    "read whole "
-                    "for one of them",
-                    "write the file again with row groups of 1,000 images or so (row_group_size=1000 in pandas and "
-                    "pyarrow)",
+                    f"row group {g + 1} of {printable(path)} has {size / 1e9:.1f} GB of images, which must "
+                    "be read together",
+                    "write it again with about 1,000 images per group (row_group_size=1000 in pandas and pyarrow)",
                 )
         try:
             with ParquetFile(path) as opened:
@@ -229,7 +233,7 @@ class ParquetTable:
 
 
 def _open(path: str) -> tuple[ArchiveFile, Any, Any]:
-    """(the file, its schema, its metadata)"""
+    """(file, schema, metadata)."""
     if not os.path.isfile(path) and os.path.exists(path):
         raise DataError(
             f"{printable(path)} is {describe_non_file(os.stat(path).st_mode)}", "give the path of a Parquet file"
@@ -239,7 +243,7 @@ def _open(path: str) -> tuple[ArchiveFile, Any, Any]:
         from pyarrow import parquet
     except ImportError:
         raise DataError(
-            f"{printable(path)} is read by pyarrow, which is not installed",
+            f"{printable(path)} needs pyarrow, which is not installed",
             "pip install 'zoo[parquet]', or pip install pyarrow",
         ) from None
     try:
@@ -253,11 +257,11 @@ def _damaged(path: str, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"cannot read {printable(path)}: {error.strerror.lower()}")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{printable(path)} is no readable Parquet file: {reason}", "write or download it again")
+    return DataError(f"{printable(path)} is not a readable Parquet file: {reason}", "write or download it again")
 
 
 def _features(schema: Any) -> Mapping[str, Any]:
-    """What Hugging Face's library has noted of the columns, nothing if another wrote the file."""
+    """Hugging Face's description of the columns; {} if another library wrote the file."""
     try:
         found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):

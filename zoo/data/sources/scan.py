@@ -1,7 +1,6 @@
-"""Which images lie under a folder: deterministic on any file system, and never surprised by what it meets.
+"""The images below a folder, in an order that does not depend on the file system.
 
-A `Tree` is a folder of the disk or of an archive (`zoo.data.sources.archive`); class folders are found
-in trees.
+A `Tree` is a folder on disk or in an archive (`zoo.data.sources.archive`).
 """
 
 from __future__ import annotations
@@ -40,21 +39,28 @@ _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycl
 
 
 def is_ignored(name: str) -> bool:
-    """True for what file managers and notebooks leave behind, and for hidden files (which `.ipynb_checkpoints` is)."""
+    """True for hidden files (such as `.ipynb_checkpoints`) and files that file managers create."""
     return name.startswith(".") or name.lower() in _IGNORED
 
 
 @functools.lru_cache(maxsize=4096)
 def is_image_extension(extension: str) -> bool:
-    """Whether a name that ends so, from its last dot on, is that of an image. A million names have few endings."""
+    """Whether images have this extension. Cached, because a million names have few extensions."""
     return is_image_name(f"x{extension}")
 
 
 @dataclass
 class Scan:
-    """`names`: paths of the images below the folder, sorted within each folder scanned; `sizes`: their bytes;
-    `members`: their rows in the archive, none on the disk. `bad`: with an image's name but no regular file. `links`:
-    broken or looping links. `ignored`: endings of the other files, with counts."""
+    """The images below a folder.
+
+    Args:
+        names: paths relative to the folder, sorted within each scanned folder.
+        sizes: sizes in bytes.
+        members: rows in the archive; empty on disk.
+        bad: entries with the name of an image that are not regular files.
+        links: broken or looping symbolic links.
+        ignored: extension -> number of other files.
+    """
 
     names: StringTable = field(default_factory=StringTable)
     sizes: array[int] = field(default_factory=lambda: array("q"))
@@ -72,38 +78,38 @@ class Scan:
     def notes(self) -> list[str]:
         if not self.ignored:
             return []
-        kinds = ", ".join(f"{extension or 'no ending'} {n:,}" for extension, n in self.ignored.most_common(5))
+        kinds = ", ".join(f"{extension or 'no extension'} {n:,}" for extension, n in self.ignored.most_common(5))
         n = sum(self.ignored.values())
-        return [f"ignored {n:,} {'file that is' if n == 1 else 'files that are'} not images ({kinds})"]
+        return [f"ignored {n:,} {'file that is not an image' if n == 1 else 'files that are not images'} ({kinds})"]
 
 
 class Tree(Protocol):
-    """A folder, as far as class folders have to know it."""
+    """A folder on disk or in an archive."""
 
     @property
     def path(self) -> str:
-        """As messages call it, and as the names of its images are joined to: "photos/train", "photos.zip/train"."""
+        """Path for messages and for the paths of its images: "photos/train", "photos.zip/train"."""
 
     @property
     def name(self) -> str:
-        """Its own name; an archive's without the ending."""
+        """Its name; of an archive without the extension."""
 
     def folders(self) -> Sequence[Tree]:
         """The folders directly in it, sorted by name, without ignored ones. Raises DataError if it is unreadable."""
 
     def outside(self) -> tuple[list[str], list[BadFile]]:
-        """Names of the files directly in it, sorted, without ignored ones; and the links there that lead nowhere."""
+        """(names of the files directly in it, sorted, without ignored ones; broken links there)."""
 
     def has_folder(self, name: str) -> bool: ...
 
     def scan(self, into: Scan, prefix: str) -> None:
-        """Add every image at any depth, under its path below this folder with `prefix` before it."""
+        """Add every image at any depth to `into`, with `prefix` before its relative path."""
 
     def packed(self, scan: Scan) -> PackedFiles | None:
-        """Where the images of a scan lie, if not in files of their own."""
+        """Storage of the images of a scan, if they are not files."""
 
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the place as a whole."""
+        """What was ignored or assumed."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class DiskFolder:
             try:
                 if entry.is_dir() and not is_ignored(entry.name):
                     found.append(DiskFolder(entry.path))
-            except OSError:  # a looping link; `scan` reports those below the class folders
+            except OSError:  # a looping link; `scan` reports it below the class folders
                 continue
         return found
 
@@ -132,7 +138,7 @@ class DiskFolder:
             if not is_ignored(entry.name):
                 names.append(entry.name)
             if entry.is_symlink() and not os.path.exists(entry.path):
-                links.append(BadFile(entry.path, "symbolic link that leads nowhere"))
+                links.append(BadFile(entry.path, "broken symbolic link"))
         return names, links
 
     def has_folder(self, name: str) -> bool:
@@ -155,16 +161,16 @@ class DiskFolder:
 
 
 def scan_folder(root: str) -> Scan:
-    """Every image at any depth below `root`. Symbolic links are followed, but not back into a folder they lie in."""
+    """Every image at any depth below `root`. Symbolic links are followed, but not to a parent folder."""
     scan = Scan()
     DiskFolder(root).scan(scan, "")
     return scan
 
 
 def scan_classes(tree: Tree) -> Iterator[tuple[Tree, str, Scan, int]]:
-    """(folder, class, scan, images of the folder) for each folder in `tree`; the one scan of all of them grows.
+    """(folder, class, scan, number of its images) for each folder in `tree`; all share one growing scan.
 
-    The class is the folder's name in Unicode's NFC form, so that it is the same from every system.
+    The class is the folder name in Unicode NFC form, which is the same on every system.
     """
     scan = Scan()
     for folder in tree.folders():
@@ -175,10 +181,10 @@ def scan_classes(tree: Tree) -> Iterator[tuple[Tree, str, Scan, int]]:
 
 
 def encode_labels(labels: Sequence[str], counts: Sequence[int]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """(the classes that have images, sorted; (N,) class of every image) of folders with so many images each."""
+    """(sorted classes that have images, class index of every image (N,)). counts: number of images per folder."""
     classes = tuple(sorted({label for label, n in zip(labels, counts, strict=True) if n}))
-    place = {name: i for i, name in enumerate(classes)}
-    return classes, np.repeat(np.array([place.get(label, 0) for label in labels], np.int64), counts)
+    index = {name: i for i, name in enumerate(classes)}
+    return classes, np.repeat(np.array([index.get(label, 0) for label in labels], np.int64), counts)
 
 
 def _walk(
@@ -188,7 +194,7 @@ def _walk(
         info = os.stat(folder)
         here = (info.st_dev, info.st_ino)
         if here in above:
-            scan.links.append(BadFile(folder, "symbolic link back to a folder that it lies in"))
+            scan.links.append(BadFile(folder, "symbolic link to a parent folder"))
             return
         with os.scandir(folder) as entries:
             folders = _classify_entries(entries, os.path.join(prefix, ""), scan, found)
@@ -202,8 +208,8 @@ def _walk(
 def _classify_entries(
     entries: Iterator[os.DirEntry[str]], prefix: str, scan: Scan, found: list[tuple[str, int]]
 ) -> list[os.DirEntry[str]]:
-    """The folders to walk through; all else is put where it belongs. Written for a million files: nothing is asked
-    twice, and a file without an image's name costs no question to the disk."""
+    """The folders to scan next; files are added to `scan` or `found`. Fast for a million files: at most one stat per
+    image, none for other files."""
     folders = []
     for entry in entries:
         name = entry.name
@@ -211,7 +217,7 @@ def _classify_entries(
             continue
         is_image = is_image_extension(name[name.rfind(".") :])
         try:
-            if not is_image and entry.is_file():  # the folder's own list says so
+            if not is_image and entry.is_file():  # known from scandir, without a stat
                 scan.ignore(name)
                 continue
             info = entry.stat()

@@ -41,7 +41,7 @@ _HARD, _SYMBOLIC, _FOLDER, _SPARSE = ord("1"), ord("2"), ord("5"), ord("S")
 
 
 def is_tar_header(block: bytes) -> bool:
-    """True if the 512 bytes bear their own checksum."""
+    """Whether the checksum in the 512 bytes is correct."""
     if len(block) < _BLOCK:
         return False
     try:
@@ -49,15 +49,15 @@ def is_tar_header(block: bytes) -> bool:
     except ValueError:
         return False
     rest = block[:148] + block[156:_BLOCK]
-    signed = sum(b - 256 if b > 127 else b for b in rest)  # as some old programs wrote it
+    signed = sum(b - 256 if b > 127 else b for b in rest)  # as some old programs write it
     return stated in (sum(rest) + 8 * 32, signed + 8 * 32) and any(block)
 
 
 def list_tar(archive: ArchiveFile, limit: int | None = None) -> ArchiveMembers:
-    """The members, or the first `limit` of them.
+    """All members, or the first `limit`.
 
-    Raises DataError if the file is no tar or its headers are damaged; OSError. A last member that is cut off is
-    bad; a tar that ends without its mark has a note of it.
+    Raises DataError if the file is not a tar or a header is damaged; OSError. A truncated last member is bad; a missing
+    end mark is a note.
     """
     entries = ArchiveMembers()
     with open(archive.path, "rb", buffering=0) as f:
@@ -70,7 +70,7 @@ class _Reader:
     def __init__(self, f: BinaryIO, archive: ArchiveFile, entries: ArchiveMembers) -> None:
         self._f, self._archive, self._entries = f, archive, entries
         self._where = printable(archive.path)
-        self._member_fields: dict[str, str] = {}  # what stands before a member and is said of it
+        self._member_fields: dict[str, str] = {}  # from the headers before a member
         self._global_fields: dict[str, str] = {}
         self._buffer, self._buffer_at = b"", 0
 
@@ -79,24 +79,24 @@ class _Reader:
         if not is_tar_header(self._read(0, _BLOCK)):
             if size and not self._read(0, _BLOCK).strip(b"\0"):
                 return  # an empty tar
-            raise DataError(f"{self._where} is no tar file", "look at it with `file`; a page of HTML is often saved so")
+            raise DataError(f"{self._where} is not a tar file", "inspect it with `file`; it may be a saved HTML page")
         while at < size:
             header = self._read(at, _BLOCK)
             if len(header) < _BLOCK:
-                self._entries.notes.append(f"{self._where} ends within a header: it is cut off")
+                self._entries.notes.append(f"{self._where} ends within a header: it is truncated")
                 return
             if header[0] == 0 and not any(header):
                 return
-            # The letters are proof enough, and a hundredth of the work.
+            # The magic letters are sufficient, and a hundred times faster than the checksum.
             if header[257:262] != b"ustar" and not is_tar_header(header):
-                raise DataError(f"{self._where} is damaged at byte {at:,}: no header of a member", "download it again")
+                raise DataError(f"{self._where} is damaged at byte {at:,}: no member header", "download it again")
             at = self._member(header, at + _BLOCK)
             if limit is not None and len(self._entries) >= limit:
                 return
-        self._entries.notes.append(f"{self._where} ends without the mark of its end: it may be cut off")
+        self._entries.notes.append(f"{self._where} has no end mark: it may be truncated")
 
     def _read(self, at: int, length: int) -> bytes:
-        """Small members lie close together: 64 KB serve several of them, and one of each when they are large."""
+        """`length` bytes at `at`. If the last read was near, 64 KB are read: they cover several small members."""
         start = at - self._buffer_at
         if not 0 <= start <= len(self._buffer) - length:
             self._f.seek(at)
@@ -106,7 +106,7 @@ class _Reader:
         return self._buffer[start : start + length]
 
     def _member(self, header: bytes, at: int) -> int:
-        """Take in the member whose data begin `at`; where the next header is."""
+        """Add the member whose data begin at `at`; returns the offset of the next header."""
         kind = header[156]
         try:
             size = _number(header[124:136])
@@ -135,17 +135,15 @@ class _Reader:
             return at + (_padded(size) if has_data else 0)
         name = normalize_member_name(raw_name)
         if name is None:
-            self._entries.bad.append(BadFile(raw_name, "its name leads out of the archive"))
+            self._entries.bad.append(BadFile(raw_name, "its name points outside the archive"))
         elif kind in (_HARD, _SYMBOLIC):
             self._link(name, pax_fields.get("linkpath") or _text(header[157:257]), hard=kind == _HARD)
         elif kind in _SPECIAL:
             self._entries.add_non_file(name, _SPECIAL[kind])
         elif kind == _SPARSE or any(k.startswith("GNU.sparse.") for k in pax_fields):
-            self._entries.bad.append(
-                BadFile(pax_fields.get("GNU.sparse.name", name), "a sparse file, stored in pieces")
-            )
+            self._entries.bad.append(BadFile(pax_fields.get("GNU.sparse.name", name), "a sparse file"))
         elif kind not in _REGULAR:
-            pass  # a label of the volume and the like: nothing to read
+            pass  # such as a volume label
         elif at + size > self._archive.size:
             self._entries.bad.append(BadFile(name, "truncated: the archive ends within it"))
         else:
@@ -153,16 +151,16 @@ class _Reader:
         return at + (_padded(size) if has_data else 0)
 
     def _link(self, name: str, target: str, *, hard: bool) -> None:
-        """A hard link's target counts from the top of the archive, a symbolic one's from the link's own folder."""
+        """The target of a hard link is relative to the archive, the target of a symbolic link to its folder."""
         folder = "" if hard else posixpath.dirname(name)
         inside = normalize_member_name(target if hard else posixpath.normpath(posixpath.join(folder, target)))
         if inside is not None and not inside.startswith("../"):
             self._entries.links.append((name, inside))
         elif is_image_name(name):
-            self._entries.broken.append(BadFile(name, f"link out of the archive, to {target}"))
+            self._entries.broken.append(BadFile(name, f"link to {target}, outside the archive"))
 
     def _read_extension(self, kind: int, at: int, size: int) -> None:
-        """What a header without a file of its own says of the member behind it, or of all."""
+        """Read a header that describes the next member, or all members."""
         if size > _MAX_HEADER_TEXT:
             raise DataError(f"{self._where} is damaged at byte {at:,}: a name of {size:,} bytes", "download it again")
         data = self._read(at, size)
@@ -173,7 +171,7 @@ class _Reader:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """Records "length key=value\\n"; what is damaged ends them."""
+    """The records "length key=value\\n", up to the first damaged one."""
     found, at = {}, 0
     while at < len(data):
         length, _, _ = data[at : at + 20].partition(b" ")
@@ -206,7 +204,7 @@ def _number(field: bytes) -> int:
 _EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _GZIP, _BZIP2, _XZ, _ZSTD = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"
 _CHUNK = 1 << 20
-# A bomb: images hardly shrink at all, plain bitmaps of drawings a hundredfold.
+# Above this it is a decompression bomb: images hardly shrink, uncompressed drawings a hundredfold.
 _MAX_RATIO = 200
 _MIN_BOMB_BYTES = 1 << 28  # bytes
 _MIN_FREE_BYTES = 1 << 30
@@ -214,7 +212,7 @@ _DISK_CHECK_BYTES = 64 * _CHUNK
 
 
 class _UnpackLimitError(Exception):
-    """What comes out does not end, or does not fit."""
+    """The unpacked tar is too large."""
 
 
 def is_compressed_name(path: str) -> bool:
@@ -222,9 +220,9 @@ def is_compressed_name(path: str) -> bool:
 
 
 def uncompressed_tar(path: str) -> tuple[str, tuple[str, ...]]:
-    """(`path`, or the plain tar that it was unpacked to; sentences about that).
+    """(`path`, or the plain tar that it was unpacked to; notes).
 
-    Raises DataError: damaged or cut off, a decompression bomb, no room on the disk, Zstandard before Python 3.14.
+    Raises DataError: damaged or truncated, a decompression bomb, no disk space, Zstandard before Python 3.14.
     """
     try:
         info = os.stat(path)
@@ -238,25 +236,25 @@ def uncompressed_tar(path: str) -> tuple[str, tuple[str, ...]]:
         return path, ()
     file = CacheFile("unpacked", os.path.abspath(path), label=os.path.basename(path), suffix="").path
     target = file.with_name(f"{file.name}-{info.st_size}-{info.st_mtime_ns}.tar")
-    message = f"{printable(os.path.basename(path))} is compressed, and read from where it was unpacked: {target}"
+    message = f"{printable(os.path.basename(path))} is compressed; it was unpacked to {target}"
     if target.is_file():
         touch(target)
         return str(target), (message,)
-    note(f"unpacking {printable(path)} once, to {target} …")
+    note(f"unpacking {printable(path)} to {target} …")
     try:
         for older in target.parent.glob(f"{file.name}-*.tar"):
             older.unlink()
         save_file(target, lambda temporary: _unpack(path, start, info.st_size, temporary))
     except _UnpackLimitError as e:
-        raise DataError(f"{printable(path)} is not unpacked: {e}", "unpack it yourself, and give the folder") from e
+        raise DataError(f"{printable(path)} was not unpacked: {e}", "unpack it yourself and give the folder") from e
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
-        raise DataError(f"{printable(path)} is damaged or cut off: {e}", "copy or download it again") from e
+        raise DataError(f"{printable(path)} is damaged or truncated: {e}", "copy or download it again") from e
     except OSError as e:
         if e.errno is None:  # bz2 has no error of its own
-            raise DataError(f"{printable(path)} is damaged or cut off: {e}", "copy or download it again") from e
+            raise DataError(f"{printable(path)} is damaged or truncated: {e}", "copy or download it again") from e
         reason = (e.strerror or str(e)).lower()
         raise DataError(
-            f"cannot unpack {printable(path)} to {target.parent}: {reason}", "ZOO_CACHE=DIR names another place"
+            f"cannot unpack {printable(path)} to {target.parent}: {reason}", "set ZOO_CACHE=DIR to use another folder"
         ) from e
     return str(target), (message,)
 
@@ -267,16 +265,16 @@ def _unpack(path: str, start: bytes, size: int, temporary: Path) -> None:
     with _opened(path, start) as source, temporary.open("wb") as target:
         while block := source.read(_CHUNK):
             if not written and not is_tar_header(block[:512]):
-                raise DataError(f"{printable(path)} holds no tar file", "unpack it yourself, and look at what it holds")
+                raise DataError(f"{printable(path)} does not contain a tar", "unpack it yourself and give the folder")
             if written >= next_check and shutil.disk_usage(temporary.parent).free < _MIN_FREE_BYTES:
                 raise _UnpackLimitError(
-                    f"less than {_MIN_FREE_BYTES >> 30} GB would be left on the disk of {temporary.parent}"
+                    f"less than {_MIN_FREE_BYTES >> 30} GB would be free on the disk of {temporary.parent}"
                 )
             next_check = written - written % _DISK_CHECK_BYTES + _DISK_CHECK_BYTES
             written += len(block)
             if written > limit:
                 raise _UnpackLimitError(
-                    f"more than {_MAX_RATIO} times its size comes out, a possible decompression bomb"
+                    f"its contents are more than {_MAX_RATIO} times its size, possibly a decompression bomb"
                 )
             target.write(block)
 
@@ -288,6 +286,6 @@ def _opened(path: str, start: bytes) -> BinaryIO:
         return cast("BinaryIO", importlib.import_module(name).open(path))
     except ImportError:
         raise DataError(
-            f"{printable(path)} is compressed by Zstandard, which Python can read from 3.14 on",
+            f"{printable(path)} is compressed with Zstandard, which Python reads from version 3.14",
             "unpack it with `unzstd`",
         ) from None

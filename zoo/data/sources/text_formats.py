@@ -1,8 +1,8 @@
-"""A CSV or TSV file: its header, and its rows in blocks, so that a file of any length takes the memory of one block.
+"""Text tables: CSV and TSV, JSONL, and lists of files, read in blocks, so that memory does not grow with their length.
 
-UTF-8, with or without a byte order mark. A .tsv file is separated by tabs; any other by commas, unless its header has
-none but has semicolons (as spreadsheets write where the comma is the decimal sign) or tabs. Spaces around a cell are
-dropped, and rows without any text skipped.
+Files are UTF-8, with or without a byte order mark. A .tsv file is separated by tabs. Other tables are separated by
+commas, or, if the header has none, by semicolons (as spreadsheets write with a decimal comma) or tabs. Spaces around a
+cell are removed, and empty rows are skipped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from zoo.data.decode.read import EXTENSIONS, describe_non_file, is_image_name, printable
@@ -24,13 +25,18 @@ from zoo.errors import DataError
 __all__ = ["BLOCK", "JsonTable", "ListTable", "TextFile", "TextTable"]
 
 BLOCK = 4096  # rows
-_MAX_LINE_BYTES = 1 << 20  # bytes; a file without line ends is no table, and would be read whole
+_MAX_LINE_BYTES = 1 << 20  # a longer line means that the file is no text table
 
 
 class TextFile:
-    """The file at `path`, of a kind that users know as `kind`; the part of `Cells` that all of them share.
+    """A text file; the part of `TableReader` that all formats share.
 
-    Raises DataError if it is no file, or cannot be read.
+    Args:
+        path: path of the file.
+        kind: name of the format in messages.
+
+    Raises:
+        DataError: it is not a file, or cannot be read.
     """
 
     unit = "line"
@@ -50,7 +56,7 @@ class TextFile:
             raise DataError(f"{printable(path)} is {describe_non_file(mode)}", f"give the path of a {kind} file")
 
     def lines(self) -> Iterator[str]:
-        """Each with its end. Raises DataError with the number of the line that is no text."""
+        """The lines, with line ends. Raises DataError with the number of a line that is not UTF-8 text."""
         try:
             with open(self.path, "rb") as f:
                 for number, raw in enumerate(iter(partial(f.readline, _MAX_LINE_BYTES + 1), b""), 1):
@@ -59,13 +65,13 @@ class TextFile:
             raise self._unreadable(e) from e
 
     def _text(self, raw: bytes, number: int) -> str:
-        save_again = f"save it again as {self._kind} in UTF-8"
+        save_again = f"save it as {self._kind} in UTF-8"
         if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise DataError(f"{self.name} is UTF-16, not UTF-8", save_again)
         if b"\0" in raw:
-            raise DataError(f"{self.name}, line {number}: a NUL byte; this is no text table", save_again)
+            raise DataError(f"{self.name}, line {number}: a NUL byte; this is not a text table", save_again)
         if len(raw) > _MAX_LINE_BYTES:
-            raise DataError(f"{self.name}, line {number}: longer than a megabyte; this is no table", save_again)
+            raise DataError(f"{self.name}, line {number}: longer than a megabyte; this is not a text table", save_again)
         try:
             return raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as e:
@@ -79,11 +85,18 @@ class TextFile:
         return DataError(f"cannot read {printable(self.path)}: {(error.strerror or str(error)).lower()}")
 
 
+def _blocks(rows: Iterable[tuple[int, Sequence[str]]]) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
+    """(line numbers, cells of every column) of blocks of `rows`, which are (line number, cells)."""
+    iterator = iter(rows)
+    while block := list(islice(iterator, BLOCK)):
+        yield [line for line, _ in block], list(zip(*(cells for _, cells in block), strict=True))
+
+
 _TABS = (".tsv", ".tab")
 
 
 class TextTable(TextFile):
-    """The table at `path`. Raises DataError if it is no such file, has no header or no rows."""
+    """A CSV or TSV table. Raises DataError if it cannot be read, or has no header or no rows."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "CSV")
@@ -92,33 +105,29 @@ class TextTable(TextFile):
         self.header = next(records)[1]
         self._check_header()
         if next(records, None) is None:
-            raise DataError(f"{self.name} has a header but no rows", "add a row for each image")
+            raise DataError(f"{self.name} has a header but no rows", "add one row per image")
 
     def blocks(self) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
-        """The rows after the header, some thousands at a time: the line that each begins in, and the cells of every
-        column. Raises DataError, at the end, if rows have more or fewer cells than the header."""
+        """(line numbers, cells of every column) of blocks of rows. Raises DataError, at the end, if rows have more or
+        fewer cells than the header."""
         errors = RowErrors(
-            self.name, f"put quotes around cells that hold a {'tab' if self.delimiter == chr(9) else self.delimiter!r}"
+            self.name, f"quote cells that contain a {'tab' if self.delimiter == chr(9) else self.delimiter!r}"
         )
-        lines: list[int] = []
-        rows: list[list[str]] = []
         records = self._records()
         next(records)
-        for line, row in records:
-            if len(row) != len(self.header):
-                errors.add(f"{len(row)} cells where the header has {len(self.header)}", line)
-                continue
-            lines.append(line)
-            rows.append(row)
-            if len(rows) == BLOCK:
-                yield lines, list(zip(*rows, strict=True))
-                lines, rows = [], []
-        if rows:
-            yield lines, list(zip(*rows, strict=True))
+
+        def complete() -> Iterator[tuple[int, list[str]]]:
+            for line, row in records:
+                if len(row) == len(self.header):
+                    yield line, row
+                else:
+                    errors.add(f"{len(row)} cells, but the header has {len(self.header)}", line)
+
+        yield from _blocks(complete())
         errors.raise_if_any()
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line it begins in, stripped cells) of the header and every row that holds any text."""
+        """(first line, stripped cells) of the header and every row that is not empty."""
         reader = csv.reader(self.lines(), delimiter=self.delimiter, strict=True, skipinitialspace=True)
         start = 1
         try:
@@ -130,13 +139,13 @@ class TextTable(TextFile):
         except csv.Error as e:
             raise DataError(
                 f"{self.name}, line {start}: {_explain(str(e))}",
-                "mend the line, or save the table again as CSV in UTF-8",
+                "fix the line, or save the table as CSV in UTF-8",
             ) from e
 
     def _delimiter(self) -> str:
         header = next((line for line in self.lines() if line.strip()), None)
         if header is None:
-            raise DataError(f"{self.name} is empty", "the first line names the columns, such as image,label")
+            raise DataError(f"{self.name} is empty", "the first line must name the columns, for example image,label")
         if os.path.splitext(self.path)[1].lower() in _TABS:
             return "\t"
         return next((mark for mark in (",", ";", "\t") if mark in header), ",")
@@ -146,24 +155,25 @@ class TextTable(TextFile):
         repeated = sorted({name for name in named if named.count(name) > 1})
         if repeated:
             raise DataError(
-                f"{self.name} has more than one column {', '.join(map(repr, repeated))}", "give each a name of its own"
+                f"{self.name} has more than one column {', '.join(map(repr, repeated))}",
+                "give each column its own name",
             )
         data = next((name for name in named if is_image_name(name)), None)
         if data is not None:
             raise DataError(
-                f"the first line of {self.name} holds {data!r}: data, not the names of the columns",
-                "add a first line that names the columns, such as image,label",
+                f"the first line of {self.name} contains {data!r}: data instead of column names",
+                "add a first line with the column names, for example image,label",
             )
 
 
 def _explain(message: str) -> str:
-    """The csv module's words for what users meet most, in ours."""
+    """The csv module's most frequent errors in plain words."""
     if "field larger" in message:
-        return "a cell of more than 131,072 characters, perhaps after a quote that is never closed"
+        return "a cell of more than 131,072 characters, perhaps because a quote is not closed"
     if "unexpected end of data" in message:
-        return "a quote that opens here is never closed"
+        return "a quote that opens here is not closed"
     if "new-line character" in message:
-        return "line ends of old Macintoshes (carriage returns)"
+        return "carriage returns as line ends"
     return message
 
 
@@ -171,7 +181,7 @@ _PATH = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(EXTENSIONS)))}))\s+
 
 
 class ListTable(TextFile):
-    """The list at `path`. Raises DataError if it is no such file, or a line of it names no image."""
+    """A list of image paths with optional labels. Raises DataError if it cannot be read or a line has no image path."""
 
     header = ("path", "label")
 
@@ -183,38 +193,31 @@ class ListTable(TextFile):
             rows += 1
             self._labelled = self._labelled or bool(label)
         if not rows:
-            raise DataError(f"{self.name} is empty", "each line is the path of an image, its label behind it or not")
+            raise DataError(f"{self.name} is empty", "each line is an image path, optionally followed by its label")
 
     def blocks(self) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
-        lines: list[int] = []
-        rows: list[tuple[str, str]] = []
-        for line, (path, label) in self._rows():
-            lines.append(line)
-            rows.append((path, label if self._labelled else self._folder_of(path)))
-            if len(rows) == BLOCK:
-                yield lines, list(zip(*rows, strict=True))
-                lines, rows = [], []
-        if rows:
-            yield lines, list(zip(*rows, strict=True))
+        yield from _blocks(
+            (line, (path, label if self._labelled else self._folder_of(path))) for line, (path, label) in self._rows()
+        )
 
     def _folder_of(self, path: str) -> str:
         return os.path.basename(os.path.dirname(os.path.abspath(os.path.join(self.folder, path))))
 
     def _rows(self) -> Iterator[tuple[int, tuple[str, str]]]:
-        errors = RowErrors(self.name, "each line is a path, or a path, a tab and its label")
+        errors = RowErrors(self.name, "each line is a path, or a path, a tab and a label")
         for number, text in enumerate(self.lines(), 1):
             line = text.strip()
             if line:
                 found = _split_line(line)
                 if found is None:
-                    errors.add("no path with an image's ending", number, line[:60])
+                    errors.add("no path with an image extension", number, line[:60])
                 else:
                     yield number, found
         errors.raise_if_any()
 
 
 def _split_line(line: str) -> tuple[str, str] | None:
-    """(path, label or "")"""
+    """(path, label or ""); None if there is no image path."""
     path, tab, label = line.partition("\t")
     if tab:
         return path.strip(), label.strip()
@@ -224,11 +227,11 @@ def _split_line(line: str) -> tuple[str, str] | None:
     return (line, "") if is_image_name(line) else None
 
 
-_EXAMPLE = 'each line is an object, such as {"image": "1.jpg", "label": "cat"}'
+_EXAMPLE = 'each line is an object, for example {"image": "1.jpg", "label": "cat"}'
 
 
 class JsonTable(TextFile):
-    """The table at `path`. Raises DataError if it is no such file, or a line of it holds no object."""
+    """A JSONL table. Raises DataError if it cannot be read, or a line is not an object."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "JSONL")
@@ -236,18 +239,8 @@ class JsonTable(TextFile):
         if not self.header:
             raise DataError(f"{self.name} is empty", _EXAMPLE)
 
-    def blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
-        lines: list[int] = []
-        columns: list[list[str]] = [[] for _ in self.header]
-        for line, row in self._objects():
-            lines.append(line)
-            for name, column in zip(self.header, columns, strict=True):
-                column.append(to_cell(row.get(name)))
-            if len(lines) == BLOCK:
-                yield lines, columns
-                lines, columns = [], [[] for _ in self.header]
-        if lines:
-            yield lines, columns
+    def blocks(self) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
+        yield from _blocks((line, [to_cell(row.get(name)) for name in self.header]) for line, row in self._objects())
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
         errors = RowErrors(self.name, _EXAMPLE)
@@ -259,14 +252,14 @@ class JsonTable(TextFile):
                 if "\\ud" in text.lower():
                     json.dumps(row, ensure_ascii=False).encode()
             except UnicodeEncodeError:
-                errors.add("half of a surrogate pair, which is no text", number)
+                errors.add("half of a surrogate pair, which is not text", number)
             except ValueError as e:
-                errors.add("no JSON", number, str(e))
+                errors.add("not JSON", number, str(e))
             except RecursionError:
                 errors.add("nested too deeply", number)
             else:
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    errors.add("no JSON object", number, text.strip()[:40])
+                    errors.add("not a JSON object", number, text.strip()[:40])
         errors.raise_if_any()

@@ -1,7 +1,7 @@
 """torchvision's classification data sets: `torchvision:CIFAR10`, downloaded to $ZOO_CACHE/torchvision/CIFAR10.
 
-Where a data set is made of image files, those are read by our rules. Others are taken as torchvision gives them, which
-for arrays is what they hold, and travel as uncompressed files from there on. Classes keep torchvision's order.
+Image files are read and decoded by zoo. Images from arrays are taken as torchvision returns them, and handled as
+uncompressed files. Classes are in torchvision's order.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def download_folder(name: str) -> Path:
 
 
 def load_dataset(source: str, name: str, known: TorchvisionSet, arguments: Mapping[str, Any]) -> Any:
-    """The part that `arguments` ask for, downloaded if it is not there. Raises DataError."""
+    """torchvision's data set for `arguments`, downloaded if necessary. Raises DataError."""
     from torchvision import datasets
 
     make, root = getattr(datasets, name, None), download_folder(name)
     if make is None:
-        raise DataError(f"{source}: this version of torchvision has no {name}", "pip install -U torchvision")
+        raise DataError(f"{source}: the installed torchvision has no {name}", "pip install -U torchvision")
     if name == "FakeData":
         return make(**arguments)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DataError(f"cannot make {root}: {e.strerror or e}", "ZOO_CACHE=DIR names another place") from e
+        raise DataError(f"cannot create {root}: {e.strerror or e}", "set ZOO_CACHE=DIR to use another folder") from e
     touch(root)
     has_download = "download" in _parameters(make)
     with contextlib.redirect_stdout(sys.stderr):
@@ -82,23 +82,25 @@ def load_dataset(source: str, name: str, known: TorchvisionSet, arguments: Mappi
         except (RuntimeError, OSError, ValueError) as e:  # urllib's errors are OSErrors
             raise DataError(
                 f"{source} cannot be downloaded: {_error_text(e)}",
-                f"try again with a connection to the internet, or put its files in {root} as torchvision has them",
+                f"check the internet connection, or put its files into {root} as torchvision expects them",
             ) from e
 
 
 def _parameters(make: Any) -> set[str]:
-    """Of the class, and of those that it hands further arguments on to."""
+    """Parameters of the class and its base classes."""
     return {p for kind in make.__mro__[:-1] for p in inspect.signature(kind.__init__).parameters}
 
 
 def _missing(source: str, error: Exception) -> DataError:
-    return DataError(f"torchvision cannot read {source}: {_error_text(error)}", "install what it names, and try again")
+    return DataError(
+        f"torchvision cannot read {source}: {_error_text(error)}", "install the package that it names, and try again"
+    )
 
 
 def _manual_download_error(source: str, known: TorchvisionSet, root: Path, error: Exception) -> DataError:
     return DataError(
-        f"{source} has to be downloaded by hand ({_error_text(error)})",
-        f"see {known.manual_download or 'torchvision.org'}, and put the files in {root}",
+        f"{source} must be downloaded manually ({_error_text(error)})",
+        f"see {known.manual_download or 'torchvision.org'}, and put the files into {root}",
     )
 
 
@@ -108,7 +110,7 @@ def _error_text(error: Exception) -> str:
 
 
 def image_files(dataset: Any) -> list[str] | None:
-    """The image files of a data set that is made of such, None of another. torchvision has no common name for them."""
+    """The image files of a data set, None if it has none. torchvision has no common attribute for them."""
     for name in ("samples", "_samples", "imgs", "_image_files", "_images"):
         found = getattr(dataset, name, None)
         if isinstance(found, Sequence) and len(found) == len(dataset) > 0:
@@ -119,7 +121,7 @@ def image_files(dataset: Any) -> list[str] | None:
 
 
 def read_targets(dataset: Any) -> Indices:
-    """The class number of every image; without decoding them all, where the data set has a list."""
+    """(N,) class indices, without decoding the images if the data set has a list."""
     for name in ("targets", "labels", "_labels", "y"):
         found = getattr(dataset, name, None)
         if found is not None and len(found) == len(dataset):
@@ -131,7 +133,7 @@ def read_targets(dataset: Any) -> Indices:
 
 
 def class_names(dataset: Any, count: int) -> tuple[str, ...]:
-    """The names of the classes, numbers where there are none; different for each (ImageNet has two cranes)."""
+    """Class names, or numbers if there are none; made unique (ImageNet has two classes named crane)."""
     own = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ()
     names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in own]
     names += [str(i) for i in range(len(names), count)]
@@ -229,7 +231,7 @@ class TorchvisionImages:
         try:
             image = self.dataset[int(self.rows[row])][0]
             if not isinstance(image, Image.Image):
-                raise BadMember(f"torchvision gives a {type(image).__name__}, no image")
+                raise BadMember(f"torchvision returns a {type(image).__name__}, not an image")
             return _encode(image)
         except (OSError, SyntaxError, IndexError, KeyError, RuntimeError) as e:
             raise BadMember(str(e) or type(e).__name__) from e
@@ -238,11 +240,11 @@ class TorchvisionImages:
         return self.read_file_bytes(row)[:max_bytes]
 
     def content_version(self, row: int) -> int:
-        return 0  # torchvision refuses files that do not have the checksum it knows
+        return 0  # torchvision verifies checksums
 
 
 def _encode(image: Image.Image) -> bytes:
-    """As it was, if it is still a file, else uncompressed."""
+    """The bytes of its file if it has one, else of an uncompressed file."""
     path = getattr(image, "filename", "")
     if path:
         with open(path, "rb") as f:

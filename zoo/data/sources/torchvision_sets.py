@@ -1,4 +1,4 @@
-"""The classification data sets of torchvision: how their parts are asked for. Read without torch."""
+"""The classification data sets of torchvision and the arguments of their splits. Importing it imports no torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ _PREFIX = "torchvision:"
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """parts: the arguments that ask for each, by our names of parts; "" for a set that has none. variant: a further
-    argument that a user may choose, its default first; of a number any is taken. flips_ok: whether a mirrored image is
-    still what it was, as far as the class names do not say that. manual_download: where its files are to be had, if
-    torchvision cannot download them."""
+    """A data set of torchvision.
+
+    Args:
+        parts: split -> arguments of torchvision's class; "" for a set without splits.
+        variant: (argument, values) that a user may choose, the default first; a single number allows any number.
+        fixed: further arguments.
+        flips_ok: whether a horizontal flip keeps the label.
+        manual_download: page with the files, if torchvision cannot download them.
+    """
 
     parts: Mapping[str, Mapping[str, Any]]
     variant: tuple[str, tuple[str | int, ...]] | None = None
@@ -82,7 +87,7 @@ def is_torchvision_name(source: str) -> bool:
 
 
 def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
-    """(torchvision's class, the set, its further arguments) of "torchvision:NAME" or "torchvision:NAME:VARIANT".
+    """(name of torchvision's class, the set, further arguments) of "torchvision:NAME" or "torchvision:NAME:VARIANT".
 
     Raises UsageError for unknown names, with the nearest one.
     """
@@ -91,7 +96,7 @@ def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
     if name is None:
         close = [n for c in nearest(given, [n.lower() for n in SETS], n=1) for n in SETS if n.lower() == c]
         raise UsageError(
-            f"{source}: zoo knows no data set {given!r} of torchvision",
+            f"{source}: torchvision has no classification data set {given!r}",
             f"did you mean {_PREFIX}{close[0]}?" if close else f"known: {', '.join(SETS)}",
         )
     found = SETS[name]
@@ -101,9 +106,9 @@ def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
         value: str | int = int(chosen) if chosen.isdecimal() else chosen or values[0]
         any_number = len(values) == 1 and isinstance(value, int) and value > 0
         if value not in values and not any_number:
-            known = ", ".join(map(str, values)) if len(values) > 1 else "a number from 1 up"
+            known = ", ".join(map(str, values)) if len(values) > 1 else "a positive number"
             raise UsageError(f"{source}: no {argument} {chosen!r}", f"known: {known}")
         extra[argument] = value
     elif chosen:
-        raise UsageError(f"{source}: {name} comes in one variant only", f"leave {chosen!r} out")
+        raise UsageError(f"{source}: {name} has no variants", f"omit {chosen!r}")
     return name, found, extra

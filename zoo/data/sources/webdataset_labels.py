@@ -1,8 +1,8 @@
 """The labels of a WebDataset's samples: contents of .cls, .txt and .json members → targets of a task.
 
-A label is text, a number, or in a .json a list. Lists that all have one length and hold numbers with decimals are
-targets of a regression; those that hold nothing but 0 and 1 are a flag for each label; other lists name the labels of
-the image. Whole numbers count in the file of class names, if there is one beside the shards.
+A label is text, a number, or, in a .json, a list. Lists of equal length with decimal numbers are regression targets;
+lists of 0 and 1 have one flag per label; other lists contain the labels of the image. Integers are indices into the
+file of class names, if there is one next to the shards.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from zoo.tasks import TaskName
 
 __all__ = ["LABEL_FIELDS", "ShardLabels", "read_label_cells"]
 
-# What the label is called in a .json, best first.
+# Names of the label in a .json, best first.
 LABEL_FIELDS = ("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "tags", "cls")
 
 _BLOCK = 4096
 
 
 def read_label_cells(data: bytes, extension: str, fields: Sequence[str]) -> list[str | list[str]]:
-    """The label in a member with this ending; of a .json those of its `fields`. Raises ValueError with the reason."""
+    """The label in a member with this extension; of a .json one per field. Raises ValueError with the reason."""
     if extension.rpartition(".")[2] != "json":
         return [data.decode("utf-8-sig").strip()]
     try:
@@ -45,7 +45,7 @@ def read_label_cells(data: bytes, extension: str, fields: Sequence[str]) -> list
     for name in fields or [next((f for f in LABEL_FIELDS if f in value), "")]:
         if name not in value:
             known = ", ".join(map(repr, value)) or "nothing"
-            raise ValueError(f"no field {name!r} in its .json" if name else f"no label in its .json but {known}")
+            raise ValueError(f"no field {name!r} in its .json" if name else f"no label in its .json, only {known}")
         found.append(_cell(value[name]))
     return found
 
@@ -60,13 +60,13 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if not isinstance(value, str | int | float):
-        raise ValueError(f"a label that is neither text nor number: {json.dumps(value)[:40]}")
+        raise ValueError(f"the label is neither text nor a number: {json.dumps(value)[:40]}")
     return str(value).strip()
 
 
 @dataclass
 class ShardLabels:
-    """The labels of all samples so far: a column of cells for each field. where: what messages call the data."""
+    """The labels of all samples so far, one column of cells per field. where: the data in messages."""
 
     where: str
     names: tuple[str, ...]
@@ -74,7 +74,7 @@ class ShardLabels:
     columns: list[StringTable] = field(default_factory=list)
 
     def add(self, cells: Sequence[str | list[str]]) -> None:
-        """Raises ValueError, with the reason, for a whole number beyond the class names."""
+        """Add one sample. Raises ValueError for an integer without a class name."""
         texts = [LIST + LIST.join(map(self._named, c)) if isinstance(c, list) else self._named(c) for c in cells]
         self.columns = self.columns or [StringTable() for _ in texts]
         for column, text in zip(self.columns, texts, strict=True):
@@ -84,15 +84,14 @@ class ShardLabels:
         if not self.class_names or not text.isdecimal():
             return text
         if int(text) >= len(self.class_names):
-            raise ValueError(f"class {text}, but there are names for {len(self.class_names)} classes")
+            raise ValueError(f"class {text}, but there are only {len(self.class_names)} class names")
         return self.class_names[int(text)]
 
     def finish(
         self, task: str, separator: str | None, sample_name: Callable[[int], str]
     ) -> tuple[TaskName, str, tuple[str, ...], Targets]:
-        """(task, a sentence that says why, classes, targets). `sample_name`: what to call a sample. Raises
-        DataError."""
-        errors = _SampleErrors(self.where, "mend these samples", sample_name)
+        """(task, a sentence on why, classes, targets). sample_name: index -> name in messages. Raises DataError."""
+        errors = _SampleErrors(self.where, "fix these samples", sample_name)
         column_stats = [ColumnStats(name) for name in self.names]
         for _, cells in self._blocks():
             for stats, column in zip(column_stats, cells, strict=True):
@@ -106,7 +105,7 @@ class ShardLabels:
         return chosen, why, *reader.finish()
 
     def _blocks(self) -> Iterator[tuple[list[int], list[list[str]]]]:
-        """(numbers of the samples, their cells of each column)."""
+        """(indices of the samples, cells of each column) of blocks of samples."""
         iterators = [iter(c) for c in self.columns]
         start = 0
         while (block := [list(islice(i, _BLOCK)) for i in iterators])[0]:
@@ -115,7 +114,7 @@ class ShardLabels:
 
 
 class _SampleErrors(RowErrors):
-    """Troubles of samples, which have names where tables have lines."""
+    """Errors in samples, which have names instead of line numbers."""
 
     def __init__(self, where: str, hint: str, sample_name: Callable[[int], str]) -> None:
         super().__init__(where, hint)

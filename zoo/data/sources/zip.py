@@ -1,6 +1,6 @@
 """The members of a zip, from its central directory alone (PKWARE's APPNOTE 6.3, sections 4.3 and 4.5).
 
-Python's zipfile keeps an object of half a kilobyte for every member; this keeps a row.
+Python's zipfile stores an object of half a kilobyte per member; here it is one row of `ArchiveMembers`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _MEMBER = struct.Struct("<4s4B4HL2L5H2L")
-_COMMENT = 65_535  # bytes, at most, behind the end record
+_COMMENT = 65_535  # maximum bytes after the end record
 _BLOCK = 1 << 22
-_FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value stands in the zip64 record instead
+_FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF  # the value is in the zip64 record
 _ENCRYPTED, _UTF_8 = 0x1, 0x800
 _DOS, _UNIX = 0, 3
 _NAMES = {1: "shrink", 6: "implode", 9: "Deflate64", 14: "LZMA", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES"}
@@ -34,7 +34,7 @@ _MAX_LINK_BYTES = 4096
 
 
 def list_zip(archive: ArchiveFile) -> ArchiveMembers:
-    """Raises DataError if the file is no zip, is cut off, or its directory is damaged; OSError."""
+    """All members. Raises DataError if the file is not a zip, is truncated, or has a damaged directory; OSError."""
     entries = ArchiveMembers()
     links: list[int] = []
     with open(archive.path, "rb") as f:
@@ -51,13 +51,13 @@ def list_zip(archive: ArchiveFile) -> ArchiveMembers:
                 continue
             name = normalize_member_name(raw_name)
             if name is None:
-                entries.bad.append(BadFile(raw_name, "its name leads out of the archive"))
+                entries.bad.append(BadFile(raw_name, "its name points outside the archive"))
             elif mode and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode) and stat.S_IFMT(mode):
                 entries.add_non_file(name, mode)
             elif reason := _unreadable(flags, method, size):
                 entries.bad.append(BadFile(name, reason))
             elif offset + shift + packed > start:
-                entries.bad.append(BadFile(name, "damaged: the archive states a place for it that is not there"))
+                entries.bad.append(BadFile(name, "damaged: its offset is outside the archive"))
             else:
                 if stat.S_ISLNK(mode):
                     links.append(len(entries))
@@ -69,16 +69,16 @@ def _unreadable(flags: int, method: int, size: int) -> str:
     if flags & _ENCRYPTED:
         return "encrypted"
     if method not in ZIP_METHODS:
-        return f"compressed by {_NAMES.get(method, f'method {method}')}, which zoo does not read; zip it again"
+        return f"compressed with {_NAMES.get(method, f'method {method}')}, which zoo cannot read; zip it again"
     return (
-        f"{size:,} bytes unpacked, beyond the {MAX_IMAGE_BYTES:,} that an image may take"
+        f"{size:,} bytes unpacked, more than the maximum of {MAX_IMAGE_BYTES:,} for an image"
         if size > MAX_IMAGE_BYTES
         else ""
     )
 
 
 def _directory(f: BinaryIO, archive: ArchiveFile) -> tuple[int, int, int]:
-    """(where the central directory begins, its length, how far everything lies behind where the zip says)."""
+    """(offset of the central directory, its length, shift of all offsets)."""
     where = printable(archive.path)
     begin = max(0, archive.size - _COMMENT - _END.size)
     f.seek(begin)
@@ -90,8 +90,8 @@ def _directory(f: BinaryIO, archive: ArchiveFile) -> tuple[int, int, int]:
         f.seek(0)
         kind = f.read(4)
         if kind[:2] == b"PK":
-            raise DataError(f"{where} is cut off: it has no directory at its end", "copy or download it again")
-        raise DataError(f"{where} is no zip file", "look at it with `file`; a page of HTML is often saved so")
+            raise DataError(f"{where} is truncated: it has no directory at its end", "copy or download it again")
+        raise DataError(f"{where} is not a zip file", "inspect it with `file`; it may be a saved HTML page")
     _, disk, first, _, count, length, offset, _ = _END.unpack_from(tail, at)
     end = begin + at
     if _FULL_16 in (disk, count) or _FULL_32 in (length, offset):
@@ -101,14 +101,16 @@ def _directory(f: BinaryIO, archive: ArchiveFile) -> tuple[int, int, int]:
             f.seek(_LOCATOR_64.unpack(locator)[2])
             record = f.read(_END_64.size)
             if len(record) < _END_64.size or record[:4] != b"PK\6\6":
-                raise DataError(f"{where} is damaged: its zip64 record is not where it says", "download it again")
+                raise DataError(
+                    f"{where} is damaged: its zip64 record is not at its stated offset", "download it again"
+                )
             _, _, _, _, disk, first, _, _, length, offset = _END_64.unpack(record)
             end -= _LOCATOR_64.size + _END_64.size
     if disk or first:
         raise DataError(f"{where} is one of several volumes", "join them: zip -s 0 PARTS.zip --out ONE.zip")
-    shift = end - length - offset  # something may stand before a zip, such as the program that unpacks it
+    shift = end - length - offset  # data before the zip, such as a self-extractor
     if shift < 0 or length > end:
-        raise DataError(f"{where} is damaged: its directory is not where it says", "copy or download it again")
+        raise DataError(f"{where} is damaged: its directory is not at its stated offset", "copy or download it again")
     return end - length, length, shift
 
 
@@ -129,7 +131,7 @@ def _members(
         stop = at + _MEMBER.size + name + extra + comment
         if fields[0] != b"PK\1\2" or stop > len(block):
             raise DataError(
-                f"{printable(archive.path)} is damaged: its directory ends in nonsense", "download it again"
+                f"{printable(archive.path)} is damaged: its directory has invalid entries", "download it again"
             )
         at += _MEMBER.size
         yield fields, block[at : at + name], block[at + name : at + name + extra]
@@ -137,7 +139,7 @@ def _members(
 
 
 def _zip64_sizes(extra: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
-    """(packed, size, offset), each from the zip64 field if it says so."""
+    """(packed, size, offset), each from the zip64 field if present there."""
     if _FULL_32 not in (packed, size, offset):
         return packed, size, offset
     at = 0
@@ -154,7 +156,7 @@ def _zip64_sizes(extra: bytes, packed: int, size: int, offset: int) -> tuple[int
 
 
 def _decode_name(name: bytes, flags: int) -> str:
-    """UTF-8 where it says so, and where it does not but is (as macOS writes); else code page 437."""
+    """UTF-8 if flagged or valid (macOS does not set the flag), else code page 437."""
     name = name.partition(b"\0")[0]
     if flags & _UTF_8:
         return os.fsdecode(name)
@@ -165,20 +167,13 @@ def _decode_name(name: bytes, flags: int) -> str:
 
 
 def _resolve_symlinks(entries: ArchiveMembers, archive: ArchiveFile, links: list[int]) -> ArchiveMembers:
-    """The same without the symbolic links, whose bytes are names, but with the files that they lead to."""
+    """The members with symbolic links, whose contents are paths, replaced by the files that they point to."""
     packed = entries.packed(archive)
     members = ArchiveMembers(bad=entries.bad, broken=entries.broken)
     symbolic = set(links)
     for i, name in enumerate(entries.names):
         if i not in symbolic:
-            members.add(
-                name,
-                entries.offsets[i],
-                entries.lengths[i],
-                entries.sizes[i],
-                entries.methods[i],
-                entries.checksums[i],
-            )
+            members.add_row(name, entries, i)
             continue
         try:
             target = os.fsdecode(packed.read_file_bytes(i)) if entries.sizes[i] <= _MAX_LINK_BYTES else ""
@@ -191,7 +186,7 @@ def _resolve_symlinks(entries: ArchiveMembers, archive: ArchiveFile, links: list
         )
         if inside is None:
             if is_image_name(name):
-                members.broken.append(BadFile(name, "symbolic link out of the archive"))
+                members.broken.append(BadFile(name, "symbolic link to a file outside the archive"))
         else:
             members.links.append((name, inside))
     members.resolve_links()
