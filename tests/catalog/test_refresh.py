@@ -1,4 +1,4 @@
-"""What happens where other versions of timm and torchvision are installed than the shipped index was built from."""
+"""The index for other versions of timm and torchvision than those of the shipped index."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Path]:
-    """A shipped index of old libraries, which lack two of today's models."""
+    """A shipped index of old libraries without two of the models."""
     document = json.loads(INDEX.read_text(encoding="utf-8"))
     document["versions"] |= {"timm": "0.9.0", "torchvision": "0.1.0"}
     document["models"] = [m for m in document["models"] if m["name"] not in MISSING]
@@ -51,7 +51,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterato
 
 
 def zoo_list(shipped: Path, *arguments: str) -> tuple[str, list[str]]:
-    """What `zoo list` prints with `shipped` as its index, and which heavy modules it imported."""
+    """Output of `zoo list` with `shipped` as its index, and the heavy modules that it imported."""
     code = (
         "import sys, pathlib\n"
         "from zoo.catalog import index\n"
@@ -115,7 +115,7 @@ def test_commands_that_import_timm_rebuild_the_index(old: Path, cache: Path) -> 
     assert (now["test_resnet"].params, now["test_resnet"].macs) == (None, None)
     assert now["resnet34"].params == 21_797_672
     forget()
-    assert find("alexnet").classifier == "classifier.6"  # read from the file, in what could be another process
+    assert find("alexnet").classifier == "classifier.6"  # read from the file, as by another process
     assert [p.name for p in (cache / "catalog").iterdir() if not p.name.startswith("index1-zoo-")] == []
     assert len(list((cache / "catalog").iterdir())) == len(list(cache.iterdir())) == 1
 
@@ -137,12 +137,12 @@ def test_the_rebuilt_index_equals_a_full_build(old: Path, cache: Path) -> None:
     whole = {m["name"]: m for m in json.loads(INDEX.read_text(encoding="utf-8"))["models"]}
     if all(version(p).startswith(v) for p, v in json.loads(INDEX.read_text(encoding="utf-8"))["versions"].items()):
         assert set(made) == set(whole)
-        assert [n for n in whole if made[n] != whole[n]] == list(MISSING)  # whose costs nobody has counted
+        assert [n for n in whole if made[n] != whole[n]] == list(MISSING)  # without costs
 
 
 def test_inspecting_a_new_model_stores_its_costs(old: Path, cache: Path) -> None:
     summary = inspect("test_resnet", classes=3)
-    assert find("test_resnet").params is None  # this head is not the model's own
+    assert find("test_resnet").params is None  # not the published head
     summary = inspect("test_resnet")
     forget()
     entry = find("test_resnet")
@@ -177,13 +177,13 @@ def test_a_damaged_file_is_rebuilt(text: str, old: Path, cache: Path) -> None:
         path.write_text(text, encoding="utf-8")
     forget()
     assert load_index() is shipped_index()
-    refresh_if_stale()  # and it is made again
+    refresh_if_stale()  # rebuilt
     assert path.read_text(encoding="utf-8") == good
 
 
 def test_an_unwritable_cache_is_no_error(old: Path, cache: Path) -> None:
     cache.write_text("a file where the folder would be")
-    assert find_installed("test_resnet")[0].name == "test_resnet"  # this process knows it all the same
+    assert find_installed("test_resnet")[0].name == "test_resnet"  # in this process
     forget()
     assert load_index() is shipped_index()
 

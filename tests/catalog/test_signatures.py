@@ -33,8 +33,8 @@ def test_a_signature_has_the_smallest_hashes() -> None:
     assert list(one.min_hashes) == sorted(one.min_hashes)
     assert len(one.min_hashes) == SKETCH_SIZE
     assert one.max_hash == one.min_hashes[-1]
-    few = signature({"a.weight": (2, 2)}, find("resnet18"))
-    assert (few.tensors, few.max_hash) == (1, 2**32)
+    small = signature({"a.weight": (2, 2)}, find("resnet18"))
+    assert (small.tensors, small.max_hash) == (1, 2**32)
 
 
 def test_an_architecture_is_recognized_with_another_head_and_other_channels() -> None:

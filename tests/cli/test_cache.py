@@ -46,7 +46,7 @@ def test_files_that_stay_are_listed(zoo: Zoo, tmp_path: Path, monkeypatch: pytes
     own.write_text("mine")
     assert "unknown\t1\t4" in zoo("cache").out
     printed = zoo("cache", "clear").err
-    assert f"not deleted: {own}, which zoo did not write" in printed
+    assert f"not deleted: {own}, unknown to this version of zoo" in printed
     assert f"not deleted: {manual}, which cannot be downloaded again" in printed
     assert zoo("cache", "clear", "torchvision").code == 0
     assert own.exists()

@@ -1,4 +1,4 @@
-"""Where an export goes: never over anything else, never half-written."""
+"""The folder of an export: replaces only an earlier export, and atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README of an export."""
+"""The model card of an export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exported folder works without zoo: timm or torchvision alone gives the same logits, and its README's code runs."""
+"""An export works without zoo: timm or torchvision gives the same logits, and the code of the model card runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def logits(run: Run) -> torch.Tensor:
         return restored.model.module(sample_batch(restored.preprocess))
 
 
-# Runs the Python of each README in its folder, where zoo cannot be imported, and keeps what it printed and the logits.
+# Runs the code of each model card in its folder without zoo, and saves its output and logits.
 STANDALONE_SCRIPT = """
 import contextlib, io, os, re, sys
 sys.modules["zoo"] = None
@@ -49,9 +49,9 @@ for folder in sys.argv[1:]:
     os.chdir(folder)
     code = re.findall(r"```python\\n(.*?)```", open("README.md", encoding="utf-8").read(), re.DOTALL)[0]
     names = {}
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(code, names)
-    open("said.txt", "w", encoding="utf-8").write(said.getvalue())
+    open("printed.txt", "w", encoding="utf-8").write(printed.getvalue())
     with torch.inference_mode():
         torch.save(names["model"](torch.load("images.pt")), "logits.pt")
 """
@@ -73,8 +73,8 @@ def test_timm_alone_gives_identical_logits(make_run: MakeRun, model: str, in_cha
 
 
 def test_the_model_card_code_gives_the_outputs_of_zoo(make_run: MakeRun, photo_folder: Path) -> None:
-    """The printed code, as printed, for both libraries: identical logits, and the same answer for a JPEG that must be
-    resized, cropped and, with one channel, turned to grey."""
+    """For both libraries: identical logits, and the same prediction for a JPEG that is resized, cropped and, with one
+    channel, converted to grey."""
     image = photo_folder / "china" / "03.jpg"
     runs, folders = [], []
     for i, (model, in_chans, img_size) in enumerate([TIMM[1], TIMM[2], *TORCHVISION]):
@@ -87,7 +87,7 @@ def test_the_model_card_code_gives_the_outputs_of_zoo(make_run: MakeRun, photo_f
     subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT, *folders], check=True)
     for run, folder in zip(runs, folders, strict=True):
         assert torch.equal(torch.load(folder / "logits.pt"), logits(run)), run
-        label, probability = (folder / "said.txt").read_text(encoding="utf-8").rsplit(maxsplit=1)
+        label, probability = (folder / "printed.txt").read_text(encoding="utf-8").rsplit(maxsplit=1)
         (ours,) = zoo.predict(run, image)
         assert label == ours.label
         assert float(probability) == pytest.approx(ours.probability, abs=2e-3)
@@ -110,11 +110,11 @@ def test_the_model_card_code_of_every_task_gives_the_outputs_of_predict(make_run
     subprocess.run([sys.executable, "-c", STANDALONE_SCRIPT, *runs], check=True)
     for folder, run in runs.items():
         assert torch.equal(torch.load(folder / "logits.pt"), logits(run))
-        lines = [line.split() for line in (folder / "said.txt").read_text().splitlines()]
+        lines = [line.split() for line in (folder / "printed.txt").read_text().splitlines()]
         (ours,) = zoo.predict(run, image)
         if ours.task == "multi-label":
             expected = sorted(ours.top)
-            assert 0 < len(expected) < 7, "a test that tells labels from none and from all"
+            assert 0 < len(expected) < 7, "some labels and not all of them"
         else:
             expected = list(ours.values.items())
         assert [name for name, _ in lines] == [name for name, _ in expected]
@@ -165,7 +165,7 @@ def test_a_changed_model_is_an_error(make_run: MakeRun) -> None:
 
 
 def test_large_outputs_may_differ_by_rounding(make_run: MakeRun) -> None:
-    """Years, say: 2000 with a spread that a rounding of 2000 is large beside."""
+    """Targets such as years: large, with a spread close to the rounding error."""
 
     class Years(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The hub that the real clients talk to, and caches of their own."""
+"""A loopback hub for the real clients, with empty caches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOPBACK = runpy.run_path(str(Path(__file__).with_name("loopback.py")))
 
 @pytest.fixture(autouse=True)
 def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the waiting in this process; the real bounds are proven by running the program."""
+    """A tenth of the timeouts in this process; other tests run the program with the real timeouts."""
     for module in ("http", "metadata"):
         monkeypatch.setattr(f"zoo.hub.{module}.CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr("zoo.hub.download.READ_TIMEOUT", 0.8)
@@ -23,26 +23,26 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def silent() -> int:
-    """The answer of a server that accepts and says nothing."""
+    """The answer of a server that accepts connections and never answers."""
     return _LOOPBACK["SILENT"]
 
 
 @pytest.fixture
 def commit() -> str:
-    """The commit that the loopback hub claims for every repository."""
+    """The commit of every repository of the loopback hub."""
     return _LOOPBACK["COMMIT"]
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty Hugging Face cache; the client read HF_HOME when it was imported."""
+    """An empty Hugging Face cache (the client reads HF_HOME at import)."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
     return tmp_path / "hf"
 
 
 @pytest.fixture
 def point_at(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Any:
-    """`point_at(url)`: what HF_ENDPOINT=url does before the client is imported."""
+    """`point_at(url)`: as HF_ENDPOINT=url before the client is imported."""
 
     def point(url: str) -> None:
         monkeypatch.setattr(constants, "ENDPOINT", url)

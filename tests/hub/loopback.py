@@ -1,13 +1,13 @@
-"""A hub on 127.0.0.1 for the real clients, that can fail in the ways that hubs do.
+"""A hub on 127.0.0.1 for the real clients, which can fail on request.
 
     with LoopbackHub() as hub:
         hub.add("owner/name", "model.safetensors", content)     # served as a large file: ETag is the sha256
-        hub.flips = 1                                           # one bit of the next download is wrong
-        hub.cuts, hub.stalls_after, hub.pace, hub.ignores_range # it breaks off, stops, is slow, starts from 0 again
-        hub.answer = 503                                        # to everything; SILENT accepts and says nothing
+        hub.flips = 1                                           # one bit of the next download is flipped
+        hub.cuts, hub.stalls_after, hub.pace, hub.ignores_range # lost connection, stall, slow server, no Range
+        hub.answer = 503                                        # to every request; SILENT never answers
 
-huggingface_hub 2.4 asks with HEAD and GET for /{repo}/resolve/{revision}/{file}. Any other path serves what `add_plain`
-put there, for torchvision's URLs.
+huggingface_hub 2.4 sends HEAD and GET for /{repo}/resolve/{revision}/{file}. Any other path serves a file of
+`add_plain`, for torchvision's URLs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SILENT = -1
 class LoopbackHub:
     def __init__(self) -> None:
         self.answer = 200  # an HTTP status for every request, or SILENT
-        self.flips = 0  # downloads still to be damaged by one bit
-        self.cuts = 0  # downloads still to be cut after half of the bytes
-        self.etag: str | None = None  # instead of the true one
+        self.flips = 0  # number of downloads with a flipped bit
+        self.cuts = 0  # number of downloads that end after half of the bytes
+        self.etag: str | None = None  # instead of the correct one
         self.commit = COMMIT
-        self.stalls_after: int | None = None  # bytes of a download, after which nothing comes any more
-        self.pace = 0.0  # seconds between two pieces of 1,000 bytes
-        self.ignores_range = False  # always sends files from their beginning
-        self.announces = True  # the length of what it sends
+        self.stalls_after: int | None = None  # bytes after which a download stalls
+        self.pace = 0.0  # seconds between parts of 1,000 bytes
+        self.ignores_range = False  # sends files from the beginning
+        self.announces = True  # whether to send Content-Length
         self.token = ""  # without it the answer is 401
         self.refuses: dict[str, int | str] = {}  # repository → status, or the code of an error that comes with 403
         self.elsewhere: LoopbackHub | None = None  # large files are redirected to this server
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._content(content, {"X-Repo-Commit": hub.commit, "ETag": f'"{etag}"'}, body)
 
     def _refused(self, repo: str, revision: str) -> bool:
-        """Answer, and True, if the user may not have `repo` or it is not there."""
+        """Send an error and return True if `repo` is missing or access is denied."""
         hub = self.hub
         refused = hub.refuses.get(repo)
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":

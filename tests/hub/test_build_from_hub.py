@@ -1,4 +1,4 @@
-"""Pretrained weights from a hub and from torchvision's server into a model."""
+"""Models with pretrained weights from a hub and from torchvision's server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_code_in_a_torchvision_file_is_refused(hub, tmp_path, monkeypatch):
 
 
 def test_code_in_the_torch_cache_is_refused(tmp_path, monkeypatch):
-    """Where torchvision's own loader would execute it: its name is right, and so is the hash in it."""
+    """torchvision's own loader would execute it: the hash in its name is correct."""
     buffer = io.BytesIO()
     torch.save({"weight": Run(tmp_path)}, buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -164,7 +164,7 @@ def test_a_repository_in_the_cache_needs_no_hub(hub, silent):
 
 
 class Run:
-    """Leaves a file behind when it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -174,7 +174,7 @@ class Run:
 
 
 def serve_at(monkeypatch, url):
-    """Have the catalog say that SqueezeNet's weights are at `url`."""
+    """Set the URL of SqueezeNet's weights in the catalog."""
     import dataclasses
 
     from zoo.models import factory

@@ -1,4 +1,4 @@
-"""Files from a hub and from URLs, through the real clients, against a server that fails on demand."""
+"""Downloads from a hub and from URLs with the real clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def refused_port() -> int:
-    """A port on which nobody listens."""
+    """A port that refuses connections."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -212,5 +212,5 @@ def test_an_unreachable_url_is_named_with_target_and_hints(failure, hub, silent,
     assert str(tmp_path / "c" / f"net-{DIGEST[:8]}.pth") in e.value.message
     assert "--weights none" in e.value.hint
     assert "--weights FILE" in e.value.hint
-    # What arrived before the cut is kept for the next time.
+    # The part before the interruption stays for the next download.
     assert files_in(tmp_path / "c") == ([f"net-{DIGEST[:8]}.pth.incomplete"] if failure == "cut" else [])

@@ -1,4 +1,4 @@
-"""Transfers that stop, break off, are killed, start again: nothing has to be deleted by hand."""
+"""Downloads that stall, lose the connection or are killed: the next download repairs everything."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_stalled_url_is_resumed(hub, tmp_path):
 
 def test_a_slow_server_does_not_time_out(hub):
     hub.add(REPO, NAME, CONTENT)
-    hub.pace = 0.02  # 77 pieces: longer than the bound for a stall, and never still
+    hub.pace = 0.02  # 77 parts: longer than READ_TIMEOUT in total, but never stalled
     assert fetch_hub_file(REPO, NAMES).path.read_bytes() == CONTENT
 
 
@@ -144,7 +144,7 @@ def test_a_truncated_cached_file_is_repaired_or_reported_offline(hub, monkeypatc
 
 
 def test_a_damaged_file_in_the_shared_store_is_repaired(hub, cache):
-    """The client's store for xet: blobs are links into it, and deleting one would only link the same bytes again."""
+    """The client's xet store: blobs are links into it; the client would link a deleted blob to the same file again."""
     hub.add(REPO, NAME, CONTENT)
     path = fetch_hub_file(REPO, NAMES).path
     blob = path.parent / os.readlink(path)

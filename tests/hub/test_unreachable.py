@@ -1,4 +1,4 @@
-"""Hubs that are not there, do not answer, refuse, or say what must not be believed."""
+"""Hubs that are unreachable, silent, deny access or send invalid metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPO, NAME = "owner/name", "model.safetensors"
 
 
 def test_a_server_that_never_answers_is_an_error_within_ten_seconds(hub, silent, tmp_path):
-    """Start of the program, imports and waiting together, with the bounds that users have."""
+    """Start-up, imports and real timeouts together."""
     hub.answer = silent
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     program = (
@@ -46,7 +46,7 @@ def test_a_server_that_never_answers_is_an_error_within_ten_seconds(hub, silent,
 
 
 def test_all_metadata_requests_share_one_timeout(hub, monkeypatch):
-    """A server that says each word just in time is as bad as one that says none."""
+    """Each answer in time, but too slow together."""
     monkeypatch.setattr("zoo.hub.metadata.METADATA_TIMEOUT", 0.6)
     monkeypatch.setattr("zoo.hub.metadata.request_headers", lambda *_, **__: time.sleep(20))
     before = time.monotonic()

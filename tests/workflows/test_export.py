@@ -1,4 +1,4 @@
-"""Which run is exported where, and under which license."""
+"""`zoo.export`: input runs, target folder and license."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zoo.inspect_file`: what a file of weights or a run holds."""
+"""`zoo.inspect_file`: contents of weights files and runs."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["cache"]
 
 _GIB = 2**30
 _REASONS = {
-    UNKNOWN: ", which zoo did not write",
+    UNKNOWN: ", unknown to this version of zoo",
     "torchvision": ", which cannot be downloaded again automatically: zoo cache clear torchvision deletes it",
 }
 
@@ -38,7 +38,7 @@ def cache(
     ] = None,
     keep: Annotated[
         float | None,
-        typer.Option(metavar="GIB", min=0, help="with clear: keep up to this size, last used first"),
+        typer.Option(metavar="GIB", min=0, help="with clear: leave the last used entries, up to this size"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,9 +66,9 @@ def cache(
     entries = list_cache(*kinds)
     if as_json:
         console.print_json([_to_json(entry) for entry in entries])
-    elif kinds:
+    elif entries and kinds:
         _print(("kind", "MiB", "last used", "contents", "path"), map(_entry_row, entries), sizes=1)
-    else:
+    elif entries:
         _print(("kind", "entries", "MiB", "last used", "contents"), _kind_rows(entries), sizes=2)
     console.note(f"{sum(e.bytes for e in entries) / 2**20:,.1f} MiB in {cache_folder()}")
 
