@@ -1,4 +1,4 @@
-"""Each metric beside scikit-learn's or a value worked out by hand."""
+"""Single-label metrics compared with scikit-learn or a hand-computed value, and the table of metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zoo.metrics.statistics import ConfusionMatrix
 
 @pytest.fixture
 def scored() -> tuple[torch.Tensor, torch.Tensor]:
-    """300 images of 7 classes, right about half of the time."""
+    """300 images of 7 classes, about half of them classified correctly."""
     generator = torch.Generator().manual_seed(3)
     targets = torch.randint(0, 7, (300,), generator=generator)
     logits = torch.randn(300, 7, generator=generator)
@@ -30,7 +30,7 @@ def scored() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, targets
 
 
-def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_metrics_agree_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, targets = scored
     found = compute([name for name, metric in METRICS.items() if "single-label" in metric.tasks], logits, targets)
     true, predicted, probability = targets.numpy(), logits.argmax(1).numpy(), logits.double().softmax(1).numpy()
@@ -57,11 +57,11 @@ def test_top_k_for_any_k(scored: tuple[torch.Tensor, torch.Tensor], k: int) -> N
     assert is_fraction(f"top{k}")
 
 
-def test_top_k_beyond_the_classes_is_all_of_them(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_top_k_with_fewer_classes_than_k_is_one(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert compute(["top50"], *scored) == {"top50": 1.0}
 
 
-def test_classes_without_images_do_not_enter_the_areas() -> None:
+def test_classes_without_images_are_left_out_of_the_means() -> None:
     """Class 2 of three has no image: the means are over the other two."""
     logits = torch.tensor([[2.0, 1, 0], [0, 1, 0], [1.5, 0, 2], [0, 3, 0]])
     targets = torch.tensor([0, 1, 0, 1])
@@ -72,7 +72,7 @@ def test_classes_without_images_do_not_enter_the_areas() -> None:
     assert found["average_precision"] == pytest.approx(np.mean([sk.average_precision_score(*p) for p in by_class]))
 
 
-def test_one_class_alone_has_no_roc_curve() -> None:
+def test_auroc_of_a_single_class_is_nan() -> None:
     assert math.isnan(compute(["auroc"], torch.eye(3), torch.zeros(3, dtype=torch.int64))["auroc"])
 
 
@@ -89,14 +89,14 @@ def test_report_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tenso
     assert json.loads(json.dumps(found.to_dict()))["confusion"] == [list(r) for r in found.confusion]
 
 
-def test_ece_by_hand() -> None:
-    """Two images at 0.8, one right: gap 0.3; two at 0.6, both right: gap 0.4; each bin holds half."""
+def test_ece_equals_a_hand_computed_value() -> None:
+    """Two images at 0.8, one correct: gap 0.3; two at 0.6, both correct: gap 0.4; each bin holds half."""
     probability = torch.tensor([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
     targets = torch.tensor([0, 1, 0, 0])
     assert compute(["ece"], probability.log(), targets)["ece"] == pytest.approx(0.35, abs=1e-6)
 
 
-def test_ece_of_certain_and_right_is_zero() -> None:
+def test_ece_of_certain_correct_predictions_is_zero() -> None:
     logits = torch.eye(3) * 1000
     assert compute(["ece"], logits, torch.arange(3))["ece"] == 0
 
@@ -107,8 +107,8 @@ def test_top5_with_few_classes_uses_all_of_them() -> None:
     assert report(logits, targets, "abc").top5_k == 3
 
 
-def test_class_without_images_is_null_and_left_out() -> None:
-    """Class c has no image but one was taken for it; class b is never predicted."""
+def test_scores_of_a_class_without_images_are_none() -> None:
+    """Class c has no image but was predicted once; class b is never predicted."""
     predicted = torch.tensor([0, 0, 2, 0])
     targets = torch.tensor([0, 0, 0, 1])
     logits = torch.nn.functional.one_hot(predicted, 3).float()
@@ -123,7 +123,7 @@ def test_class_without_images_is_null_and_left_out() -> None:
     assert found.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_not_a_number_stays_visible_and_becomes_null() -> None:
+def test_nan_stays_nan_and_becomes_null_in_json() -> None:
     logits = torch.full((2, 3), float("nan"))
     found = report(logits, torch.tensor([0, 1]), "abc")
     assert math.isnan(found.loss)
@@ -155,7 +155,7 @@ def test_better(name: str, new: float, old: float | None, expected: bool) -> Non
     assert better(name, new, old) is expected
 
 
-def test_unknown_name_lists_the_known() -> None:
+def test_unknown_name_suggests_known_ones() -> None:
     with pytest.raises(UsageError) as e:
         compute(["top_1"], torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
     assert "top1" in e.value.hint
@@ -165,7 +165,7 @@ def test_unknown_name_lists_the_known() -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a module with the user's own metrics, good and bad."""
+    """The name of a module with valid and invalid metrics of the user."""
     (tmp_path / "own_metrics_for_test.py").write_text(
         "def wrong(logits, targets):\n    return (logits.argmax(1) != targets).float().mean()\n"
         "wrong.higher_is_better = False\n"
@@ -182,7 +182,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("own_metrics_for_test", None)
 
 
-def test_own_metric_by_import_path(own: str) -> None:
+def test_custom_metric_by_import_path(own: str) -> None:
     name = f"{own}:wrong"
     outputs, targets = torch.eye(2), torch.tensor([0, 0])
     assert compute([name, f"{own}:count"], outputs, targets) == {name: 0.5, f"{own}:count": 1.0}
@@ -192,7 +192,7 @@ def test_own_metric_by_import_path(own: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "says"),
+    ("function", "message"),
     [
         ("vector", r"returned shape \(2,\)"),
         ("text", "returned a str"),
@@ -201,13 +201,13 @@ def test_own_metric_by_import_path(own: str) -> None:
         ("one", r"failed on outputs \(2, 2\) and targets \(2,\): TypeError"),
     ],
 )
-def test_an_own_metric_that_gives_no_number_is_named(own: str, function: str, says: str) -> None:
-    with pytest.raises(UsageError, match=f"own_metrics_for_test:{function} {says}"):
+def test_custom_metric_that_returns_no_number_is_an_error(own: str, function: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"own_metrics_for_test:{function} {message}"):
         compute([f"{own}:{function}"], torch.eye(2), torch.tensor([0, 0]))
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "says"),
+    ("name", "task", "message"),
     [
         ("top1", "single-label", None),
         ("loss", "regression", None),
@@ -222,14 +222,14 @@ def test_an_own_metric_that_gives_no_number_is_named(own: str, function: str, sa
         ("own_metrics_for_test:number", "single-label", "is a int, not a function"),
     ],
 )
-def test_problems_of_a_monitor(own: str, name: str, task: str, says: str | None) -> None:
+def test_problems_of_a_monitored_metric(own: str, name: str, task: str, message: str | None) -> None:
     found = problems(name, task)
-    assert len(found) == (says is not None)
-    assert says is None or says in found[0]
+    assert len(found) == (message is not None)
+    assert message is None or message in found[0]
 
 
-def test_every_name_has_its_function() -> None:
-    """A name of the table without its function, or a function without a name, is a slip."""
+def test_every_name_has_a_function() -> None:
+    """Every name of the table has a function, and perfect outputs get its best value."""
     for task, outputs, targets in (
         ("single-label", torch.eye(3), torch.arange(3)),
         ("multi-label", 4 * torch.eye(3) - 2, torch.eye(3)),
@@ -240,7 +240,7 @@ def test_every_name_has_its_function() -> None:
         assert list(found) == names
         assert all(math.isfinite(v) for v in found.values())
         for name in names:
-            assert (found[name] == 1) == METRICS[name].higher_is_better, "these outputs are as good as can be"
+            assert (found[name] == 1) == METRICS[name].higher_is_better, "these outputs are perfect"
 
 
 def test_the_table_imports_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""Multi-label metrics and their report beside scikit-learn's."""
+"""Multi-label metrics and their report compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scored() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, targets
 
 
-def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_metrics_agree_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, targets = scored
     found = compute(NAMES, logits, targets)
     probability, true = logits.double().sigmoid().numpy(), targets.numpy().astype(int)
@@ -44,7 +44,7 @@ def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> 
     )
 
 
-def test_calibration_error_by_hand() -> None:
+def test_calibration_error_equals_a_hand_computed_value() -> None:
     """Four decisions at 0.8, three of them yes: gap 0.05; two at 0.3, none yes: gap 0.3."""
     probability = torch.tensor([[0.8, 0.8, 0.3], [0.8, 0.8, 0.3]])
     targets = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
@@ -89,14 +89,14 @@ def test_labels_without_images_or_in_every_image_are_left_out_of_the_means() -> 
     assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
 
 
-def test_no_label_anywhere_is_not_a_number_but_the_errors_are() -> None:
+def test_without_any_label_scores_are_nan_and_errors_are_numbers() -> None:
     found = compute(NAMES, torch.full((4, 2), -1.0), torch.zeros(4, 2))
     undefined = {"average_precision", "micro_average_precision", "auroc", "micro_f1", "macro_f1"}
     assert {name for name, value in found.items() if math.isnan(value)} == undefined
     assert (found["subset_accuracy"], found["hamming_loss"]) == (1, 0)
 
 
-def test_a_broken_output_spoils_the_mean_instead_of_leaving_it() -> None:
+def test_a_nan_output_makes_the_mean_nan() -> None:
     logits = torch.randn(6, 3)
     logits[2, 1] = math.nan
     targets = (torch.arange(18).view(6, 3) % 2).float()

@@ -1,4 +1,4 @@
-"""Regression metrics and their report beside scikit-learn's."""
+"""Regression metrics and their report compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scored() -> tuple[torch.Tensor, torch.Tensor]:
     return targets + 0.3 * torch.randn(200, 3, generator=generator) * scale, targets
 
 
-def test_agrees_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_metrics_agree_with_scikit_learn(scored: tuple[torch.Tensor, torch.Tensor]) -> None:
     outputs, targets = scored
     found = compute(NAMES, outputs, targets, task="regression")
     pair = targets.double().numpy(), outputs.double().numpy()
@@ -50,8 +50,8 @@ def test_report_of_each_target_agrees_with_scikit_learn(scored: tuple[torch.Tens
 
 
 @pytest.mark.parametrize("constant", [0.1, 1e6 + 0.3, 0.0])
-def test_a_target_that_never_changes_has_no_r2(constant: float) -> None:
-    """0.1 has no exact float: the mean of many of them differs from each by a rounding."""
+def test_a_constant_target_has_no_r2(constant: float) -> None:
+    """0.1 is not an exact float: the mean of many differs from it by a rounding error."""
     targets = torch.tensor([[constant, float(i)] for i in range(7)])
     outputs = targets + 0.5
     found = report(outputs, targets, ["still", "moves"], "regression")
@@ -67,7 +67,7 @@ def test_one_image_has_no_r2() -> None:
     assert math.isnan(compute(["r2"], torch.ones(1, 2), torch.zeros(1, 2))["r2"])
 
 
-def test_a_broken_output_spoils_the_mean() -> None:
+def test_a_nan_output_makes_the_mean_nan() -> None:
     outputs = torch.randn(5, 2)
     outputs[0, 0] = math.nan
     assert all(math.isnan(v) for v in compute(["mae", "rmse", "r2"], outputs, torch.randn(5, 2)).values())
@@ -80,7 +80,7 @@ def test_lower_errors_are_better() -> None:
     assert not better("r2", math.nan, 0.8)
 
 
-def test_no_images_and_no_such_task() -> None:
+def test_no_images_and_an_unknown_task_are_errors() -> None:
     with pytest.raises(DataError):
         report(torch.empty(0, 2), torch.empty(0, 2), "ab", "regression")
     with pytest.raises(UsageError, match="regresion"):

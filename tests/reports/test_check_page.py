@@ -1,4 +1,4 @@
-"""The page of a check: whole, harmless and readable."""
+"""The HTML page of a check: complete, escaped and readable."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def folder(photo_folder: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_names_are_shown_and_never_run(folder: Path, tmp_path: Path) -> None:
+def test_names_are_escaped(folder: Path, tmp_path: Path) -> None:
     report = zoo.check(folder, html=tmp_path / "check.html")
     text = (tmp_path / "check.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -65,7 +65,7 @@ def test_names_are_shown_and_never_run(folder: Path, tmp_path: Path) -> None:
         assert finding.advice in shown
 
 
-def test_it_is_one_file_with_its_pictures_inside(folder: Path, tmp_path: Path) -> None:
+def test_page_is_one_file_with_embedded_images(folder: Path, tmp_path: Path) -> None:
     zoo.check(folder, html=tmp_path / "check.html")
     text = (tmp_path / "check.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|url\(|@import", text)
@@ -78,7 +78,7 @@ def test_it_is_one_file_with_its_pictures_inside(folder: Path, tmp_path: Path) -
             assert max(image.size) <= 152
 
 
-def test_pictures_are_limited_whatever_is_found(folder: Path, tmp_path: Path) -> None:
+def test_number_of_thumbnails_is_limited(folder: Path, tmp_path: Path) -> None:
     for number in range(60):
         shutil.copy(folder / "flower/05.jpg", folder / f"flower/again{number}.jpg")
         Image.new("RGB", (80, 90), (number, 0, 0)).save(folder / f"flower/blank{number}.png")
@@ -89,7 +89,7 @@ def test_pictures_are_limited_whatever_is_found(folder: Path, tmp_path: Path) ->
     assert "zoo check --json lists all" in text
 
 
-def test_an_image_that_has_gone_in_between_is_left_blank(folder: Path, tmp_path: Path) -> None:
+def test_an_image_deleted_after_the_check_is_left_blank(folder: Path, tmp_path: Path) -> None:
     from zoo.reports.check_page import write_page
 
     report = zoo.check(folder)

@@ -1,4 +1,4 @@
-"""The pictures: their size, that nothing warns, and what is drawn where it can be read back."""
+"""The pictures: their size, no warnings, and the colours of what is drawn."""
 
 from __future__ import annotations
 
@@ -68,10 +68,8 @@ def test_curves_show_training_and_validation(tmp_path: Path, epochs: int, groups
 
 
 @pytest.mark.parametrize("monitor", ["rmse", "r2", "average_precision", "top3", "loss"])
-def test_the_middle_panel_shows_what_chooses_the_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str
-) -> None:
-    """Epoch 2 of 3 is the best of a metric that goes up, and of one that goes down when upside down."""
+def test_middle_panel_shows_the_monitored_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, monitor: str) -> None:
+    """Epoch 2 of 3 is best for a metric where higher is better, and for its negative where lower is better."""
     drawn = []
     monkeypatch.setattr("zoo.reports.training_curves.save", lambda figure, path: drawn.append(figure))
     lower = monitor in ("rmse", "loss")
@@ -128,7 +126,7 @@ def test_scatter_of_any_number_of_targets(
     assert shown[0].get_title("left") == "$target 0"
 
 
-def test_scatter_leaves_out_what_is_no_number(tmp_path: Path) -> None:
+def test_scatter_leaves_out_values_that_are_not_finite(tmp_path: Path) -> None:
     outputs = torch.tensor([[1.0, math.nan], [math.inf, math.nan], [3.0, math.nan]])
     reports.scatter(outputs, torch.ones(3, 2), ["a", "b"], tmp_path / "s.png")
     point = (51, 142, 193)  # blue that lets a fifth of the white through
@@ -153,13 +151,13 @@ def test_the_picture_of_a_task(tmp_path: Path, task: str, name: str, targets: to
 
 
 def test_a_single_epoch_is_a_visible_point(tmp_path: Path) -> None:
-    """The last third holds one learning rate and no legend: what is blue there is the point."""
+    """The last panel has one learning rate and no legend: blue pixels there are the point."""
     reports.curves(rows(1), tmp_path / "curves.png")
     image = pixels(tmp_path / "curves.png")
     assert close_to(image[:, 2 * image.shape[1] // 3 :], BLUE) > 40
 
 
-def test_gaps_and_no_rows_are_drawn_without_a_warning(tmp_path: Path) -> None:
+def test_missing_values_are_drawn_without_a_warning(tmp_path: Path) -> None:
     holes = rows(4)
     holes[1]["train_loss"] = math.nan
     for row in holes:
@@ -196,20 +194,20 @@ def test_any_name_is_drawn_without_a_warning(tmp_path: Path) -> None:
     assert max(pixels(tmp_path / "c.png").shape) < 2500
 
 
-def test_names_are_cut_in_the_middle_and_replaced_if_no_font_has_them() -> None:
+def test_names_are_shortened_and_replaced_if_no_font_has_them() -> None:
     assert shorten("n01440764_tench", 24) == "n01440764_tench"
     assert shorten("a_very_long_name_of_a_class_1", 11) == "a_ver…ass_1"
     assert drawable("été", 3) == "été"
     assert drawable("\U0010fffd", 3) == "#3"
 
 
-def test_same_numbers_same_bytes(tmp_path: Path) -> None:
+def test_same_values_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         reports.curves(rows(3), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_refusing_disk_is_our_error(tmp_path: Path) -> None:
+def test_a_write_error_is_a_training_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         reports.curves(rows(1), tmp_path / "missing" / "curves.png")
 

@@ -17,7 +17,7 @@ PATH = Path("p.png")
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """What was drawn; it is saved as well."""
+    """The figures that were saved."""
     drawn: list[Figure] = []
     for room in (importance, lr_curve, search_history):
         real = room.save
@@ -36,7 +36,7 @@ def _lines(figure: Figure) -> dict[str, tuple[list[float], list[float]]]:
 
 
 @pytest.mark.parametrize(("higher_is_better", "best"), [(True, [0.5, 0.5, 0.8, 0.8]), (False, [0.5, 0.4, 0.4, 0.4])])
-def test_the_best_so_far_reaches_the_last_trial(
+def test_best_so_far_line_extends_to_the_last_trial(
     figures: list[Figure], higher_is_better: bool, best: list[float]
 ) -> None:
     trials = [(0, "finished", 0.5), (1, "finished", 0.4), (2, "failed", None), (3, "finished", 0.8), (4, "pruned", 0.1)]
@@ -66,7 +66,7 @@ def test_a_bar_for_each_key_the_largest_on_top(figures: list[Figure], keys: int)
     assert len({label.get_text() for label in axes.get_yticklabels()}) == keys
 
 
-def test_the_fall_fills_the_curve_whatever_the_rise(figures: list[Figure]) -> None:
+def test_axis_is_limited_to_the_descent_of_the_loss(figures: list[Figure]) -> None:
     rates = list(np.geomspace(1e-6, 1, 40))
     losses = [2.0] * 20 + [1.0] * 15 + [10.0, 100.0, 1e4, 1e6, float("nan")]
     lr_curve.lr_curve(rates, losses, losses, PATH, suggestion=1e-3)

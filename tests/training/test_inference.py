@@ -1,4 +1,4 @@
-"""Forward passes of every task: what outputs say, and which targets come back."""
+"""Forward passes of every task: outputs and targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_columns_of_targets_come_back_as_float32_in_order(dtype: torch.dtype) -> None:
+def test_target_columns_are_float32_and_in_order(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     images = torch.randint(0, 256, (7, 3, 4, 4), dtype=torch.uint8)
@@ -31,7 +31,7 @@ def test_columns_of_targets_come_back_as_float32_in_order(dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("task", ["single-label", "multi-label", "regression"])
-def test_without_a_batch_there_is_nothing_to_judge(task: str) -> None:
+def test_without_a_batch_outputs_are_empty(task: str) -> None:
     outputs, targets = forward_all(nn.Flatten(), [], Normalize(PREPROCESS), device=CPU)
     assert (len(outputs), len(targets)) == (0, 0)
     with pytest.raises(DataError, match="no image"):

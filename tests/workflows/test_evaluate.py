@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, which images they are of, and the files it writes."""
+"""Metrics of an evaluation, the evaluated images, and the files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def photo_run(make_run: MakeRun, folder: Path, classes: tuple[str, ...] = ("chin
     return make_run("test_vit", classes, img_size=32, data={"source": str(folder), **more})
 
 
-def test_own_validation_images_by_the_recorded_rule(make_run: MakeRun, photo_folder: Path) -> None:
+def test_evaluates_the_validation_images_of_the_run(make_run: MakeRun, photo_folder: Path) -> None:
     run = photo_run(make_run, photo_folder, seed=7, val_fraction=0.25)
     found = zoo.evaluate(run, batch_size=5, workers=0)
     data = open_data(data_config(str(photo_folder), val_fraction=0.25), seed=7)
@@ -49,7 +49,7 @@ def test_own_validation_images_by_the_recorded_rule(make_run: MakeRun, photo_fol
     assert found.folder == run.path
 
 
-def test_files_agree_with_the_numbers(make_run: MakeRun, photo_folder: Path) -> None:
+def test_files_agree_with_the_result(make_run: MakeRun, photo_folder: Path) -> None:
     run = photo_run(make_run, photo_folder)
     found = zoo.evaluate(run).evaluation
     assert set(FILES) <= {p.name for p in run.path.iterdir()}
@@ -80,7 +80,9 @@ def test_other_data_matches_classes_by_name(make_run: MakeRun, photo_folder: Pat
     assert not (run.path / "evaluation.json").exists()
 
 
-def test_folders_of_one_name_do_not_overwrite_each_other(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:
+def test_data_folders_with_the_same_name_do_not_overwrite_each_other(
+    make_run: MakeRun, photo_folder: Path, tmp_path: Path
+) -> None:
     run = photo_run(make_run, photo_folder)
     for parent in ("a", "b"):
         shutil.copytree(photo_folder, tmp_path / parent / "photos")
@@ -88,9 +90,7 @@ def test_folders_of_one_name_do_not_overwrite_each_other(make_run: MakeRun, phot
     assert names == ["evaluation-photos", "evaluation-photos-2", "evaluation-photos"]
 
 
-def test_changed_images_and_training_images_are_pointed_out(
-    make_run: MakeRun, photo_folder: Path, tmp_path: Path
-) -> None:
+def test_notes_about_changed_images_and_training_images(make_run: MakeRun, photo_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     shutil.copytree(photo_folder, folder)
     data = open_data(data_config(str(folder)))
@@ -106,7 +106,7 @@ def test_changed_images_and_training_images_are_pointed_out(
 
 @pytest.fixture
 def table(photo_folder: Path, tmp_path: Path) -> Path:
-    """All photographs, two numbers and two tags of each, split by rows; the names of the columns are not the habit."""
+    """All photographs with two values and two tags each, split by rows, in columns with unusual names."""
     lines = ["photo,warmth,size,tags,part"]
     for i, path in enumerate(sorted(photo_folder.rglob("*.jpg"))):
         tags = "|".join(t for t, given in (("even", i % 2 == 0), ("third", i % 3 == 0)) if given)
@@ -126,7 +126,7 @@ NUMBERS = {"image_column": "photo", "label_column": ["warmth", "size"], "split_c
 TAGS = {"image_column": "photo", "label_column": ["tags"], "label_separator": "|", "split_column": "part"}
 
 
-def test_numbers_of_a_table(make_run: MakeRun, photo_folder: Path, table: Path) -> None:
+def test_regression_from_a_table(make_run: MakeRun, photo_folder: Path, table: Path) -> None:
     run = make_run(
         "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), **NUMBERS}
     )
@@ -152,7 +152,7 @@ def test_numbers_of_a_table(make_run: MakeRun, photo_folder: Path, table: Path) 
     assert json.loads((run.path / "evaluation.json").read_text())["task"] == "regression"
 
 
-def test_labels_of_a_table(make_run: MakeRun, table: Path) -> None:
+def test_multi_label_from_a_table(make_run: MakeRun, table: Path) -> None:
     run = make_run("test_vit", ("even", "third"), task="multi-label", img_size=32, data={"source": str(table), **TAGS})
     found = zoo.evaluate(run)
     assert found.targets.tolist() == [[1.0, float(i % 3 == 0)] for i in range(0, 24, 4)]
@@ -167,8 +167,8 @@ def test_labels_of_a_table(make_run: MakeRun, table: Path) -> None:
     assert (rows[0]["label"], rows[0]["support"], rows[0]["auroc"]) == ("even", "6", "")
 
 
-def test_another_table_with_other_names(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
-    """Its columns are named at the call; what is not named is called as in the run's table."""
+def test_another_table_with_other_column_names(make_run: MakeRun, table: Path, tmp_path: Path) -> None:
+    """Some columns are named in the call; the others have the names of the run's table."""
     run = make_run(
         "test_vit", ("warmth", "size"), task="regression", img_size=32, data={"source": str(table), **NUMBERS}
     )
@@ -207,21 +207,21 @@ def test_unreadable_files_follow_the_policy_of_the_run(make_run: MakeRun, photo_
     assert [Path(b.path).name for b in found.skipped_files] == ["zz.jpg"]
 
 
-def test_unknown_classes_are_refused(make_run: MakeRun, photo_folder: Path) -> None:
+def test_unknown_classes_are_an_error(make_run: MakeRun, photo_folder: Path) -> None:
     with pytest.raises(DataError, match="flower"):
         zoo.evaluate(photo_run(make_run, photo_folder, ("china", "zebra")), str(photo_folder))
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [({"batch_size": 0}, "batch-size"), ({"workers": -1}, "workers"), ({"device": "tpu9"}, "tpu9")],
 )
-def test_bad_numbers(make_run: MakeRun, options: dict, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_invalid_options_are_errors(make_run: MakeRun, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         zoo.evaluate(make_run(), **options)
 
 
-def test_a_full_disk_keeps_the_former_files(
+def test_a_full_disk_keeps_the_previous_files(
     make_run: MakeRun, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = photo_run(make_run, photo_folder)

@@ -1,4 +1,4 @@
-"""A run directory → its model, and every way in which it can be damaged."""
+"""Loading the model of a run directory, and damaged run directories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.workflows.load_run import load_run
 MakeRun = Callable[..., Run]
 
 
-def test_the_weights_of_the_run_in_eval_mode(make_run: MakeRun) -> None:
+def test_loads_the_weights_in_eval_mode(make_run: MakeRun) -> None:
     run = make_run("test_vit", ("a", "b"), in_chans=1, img_size=48)
     restored = load_run(run.path)
     saved = run.weights()
@@ -29,13 +29,13 @@ def test_the_weights_of_the_run_in_eval_mode(make_run: MakeRun) -> None:
     assert restored.note == ""
 
 
-def test_an_unfinished_run_says_so(make_run: MakeRun) -> None:
+def test_an_unfinished_run_has_a_note(make_run: MakeRun) -> None:
     note = load_run(make_run(status="interrupted")).note
     assert "was interrupted after 2 of 3 epochs" in note
     assert "epoch 2" in note
 
 
-def test_the_task_of_the_run_and_of_those_from_before_there_were_tasks(make_run: MakeRun) -> None:
+def test_task_of_a_run_with_and_without_a_recorded_task(make_run: MakeRun) -> None:
     run = make_run(task="regression")
     assert load_run(run).task == "regression"
     change(run, lambda record: record.pop("task"))
@@ -77,7 +77,7 @@ def change(run: Run, edit: Callable[[Any], object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "kind", "says"),
+    ("damage", "kind", "message"),
     [
         (damage_classes, WeightsError, "9 classes, but its model has 10"),
         (damage_size, DataError, "model.json is damaged"),
@@ -92,16 +92,18 @@ def change(run: Run, edit: Callable[[Any], object]) -> None:
         (lambda run: run.info_file.unlink(), DataError, "is not a run"),
     ],
 )
-def test_damage_is_named(make_run: MakeRun, damage: Callable[[Run], object], kind: type[ZooError], says: str) -> None:
+def test_damaged_files_are_named(
+    make_run: MakeRun, damage: Callable[[Run], object], kind: type[ZooError], message: str
+) -> None:
     run = make_run()
     damage(run)
     with pytest.raises(kind) as e:
         load_run(run.path)
-    assert says in e.value.message
+    assert message in e.value.message
     assert e.value.hint
 
 
-def test_weights_of_another_model(make_run: MakeRun) -> None:
+def test_weights_of_another_model_are_an_error(make_run: MakeRun) -> None:
     run, other = make_run(), make_run("test_vit", where="other")
     run.weights_file.write_bytes(other.weights_file.read_bytes())
     with pytest.raises(WeightsError, match="do not belong"):

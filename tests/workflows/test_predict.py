@@ -1,4 +1,4 @@
-"""Predictions: the right numbers, in order, whatever the batches; bad files beside the good ones."""
+"""Predictions: values and order for any batch size, and unreadable files."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def outputs_of(run: Run, path: Path) -> torch.Tensor:
 
 
 def by_hand(run: Run, path: Path) -> torch.Tensor:
-    """(K,) probabilities of one image, step by step."""
+    """(K,) probabilities of one image, computed separately."""
     return outputs_of(run, path).softmax(0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_in_order_with_the_models_own_probabilities(run: Run, photo_folder: Path, batch_size: int) -> None:
+def test_probabilities_in_the_order_of_the_images(run: Run, photo_folder: Path, batch_size: int) -> None:
     files = sorted(photo_folder.rglob("*.jpg"))
     found = list(zoo.predict(run, photo_folder, top=2, batch_size=batch_size))
     assert [p.path for p in found] == [str(f) for f in files]
@@ -51,19 +51,19 @@ def test_in_order_with_the_models_own_probabilities(run: Run, photo_folder: Path
         assert (p.label, p.probability) == p.top[0]
 
 
-def test_files_and_folders_in_the_order_given(run: Run, photo_folder: Path) -> None:
+def test_files_and_folders_keep_their_order(run: Run, photo_folder: Path) -> None:
     a, b = photo_folder / "flower" / "01.jpg", photo_folder / "china"
     found = [p.path for p in zoo.predict(run, [a, b])]
     assert found == [str(a), *(str(p) for p in sorted(b.iterdir()))]
 
 
-def test_top_is_cut_at_the_number_of_classes(run: Run, photo_folder: Path) -> None:
+def test_top_is_limited_to_the_number_of_classes(run: Run, photo_folder: Path) -> None:
     (p,) = zoo.predict(run, photo_folder / "china" / "00.jpg", top=50)
     assert sorted(label for label, _ in p.top) == ["cat", "dog", "owl"]
     assert sum(share for _, share in p.top) == pytest.approx(1, abs=1e-5)
 
 
-def test_multi_label_gives_the_labels_from_a_threshold_on(make_run: MakeRun, photo_folder: Path) -> None:
+def test_multi_label_predicts_labels_above_the_threshold(make_run: MakeRun, photo_folder: Path) -> None:
     run = make_run("test_vit", tuple("abcdefgh"), task="multi-label", img_size=32)
     image = photo_folder / "china" / "04.jpg"
     probability = dict(zip("abcdefgh", outputs_of(run, image).sigmoid().tolist(), strict=True))
@@ -82,7 +82,7 @@ def test_multi_label_gives_the_labels_from_a_threshold_on(make_run: MakeRun, pho
     assert found.labels == tuple(ranked[:6]), "whatever their probability"
 
 
-def test_regression_gives_a_number_for_each_target(make_run: MakeRun, photo_folder: Path) -> None:
+def test_regression_predicts_a_value_for_each_target(make_run: MakeRun, photo_folder: Path) -> None:
     run = make_run("test_vit", ("width", "height"), task="regression", img_size=32)
     files = sorted((photo_folder / "china").iterdir())[:3]
     found = list(zoo.predict(run, files, batch_size=2))
@@ -94,7 +94,7 @@ def test_regression_gives_a_number_for_each_target(make_run: MakeRun, photo_fold
 
 
 @pytest.mark.parametrize(
-    ("task", "options", "says"),
+    ("task", "options", "message"),
     [
         ("single-label", {"threshold": 0.5}, "this is a single-label run"),
         ("regression", {"threshold": 0.5}, "this is a regression run"),
@@ -104,13 +104,13 @@ def test_regression_gives_a_number_for_each_target(make_run: MakeRun, photo_fold
         ("multi-label", {"threshold": float("nan")}, "nan is not a probability"),
     ],
 )
-def test_options_without_meaning_are_refused(make_run: MakeRun, task: str, options: dict, says: str) -> None:
+def test_options_of_another_task_are_errors(make_run: MakeRun, task: str, options: dict, message: str) -> None:
     run = make_run("test_vit", ("a", "b"), task=task, img_size=32)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         zoo.predict(run, "x.jpg", **options)
 
 
-def test_bad_files_are_told_and_left_out(run: Run, photo_folder: Path, tmp_path: Path) -> None:
+def test_unreadable_files_are_reported_and_skipped(run: Run, photo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     good = [photo_folder / "china" / f"0{i}.jpg" for i in range(3)]
     paths = [good[0], tmp_path / "bad.jpg", good[1], tmp_path / "none.png", good[2]]
@@ -122,8 +122,8 @@ def test_bad_files_are_told_and_left_out(run: Run, photo_folder: Path, tmp_path:
         list(zoo.predict(run, paths))
 
 
-def test_streams_without_reading_everything(run: Run, photo_folder: Path) -> None:
-    """An endless list of paths still gives its first answers."""
+def test_predictions_are_streamed(run: Run, photo_folder: Path) -> None:
+    """An endless list of paths gives its first predictions."""
 
     def endless() -> Iterator[Path]:
         while True:
@@ -133,7 +133,7 @@ def test_streams_without_reading_everything(run: Run, photo_folder: Path) -> Non
     assert [next(stream).label for _ in range(5)]
 
 
-def test_no_image_at_all(run: Run, tmp_path: Path) -> None:
+def test_no_image_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image"):
         list(zoo.predict(run, []))
     (tmp_path / "empty").mkdir()
@@ -141,7 +141,7 @@ def test_no_image_at_all(run: Run, tmp_path: Path) -> None:
         list(zoo.predict(run, tmp_path / "empty"))
 
 
-def test_arrays(run: Run, photo_folder: Path) -> None:
+def test_arrays_as_images(run: Run, photo_folder: Path) -> None:
     files = [photo_folder / "china" / f"0{i}.jpg" for i in range(5)]
     arrays = []
     for file in files:
@@ -155,19 +155,19 @@ def test_arrays(run: Run, photo_folder: Path) -> None:
         list(zoo.predict(run, [arrays[0], np.zeros((4, 4, 3), np.float32)]))
 
 
-def test_grey_model_takes_flat_arrays(make_run: MakeRun) -> None:
+def test_one_channel_model_takes_arrays_without_channels(make_run: MakeRun) -> None:
     run = make_run("test_vit", ("a", "b"), in_chans=1, img_size=32)
     (p,) = zoo.predict(run, [np.zeros((9, 7), np.uint8)])
     assert p.label in "ab"
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"batch_size": 0}, {"device": "abacus"}])
-def test_bad_numbers_are_refused_at_the_call(run: Run, options: dict) -> None:
+def test_invalid_options_are_errors_at_the_call(run: Run, options: dict) -> None:
     with pytest.raises(UsageError):
         zoo.predict(run, "x.jpg", **options)
 
 
-def test_an_unfinished_run_is_said(make_run: MakeRun, photo_folder: Path) -> None:
+def test_an_unfinished_run_gives_a_note(make_run: MakeRun, photo_folder: Path) -> None:
     said: list[str] = []
     run = make_run("test_vit", img_size=32, status="failed")
     list(zoo.predict(run, photo_folder / "china" / "00.jpg", on_note=said.append))
