@@ -130,9 +130,7 @@ def test_balance_is_printed(photos):
 def test_invalid_balance_is_an_error():
     with pytest.raises(RecipeError, match=r"data.balance: sqrt needs classes, and regression has none"):
         build_session(resolve_options("test_resnet", data="digits", task="regression", weights="none", balance="sqrt"))
-    with pytest.raises(
-        RecipeError, match="class_weights: balanced and data.balance=oversample both correct the class balance"
-    ):
+    with pytest.raises(RecipeError, match=r"data\.balance=oversample both correct the class balance"):
         build_session(resolve_options("test_resnet", weights="none", balance="oversample", class_weights="balanced"))
     with pytest.raises(RecipeError, match=r"data\.balance: should be 'none', 'oversample' or 'sqrt'"):
         resolve_options("test_resnet", balance="evenly")
