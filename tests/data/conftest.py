@@ -1,4 +1,4 @@
-"""Fixtures of the data room."""
+"""Fixtures for tests of zoo.data."""
 
 from __future__ import annotations
 

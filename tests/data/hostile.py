@@ -1,4 +1,4 @@
-"""Files that a folder of images may really hold. Loaded by path (`runpy.run_path`), as tests are no package."""
+"""Problematic files as found in real folders of images. Loaded by path (`runpy.run_path`); tests are no package."""
 
 from __future__ import annotations
 

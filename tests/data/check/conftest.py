@@ -1,4 +1,4 @@
-"""A folder that nothing is wrong with, to plant problems in."""
+"""Clean folders, to which tests add problems."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def clean(photo_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def divided(photo_folder: Path, tmp_path: Path) -> Path:
+def split_folder(photo_folder: Path, tmp_path: Path) -> Path:
     """The same as train/ (10 each) and val/ (2 each)."""
-    root = tmp_path / "divided"
+    root = tmp_path / "split_folder"
     for source in sorted(photo_folder.glob("*/*.jpg")):
         part = "val" if int(source.stem) >= 10 else "train"
         target = root / part / source.parent.name / source.name
@@ -33,10 +33,10 @@ def divided(photo_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def look() -> Callable[..., Report]:
-    """`look(folder, val=…, task=…, workers=…)`."""
+def run_check() -> Callable[..., Report]:
+    """`run_check(folder, val=…, task=…, workers=…)`."""
 
-    def look(
+    def run_check(
         data: Path | str,
         *,
         val: Path | None = None,
@@ -48,4 +48,4 @@ def look() -> Callable[..., Report]:
         listing = open_listing(data_config(str(data), val=None if val is None else str(val)), task=task)
         return examine_data(str(data), listing, workers=workers, cache=cache, skip_unreadable=skip)
 
-    return look
+    return run_check

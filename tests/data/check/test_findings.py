@@ -1,4 +1,4 @@
-"""Each problem planted alone in a clean folder is found, with its severity, and nothing else is."""
+"""Each problem, added to a clean folder, is found with its severity, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image, ImageEnhance
 from zoo.data.check import Report
 from zoo.errors import DataError
 
-Look = Callable[..., Report]
+RunCheck = Callable[..., Report]
 
 
-def said(report: Report) -> dict[str, str]:
+def kinds(report: Report) -> dict[str, str]:
     return {f.kind: f.severity for f in report.findings}
 
 
@@ -32,112 +32,112 @@ def photo(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def test_clean_folders_have_no_findings(clean: Path, divided: Path, look: Look) -> None:
-    for folder in (clean, divided, "digits"):
-        report = look(folder)
-        assert said(report) == {}
+def test_clean_folders_have_no_findings(clean: Path, split_folder: Path, run_check: RunCheck) -> None:
+    for folder in (clean, split_folder, "digits"):
+        report = run_check(folder)
+        assert kinds(report) == {}
         assert (report.ok, report.exit_code) == (True, 0)
-    report = look(divided)
+    report = run_check(split_folder)
     assert [p.name for p in report.listing.splits] == ["training", "validation"]
     assert report.counts.tolist() == [[10, 2], [10, 2]]
 
 
-def test_the_same_file_in_both_splits_is_leakage(divided: Path, look: Look) -> None:
-    shutil.copy(divided / "train/china/03.jpg", divided / "val/china/again.jpg")
-    report = look(divided)
-    assert said(report) == {"leakage": "error"}
+def test_the_same_file_in_both_splits_is_leakage(split_folder: Path, run_check: RunCheck) -> None:
+    shutil.copy(split_folder / "train/china/03.jpg", split_folder / "val/china/again.jpg")
+    report = run_check(split_folder)
+    assert kinds(report) == {"leakage": "error"}
     assert names(report, "leakage") == [["train/china/03.jpg", "val/china/again.jpg"]]
     assert report.exit_code == 3
 
 
-def test_a_losslessly_saved_copy_is_a_duplicate(clean: Path, look: Look) -> None:
+def test_a_losslessly_saved_copy_is_a_duplicate(clean: Path, run_check: RunCheck) -> None:
     photo(clean / "china/03.jpg").save(clean / "china/again.png")
-    report = look(clean)
-    assert said(report) == {"duplicates": "warning"}  # not split yet: a split would separate them
+    report = run_check(clean)
+    assert kinds(report) == {"duplicates": "warning"}  # not split yet: a split would separate them
     assert names(report, "duplicates") == [["china/03.jpg", "china/again.png"]]
     assert report.ok
 
 
-def test_one_image_under_two_labels(clean: Path, look: Look) -> None:
+def test_one_image_under_two_labels(clean: Path, run_check: RunCheck) -> None:
     shutil.copy(clean / "china/03.jpg", clean / "flower/wrong.jpg")
-    assert said(look(clean)) == {"conflicting-labels": "error"}
+    assert kinds(run_check(clean)) == {"conflicting-labels": "error"}
 
 
 @pytest.mark.parametrize("how", ["resized", "recoded", "brighter", "all three"])
-def test_near_duplicates_across_splits_are_leakage(divided: Path, look: Look, how: str) -> None:
-    image = photo(divided / "train/china/04.jpg")
+def test_near_duplicates_across_splits_are_leakage(split_folder: Path, run_check: RunCheck, how: str) -> None:
+    image = photo(split_folder / "train/china/04.jpg")
     if how in ("resized", "all three"):
         image = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.BICUBIC)
     if how in ("brighter", "all three"):
         image = ImageEnhance.Brightness(image).enhance(1.1)
-    image.save(divided / "val/china/alike.jpg", quality=60 if how in ("recoded", "all three") else 95)
-    report = look(divided)
-    assert said(report) == {"near-leakage": "error"}
+    image.save(split_folder / "val/china/alike.jpg", quality=60 if how in ("recoded", "all three") else 95)
+    report = run_check(split_folder)
+    assert kinds(report) == {"near-leakage": "error"}
     assert names(report, "near-leakage") == [["train/china/04.jpg", "val/china/alike.jpg"]]
     assert "bits apart, correlation " in report.findings[0].details[4]
 
 
-def test_near_duplicates_within_a_split(clean: Path, divided: Path, look: Look) -> None:
-    for folder, severity in ((clean, "warning"), (divided / "train", "warning"), (divided, "note")):
-        at = folder / "train" if folder is divided else folder
+def test_near_duplicates_within_a_split(clean: Path, split_folder: Path, run_check: RunCheck) -> None:
+    for folder, severity in ((clean, "warning"), (split_folder / "train", "warning"), (split_folder, "note")):
+        at = folder / "train" if folder is split_folder else folder
         photo(at / "china/05.jpg").save(at / "china/alike.jpg", quality=60)
-        assert said(look(folder)) == {"near-duplicates": severity}
+        assert kinds(run_check(folder)) == {"near-duplicates": severity}
 
 
-def test_near_duplicates_under_different_labels(clean: Path, look: Look) -> None:
+def test_near_duplicates_under_different_labels(clean: Path, run_check: RunCheck) -> None:
     photo(clean / "china/05.jpg").save(clean / "flower/alike.jpg", quality=60)
-    assert said(look(clean)) == {"near-conflicts": "warning"}
+    assert kinds(run_check(clean)) == {"near-conflicts": "warning"}
 
 
-def test_a_duplicate_that_is_twice_in_training_leaks_once(divided: Path, look: Look) -> None:
+def test_a_duplicate_that_is_twice_in_training_leaks_once(split_folder: Path, run_check: RunCheck) -> None:
     for target in ("train/china/again.jpg", "val/china/again.jpg"):
-        shutil.copy(divided / "train/china/03.jpg", divided / target)
-    report = look(divided)
-    assert said(report) == {"leakage": "error"}
+        shutil.copy(split_folder / "train/china/03.jpg", split_folder / target)
+    report = run_check(split_folder)
+    assert kinds(report) == {"leakage": "error"}
     assert report.findings[0].title.startswith("1 validation image ")
 
 
-def test_unreadable_files_by_policy(clean: Path, look: Look) -> None:
+def test_unreadable_files_by_policy(clean: Path, run_check: RunCheck) -> None:
     data = (clean / "china/02.jpg").read_bytes()
     (clean / "china/02.jpg").write_bytes(data[: len(data) * 2 // 3])
-    report = look(clean)
-    assert said(report) == {"unreadable": "error"}
+    report = run_check(clean)
+    assert kinds(report) == {"unreadable": "error"}
     assert list(report.findings[0].details.values()) == ["truncated file"]
     assert report.counts.tolist() == [[11], [12]]
-    assert said(look(clean, skip=True)) == {"unreadable": "warning"}
+    assert kinds(run_check(clean, skip=True)) == {"unreadable": "warning"}
 
 
-def test_a_damaged_png_fails_its_checksum(clean: Path, look: Look) -> None:
+def test_a_damaged_png_fails_its_checksum(clean: Path, run_check: RunCheck) -> None:
     buffer = io.BytesIO()
     photo(clean / "china/02.jpg").save(buffer, "PNG", compress_level=0)
     data = bytearray(buffer.getvalue())
     data[len(data) // 2] ^= 1
     (clean / "china/02.jpg").unlink()
     (clean / "china/02.png").write_bytes(data)
-    assert said(look(clean)) == {"unreadable": "error"}
+    assert kinds(run_check(clean)) == {"unreadable": "error"}
 
 
-def test_a_mostly_unreadable_class_folder(clean: Path, look: Look) -> None:
+def test_a_mostly_unreadable_class_folder(clean: Path, run_check: RunCheck) -> None:
     for number in range(7):
         (clean / f"china/{number:02d}.jpg").write_text("<html>not found")
-    report = look(clean)
-    assert said(report) == {"unreadable": "error", "folders-unreadable": "warning", "few-images": "warning"}
+    report = run_check(clean)
+    assert kinds(report) == {"unreadable": "error", "folders-unreadable": "warning", "few-images": "warning"}
     assert report.findings[1].names == ("china (all: 7 of 12)",)
 
 
-def test_sizes_and_shapes(clean: Path, look: Look) -> None:
+def test_sizes_and_shapes(clean: Path, run_check: RunCheck) -> None:
     image = photo(clean / "china/06.jpg")
     image.crop((0, 0, 20, 20)).save(clean / "china/icon.png")
     image.resize((900, 100)).save(clean / "china/banner.png")
     image.crop((10, 5, 60, 50)).resize((2400, 2200), Image.Resampling.BILINEAR).save(clean / "china/poster.jpg")
-    report = look(clean)
-    assert said(report) == {"tiny": "warning", "extreme-aspect-ratios": "note", "odd-sizes": "note"}
+    report = run_check(clean)
+    assert kinds(report) == {"tiny": "warning", "extreme-aspect-ratios": "note", "odd-sizes": "note"}
     assert names(report, "tiny") == [["china/icon.png"]]
     assert names(report, "extreme-aspect-ratios") == [["china/banner.png"]]
     assert names(report, "odd-sizes") == [["china/poster.jpg"]]
 
 
-def test_unusual_modes(clean: Path, look: Look) -> None:
+def test_unusual_modes(clean: Path, run_check: RunCheck) -> None:
     fine = [photo(clean / f"china/{n:02d}.jpg") for n in range(6)]
     for n in range(6):
         (clean / f"china/{n:02d}.jpg").unlink()
@@ -150,8 +150,8 @@ def test_unusual_modes(clean: Path, look: Look) -> None:
     exif[0x0112] = 6
     fine[4].save(clean / "china/turned.jpg", exif=exif)
     Image.new("RGB", (100, 90), (3, 4, 5)).save(clean / "china/black.png")
-    report = look(clean)
-    assert said(report) == {
+    report = run_check(clean)
+    assert kinds(report) == {
         "blank": "warning",
         "grey-among-colour": "note",
         "cmyk": "note",
@@ -165,35 +165,35 @@ def test_unusual_modes(clean: Path, look: Look) -> None:
     assert (report.rows["width"][turned], report.rows["height"][turned]) == (fine[4].height, fine[4].width)
 
 
-def test_fine_texture_is_not_blank(clean: Path, look: Look) -> None:
+def test_fine_texture_is_not_blank(clean: Path, run_check: RunCheck) -> None:
     """Averages over a large image of noise are all alike; the image is not."""
     noise = np.random.default_rng(0).integers(0, 60, (900, 900, 3), dtype=np.uint8)
     Image.fromarray(noise).save(clean / "china/00.png")
-    assert "blank" not in said(look(clean))
+    assert "blank" not in kinds(run_check(clean))
 
 
-def test_class_sizes(clean: Path, look: Look) -> None:
+def test_class_sizes(clean: Path, run_check: RunCheck) -> None:
     for number in range(1, 12):
         (clean / f"flower/{number:02d}.jpg").unlink()
-    report = look(clean)
-    assert said(report) == {"one-image-classes": "error", "imbalance": "warning"}
+    report = run_check(clean)
+    assert kinds(report) == {"one-image-classes": "error", "imbalance": "warning"}
     assert report.findings[1].names == ("china (12)", "flower (1)")
     shutil.rmtree(clean / "flower")
-    assert said(look(clean)) == {"one-class": "error"}
+    assert kinds(run_check(clean)) == {"one-class": "error"}
 
 
-def test_classes_in_one_split_only(divided: Path, look: Look) -> None:
-    shutil.move(divided / "val/flower", divided / "val/rose")
-    assert said(look(divided)) == {"class-not-in-training": "error", "class-not-in-validation": "error"}
+def test_classes_in_one_split_only(split_folder: Path, run_check: RunCheck) -> None:
+    shutil.move(split_folder / "val/flower", split_folder / "val/rose")
+    assert kinds(run_check(split_folder)) == {"class-not-in-training": "error", "class-not-in-validation": "error"}
 
 
-def test_folders(clean: Path, look: Look) -> None:
+def test_folders(clean: Path, run_check: RunCheck) -> None:
     (clean / "tulip").mkdir()
     (clean / "china/.ipynb_checkpoints").mkdir()
     shutil.copy(clean / "china/01.jpg", clean / "china/.ipynb_checkpoints/01.jpg")
     (clean / "nowhere").symlink_to(clean / "gone")
     shutil.move(clean / "china/02.jpg", clean / "loose.jpg")
-    assert said(look(clean)) == {
+    assert kinds(run_check(clean)) == {
         "images-outside-classes": "error",
         "broken-links": "warning",
         "empty-folders": "warning",
@@ -201,14 +201,14 @@ def test_folders(clean: Path, look: Look) -> None:
     }
 
 
-def test_names_of_folders(clean: Path, look: Look) -> None:
+def test_names_of_folders(clean: Path, run_check: RunCheck) -> None:
     for index, name in enumerate(("China ", "Flowers", "New folder (2)", "copy of flower", "Tür")):
         (clean / name).mkdir()
         for n in (1, 2):
             shutil.move(clean / f"china/{index * 2 + n:02d}.jpg", clean / name / f"{n}.jpg")
     (clean / unicodedata.normalize("NFD", "Tür")).mkdir()
     shutil.move(clean / "china/11.jpg", clean / unicodedata.normalize("NFD", "Tür") / "3.jpg")
-    report = look(clean)
+    report = run_check(clean)
     found = {f.kind: f.names for f in report.findings}
     assert found["similar-class-names"] == ("'China ' | 'china'", "'Flowers' | 'flower'")
     assert found["accidental-names"] == ("New folder (2)", "copy of flower")
@@ -216,19 +216,19 @@ def test_names_of_folders(clean: Path, look: Look) -> None:
     assert report.listing.classes.count("Tür") == 1
 
 
-def test_split_folders_inside_class_folders(divided: Path, tmp_path: Path, look: Look) -> None:
+def test_split_folders_inside_class_folders(split_folder: Path, tmp_path: Path, run_check: RunCheck) -> None:
     """ROOT/<class>/train instead of ROOT/train/<class>."""
     for part in ("train", "val"):
         for name in ("china", "flower"):
-            shutil.copytree(divided / part / name, tmp_path / "odd" / name / part)
-    assert said(look(tmp_path / "odd")) == {"splits-inside-classes": "warning"}
+            shutil.copytree(split_folder / part / name, tmp_path / "odd" / name / part)
+    assert kinds(run_check(tmp_path / "odd")) == {"splits-inside-classes": "warning"}
     nested = tmp_path / "high-bit-depth"
-    shutil.copytree(divided / "train", nested / "animals")
-    shutil.copytree(divided / "val", nested / "plants")
-    assert said(look(nested)) == {"nested-folders": "note", "few-images": "warning"}
+    shutil.copytree(split_folder / "train", nested / "animals")
+    shutil.copytree(split_folder / "val", nested / "plants")
+    assert kinds(run_check(nested)) == {"nested-folders": "note", "few-images": "warning"}
 
 
-def test_small_images_are_compared_for_equality_only(tmp_path: Path, look: Look) -> None:
+def test_small_images_are_compared_for_equality_only(tmp_path: Path, run_check: RunCheck) -> None:
     from sklearn.datasets import load_digits
 
     digits, labels = load_digits(return_X_y=True)
@@ -236,14 +236,14 @@ def test_small_images_are_compared_for_equality_only(tmp_path: Path, look: Look)
         folder = tmp_path / "digits" / str(labels[i])
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((digits[i].reshape(8, 8) * 15).astype(np.uint8)).resize((28, 28)).save(folder / f"{i}.png")
-    assert said(look(tmp_path / "digits")) == {}
+    assert kinds(run_check(tmp_path / "digits")) == {}
     shutil.copy(tmp_path / "digits/3/3.png", tmp_path / "digits/3/again.png")
-    assert said(look(tmp_path / "digits")) == {"duplicates": "warning"}
+    assert kinds(run_check(tmp_path / "digits")) == {"duplicates": "warning"}
 
 
-def test_hostile_files(clean: Path, hostile: object, look: Look) -> None:
+def test_hostile_files(clean: Path, hostile: object, run_check: RunCheck) -> None:
     hostile.make_hostile(clean / "flower")
-    report = look(clean)
+    report = run_check(clean)
     (unreadable,) = [f for f in report.findings if f.kind == "unreadable"]
     reasons = {Path(f.path).name: f.reason for f in unreadable.files}
     reasons |= {Path(report.listing.where(i)).name: why for i, why in unreadable.details.items()}
@@ -257,30 +257,30 @@ def test_hostile_files(clean: Path, hostile: object, look: Look) -> None:
     assert report.exit_code == 3
 
 
-def test_nothing_to_check_is_an_error(tmp_path: Path, look: Look) -> None:
+def test_nothing_to_check_is_an_error(tmp_path: Path, run_check: RunCheck) -> None:
     (tmp_path / "empty/china").mkdir(parents=True)
     with pytest.raises(DataError, match="no images in class folders"):
-        look(tmp_path / "empty")
+        run_check(tmp_path / "empty")
     with pytest.raises(DataError, match="no such path"):
-        look(tmp_path / "gone")
+        run_check(tmp_path / "gone")
 
 
-def test_a_table(clean: Path, look: Look) -> None:
+def test_a_table(clean: Path, run_check: RunCheck) -> None:
     lines = [f"china/{n:02d}.jpg,red round" if n % 2 else f"china/{n:02d}.jpg,round" for n in range(12)]
     shutil.copy(clean / "china/00.jpg", clean / "china/again.jpg")
     lines.append("china/again.jpg,red")
     (clean / "table.csv").write_text("image,label\n" + "\n".join(lines) + "\n")
-    report = look(clean / "table.csv")
-    assert said(report) == {"conflicting-labels": "error", "one-image-classes": "error", "few-images": "warning"}
-    report = look(clean / "table.csv", task="single-label")
+    report = run_check(clean / "table.csv")
+    assert kinds(report) == {"conflicting-labels": "error", "one-image-classes": "error", "few-images": "warning"}
+    report = run_check(clean / "table.csv", task="single-label")
     assert report.to_dict()["classes"]["red"] == {"all": 1}
 
 
-def test_numbers_that_differ_for_one_image(clean: Path, look: Look) -> None:
+def test_numbers_that_differ_for_one_image(clean: Path, run_check: RunCheck) -> None:
     lines = [f"china/{n:02d}.jpg,{n + 0.5}" for n in range(12)]
     shutil.copy(clean / "china/00.jpg", clean / "china/again.jpg")
     (clean / "table.csv").write_text("image,age\n" + "\n".join([*lines, "china/again.jpg,7.25"]) + "\n")
-    report = look(clean / "table.csv")
+    report = run_check(clean / "table.csv")
     assert report.listing.task == "regression"
-    assert said(report) == {"conflicting-labels": "warning"}
+    assert kinds(report) == {"conflicting-labels": "warning"}
     assert report.listing.label(12) == "age 7.25"

@@ -1,4 +1,4 @@
-"""How well look-alikes are found: what is a copy, and what is only similar."""
+"""How well run_check-alikes are found: what is a copy, and what is only similar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CROPS = 300
 
 @pytest.fixture(scope="module")
 def crops() -> list[Image.Image]:
-    """Different pieces of two photographs, many of them overlapping."""
+    """Different crops of two photographs, many of them overlapping."""
     rng = np.random.default_rng(0)
     found = []
     for photo in load_sample_images().images:
@@ -32,7 +32,7 @@ def crops() -> list[Image.Image]:
 
 
 def rows_of(images: list[Image.Image], contents: int = 0) -> Records:
-    """Rows as `examine_files` makes them; `contents` tells one call's from another's."""
+    """Records as `examine_files` makes them. contents: distinguishes the files of different calls."""
     rows = np.zeros(len(images), dtype=RECORD)
     reduced = np.stack([np.asarray(i.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)) for i in images])
     fill_hashes(np.ascontiguousarray(reduced.transpose(3, 0, 1, 2)), rows)

@@ -1,4 +1,4 @@
-"""The quick part, before a training."""
+"""The fast check before training."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_counts_are_those_before_the_split(clean: Path) -> None:
     assert (found.kind, found.names) == ("few-images", ("china (3)",))
 
 
-def test_the_time_limit_is_respected_and_reported(divided: Path) -> None:
-    shutil.copy(divided / "train/china/03.jpg", divided / "val/china/again.jpg")
-    found = preflight_check(open_data(data_config(str(divided))), seconds=0)
+def test_the_time_limit_is_respected_and_reported(split_folder: Path) -> None:
+    shutil.copy(split_folder / "train/china/03.jpg", split_folder / "val/china/again.jpg")
+    found = preflight_check(open_data(data_config(str(split_folder))), seconds=0)
     assert found.findings == ()
     assert found.coverage.startswith("compared 23 of 25 images")

@@ -1,4 +1,4 @@
-"""Reading everything once: the same on any number of processes, remembered, and not lost by Ctrl-C."""
+"""Reading all images once: in any number of processes, cached, and interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo.data.file_dataset import FileDataset
 from zoo.data.open import data_config, open_listing
 from zoo.errors import DataError
 
-Look = Callable[..., Report]
+RunCheck = Callable[..., Report]
 
 
 @pytest.fixture
@@ -32,24 +32,26 @@ def many(photo_folder: Path, tmp_path: Path) -> Path:
     return root
 
 
-def forget() -> None:
+def clear_cache() -> None:
     shutil.rmtree(Path(os.environ["ZOO_CACHE"]) / "check", ignore_errors=True)
 
 
-def test_results_do_not_depend_on_the_number_of_processes(many: Path, look: Look) -> None:
+def test_results_do_not_depend_on_the_number_of_processes(many: Path, run_check: RunCheck) -> None:
     (many / "china/00-00.jpg").unlink()
     (many / "china/00-00.jpg").write_bytes(b"")
-    alone, pooled = look(many), look(many, workers=3)
+    alone, pooled = run_check(many), run_check(many, workers=3)
     assert np.array_equal(alone.rows[list(alone.rows.dtype.names[1:])], pooled.rows[list(alone.rows.dtype.names[1:])])
     assert dict(alone.reasons) == dict(pooled.reasons) == {0: "empty file (zero bytes)"}
     assert [f.title for f in alone.findings] == [f.title for f in pooled.findings]
 
 
-def test_records_are_cached_until_the_file_changes(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_cached_until_the_file_changes(
+    clean: Path, run_check: RunCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (clean / "china/02.jpg").write_bytes(b"")
-    first = look(clean, cache=True)
+    first = run_check(clean, cache=True)
     assert first.from_cache == 0
-    again = look(clean, cache=True)
+    again = run_check(clean, cache=True)
     assert again.from_cache == 24
     assert np.array_equal(again.rows, first.rows)
     assert dict(again.reasons) == dict(first.reasons)
@@ -57,33 +59,37 @@ def test_records_are_cached_until_the_file_changes(clean: Path, look: Look, monk
 
     shutil.copy(clean / "china/03.jpg", clean / "china/02.jpg")
     os.utime(clean / "flower/05.jpg")
-    changed = look(clean, cache=True)
+    changed = run_check(clean, cache=True)
     assert changed.from_cache == 22
     assert [f.kind for f in changed.findings] == ["duplicates"]
-    assert look(clean).from_cache == 0
+    assert run_check(clean).from_cache == 0
 
 
-def test_a_damaged_or_older_cache_is_ignored(clean: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    look(clean, cache=True)
+def test_a_damaged_or_older_cache_is_ignored(clean: Path, run_check: RunCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_check(clean, cache=True)
     path = Cache(str(clean)).file.path
     monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
-    assert look(clean, cache=True).from_cache == 0
+    assert run_check(clean, cache=True).from_cache == 0
     path.write_bytes(path.read_bytes()[:1000])
-    assert look(clean, cache=True).from_cache == 0
-    assert look(clean, cache=True).from_cache == 24
+    assert run_check(clean, cache=True).from_cache == 0
+    assert run_check(clean, cache=True).from_cache == 24
 
 
 def test_a_cache_that_cannot_be_written_gives_a_note(
-    clean: Path, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clean: Path,
+    run_check: RunCheck,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
-    assert look(clean, cache=True).ok
+    assert run_check(clean, cache=True).ok
     assert "the results are not cached" in capsys.readouterr().err
 
 
-def test_ctrl_c_caches_the_records_so_far(many: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget()
+def test_ctrl_c_caches_the_records_so_far(many: Path, run_check: RunCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_cache()
     calls = []
 
     def interrupted(source: FileDataset) -> examine_images.ExaminedImages:
@@ -95,8 +101,8 @@ def test_ctrl_c_caches_the_records_so_far(many: Path, look: Look, monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr("zoo.data.check.scan_images.examine_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            look(many, cache=True)
-    assert look(many, cache=True).from_cache >= 3 * 64
+            run_check(many, cache=True)
+    assert run_check(many, cache=True).from_cache >= 3 * 64
 
 
 def killed(source: FileDataset) -> None:

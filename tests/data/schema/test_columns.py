@@ -1,4 +1,4 @@
-"""Which columns of a table are taken, and which task they make."""
+"""Inference of the roles of columns, and of the task."""
 
 from __future__ import annotations
 

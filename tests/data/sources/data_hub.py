@@ -1,5 +1,5 @@
-"""A stand-in for the Hugging Face Hub on this machine: as much of its API as `datasets` asks for. Run by tests in a
-process of its own: `python data_hub.py FILE.parquet SOURCE …` opens each source with zoo and prints what came of it."""
+"""A local server with the part of the Hugging Face Hub API that `datasets` needs. Tests run it in a separate process:
+`python data_hub.py FILE.parquet SOURCE …` opens each source with zoo and prints the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zip and tar files read in place give what their folder gives, and hostile ones a clear outcome."""
+"""Zip and tar files equal the folder they were made from; hostile ones give clear errors."""
 
 from __future__ import annotations
 
@@ -469,7 +469,7 @@ def test_the_member_list_is_cached_and_a_damaged_cache_is_ignored(
     monkeypatch.setattr(archive, "_MIN_CACHED_BYTES", 0)
     path = archived(photos, "pax.tar")
     first = open_data(data_config(path))
-    (kept,) = (tmp_path / "cache" / "archives").iterdir()
+    (cached,) = (tmp_path / "cache" / "archives").iterdir()
 
     def never(archive: ArchiveFile) -> None:
         raise AssertionError
@@ -479,8 +479,8 @@ def test_the_member_list_is_cached_and_a_damaged_cache_is_ignored(
         again = open_data(data_config(path))
     assert again.fingerprint() == first.fingerprint()
     assert names(again) == names(first)
-    for content in (b"", b"PK\3\4 nonsense", kept.read_bytes()[:-200]):
-        kept.write_bytes(content)
+    for content in (b"", b"PK\3\4 nonsense", cached.read_bytes()[:-200]):
+        cached.write_bytes(content)
         assert open_data(data_config(path)).fingerprint() == first.fingerprint()
 
 

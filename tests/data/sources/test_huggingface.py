@@ -1,4 +1,4 @@
-"""Hugging Face data sets: from the disk, and from a hub on this machine through the library's own client."""
+"""Hugging Face data sets: local ones, and from a local hub through the library's client."""
 
 from __future__ import annotations
 

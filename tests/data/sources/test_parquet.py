@@ -1,4 +1,4 @@
-"""Parquet files: paths or images in them, read as the folder of the same images, a row group at a time."""
+"""Parquet files with paths or images: equal to the folder of the same images, read by row group."""
 
 from __future__ import annotations
 

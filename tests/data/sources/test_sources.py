@@ -1,4 +1,4 @@
-"""The table of sources: complete, light to import, and open to kinds of the user."""
+"""The table of sources: complete, light to import, extensible."""
 
 from __future__ import annotations
 

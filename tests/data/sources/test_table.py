@@ -1,4 +1,4 @@
-"""CSV and TSV tables as a source: what is read from them, and what is said of wrong ones."""
+"""CSV and TSV tables: what is read, and errors."""
 
 from __future__ import annotations
 

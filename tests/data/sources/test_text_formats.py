@@ -1,4 +1,4 @@
-"""JSONL, lists of files, and folders with a table in them: read as the folder of the same images."""
+"""JSONL, lists of files, and folders with a table: equal to the folder of the same images."""
 
 from __future__ import annotations
 
@@ -181,5 +181,5 @@ def test_metadata_next_to_class_folders_is_ambiguous(photos, same_as_folder, wri
     with pytest.raises(DataError, match=r"photos contains metadata\.jsonl and class folders \(cat, dog"):
         open_data(data_config("photos"))
     data = open_data(data_config("photos/metadata.jsonl"))
-    Path("photos/metadata.jsonl").rename("kept.jsonl")
+    Path("photos/metadata.jsonl").rename("unused.jsonl")
     same_as_folder(data)

@@ -1,4 +1,4 @@
-"""torchvision's data sets: the real library reads files that are laid out as it downloads them."""
+"""torchvision's data sets, read by the real library from files laid out like its downloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.errors import DataError, UsageError
 
 
 def write_cifar10(monkeypatch, cache: Path) -> dict[bytes, str]:
-    """The files of CIFAR-10, ten images in each batch, with checksums that torchvision is told; pixels → class."""
+    """The files of CIFAR-10, ten images in each batch, with checksums patched into torchvision; pixels -> class."""
     from torchvision.datasets import CIFAR10
 
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -94,7 +94,7 @@ def test_mnist_equals_torchvision(cache):
 
 
 def test_image_files_of_torchvision_are_decoded_by_zoo(cache):
-    """EuroSAT is a folder of class folders, and has no parts."""
+    """EuroSAT is a folder of class folders, without splits."""
     root = cache / "torchvision" / "EuroSAT" / "eurosat" / "2750"
     for label in ("Forest", "River"):
         (root / label).mkdir(parents=True)
@@ -156,6 +156,6 @@ def test_every_set_exists_in_torchvision_with_its_arguments():
     for name, known in SETS.items():
         kinds = getattr(datasets, name).__mro__
         accepted = {p for kind in kinds for p in inspect.signature(kind.__init__).parameters}
-        asked = {*known.fixed, *(p for part in known.parts.values() for p in part)}
+        asked = {*known.fixed, *(p for part in known.splits.values() for p in part)}
         asked |= {known.variant[0]} if known.variant else set()
         assert asked <= accepted, name

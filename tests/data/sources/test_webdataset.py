@@ -1,4 +1,4 @@
-"""WebDataset shards: which files, which samples, what labels, and in what order they are read."""
+"""WebDataset shards: files, samples, labels, and the order of reading."""
 
 from __future__ import annotations
 

@@ -34,25 +34,25 @@ class ShardSet:
 
     Args:
         name: name of the data set.
-        parts: split ("train", "val" …) -> shards; "" if the names contain no split.
+        splits: split ("train", "val" …) -> shards; "" if the names contain no split.
         unused: shards without a split, if others have one.
     """
 
     name: str
-    parts: dict[str, list[str]]
+    splits: dict[str, list[str]]
     unused: tuple[str, ...] = ()
 
     def of(self, names: tuple[str, ...]) -> tuple[str, list[str]]:
         """(the first of the splits `names` that exists, its shards), or ("", [])."""
-        return next(((n, self.parts[n]) for n in names if n in self.parts), ("", []))
+        return next(((n, self.splits[n]) for n in names if n in self.splits), ("", []))
 
     @property
     def train(self) -> list[str]:
         """The shards to train on. Raises DataError if there are splits, but none for training."""
-        shards = self.parts.get("") or self.of(TRAIN_SPLIT_NAMES)[1]
+        shards = self.splits.get("") or self.of(TRAIN_SPLIT_NAMES)[1]
         if not shards:
             raise DataError(
-                f"{self.name} has shards of {', '.join(sorted(self.parts))} but none of train",
+                f"{self.name} has shards of {', '.join(sorted(self.splits))} but none of train",
                 "name the training shards, for example 'train-{000..009}.tar'",
             )
         return shards
@@ -82,11 +82,11 @@ def find_shards(source: str) -> ShardSet:
     path = os.path.expanduser(source)
     if os.path.isdir(path):
         found = _tars_in_folder(path)
-        by_part: dict[str, list[str]] = {}
+        by_split: dict[str, list[str]] = {}
         for shard in found:
-            by_part.setdefault(_part(os.path.relpath(shard, path)), []).append(shard)
-        unused = tuple(by_part.pop("", ())) if len(by_part) > 1 else ()
-        return ShardSet(os.path.basename(os.path.abspath(path)), by_part, unused)
+            by_split.setdefault(_split_name(os.path.relpath(shard, path)), []).append(shard)
+        unused = tuple(by_split.pop("", ())) if len(by_split) > 1 else ()
+        return ShardSet(os.path.basename(os.path.abspath(path)), by_split, unused)
     if os.path.exists(path):
         return ShardSet(sample_key(os.path.basename(path))[0], {"": [path]})
     names = sorted({n for p in _expand_braces(path) for n in (glob.glob(p) if glob.has_magic(p) else [p])})
@@ -167,7 +167,7 @@ def _has_images(path: str) -> bool:
     return False
 
 
-def _part(name: str) -> str:
+def _split_name(name: str) -> str:
     """The first word of a shard's name that is the name of a split, or ""."""
     return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_NAMES), "")
 

@@ -159,7 +159,7 @@ class TorchvisionSource(Source):
             raise UsageError(f"{source} brings its own validation images, or is split", "omit --val")
         task = options.class_task
         name, known, _ = find_set(source)
-        train_split, val_split = next(iter(known.parts)), _val_split(known)
+        train_split, val_split = next(iter(known.splits)), _val_split(known)
         train, problems = _read(source, train_split, options)
         held_out: FileDataset | None = None
         rule = ""
@@ -171,7 +171,7 @@ class TorchvisionSource(Source):
                 f"{val_split}"
             )
         present = _present_classes(train, held_out)
-        unused = [split for split in known.parts if split not in (val_split, train_split)]
+        unused = [split for split in known.splits if split not in (val_split, train_split)]
         return SourceSplits(
             name=name,
             where=source,
@@ -186,11 +186,11 @@ class TorchvisionSource(Source):
 
     def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
         _, known, _ = find_set(source)
-        chosen = _val_split(known) or next(iter(known.parts))
+        chosen = _val_split(known) or next(iter(known.splits))
         if split is not None:
             chosen = split.lower()
-            if chosen not in known.parts:
-                has = ", ".join(filter(None, known.parts)) or "no splits"
+            if chosen not in known.splits:
+                has = ", ".join(filter(None, known.splits)) or "no splits"
                 raise DataError(f"{source} has no split {split!r}", f"it has {has}")
         found, bad = _read(source, chosen, options)
         return EvalImages(_with_classes(found, _present_classes(found), options.class_task), bad)
@@ -202,7 +202,7 @@ def _present_classes(*sources: FileDataset | None) -> Indices:
 
 
 def _val_split(known: TorchvisionSet) -> str | None:
-    return next((name for name in VAL_SPLIT_NAMES if name in known.parts), None)
+    return next((name for name in VAL_SPLIT_NAMES if name in known.splits), None)
 
 
 def _with_classes(source: FileDataset, present: Indices, task: TaskName) -> FileDataset:
@@ -262,7 +262,7 @@ def _encode(image: Image.Image) -> bytes:
 def _read(source: str, split: str, options: OpenOptions) -> tuple[FileDataset, tuple[BadFile, ...]]:
     """(images of one split, files left out)."""
     name, known, extra = find_set(source)
-    dataset = load_dataset(source, name, known, {**known.parts[split], **extra})
+    dataset = load_dataset(source, name, known, {**known.splits[split], **extra})
     files = image_files(dataset)
     root = f"{source}/{split}".rstrip("/")
     if files is None:

@@ -19,22 +19,22 @@ class TorchvisionSet:
     """A data set of torchvision.
 
     Args:
-        parts: split -> arguments of torchvision's class; "" for a set without splits.
+        splits: split -> arguments of torchvision's class; "" for a set without splits.
         variant: (argument, values) that a user may choose, the default first; a single number allows any number.
         fixed: further arguments.
         flips_ok: whether a horizontal flip keeps the label.
         manual_download: page with the files, if torchvision cannot download them.
     """
 
-    parts: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[str, Mapping[str, Any]]
     variant: tuple[str, tuple[str | int, ...]] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     flips_ok: bool = True
     manual_download: str = ""
 
 
-def _splits(**parts: str) -> Mapping[str, Mapping[str, Any]]:
-    return MappingProxyType({name: {"split": split} for name, split in parts.items()})
+def _splits(**splits: str) -> Mapping[str, Mapping[str, Any]]:
+    return MappingProxyType({name: {"split": split} for name, split in splits.items()})
 
 
 _TRAIN = MappingProxyType({"train": {"train": True}, "test": {"train": False}})

@@ -93,12 +93,12 @@ class WebDatasetSource(Source):
     def open_eval(self, source: str, split: str | None, classes: tuple[str, ...], options: OpenOptions) -> EvalImages:
         shards = find_shards(source)
         if split is not None:
-            files = shards.parts.get(split.lower(), [])
+            files = shards.splits.get(split.lower(), [])
             if not files:
-                has = ", ".join(filter(None, shards.parts)) or "no names of splits"
+                has = ", ".join(filter(None, shards.splits)) or "no names of splits"
                 raise DataError(f"{shards.name} has no shards of {split!r}", f"it has {has}")
         else:
-            files = shards.parts.get("") or shards.val[1] or shards.train
+            files = shards.splits.get("") or shards.val[1] or shards.train
         found = _Reader(options).read(files, shards.name, options.task)[0]
         return EvalImages(found.source, found.problems)
 
@@ -106,7 +106,7 @@ class WebDatasetSource(Source):
 def _val_shards(val: str) -> tuple[str, list[str]]:
     shards = find_shards(val)
     split, files = shards.val
-    return split or shards.name, files or shards.parts.get("") or shards.train
+    return split or shards.name, files or shards.splits.get("") or shards.train
 
 
 @dataclass(frozen=True)
