@@ -121,7 +121,7 @@ def test_intensity_range_can_be_set_per_channel(microscopy):
     data = microscopy("npy", 4)
     given = session(data, in_chans=4, settings={"data.intensity_range": [600, 600, 3000, 3000]})
     assert given.preprocess.levels == IntensityRange((600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True)
-    with pytest.raises(ZooError, match="white of 2 channels, and the images have 4"):
+    with pytest.raises(ZooError, match="has 2 values, but the images have 4 channels"):
         session(data, in_chans=4, settings={"data.intensity_range": [600, 600]})
     with pytest.raises(ZooError, match="intensity_range: should be auto"):
         session(data, in_chans=4, settings={"data.intensity_range": 0})
