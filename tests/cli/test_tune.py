@@ -135,8 +135,8 @@ def test_an_interrupted_search_continues(
     if stop == signal.SIGINT:
         assert process.returncode == 130
         assert result.splitlines()[-2:] == [
-            "error: interrupted in trial 0; out keeps the 0 that are done of 1",
-            "hint: the same command goes on from here",
+            "error: interrupted in trial 0; out has 0 of 1 trials",
+            "hint: the same command continues the search",
         ]
         assert Run.open("out/trial-0000").status == "interrupted"
     again = zoo(*long)
