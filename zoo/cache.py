@@ -44,11 +44,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CacheKind:
-    """A folder under $ZOO_CACHE.
-
-    Args:
-        holds: description for users.
-        max_bytes: limit for all entries together; the least recently used ones are deleted first. None: no limit.
+    """A folder under $ZOO_CACHE. holds: description for users. max_bytes: limit for all entries together; the least
+    recently used ones are deleted first; None: no limit.
     """
 
     holds: str
@@ -96,12 +93,7 @@ def kind_folder(kind: str) -> Path:
 
 
 def save_file(path: Path, contents: Contents) -> None:
-    """Write an entry atomically, then evict others of its kind. Raises OSError.
-
-    Args:
-        path: file in a `kind_folder`.
-        contents: as for `replace_file`.
-    """
+    """Write the file `path` in a `kind_folder` atomically, then evict others of its kind. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, contents)
     evict(path.parent.name, exclude=path)
@@ -207,14 +199,8 @@ class CacheFile:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """An entry on the disk.
-
-    Args:
-        kind: name in CACHES, or UNKNOWN.
-        path: file or folder.
-        bytes: size, with everything in the folder.
-        last_used: seconds since the epoch.
-        info: description of the contents from `info.json`; empty for files.
+    """A file or folder. kind: name in CACHES, or UNKNOWN. last_used: seconds since the epoch. info: description of the
+    contents from `info.json`; empty for files.
     """
 
     kind: str
@@ -265,11 +251,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def evict(kind: str, *, exclude: Path | None = None) -> None:
-    """Delete the least recently used entries of `kind` until the rest is within its limit.
-
-    Args:
-        exclude: entry that is in use and must stay.
-    """
+    """Delete the least recently used entries of `kind` over its limit. exclude: entry that is in use and must stay."""
     delete_stale(kind_folder(kind))
     limit = CACHES[kind].max_bytes
     if limit is not None:
@@ -286,11 +268,9 @@ def delete_stale(folder: Path) -> None:
 
 
 def clear(*kinds: str, max_bytes: int = 0, exclude: Collection[Path] = ()) -> int:
-    """Delete the least recently used entries until at most `max_bytes` are left; returns the bytes that were deleted.
+    """Delete the least recently used entries of `kinds` (none: of all) until at most `max_bytes` are left.
 
-    Args:
-        kinds: names in CACHES; none: all of them. Unknown files always stay.
-        exclude: entries that must stay.
+    Unknown files always stay, and so do the entries `exclude`. Returns the number of deleted bytes.
     """
     kinds = kinds or tuple(CACHES)
     freed = _delete_oldest(list_entries(*kinds), max_bytes, exclude)

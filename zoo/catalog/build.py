@@ -88,11 +88,7 @@ def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:
 
 
 def known_signatures(path: Path, versions: Mapping[str, str], sources: Mapping[str, str]) -> dict[str, Signature]:
-    """Name → signature from the file at `path`, for libraries of unchanged versions; never for built-in models.
-
-    Args:
-        sources: name → source of the model.
-    """
+    """Name → signature from the file at `path`, for libraries of unchanged versions; never for built-in models."""
     if not path.exists():
         return {}
     before, signatures = read_signatures(path)

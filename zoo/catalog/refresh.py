@@ -43,13 +43,7 @@ def refresh_if_stale() -> None:
 
 
 def save_costs(name: str, *, params: int, macs: int | None) -> None:
-    """Add the costs of a model to the cached index, if they are missing there.
-
-    Args:
-        name: name in the catalog.
-        params: number of parameters, with the published head and input channels.
-        macs: multiply-accumulates, likewise.
-    """
+    """Add the costs of the model `name`, with its published head and input channels, to the cached index."""
     index = load_index()
     if index is shipped_index() or index[name].params is not None:
         return

@@ -96,63 +96,65 @@ def search_weights(pattern: str | None = None, **filters: Unpack[Filters]) -> li
     return found[: query.limit]
 
 
+@dataclass
 class _Query:
     """Filters, validated and converted to functions."""
 
-    def __init__(
-        self,
-        *,
-        source: str | None = None,
-        family: str | None = None,
-        license: str | None = None,
-        pretrained: bool = False,
-        min_params: float | str | None = None,
-        max_params: float | str | None = None,
-        max_gmacs: float | None = None,
-        input: int | str | None = None,
-        sort: str = "name",
-        limit: int | None = None,
-    ) -> None:
-        self.descending, self.key = sort.startswith("-"), sort.removeprefix("-")
+    source: str | None = None
+    family: str | None = None
+    license: str | None = None
+    pretrained: bool = False
+    min_params: float | str | None = None
+    max_params: float | str | None = None
+    max_gmacs: float | None = None
+    input: int | str | None = None
+    sort: str = "name"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        self.descending, self.key = self.sort.startswith("-"), self.sort.removeprefix("-")
         if self.key not in SORTS:
             known = ", ".join(SORTS)
-            raise UsageError(f"cannot sort by {sort!r}", f"known: {known}; a - before it reverses, as -params")
-        if source is not None and source not in SOURCES:
-            raise UsageError(f"no source named {source!r}", f"known: {', '.join(SOURCES)}")
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit is {limit}", "give at least 1")
-        if max_gmacs is not None and not max_gmacs > 0:
-            raise UsageError(f"max_gmacs is {max_gmacs}", "give a number above 0, for example 4.1")
-        self.limit = limit
-        self.size_matches = None if input is None else parse_sizes(input)
+            raise UsageError(f"cannot sort by {self.sort!r}", f"known: {known}; a - before it reverses, as -params")
+        if self.source is not None and self.source not in SOURCES:
+            raise UsageError(f"no source named {self.source!r}", f"known: {', '.join(SOURCES)}")
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"limit is {self.limit}", "give at least 1")
+        if self.max_gmacs is not None and not self.max_gmacs > 0:
+            raise UsageError(f"max_gmacs is {self.max_gmacs}", "give a number above 0, for example 4.1")
+        self.size_matches = None if self.input is None else parse_sizes(self.input)
         records = load_index().records()
         licenses = (p.get("license") for r in records for p in r.get("pretrained", ()))
-        self.license_matches = license_matches = None if license is None else _matcher(license, licenses)
-        self.tests: list[Callable[[ModelEntry], bool]] = []
-        if source is not None:
-            self.tests.append(lambda e: e.source == source)
-        if family is not None:
-            in_family = _matcher(family, (r["family"] for r in records))
-            self.tests.append(lambda e: in_family(e.family))
-        if license_matches is not None:
-            self.tests.append(lambda e: any(license_matches(p.license) for p in e.pretrained))
-        if pretrained:
-            self.tests.append(lambda e: bool(e.pretrained))
-        if min_params is not None:
-            minimum = parse_count(min_params, "min_params")
-            self.tests.append(lambda e: e.params is not None and e.params >= minimum)
-        if max_params is not None:
-            maximum = parse_count(max_params, "max_params")
-            self.tests.append(lambda e: e.params is not None and e.params <= maximum)
-        if max_gmacs is not None:
-            self.tests.append(lambda e: e.gmacs is not None and e.gmacs <= max_gmacs)
+        self.license_matches = None if self.license is None else _matcher(self.license, licenses)
+        families = (r["family"] for r in records)
+        self._family_matches = None if self.family is None else _matcher(self.family, families)
+        self._min_params = None if self.min_params is None else parse_count(self.min_params, "min_params")
+        self._max_params = None if self.max_params is None else parse_count(self.max_params, "max_params")
+
+    def matches(self, entry: ModelEntry) -> bool:
+        """All filters but that of the input size."""
+        return (
+            self.source in (None, entry.source)
+            and (self._family_matches is None or self._family_matches(entry.family))
+            and (self.license_matches is None or any(self.license_matches(p.license) for p in entry.pretrained))
+            and (not self.pretrained or bool(entry.pretrained))
+            and _within(entry.params, self._min_params, self._max_params)
+            and _within(entry.gmacs, None, self.max_gmacs)
+        )
+
+
+def _within(value: float | None, minimum: float | None, maximum: float | None) -> bool:
+    """Unknown values are within no limits."""
+    if value is None:
+        return minimum is None and maximum is None
+    return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
 
 
 def _select(pattern: str | None, query: _Query) -> list[ModelEntry]:
     """Matching entries in order; without the filter of the input size."""
     index = load_index()
     names = _matching(pattern, index) if pattern is not None else list(index)
-    entries = [e for e in map(index.__getitem__, names) if all(test(e) for test in query.tests)]
+    entries = [e for e in map(index.__getitem__, names) if query.matches(e)]
     return _sorted(entries, query.key, query.descending)
 
 

@@ -53,12 +53,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Signature:
-    """Signature of a state dict.
-
-    Args:
-        tensors: number of tensors.
-        hash_sum: sum of their hashes, 64 bits.
-        min_hashes: upper 32 bits of the `SKETCH_SIZE` smallest hashes, ascending.
+    """tensors: number. hash_sum: sum of the hashes, 64 bits. min_hashes: upper 32 bits of the `SKETCH_SIZE` smallest
+    hashes, ascending.
     """
 
     tensors: int
@@ -73,12 +69,8 @@ class Signature:
 
 @dataclass(frozen=True)
 class SignatureMatch:
-    """A match of a state dict.
-
-    Args:
-        names: architectures with this structure; several if libraries or sizes share it.
-        exact: whether all tensors are equal, without head and channels.
-        share: estimated Jaccard similarity: common tensors / tensors of either side.
+    """names: architectures with this structure. exact: whether all tensors are equal, without head and channels. share:
+    estimated Jaccard similarity (common tensors / tensors of either side).
     """
 
     names: tuple[str, ...]

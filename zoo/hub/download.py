@@ -67,18 +67,10 @@ def download(
     expected: ExpectedHash | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Download `url` to `target`, replacing an existing file.
+    """Download `url` to `target`, replacing an existing file. what: name of the file for messages.
 
-    Args:
-        what: name of the file for messages.
-        size: expected size in bytes.
-        expected: expected hash. Without it an interrupted download is not resumed.
-        headers: HTTP headers of the request.
-
-    Raises:
-        Unreachable: the download fails, or stalls for `READ_TIMEOUT`.
-        CorruptDownload: size or hash are wrong twice.
-        OSError: the file cannot be written.
+    Without an `expected` hash an interrupted download is not resumed. Raises Unreachable if the download fails or
+    stalls for `READ_TIMEOUT`, CorruptDownload if size or hash are wrong twice, OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.incomplete")

@@ -36,16 +36,9 @@ def fetch_hub_file(
 ) -> FetchResult:
     """The first of the files `names` that `repo` has, from the cache or the hub.
 
-    The environment variables HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are used.
-
-    Args:
-        repo: "owner/name".
-        names: file names, in order of preference.
-        revision: branch, tag or commit; None for "main".
-        max_bytes: limit for the size of the file.
-
-    Raises:
-        WeightsError: no file, a wrong hash, or (within `METADATA_TIMEOUT`) no connection.
+    The environment variables HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are used. `repo` is "owner/name",
+    `revision` a branch, tag or commit (None: "main"), `max_bytes` a limit for the size. Raises WeightsError: no file, a
+    wrong hash, or (within `METADATA_TIMEOUT`) no connection.
     """
     repo_cache = RepoCache(repo, revision or "main")
     damaged = ""

@@ -38,13 +38,9 @@ def torch_cache() -> Path:
 
 
 def fetch_url(url: str, folder: Path, *, force: bool = False) -> FetchResult:
-    """Download `url` into `folder`, if it is not there.
+    """Download `url` into `folder`, if it is not there or `force` is set.
 
-    Args:
-        force: whether to replace an existing file.
-
-    Raises:
-        WeightsError: the download fails; within `METADATA_TIMEOUT` if the server cannot be reached.
+    Raises WeightsError, within `METADATA_TIMEOUT` if the server cannot be reached.
     """
     path = folder / os.path.basename(urlsplit(url).path)
     try:

@@ -67,26 +67,11 @@ class ModelSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, JSON-able."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if k != "preprocess"}
         return {
-            "name": self.name,
-            "source": self.source,
-            "architecture": self.architecture,
-            "tags": list(self.tags),
-            "tag": self.tag,
-            "hub_id": self.hub_id,
-            "url": self.url,
-            "license": self.license,
-            "num_classes": self.num_classes,
-            "classes": self.classes,
+            **fields,
             **self.preprocess.to_dict(),
-            "pool_size": None if self.pool_size is None else list(self.pool_size),
-            "first_conv": list(self.first_conv),
-            "classifier": list(self.classifier),
-            "params": self.params,
             "trainable": self.trainable,
-            "gmacs": self.gmacs,
-            "output_shape": list(self.output_shape),
-            "freeze": self.freeze,
             "groups": [
                 {"name": g.name, "modules": list(g.modules), "parameters": g.parameters, "trainable": g.trainable}
                 for g in self.groups
