@@ -24,13 +24,8 @@ _MAX_NAME_LENGTH = 28
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row of the grid.
-
-    Attributes:
-        name: text to the left of the row, checked by `canvas.drawable`.
-        images: (H, W, C) uint8, all of the same size; the first three channels are drawn, of two channels the first.
-        captions: a text below each image, or none.
-    """
+    """images: (H, W, C) uint8 of one size; the first three channels are drawn, of two channels the first. captions: a
+    text below each image, or none. Texts have passed `canvas.drawable`."""
 
     name: str
     images: Sequence[Pixels]
@@ -38,11 +33,8 @@ class GridRow:
 
 
 def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, path: Path) -> None:
-    """Write a PNG. Image pixels stay whole pixels; only images larger than 256 pixels are resampled.
-
-    Raises:
-        TrainingError: the file cannot be written.
-    """
+    """Write a PNG. Only images larger than 256 pixels are resampled; smaller ones are enlarged by an integer factor.
+    Raises TrainingError if the file cannot be written."""
     drawn = [[_drawable(image) for image in row.images] for row in rows]
     height, width = drawn[0][0].shape[:2]
     captions = any(any(row.captions) for row in rows)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
@@ -13,7 +15,7 @@ from matplotlib.text import Text
 
 from zoo.atomic_io import atomic_write
 
-__all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten"]
+__all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten", "style_axes"]
 
 # Two colours that colour-blind readers can distinguish (Okabe and Ito, "Color Universal Design", 2008).
 BLUE = "#0072B2"
@@ -45,6 +47,16 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def style_axes(axes: Axes, *, grid: Literal["x", "y"] | None = None, labelsize: float = 9) -> None:
+    """Thin grey axes at the left and bottom, and light grid lines across `grid`."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=labelsize)
+    if grid is not None:
+        axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path) -> None:

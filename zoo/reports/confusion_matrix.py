@@ -26,14 +26,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
 
     Numbers are written for up to 30 classes, all names for up to 120; with more than 30 classes the colour scale is
     the square root. A row without images is grey.
-
-    Args:
-        matrix: (K, K) counts.
-        classes: the K names.
-        path: the file.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    matrix: (K, K) counts. Raises TrainingError if the file cannot be written.
     """
     counts = np.asarray(matrix, dtype=np.int64).reshape(len(classes), len(classes))
     number = len(classes)

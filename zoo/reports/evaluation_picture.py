@@ -13,19 +13,9 @@ __all__ = ["draw_evaluation"]
 
 
 def draw_evaluation(accumulator: MetricAccumulator, classes: Sequence[str], folder: Path, task: Task) -> Path:
-    """Write confusion.png, labels.png or scatter.png into `folder`.
+    """Write confusion.png, labels.png or scatter.png into `folder`, and return its path.
 
-    Args:
-        accumulator: made by `MetricAccumulator.of` for the task, with the outputs and targets of the evaluation.
-        classes: names of the K outputs.
-        folder: an existing folder.
-        task: the task.
-
-    Returns:
-        The path of the picture.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    accumulator: of `MetricAccumulator.of` for the task. Raises TrainingError if the file cannot be written.
     """
     path = folder / task.picture
     import_object(task.draw, "picture")(accumulator, classes, path)

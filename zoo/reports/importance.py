@@ -7,22 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names, shorten
+from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names, shorten, style_axes
 
 __all__ = ["importance"]
 
 
 def importance(shares: Mapping[str, float], path: Path, *, monitor: str, trials: int) -> None:
-    """Write a PNG: a bar for each key, the largest on top.
+    """Write a PNG: a bar for each key's fraction of the variance between trials, the largest on top.
 
-    Args:
-        shares: key → fraction of the variance between trials (fANOVA), all sum to 1.
-        path: the file.
-        monitor: the metric.
-        trials: number of finished trials.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    Raises TrainingError if the file cannot be written.
     """
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     figure = new_figure(7.5, 1.4 + 0.34 * max(len(ranked), 2))
@@ -38,10 +31,7 @@ def importance(shares: Mapping[str, float], path: Path, *, monitor: str, trials:
     axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     axes.set_title(f"importance for {monitor}", loc="left", color=INK, fontsize=11, pad=10)
     axes.set_title(f"{trials} finished trials, fANOVA", loc="right", fontsize=9, color=GREY, pad=10)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
+    style_axes(axes, grid="x")
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
     save(figure, path)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.multi_label import LabelScore, label_scores
-from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, drawable, new_figure, save, set_names, shorten
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, drawable, new_figure, save, set_names, shorten, style_axes
 
 __all__ = ["draw", "labels"]
 
@@ -22,14 +22,7 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     """Write a PNG: a dot for each label's average precision, and a tick for that of random scores.
 
     Of more than 40 labels the 40 lowest are named, and a second panel ranks all. Labels without images are left out.
-
-    Args:
-        scores: scores of the labels.
-        images: number of evaluated images.
-        path: the file.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    images: number of evaluated images. Raises TrainingError if the file cannot be written.
     """
     known = [(score, ap, i) for i, score in enumerate(scores) if (ap := score.average_precision) is not None]
     known.sort(key=lambda entry: -entry[1])
@@ -51,7 +44,6 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     set_names(axes.get_yticklabels())
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_xlim(0, 1.02)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     mean = float(np.mean([ap for _, ap, _ in known])) if known else float("nan")
     title = f"the {len(named)} lowest of {len(known):,} labels" if two_panels else "average precision"
     axes.set_title(title, loc="left", color=INK, fontsize=11, pad=10)
@@ -64,7 +56,8 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     if two_panels:
         _plot_ranking(right, [ap for _, ap, _ in known], [score.support / images for score, _, _ in known])
     for panel in (axes, *more):
-        _style_axes(panel)
+        panel.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
+        style_axes(panel, grid="x")
     axes.tick_params(axis="y", length=0)
     save(figure, path)
 
@@ -81,14 +74,5 @@ def _plot_ranking(axes: Axes, values: Sequence[float], chance: Sequence[float]) 
     axes.axhspan(len(values) - _MAX_NAMED + 0.5, len(values) + 0.5, color="#f0f0f0", zorder=0)
     axes.set_ylim(len(values) + 0.5, 0.5)
     axes.set_xlim(0, 1.02)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.set_ylabel("rank", color=INK)
     axes.set_title("all labels", loc="left", color=INK, fontsize=11, pad=10)
-
-
-def _style_axes(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.set_axisbelow(True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, style_axes
 
 __all__ = ["lr_curve"]
 
@@ -22,17 +22,7 @@ def lr_curve(
     """Write a PNG: the loss of each step as a dot, the smoothed loss as a line, the suggestion as a vertical line.
 
     The loss axis is limited, so that the final divergence does not hide the descent. Values that are not finite are
-    left out.
-
-    Args:
-        lrs: learning rate of each step.
-        losses: loss of each step.
-        smoothed: smoothed loss of each step.
-        path: the file.
-        suggestion: the suggested learning rate.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    left out. Raises TrainingError if the file cannot be written.
     """
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
@@ -51,10 +41,6 @@ def lr_curve(
         axes.set_title(f"suggestion {suggestion:.2g}", loc="right", fontsize=9, color=ORANGE, pad=10)
     axes.set_title("loss", loc="left", color=INK, fontsize=11, pad=10)
     axes.set_xlabel("learning rate", color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
+    style_axes(axes, grid="y")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     save(figure, path)

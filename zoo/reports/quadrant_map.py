@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, shorten
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, shorten, style_axes
 
 __all__ = ["Point", "quadrant_map"]
 
@@ -18,15 +18,8 @@ _MAX_NAME_LENGTH = 28
 
 @dataclass(frozen=True)
 class Point:
-    """One model.
-
-    Attributes:
-        name: name of the model.
-        similarity: similarity to the pretraining data (S_probe), 0 to 1, with its interval.
-        score: accuracy or R² of a linear probe, with its interval.
-        seconds: time of a forward pass per image on this machine.
-        chosen: this is the recommended model.
-    """
+    """One model: similarity to the pretraining data (S_probe, 0 to 1), linear-probe score, and seconds of a forward
+    pass per image. chosen: it is the recommended one."""
 
     name: str
     similarity: float
@@ -46,27 +39,14 @@ def quadrant_map(
     similarity_cuts: tuple[float, float],
     score_name: str = "accuracy",
 ) -> None:
-    """Write a PNG: on the left similarity by number of images, on the right score by cost.
-
-    Args:
-        points: the models.
-        path: the file.
-        images: number of training images.
-        size_cuts: numbers of images that separate small, medium and large data.
-        similarity_cuts: similarities below and above which data are different and similar.
-        score_name: name of the score.
-
-    Raises:
-        TrainingError: the file cannot be written.
-    """
+    """Write a PNG: on the left similarity by number of training images, with the cuts as lines, on the right score by
+    cost. Raises TrainingError if it cannot be written."""
     figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2)
     _map(left, points, images, size_cuts, similarity_cuts)
     _costs(right, points, score_name)
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GREY)
-        axes.tick_params(colors=INK, labelsize=8)
+        style_axes(axes, labelsize=8)
     save(figure, path)
 
 

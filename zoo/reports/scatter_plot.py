@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.statistics import Collected
-from zoo.reports.canvas import BLUE, GREY, INK, drawable, new_figure, save, set_names, shorten
+from zoo.reports.canvas import BLUE, GREY, INK, drawable, new_figure, save, set_names, shorten, style_axes
 
 __all__ = ["draw", "scatter"]
 
@@ -25,16 +25,8 @@ _MAX_NAME_LENGTH = 24
 def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) -> None:
     """Write a PNG: true values on the x axis, predicted values on the y axis, and the diagonal.
 
-    Of more than 12 targets the first 12 are drawn. Values that are not finite are left out.
-
-    Args:
-        outputs: (N, K) floats on the CPU.
-        targets: (N, K) floats on the CPU.
-        names: names of the K targets.
-        path: the file.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    outputs, targets: (N, K) floats on the CPU. Of more than 12 targets the first 12 are drawn. Values that are not
+    finite are left out. Raises TrainingError if the file cannot be written.
     """
     predicted, true = (np.asarray(values.numpy(), dtype=np.float64) for values in (outputs, targets))
     num_panels = min(len(names), _MAX_PANELS)
@@ -85,6 +77,4 @@ def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64]
     axes.set_aspect("equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=8)
+    style_axes(axes, labelsize=8)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from zoo.reports.canvas import BLUE, GREY, INK, new_figure, save, set_names
+from zoo.reports.canvas import BLUE, INK, new_figure, save, set_names, style_axes
 
 __all__ = ["schedule_plot"]
 
@@ -25,17 +25,10 @@ _LOG_SPREAD = 30.0
 def schedule_plot(
     curves: Sequence[tuple[str, NDArray[np.float64]]], path: Path, *, steps_per_epoch: int, title: str = ""
 ) -> None:
-    """Write a PNG. Learning rates that are far apart are drawn on a logarithmic axis, down to a thousandth of the
-    smallest peak.
+    """Write a PNG. curves: (name, learning rate of each step) of each group.
 
-    Args:
-        curves: (name, learning rates (n,) float64 of each step) of each group.
-        path: the file.
-        steps_per_epoch: number of steps per epoch.
-        title: text at the top right.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    Learning rates that are far apart are drawn on a logarithmic axis, down to a thousandth of the smallest peak. Raises
+    TrainingError if the file cannot be written.
     """
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
@@ -64,11 +57,7 @@ def schedule_plot(
     set_names([axes.set_title(title, loc="right", color=INK, fontsize=9, pad=10)])
     axes.set_xlabel("epoch", color=INK)
     axes.set_xlim(0, count / steps_per_epoch)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
+    style_axes(axes, grid="y")
     legend = axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     set_names(legend.get_texts())
     save(figure, path)

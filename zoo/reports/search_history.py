@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator
 
-from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, style_axes
 
 __all__ = ["search_history"]
 
@@ -17,14 +17,7 @@ def search_history(
 ) -> None:
     """Write a PNG: a dot for each finished trial, a cross for each pruned one, a line for the best finished so far.
 
-    Args:
-        trials: (number, state, value); trials without a value are left out.
-        path: the file.
-        monitor: the metric.
-        higher_is_better: direction of the metric.
-
-    Raises:
-        TrainingError: the file cannot be written.
+    trials: (number, state, value). Raises TrainingError if the file cannot be written.
     """
     figure = new_figure(7.5, 4.0)
     axes = figure.subplots()
@@ -43,10 +36,6 @@ def search_history(
     axes.set_title(monitor, loc="left", color=INK, fontsize=11, pad=10)
     axes.set_xlabel("trial", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
+    style_axes(axes, grid="y")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     save(figure, path)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from zoo import metrics
-from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names
+from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, style_axes
 
 __all__ = ["curves"]
 
@@ -27,15 +27,8 @@ _DISPLAY_NAMES = {"auroc": "AUROC", "ece": "calibration error", "mae": "MAE", "m
 def curves(rows: Sequence[dict[str, Any]], path: Path, *, monitor: str = "top1") -> None:
     """Write a PNG with a panel each for loss, monitored metric and learning rate.
 
-    Args:
-        rows: lines of metrics.jsonl in epoch order: epoch, train_loss, val_loss, val_<monitor>, train_<monitor> if
-            known, lr (one per parameter group) and lr_names. A missing or non-finite value leaves a gap.
-        path: the file.
-        monitor: the metric that chooses the best weights.
-
-    Raises:
-        TrainingError: the file cannot be written.
-        UsageError: `monitor` is not a metric.
+    rows: lines of metrics.jsonl in epoch order; a missing or non-finite value leaves a gap. Raises TrainingError if the
+    file cannot be written, UsageError if `monitor` is not a metric.
     """
     figure = new_figure(12.5, 3.9)
     loss, metric_axes, lr = figure.subplots(1, 3)
@@ -200,11 +193,7 @@ def _style_axes(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     if epochs:
         margin = 0.5 if len(epochs) <= 12 else 0.02 * len(epochs)
         axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
+    style_axes(axes, grid="y")
     if not axes.lines:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center", color=GREY)
