@@ -2,19 +2,18 @@
 
     python benchmarks/zoo_tiny/pretrain.py --out zoo_tiny.safetensors
 
-Every step draws new images (`strokes.render`), so none is seen twice; the task is to tell the classes apart.
-What is written is an exponential moving average of the weights, in float16, without the pretraining classifier
-(its classes mean nothing to anybody). The same seed, versions and thread count on the same machine give the
-same file.
+Every step draws new images (`strokes.render`); the task is to classify them. The file has an exponential moving
+average of the weights, in float16, without the classifier. The same seed, versions and thread count on the same machine
+give the same file.
 
-How the defaults were chosen, on 2 shared CPU cores: 12 runs of 90 to 300 seconds over architecture (resnet10t
-with other depths, widths and output strides, bottlenecks, densenet), optimizer (AdamW, SGD), learning rate, batch
-size, number of classes (250, 1000), label smoothing (0, 0.1) and two settings of the generator. Each was probed
-on ten-way ten-shot tasks from 200 held-out stroke classes and on digits; over the 11 that share a generator the
-two rank alike (Spearman 0.95). So digits never gave a gradient, but they were looked at in the choice, and alone
-decided for the second generator (stronger jitter, fuller canvas, more grey), whose held-out tasks are harder and
-cannot be compared. The final run's 500 classes and 5,000 steps were not compared with anything. The committed
-file is that run's: seed 0, one thread, 842 s on a busy machine.
+The defaults were chosen with 12 runs of 90 to 300 seconds on 2 shared CPU cores, over architecture (resnet10t with
+other depths, widths and output strides, bottlenecks, densenet), optimizer (AdamW, SGD), learning rate, batch size,
+number of classes (250, 1000), label smoothing (0, 0.1) and two settings of the generator. Each was evaluated on
+ten-way ten-shot tasks from 200 held-out stroke classes and on digits; for the 11 runs with the same generator both
+rankings agree (Spearman 0.95). So digits were never trained on, but they were used for this choice, and they alone
+decided for the second generator (stronger jitter, fuller canvas, more grey), whose held-out tasks are harder and not
+comparable. The final run (500 classes, 5,000 steps, seed 0, one thread, 842 s on a busy machine) was not compared with
+others.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ from zoo.models.builtin import BUILTIN
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """How to pretrain. The defaults made the committed file.
+    """Settings of the pretraining. The defaults were used for the committed file.
 
-    classes:         stroke classes to tell apart.
+    classes:         number of stroke classes.
     steps:           optimizer steps.
-    batch_size:      images a step.
-    lr:              peak of AdamW's rate: linear warm-up over 3 % of the steps times half a cosine to 0.
+    batch_size:      images per step.
+    lr:              peak learning rate of AdamW: linear warm-up over 3 % of the steps, then cosine decay to 0.
     weight_decay:    of AdamW, on tensors of two or more dimensions only.
     label_smoothing: probability mass spread over all classes.
     ema_decay:       of the averaged weights, once warmed up.
@@ -118,14 +117,14 @@ def pretrain(name: str, config: PretrainConfig) -> nn.Module:
             group["lr"] = _learning_rate(step, config)
         labels = torch.randint(config.classes, (config.batch_size,), generator=generator)
         images = normalise(render(classes, labels, generator), name).contiguous(memory_format=torch.channels_last)
-        # bfloat16 is about 1.5 times as fast as float32 on a CPU that has it; the weights stay float32.
+        # bfloat16 is about 1.5 times as fast as float32 on CPUs that support it; the weights stay float32.
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        # A short memory at first, so that the average forgets the random start.
+        # A lower decay at first, so that the average forgets the random initialisation.
         _average(ema, model, min(config.ema_decay, (step + 1) / (step + 10)))
         loss_sum += loss.item()
         correct += int((logits.argmax(1) == labels).sum())
@@ -148,10 +147,10 @@ def save(model: nn.Module, name: str, config: PretrainConfig, path: Path) -> Non
     }
     versions = {"torch": torch.__version__, "timm": timm.__version__}
     recipe = {"name": name, "license": "apache-2.0"} | asdict(config) | versions
-    # One entry: safetensors writes several in an order that changes from run to run, and the file's hash with it.
+    # One entry, because safetensors writes several in random order, which would change the file's hash.
     metadata = {"pretraining": json.dumps(recipe, sort_keys=True)}
     partial = path.with_name(path.name + ".partial")
-    # `save_file` would make the file readable by its owner only.
+    # `save_file` creates files that only the owner can read.
     partial.write_bytes(safetensors.torch.save(tensors, metadata))
     os.replace(partial, path)
 

@@ -1,18 +1,17 @@
 """Seeded images of random Bezier strokes: the data that `zoo_tiny` is pretrained on.
 
-Formula-driven pretraining (the idea: Kataoka et al., arXiv 2101.08515, there with fractals): a class is a formula,
-here control points drawn once from a seed, and an image is one rendering of it. No file is read and no digit is seen.
+Formula-driven pretraining (Kataoka et al., arXiv 2101.08515, with fractals): a class is a formula, here random control
+points, and an image is one rendering of it. No file is read, and no digit is used.
 
-- A **class** is a trajectory of at most `MAX_STROKES` cubic Bezier strokes. A stroke starts where the previous
-  one ended (a pen that stays down), or somewhere else (a pen that was lifted); some are arcs of an ellipse.
-- An **image** moves every control point a little (handwriting), then applies a random slant, rotation, aspect
-  and size, a random stroke width, and the degradations that small real pictures show: area-averaging down to a
-  few pixels, coarse grey levels, noise, and any pair of foreground and background colours.
+- A **class** is a trajectory of at most `MAX_STROKES` cubic Bezier strokes. A stroke starts at the end of the previous
+  one or elsewhere; some are arcs of an ellipse.
+- An **image** jitters the control points, applies a random slant, rotation, aspect ratio, size and stroke width, and
+  degradations of small real images: area averaging down to a few pixels, coarse grey levels, noise, and random
+  foreground and background colours.
 
-Drawing is a batched matrix product. Points p along the curve leave a separable Gaussian blot each, so that
-`canvas[y, x] = sum_p w_p * gy[p, y] * gx[p, x]`, where `w_p` is the length of curve that the point stands for.
-This line integral is about 1 on the centre line of a wide enough stroke of any direction, and a soft threshold
-gives it crisp edges.
+Drawing is a batched matrix product: every point p of the curve adds a separable Gaussian, `canvas[y, x] = sum_p w_p *
+gy[p, y] * gx[p, x]`, where `w_p` is the length of the curve at the point. This is about 1 on the centre line of a wide
+enough stroke in any direction, and a soft threshold makes its edges sharp.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ IMAGE_SIZE = 32
 """Height and width of an image, pixels."""
 
 MAX_STROKES = 4
-"""Strokes of a class at most; a class has 1 to this many."""
+"""Maximum number of strokes of a class."""
 
 _POINTS_PER_STROKE = 20
-"""Points that stand for one stroke: at most 2 pixels apart on a stroke that crosses the canvas once."""
+"""Points per stroke: at most 2 pixels apart on a stroke across the canvas."""
 
 _LOW_SIZES = (8, 8, 8, 10, 12, 16, 24, IMAGE_SIZE)
-"""Sizes, pixels, that images are averaged down to before they are enlarged again; each entry equally likely."""
+"""Sizes in pixels that images are averaged down to and enlarged again; each entry is equally likely."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def _uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, hig
 def _arcs(generator: torch.Generator, count: int) -> Tensor:
     """`count` arcs of ellipses as cubic Beziers, `(count, 4, 2)`.
 
-    A cubic with handles of length 4/3 tan(a/4) follows an arc of angle a to 0.03 % of the radius for a = 90
-    degrees; it is still a smooth bow at 288 degrees, the largest drawn, which is all that is needed here.
+    A cubic with handles of length 4/3 tan(a/4) approximates an arc of angle a to 0.03 % of the radius for a = 90
+    degrees; up to 288 degrees, the largest angle here, it is a smooth curve.
     """
     start = _uniform(generator, (count,), 0, 2 * math.pi)
     angle = (
@@ -112,7 +111,7 @@ def _join(control: Tensor, joined: Tensor) -> Tensor:
 
 
 def _bezier_matrix(points: int) -> Tensor:
-    """Bernstein polynomials of degree 3 at `points` places of [0, 1]: `(points, 4)`."""
+    """Bernstein polynomials of degree 3 at `points` points of [0, 1]: `(points, 4)`."""
     t = torch.linspace(0, 1, points)
     return torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3], -1)
 
@@ -123,7 +122,7 @@ _BERNSTEIN = _bezier_matrix(_POINTS_PER_STROKE)
 def _trace(classes: StrokeClasses, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One handwritten trajectory for each label.
 
-    labels: `(B,)`. Returns points `(B, P, 2)` and the length of curve each stands for `(B, P)`, both in pixels.
+    labels: `(B,)`. Returns points `(B, P, 2)` and the length of the curve at each `(B, P)`, both in pixels.
     """
     count = len(labels)
     control = classes.control[labels]
@@ -146,14 +145,14 @@ def _trace(classes: StrokeClasses, labels: Tensor, generator: torch.Generator) -
     )
     points = torch.einsum("bij,bstj->bsti", matrix, points)
 
-    # Fit the bounding box to the canvas, as pictures of single objects are usually cropped; vary size, place.
+    # Fit the bounding box to the canvas, with random size and position.
     missing = (present[:, :, None, None] == 0).expand_as(points)
     low = points.masked_fill(missing, math.inf).amin((1, 2))
     high = points.masked_fill(missing, -math.inf).amax((1, 2))
     extent = (high - low).amax(-1).clamp_min(0.05)
     size = _uniform(generator, (count,), 0.7, 1.0) * (IMAGE_SIZE - 2)
-    room = (IMAGE_SIZE - size)[:, None].clamp_min(2.0) * 0.5
-    centre = IMAGE_SIZE / 2 - 0.5 + _uniform(generator, (count, 2), -0.6, 0.6) * room
+    margin = (IMAGE_SIZE - size)[:, None].clamp_min(2.0) * 0.5
+    centre = IMAGE_SIZE / 2 - 0.5 + _uniform(generator, (count, 2), -0.6, 0.6) * margin
     points = (points - ((low + high) / 2)[:, None, None]) * (size / extent)[:, None, None, None] + centre[:, None, None]
 
     step = (points[:, :, 1:] - points[:, :, :-1]).norm(dim=-1)
@@ -200,7 +199,7 @@ def _paint(ink: Tensor, generator: torch.Generator) -> Tensor:
     grey = (torch.rand((count, 1, 1, 1), generator=generator) < 0.75).float()
     fore = grey * _uniform(generator, (count, 1, 1, 1), 0.6, 1.0) + (1 - grey) * fore
     back = grey * _uniform(generator, (count, 1, 1, 1), 0.0, 0.25) + (1 - grey) * back
-    # Two colours that are alike would show nothing: push them apart along grey.
+    # If the two colours are too similar, increase their difference.
     near = (fore - back).abs().amax(1, keepdim=True) < 0.3
     fore = torch.where(near, (back + 0.5) % 1.0, fore)
     swap = torch.rand((count, 1, 1, 1), generator=generator) < 0.35

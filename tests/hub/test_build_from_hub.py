@@ -142,14 +142,14 @@ def test_model_args_of_a_repository_are_used(hub):
 
 def test_a_repository_of_another_architecture_is_refused_before_its_weights_are_downloaded(hub):
     repository(hub)
-    with pytest.raises(WeightsError, match="hf-hub:owner/tuned holds weights of test_vit, not of test_resnet"):
+    with pytest.raises(WeightsError, match="hf-hub:owner/tuned has weights of test_vit, not of test_resnet"):
         build("test_resnet", weights="hf-hub:owner/tuned")
     assert hub.downloads() == 1
 
 
 def test_a_hostile_config_json_takes_no_memory(hub):
     repository(hub, num_classes=10**10)
-    with pytest.raises(WeightsError, match=r"config\.json of hf-hub:owner/tuned says num_classes = 10000000000"):
+    with pytest.raises(WeightsError, match=r"config\.json of hf-hub:owner/tuned has num_classes = 10000000000"):
         build("test_vit", weights="hf-hub:owner/tuned")
     hub.add("owner/none", "model.safetensors", b"")
     with pytest.raises(WeightsError, match=r"owner/none .*has no file config\.json"):

@@ -101,8 +101,8 @@ def test_a_model_without_published_head_gives_features_or_the_head_that_is_asked
         ("test_vit", {"img_size": 100}, "cannot take images of 3 x 100 x 100"),
         ("torchvision/vit_b_16", {"img_size": 100}, "image_size=100"),
         ("vgg11", {"img_size": 8}, "cannot take images of 3 x 8 x 8"),
-        ("vgg11", {"drop_path": 0.1}, "vgg11 takes no --drop-path"),
-        ("torchvision/resnet18", {"drop": 0.1}, "torchvision/resnet18 takes no --drop"),
+        ("vgg11", {"drop_path": 0.1}, "vgg11 does not support --drop-path"),
+        ("torchvision/resnet18", {"drop": 0.1}, "torchvision/resnet18 does not support --drop"),
     ],
 )
 def test_what_cannot_be_built_is_said(name, options, message):

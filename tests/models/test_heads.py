@@ -154,12 +154,12 @@ def test_pooling_changes_the_features_and_the_weights_still_fit(tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("torchvision/resnet18", {"pool": "avg"}, "takes no --pool"),
+        ("torchvision/resnet18", {"pool": "avg"}, "does not support --pool"),
         ("levit_128s", {"pool": "token"}, "levit_128s"),
         ("test_resnet", {"pool": "median"}, "global_pool=median"),
-        ("test_vit", {"pool": ""}, "an empty pooling"),
+        ("test_vit", {"pool": ""}, "pool is empty"),
         ("test_resnet", {"head_init": "ones"}, "no head initialisation 'ones'"),
-        ("qwen3_vit_88m_enc", {}, "has no classifier"),
+        ("qwen3_vit_88m_enc", {}, "cannot have a classifier"),
     ],
 )
 def test_a_head_that_cannot_be_is_said(name, options, message):

@@ -88,11 +88,11 @@ def with_cfg(**cfg):
 
 
 HOSTILE = {
-    "no architecture": ({"num_classes": 3}, "names no architecture"),
+    "no architecture": ({"num_classes": 3}, "has no architecture"),
     "a transformers model": ({"architectures": ["ResNetForImageClassification"]}, "ResNetForImageClassification"),
     "unknown architecture": (changed(architecture="resnet35"), "'resnet35'"),
-    "architecture is a list": (changed(architecture=["resnet34"]), "names no architecture"),
-    "another source": (changed(architecture="hf-hub:evil/evil"), "does not know"),
+    "architecture is a list": (changed(architecture=["resnet34"]), "has no architecture"),
+    "another source": (changed(architecture="hf-hub:evil/evil"), "does not have"),
     "classes 1e10": (changed(num_classes=10**10), "num_classes"),
     "classes in model_args": (with_args(num_classes=10**10), "num_classes"),
     "classes is text": (changed(num_classes="7"), "num_classes"),
@@ -107,11 +107,11 @@ HOSTILE = {
     "depth 1e5": (with_args(depth=10**5), "depth"),
     "depths": (changed(architecture="test_convnext", model_args={"depths": [900, 900, 1, 1]}), "depths"),
     "width 1e9": (with_args(embed_dim=10**9), "embed_dim"),
-    "wide and many": (with_args(embed_dim=96_000, depth=900, num_heads=100), "billion numbers"),
-    "many tokens": (with_args(img_size=4096, patch_size=1, embed_dim=60_000), "billion numbers"),
+    "wide and many": (with_args(embed_dim=96_000, depth=900, num_heads=100), "billion parameters"),
+    "many tokens": (with_args(img_size=4096, patch_size=1, embed_dim=60_000), "billion parameters"),
     "unknown argument": (with_args(nonsense=3), "nonsense"),
-    "wrong type": (with_args(embed_dim="wide"), "cannot be"),
-    "nothing divides": (with_args(num_heads=0), "cannot be"),
+    "wrong type": (with_args(embed_dim="wide"), "does not support"),
+    "nothing divides": (with_args(num_heads=0), "does not support"),
     "a checkpoint": (with_args(checkpoint_path="/etc/passwd"), "checkpoint_path"),
     "an overlay": (with_args(pretrained_cfg_overlay={"file": "x"}), "pretrained_cfg_overlay"),
     "pretrained": (with_args(pretrained=True), "pretrained"),
@@ -128,7 +128,7 @@ HOSTILE = {
     "torchvision unknown": ({"library": "torchvision", "architecture": "resnet19"}, "'resnet19'"),
     "torchvision argument": (
         {"library": "torchvision", "architecture": "resnet18", "model_args": {"evil": 1}},
-        "cannot be",
+        "does not support",
     ),
 }
 

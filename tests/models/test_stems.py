@@ -143,7 +143,7 @@ def test_every_first_convolution_of_a_model_is_adapted(tmp_path):
     ("options", "message"),
     [
         ({"stem": "median"}, "no stem rule 'median'"),
-        ({"stem": "sum", "in_chans": 4}, "the stem rule sum makes 1 channel, not 4"),
+        ({"stem": "sum", "in_chans": 4}, "the stem rule sum supports 1 channel, not 4"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_said(options, message):

@@ -66,7 +66,7 @@ def test_prefixes_of_safetensors_are_removed_too(tmp_path):
 
 def test_two_tensors_that_mean_one_are_refused(tmp_path):
     torch.save({**STATE, "module.fc.bias": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"holds fc\.bias twice"):
+    with pytest.raises(WeightsError, match=r"has fc\.bias twice"):
         read_tensors(tmp_path / "w.pth")
 
 
@@ -123,7 +123,7 @@ def test_an_archive_that_grows_in_unpacking_is_refused_unread(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(30_000_000))
     assert path.stat().st_size < 300_000
-    with pytest.raises(WeightsError, match="would grow"):
+    with pytest.raises(WeightsError, match="would expand"):
         read_tensors(path)
 
 
@@ -134,23 +134,23 @@ def _with_header(path, header, data=b""):
 
 _ONE = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 BROKEN = {
-    "truncated header": (lambda p: p.write_bytes(save(STATE)[:40]), "no safetensors file"),
-    "truncated data": (lambda p: p.write_bytes(save(STATE)[:-5]), "no safetensors file"),
-    "seven bytes": (lambda p: p.write_bytes(b"1234567"), "no safetensors file"),
-    "empty": (lambda p: p.write_bytes(b""), "no safetensors file"),
-    "endless header": (lambda p: p.write_bytes((1 << 62).to_bytes(8, "little") + b"{}"), "no safetensors file"),
-    "no JSON": (lambda p: _with_header(p, b"{nonsense"), "no safetensors file"),
-    "no UTF-8": (lambda p: _with_header(p, b'{"\xff": 1}'), "no safetensors file"),
-    "a list": (lambda p: _with_header(p, []), "no safetensors file"),
-    "deep": (lambda p: _with_header(p, b'{"a":' + b"[" * 200_000), "no safetensors file"),
-    "duplicate keys": (lambda p: _with_header(p, f'{{"a":{_ONE},"a":{_ONE}}}'.encode(), bytes(4)), "names 'a' twice"),
-    "no tensors": (lambda p: _with_header(p, {}), "holds no tensors"),
-    "NaN": (lambda p: save_file({"a": torch.tensor([1.0, float("nan")])}, p), "a holds numbers that are not finite"),
-    "a scalar NaN": (lambda p: save_file({"a": torch.tensor(float("nan"))}, p), "a holds numbers that are not finite"),
-    "infinity": (lambda p: save_file({"a": torch.tensor([float("-inf")]).half()}, p), "not finite"),
+    "truncated header": (lambda p: p.write_bytes(save(STATE)[:40]), "not a safetensors file"),
+    "truncated data": (lambda p: p.write_bytes(save(STATE)[:-5]), "not a safetensors file"),
+    "seven bytes": (lambda p: p.write_bytes(b"1234567"), "not a safetensors file"),
+    "empty": (lambda p: p.write_bytes(b""), "not a safetensors file"),
+    "endless header": (lambda p: p.write_bytes((1 << 62).to_bytes(8, "little") + b"{}"), "not a safetensors file"),
+    "no JSON": (lambda p: _with_header(p, b"{nonsense"), "not a safetensors file"),
+    "no UTF-8": (lambda p: _with_header(p, b'{"\xff": 1}'), "not a safetensors file"),
+    "a list": (lambda p: _with_header(p, []), "not a safetensors file"),
+    "deep": (lambda p: _with_header(p, b'{"a":' + b"[" * 200_000), "not a safetensors file"),
+    "duplicate keys": (lambda p: _with_header(p, f'{{"a":{_ONE},"a":{_ONE}}}'.encode(), bytes(4)), "lists 'a' twice"),
+    "no tensors": (lambda p: _with_header(p, {}), "has no tensors"),
+    "NaN": (lambda p: save_file({"a": torch.tensor([1.0, float("nan")])}, p), "a has non-finite numbers"),
+    "a scalar NaN": (lambda p: save_file({"a": torch.tensor(float("nan"))}, p), "a has non-finite numbers"),
+    "infinity": (lambda p: save_file({"a": torch.tensor([float("-inf")]).half()}, p), "non-finite"),
     "overlapping": (
         lambda p: _with_header(p, f'{{"a":{_ONE},"b":{_ONE}}}'.encode(), bytes(4)),
-        "no safetensors file",
+        "not a safetensors file",
     ),
 }
 
@@ -170,7 +170,7 @@ def test_a_wrong_count_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_file(STATE, path)
     monkeypatch.setattr("safetensors.torch.load_file", lambda _: {"fc.bias": torch.ones(3)})
-    with pytest.raises(WeightsError, match="its header names 2 tensors, but it holds 1"):
+    with pytest.raises(WeightsError, match="its header lists 2 tensors, but it has 1"):
         read_tensors(path)
 
 
@@ -199,7 +199,7 @@ def test_the_summary_of_a_report():
     )
     assert report.summary() == (
         "218 tensors loaded from its averaged weights (model_ema), head replaced (1000 -> 10 classes), "
-        "first convolution adapted 3 -> 1 channels, 1 position table resampled; 0 missing, 0 unexpected"
+        "first convolution adapted 3 -> 1 channels, 1 position embedding resampled; 0 missing, 0 unexpected"
     )
     bare = WeightsReport("w.pth", loaded=2, adapted=("fc.weight: new head, (10, 512)",), missing=("a",))
     assert bare.summary() == "2 tensors loaded, new head (10 classes); 1 missing, 0 unexpected"

@@ -180,7 +180,7 @@ def test_missing_paths(name: str, tmp_path: Path) -> None:
 
 def test_a_file_without_tensors(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="holds no tensors"):
+    with pytest.raises(WeightsError, match="has no tensors"):
         inspect_file(tmp_path / "w.pth")
 
 

@@ -1,10 +1,10 @@
-"""A name becomes a module that is ready for the task: source, weights, input stem, head and groups.
+"""Models: architecture, weights, input stem, head and parameter groups.
 
-    model = build("resnet34", classes=10, in_chans=1)     # pretrained, a new head, the first convolution adapted
+    model = build("resnet34", classes=10, in_chans=1)     # pretrained weights, new head, adapted first convolution
     model.groups                                          # stem, stage1 … stage4, head
     again = rebuild(record(model))                        # the same structure from JSON, without weights
 
-Names are looked up on first use, so that importing `zoo.models.builtin` costs neither torch nor timm.
+Names are imported on first use, so that `zoo.models.builtin` imports neither torch nor timm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def _require_endpoint() -> None:
-    """Check HF_ENDPOINT: timm imports the hub's client, which fails on an address that it cannot parse."""
+    """Check HF_ENDPOINT before timm imports huggingface_hub, which fails on an invalid address."""
     from zoo.hub.endpoint import require_endpoint
 
     require_endpoint()

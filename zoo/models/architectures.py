@@ -1,4 +1,4 @@
-"""Which architectures a state dict belongs to, by the names and shapes of its tensors."""
+"""Find the architectures of a state dict, by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from zoo.catalog.signatures import as_paths, backbone_shapes, most_similar_struc
 
 __all__ = ["ArchitectureMatch", "architectures_for"]
 
-# Structures that are built to be compared, of those that are most like the tensors by their signatures.
+# Number of structures with the most similar signatures that are built and compared.
 _MAX_CANDIDATES = 12
 
 
 @dataclass(frozen=True)
 class ArchitectureMatch:
-    """How well a state dict fits one structure, its classifier and its channels aside.
+    """How well a state dict fits a structure; classifier and input channels may differ.
 
-    names: the catalog's models of that structure, which nothing in the tensors' names and shapes tells apart. share: of
-    all tensors of either side the part that has the same name and shape in both. differing: "name: shape in the file,
-    shape in the model". missing: tensors of the model that are not in the file; unexpected: the other way round.
-    classes: rows of the classifier in the file, None if it has none. in_chans: channels of the images that the file's
-    first convolution takes, None if it has none.
+    Args:
+        names: Models of the catalog with this structure, whose tensors have the same names and shapes.
+        share: Fraction of all tensors, of file and model, that have the same name and shape in both.
+        equal: Number of these tensors.
+        differing: "name: shape in the file, shape in the model".
+        missing: Tensors of the model that the file does not have.
+        unexpected: Tensors of the file that the model does not have.
+        classes: Number of classes of the classifier in the file; None if it has none.
+        in_chans: Image channels of the first convolution in the file; None if it has none.
     """
 
     names: tuple[str, ...]
@@ -42,11 +46,11 @@ class ArchitectureMatch:
 
     @property
     def exact(self) -> bool:
-        """True if only the classifier and the channels may differ."""
+        """Whether at most the classifier and the channels differ."""
         return not (self.differing or self.missing or self.unexpected)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
+        """All fields, JSON-serialisable."""
         return {
             "names": list(self.names),
             "share": self.share,
@@ -60,17 +64,20 @@ class ArchitectureMatch:
 
 
 def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list[ArchitectureMatch]:
-    """The `n` structures of the catalog that tensors of these names and shapes fit best, best first.
+    """The structures of the catalog that fit best, best first.
 
         architectures_for({k: tuple(t.shape) for k, t in state.items()})[0].names
         # ('resnet34', 'torchvision/resnet34')
 
-    Candidates come from signatures in the package; the best of them are built without memory and compared exactly,
-    which takes a second or two. Fewer than `n` if fewer share a tensor with it, none if no model does.
+    Candidates are found by the signatures that zoo ships; the best are built on the meta device and compared.
+
+    Args:
+        shapes: Name → shape of the tensors.
+        n: Maximum number of structures; only those that share a tensor are returned.
     """
     candidates = most_similar_structures(shapes, max(_MAX_CANDIDATES, n))
     if candidates and candidates[0].exact:
-        candidates = candidates[: n + 2]  # the sum of all tensors says it; the others are only neighbours
+        candidates = candidates[: n + 2]  # the signature is identical: the others are only similar
     found: list[ArchitectureMatch] = []
     for candidate in candidates:
         module = _build_on_meta(find(candidate.names[0]))
@@ -81,7 +88,7 @@ def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list
 
 
 def _build_on_meta(entry: ModelEntry) -> nn.Module | None:
-    """The model on the meta device; None if the installed library does not have it, or not so any more."""
+    """The model on the meta device; None if the installed library does not have it."""
     try:
         if entry.source == "builtin":
             from zoo.models.builtin import BUILTIN
@@ -123,7 +130,7 @@ def _channels(
     stems: tuple[str, ...],
     model_channels: int,
 ) -> int | None:
-    """Channels of the images, by how the model's own first convolution relates to its images."""
+    """Image channels of the file, from the ratio of filter channels to image channels in the model."""
     for path in stems:
         one, other = in_file.get(f"{path}.weight", ()), in_model.get(f"{path}.weight", ())
         if len(one) > 1 and len(one) == len(other):

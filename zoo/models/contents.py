@@ -1,4 +1,4 @@
-"""All that a file of weights holds, to show it; `weight_files.read_tensors` is for loading it."""
+"""The contents of a weights file, for display; `weight_files.read_tensors` loads it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ _MAX_TEXT = 60  # characters of a text
 
 @dataclass(frozen=True)
 class Contents:
-    """tensors: by name, on the CPU, as `weight_files.read_tensors` names them. wrapping: keys under which they lie.
-    prefix: what was taken off all names. others: key → kind of what lies beside the tensors on the way to them.
-    metadata: of a safetensors header.
+    """Contents of a weights file.
+
+    Args:
+        tensors: Name → tensor, on the CPU.
+        wrapping: Keys that lead to the tensors.
+        prefix: Prefix that was removed from all names.
+        others: Key → description of the other values.
+        metadata: Metadata of a safetensors header.
     """
 
     tensors: dict[str, Tensor]
@@ -32,13 +37,13 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """What is in the file; numbers that are not finite are not looked for. Executes nothing.
+    """The contents of a file, without a check for non-finite numbers. Executes no code.
 
-    Raises WeightsError if the file is not there, cannot be read, holds code, or holds no tensor.
+    Raises WeightsError if the file is missing, cannot be read, or has code or no tensor in it.
     """
     if not path.is_file():
         raise WeightsError(
-            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "look at the path"
+            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "check the path"
         )
     metadata: dict[str, str] = {}
     content: Any
@@ -49,7 +54,7 @@ def read_contents(path: Path) -> Contents:
     inner, _ = weight_files.unwrap(content)
     tensors = weight_files.named_tensors(inner, path)
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors", "give a file that holds a model's state_dict")
+        raise WeightsError(f"{path} has no tensors", "give a file with a model's state_dict")
     wrapping = _path_to(inner, content) or ()
     return Contents(tensors, wrapping, _prefix(inner, tensors), _others(content, wrapping), metadata)
 
@@ -62,7 +67,7 @@ def _header_metadata(path: Path) -> dict[str, str]:
 
 
 def _path_to(target: object, content: object) -> tuple[str, ...] | None:
-    """Keys that lead from `content` to `target` itself, None if it is not inside; a pickle may hold itself."""
+    """Keys that lead from `content` to `target`; None if it is not inside. A pickle may contain itself."""
     pending: list[tuple[tuple[str, ...], object]] = [((), content)]
     seen: set[int] = set()
     while pending:
@@ -77,14 +82,14 @@ def _path_to(target: object, content: object) -> tuple[str, ...] | None:
 
 
 def _prefix(inner: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """What the names in the file begin with, and those of `tensors` do not."""
+    """The prefix of the names in the file that was removed in `tensors`."""
     names = (key for key, value in inner.items() if isinstance(key, str) and isinstance(value, Tensor))
     full, short = next(zip(names, tensors, strict=False))
     return full.removesuffix(short)
 
 
 def _others(content: object, wrapping: tuple[str, ...]) -> dict[str, str]:
-    """What lies beside the tensors, at each level of the wrapping and among them."""
+    """The values that are not tensors, at each level of the wrapping."""
     found: dict[str, str] = {}
     for depth in range(len(wrapping) + 1):
         if not isinstance(content, Mapping):
@@ -98,7 +103,7 @@ def _others(content: object, wrapping: tuple[str, ...]) -> dict[str, str]:
 
 
 def _describe_value(value: object) -> str:
-    """A plain value as it is, anything larger by its type and length."""
+    """A simple value, or the type and length of a larger one."""
     if value is None or isinstance(value, bool | int | float):
         return str(value)
     if isinstance(value, str):

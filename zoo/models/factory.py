@@ -1,4 +1,4 @@
-"""Name → `Model`, ready for a task; and the same structure again from a run's record."""
+"""Build a `Model` from its name, or from the record of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo.errors import ModelError
 from zoo.models import timm_source, weights
 from zoo.models.groups import partition
 from zoo.models.heads import AUXILIARY_HEADS, HEAD_INITS, attach_auxiliary_heads, zero_init_head
-from zoo.models.hub_config import ModelConfig
+from zoo.models.hub_config import HubConfig
 from zoo.models.load_weights import LoadResult, load_strict
 from zoo.models.meta_init import on_meta_device
 from zoo.models.model import Model, WeightsReport
@@ -38,20 +38,18 @@ class _BuildOptions:
     head_init: str = "default"
 
     def __post_init__(self) -> None:
-        """Raises ModelError for what no model can be."""
+        """Raises ModelError if a value is invalid for every model."""
         if self.classes is not None and self.classes < 1:
-            raise ModelError(
-                f"{self.classes} classes", "give at least 1, or leave it out to keep the head of the weights"
-            )
+            raise ModelError(f"{self.classes} classes", "give at least 1, or leave it out to keep the pretrained head")
         if self.in_chans < 1:
             raise ModelError(f"{self.in_chans} input channels", "give at least 1")
         if self.img_size is not None and self.img_size < 1:
             raise ModelError(f"an image size of {self.img_size} pixels", "give the side in pixels, for example 224")
         for label, value in (("drop", self.drop), ("drop_path", self.drop_path)):
             if value is not None and not 0 <= value < 1:
-                raise ModelError(f"{label} is {value}", "a probability lies between 0 and 1")
+                raise ModelError(f"{label} is {value}", "give a probability from 0 to below 1")
         if self.pool == "":
-            raise ModelError("an empty pooling", "name one, for example avg or max, or leave it out")
+            raise ModelError("pool is empty", "give a pooling, such as avg or max, or leave it out")
         if self.head_init not in HEAD_INITS:
             raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
         resolve_stem_rule(self.stem, 1 if self.in_chans == 3 else self.in_chans)
@@ -70,18 +68,24 @@ def build(
     stem: str = "auto",
     head_init: str = "default",
 ) -> Model:
-    """The model called `name` in the catalog, on the CPU, for images of `in_chans` channels.
+    """Build a model of the catalog on the CPU.
 
-    classes: a head of so many logits, drawn anew from torch's global generator unless the weights' own has that many
-    (the initialisation is the library's); None keeps the weights' head. img_size: side in pixels of square images;
-    positions are resampled where the architecture has them. weights: "default", "none", a tag, a file (.safetensors,
-    .pth, .pt, .bin) or a run's folder. drop: probability of dropout before the head; drop_path: of leaving out the last
-    block. pool: timm's `global_pool`, what becomes of the last feature map (avg, max, avgmax, catavgmax, fast…; token,
-    map for transformers), where the architecture has a choice. stem: the rule for weights that were made for another
-    number of channels, see `zoo.models.stems`; auto is timm's. head_init: "zero" starts a new classifier at zero.
+    Args:
+        name: Name from `zoo list`.
+        classes: Number of logits. A new head, initialised by the library with torch's global generator, replaces a
+            pretrained head of another size. None keeps the pretrained head.
+        in_chans: Number of image channels, C.
+        img_size: Side of square images in pixels; position embeddings are resampled. None: the size of the weights.
+        weights: "default", "none", a tag, a file (.safetensors, .pth, .pt, .bin), a run or a hub repository.
+        drop: Probability of dropout before the head.
+        drop_path: Probability of stochastic depth in the last block.
+        pool: Pooling before the head, timm's `global_pool` (avg, max, avgmax, catavgmax, token, map …).
+        stem: Rule to adapt the first convolution to `in_chans`, see `zoo.models.stems`.
+        head_init: "default", or "zero" for a new head of zeros.
 
-    Raises ModelError if there is no such model or it cannot be built so; WeightsError if the weights cannot be had or
-    do not fit.
+    Raises:
+        ModelError: There is no such model, or it does not support an option.
+        WeightsError: The weights cannot be loaded or do not fit.
     """
     build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
     entry, tag = find_weights(name)
@@ -93,7 +97,7 @@ def _build(entry: ModelEntry, tag: str | None, weights_name: str, build_options:
     loaded = weights.read(entry, choice)
     if loaded is not None and choice.file is not None and build_options.classes is None:
         build_options = replace(build_options, classes=_classes_in(loaded.tensors, entry))
-    spec = _make_spec(entry, choice.tag, build_options, choice.model_config)
+    spec = _make_spec(entry, choice.tag, build_options, choice.config)
     load_result = None
     if loaded is None:
         model, _ = spec.make(None)
@@ -119,7 +123,7 @@ def build_on_meta(
     drop_path: float | None = None,
     pool: str | None = None,
 ) -> Model:
-    """As `build` with weights "none", but on the meta device: shapes, names and groups, without memory or time."""
+    """As `build` with weights "none", but on the meta device: shapes, names and groups without memory."""
     build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
     entry, tag = find_weights(name)
     spec = _make_spec(entry, tag or entry.default_tag, build_options)
@@ -134,7 +138,7 @@ def build_on_meta(
 
 
 def record(model: Model) -> dict[str, Any]:
-    """JSON-able; `rebuild` makes the same structure of it, so that the module's `state_dict` loads strictly."""
+    """Describe the structure of a model as JSON, for `rebuild`."""
     values: dict[str, Any] = {
         "name": model.name,
         "source": model.source,
@@ -150,7 +154,11 @@ def record(model: Model) -> dict[str, Any]:
 
 
 def rebuild(values: Mapping[str, Any]) -> Model:
-    """The structure that `record` described, with random weights. Raises ModelError if it is not such a record."""
+    """Build the structure that `record` described, with random weights; the `state_dict` then loads strictly.
+
+    Raises:
+        ModelError: `values` is not such a description.
+    """
     try:
         spec = _ModelSpec(
             name=str(values["name"]),
@@ -162,18 +170,20 @@ def rebuild(values: Mapping[str, Any]) -> Model:
         )
         report = WeightsReport.from_dict(values["weights"])
     except (KeyError, TypeError, ValueError) as e:
-        raise ModelError(f"the description of the model is damaged ({type(e).__name__}: {e})", "use another run") from e
+        raise ModelError(f"the model description is damaged ({type(e).__name__}: {e})", "use another run") from e
     if spec.source not in ("timm", "torchvision", "builtin"):
-        raise ModelError(f"the description names an unknown source {spec.source!r}", "was it written by a newer zoo?")
+        raise ModelError(
+            f"the model description has the unknown source {spec.source!r}", "was it written by a newer zoo?"
+        )
     try:
         model, _ = spec.make(None)
-    except TypeError as e:  # a field of the description that the installed library does not know
-        raise ModelError(f"the description of the model is damaged: {e}", "was it written with a newer library?") from e
+    except TypeError as e:  # an argument that the installed library does not have
+        raise ModelError(f"the model description is damaged: {e}", "was it written with a newer library?") from e
     return replace(model, weights=report)
 
 
 def without_auxiliary(model: Model) -> Model:
-    """The same model without the heads that only training has, to be exported; `model` itself if it has none."""
+    """The model without auxiliary heads, for export; `model` itself if it has none."""
     if model.auxiliary is None:
         return model
     values = record(model)
@@ -186,7 +196,7 @@ def without_auxiliary(model: Model) -> Model:
 
 @dataclass(frozen=True)
 class _ModelSpec:
-    """All that a library needs to make one module."""
+    """The arguments to construct a module."""
 
     name: str
     source: str
@@ -197,12 +207,11 @@ class _ModelSpec:
 
     @property
     def on_meta(self) -> bool:
-        """False if the constructor computes with tensors, which the meta device cannot."""
+        """Whether it can be constructed on the meta device; not if the constructor computes with tensors."""
         return not (self.source == "torchvision" and self.architecture.startswith("regnet"))
 
     def make(self, tensors: Mapping[str, Tensor] | None, *, stem: str = "auto") -> tuple[Model, LoadResult | None]:
-        """The model, filled from `tensors` if there are any, and how they fitted; `stem` is the rule for the first
-        convolution."""
+        """The model, and the result of loading `tensors`; `stem`: rule for the first convolution."""
         if self.source == "torchvision":
             from zoo.models import torchvision_source
 
@@ -236,12 +245,10 @@ class _ModelSpec:
 
 
 def _make_spec(
-    entry: ModelEntry, tag: str | None, build_options: _BuildOptions, model_config: ModelConfig | None = None
+    entry: ModelEntry, tag: str | None, build_options: _BuildOptions, config: HubConfig | None = None
 ) -> _ModelSpec:
-    """`model_config`: by what lies beside a user's own weights, laid over the description of the tag."""
-    overrides: tuple[dict[str, Any], dict[str, Any]] = (
-        ({}, {}) if model_config is None else (model_config.cfg, model_config.args)
-    )
+    """`config`: config.json of the user's weights, which overrides the description of the tag."""
+    overrides: tuple[dict[str, Any], dict[str, Any]] = ({}, {}) if config is None else (config.cfg, config.args)
     options: dict[str, Any] = {
         "classes": build_options.classes,
         "img_size": build_options.img_size,
@@ -271,25 +278,25 @@ def _make_spec(
 
 
 def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:
-    """Logits of the classifier in a user's file, None if it has none under the model's own name."""
+    """Number of classes of the classifier in a file; None if it has none."""
     paths = (entry.classifier,) if isinstance(entry.classifier, str) else entry.classifier or ()
     return next((int(tensors[f"{p}.weight"].shape[0]) for p in paths if f"{p}.weight" in tensors), None)
 
 
 class _StopForward(Exception):
-    """Not an error: the image has left the stem, and what comes after does not know its channels."""
+    """Ends a forward pass after the stem: the rest does not depend on the channels."""
 
 
 def _check_model(model: Model, build_options: _BuildOptions) -> None:
-    """Look for the classifier, and try out with one image what not every model takes. Raises ModelError."""
+    """Check the classifier, and with a forward pass the size, pooling and channels. Raises ModelError."""
     if build_options.classes is not None and not model.head:
         raise ModelError(
-            f"{model.name} is an encoder: it has no classifier and takes none", "choose another model, see zoo list"
+            f"{model.name} is an encoder and cannot have a classifier", "choose another model, see zoo list"
         )
     if build_options.img_size is not None or build_options.pool is not None:
         logits = _test_forward(model)
         if build_options.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
-            raise ModelError(f"{model.name} cannot be pooled by {build_options.pool}", "leave it out")
+            raise ModelError(f"{model.name} does not support the pooling {build_options.pool}", "leave it out")
     elif build_options.in_chans != 3:
         after_stem = {p for group in model.groups[1:] for p in group.parameters}
         hooks = [
@@ -311,7 +318,7 @@ def _stop_forward(*_: Any) -> None:
 
 
 def _test_forward(model: Model) -> Tensor:
-    """What one image of the model's size gives. Raises ModelError if the model cannot take it."""
+    """The output for one image. Raises ModelError if the model does not support its size or channels."""
     module, (channels, height, width) = model.module, model.preprocess.input_size
     device = next(module.parameters()).device
     module.eval()
@@ -323,7 +330,7 @@ def _test_forward(model: Model) -> Tensor:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelError(
             f"{model.name} cannot take images of {channels} x {height} x {width} ({reason[:160]})",
-            f"its own size is {' x '.join(str(n) for n in default_size)} (channels, height, width)",
+            f"its default is {' x '.join(str(n) for n in default_size)} (channels, height, width)",
         ) from e
     finally:
         module.train()

@@ -1,9 +1,8 @@
-"""The ordered partition stem → stage1 … stageK → head of any model's tensors.
+"""Partition a model's tensors into ordered groups: stem, stage1 … stageK, head.
 
-timm's models say themselves which tensor belongs to which stage (`group_matcher(coarse=True)`); torchvision's do not,
-so their rules stand here in the same notation; a model without a rule is split along its children. What no rule claims
-comes after the last stage in every library here: norms before the classifier join the last stage, anything with a
-matrix or a kernel (hidden layers, necks) becomes a stage of its own.
+timm's models define their stages (`group_matcher(coarse=True)`); for torchvision's the rules are here in the same
+notation; a model without a rule is split along its children. Tensors that no rule matches come after the last stage in
+both libraries: norms before the classifier join the last stage, layers with matrices or kernels become another stage.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from zoo.models.model import Group
 
 __all__ = ["partition"]
 
-# timm's notation: {key: regex | [(regex, ordinal suffix), …]}; keys in forward order, the numbers that a regex captures
-# order the stages inside a key, the suffix (99999,) means "with the previous stage".
+# timm's notation: {key: regex | [(regex, ordinal suffix), …]}, keys in forward order; captured numbers order the stages
+# of a key, the suffix (99999,) means "with the previous stage".
 Matcher = dict[str, Any] | Callable[[str], Any]
 
 
@@ -29,7 +28,7 @@ def _numbered(*patterns: str) -> list[tuple[str, tuple[int, ...]]]:
 
 _WITH_PREVIOUS = 99999
 
-# Of both libraries. An auxiliary head belongs to the stage that it branches from.
+# For both libraries. An auxiliary head belongs to the stage where it branches off.
 _INCEPTION: Matcher = {
     "stem": r"^Conv2d_[12]",
     "stages": _numbered(
@@ -40,15 +39,15 @@ _INCEPTION: Matcher = {
     ),
 }
 
-# By class name: timm's classes whose own rule does not follow the forward pass or that have none for stages.
+# By class name: classes of timm whose own rule is not in forward order or has no stages.
 _TIMM: dict[str, Matcher] = {
-    # its own rule interleaves the class-attention blocks with the last blocks before them
+    # its own rule mixes the class-attention blocks with the blocks before them
     "Cait": {
         "stem": r"^cls_token|pos_embed|patch_embed",
         "blocks": r"^blocks\.(\d+)",
         "class_blocks": [(r"^blocks_token_only\.(\d+)", None), (r"^norm", (99999,))],
     },
-    # a norm for each stage's own classifier
+    # every stage has its own norm and classifier
     "EfficientViM": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
     "EfficientViMDistilled": {"stem": r"^patch_embed", "stages": r"^(?:stages|norm)\.(\d+)"},
     "InceptionV3": _INCEPTION,
@@ -56,7 +55,7 @@ _TIMM: dict[str, Matcher] = {
 }
 
 _FEATURES: Matcher = {"stem": r"^features\.0\.", "stages": r"^features\.(\d+)\."}
-# A patch merging or downsampling layer opens the stage behind it.
+# A patch merging or downsampling layer is the first of its stage.
 _PAIRED: Matcher = {
     "stem": r"^features\.0\.",
     "stages": _numbered(r"^features\.1\.", r"^features\.[23]\.", r"^features\.[45]\.", r"^features\.[67]\."),
@@ -100,9 +99,12 @@ _TORCHVISION: dict[str, Matcher] = {
 
 
 def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Group, ...]:
-    """The groups of `module`, whose classifier's module paths are `head`; `source` is "torchvision" or any of timm's.
+    """Partition the tensors of a model; the first group is "stem", the last "head" (empty without a classifier).
 
-    The first group is always "stem", the last always "head" (empty for a model without a classifier).
+    Args:
+        module: The model.
+        head: Module paths of its classifier.
+        source: "timm", "torchvision" or "builtin".
     """
     tensors = dict(_tensors(module))
     stages = _stages(module, list(tensors), head, source)
@@ -123,7 +125,7 @@ def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Grou
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers (all, not only persistent ones), module by module as defined; shared ones once."""
+    """All parameters and buffers in the order of definition; shared ones once."""
     seen: set[int] = set()
     for path, part in module.named_modules():
         for tensors in (part.named_parameters(path, recurse=False), part.named_buffers(path, recurse=False)):
@@ -138,7 +140,7 @@ def _is_under(name: str, paths: Sequence[str]) -> bool:
 
 
 def _stages(module: nn.Module, tensors: list[str], head: Sequence[str], source: str) -> list[list[str]]:
-    """The backbone's tensors, stem first, then stage by stage."""
+    """The backbone's tensors by stage, stem first."""
     backbone = [t for t in tensors if not _is_under(t, head)]
     matcher = _matcher(module, source)
     stages, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
@@ -147,7 +149,7 @@ def _stages(module: nn.Module, tensors: list[str], head: Sequence[str], source: 
     matrices = {name for name, parameter in module.named_parameters() if parameter.ndim > 1}
     merged = [stages[0]]
     for stage in [*stages[1:], rest]:
-        # A step of vectors (a norm listed on its own) or of buffers (tables of angles) is the end of the one before it.
+        # A stage of vectors (a separate norm) or buffers (rotary tables) joins the previous one.
         if not matrices.isdisjoint(stage):
             merged.append(stage)
         else:
@@ -166,14 +168,14 @@ def _matcher(module: nn.Module, source: str) -> Matcher | None:
         return None
     try:
         matcher: Matcher = own(coarse=True)
-    except (AssertionError, NotImplementedError):  # timm's way to say that a model has no rule for stages
+    except (AssertionError, NotImplementedError):  # the model has no rule for stages
         return None
     return matcher
 
 
 def _by_matcher(backbone: list[str], matcher: Matcher) -> tuple[list[list[str]], list[str]]:
-    """Steps in the matcher's order, and what it does not claim."""
-    # A name that no rule can claim shows what a matching function says of the unclaimed.
+    """Stages in the matcher's order, and the unmatched tensors."""
+    # The ordinal of a name that no rule matches.
     unmatched = _ordinal("\0", matcher)
     matched: dict[tuple[float, ...], list[str]] = {}
     rest: list[str] = []
@@ -193,7 +195,7 @@ def _by_matcher(backbone: list[str], matcher: Matcher) -> tuple[list[list[str]],
 
 
 def _ordinal(name: str, matcher: Matcher) -> tuple[float, ...]:
-    """Where `name` stands by timm's rules (as in its `group_with_matcher`); infinity if nothing matches."""
+    """The ordinal of `name`, as in timm's `group_with_matcher`; infinity if nothing matches."""
     if callable(matcher):
         found = matcher(name)
         return tuple(found) if isinstance(found, tuple | list) else (found,)
@@ -206,7 +208,7 @@ def _ordinal(name: str, matcher: Matcher) -> tuple[float, ...]:
 
 
 def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    """Stages are the children of the root's largest container; what is defined before it is the stem."""
+    """The children of the largest container as stages; tensors defined before it are the stem."""
     containers = {
         name: sum(p.numel() for p in child.parameters())
         for name, child in module.named_children()
@@ -218,7 +220,7 @@ def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) ->
     seen = ""
     for tensor in backbone:
         parts = tensor.split(".")
-        if largest is None:  # every child that has tensors is a step
+        if largest is None:  # every child with tensors is a stage
             unit = parts[0] if len(parts) > 1 else ""
             if unit != seen and stages[-1]:
                 stages.append([])
@@ -238,21 +240,21 @@ def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) ->
 
 
 def _modules(root: nn.Module, group_of_tensor: dict[str, str]) -> dict[str, str]:
-    """Path → group, of the largest modules that belong to one group; parents that span several are left out."""
-    # By identity, because a module that is shared (coat's position encodings) has its tensors under one name only.
+    """Path → group, for the largest modules that belong to one group."""
+    # By identity: tensors of a shared module (position encodings of coat) are listed under one name only.
     group_of = {id(tensor): group_of_tensor[name] for name, tensor in _tensors(root)}
     found: dict[str, str] = {}
 
     def visit(path: str, module: nn.Module) -> None:
         before: str | None = None
-        pending: list[str] = []  # modules without tensors, between their neighbours
+        pending: list[str] = []  # modules without tensors
         for name, child in module.named_children():
             full = f"{path}.{name}" if path else name
             groups = [group_of[id(tensor)] for _, tensor in _tensors(child)]
             if not groups:
                 pending.append(full)
                 continue
-            # Dropout or pooling continues what stands before it, but what leads into the classifier is the head's.
+            # A module without tensors joins the previous group, or the head if that is next.
             for empty in pending:
                 found[empty] = groups[0] if before is None or groups[0] == "head" else before
             pending = []

@@ -1,4 +1,4 @@
-"""Classifiers: auxiliary outputs, and how the new classifier starts."""
+"""Classifier heads: auxiliary heads, and the initialisation of a new head."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ HEAD_INITS = ("default", "zero")
 
 @dataclass(frozen=True)
 class AuxiliaryHeads:
-    """Classifiers in the middle of a model that only training has.
+    """Classifiers at intermediate layers, used in training only.
 
-    heads: their paths, in the order in which the module gives their logits after the main ones. weight: of their losses
-    beside the main one. side: pixels below which their convolutions find no room; a smaller model is built without.
+    Args:
+        heads: Module paths, in the order of their logits in the output.
+        weight: Weight of their losses.
+        side: Minimum image size in pixels; for smaller images the model is built without them.
     """
 
     heads: tuple[str, ...]
@@ -37,10 +39,10 @@ class AuxiliaryHeads:
     side: int = 1
 
 
-# By (library, architecture). GoogLeNet's weight: Szegedy et al. 2015 (1409.4842), section 5, "weighted by 0.3".
-# Inception v3's: Szegedy et al. 2016 (1512.00567) do not state it; 0.4 is in its authors' training script
-# (tensorflow/models, research/slim/train_image_classifier.py). Its head pools 5 x 5 with stride 3 and then convolves
-# 5 x 5, which takes a map of 17 x 17: that of images of 299 pixels, and of no smaller ones.
+# By (library, architecture). Weight of GoogLeNet: Szegedy et al. 2015 (arXiv 1409.4842), section 5, "weighted by 0.3".
+# Inception v3: not in Szegedy et al. 2016 (arXiv 1512.00567); 0.4 is in its authors' training script
+# (tensorflow/models, research/slim/train_image_classifier.py). Its auxiliary head pools 5 x 5 with stride 3 and then
+# convolves 5 x 5, which needs a feature map of 17 x 17: images of 299 pixels.
 AUXILIARY_HEADS = {
     ("torchvision", "googlenet"): AuxiliaryHeads(("aux2", "aux1"), 0.3),
     ("torchvision", "inception_v3"): AuxiliaryHeads(("AuxLogits",), 0.4, side=299),
@@ -49,17 +51,16 @@ AUXILIARY_HEADS = {
 
 
 def attach_auxiliary_heads(module: nn.Module, auxiliary: AuxiliaryHeads) -> None:
-    """Have `module` give `(logits, [auxiliary logits, …])` in training mode and plain logits in evaluation mode.
+    """Make `module` return `(logits, [auxiliary logits, …])` in training mode and logits in evaluation mode.
 
-    A head that is frozen (in evaluation mode while the module trains) gives nothing, as it has nothing to learn; if all
-    are, training gives plain logits too.
+    A frozen auxiliary head (in evaluation mode while the module trains) returns nothing.
     """
     module.register_forward_pre_hook(partial(_pre_hook, auxiliary.heads))
     module.register_forward_hook(partial(_post_hook, auxiliary.heads))
 
 
 def _pre_hook(heads: Sequence[str], module: nn.Module, _: Any) -> None:
-    # timm's module would run them in evaluation too.
+    # timm also runs them in evaluation mode.
     running = module.training and any(module.get_submodule(head).training for head in heads)
     module.aux_logits = running  # type: ignore[assignment]  # torch's stubs know of parameters and modules only
 
@@ -72,7 +73,7 @@ def _post_hook(heads: Sequence[str], module: nn.Module, _: Any, output: Any) -> 
 
 
 def output_layers(module: nn.Module, head: Sequence[str], classes: int) -> Iterator[str]:
-    """Paths of the layers inside `head` that give the logits."""
+    """Paths of the layers inside `head` whose outputs are the logits."""
     for path in head:
         for inner, part in module.get_submodule(path).named_modules(prefix=path):
             outputs = part.out_channels if isinstance(part, nn.Conv2d) else getattr(part, "out_features", None)
@@ -81,14 +82,14 @@ def output_layers(module: nn.Module, head: Sequence[str], classes: int) -> Itera
 
 
 def zero_init_head(module: nn.Module, head: Sequence[str], classes: int, loaded: Collection[str]) -> None:
-    """Set weights and biases of the classifier to zero, unless they are among the tensors that were `loaded`.
+    """Set weights and biases of the output layers to zero, except those in `loaded`.
 
-    Only of the layers that give the logits: zero in a norm or a hidden layer before them would stop all learning.
-    Raises ModelError if there is no such layer.
+    Hidden layers and norm layers of the head are not changed: zeros there would block all gradients.
+    Raises ModelError if there is no output layer.
     """
     layers = list(output_layers(module, head, classes))
     if not layers:
-        raise ModelError("no classifier that could start at zero", "leave out --head-init")
+        raise ModelError("the model has no classifier to initialise with zeros", "leave out --head-init")
     for path in layers:
         for name, parameter in module.get_submodule(path).named_parameters(prefix=path):
             if name not in loaded:

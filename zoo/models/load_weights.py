@@ -1,4 +1,4 @@
-"""Tensors into a module, with a report of what fitted; the one place that decides whether weights belong to a model."""
+"""Load tensors into a module, check that they belong to it, and report the result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from zoo.errors import WeightsError
 
 __all__ = ["MIN_MATCHING_SHARE", "LoadResult", "is_under", "load_matching", "load_strict", "with_module_versions"]
 
-# Below this share of the backbone's tensors the file is taken for another model's.
+# With a lower share of matching backbone tensors, the file is considered to be for another model.
 MIN_MATCHING_SHARE = 0.9
 _MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """See `WeightsReport`, which adds where the weights came from. head_loaded: the head's tensors that were filled."""
+    """See `WeightsReport`, which adds the origin of the weights. head_loaded: loaded tensors of the head."""
 
     loaded: int
     adapted: tuple[str, ...]
@@ -34,21 +34,16 @@ def is_under(name: str, paths: Sequence[str]) -> bool:
 
 
 def with_module_versions(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` as a dictionary that claims the versions of `module`'s own parts.
-
-    Only pickled state dictionaries carry them; some modules (torchvision's MNASNet) refuse tensors without.
-    """
+    """`state` with the module versions of `module`; MNASNet of torchvision needs them."""
     versioned: OrderedDict[str, Tensor] = OrderedDict(state)
     own = module.state_dict()
-    # An attribute of the dictionary is how torch passes them.
+    # torch passes them as an attribute of the dictionary.
     versioned._metadata = getattr(state, "_metadata", own._metadata)  # type: ignore[attr-defined]
     return versioned
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what `module.state_dict()` gave once. Raises WeightsError if a tensor is missing, left over or another
-    shape.
-    """
+    """Load a complete state dict. Raises WeightsError if a tensor is missing, unexpected or has another shape."""
     own = module.state_dict()
     mismatches = [f"{name}: missing" for name in own if name not in state]
     mismatches += [f"{name}: not in the model" for name in state if name not in own]
@@ -69,10 +64,18 @@ def load_matching(
     file_head_shapes: Mapping[str, tuple[int, ...]],
     name: str,
 ) -> LoadResult:
-    """Load every tensor of `state` that fits; the head may differ, the backbone must be there to nine tenths.
+    """Load every tensor that fits; at least nine tenths of the backbone must fit.
 
-    `adapted` says what was changed in `state` before; `file_head_shapes` gives the shapes of the head in the file, by
-    name. Raises WeightsError with the first mismatches.
+    Args:
+        module: The module to load into.
+        state: Name → tensor.
+        head: Module paths of the head, which may differ.
+        adapted: Notes on the tensors of `state` that were already changed.
+        file_head_shapes: Name → shape of the tensors in the file, for the notes on the head.
+        name: Name of the model, for messages.
+
+    Raises:
+        WeightsError: The weights are for another model.
     """
     own = module.state_dict()
     matching = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
@@ -88,14 +91,14 @@ def load_matching(
             continue
         missing.append(key)
         mismatches.append(_mismatch(key, state[key], tensor) if key in state else f"{key}: not in the file")
-    # Tables of positions and counters of batches are made anew by the model; old files lack them.
+    # Integer buffers (position indices, batch counters) are created by the model; old files do not have them.
     backbone = [k for k, t in own.items() if t.is_floating_point() and not is_under(k, head)]
     num_matching = sum(1 for k in backbone if k in matching)
     if num_matching < MIN_MATCHING_SHARE * len(backbone):
         raise WeightsError(
             f"the weights do not fit {name}: {num_matching} of {len(backbone)} tensors of the backbone; "
             f"{_list_first(mismatches)}",
-            "name the model that they were made for, or start with --weights none",
+            "use the model that they are for, or --weights none",
         )
     unexpected = tuple(k for k in state if k not in own)
     module.load_state_dict(with_module_versions(module, matching), strict=False)

@@ -1,4 +1,4 @@
-"""Modules without memory: torch's meta device, with the random start left out, which costs two thirds of the time."""
+"""Modules on torch's meta device, without initialisation, which takes two thirds of the time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["on_meta_device"]
 
-# What initialisers do to a tensor in place. None changes a shape, so that on a tensor without values nothing is left.
+# In-place operations of initialisers, without effect on a meta tensor.
 _INIT_OPS: set[Any] = {
     *(getattr(Tensor, f"{op}_") for op in ("add", "clamp", "copy", "div", "erfinv", "fill", "mul", "normal", "sub")),
     *(getattr(Tensor, f"{op}_") for op in ("uniform", "zero")),
@@ -32,6 +32,6 @@ class _SkipInit(TorchFunctionMode):
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """Parameters made inside have a shape and no values."""
+    """Create parameters on the meta device: with shapes, without values."""
     with torch.device("meta"), _SkipInit():
         yield

@@ -1,4 +1,4 @@
-"""The values that the models room hands out: a model, its groups, and where its weights came from."""
+"""`Model` and `Group`: a module with its parameter groups and the origin of its weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ __all__ = ["NO_WEIGHTS", "Group", "Model", "WeightsReport"]
 
 @dataclass(frozen=True)
 class Group:
-    """One step of a model's ordered partition: `stem`, `stage1` … `stageK`, `head`.
+    """A group of a model's parameters: `stem`, `stage1` … `stageK` or `head`.
 
-    modules: paths of the largest modules that lie wholly inside the group, those without tensors (dropout, pooling)
-    included. parameters, buffers: full names; every one of the model's is in exactly one group. Groups follow each
-    other in the order in which the forward pass meets them; inside a group names keep the order of definition.
+    Groups are in the order of the forward pass, and every parameter and buffer is in exactly one of them.
+
+    Args:
+        name: Name of the group.
+        modules: Paths of the largest modules that are completely in the group, including modules without tensors.
+        parameters: Full names of its parameters, in the order of definition.
+        buffers: Full names of its buffers, in the order of definition.
     """
 
     name: str
@@ -30,17 +34,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Model:
-    """A module and everything that the other rooms need to know about it.
+    """A module with everything that training and inference need to know about it.
 
-    module: fp32, on the CPU (on the meta device if it came from `skeleton`), in training mode; images (N, C, H, W),
-    normalised with `preprocess.mean` and `.std`, give logits (N, classes), in evaluation too.
-    source: "timm" | "torchvision" | "builtin". architecture: the library's entry point. args: its keyword arguments,
-    JSON-able; with `preprocess.channels` they rebuild the structure. classes: number of logits; 0 if the published
-    weights have no head and none was asked for, then the module gives features (N, D). head: module paths of the
-    classifier; several if it has several (distilled). pretrained_cfg: a description in the manner of timm's
-    default_cfg, of the weights it started from. auxiliary: weight of the losses of auxiliary heads, which belong to the
-    stages that they branch from; the module then gives `(logits, [auxiliary logits, …])` in training mode. None: it has
-    none.
+    Args:
+        module: Module in float32 and training mode, on the CPU (on the meta device from `build_on_meta`). It maps
+            images (N, C, H, W), normalised with `preprocess.mean` and `.std`, to logits (N, classes).
+        name: Name in the catalog.
+        source: "timm", "torchvision" or "builtin".
+        architecture: Name of the library's constructor.
+        args: Its keyword arguments, JSON-serialisable; with `preprocess.channels` they rebuild the structure.
+        classes: Number of logits; 0 without a classifier: the module then returns features (N, D).
+        preprocess: Input size, normalisation and resizing.
+        groups: Parameter groups, stem first, head last.
+        head: Module paths of the classifier; several if it has several (distilled models).
+        pretrained_cfg: Description of the pretrained weights, in the format of timm's default_cfg.
+        weights: What was loaded.
+        auxiliary: Weight of the losses of auxiliary heads; the module then returns `(logits, [auxiliary logits, …])` in
+            training mode. None without auxiliary heads.
     """
 
     module: nn.Module

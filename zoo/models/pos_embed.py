@@ -1,7 +1,6 @@
-"""Learned positions for images of another size, for the architectures whose own loader does not know how.
+"""Resample learned position embeddings for another image size where timm's own filters do not.
 
-timm's filters resample most; these are what they leave: tables whose shape follows from the size of the image. All are
-read as pictures and resized bicubically, as timm does with absolute positions (`resample_abs_pos_embed`).
+Embeddings are resized bicubically as images, as in timm's `resample_abs_pos_embed`.
 """
 
 from __future__ import annotations
@@ -18,12 +17,15 @@ _MAX_PREFIX_TOKENS = 2  # class and distillation
 
 
 def resample_pos_embed(name: str, table: Tensor, like: Tensor) -> Tensor | None:
-    """`table`, which the weights call `name`, in the shape of `like`; None if it is no table of positions that can be
-    resized.
+    """Resize a position embedding; None if `name` is not a known one or its size does not fit.
 
-    Known are `pos_embed…` as (1, tokens, D) with up to two tokens that have no place in the image, (1, D, H, W),
-    (1, H, W, D) and (1, blocks, tokens, D); tables of offsets, both signs as (offsets, heads) and absolute ones as
-    (heads, offsets); and those of a single axis as (offsets, D).
+    Supported: `pos_embed…` as (1, tokens, D) with up to two prefix tokens, (1, D, H, W), (1, H, W, D) and
+    (1, blocks, tokens, D); relative positions as (offsets, heads) or (heads, offsets); one axis as (offsets, D).
+
+    Args:
+        name: Name of the tensor.
+        table: The tensor in the file.
+        like: The tensor in the model.
     """
     if table.ndim != like.ndim:
         return None
@@ -43,7 +45,7 @@ def resample_pos_embed(name: str, table: Tensor, like: Tensor) -> Tensor | None:
 
 
 def _tokens(table: Tensor, like: Tensor) -> Tensor | None:
-    """(1, tokens, D); the first tokens may have no place."""
+    """(1, tokens, D), with up to two prefix tokens."""
     if table.shape[::2] != like.shape[::2]:
         return None
     for extra in range(_MAX_PREFIX_TOKENS + 1):
@@ -54,7 +56,7 @@ def _tokens(table: Tensor, like: Tensor) -> Tensor | None:
 
 
 def _spatial(table: Tensor, like: Tensor) -> Tensor | None:
-    if table.shape[:2] == like.shape[:2] and table.shape[3] == like.shape[3]:  # blocks of tokens, each on its own
+    if table.shape[:2] == like.shape[:2] and table.shape[3] == like.shape[3]:  # blocks of tokens
         resized = _square(table[0].transpose(1, 2).flatten(0, 1), like.shape[2])
         if resized is not None:
             return resized.unflatten(0, (table.shape[1], table.shape[3])).transpose(1, 2)[None]  # type: ignore[no-untyped-call, no-any-return]
@@ -66,7 +68,7 @@ def _spatial(table: Tensor, like: Tensor) -> Tensor | None:
 
 
 def _square(table: Tensor, target_length: int) -> Tensor | None:
-    """(D, side²) → (D, `target_length`); None if one of them is no square."""
+    """(D, side²) → (D, `target_length`); None if one of them is not a square."""
     before, after = math.isqrt(table.shape[1]), math.isqrt(target_length)
     if before**2 != table.shape[1] or after**2 != target_length or not before or not after:
         return None

@@ -1,4 +1,4 @@
-"""The file of a model's published weights, from the cache or the network. Imports no model library."""
+"""Files of published weights, from the cache or the network. Imports no model library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def fetch_pretrained(entry: ModelEntry, tag: str | None) -> FetchResult:
-    """The weights called `tag`, the default ones if None. Raises WeightsError if there are none, or none to be had."""
+    """The weights `tag`, or the default ones if None. Raises WeightsError if there are none or the download fails."""
     if entry.source == "builtin":
         return _builtin(entry)
     pretrained = _pretrained_of(entry, tag)
@@ -29,7 +29,7 @@ def fetch_pretrained(entry: ModelEntry, tag: str | None) -> FetchResult:
 
 
 def save_pretrained(entry: ModelEntry, tag: str | None, target: Callable[[str], Path]) -> FetchResult:
-    """The same at `target(name of the published file)` instead of in a cache."""
+    """As `fetch_pretrained`, but saved as `target(file name)` instead of in a cache."""
     if entry.source == "builtin":
         fetched = _builtin(entry)
         path = target(fetched.path.name)
@@ -45,21 +45,20 @@ def save_pretrained(entry: ModelEntry, tag: str | None, target: Callable[[str], 
 def _pretrained_of(entry: ModelEntry, tag: str | None) -> Pretrained:
     pretrained = entry.weights(tag)
     if pretrained is None:
-        raise WeightsError(f"{entry.name} has no pretrained weights", "--weights none starts from random ones")
+        raise WeightsError(f"{entry.name} has no pretrained weights", "use --weights none for random weights")
     return pretrained
 
 
 def _url_of(entry: ModelEntry, pretrained: Pretrained) -> str:
     if not pretrained.url:
         raise WeightsError(
-            f"nobody says where the weights {pretrained.tag} of {entry.name} are", "give a file: --weights FILE"
+            f"the weights {pretrained.tag} of {entry.name} have no known address", "give a file: --weights FILE"
         )
     return pretrained.url
 
 
 def refetch_pretrained(entry: ModelEntry, tag: str | None, damaged: FetchResult) -> FetchResult | None:
-    """The same from its publisher, in the place of a file that was used unchecked and turned out to be unreadable;
-    None if its hash is the published one, so that nothing better is to be had."""
+    """Download an unreadable file again; None if that cannot help, because its hash is the published one."""
     pretrained = entry.weights(tag)
     if damaged.verified or damaged.downloaded or pretrained is None or pretrained.hub_id or not pretrained.url:
         return None
@@ -72,5 +71,5 @@ def _builtin(entry: ModelEntry) -> FetchResult:
     path = weights_path(entry.name)
     digest = sha256_of(path) if path.is_file() else ""
     if digest != BUILTIN[entry.name].sha256:
-        raise WeightsError(f"{path} is missing or damaged", "install zoo again")
+        raise WeightsError(f"{path} is missing or damaged", "reinstall zoo")
     return FetchResult(path, f"builtin:{entry.name}", None, digest)

@@ -1,4 +1,4 @@
-"""What was loaded into a model, and how it fitted."""
+"""Report of the weights that were loaded into a model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ _CHANGE = re.compile(
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded, and how it fitted.
+    """The weights that were loaded into a model.
 
-    source: "none", "hf-hub:owner/name/file", a URL, "builtin:name" or a path. revision: the hub's commit, where there
-    is one. sha256: of the file. part: which of several sets of weights in the file was taken, "" if it holds one.
-    loaded: tensors of the model that were filled from it. adapted: one line for each that was changed to fit or
-    replaced (head, stem, positions). missing: tensors of the model that kept their random values. unexpected: tensors
-    of the file that the model has no place for.
+    Args:
+        source: "none", "hf-hub:owner/name/file", a URL, "builtin:name" or a path.
+        revision: Commit in the hub; None if there is none.
+        sha256: Hash of the file.
+        loaded: Number of tensors that were loaded.
+        adapted: One line for each tensor that was changed to fit or replaced (head, stem, position embeddings).
+        missing: Tensors of the model that kept their random values.
+        unexpected: Tensors of the file that the model does not have.
+        part: The set of weights that was used, if the file has several; else "".
     """
 
     source: str
@@ -37,7 +41,7 @@ class WeightsReport:
 
     @property
     def head_is_new(self) -> bool:
-        """True if tensors of the classifier kept their random values though others were loaded."""
+        """Whether the classifier kept its random values although other weights were loaded."""
         return any(line.partition(": ")[2].startswith("new head") for line in self.adapted)
 
     def summary(self) -> str:
@@ -82,7 +86,7 @@ def _describe_changes(changes: list[re.Match[str]]) -> list[str]:
     heads = [c for c in changes if c["what"] == "new head"]
     stems = [c for c in changes if c["what"] == "stem" and c["after"]]
     if heads:
-        # The first number of a classifier's weight and bias is its classes, in linear layers and convolutions alike.
+        # The first dimension of weight and bias is the number of classes, in linear layers and convolutions.
         first = heads[0]
         if first["after"] is None:
             phrases.append(f"new head ({_numbers(first['before'])[0]} classes)")
@@ -90,11 +94,11 @@ def _describe_changes(changes: list[re.Match[str]]) -> list[str]:
             phrases.append(f"head replaced ({_numbers(first['before'])[0]} -> {_numbers(first['after'])[0]} classes)")
     if stems:
         before, after = _numbers(stems[0]["before"]), _numbers(stems[0]["after"])
-        # (out, channels, height, width); what folds pixels into channels has several for each channel of the image.
+        # (out, channels, height, width); a stem that folds pixels into channels has several per image channel.
         pair = f" {before[1]} -> {after[1]} channels" if len(before) > 1 and len(after) > 1 else ""
         phrases.append(f"first convolution adapted{pair}")
     if resampled := sum(c["what"] == "resampled" for c in changes):
-        phrases.append(f"{resampled} position table{'s' if resampled > 1 else ''} resampled")
+        phrases.append(f"{resampled} position embedding{'s' if resampled > 1 else ''} resampled")
     return phrases
 
 

@@ -1,17 +1,17 @@
-"""Any number of input channels from weights made for another number, by one named rule for both libraries.
+"""Adapt pretrained weights to another number of input channels, by one rule for both libraries.
 
-Kernels of S source channels become kernels of C channels:
+Filters for S channels become filters for C channels:
 
-    auto     timm's choice (`timm.models.adapt_input_conv`), and the default: sum for one channel, repeat for others
-    sum      one channel that holds the sum: a grey image gives what it would give copied into all S channels
-    repeat   the channels in order, again and again, times S/C: the response keeps its size (exactly, for equal
-             channels, if C is a multiple of S)
-    mean     the source channels, and for each new one their mean, times S/C: equal channels give the same response;
-             with fewer channels than the source had, all are the mean
-    zero     the first channels as they are, new ones zero: a new channel changes nothing before it is trained
+    auto     timm's choice (`timm.models.adapt_input_conv`): sum for one channel, repeat for others
+    sum      one channel with the sum: the response to a grey image equals that to S copies of it
+    repeat   the channels repeated in order, times S/C: the scale of the response is preserved (exactly for equal
+             channels if C is a multiple of S)
+    mean     the source channels, and their mean for each new one, times S/C: equal channels give the same response;
+             with fewer channels than in the source, all are the mean
+    zero     the first channels unchanged, new ones zero: a new channel has no effect before training
 
-Mean and standard deviation of the pixels follow: repeated in order under `repeat`; under the other rules the channels
-that are kept keep theirs, and new ones get the average.
+Mean and standard deviation of the images are adapted alike: repeated in order for `repeat`; for the other rules
+existing channels keep theirs, and new ones get the average.
 """
 
 from __future__ import annotations
@@ -37,38 +37,41 @@ StemRule = Literal["auto", "sum", "repeat", "mean", "zero"]
 
 
 def resolve_stem_rule(rule: str, channels: int) -> StemRule:
-    """`rule` with `auto` settled for an image of `channels`. Raises ModelError for a rule that does not exist, or that
-    makes another number of channels.
+    """`rule`, with `auto` resolved for `channels`. Raises ModelError for an unknown rule, or one that does not support
+    `channels`.
     """
     known = get_args(StemRule)
     if rule not in known:
-        raise ModelError(f"no stem rule {rule!r}", f"the rules are {', '.join(known)}")
+        raise ModelError(f"no stem rule {rule!r}", f"choose one of {', '.join(known)}")
     if rule == "sum" and channels != 1:
-        raise ModelError(f"the stem rule sum makes 1 channel, not {channels}", "use repeat, mean or zero")
+        raise ModelError(f"the stem rule sum supports 1 channel, not {channels}", "use repeat, mean or zero")
     if rule == "auto":
         return "sum" if channels == 1 else "repeat"
-    return rule  # type: ignore[return-value]  # one of them, as was checked above
+    return rule  # type: ignore[return-value]  # checked above
 
 
 def adapt_kernel(weight: Tensor, channels: int, rule: str = "auto", *, source: int | None = None) -> Tensor:
-    """(out, S, h, w) → (out, C, h, w), in the dtype of `weight`; unchanged if the file has that many channels already.
+    """Adapt a convolution weight (out, S, h, w) → (out, C, h, w), in the same dtype.
 
-    source: channels of the images that `weight` was made for, where they differ from S: a stem that folds squares of
-    k x k pixels into channels has S = k·k·source, the image's channels running fastest, and each pixel is adapted.
+    Args:
+        weight: (out, S, h, w) weight.
+        channels: Number of channels, C.
+        rule: See the module's docstring.
+        source: Image channels that `weight` was made for, if different from S: a stem that folds k x k pixels into
+            channels has S = k·k·source, with the image channels last, and every pixel is adapted.
     """
     source_channels = weight.shape[1] if source is None else source
     if source_channels == channels:
         return weight
-    # (out, pixels, source, …); half precision is summed in float, as timm does.
+    # (out, pixels, source, …); half precision is summed in float32, as in timm.
     kernel = weight.float().reshape(weight.shape[0], -1, source_channels, *weight.shape[2:])
     return _adapt(kernel, channels, resolve_stem_rule(rule, channels)).flatten(1, 2).to(weight.dtype)
 
 
 def adapt_patches(weight: Tensor, channels: int, rule: str, *, source: int, channels_last: bool) -> Tensor:
-    """(out, P·S) → (out, P·C): the weight of a linear stem on flattened patches of P pixels, each pixel adapted.
+    """Adapt the weight of a linear patch embedding, (out, P·S) → (out, P·C) for patches of P pixels.
 
-    channels_last: the patch is (pixels, channels), the channel running fastest (NaFlexVit), else (channels, pixels)
-    (Gemma 4).
+    channels_last: a patch is (pixels, channels) (NaFlexVit), else (channels, pixels) (Gemma 4).
     """
     pixels = weight.shape[1] // source
     folded = weight.view(weight.shape[0], pixels, source).mT if channels_last else weight.view(-1, source, pixels)
@@ -92,7 +95,7 @@ def _adapt(kernel: Tensor, channels: int, rule: StemRule) -> Tensor:
 
 
 def extend_statistics(values: tuple[float, ...], channels: int, rule: str = "auto") -> tuple[float, ...]:
-    """One mean or standard deviation a channel, from those of another number of channels."""
+    """Mean or standard deviation per channel, for another number of channels."""
     if len(values) == channels:
         return values
     average = sum(values) / len(values)
@@ -105,17 +108,13 @@ def extend_statistics(values: tuple[float, ...], channels: int, rule: str = "aut
 
 
 def first_convolution(module: nn.Module) -> str:
-    """Path of the first convolution in the order of definition: in torchvision's classifiers the one that sees the
-    image.
-    """
+    """Path of the first convolution in the order of definition, which is the stem in torchvision's classifiers."""
     paths: list[str] = [path for path, part in module.named_modules() if isinstance(part, nn.Conv2d)]
     return paths[0]
 
 
 def replace_first_convolution(module: nn.Module, channels: int) -> str:
-    """Give `module` a first convolution for `channels`, random with the spread of the one it replaces. Returns its
-    path.
-    """
+    """Replace the first convolution by a random one for `channels`, with the same std; return its path."""
     path = first_convolution(module)
     old = module.get_submodule(path)
     assert isinstance(old, nn.Conv2d)

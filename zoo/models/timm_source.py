@@ -1,4 +1,4 @@
-"""Models of timm, and the built-in ones, which are timm architectures with arguments of their own."""
+"""Models of timm, and the built-in ones, which are timm architectures."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["arguments", "create", "head_of", "preprocess_of", "pretrained_cfg_of"]
 
+_FLAGS = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path_rate": "--drop-path", "global_pool": "--pool"}
 _lock = threading.Lock()
 
 
 def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
-    """timm's description of a set of weights (of the default one, or of the bare architecture), JSON-able."""
+    """timm's default_cfg of the weights `tag` (None: of the architecture), JSON-serialisable."""
     described = f"{architecture}.{tag}" if tag else architecture
     try:
         cfg = timm.models.get_pretrained_cfg(described, allow_unregistered=False)
-    except RuntimeError:  # what timm raises for a tag that it does not know
+    except RuntimeError:  # an unknown tag
         cfg = None
     if cfg is None:
-        raise ModelError(f"the installed timm {timm.__version__} does not know {described}", "install a newer timm")
+        raise ModelError(f"the installed timm {timm.__version__} does not have {described}", "install a newer timm")
     plain: dict[str, Any] = cfg.to_dict()  # type: ignore[no-untyped-call]
     return plain
 
@@ -48,11 +49,11 @@ def arguments(
     drop_path: float | None,
     pool: str | None,
 ) -> dict[str, Any]:
-    """Keyword arguments of `timm.create_model` for a wish; what the architecture decides itself is left out."""
+    """Keyword arguments of `timm.create_model`; those that are None are left out."""
     auxiliary, side = AUXILIARY_HEADS.get(("timm", str(cfg["architecture"]))), img_size or int(cfg["input_size"][1])
     given = {
         "num_classes": classes,
-        # Other architectures take images of any size, and would not know the argument.
+        # Other architectures accept images of any size and do not have the argument.
         "img_size": img_size if cfg.get("fixed_input_size") else None,
         "drop_rate": drop,
         "drop_path_rate": drop_path,
@@ -71,11 +72,10 @@ def create(
     state: Mapping[str, Tensor] | None = None,
     stem: str = "auto",
 ) -> tuple[nn.Module, LoadResult | None]:
-    """The module, and how `state` fitted if it was given. Made on torch's current default device.
+    """The module, on torch's default device, and the result of loading `state`.
 
-    timm itself adapts `state`: its filter for the architecture (other key names, positions resampled), the head; the
-    stem is adapted by the rule `stem`. Raises ModelError for an argument that the architecture does not take,
-    WeightsError if `state` is another model's.
+    timm's filter for the architecture and timm's adaptation of the head are applied to `state`; `stem` is the rule for
+    the first convolution. Raises ModelError for an unsupported argument, WeightsError if `state` does not fit.
     """
     if not timm.is_model(architecture):
         raise ModelError(f"the installed timm {timm.__version__} has no model {architecture!r}", "install a newer timm")
@@ -98,20 +98,12 @@ def create(
             for k, t in tensors.items()
             if k in state and state[k].shape != t.shape
         ]
-        requested = (num_classes, in_chans)
-        source = dict(pretrained_cfg)
         results.append(
             _load_adapted(
-                model,
-                tensors,
-                source,
-                requested=requested,
-                img_size=args.get("img_size"),
-                notes=notes,
-                name=name,
-                stem=stem,
+                model, tensors, dict(pretrained_cfg), requested=(num_classes, in_chans),
+                img_size=args.get("img_size"), notes=notes, name=name, stem=stem,
             )
-        )
+        )  # fmt: skip
 
     with _timm_log_errors_only(), _replaced_load_pretrained(load if state is not None else None):
         try:
@@ -119,20 +111,14 @@ def create(
                 architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
             )
         except TypeError as e:
-            flags = {
-                "img_size": "--img-size",
-                "drop_rate": "--drop",
-                "drop_path_rate": "--drop-path",
-                "global_pool": "--pool",
-            }
             unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
             if unknown is None:
                 raise
-            raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
+            raise ModelError(f"{name} does not support {_FLAGS.get(unknown, unknown)}", "leave it out") from e
         except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as e:
             raise ModelError(
                 f"{name} cannot be built with {_format_args(args)}: {_first_line(e)}",
-                "change or leave out what differs from its defaults",
+                "use its default arguments",
             ) from e
     module.train()
     return module, results[0] if results else None
@@ -140,8 +126,7 @@ def create(
 
 @contextmanager
 def _replaced_load_pretrained(load: Callable[..., None] | None) -> Iterator[None]:
-    """timm's models call this one function for their weights, with the filter that fits the architecture, which nothing
-    else tells; to take its place is the only way to learn what fitted (timm only logs it)."""
+    """Replace timm's function that loads weights: it receives the architecture's filter and only logs the result."""
     if load is None:
         yield
         return
@@ -165,19 +150,18 @@ def _load_adapted(
     name: str,
     stem: str,
 ) -> LoadResult:
-    """Adapt stem and head of `tensors` to the `requested` (classes, channels), and load them."""
+    """Adapt stem and head of `tensors` to the `requested` (classes, channels) and load them."""
     num_classes, in_chans = requested
     notes = notes + _resampled(model, tensors)
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     auxiliary = AUXILIARY_HEADS.get(("timm", str(cfg.get("architecture"))))
     auxiliary_heads = auxiliary.heads if auxiliary is not None else ()
     head = (*head_of(model, cfg), *(f"{h}.fc" for h in auxiliary_heads))
-    for path in (h for h in auxiliary_heads if getattr(model, h) is None):  # no room for it
+    for path in (h for h in auxiliary_heads if getattr(model, h) is None):  # the images are too small
         for key in [k for k in tensors if is_under(k, [path])]:
             del tensors[key]
         notes.append(f"{path}: auxiliary heads left out")
-    # What the file holds decides about stem and head, which may not be what the description says of the published
-    # weights.
+    # Stem and head of the file may differ from those of the published weights.
     stems = _as_tuple(cfg.get("first_conv"))
     source_channels = _channels_in(model, tensors, stems, in_chans)
     for path in stems:
@@ -198,7 +182,7 @@ def _load_adapted(
     results: list[LoadResult] = []
 
     def load_adapted(adapted: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> _IncompatibleKeys:
-        del model.load_state_dict  # this stand-in, so that the class's own is there again
+        del model.load_state_dict  # restores the method of the class
         changed = [(k, tuple(t.shape)) for k, t in adapted.items() if tuple(t.shape) != shapes[k]]
         what = {k: "head without background class" if is_under(k, head) else "stem" for k, _ in changed}
         change_notes = [f"{k}: {what[k]}, {shapes[k]} -> {shape}" for k, shape in changed]
@@ -213,16 +197,14 @@ def _load_adapted(
     try:
         load_pretrained(model, {**cfg, "state_dict": tensors}, num_classes=num_classes, in_chans=in_chans, strict=False)
     except (AssertionError, RuntimeError, ValueError, KeyError) as e:
-        raise WeightsError(
-            f"the weights do not fit {name}: {_first_line(e)}", "name the model that they were made for"
-        ) from e
+        raise WeightsError(f"the weights do not fit {name}: {_first_line(e)}", "use the model that they are for") from e
     finally:
         model.__dict__.pop("load_state_dict", None)
     return results[0]
 
 
 def _resampled(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
-    """Resize those positions in `tensors` that timm's filters left as they were; a line for each."""
+    """Resize the position embeddings that timm's filters did not resize; one note for each."""
     notes = []
     for key, own in model.state_dict().items():
         original = tensors.get(key)
@@ -239,45 +221,45 @@ def _resampled(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
 def _require_img_size(
     model: nn.Module, tensors: Mapping[str, Tensor], head: tuple[str, ...], img_size: int, name: str
 ) -> None:
-    """Raises ModelError if `tensors` are the model's own, some of them made for images of another size."""
+    """Raises ModelError if the tensors fit the model except for some that depend on the image size."""
     own = {k: t.shape for k, t in model.state_dict().items() if not is_under(k, head)}
     mismatched = [k for k, t in tensors.items() if k in own and own[k] != t.shape]
     if mismatched and len(own.keys() & tensors.keys()) > 0.9 * len(own) and len(mismatched) < len(own) / 2:
         raise ModelError(
             f"{name}: the weights cannot be adapted to images of {img_size} pixels: "
             f"{mismatched[0]} {tuple(tensors[mismatched[0]].shape)} -> {tuple(own[mismatched[0]])}",
-            "leave out --img-size, or start with --weights none",
+            "leave out --img-size, or use --weights none",
         )
 
 
 def _apply_filter(
     model: nn.Module, state: dict[str, Tensor], filter_fn: Callable[..., dict[str, Tensor]] | None, name: str
 ) -> dict[str, Tensor]:
-    """`state` in the architecture's own names and shapes."""
+    """`state` with the names and shapes of the architecture."""
     if filter_fn is None:
         return state
     try:
-        # timm calls them with the model, or, where that is refused, without.
+        # As timm does: with the model, or without if the filter does not take it.
         try:
             return dict(filter_fn(state, model))
         except TypeError:
             return dict(filter_fn(state))
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise WeightsError(
-            f"the weights do not look like those of {name}: its filter fails ({type(e).__name__}: {_first_line(e)})",
-            "name the model that they were made for",
+            f"the weights do not fit {name}: timm's filter fails ({type(e).__name__}: {_first_line(e)})",
+            "use the model that they are for",
         ) from e
 
 
 def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: tuple[str, ...], in_chans: int) -> int:
-    """Image channels that the file's stem was made for, by how the model's own stem relates to its images."""
+    """Image channels of the file's stem, from the ratio of filter channels to image channels in the model."""
     for path in stems:
         kernel = tensors.get(f"{path}.weight")
         if kernel is None:
             continue
         module = model.get_submodule(path)
         if isinstance(module, nn.Conv2d) and kernel.ndim == 4:
-            # A stem that folds pixels into channels sees several for each channel of the image.
+            # A stem that folds pixels into channels has several per image channel.
             return max(1, kernel.shape[1] * in_chans * module.groups // module.in_channels)
         if isinstance(module, nn.Linear) and kernel.ndim == 2 and _folded_patches(model, path) is not None:
             return max(1, kernel.shape[1] * in_chans // module.in_features)
@@ -285,7 +267,7 @@ def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: tuple[s
 
 
 def _folded_patches(model: nn.Module, path: str) -> bool | None:
-    """For a linear stem on flattened patches: whether the channel runs fastest in them. None for any other module."""
+    """Whether a linear patch embedding has the channels last; None for any other module."""
     embedding = model.get_submodule(path.rpartition(".")[0])
     if type(embedding).__name__ == "Gemma4PatchEmbed":
         return False
@@ -300,13 +282,13 @@ def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples; timm compares some of these with them."""
+    """Lists as tuples, which JSON does not have but timm compares with."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 @contextmanager
 def _timm_log_errors_only() -> Iterator[None]:
-    """Without timm's log lines about adapted weights, which the report states, and missing descriptions."""
+    """Hide timm's log lines about adapted weights, which are in the report."""
     logger = logging.getLogger("timm")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -325,7 +307,7 @@ def _first_line(error: Exception) -> str:
 
 
 def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
-    """Paths of the classifier's modules: those that the model names, and those that its description adds (volo's)."""
+    """Paths of the classifier's modules, from the model and from its default_cfg (for volo)."""
     get = getattr(module, "get_classifier", None)
     named = get() if get is not None else None
     requested = tuple(named) if isinstance(named, tuple | list) and not isinstance(named, nn.Module) else (named,)
@@ -340,8 +322,7 @@ def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def preprocess_of(cfg: Mapping[str, Any], in_chans: int, img_size: int | None, stem: str = "auto") -> Preprocess:
-    """How the described weights want their images, for `in_chans` channels by the rule `stem`, and another size if one
-    is given."""
+    """The preprocessing of the weights for `in_chans` channels (by the rule `stem`) and `img_size`."""
     _, height, width = cfg["input_size"]
     interpolation = cfg.get("interpolation") or "bicubic"
     return Preprocess(

@@ -21,13 +21,13 @@ from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["arguments", "create", "head_of", "pretrained_cfg_of"]
 
-# Constructors call the image's side by these names; other architectures take images of any size.
+# Name of the image size in constructors; other architectures accept images of any size.
 _SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
 _AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
 def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
-    """A description of a set of weights (the default one if `tag` is None) in the manner of timm's default_cfg."""
+    """A description of the weights `tag` (None: the default ones) in the format of timm's default_cfg."""
     if architecture not in models.list_models(module=models):
         raise ModelError(
             f"the installed torchvision {torchvision.__version__} has no model {architecture!r}",
@@ -43,8 +43,8 @@ def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
         mean, std, interpolation = tuple(transform.mean), tuple(transform.std), transform.interpolation.value
         cfg |= {"tag": weights.name, "url": weights.url, "num_classes": len(weights.meta["categories"])}
     if _family(architecture) in ("googlenet", "inception"):
-        # With weights these two undo the normalisation and apply (x - 0.5) / 0.5 themselves; saying so here, and not
-        # letting them, gives the same logits for any number of channels.
+        # With weights, torchvision's modules replace the normalisation by (x - 0.5) / 0.5. Doing that here gives the
+        # same logits for any number of channels.
         mean = std = (0.5, 0.5, 0.5)
     return cfg | {
         "input_size": (3, size, size),
@@ -74,12 +74,12 @@ def arguments(
     pool: str | None,
     name: str,
 ) -> dict[str, Any]:
-    """Keyword arguments of torchvision's builder for a wish. Raises ModelError for a choice that no model of it has."""
+    """Keyword arguments of torchvision's constructor. Raises ModelError for an unsupported option."""
     if pool is not None:
-        raise ModelError(f"{name} takes no --pool", "leave it out; many models of timm have a choice")
+        raise ModelError(f"{name} does not support --pool", "leave it out; many models of timm support it")
     family = _family(architecture)
     args: dict[str, Any] = {"num_classes": cfg["num_classes"] if classes is None else classes}
-    if family in _SIZE_ARGUMENT:  # always said, because weights of one architecture differ in it
+    if family in _SIZE_ARGUMENT:  # always set: it differs between weights of one architecture
         side = img_size or cfg["input_size"][-1]
         args[_SIZE_ARGUMENT[family]] = [side, side] if family == "maxvit" else side
     if drop is not None:
@@ -101,27 +101,25 @@ def create(
     state: Mapping[str, Tensor] | None = None,
     stem: str = "auto",
 ) -> tuple[nn.Module, LoadResult | None]:
-    """The module, and how `state` fitted if it was given. Made on torch's current default device.
+    """The module, on torch's default device, and the result of loading `state`.
 
-    Raises ModelError for an argument that the architecture does not take, WeightsError if `state` is another model's.
+    Raises ModelError for an unsupported argument, WeightsError if `state` does not fit.
     """
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     flags = {"dropout": "--drop", "drop_rate": "--drop", "stochastic_depth_prob": "--drop-path"}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # googlenet's, about its random start, which is chosen here
+            warnings.simplefilter("ignore", FutureWarning)  # googlenet's, about init_weights
             module: nn.Module = models.get_model(architecture, weights=None, **given)
     except TypeError as e:
         unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
         if unknown is None:
             raise
-        raise ModelError(f"{name} takes no {flags.get(unknown, unknown)}", "leave it out") from e
+        raise ModelError(f"{name} does not support {flags.get(unknown, unknown)}", "leave it out") from e
     except (AssertionError, RuntimeError, ValueError) as e:
         args_text = ", ".join(f"{k}={v}" for k, v in args.items())
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ModelError(
-            f"{name} cannot be built with {args_text}: {reason}", "change or leave out what differs"
-        ) from e
+        raise ModelError(f"{name} cannot be built with {args_text}: {reason}", "use its default arguments") from e
     if in_chans != 3:
         replace_first_convolution(module, in_chans)
     module.train()
@@ -129,7 +127,7 @@ def create(
 
 
 def _load_adapted(module: nn.Module, state: dict[str, Tensor], in_chans: int, name: str, rule: str) -> LoadResult:
-    # The last layers of the auxiliary heads are new with the classifier.
+    # The last layers of the auxiliary heads are replaced with the classifier.
     head = (*head_of(module), *(f"{h}.{last}" for h in _AUXILIARY_HEADS for last in ("fc", "fc2")))
     own = module.state_dict()
     state = {_current_name(k): t for k, t in state.items()} if isinstance(module, models.DenseNet) else state
@@ -153,7 +151,7 @@ def _load_adapted(module: nn.Module, state: dict[str, Tensor], in_chans: int, na
     return load_matching(module, state, head, adapted=notes, file_head_shapes=shapes, name=name)
 
 
-# torchvision's own weights of 2017 name the parts of a dense layer "norm.1", which attributes may not be called.
+# torchvision's weights of 2017 have names such as "norm.1" in dense layers, which are now "norm1".
 _DENSE = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
 
 
@@ -176,6 +174,6 @@ def _resample(positions: Tensor, like: Tensor) -> Tensor:
 
 
 def head_of(module: nn.Module) -> tuple[str, ...]:
-    """Path of the classifier: in every classification model of torchvision the last linear layer or convolution."""
+    """Path of the classifier, the last linear layer or convolution in torchvision's models."""
     layers = [path for path, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     return (layers[-1],)

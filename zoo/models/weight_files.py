@@ -1,4 +1,4 @@
-"""Files of weights into a plain dictionary of tensors, without executing anything that they contain."""
+"""Read weights files as dictionaries of tensors, without executing code from them."""
 
 from __future__ import annotations
 
@@ -31,67 +31,72 @@ __all__ = [
 ]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
-# Where training scripts keep the model inside a checkpoint; timm's order, which prefers averaged weights. The last two
-# are those of self-supervised training (I-JEPA, DINO).
+# Keys of the model in a checkpoint, in timm's order, which prefers averaged weights. The last two are from
+# self-supervised training (I-JEPA, DINO).
 _EMA_KEYS = ("state_dict_ema", "model_ema")
 _WRAPPER_KEYS = (*_EMA_KEYS, "state_dict", "model", "module", "encoder", "teacher")
 _PREFIXES = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of nn.DataParallel and torch.compile
-_COMMON_PREFIXES = ("model.", "net.")  # of Lightning's modules, which hold the model as one of their parts
-# The rust library refuses longer headers too; a header has about 100 bytes for each tensor.
+_COMMON_PREFIXES = ("model.", "net.")  # of Lightning modules, which have the model as an attribute
+# The limit of the safetensors library; a header has about 100 bytes per tensor.
 _MAX_HEADER_BYTES = 100_000_000
-# torch.save does not compress; what grows in unpacking by more than a few small texts was not written by it.
+# torch.save does not compress: a file that grows by more than this was not written by it.
 _MAX_EXPANSION, _EXPANSION_SLACK = 1.1, 1_000_000
 
 
 @dataclass(frozen=True)
 class WeightTensors:
-    """named: name → tensor, on the CPU, without the prefixes that wrappers add. part: the set of weights that was taken
-    where a file holds several, "" otherwise."""
+    """The tensors of a file.
+
+    Args:
+        named: Name → tensor, on the CPU, without the prefixes of wrappers.
+        part: The set of weights that was used, if the file has several; else "".
+    """
 
     named: dict[str, Tensor]
     part: str
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """As `read_weights`, without what it says of the file."""
+    """The tensors of `read_weights`."""
     return read_weights(path).named
 
 
 def read_weights(path: Path) -> WeightTensors:
-    """The tensors of a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
+    """Read a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
 
-    Raises WeightsError if the file cannot be read, holds anything but tensors and plain values, no tensor, other ones
-    than it announces, or a number that is not finite (but for infinite scalars).
+    Raises:
+        WeightsError: The file cannot be read, is damaged, contains code, no tensor, or non-finite numbers (infinite
+            scalars are allowed).
     """
     if not path.is_file():
         raise WeightsError(
-            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "look at the path"
+            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "check the path"
         )
     content = read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    # Modules keep the versions of their parts beside the tensors; MNASNet's cannot be loaded without.
+    # Versions of the modules, which MNASNet needs.
     inner, part = unwrap(content)
     versions = getattr(inner, "_metadata", None)
     tensors = _Versioned(named_tensors(inner, path))
     if not tensors:
-        raise WeightsError(f"{path} holds no tensors", "give a file that holds a model's state_dict")
+        raise WeightsError(f"{path} has no tensors", "give a file with a model's state_dict")
     for name, tensor in tensors.items():
-        # A scalar may say "no bound" (Gemma's clip limits are minus and plus infinity); nothing may be NaN.
+        # A scalar may be infinite (Gemma's clip limits); nothing may be NaN.
         bound = tensor.ndim == 0 and bool(torch.isinf(tensor))
         if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()) and not bound:
-            raise WeightsError(f"{path} is damaged: {name} holds numbers that are not finite", "use another file")
+            raise WeightsError(f"{path} is damaged: {name} has non-finite numbers", "use another file")
     if versions is not None and tensors.keys() <= inner.keys():
         tensors._metadata = versions
     return WeightTensors(tensors, part)
 
 
 class _Versioned(dict[str, Tensor]):
-    """A dictionary that may carry `_metadata`, as torch's own state dictionaries do."""
+    """A dictionary with the attribute `_metadata`, as torch's state dicts have."""
 
     _metadata: Any
 
 
 def unwrap(content: Any) -> tuple[Mapping[str, Any], str]:
-    """The innermost dictionary, and what it is called if the file holds another one that might be meant."""
+    """The innermost dictionary, and its description if the file has another set of weights."""
     part = ""
     for _ in _WRAPPER_KEYS:
         if not isinstance(content, Mapping):
@@ -106,13 +111,13 @@ def unwrap(content: Any) -> tuple[Mapping[str, Any], str]:
 
 
 def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of `content`, without the prefixes of wrappers. Raises WeightsError if two have one name then."""
+    """The tensors of `content`, without the prefixes of wrappers. Raises WeightsError if names are not unique then."""
     found: dict[str, Tensor] = {}
     for key, value in content.items():
         if isinstance(key, str) and isinstance(value, Tensor):
             name = _PREFIXES.sub("", key)
             if name in found:
-                raise WeightsError(f"{path} holds {name} twice", "use a file with one model's state_dict")
+                raise WeightsError(f"{path} has {name} twice", "use a file with one model's state_dict")
             found[name] = value
     for common in _COMMON_PREFIXES:
         if found and all(name.startswith(common) for name in found):
@@ -121,27 +126,27 @@ def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Raises WeightsError, which names `path`, if it is damaged or does not hold what its header says."""
+    """Read a safetensors file. Raises WeightsError if it is damaged or differs from its header."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    hint = "fetch or save it again"
+    hint = "download or save it again"
     try:
         header_names = _names_in_header(path)
         tensors: dict[str, Tensor] = load_file(path)
     except WeightsError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError, KeyError, AttributeError) as e:
-        raise WeightsError(f"{path} is no safetensors file, or a damaged one: {e}", hint) from e
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {e}", hint) from e
     if sorted(header_names) != sorted(tensors):
         raise WeightsError(
-            f"{path} is damaged: its header names {len(header_names)} tensors, but it holds {len(tensors)}", hint
+            f"{path} is damaged: its header lists {len(header_names)} tensors, but it has {len(tensors)}", hint
         )
     return tensors
 
 
 def _names_in_header(path: Path) -> list[str]:
-    """Names of the tensors that the header announces. The library keeps the last of equal ones and says nothing."""
+    """Tensor names in the header. The library silently keeps the last of equal ones."""
     with path.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if length > min(_MAX_HEADER_BYTES, path.stat().st_size - 8):
@@ -152,23 +157,23 @@ def _names_in_header(path: Path) -> list[str]:
         seen = dict(pairs)
         if len(seen) < len(pairs):
             duplicate = Counter(k for k, _ in pairs).most_common(1)[0][0]
-            raise WeightsError(f"{path} is damaged: its header names {duplicate!r} twice", "use another file")
+            raise WeightsError(f"{path} is damaged: its header lists {duplicate!r} twice", "use another file")
         return seen
 
     names = json.loads(header.decode("utf-8"), object_pairs_hook=unique_keys)
     if not isinstance(names, dict):
-        raise ValueError("the header is no JSON object")
+        raise ValueError("the header is not a JSON object")
     return [n for n in names if n != "__metadata__"]
 
 
 def read_pickle(path: Path) -> Any:
-    """What torch.save wrote. Raises WeightsError, and executes nothing, if it is damaged or holds code."""
-    damaged = WeightsError(f"{path} is no weights file, or a damaged one", "fetch or save it again")
+    """Read a file of torch.save without executing code. Raises WeightsError if it is damaged or has code in it."""
+    damaged = WeightsError(f"{path} is damaged or not a weights file", "download or save it again")
     try:
         _refuse_zip_bomb(path)
-        # timm's training script saves its parsed arguments, which are plain values.
+        # timm's training script also saves its parsed arguments.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch's, about formats that it goes on to refuse
+            warnings.simplefilter("ignore", UserWarning)  # torch's, about formats that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise (_code_error(path) if "GLOBAL" in str(e) else damaged) from e
@@ -194,14 +199,14 @@ def _refuse_zip_bomb(path: Path) -> None:
     packed = path.stat().st_size
     if unpacked > packed * _MAX_EXPANSION + _EXPANSION_SLACK:
         raise WeightsError(
-            f"{path} is refused: it would grow from {packed:,} to {unpacked:,} bytes, as no weights file does",
+            f"{path} is refused: it would expand from {packed:,} to {unpacked:,} bytes",
             "save it again with torch.save, or as .safetensors",
         )
 
 
 def _code_error(path: Path) -> WeightsError:
-    """For a name that the pickle wants to import; never torch's own advice to load it all the same."""
+    """The error for a pickle that imports names, without torch's advice to load it anyway."""
     return WeightsError(
-        f"{path} is refused: it holds more than tensors, and loading that would execute code from the file",
-        "ask its author for a .safetensors file, or for a file with the state_dict alone",
+        f"{path} is refused: loading it would execute code from the file",
+        "ask its author for a .safetensors file, or a file with only the state_dict",
     )

@@ -1,4 +1,4 @@
-"""What `--weights` may say, turned into a file: a tag, `default`, `none`, a hub repository, a folder, a run, a path."""
+"""Resolve and read `--weights`: `default`, `none`, a tag, a hub repository, a folder, a run or a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.catalog import ModelEntry
 from zoo.errors import DataError, WeightsError, nearest
 from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, sha256_of
-from zoo.models.hub_config import MAX_CONFIG_BYTES, ModelConfig, read_config
+from zoo.models.hub_config import MAX_CONFIG_BYTES, HubConfig, read_config
 from zoo.models.load_weights import MIN_MATCHING_SHARE, LoadResult
 from zoo.models.pretrained import HUB_FILES, fetch_pretrained, refetch_pretrained
 from zoo.models.report import NO_WEIGHTS, WeightsReport
@@ -24,23 +24,26 @@ __all__ = ["LoadedWeights", "WeightsChoice", "choose", "read"]
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """Which weights. Neither `tag` nor `file` is loaded if `load` is not set.
+    """The weights to load.
 
-    tag: of the published weights that describe the model. file: other weights, with a head of their own. fetched: where
-    `file` came from, if from a hub. model_config: what lies beside `file` of architecture and images, if anything does;
-    it replaces the description by `tag`.
+    Args:
+        tag: Tag of the published weights that describe the model.
+        load: Whether to load weights; False for random ones.
+        file: Weights file, if not the published one.
+        fetched: Download of `file`, if it is from a hub.
+        config: config.json of `file`, if it has one; it replaces the description by `tag`.
     """
 
     tag: str | None
     load: bool
     file: Path | None = None
     fetched: FetchResult | None = None
-    model_config: ModelConfig | None = None
+    config: HubConfig | None = None
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Tensors as they lie in the file, and the report as far as it can be written before they are fitted."""
+    """The tensors of a file, and the report before they are loaded into a model."""
 
     tensors: dict[str, Tensor]
     report: WeightsReport
@@ -57,7 +60,7 @@ class LoadedWeights:
 
     @contextmanager
     def suggesting_architectures(self) -> Iterator[None]:
-        """Add to the error for another model's weights where they are from, and which architectures they fit."""
+        """Add the origin of the weights, and the architectures they fit, to the error for weights of another model."""
         try:
             yield
         except WeightsError as e:
@@ -67,7 +70,7 @@ class LoadedWeights:
 
 
 def _matching_architectures_hint(tensors: dict[str, Tensor]) -> str:
-    """A hint, empty if no architecture is known to fit."""
+    """A hint; empty if no known architecture fits."""
     from zoo.models.architectures import architectures_for
 
     found = architectures_for({name: tuple(t.shape) for name, t in tensors.items()})
@@ -79,27 +82,32 @@ def _matching_architectures_hint(tensors: dict[str, Tensor]) -> str:
     ]
     if not matching:
         return ""
-    return f"they would fit {', '.join(matching)}: name that model, or start with --weights none"
+    return f"they fit {', '.join(matching)}: use that model, or random weights with --weights none"
 
 
 def _sample_names(names: tuple[str, ...]) -> list[str]:
-    """Of models that nothing in their tensors tells apart, two of timm and one of torchvision."""
+    """Of models with identical tensors, two of timm and one of torchvision."""
     other = [name for name in names if "/" in name]
     return [*[name for name in names if "/" not in name][:2], *other[:1]]
 
 
 def choose(entry: ModelEntry, named: str | None, weights: str) -> WeightsChoice:
-    """`named` is the tag that the model's name carries, which `default` then means.
+    """Resolve `--weights`.
 
-    Raises WeightsError if `weights` is nothing of the kind, if there is no default, if a repository cannot be had, or
-    if what is there says that it is another architecture's.
+    Args:
+        entry: The model.
+        named: Tag in the model's name, which becomes the default.
+        weights: Value of `--weights`.
+
+    Raises:
+        WeightsError: `weights` is unknown or unavailable, there is no default, or it is for another architecture.
     """
     default = named or entry.default_tag
     if weights == "none":
         return WeightsChoice(default, load=False)
     if weights == "default":
         if default is None:
-            raise WeightsError(f"{entry.name} has no pretrained weights", "--weights none starts from random ones")
+            raise WeightsError(f"{entry.name} has no pretrained weights", "use --weights none for random weights")
         return WeightsChoice(default, load=True)
     if weights.startswith(("hf-hub:", "hf_hub:")):
         return _from_hub(entry, default, weights)
@@ -124,28 +132,28 @@ def choose(entry: ModelEntry, named: str | None, weights: str) -> WeightsChoice:
 
 def _from_hub(entry: ModelEntry, tag: str | None, weights: str) -> WeightsChoice:
     name = parse_hub_name(weights)
-    config = fetch_hub_file(name.repo, ("config.json",), name.revision, max_bytes=MAX_CONFIG_BYTES)
-    model_config = read_config(config.path, str(name))
-    _require_same(entry, model_config.source, model_config.architecture, str(name))
+    config_file = fetch_hub_file(name.repo, ("config.json",), name.revision, max_bytes=MAX_CONFIG_BYTES)
+    config = read_config(config_file.path, str(name))
+    _require_same(entry, config.source, config.architecture, str(name))
     fetched = fetch_hub_file(name.repo, HUB_FILES, name.revision)
-    return WeightsChoice(tag, load=True, file=fetched.path, fetched=fetched, model_config=model_config)
+    return WeightsChoice(tag, load=True, file=fetched.path, fetched=fetched, config=config)
 
 
 def _from_folder(entry: ModelEntry, tag: str | None, folder: Path, display_name: str = "") -> WeightsChoice:
-    """A folder as timm and `zoo export` write them: config.json beside the weights; without it, the weights alone."""
+    """A folder of timm or `zoo export`: weights, and config.json if there is one."""
     file = next((folder / name for name in HUB_FILES if (folder / name).is_file()), None)
     if file is None:
-        there = "holds no " + " or ".join(HUB_FILES) if folder.is_dir() else "is no folder"
-        raise WeightsError(f"{folder} {there}", "give a run's folder, an exported one, or a file")
+        there = "has no " + " or ".join(HUB_FILES) if folder.is_dir() else "is not a folder"
+        raise WeightsError(f"{folder} {there}", "give the folder of a run or export, or a file")
     if not (folder / "config.json").exists() and not display_name:
         return WeightsChoice(tag, load=True, file=file)
-    model_config = read_config(folder / "config.json", display_name or str(folder))
-    _require_same(entry, model_config.source, model_config.architecture, display_name or str(folder))
-    return WeightsChoice(tag, load=True, file=file, model_config=model_config)
+    config = read_config(folder / "config.json", display_name or str(folder))
+    _require_same(entry, config.source, config.architecture, display_name or str(folder))
+    return WeightsChoice(tag, load=True, file=file, config=config)
 
 
 def _from_run(entry: ModelEntry, tag: str | None, folder: Path) -> WeightsChoice:
-    """The best weights of a run; its images may have been others than those of the run that begins."""
+    """The best weights of a run; the preprocessing of that run is not used."""
     run = Run(folder)
     try:
         record = run.model_record()["model"]
@@ -154,24 +162,24 @@ def _from_run(entry: ModelEntry, tag: str | None, folder: Path) -> WeightsChoice
     if isinstance(record, dict) and isinstance(record.get("architecture"), str):
         _require_same(entry, str(record.get("source")), record["architecture"], str(folder))
     if not run.weights_file.is_file():
-        raise WeightsError(f"{folder} holds no model.safetensors yet: no epoch has ended", "wait for its first epoch")
+        raise WeightsError(f"{folder} has no model.safetensors yet", "wait until its first epoch ends")
     return WeightsChoice(tag, load=True, file=run.weights_file)
 
 
 def _require_same(entry: ModelEntry, source: str, architecture: str, where: str) -> None:
-    """Raises WeightsError, which names both, if the weights say that they are another model's."""
+    """Raises WeightsError if the weights are for another architecture."""
     weights_library = "torchvision" if source == "torchvision" else "timm"  # built-in models are architectures of timm
     model_library = "torchvision" if entry.source == "torchvision" else "timm"
     if (weights_library, architecture) != (model_library, entry.architecture):
         other = f"torchvision/{architecture}" if weights_library == "torchvision" else architecture
         raise WeightsError(
-            f"{where} holds weights of {other}, not of {entry.name}",
-            f"name the model {other}, or take other weights",
+            f"{where} has weights of {other}, not of {entry.name}",
+            f"use the model {other}, or other weights",
         )
 
 
 def read(entry: ModelEntry, choice: WeightsChoice) -> LoadedWeights | None:
-    """The tensors of `choice`, fetched if need be; None for random weights. Raises WeightsError."""
+    """The tensors of `choice`, downloaded if necessary; None for random weights. Raises WeightsError."""
     if not choice.load:
         return None
     if choice.file is None:

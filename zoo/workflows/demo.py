@@ -1,4 +1,4 @@
-"""Images for `zoo demo`: held-out digits as files, as a user would have them."""
+"""Image files for `zoo demo`: digits of the validation split."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ __all__ = ["write_images"]
 
 
 def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
-    """Write `count` digits of different classes from the part that seed `seed` holds out, as PNG; return their paths.
-
-    The file's name says what it shows: digit-3.png.
-    """
+    """Write `count` validation digits of different classes as PNG files, such as digit-3.png; return their paths."""
     from PIL import Image
 
     from zoo.data import open_data

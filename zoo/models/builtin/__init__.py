@@ -1,7 +1,7 @@
-"""Backbones that ship inside the package, weights included, so that transfer can be shown with no download.
+"""Backbones whose weights are in the package, for use without a download.
 
-Each is a plain timm architecture with JSON-serialisable arguments: an exported model loads in timm alone. This
-module imports neither torch nor timm, so that listing the table costs nothing.
+Each is a timm architecture with JSON-serialisable arguments: an exported model loads with timm only. This module
+imports neither torch nor timm.
 
     spec = BUILTIN["zoo_tiny"]
     model = timm.create_model(spec.architecture, num_classes=10, **spec.model_args)
@@ -20,14 +20,14 @@ from typing import Any
 class BuiltinModel:
     """One built-in backbone.
 
-    name:           the model name a user types.
-    architecture:   timm entrypoint that builds it.
-    model_args:     keyword arguments of that entrypoint; JSON-serialisable.
+    name:           model name.
+    architecture:   timm architecture.
+    model_args:     keyword arguments of the architecture; JSON-serialisable.
     description:    one line for listings.
-    weights_file:   file beside this module; safetensors, float16, no classifier.
+    weights_file:   file next to this module; safetensors, float16, no classifier.
     sha256:         hex digest of that file.
-    pretrained_cfg: timm-style description of input and classifier (input_size is (C, H, W), pixels).
-    params:         trainable numbers without the classifier.
+    pretrained_cfg: description in the format of timm's default_cfg (input_size is (C, H, W), pixels).
+    params:         trainable parameters without the classifier.
     macs:           multiply-accumulates of one forward pass without the classifier, batch 1, at input_size.
     """
 
