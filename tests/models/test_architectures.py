@@ -52,7 +52,7 @@ def test_models_that_nothing_tells_apart_are_named_together() -> None:
     assert "resnet50" not in found[1].names
 
 
-def test_positions_of_another_image_size_are_said_to_differ() -> None:
+def test_position_embeddings_of_another_image_size_differ() -> None:
     found = architectures_for(shapes_of("vit_tiny_patch16_224", img_size=96), n=2)
     assert "vit_tiny_patch16_224" in found[0].names + found[1].names
     assert not found[0].exact

@@ -105,7 +105,7 @@ def test_a_model_without_published_head_gives_features_or_the_head_that_is_asked
         ("torchvision/resnet18", {"drop": 0.1}, "torchvision/resnet18 does not support --drop"),
     ],
 )
-def test_what_cannot_be_built_is_said(name, options, message):
+def test_unsupported_options_are_errors(name, options, message):
     with pytest.raises(ModelError) as e:
         build(name, weights="none", **options)
     assert message in e.value.message
@@ -113,7 +113,7 @@ def test_what_cannot_be_built_is_said(name, options, message):
     assert e.value.exit_code == 4
 
 
-def test_a_damaged_record_is_said():
+def test_a_damaged_record_is_an_error():
     described = record(build("test_resnet", classes=2, weights="none"))
     for key in ("name", "args", "pretrained_cfg", "preprocess"):
         with pytest.raises(ModelError, match="damaged"):

@@ -162,7 +162,7 @@ def test_pooling_changes_the_features_and_the_weights_still_fit(tmp_path):
         ("qwen3_vit_88m_enc", {}, "cannot have a classifier"),
     ],
 )
-def test_a_head_that_cannot_be_is_said(name, options, message):
+def test_an_unsupported_head_is_an_error(name, options, message):
     with pytest.raises(ModelError, match=message) as e:
         build(name, classes=3, weights="none", **options)
     assert e.value.hint

@@ -146,7 +146,7 @@ def test_every_first_convolution_of_a_model_is_adapted(tmp_path):
         ({"stem": "sum", "in_chans": 4}, "the stem rule sum supports 1 channel, not 4"),
     ],
 )
-def test_a_rule_that_cannot_be_followed_is_said(options, message):
+def test_an_unsupported_rule_is_an_error(options, message):
     with pytest.raises(ModelError, match=message) as e:
         build("test_resnet", classes=2, weights="none", **options)
     assert e.value.hint

@@ -56,7 +56,7 @@ def test_the_result_is_what_timm_makes_of_the_same_file(name, options, tmp_path)
     assert len(stem) == 1
 
 
-def test_positions_are_resampled_and_said(vit_file):
+def test_position_embeddings_are_resampled_and_reported(vit_file):
     model = build("test_vit", classes=3, img_size=64, weights=str(vit_file))
     assert "pos_embed: resampled, (1, 101, 64) -> (1, 17, 64)" in model.weights.adapted
     assert model.preprocess.input_size == (3, 64, 64)
@@ -184,7 +184,7 @@ def test_the_architectures_that_would_fit_are_named(tmp_path):
     assert "resnet18" in e.value.hint
 
 
-def test_averaged_weights_are_taken_and_said(tmp_path):
+def test_averaged_weights_are_preferred_and_reported(tmp_path):
     state = timm.create_model("test_resnet").state_dict()
     torch.save({"state_dict": {k: t + 1 for k, t in state.items()}, "state_dict_ema": state}, tmp_path / "w.pth")
     model = build("test_resnet", weights=str(tmp_path / "w.pth"))
@@ -222,7 +222,7 @@ def test_a_run_of_another_architecture_is_refused_with_both_names(make_run):
     with pytest.raises(WeightsError, match="has weights of test_vit, not of test_resnet"):
         build("test_resnet", weights=str(run.path))
     run.weights_file.unlink()
-    with pytest.raises(WeightsError, match="has no model.safetensors yet"):
+    with pytest.raises(WeightsError, match=r"has no model\.safetensors yet"):
         build("test_vit", weights=str(run.path))
 
 
