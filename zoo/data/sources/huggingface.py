@@ -20,6 +20,7 @@ from zoo.data.decode.read import printable
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
+from zoo.data.sources.scan import file_size
 from zoo.data.sources.source import require_path
 from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import BLOCK
@@ -110,7 +111,7 @@ class HubTable:
             if is_struct and not lengths.all():
                 paths = chunk.field("path").to_pylist()
                 for i in np.flatnonzero(lengths == 0).tolist():
-                    lengths[i] = _file_size(paths[i])
+                    lengths[i] = file_size(paths[i] or "")
             sizes.append(lengths)
         return np.concatenate(sizes)
 
@@ -225,10 +226,3 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _file_size(path: str | None) -> int:
-    try:
-        return os.stat(path or "").st_size
-    except OSError:
-        return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import unicodedata
 from array import array
@@ -18,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.dataset import BadFile
+from zoo.data.dataset import SPLIT_NAMES, BadFile
 from zoo.data.decode.read import describe_non_file, is_image_name, printable
 from zoo.data.packed_files import PackedFiles
 from zoo.data.string_table import StringTable
@@ -29,10 +30,13 @@ __all__ = [
     "Scan",
     "Tree",
     "encode_labels",
+    "file_size",
     "is_ignored",
     "is_image_extension",
+    "list_entries",
     "scan_classes",
     "scan_folder",
+    "split_in_path",
 ]
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
@@ -41,6 +45,11 @@ _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycl
 def is_ignored(name: str) -> bool:
     """True for hidden files (such as `.ipynb_checkpoints`) and files that file managers create."""
     return name.startswith(".") or name.lower() in _IGNORED
+
+
+def split_in_path(path: str) -> str:
+    """The first word of a path that is the name of a split, or ""."""
+    return next((w for w in re.split(r"[^a-z]+", path.lower()) if w in SPLIT_NAMES), "")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -122,7 +131,7 @@ class DiskFolder:
 
     def folders(self) -> list[DiskFolder]:
         found = []
-        for entry in _entries(self.path):
+        for entry in list_entries(self.path):
             try:
                 if entry.is_dir() and not is_ignored(entry.name):
                     found.append(DiskFolder(entry.path))
@@ -132,7 +141,7 @@ class DiskFolder:
 
     def outside(self) -> tuple[list[str], list[BadFile]]:
         names, links = [], []
-        for entry in _entries(self.path):
+        for entry in list_entries(self.path):
             if os.path.isdir(entry.path):
                 continue
             if not is_ignored(entry.name):
@@ -239,9 +248,18 @@ def _classify_entries(
     return folders
 
 
-def _entries(path: str) -> list[os.DirEntry[str]]:
+def list_entries(path: str) -> list[os.DirEntry[str]]:
+    """The entries of a folder, sorted by name. Raises DataError."""
     try:
         with os.scandir(path) as entries:
             return sorted(entries, key=lambda e: e.name)
     except OSError as e:
         raise DataError(f"cannot read the folder {printable(path)}: {(e.strerror or str(e)).lower()}") from e
+
+
+def file_size(path: str) -> int:
+    """Size in bytes; 0 if the file does not exist."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -12,7 +12,7 @@ from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources.archive import is_archive_name
-from zoo.data.sources.scan import is_ignored
+from zoo.data.sources.scan import is_ignored, list_entries, split_in_path
 from zoo.data.sources.source import is_remote
 from zoo.data.sources.tar import list_tar, uncompressed_tar
 from zoo.errors import DataError, UsageError
@@ -74,7 +74,7 @@ def is_webdataset(source: str) -> bool:
         return bool(_BRACES.search(path) or glob.has_magic(path)) and _is_tar(re.sub(r"\{[^{}]*\}|\*", "", path))
     if os.path.isdir(path):
         return bool(_tars_in_folder(path)) and not _has_images(path)
-    return _is_tar(path) and _holds_samples(path)
+    return _is_tar(path) and _contains_samples(path)
 
 
 def find_shards(source: str) -> ShardSet:
@@ -84,7 +84,7 @@ def find_shards(source: str) -> ShardSet:
         found = _tars_in_folder(path)
         by_split: dict[str, list[str]] = {}
         for shard in found:
-            by_split.setdefault(_split_name(os.path.relpath(shard, path)), []).append(shard)
+            by_split.setdefault(split_in_path(os.path.relpath(shard, path)), []).append(shard)
         unused = tuple(by_split.pop("", ())) if len(by_split) > 1 else ()
         return ShardSet(os.path.basename(os.path.abspath(path)), by_split, unused)
     if os.path.exists(path):
@@ -138,20 +138,10 @@ def _is_tar(path: str) -> bool:
 
 def _tars_in_folder(path: str) -> list[str]:
     """The tars directly in a folder, and in its subfolders named like splits."""
-    found = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if is_ignored(entry.name):
-                    continue
-                if _is_tar(entry.name) and entry.is_file():
-                    found.append(entry.path)
-                elif entry.name.lower() in SPLIT_NAMES and entry.is_dir():
-                    with os.scandir(entry.path) as inner:
-                        found += [e.path for e in inner if _is_tar(e.name) and not is_ignored(e.name) and e.is_file()]
-    except OSError as e:
-        raise DataError(f"cannot read the folder {printable(path)}: {(e.strerror or str(e)).lower()}") from e
-    return sorted(found)
+    entries = list_entries(path)
+    for entry in [e for e in entries if e.name.lower() in SPLIT_NAMES and e.is_dir()]:
+        entries += list_entries(entry.path)
+    return sorted(e.path for e in entries if _is_tar(e.name) and not is_ignored(e.name) and e.is_file())
 
 
 def _has_images(path: str) -> bool:
@@ -167,12 +157,7 @@ def _has_images(path: str) -> bool:
     return False
 
 
-def _split_name(name: str) -> str:
-    """The first word of a shard's name that is the name of a split, or ""."""
-    return next((w for w in re.split(r"[^a-z]+", name.lower()) if w in SPLIT_NAMES), "")
-
-
-def _holds_samples(path: str) -> bool:
+def _contains_samples(path: str) -> bool:
     """Whether the first members are samples. Raises DataError if it is no tar."""
     plain, _ = uncompressed_tar(path)
     try:

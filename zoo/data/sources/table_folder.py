@@ -9,14 +9,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.schema.cells import TableReader
 from zoo.data.sources.parquet import ParquetTable, is_parquet_name
-from zoo.data.sources.scan import is_ignored
+from zoo.data.sources.scan import is_ignored, list_entries, split_in_path
 from zoo.data.sources.source import require_path
 from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import JsonTable, ListTable, TextTable
@@ -150,8 +149,7 @@ def _parquet_shards(root: str, folders: dict[str, str]) -> dict[str, list[str]]:
         return {}
     by_split: dict[str, list[str]] = {}
     for path in files:
-        words = re.split(r"[^a-z]+", os.path.relpath(path, root).lower())
-        by_split.setdefault(next((w for w in words if w in SPLIT_NAMES), ""), []).append(path)
+        by_split.setdefault(split_in_path(os.path.relpath(path, root)), []).append(path)
     if len(by_split) > 1:
         by_split.pop("", None)
     return by_split
@@ -170,8 +168,4 @@ def _contains_images(folder: str) -> bool:
 
 
 def _entries(folder: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(e.path for e in entries if not is_ignored(e.name))
-    except OSError as e:
-        raise DataError(f"cannot read the folder {printable(folder)}: {(e.strerror or str(e)).lower()}") from e
+    return [e.path for e in list_entries(folder) if not is_ignored(e.name)]

@@ -26,6 +26,7 @@ from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
 from zoo.data.file_dataset import FileDataset
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.labels import from_classes
+from zoo.data.sources.scan import file_size
 from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
 from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set, is_torchvision_name
 from zoo.data.string_table import StringTable
@@ -38,7 +39,6 @@ __all__ = [
     "TorchvisionSource",
     "class_names",
     "download_folder",
-    "file_size",
     "image_files",
     "load_dataset",
     "read_targets",
@@ -139,13 +139,6 @@ def class_names(dataset: Any, count: int) -> tuple[str, ...]:
     names += [str(i) for i in range(len(names), count)]
     repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     return tuple(f"{name} ({i})" if name in repeated else name for i, name in enumerate(names))
-
-
-def file_size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 class TorchvisionSource(Source):
