@@ -111,7 +111,8 @@ def open_eval(
         config: as for `open_data`. Columns are ignored by sources that have none, so the section of a run can be used.
         classes: names of the model's classes, labels or targets. The data may lack classes and labels, not targets.
         task: the model's task.
-        seed: of the split. "digits" is evaluated on the held-out images of the split that `open_data` makes.
+        seed: of the split. A source without images of its own for evaluation, such as digits, gives a `Subset`: the
+            held-out images of the split that `open_data` makes.
         channels: input channels of the model.
         split: name of the split; None: val (or test) if the source has splits, else all images.
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from zoo import reports
 from zoo.atomic_io import atomic_write, read_json, write_json
 from zoo.console import track
-from zoo.data import BadFile, Columns, ImageDataset, auto_workers, make_loader, open_data, open_eval
+from zoo.data import BadFile, Columns, ImageDataset, Subset, auto_workers, make_loader, open_data, open_eval
 from zoo.data.config import DataConfig
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.metrics import Evaluation, MetricAccumulator
@@ -234,8 +234,8 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
         split=split,
     )
     source = source.with_intensity_range(loaded.preprocess.levels)
-    if name == "digits":
-        return name, _Images(source, f"the {len(source):,} held-out images of digits", (), problems)
+    if isinstance(source, Subset):
+        return name, _Images(source, f"the {len(source):,} held-out images of {name}", (), problems)
     path = Path(name).resolve()
     display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
