@@ -5,6 +5,7 @@ check: lint types contracts test  ## what CI runs, without the sweep
 lint:
 	ruff check .
 	ruff format --check .
+	python .ci/check_words.py
 
 types:
 	mypy

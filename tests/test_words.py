@@ -1,0 +1,43 @@
+"""The word list of `make lint`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / ".ci" / "check_words.py"
+
+
+def check(*files: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, files)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("# nothing is written, lest a run starts twice", "lest"),
+        ("is_worthwhile = True", "worthwhile"),
+        ('log("Foretold and foretells")', "foretells"),
+        ("a copy too many", "copy too many"),
+    ],
+)
+def test_a_retired_word_is_found_with_its_line_and_replacement(tmp_path: Path, line: str, word: str) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text(f"first = 1\n{line}\n")
+    result = check(file)
+    assert result.returncode == 1
+    assert result.stdout.startswith(f"planted.py:2: {word!r}: write ")
+
+
+def test_words_that_only_contain_a_retired_word_pass(tmp_path: Path) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text("recommend = molest = charm = 'journalist'\n")
+    assert check(file).returncode == 0
+
+
+def test_the_repository_has_no_retired_words() -> None:
+    result = check()
+    assert result.returncode == 0, result.stdout
