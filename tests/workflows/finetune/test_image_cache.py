@@ -129,7 +129,7 @@ def test_the_choice_is_measured_printed_and_recorded(photo_folder: Path, monkeyp
     assert choice(freeze="backbone", settings={"augment.name": "none"})[0] == "off"
     monkeypatch.setitem(CACHES, "images", CacheKind("", 1000))
     assert choice()[0] == "off"
-    assert "may be used" in choice()[1]
+    assert "are available" in choice()[1]
     assert choice(image_cache="on")[0] == "on"
     assert build_session(make_recipe("zoo_tiny", data="digits", image_cache="on")).recipe.data.image_cache == "off"
 
