@@ -104,7 +104,7 @@ def test_one_image_that_no_longer_fits_stops_the_run_with_an_error(small: Path, 
 def test_lr_find_uses_micro_batches(small: Path, memory: list[int]) -> None:
     memory[0] = 10
     found = lr_find("zoo_tiny", data=small, steps=20, progress=False, **QUIET)
-    assert len(found.rates) > 3
+    assert len(found.lrs) > 3
 
 
 # --- --batch-size auto ---
