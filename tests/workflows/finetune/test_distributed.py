@@ -237,7 +237,7 @@ def test_another_number_of_processes_than_the_launcher_s_is_an_error(
 
 @pytest.mark.parametrize(
     ("setting", "word"),
-    [("execution.parallel=fsdp", "fsdp cuts the tensors"), ("execution.sync_batch_norm=true", "CUDA devices only")],
+    [("execution.parallel=fsdp", "fsdp shards the tensors"), ("execution.sync_batch_norm=true", "CUDA devices only")],
 )
 def test_settings_that_exclude_each_other_are_errors(zoo: Callable[..., CliResult], setting: str, word: str) -> None:
     if "sync" in setting and torch.cuda.is_available():
