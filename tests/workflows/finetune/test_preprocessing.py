@@ -56,9 +56,9 @@ def test_training_evaluation_prediction_and_export_with_four_channels_of_12_bits
     found = list(zoo.predict(run, [f"{data}/fourth"]))
     assert {p.label for p in found} == {"fourth"}
     path = str(tmp_path / kind / "fourth" / f"0.{kind}")
-    pixels = fit(read_image(path, 4, levels=preprocess.levels), preprocess)
+    pixels = fit(read_image(path, 4, intensity_range=preprocess.levels), preprocess)
     assert [len(np.unique(pixels[:, :, c])) > 8 for c in range(4)] == [True] * 4
-    (same,) = zoo.predict(run, [read_image(path, 4, levels=preprocess.levels)])
+    (same,) = zoo.predict(run, [read_image(path, 4, intensity_range=preprocess.levels)])
     assert same.probability == pytest.approx(next(p.probability for p in found if p.path == path), abs=1e-5)
     folder = zoo.export(run, format="safetensors").folder
     assert json.loads((folder / "preprocess.json").read_text())["levels"]["integers"] == [1023, 1023, 4095, 4095]
