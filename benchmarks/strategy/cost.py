@@ -1,8 +1,8 @@
-"""What `zoo recommend` costs: python benchmarks/strategy/cost.py [--images 500] [--rounds 5] [--models resnet18 …]
+"""The cost of `zoo recommend`: python benchmarks/strategy/cost.py [--images 500] [--rounds 5] [--models resnet18 …]
 
-Looking at a model beside two plain passes of the same images through it (torchvision's ImageFolder, a DataLoader of two
-workers, timm's network in evaluation mode, fp32), in turn, in one process each; and the closed forms by themselves for
-5,000 images, 2,048 features and 100 classes. Weights are random ones in a file: what they are costs nothing.
+Measuring a model against two plain passes of the same images through it (torchvision's ImageFolder, a DataLoader with
+two workers, timm's model in evaluation mode, float32), interleaved, in one process each; and the closed-form scores
+alone for 5,000 images, 2,048 features and 100 classes. The weights are random, in a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 
 def folder_of(root: Path, images: int) -> Path:
-    """JPEGs of 400x300 in ten classes: noise over a colour, so that decoding has something to do."""
+    """JPEGs of 400x300 in ten classes: noise over a colour."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def folder_of(root: Path, images: int) -> Path:
 
 
 def passes(model: str, data: Path, weights: Path) -> float:
-    """Seconds of two."""
+    """Seconds of two passes."""
     import timm
     import torch
     from torch.utils.data import DataLoader
@@ -49,22 +49,22 @@ def passes(model: str, data: Path, weights: Path) -> float:
         [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
          transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     )  # fmt: skip
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(2):
         with torch.inference_mode():
             for images, _ in DataLoader(ImageFolder(str(data / "train"), fit), batch_size=32, num_workers=2):
                 network(images)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def looking(model: str, data: Path, weights: Path) -> float:
+def measuring(model: str, data: Path, weights: Path) -> float:
     import zoo
 
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ZOO_CACHE"] = cache
-        began = time.perf_counter()
+        start = time.perf_counter()
         found = zoo.measure_models([model], data=data, weights=str(weights), progress=False)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
     assert found.best.computed == 2 * len(found.sample.indices)
     return seconds
 
@@ -77,12 +77,12 @@ def closed_forms() -> float:
     features = rng.normal(size=(5000, 2048)).astype(np.float32)
     features[np.arange(5000), labels] += 3
     targets = Targets.of(labels, "single-label", balanced=True)
-    began = time.perf_counter()
+    start = time.perf_counter()
     scores = measure(features, targets)
-    alone = time.perf_counter() - began
+    alone = time.perf_counter() - start
     learning_curve(features, targets, scores.ridge.outcome)
     held_out(features, targets)
-    print(f"  with the learning curve and the held-out folds {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    print(f"  with the learning curve and the cross-validation {time.perf_counter() - start:.1f} s", file=sys.stderr)
     return alone
 
 
@@ -92,10 +92,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["resnet18", "mobilenetv3_large_100"])
     parser.add_argument("--one", nargs=4, metavar=("WHAT", "MODEL", "DATA", "WEIGHTS"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        what, model, data, weights = asked.one
-        function = {"passes": passes, "looking": looking}.get(what)
+    args = parser.parse_args()
+    if args.one:
+        what, model, data, weights = args.one
+        function = {"passes": passes, "measuring": measuring}.get(what)
         print(json.dumps(function(model, Path(data), Path(weights)) if function else closed_forms()))
         return
 
@@ -106,9 +106,9 @@ def main() -> None:
         return float(json.loads(done.stdout.splitlines()[-1]))
 
     with tempfile.TemporaryDirectory() as name:
-        data = folder_of(Path(name) / "data", asked.images)
-        print("| model | two passes, s | looking, s | ratio, median | least–most |\n|---|---|---|---|---|")
-        for model in asked.models:
+        data = folder_of(Path(name) / "data", args.images)
+        print("| model | two passes, s | zoo recommend, s | ratio, median | min–max |\n|---|---|---|---|---|")
+        for model in args.models:
             weights = Path(name) / f"{model}.safetensors"
             code = (
                 "import sys, timm; from safetensors.torch import save_file; "
@@ -116,8 +116,8 @@ def main() -> None:
             )
             subprocess.run([sys.executable, "-c", code, model, str(weights)], check=True)
             pairs = [
-                (once("passes", model, str(data), str(weights)), once("looking", model, str(data), str(weights)))
-                for _ in range(asked.rounds)
+                (once("passes", model, str(data), str(weights)), once("measuring", model, str(data), str(weights)))
+                for _ in range(args.rounds)
             ]
             ratios = [ours / theirs for theirs, ours in pairs]
             print(
@@ -125,7 +125,7 @@ def main() -> None:
                 f"**{median(ratios):.2f}** | {min(ratios):.2f}–{max(ratios):.2f} |",
                 flush=True,
             )
-    forms = [once("forms", "-", "-", "-") for _ in range(asked.rounds)]
+    forms = [once("forms", "-", "-", "-") for _ in range(args.rounds)]
     print(f"\nclosed forms, N = 5,000, D = 2,048, C = 100: {median(forms):.1f} s ({min(forms):.1f}–{max(forms):.1f})")
 
 

@@ -1,14 +1,14 @@
-"""How well the ranking of `zoo recommend` foretells which pretrained model is best after fine-tuning.
+"""How well the ranking of `zoo recommend` predicts which pretrained model is best after fine-tuning.
 
     python benchmarks/strategy/sources.py /tmp/study/sources
     python benchmarks/strategy/ranking.py run /tmp/study [--images 256] [--seeds 1] [--part 0/2]
     python benchmarks/strategy/ranking.py table /tmp/study
 
-Ten pairs of what was learned and by which architecture. On each target every pair is looked at as `zoo recommend` does
-and fine-tuned (the recipe full at the rates of related data, the head first), then the order by our score is compared
-with the order of the accuracies, and so are those by the probe, the neighbours, LogME and a prior alone: weighted
-Kendall tau, 1 if the orders agree, 0 if they have nothing to do with each other. None of the pairs has a published
-accuracy; in its place, as the prior, stands the mean accuracy of a pair after fine-tuning on the other targets.
+Ten pairs of pretraining data and architecture. On each target every pair is measured as in `zoo recommend` and
+fine-tuned (recipe full, LP-FT, with the learning rates for related data). The order by our score is compared with the
+order of the accuracies, and so are those by linear probe, k-NN, LogME and a prior alone: weighted Kendall tau, 1 for
+equal orders, 0 for unrelated ones. The pairs have no published accuracy; the prior is the mean accuracy of a pair
+after fine-tuning on the other targets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from study import EPOCHS, folder_of, only_the_end_counts
+from study import EPOCHS, folder_of, skip_intermediate_work
 
 PAIRS = [
     *(("zoo_tiny", source) for source in ("strokes", "shapes", "textures", "digits-0-4")),
@@ -33,8 +33,8 @@ TARGETS = (
     "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes noise .2",
     "shapes blur 2",
 )  # fmt: skip
-# Mirrored, their images are of other classes.
-SIDED = ("gratings", "digits")
+# Targets whose images change their class when flipped.
+NO_FLIPS = ("gratings", "digits")
 
 
 def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: 
     }  # fmt: skip
     found = measure_models([architecture], progress=False, **given)
     settings: dict[str, Any] = {"train.epochs": EPOCHS[n], "optimizer.lr": 1e-3, "optimizer.head_lr": 3e-3}
-    if target in SIDED:
+    if target in NO_FLIPS:
         settings["augment.flips"] = "off"
     folder = root / "runs" / f"{os.getpid()}-ranking"
     run = zoo.finetune(architecture, output_dir=folder, progress=False, recipe="full", settings=settings, **given)
@@ -65,7 +65,7 @@ def cell(root: Path, architecture: str, source: str, target: str, n: int, seed: 
 
 def run(root: Path, n: int, seeds: int, part: tuple[int, int]) -> None:
     os.environ["ZOO_CACHE"] = str(root / f"cache-ranking-{part[0]}")
-    only_the_end_counts()
+    skip_intermediate_work()
     rows = root / f"ranking-{part[0]}.jsonl"
     done = {tuple(r[k] for k in ("architecture", "source", "target", "n", "seed")) for r in read(root)}
     cells = [(a, s, t, n, seed) for seed in range(seeds) for t in TARGETS for a, s in PAIRS]
@@ -87,7 +87,7 @@ def table(root: Path) -> None:
     from scipy.stats import weightedtau
 
     rows = read(root)
-    names = ("ours", "ours with the prior", "probe", "neighbours", "LogME", "prior")
+    names = ("ours", "ours with the prior", "probe", "k-NN", "LogME", "prior")
     print("| target | N | best, worst after fine-tuning | " + " | ".join(names) + " |")
     print("|---|---|---|" + "---|" * len(names))
     taus: list[list[float]] = []
@@ -96,7 +96,7 @@ def table(root: Path) -> None:
     found = {key: [r for r in rows if (r["target"], r["n"], r["seed"]) == key] for key in drawn}
     found = {key: sorted(some, key=_pair) for key, some in found.items() if len(some) == len(PAIRS)}
     for (target, n, _), some in found.items():
-        truth = np.array([r["accuracy"] for r in some])
+        accuracy = np.array([r["accuracy"] for r in some])
         others = [[r["accuracy"] for r in them] for (other, _, _), them in found.items() if other != target]
         prior = np.mean(others, 0) if others else np.full(len(some), np.nan)
         probe, knn = ([np.array(r[key]) for r in some] for key in ("probe", "knn"))
@@ -105,12 +105,12 @@ def table(root: Path) -> None:
             np.array([p.mean() for p in probe]), np.array([k.mean() for k in knn]),
             np.array([r["logme"] for r in some]), prior,
         ]  # fmt: skip
-        taus.append([float(weightedtau(truth, s).statistic) for s in scores])
-        regrets.append([100 * (truth.max() - truth[int(s.argmax())]) for s in scores])
+        taus.append([float(weightedtau(accuracy, s).statistic) for s in scores])
+        regrets.append([100 * (accuracy.max() - accuracy[int(s.argmax())]) for s in scores])
         shown = " | ".join(f"{tau:.2f}" for tau in taus[-1])
-        print(f"| {target} | {n} | {100 * truth.max():.1f}, {100 * truth.min():.1f} | {shown} |")
+        print(f"| {target} | {n} | {100 * accuracy.max():.1f}, {100 * accuracy.min():.1f} | {shown} |")
     print("| **mean τ** | | | " + " | ".join(f"**{t:.2f}**" for t in np.mean(taus, 0)) + " |")
-    print("| points lost by taking the first | | | " + " | ".join(f"{r:.1f}" for r in np.mean(regrets, 0)) + " |")
+    print("| regret of the first, points | | | " + " | ".join(f"{r:.1f}" for r in np.mean(regrets, 0)) + " |")
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
@@ -122,8 +122,8 @@ def _ours(probe: list[Any], knn: list[Any], priors: list[float | None]) -> Any:
 
     candidates = [Candidate(p, k, prior) for p, k, prior in zip(probe, knn, priors, strict=True)]
     found = np.empty(len(candidates))
-    for place in rank_models(candidates, np.ones(len(probe[0]))):
-        found[place.index] = place.score
+    for ranked in rank_models(candidates, np.ones(len(probe[0]))):
+        found[ranked.index] = ranked.score
     return found
 
 
@@ -133,13 +133,13 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--part", default="0/1", help="I/K: the Ith of K processes")
-    asked = parser.parse_args()
-    if asked.what == "table":
-        table(asked.root)
+    parser.add_argument("--part", default="0/1", help="I/K: part I of K parallel processes")
+    args = parser.parse_args()
+    if args.what == "table":
+        table(args.root)
         return
-    part, of = map(int, asked.part.split("/"))
-    run(asked.root, asked.images, asked.seeds, (part, of))
+    part, of = map(int, args.part.split("/"))
+    run(args.root, args.images, args.seeds, (part, of))
 
 
 if __name__ == "__main__":

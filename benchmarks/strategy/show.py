@@ -1,4 +1,4 @@
-"""A picture of what the study trains on: `python benchmarks/strategy/show.py out.png`."""
+"""A picture of the images of the study: `python benchmarks/strategy/show.py out.png`."""
 
 from __future__ import annotations
 

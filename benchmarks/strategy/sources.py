@@ -1,6 +1,6 @@
-"""The pretrained models that the studies start from: zoo_tiny's architecture and three others, each trained here.
+"""The pretrained models of the studies: zoo_tiny's architecture and three others.
 
-python benchmarks/strategy/sources.py FOLDER      # a quarter of an hour on one core; what is there already is kept
+python benchmarks/strategy/sources.py FOLDER      # 15 minutes on one core; existing files are kept
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from zoo.models.builtin import BUILTIN
 sys.path.insert(0, str(Path(__file__).parents[1] / "zoo_tiny"))
 from pretrain import build
 
-# Source → families whose classes it learns to tell apart, all together. strokes: zoo_tiny as it is shipped.
-LEARNED = {"shapes": ("shapes", "outlines"), "textures": ("gratings", "grains"), "digits 0-4": ("digits 0-4",)}
+# Source → families whose classes it is trained on, all together. strokes: zoo_tiny as shipped.
+FAMILIES_OF = {"shapes": ("shapes", "outlines"), "textures": ("gratings", "grains"), "digits 0-4": ("digits 0-4",)}
 STEPS = {"shapes": 2500, "textures": 1500, "digits 0-4": 600}
-# Other architectures, of 0.3 to 0.5 million parameters, and what they learn: for the study of rankings.
+# Other architectures, with 0.3 to 0.5 million parameters, and their sources: for the ranking study.
 OTHERS = dict.fromkeys(("test_resnet", "test_efficientnet", "test_byobnet"), ("shapes", "textures"))
 OTHERS_STEPS = 1500
 BATCH = 128
 
 
 def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
-    """AdamW 2e-3 with warm-up and cosine; flips and shifts for the digits, which are few."""
+    """AdamW 2e-3 with warm-up and cosine decay; inversion and shifts for the few digits."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     if name == "digits 0-4":
@@ -40,7 +40,7 @@ def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
 
         makers = [(5, _digits(0, 4))]
     else:
-        makers = [(FAMILIES[f].classes, FAMILIES[f].make) for f in LEARNED[name]]
+        makers = [(FAMILIES[f].classes, FAMILIES[f].make) for f in FAMILIES_OF[name]]
     total = sum(classes for classes, _ in makers)
     own = architecture == "zoo_tiny"
     model = (build(architecture, total) if own else timm.create_model(architecture, num_classes=total)).train()
@@ -48,7 +48,7 @@ def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
     mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     steps = STEPS[name] if own else min(STEPS[name], OTHERS_STEPS)
-    right, begun = 0.0, time.perf_counter()
+    right, start = 0.0, time.perf_counter()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -70,18 +70,18 @@ def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
         right = 0.98 * right + 0.02 * float((logits.argmax(1) == target).float().mean())
         if (step + 1) % 250 == 0:
             print(
-                f"{architecture}, {name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - begun:.0f} s",
+                f"{architecture}, {name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - start:.0f} s",
                 flush=True,
             )
     head = model.pretrained_cfg["classifier"] + "."
-    kept = {k: v.contiguous() for k, v in model.state_dict().items() if not (own and k.startswith(head))}
-    save_file(kept, path)
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if not (own and k.startswith(head))}
+    save_file(state, path)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in LEARNED:
+    for name in FAMILIES_OF:
         path = folder / f"{name.replace(' ', '-')}.safetensors"
         if not path.exists():
             train(name, path)

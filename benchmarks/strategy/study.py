@@ -1,18 +1,17 @@
-"""How well the measurements of `zoo recommend` foretell what training does, and what following its rules costs.
+"""How well the measurements of `zoo recommend` predict the result of training, and the regret of its rules.
 
-    python benchmarks/strategy/sources.py /tmp/study/sources
-    python benchmarks/strategy/study.py run /tmp/study [--sizes 64,256,1024] [--seeds 0] [--part 0/2]
-    python benchmarks/strategy/study.py run /tmp/study --seeds 100 --targets "dots;grains" --ways "lp-ft;lp-ft-2e-3"
-    python benchmarks/strategy/study.py table /tmp/study [--seeds 0] [--ways …]
+    python benchmarks/strategy/sources.py /tmp/study/sources python benchmarks/strategy/study.py run /tmp/study
+    [--sizes 64,256,1024] [--seeds 0] [--part 0/2] python benchmarks/strategy/study.py run /tmp/study --seeds 100
+    --targets "dots;grains" --strategies "lp-ft;lp-ft-2e-3" python benchmarks/strategy/study.py table /tmp/study
+    [--seeds 0] [--strategies …]
 
-A cell is a source model, a target, a number of training images and a seed. In each the similarity is measured as
-`zoo recommend` does, and trainings are made: head only, the second half of the layers and the head (partial),
-everything behind a head that learned first (lp-ft), everything at once (full), everything from random weights
-(scratch), and what the rules say (auto). Reported is the last epoch's accuracy on fresh images, never the best.
-Every result goes to a JSONL file at once, under what was trained and not why: the study can be ended and taken up
-again, parts run side by side, and after a change of the rules only what they now choose is trained.
-Cuts and rules are calibrated on seeds from 100 on, with --ways of EXPLORED beside the others, and judged on seeds
-from 0 on.
+A cell is a source model, a target, a number of training images and a seed. In each cell the similarity is measured as
+in `zoo recommend`, and these strategies are trained: head only, the second half of the layers and the head (partial),
+all layers after the head (lp-ft), all layers from the start (full), all layers from random weights (scratch), and the
+choice of the rules (auto). The result is the last epoch's accuracy on fresh images, never the best one. Every result
+is appended to a JSONL file under the settings of the training: the study can be interrupted and resumed, parts run in
+parallel, and after a change of the rules only their new choices are trained. Thresholds and rules are calibrated on
+seeds from 100 with --strategies of EXPLORED, and evaluated on seeds from 0.
 """
 
 from __future__ import annotations
@@ -44,27 +43,27 @@ TARGETS: dict[str, tuple[str, str, bool]] = {
     "strokes permuted": ("strokes", "", True),
     "shapes permuted": ("shapes", "", True),
 }
-# Fresh images to judge by; of real ones, of which there are not so many, half of it.
+# Number of fresh test images; half of it for real images, of which there are fewer.
 TEST = 1000
-# Epochs for so many images, the same for every way: 120 to 512 updates with 32 images.
+# Images → epochs, the same for every strategy: 120 to 512 steps with 32 images.
 EPOCHS = {64: 60, 256: 24, 1024: 10, 4096: 4}
-Way = dict[str, Any]  # arguments of zoo.finetune
+Strategy = dict[str, Any]  # arguments of zoo.finetune
 
 
-def _rates(lr: float, head_lr: float) -> Way:
+def _rates(lr: float, head_lr: float) -> Strategy:
     return {"optimizer.lr": lr, "optimizer.head_lr": head_lr}
 
 
-WAYS: dict[str, Way] = {
+STRATEGIES: dict[str, Strategy] = {
     "head": {"recipe": "head-only"},
     "partial": {"recipe": "full", "freeze": "50%"},
     "lp-ft": {"recipe": "full", "settings": {"transfer.start": "lp-ft"}},
     "full": {"recipe": "full", "settings": {"transfer.start": "plain"}},
-    # At the rate that zoo_tiny was pretrained with: at the others' it stays near chance.
+    # The learning rate of the pretraining: at lower ones the accuracy stays near chance.
     "scratch": {"recipe": "full", "weights": "none", "settings": {"data.norm": "model", **_rates(2e-3, 2e-3)}},
 }
-# Looked at for the rules' sake.
-EXPLORED: dict[str, Way] = {
+# For the calibration of the rules.
+EXPLORED: dict[str, Strategy] = {
     "lp-ft-1e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(1e-3, 3e-3)}},
     "lp-ft-2e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(2e-3, 2e-3)}},
     "no-flips-1e-3": {
@@ -81,8 +80,8 @@ EXPLORED: dict[str, Way] = {
         "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True, **_rates(2e-3, 2e-3)},
     },
 }  # fmt: skip
-# Recipes whose head is solved: epochs, which are for steps, would have it trained.
-SOLVED = ("head-only", "small-similar")
+# Recipes whose head is fitted in closed form: setting epochs would train it in steps.
+CLOSED_FORM = ("head-only", "small-similar")
 Cell = tuple[str, str, int, int]  # source, target, images, seed
 
 
@@ -112,9 +111,9 @@ def exists(target: str, n: int) -> bool:
     return most is None or n + tests_of(target) <= most
 
 
-def only_the_end_counts() -> None:
-    """Spare what the study does not look at, two thirds of the time of such small runs: validation but for a batch
-    before the last epoch, checkpoints and pictures. What is learnt stays the same, as nothing in it looks at these."""
+def skip_intermediate_work() -> None:
+    """Skip what does not change the trained weights, two thirds of the time of such small runs: validation before the
+    last epoch (except one batch), checkpoints and pictures."""
     from zoo.training.trainer import Trainer
     from zoo.workflows.finetune import checkpoint, loop, record
 
@@ -134,11 +133,11 @@ def only_the_end_counts() -> None:
     checkpoint._TRAIN_TO_WRITE_RATIO = 1e9  # once, at the end
 
 
-# --- what is found, a line each ---
+# --- results, one line each ---
 
 
-class Found:
-    """The lines that all parts have written; each part appends to its own file."""
+class Results:
+    """The results of all parts; each part appends to its own file."""
 
     def __init__(self, root: Path, part: int) -> None:
         self.file = root / f"found-{part}.jsonl"
@@ -153,11 +152,11 @@ class Found:
             file.write(json.dumps([key, value]) + "\n")
 
 
-def training_key(cell: Cell, way: Way) -> str:
+def training_key(cell: Cell, strategy: Strategy) -> str:
     source, *images = cell
-    if way.get("weights") == "none":
+    if strategy.get("weights") == "none":
         source = ""  # the same whatever the source
-    return json.dumps([source, *images, way], sort_keys=True)
+    return json.dumps([source, *images, strategy], sort_keys=True)
 
 
 def measured_key(cell: Cell) -> str:
@@ -168,14 +167,14 @@ def weights_of(root: Path, source: str) -> str:
     return "default" if source == "strokes" else str(root / "sources" / f"{source}.safetensors")
 
 
-def train(root: Path, cell: Cell, way: Way) -> float:
+def train(root: Path, cell: Cell, strategy: Strategy) -> float:
     import zoo
 
     source, target, n, seed = cell
-    settings = {**way.get("settings", {}), "data.workers": 0}
-    if way["recipe"] not in SOLVED:
+    settings = {**strategy.get("settings", {}), "data.workers": 0}
+    if strategy["recipe"] not in CLOSED_FORM:
         settings["train.epochs"] = EPOCHS[n]
-    given = {"weights": weights_of(root, source), **way, "settings": settings}
+    given = {"weights": weights_of(root, source), **strategy, "settings": settings}
     folder = root / "runs" / str(os.getpid())
     shutil.rmtree(folder, ignore_errors=True)
     run = zoo.finetune(
@@ -186,11 +185,11 @@ def train(root: Path, cell: Cell, way: Way) -> float:
     return accuracy
 
 
-# --- what is measured ---
+# --- measurements ---
 
 
 def measure(root: Path, cell: Cell) -> dict[str, Any]:
-    """The evidence that the rules look at, the scores, and what fresh images say of the same."""
+    """The inputs of the rules, the scores, and the same on fresh images."""
     from zoo.workflows.recommend.measure import measure_models
 
     source, target, n, seed = cell
@@ -237,8 +236,8 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     return found
 
 
-def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
-    """The rule that today's table takes for what was measured, and what it trains, as the ways above spell it."""
+def chosen_strategy(found: dict[str, Any]) -> tuple[str, Strategy]:
+    """The rule of the current table for these measurements, and its strategy in the notation of STRATEGIES."""
     from zoo.strategy.decision_table import Measurements, decide
     from zoo.strategy.scores import FlipInvariance, Interval, NormShift, Similarity
     from zoo.strategy.scores.similarity import verdict
@@ -254,28 +253,28 @@ def rules_way(found: dict[str, Any]) -> tuple[str, Way]:
     decision = decide(Measurements(DataSize(**of["size"]), similar, shift, of["architecture"], flips))
     settings = {k: v for k, v in decision.changes.items() if k != "train.epochs"}
     if decision.recipe == "full" and "transfer.lora" not in settings:
-        settings.setdefault("transfer.start", "lp-ft")  # what a run does by itself
-    way: Way = {"recipe": decision.recipe, **({"settings": settings} if settings else {})}
-    return decision.rule, way
+        settings.setdefault("transfer.start", "lp-ft")  # the default of a run
+    strategy: Strategy = {"recipe": decision.recipe, **({"settings": settings} if settings else {})}
+    return decision.rule, strategy
 
 
 # --- running ---
 
 
-def run(root: Path, cells: Iterator[Cell], ways: list[str], number: int) -> None:
+def run(root: Path, cells: Iterator[Cell], strategies: list[str], number: int) -> None:
     os.environ["ZOO_CACHE"] = str(root / f"cache-{number}")
-    only_the_end_counts()
-    found = Found(root, number)
-    known = {**WAYS, **EXPLORED}
+    skip_intermediate_work()
+    found = Results(root, number)
+    known = {**STRATEGIES, **EXPLORED}
     for cell in cells:
         new = []
         if measured_key(cell) not in found.lines:
             found[measured_key(cell)] = measure(root, cell)
-        for name in ways:
-            way = rules_way(found.lines[measured_key(cell)])[1] if name == "auto" else known[name]
-            key = training_key(cell, way)
+        for name in strategies:
+            strategy = chosen_strategy(found.lines[measured_key(cell)])[1] if name == "auto" else known[name]
+            key = training_key(cell, strategy)
             if key not in found.lines:
-                found[key] = train(root, cell, way)
+                found[key] = train(root, cell, strategy)
                 new.append(f"{name} {found.lines[key]:.3f}")
         if new:
             s = found.lines[measured_key(cell)]["evidence"]["similarity"]["value"]
@@ -283,50 +282,50 @@ def run(root: Path, cells: Iterator[Cell], ways: list[str], number: int) -> None
         shutil.rmtree(Path(os.environ["ZOO_CACHE"]) / "features", ignore_errors=True)
 
 
-def cells_of(asked: argparse.Namespace, part: tuple[int, int]) -> Iterator[Cell]:
-    images = [(t, n, seed) for seed in asked.seeds for n in asked.sizes for t in asked.targets if exists(t, n)]
+def cells_of(args: argparse.Namespace, part: tuple[int, int]) -> Iterator[Cell]:
+    images = [(t, n, seed) for seed in args.seeds for n in args.sizes for t in args.targets if exists(t, n)]
     for number, (target, n, seed) in enumerate(images):
         if number % part[1] == part[0]:
-            yield from ((source, target, n, seed) for source in asked.sources)
+            yield from ((source, target, n, seed) for source in args.sources)
 
 
-# --- telling ---
+# --- report ---
 
 
-def table(root: Path, cells: list[Cell], ways: list[str]) -> None:
+def table(root: Path, cells: list[Cell], strategies: list[str]) -> None:
     from scipy.stats import spearmanr
 
-    lines = Found(root, -1).lines
-    known = {**WAYS, **EXPLORED}
+    lines = Results(root, -1).lines
+    known = {**STRATEGIES, **EXPLORED}
     rows: list[dict[str, Any]] = []
     for cell in cells:
         found = lines.get(measured_key(cell))
         if found is None:
             continue
-        rule, chosen = rules_way(found)
-        accuracy = {w: lines.get(training_key(cell, chosen if w == "auto" else known[w])) for w in ways}
+        rule, chosen = chosen_strategy(found)
+        accuracy = {w: lines.get(training_key(cell, chosen if w == "auto" else known[w])) for w in strategies}
         if None not in accuracy.values():
             rows.append({"cell": cell, "rule": rule, **found, "accuracy": accuracy})
-    own = [w for w in ways if w in WAYS]
-    print("| source → target | N | S | D | " + " | ".join(ways) + " | rule | regret |")
-    print("|---|---|---|---|" + "---|" * (len(ways) + 2))
+    own = [w for w in strategies if w in STRATEGIES]
+    print("| source → target | N | S | D | " + " | ".join(strategies) + " | rule | regret |")
+    print("|---|---|---|---|" + "---|" * (len(strategies) + 2))
     by_kind: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row["cell"][:3], []).append(row)
     for (source, target, n), some in sorted(by_kind.items(), key=lambda item: (item[0][2], *item[0])):
         s = np.mean([r["evidence"]["similarity"]["value"] for r in some])
         shift = np.mean([r["evidence"]["shift"]["value"] for r in some])
-        means = {w: float(np.mean([r["accuracy"][w] for r in some])) for w in ways}
+        means = {w: float(np.mean([r["accuracy"][w] for r in some])) for w in strategies}
         lost = max(means[w] for w in own) - means.get("auto", np.nan)
-        shown = " | ".join(f"{100 * means[w]:.1f}" for w in ways)
+        shown = " | ".join(f"{100 * means[w]:.1f}" for w in strategies)
         rules = ", ".join(sorted({r["rule"] for r in some}))
         print(f"| {source} → {target} | {n} | {s:.2f} | {shift:.2g} | {shown} | {rules} | {100 * lost:.1f} |")
     print(f"\n{len(rows)} cells, {len({r['cell'][1] for r in rows})} targets")
-    _tell_similarity(rows, lambda a, b: float(spearmanr(a, b)[0]))
-    _tell_regret(rows, own, ways)
+    _print_similarity(rows, lambda a, b: float(spearmanr(a, b)[0]))
+    _print_regret(rows, own, strategies)
 
 
-def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
+def _print_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
     for n in (*sorted({r["cell"][2] for r in rows}), None):
         some = [r for r in rows if n in (r["cell"][2], None)]
         scratch = np.array([r["accuracy"]["scratch"] for r in some])
@@ -334,33 +333,33 @@ def _tell_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None:
         similar = [r["evidence"]["similarity"] for r in some]
         by = {
             "S": [s["value"] for s in similar], "a_pre": [s["pretrained"] for s in similar],
-            "neighbours": [r["knn"] for r in some], "LogME": [r["logme"] for r in some],
+            "k-NN": [r["knn"] for r in some], "LogME": [r["logme"] for r in some],
             "−D": [-r["evidence"]["shift"]["value"] for r in some],
         }  # fmt: skip
         shown = ", ".join(f"{name} {rank_correlation(values, gain):.2f}" for name, values in by.items())
         print(f"Spearman ρ with the gain of fine-tuning over scratch, {n or 'all'} images, {len(some)} cells: {shown}")
         relative = rank_correlation(by["S"], gain / (1 + 1e-3 - scratch))
-        print(f"  of S with the gain as a share of what scratch gets wrong: {relative:.2f}")
+        print(f"  of S with the gain relative to the error of scratch: {relative:.2f}")
     permuted = [r["evidence"]["similarity"]["value"] for r in rows if "permuted" in r["cell"][1]]
     if permuted:
         print(f"permuted labels: S {np.mean(permuted):.3f} on average, {max(permuted):.3f} at most")
-    for name, judged in (
-        ("S", [_judged_similarity(r) for r in rows]),
-        ("held-out accuracy", [*_judged_accuracy(rows)]),
+    for name, evaluated in (
+        ("S", [_evaluated_similarity(r) for r in rows]),
+        ("held-out accuracy", [*_evaluated_accuracy(rows)]),
     ):
-        alone = np.mean([abs(t - v) <= half for v, half, t, _ in judged])
-        both = np.mean([abs(t - v) <= np.hypot(half, 1.645 * error) for v, half, t, error in judged])
+        alone = np.mean([abs(t - v) <= half for v, half, t, _ in evaluated])
+        both = np.mean([abs(t - v) <= np.hypot(half, 1.645 * error) for v, half, t, error in evaluated])
         print(
-            f"90 % interval of {name} holds what fresh images say: {100 * alone:.0f} % of {len(judged)}; "
-            f"these not being certain themselves, {100 * both:.0f} %"
+            f"90 % interval of {name} contains the value on fresh images: {100 * alone:.0f} % of {len(evaluated)}; "
+            f"with the uncertainty of the fresh images, {100 * both:.0f} %"
         )
 
 
-# Each: the middle of an interval and half its width, what fresh images say, and the standard error of that.
-Judged = tuple[float, float, float, float]
+# Middle and half width of an interval, the value on fresh images, and its standard error.
+Evaluated = tuple[float, float, float, float]
 
 
-def _judged_similarity(row: dict[str, Any]) -> Judged:
+def _evaluated_similarity(row: dict[str, Any]) -> Evaluated:
     similar, tests = row["evidence"]["similarity"], tests_of(row["cell"][1])
     a, random = row["fresh"]
     a0 = max(random, 1e-9) if similar["baseline_kind"] == "random" else similar["baseline"]
@@ -371,7 +370,7 @@ def _judged_similarity(row: dict[str, Any]) -> Judged:
     return (*_middle(similar["interval"]), row["S"], float(error))
 
 
-def _judged_accuracy(rows: list[dict[str, Any]]) -> Iterator[Judged]:
+def _evaluated_accuracy(rows: list[dict[str, Any]]) -> Iterator[Evaluated]:
     for row in rows:
         if row["held_out"] is not None:
             a = row["fresh"][0]
@@ -382,17 +381,19 @@ def _middle(interval: dict[str, float]) -> tuple[float, float]:
     return (interval["low"] + interval["high"]) / 2, (interval["high"] - interval["low"]) / 2
 
 
-def _tell_regret(rows: list[dict[str, Any]], own: list[str], ways: list[str]) -> None:
-    accuracy: NDArray[np.float64] = np.array([[r["accuracy"][w] for w in ways] for r in rows])
-    best = accuracy[:, [ways.index(w) for w in own]].max(1)
-    for column, way in enumerate(ways):
+def _print_regret(rows: list[dict[str, Any]], own: list[str], strategies: list[str]) -> None:
+    accuracy: NDArray[np.float64] = np.array([[r["accuracy"][w] for w in strategies] for r in rows])
+    best = accuracy[:, [strategies.index(w) for w in own]].max(1)
+    for column, strategy in enumerate(strategies):
         lost = best - accuracy[:, column]
         error = lost.std() / np.sqrt(len(lost))
-        print(f"regret of always {way}: {100 * lost.mean():.2f} points (standard error {100 * error:.2f})")
+        print(f"regret of always {strategy}: {100 * lost.mean():.2f} points (standard error {100 * error:.2f})")
     for rule in sorted({r["rule"] for r in rows}):
         holdout = np.array([r["rule"] == rule for r in rows])
-        shown = ", ".join(f"{way} {100 * (best - accuracy[:, k])[holdout].mean():.1f}" for k, way in enumerate(ways))
-        print(f"  where it is {rule!r} ({holdout.sum()}): {shown}")
+        shown = ", ".join(
+            f"{strategy} {100 * (best - accuracy[:, k])[holdout].mean():.1f}" for k, strategy in enumerate(strategies)
+        )
+        print(f"  rule {rule!r} ({holdout.sum()}): {shown}")
 
 
 def main() -> None:
@@ -408,17 +409,17 @@ def main() -> None:
 
     parser.add_argument("--sizes", type=numbers, default=[64, 256, 1024, 4096])
     parser.add_argument("--seeds", type=numbers, default=[0])
-    parser.add_argument("--targets", type=names, default=list(TARGETS), help="with ; between them")
-    parser.add_argument("--sources", type=names, default=list(SOURCES), help="with ; between them")
-    parser.add_argument("--ways", type=names, default=[*WAYS, "auto"], help="with ; between them")
-    parser.add_argument("--part", default="0/1", help="I/K: the Ith of K processes")
-    asked = parser.parse_args()
-    number, of = map(int, asked.part.split("/"))
-    cells = cells_of(asked, (number, of))
-    if asked.what == "table":
-        table(asked.root, list(cells), asked.ways)
+    parser.add_argument("--targets", type=names, default=list(TARGETS), help="separated by ;")
+    parser.add_argument("--sources", type=names, default=list(SOURCES), help="separated by ;")
+    parser.add_argument("--strategies", type=names, default=[*STRATEGIES, "auto"], help="separated by ;")
+    parser.add_argument("--part", default="0/1", help="I/K: part I of K parallel processes")
+    args = parser.parse_args()
+    number, of = map(int, args.part.split("/"))
+    cells = cells_of(args, (number, of))
+    if args.what == "table":
+        table(args.root, list(cells), args.strategies)
         return
-    run(asked.root, cells, asked.ways, number)
+    run(args.root, cells, args.strategies, number)
 
 
 if __name__ == "__main__":
