@@ -53,7 +53,7 @@ def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) ->
             found = found(**params)
         except Exception as e:  # the user's code may raise anything; name it as theirs
             raise UsageError(
-                f"augmentation {path!r} cannot be built: {type(e).__name__}: {one_line(e)}", "mend it"
+                f"augmentation {path!r} cannot be built: {type(e).__name__}: {one_line(e)}", "fix it"
             ) from e
     custom = Custom(path, preprocess, _step(path, found))
     rng = np.random.default_rng(0)
@@ -82,14 +82,13 @@ class Custom:
             result = self.step(fitted, rng)
         except Exception as e:  # the user's code may raise anything; name it as theirs
             raise UsageError(
-                f"augmentation {self.path!r} failed: {type(e).__name__}: {one_line(e)}", "mend it or choose another"
+                f"augmentation {self.path!r} failed: {type(e).__name__}: {one_line(e)}", "fix it or choose another"
             ) from e
         return to_model_input(result, f"augmentation {self.path!r}", self.preprocess)
 
 
 def _patch_imgaug() -> UsageError | None:
-    """Let the user's module say `import imgaug` itself: it must be mended before. Why not, where that is impossible:
-    their pipeline may not need it."""
+    """Patch imgaug before the user's module imports it. Returns the error if that is impossible: the module may not need it."""
     try:
         load_imgaug()
     except UsageError as e:

@@ -31,10 +31,10 @@ _TRIALS = 3  # images for each augmenter before training; what fails more rarely
 class ImgaugPipeline:
     """A view, then the pipeline; an image whose size the pipeline changes is resized to the model's.
 
-    pipeline: steps, see `zoo.augment.imgaug_spec`. scale: None for the evaluation view, else a random crop of so much
-    of the area, as in `light`; ratio: its width/height. Mirroring is the pipeline's own business: `flips` is not asked.
+    pipeline: steps, see `zoo.augment.imgaug_spec`. scale: None for the evaluation view, otherwise the
+    range of the area of a random crop, as in `light`; ratio: its width/height. `flips` has no effect on the pipeline.
 
-    Raises RecipeError with every mistake, including augmenters that do not work on images of the model's channels;
+    Raises RecipeError with every mistake, including augmenters that do not support the number of channels;
     UsageError if OpenCV or imgaug cannot be loaded.
     """
 

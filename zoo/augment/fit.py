@@ -15,10 +15,10 @@ from zoo.preprocess import Preprocess
 __all__ = ["EvalView", "border_colour", "fit"]
 
 
-# Aspect ratio beyond which the centre crop sees the middle of an image only; its pixels may then differ from timm's.
+# Beyond this aspect ratio only the middle of an image is read; its pixels may then differ from timm's.
 _MAX_ASPECT_RATIO = 16
-# How much larger than the resized image a JPEG stays when it is decoded at a part of its size. Beside the view of the
-# whole that is 40 dB for the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; at 1.0 31 and 39.
+# Minimum size of a JPEG decoded at reduced size, relative to the resized image. Compared with the full image: 40 dB for
+# the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; with 1.0: 31 and 39 dB.
 _DECODE_MARGIN = 1.45
 
 

@@ -1,6 +1,6 @@
-"""The published policies that choose among a dozen changes, by torchvision, from our generator.
+"""The published augmentation policies: torchvision's transforms, with our random generator.
 
-Before each comes the random crop and the mirroring of `light`. The changes act on the cropped image, at the model's
+Before each comes the random crop and flip of `light`. The changes act on the cropped image, at the model's
 size, as in torchvision's training recipes. Channel counts other than 1 and 3 are changed plane by plane, alike.
 """
 
@@ -29,7 +29,7 @@ _POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 
 
 class _Policy:
-    """The crop and the mirror of `light` without its colours, then `change`, a transform of torchvision."""
+    """Crop and flip of `light` without its color changes, then `change`, a transform of torchvision."""
 
     is_random = True
 

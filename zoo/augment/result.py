@@ -40,7 +40,7 @@ def to_model_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:
 def _resized(image: Pixels, preprocess: Preprocess) -> Pixels:
     height, width, channels = image.shape
     if (height, width) == (preprocess.height, preprocess.width):
-        return np.ascontiguousarray(image)  # mirrored by a view, as some do it, no tensor can be made of it
+        return np.ascontiguousarray(image)  # a flipped view has negative strides, which torch does not support
     planes = [image] if channels in (1, 3) else [image[:, :, i : i + 1] for i in range(channels)]
     size, resample = (preprocess.width, preprocess.height), RESAMPLE[preprocess.interpolation]
     done = [to_array(to_pil(np.ascontiguousarray(p)).resize(size, resample)) for p in planes]
