@@ -88,7 +88,7 @@ class Custom:
 
 
 def _patch_imgaug() -> UsageError | None:
-    """Patch imgaug before the user's module imports it. Returns the error if that is impossible: the module may not need it."""
+    """Patch imgaug before the user's module imports it. Returns the error if that fails: imgaug may not be needed."""
     try:
         load_imgaug()
     except UsageError as e:

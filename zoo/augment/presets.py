@@ -62,7 +62,7 @@ class NoAugmentation:
 
 
 class Light:
-    """Random resized crop (`random_view`), horizontal flip, brightness, contrast and saturation within ± the given shares.
+    """Random resized crop (`random_view`), horizontal flip, changes of brightness, contrast, saturation.
 
     scale: share of the area that the crop keeps. ratio: its width/height. brightness, contrast, saturation: factors
     are drawn from 1 ± the number.
