@@ -1,8 +1,9 @@
-"""Name or import path → object. Losses, optimizers, schedules, formats and others have one table of `RegistryEntry`s.
+"""Name or import path → object. Each family (losses, optimizers, schedules, formats …) keeps one table of
+`RegistryEntry`s.
 
     LOSSES = {"cross_entropy": Component("torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood")}
     factory = resolve("cross_entropy", LOSSES, "loss")          # a name
-    factory = resolve("my_module:MyLoss", LOSSES, "loss")       # an object of the user, by import path
+    factory = resolve("my_module:MyLoss", LOSSES, "loss")       # the user's own, by import path
 
 Listing a table reads strings and imports nothing.
 """
@@ -24,13 +25,7 @@ __all__ = ["RegistryEntry", "check_params", "import_object", "resolve"]
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """An object by its import path.
-
-    Args:
-        path: "module:attribute".
-        description: a phrase for help texts.
-        defaults: parameters that the user can override.
-    """
+    """`path` is "module:attribute"; `defaults` are parameters given unless the user gives others."""
 
     path: str
     description: str
@@ -41,7 +36,7 @@ class RegistryEntry:
 
 
 def import_object(path: str, kind: str = "object") -> Any:
-    """Import "module:attribute" (both may have dots). The current directory is searched, as for `python -m`.
+    """Import "module:attribute" (dots may nest on both sides). The current directory is searched, as for `python -m`.
 
     Raises UsageError if the module or the attribute does not exist.
     """
@@ -57,13 +52,11 @@ def import_object(path: str, kind: str = "object") -> Any:
         if e.name and (module_name == e.name or module_name.startswith(e.name + ".")):
             raise UsageError(
                 f"{kind} {path!r}: no module named {e.name!r}",
-                "run zoo in the folder of the module, or install it",
+                "run from the folder that holds it, or install it",
             ) from e
-        raise UsageError(
-            f"{kind} {path!r}: importing {module_name} failed: {e}", "install the packages that it imports"
-        ) from e
+        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "install what it imports") from e
     except (ImportError, SyntaxError) as e:
-        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "fix the module") from e
+        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "mend the module") from e
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = nearest(part, [n for n in dir(found) if not n.startswith("_")])
@@ -76,9 +69,9 @@ def import_object(path: str, kind: str = "object") -> Any:
 
 
 def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
-    """The object called `name`: an entry of `table`, or an import path (with a colon).
+    """The object that `name` stands for: an entry of `table`, or an import path (it holds a colon).
 
-    Raises UsageError with the closest names if there is none.
+    Raises UsageError with the nearest names if there is none.
     """
     if ":" in name:
         return import_object(name, kind)
@@ -95,13 +88,13 @@ def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
 
 
 def check_params(factory: Any, params: Mapping[str, Any], *, given: Iterable[str] = (), label: str) -> list[str]:
-    """Problems of calling `factory(**params)`: unknown names with the closest known ones, and missing ones.
+    """Problems of calling `factory(**params)`: unknown names with the nearest known ones, and missing ones.
 
-    given: names of parameters that the caller passes itself.
+    `given` names (or counts, as positional placeholders) what the caller supplies itself.
     """
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some C callables have no signature
+    except (TypeError, ValueError):  # some C callables publish no signature
         return []
     given = tuple(given)
     known = {

@@ -247,11 +247,11 @@ def test_lengths_come_from_the_run_and_are_said() -> None:
     assert "step_size_up=10" in notes("CyclicLR")
     assert "T_max=10" in notes("torch.optim.lr_scheduler:CosineAnnealingLR")
     assert not notes("cosine")
-    assert "one learning rate" in notes("OneCycleLR", max_lr=0.1)
+    assert "one rate" in notes("OneCycleLR", max_lr=0.1)
     sequence = {"schedulers": [{"name": "ConstantLR"}, {"name": "OneCycleLR"}], "milestones": [20]}
     assert "total_iters=20" in notes("SequentialLR", **sequence)
     assert "total_steps=25" in notes("SequentialLR", **sequence)
-    assert "beyond the 45 updates of the run" in notes("SequentialLR", **{**sequence, "milestones": [60]})
+    assert "beyond the run's 45 updates" in notes("SequentialLR", **{**sequence, "milestones": [60]})
 
 
 def test_cyclic_fills_its_ends_from_the_groups() -> None:
@@ -307,15 +307,15 @@ def test_behind_the_end_the_rate_stays() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(UsageError, match="is as long as the run"):
+    with pytest.raises(UsageError, match="leaves nothing"):
         _ours("cosine", {}, warmup=10)
     with pytest.raises(RecipeError, match=r"schedule.params.step_size is required"):
         _ours("StepLR", {})
-    with pytest.raises(UsageError, match="total_steps=20 is less than the 50 steps of the run"):
+    with pytest.raises(UsageError, match="total_steps=20 end before its 50 updates do"):
         _ours("OneCycleLR", {"total_steps": 20})
     with pytest.raises(RecipeError, match="ReduceLROnPlateau"):
         _ours("SequentialLR", {"schedulers": [{"name": "ReduceLROnPlateau"}], "milestones": []})
-    with pytest.raises(UsageError, match="increasing milestones"):
+    with pytest.raises(UsageError, match="rising milestones"):
         _ours("SequentialLR", {"schedulers": [{"name": "ConstantLR"}] * 2, "milestones": []})
     # torch's and timm's constructors take these
     for name, params in {

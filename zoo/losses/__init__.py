@@ -1,10 +1,10 @@
 """Losses by name. A loss is `(output, target) → scalar`: logits in, computed in float32, targets as `zoo.tasks` says.
 
     make_loss("focal", {"gamma": 2})(output, target)
-    make_loss("CrossEntropyLoss", {}, class_weights=weights)      # class names of torch work, too
-    make_loss("my_losses:MyLoss", {"margin": 0.2})                # a class or a function of the user
+    make_loss("CrossEntropyLoss", {}, class_weights=weights)      # torch's own names are names too
+    make_loss("my_losses:MyLoss", {"margin": 0.2})                # a class or a plain function of the user's
 
-To add one: a file here, one entry in LOSSES, one test. Importing this package imports no torch.
+Adding one: a small file here, one line in the table, one test. Listing the table imports no torch.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ LOSSES: dict[str, LossComponent] = {
     ),
     "focal": _own(
         "focal:Focal",
-        "cross entropy with lower weights of easy examples (Lin et al. 2017); takes gamma, alpha",
+        "cross entropy that lets easy examples count less (Lin et al. 2017); takes gamma, alpha",
         "single-label",
         "multi-label",
         weights="weight",
@@ -132,7 +132,7 @@ LOSSES: dict[str, LossComponent] = {
     ),
     "tversky": _own(
         "tversky:Tversky",
-        "overlap with weights of false positives (alpha) and false negatives (beta)",
+        "overlap with a price for false positives (alpha) and misses (beta)",
         "multi-label",
         "single-label",
         weights="weight",
@@ -143,7 +143,7 @@ LOSSES: dict[str, LossComponent] = {
     ),
     "asymmetric": _own(
         "asymmetric:Asymmetric",
-        "binary cross entropy that ignores easy negatives (Ridnik et al. 2021)",
+        "binary cross entropy that puts easy negatives aside (Ridnik et al. 2021)",
         "multi-label",
         weights="pos_weight",
     ),
@@ -163,7 +163,7 @@ LOSSES: dict[str, LossComponent] = {
 }
 
 _NAMES = {alias: name for name, entry in LOSSES.items() for alias in (name, *entry.aliases)}
-# Errors of a user's loss when it is constructed; others are raised with their traceback.
+# What a wrong loss of the user's raises when it is built; anything else its traceback explains best.
 _BUILD_ERRORS = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -189,13 +189,11 @@ def problems(
     if entry is not None and task is not None and task not in entry.tasks:
         fitting = [n for n, other in LOSSES.items() if task in other.tasks]
         found.append(
-            f"loss.name: {name} is a loss for {' and '.join(entry.tasks)}; losses for {task}: {', '.join(fitting)}"
+            f"loss.name: {name} is a loss of {' and '.join(entry.tasks)}; of {task} there are {', '.join(fitting)}"
         )
     if entry is not None and mixed and task and get_task(task).has_one_class_per_image and not entry.soft_targets:
         able = ", ".join(n for n, other in LOSSES.items() if other.soft_targets)
-        found.append(
-            f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix produce; these do: {able}"
-        )
+        found.append(f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix make; {able} do")
     wrong = check_params(factory, params, given=_called_with(factory), label="loss.params")
     found += wrong or _call_problems(name, factory)
     if not wrong and entry is not None:
@@ -212,7 +210,7 @@ def problems(
 
 
 def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | None = None) -> Loss:
-    """A table's or a user's loss. A class is built with `params`; a function gets them as keyword arguments.
+    """A table's or a user's loss. A class is built with `params`; a function gets them beside (output, target).
 
     class_weights: (K,), for the parameter that the table names, or a user's `weight`. What the table names is an
     nn.Module, and so is a user's function with parameters: `.to(device)` moves the weights.
@@ -233,9 +231,9 @@ def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | N
     except _BUILD_ERRORS as e:
         raise UsageError(f"loss {name!r} cannot be built: {e}", "correct loss.params") from e
     if entry is not None:
-        loss.__name__ = name  # for messages
+        loss.__name__ = name  # what messages call it
     if not callable(loss):
-        raise UsageError(f"loss {name!r} returns a {type(loss).__name__}, which cannot be called", _EXPECTED)
+        raise UsageError(f"loss {name!r} makes a {type(loss).__name__}, which cannot be called", _EXPECTED)
     return cast("Loss", loss)
 
 
@@ -254,7 +252,7 @@ def _entry(name: str) -> LossComponent | None:
 
 def _resolve(name: str) -> Any:
     if reason := why_unfit(name):
-        raise UsageError(f"loss {name!r} fits no task: {reason}", f"known: {', '.join(sorted(LOSSES))}")
+        raise UsageError(f"loss {name!r} does not fit a task here: {reason}", f"known: {', '.join(sorted(LOSSES))}")
     factory = resolve(_NAMES.get(name.removeprefix("torch.nn:"), name), LOSSES, "loss")
     if not callable(factory):
         raise UsageError(f"loss {name!r} is a {type(factory).__name__}, not a class or a function")
@@ -291,10 +289,10 @@ def _weights_parameter(name: str, factory: Any, params: Mapping[str, Any]) -> st
     found = entry.class_weights if entry else "weight" if "weight" in _parameters(factory) else None
     if found is None:
         supported = ", ".join(n for n, other in LOSSES.items() if other.class_weights)
-        own = "" if entry else "; your own loss gets them as its parameter weight"
+        own = "" if entry else "; a loss of your own takes them as a parameter named weight"
         raise UsageError(f"the loss {name} takes no class weights", f"those that do: {supported}{own}")
     if found in params:
         raise UsageError(
-            f"the loss {name} gets {found} from loss.params and from --class-weights", "leave one of them out"
+            f"the loss {name} is given {found} by loss.params and by --class-weights", "leave one of them out"
         )
     return found

@@ -1,4 +1,4 @@
-"""Asymmetric loss for multi-label: easy negatives are ignored."""
+"""Asymmetric loss for labels: of the many absent ones the easy are put aside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Asymmetric(LogitsLoss):
     pos_weight: (C,) factors of the positives. ignore_index: positions of this class number do not count; where none
     counts the loss is 0.
 
-    Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class indices.
+    Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class numbers.
     """
 
     pos_weight: Tensor | None

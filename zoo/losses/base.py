@@ -1,8 +1,8 @@
-"""Shared by the losses: float32 outside autocast, the two forms of targets, class weights.
+"""What the losses share: full precision outside autocast, the two forms of target, weights of the classes.
 
-Shape, in all losses: outputs are logits (N, C) or (N, C, H, W), with any number of dimensions after C. Targets are
-either *class indices*, integers of the shape without C: (N,) or (N, H, W); or *labels*, one number per output: (N, C)
-or (N, C, H, W). With a single output per position (C = 1), the class indices 0 and 1 are a label.
+Shape, everywhere in this room: outputs are logits (N, C) or (N, C, H, W), any number of positions after C. Targets are
+either *class numbers*, integers of the outputs' shape without C: (N,) or (N, H, W); or *labels*, a number for every
+output: (N, C) or (N, C, H, W). One output for each position (C = 1) makes class numbers 0 and 1 a label.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Weights = Tensor | Sequence[float] | None
 
 
 class LogitsLoss(nn.Module):
-    """Computes in float32 under autocast, too (in float64 if the outputs are float64); gradients have the dtype of the
-    outputs."""
+    """Computes in float32 whatever autocast says (in float64 if the outputs are float64): gradients come back in the
+    outputs' own type."""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(output.device.type, enabled=False):
@@ -42,9 +42,9 @@ class LogitsLoss(nn.Module):
         raise NotImplementedError
 
     def register_weights(self, name: str, values: Weights) -> None:
-        """A buffer `name` (C,) of factors, which moves to the device with the loss; None stays None.
+        """A buffer `name` (C,) of factors, which moves to the outputs' device with the loss; None stays None.
 
-        Raises ValueError if they are not a list of finite numbers of at least 0, or all 0.
+        Raises ValueError if they are not a list of finite numbers from 0, or all 0.
         """
         if values is not None:
             try:
@@ -52,7 +52,7 @@ class LogitsLoss(nn.Module):
             except (TypeError, ValueError, RuntimeError) as e:
                 raise ValueError(f"{name} is a list of one number for each class, not {values!r}") from e
             if values.ndim != 1 or not bool((values.isfinite() & (values >= 0)).all()) or not bool(values.any()):
-                raise ValueError(f"{name} is a list of finite numbers of at least 0, not all 0; got {values.tolist()}")
+                raise ValueError(f"{name} is a list of finite numbers from 0, not all 0; got {values.tolist()}")
         self.register_buffer(name, values)
 
 
@@ -70,9 +70,9 @@ def number(
 
 
 def whole(name: str, value: int) -> int:
-    """Raises ValueError if `value` is not an integer."""
+    """Raises ValueError if `value` is not a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} is an integer, not {value!r}")
+        raise ValueError(f"{name} is a whole number, not {value!r}")
     return value
 
 
@@ -84,7 +84,7 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
 
 
 def has_classes(output: Tensor, target: Tensor) -> bool:
-    """True if the targets are class indices, False if there is one per output.
+    """True if the targets are class numbers, False if there is one for every output.
 
     Raises ValueError if they are neither.
     """
@@ -92,22 +92,22 @@ def has_classes(output: Tensor, target: Tensor) -> bool:
         return False
     if target.ndim == output.ndim - 1 and target.shape == output.shape[:1] + output.shape[2:]:
         if target.is_floating_point() or target.dtype == torch.bool:
-            raise ValueError(f"targets of shape {tuple(target.shape)} are class indices: integers, not {target.dtype}")
+            raise ValueError(f"targets of shape {tuple(target.shape)} are class numbers: integers, not {target.dtype}")
         return True
     raise ValueError(f"targets of shape {tuple(target.shape)} do not fit outputs of shape {tuple(output.shape)}")
 
 
 def same_shape(output: Tensor, target: Tensor) -> Tensor:
-    """The targets in the dtype of the outputs. Raises ValueError unless there is one per output."""
+    """The targets in the outputs' type. Raises ValueError unless there is one for every output."""
     if target.shape != output.shape:  # torch would broadcast (N,) against (N, 1) to (N, N)
         raise ValueError(f"targets of shape {tuple(target.shape)} do not fit outputs of shape {tuple(output.shape)}")
     return target.to(output.dtype)
 
 
 def labels(output: Tensor, target: Tensor, ignore_index: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """(labels in shape and dtype of the outputs, mask of the counted positions (N, 1, …) or None for all).
+    """(labels of the outputs' shape and type, which positions count (N, 1, …) or None for all).
 
-    Class indices become one-hot, all 0 where they are `ignore_index`; labels stay unchanged.
+    Class numbers become one-hot, all 0 where they are `ignore_index`; labels are taken as they are.
     """
     if not has_classes(output, target):
         return target.to(output.dtype), None
@@ -123,16 +123,16 @@ def labels(output: Tensor, target: Tensor, ignore_index: int | None = None) -> t
 
 
 def broadcast_weights(weights: Tensor | None, output: Tensor, name: str) -> Tensor | None:
-    """(C,) → (1, C, 1, …) in the dtype of the outputs. Raises ValueError unless there is one per output."""
+    """(C,) → (1, C, 1, …) in the outputs' type. Raises ValueError if there is not one for each of the outputs."""
     if weights is None:
         return None
     if len(weights) != output.shape[1]:
-        raise ValueError(f"{name} has {len(weights)} numbers for {output.shape[1]} outputs")
+        raise ValueError(f"{name} holds {len(weights)} numbers for {output.shape[1]} outputs")
     return weights.to(output).view(1, -1, *[1] * (output.ndim - 2))
 
 
 def mean_of(values: Tensor, counts: Tensor | None) -> Tensor:
-    """The mean of `values` (N, C, …) over the counted positions (N, 1, …); 0 if there are none."""
+    """The mean of `values` (N, C, …) over the positions that count (N, 1, …); 0 if none does."""
     if counts is None:
         return values.mean()
     shares = counts.to(values.dtype).expand_as(values)
@@ -140,5 +140,5 @@ def mean_of(values: Tensor, counts: Tensor | None) -> Tensor:
 
 
 def ratio(total: Tensor, parts: Tensor) -> Tensor:
-    """total / parts; 0 with gradient 0 where parts (and total) are 0."""
+    """total / parts, and 0 (with gradient 0) where nothing was counted: total is 0 there as well."""
     return total / parts.where(parts > 0, torch.ones_like(parts))

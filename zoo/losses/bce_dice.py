@@ -1,4 +1,4 @@
-"""Weighted sum of binary cross entropy (per pixel) and Dice (per mask)."""
+"""Binary cross entropy and Dice together: one sees each pixel, the other the mask as a whole."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["BCEDice"]
 class BCEDice(LogitsLoss):
     """(1 - dice_share)·BCE(x, t) + dice_share·Dice(σ(x), t).
 
-    BCE is the mean over all outputs, Dice as in `zoo.losses.dice`, both of σ(x): class indices become one-hot labels.
-    pos_weight: (C,) factors of the positives in the BCE.
-    ignore_index: class index of positions that are not counted. Source: the sum of
+    BCE is the mean over all outputs, Dice as in `zoo.losses.dice`, both of σ(x): class numbers become one-hot labels.
+    An empty mask leaves the BCE and what Dice says of it. pos_weight: (C,) factors of the BCE's positives.
+    ignore_index: positions of this class number do not count; where none counts the loss is 0. Source: the sum of
     cross entropy and Dice of nnU-Net (Isensee et al. 2021, Methods), with sigmoids.
 
-    Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class indices.
+    Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class numbers.
     """
 
     pos_weight: Tensor | None

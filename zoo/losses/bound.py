@@ -1,4 +1,4 @@
-"""A function of the user with its parameters."""
+"""A user's plain function with its parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BoundFunction(nn.Module):
             if isinstance(value, Tensor):
                 self.register_buffer(f"tensor_{name}", value)
         self._tensors = tuple(k for k, v in params.items() if isinstance(v, Tensor))
-        # for messages
+        # Messages name the function, as the user wrote it.
         self.__name__ = loss_name(function)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:

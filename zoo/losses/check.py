@@ -1,4 +1,4 @@
-"""Check of the value that a loss returned, with errors that name the loss."""
+"""What a loss returned: said in the loss's name if a step cannot be taken from it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ __all__ = ["check_value", "loss_name"]
 
 
 def loss_name(loss: Any) -> str:
-    """The name for messages: of the table, or module:attribute of the user's function or class."""
+    """What messages call it: a table's name, or module:attribute of the user's function or class."""
     named = loss if hasattr(loss, "__name__") else type(loss)
     own = (inspect.isfunction(named) or inspect.isclass(named)) and not named.__module__.startswith("torch.")
     return f"{named.__module__}:{named.__qualname__}" if own else str(named.__name__)
 
 
 def check_value(value: Any, loss: Any, output: Tensor, *, finite: bool = False) -> None:
-    """Raises UsageError unless `value`, which `loss` computed from `output`, is a scalar with a gradient.
+    """Raises UsageError unless `value`, which `loss` made of `output`, is a scalar that can be learned from.
 
-    finite: also raise TrainingError if it is NaN or infinite. This synchronizes with the device, so it is done once,
-    before the first step.
+    finite: also raise TrainingError if it is NaN or infinite, which waits for the device: once, before the first step.
     """
     name = loss_name(loss)
     if not isinstance(value, Tensor):

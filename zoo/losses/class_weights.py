@@ -1,4 +1,4 @@
-"""Class weights that balance rare and frequent classes, from the training targets or from a file."""
+"""Weights that let rare classes count as much as frequent ones, from the training targets or from a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from zoo.tasks import TaskName, get_task
 __all__ = ["BETA", "KINDS", "LIMIT", "class_weights"]
 
 KINDS = ("none", "balanced", "effective")
-# Cui et al. 2019 try 0.9 to 0.9999. With (N - 1)/N, as in their theory, the result is almost `balanced`. 0.999,
-# their choice for ImageNet and iNaturalist, is close to `balanced` below some hundred images per class, and to equal
-# weights above some thousand.
+# Cui et al. 2019 try 0.9 to 0.9999. The (N - 1)/N of their theory makes N images weigh almost as `balanced` does;
+# 0.999, their choice for ImageNet and iNaturalist, is the same for every data set: near `balanced` below some hundred
+# images a class, near even weights above some thousand.
 BETA = 0.999
-# Without a limit, a single image of a label rarer than 1 in 101 would dominate a step.
+# A label rarer than 1 in 101 would let a single image decide a step.
 LIMIT = 100.0
 
 _Counts = NDArray[np.float64]
@@ -36,14 +36,14 @@ def class_weights(kind: str, targets: NDArray[Any], classes: Sequence[str], *, t
 
     | kind | single-label | multi-label: of the positives |
     |---|---|---|
-    | balanced | N / (K·n), as in scikit-learn | (N - n) / n |
+    | balanced | N / (K·n), as scikit-learn's | (N - n) / n |
     | effective | (1 - β) / (1 - β^n), scaled to the mean 1 | (1 - β^(N - n)) / (1 - β^n) |
     | a file | its numbers | its numbers |
 
     n is the number of training images of a class or label, N that of all images, β is BETA (Cui et al. 2019, equation 2
-    and section 4.1). targets: (N,) int64, or (N, K) 0 and 1; in masks, pixels are counted. A class without images gets
-    the largest weight of the others. Multi-label weights are clipped to [1/LIMIT, LIMIT]; a label without positives
-    gets 1.
+    and section 4.1). targets: (N,) int64, or (N, K) 0 and 1; of masks, pixels are counted for images. A class without
+    images is left out of the formula and gets the largest weight of the others. Multi-label weights are kept within
+    1/LIMIT and LIMIT; a label without positives gets 1.
 
     A file is a .json mapping of names to numbers, or a .csv or .tsv with the columns class and weight.
 

@@ -1,4 +1,4 @@
-"""Focal loss: cross entropy with lower weights of easy examples."""
+"""Focal loss: examples that are right already count less."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Focal(LogitsLoss):
     mean over all outputs.
 
     Source: Lin et al. 2017, equations 4 and 5, and gamma = 2 from its table 1b. Their alpha = 0.25 suits the thousand
-    empty boxes around an object; here positives and negatives have equal weights by default.
+    empty boxes around an object; here neither side is favoured unless alpha is given.
 
     alpha: from 0 to 1, the share of the positives; labels only. weight: (C,) factors of each class's examples or of
-    each label's positives. ignore_index: class index of positions that are not counted.
+    each label's positives. ignore_index: positions of this class number do not count; where none counts the loss is 0.
 
-    Shape: output (N, C, …) logits; target (N, …) class indices, or (N, C, …) labels from 0 to 1.
+    Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """
 
     weight: Tensor | None
@@ -46,7 +46,7 @@ class Focal(LogitsLoss):
         weight = broadcast_weights(self.weight, output, "weight")
         if output.shape[1] > 1 and has_classes(output, target):
             if self.alpha is not None:
-                raise ValueError("alpha of focal is for multi-label; use weight for classes")
+                raise ValueError("focal's alpha balances labels; classes are balanced by weight")
             return self._classes(output, target.long().unsqueeze(1), weight)
         return self._labels(output, *labels(output, target, self.ignore_index), weight)
 

@@ -14,7 +14,7 @@ class Jaccard(Tversky):
     The Tversky loss with alpha = beta = 1; p, empty masks, weight and ignore_index as there: an empty mask has the loss
     0 if nothing is predicted. Source: Rahman and Wang 2016, equation 3.
 
-    Shape: output (N, C, …) logits; target (N, …) class indices, or (N, C, …) labels from 0 to 1.
+    Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """
 
     def __init__(self, smooth: float = 1.0, weight: Weights = None, ignore_index: int = -100) -> None:

@@ -1,4 +1,4 @@
-"""Sobolev loss: the distance of values plus the distance of their slopes."""
+"""Values and their slopes: two curves or maps that agree in both agree in shape."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Sobolev(LogitsLoss):
 
     V is the mean over all elements of (a - b)² ("mse") or |a - b| ("l1"); D_d u = u[i + 1] - u[i], the forward
     difference along dimension d with a step of 1. For maps (N, C, H, W) d runs over H and W; for vectors (N, K) over K,
-    whose entries are adjacent points of a curve. A dimension of length 1 has no slope and adds 0: with one target the
-    loss is V alone. Slopes are those of the standardized targets (each column with mean 0, standard deviation 1).
+    whose entries are taken for neighbouring points of a curve (a spectrum, a profile). A dimension of length 1 has no
+    slope and adds 0: with one target the loss is V alone. Slopes are of the targets as the loop gives them, each column
+    with mean 0 and standard deviation 1.
 
-    After Czarnecki et al. 2017, equation 1, who match derivatives by the input of the network; these are differences
-    along its output and need no second backward pass.
+    The idea is that of Czarnecki et al. 2017, equation 1, who match derivatives by the network's input; these are by
+    the place in its output, and need no second backward pass.
 
     Shape: output and target (N, K) or (N, C, …).
     """

@@ -1,9 +1,9 @@
 """The losses of torch.nn that fit an image task, each taking logits and the task's own targets.
 
-They differ from torch's classes in four points: they compute in float32 under autocast, too; those for probabilities
-or log-probabilities (BCELoss, NLLLoss, KLDivLoss) take logits and stay finite; targets have the form of the task and
-are converted for torch; outputs may have any shape (N, C, …). `reduction` is "mean" or "sum". Otherwise the values
-are those of torch. Formulas: the documentation of the torch.nn class named in each.
+They differ from torch's classes in four things: they compute in float32 whatever autocast says; those that want
+probabilities or log-probabilities (BCELoss, NLLLoss, KLDivLoss) take logits and stay finite for any; targets come in
+the task's form and become what torch's function wants; and outputs of any shape (N, C, …) are taken. `reduction` is
+"mean" or "sum". Values are torch's own otherwise. Formulas: the documentation of the torch.nn class named in each.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Reduced(LogitsLoss):
 
 
 def _rows(values: Tensor) -> Tensor:
-    """(N, C, …) → (positions, C): for functions of torch without further dimensions."""
+    """(N, C, …) → (positions, C): some of torch's functions know no further dimensions."""
     return values.movedim(1, -1).reshape(-1, values.shape[1])
 
 
@@ -197,7 +197,7 @@ class MultiLabelMargin(_Reduced):
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         present = _rows(same_shape(output, target)) > 0.5
-        # torch takes the indices of the labels, then -1: the sort puts the labels first.
+        # torch wants the numbers of the labels, then -1: the sort puts the labels first.
         first = present.int().argsort(dim=1, descending=True)
         positions = torch.arange(first.shape[1], device=first.device)
         indices = first.where(positions < present.sum(1, keepdim=True), -1)
@@ -239,7 +239,7 @@ class SoftMargin(_Reduced):
 
 
 class _Distance(_Reduced):
-    """A distance of outputs from values of the same shape (N, C, …); class indices are refused."""
+    """Of outputs from numbers of the same shape (N, C, …); class numbers are refused."""
 
     def __init__(self, function: Callable[..., Tensor], reduction: str, **fixed: float) -> None:
         super().__init__(reduction)

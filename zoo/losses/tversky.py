@@ -1,4 +1,4 @@
-"""The Tversky index of masks or labels as a loss; Dice and Jaccard are special cases."""
+"""The Tversky index of masks or labels as a loss; Dice and Jaccard are two of its cases."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ __all__ = ["Tversky"]
 
 
 class Tversky(LogitsLoss):
-    """1 - mean_c (TP + s) / (TP + alpha·FP + beta·FN + s): weights of false positives and false negatives.
+    """1 - mean_c (TP + s) / (TP + alpha·FP + beta·FN + s): alpha is the price of a false positive, beta of a miss.
 
     For each class c, TP = Σ p·t, FP = Σ p·(1 - t) and FN = Σ (1 - p)·t run over the images of the batch and their
-    pixels. p is softmax(x) for class indices and σ(x) for labels. Source: Salehi, Erdogmus and Gholipour 2017, equation
+    pixels. p is softmax(x) for class numbers and σ(x) for labels. Source: Salehi, Erdogmus and Gholipour 2017, equation
     4, whose best alpha and beta (section 3.3) are the defaults.
 
-    smooth: s. A class without a target in the batch (an empty mask) has the index s / (s + alpha·FP): loss 0 if nothing
-    is predicted as this class. With smooth=0 its index is 0 or 1, without a gradient. weight: (C,) shares of the
-    classes in the mean. ignore_index: class index of positions that are not counted.
+    smooth: s. A class that no target of the batch holds (an empty mask) has the index s / (s + alpha·FP): loss 0 if
+    nothing is predicted either, and a gradient that removes what is. With smooth=0 such a class gives 0 or 1 and no
+    gradient. weight: (C,) shares of the classes in the mean. ignore_index: positions of this class number do not count;
+    where none counts the loss is 0.
 
-    Shape: output (N, C, …) logits; target (N, …) class indices, or (N, C, …) labels from 0 to 1.
+    Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """
 
     weight: Tensor | None
@@ -39,7 +40,7 @@ class Tversky(LogitsLoss):
         self.beta = number("beta", beta, least=0)
         self.smooth = number("smooth", smooth, least=0)
         if self.alpha == self.beta == 0:
-            raise ValueError("alpha and beta are both 0: the index would always be 1")
+            raise ValueError("alpha and beta are both 0: the index would be 1 whatever is predicted")
         self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
@@ -57,6 +58,6 @@ class Tversky(LogitsLoss):
         over = [d for d in range(p.ndim) if d != 1]
         tp, fp, fn = (p * t).sum(over), (p * (1 - t)).sum(over), ((1 - p) * t).sum(over)
         whole = tp + self.alpha * fp + self.beta * fn + self.smooth
-        nothing = whole == 0  # only if smooth is 0: neither predicted nor in the targets
+        nothing = whole == 0  # only if smooth is 0: neither predicted nor there
         each = (tp + self.smooth).where(~nothing, torch.ones_like(tp)) / whole.where(~nothing, torch.ones_like(whole))
         return each.mean() if weight is None else (each * weight).sum() / weight.sum()

@@ -1,13 +1,13 @@
-"""Schedules that are functions of the user: how they are called, and errors about unusable results.
+"""The user's own functions of the epoch: how they are called, and what is said when they give something unusable.
 
-    def half(epoch):                                  # factor on all learning rates, epochs count from 0
+    def half(epoch):                                  # factor on every group's rate, epochs counted from 0
         return 0.5 ** epoch
 
-    def adjust_learning_rate(optimizer, epoch):       # sets the learning rates itself
+    def adjust_learning_rate(optimizer, epoch):       # sets the rates itself
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * 0.1 ** (epoch // 30)
 
-Other parameters get their values from schedule.params.
+More parameters get their values from schedule.params.
 """
 
 from __future__ import annotations
@@ -32,22 +32,24 @@ __all__ = [
     "missing_parameters",
 ]
 
-# Errors of a mistake in a user's function or of an unusable parameter; others are raised with their traceback.
+# What a slip in a user's function, or an unusable parameter, raises; anything else is let through with its traceback.
 USER_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
-# torch's cosine is a product over steps, and rounding may take it this far below 0.
+# torch's cosine is a product of steps and may end so far below 0.
 _ROUNDING = 1e-12
 
 
 def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters without a default and without a value in `params`: 1 for a factor, 2 for learning rates.
+    """Names of the parameters that have neither a default nor a value in `params`: 1 for a factor, 2 for rates.
 
-    Raises UsageError if `function` has no signature.
+    Raises UsageError if `function` publishes no signature.
     """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise UsageError(f"schedule {_name(function)} has no signature", "wrap it: def lr(epoch): return …") from None
+        raise UsageError(
+            f"schedule {_name(function)} does not say what it takes", "wrap it: def lr(epoch): return …"
+        ) from None
     return [
         name
         for name, p in parameters.items()
@@ -58,7 +60,7 @@ def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) 
 
 
 def function_problems(function: Callable[..., Any], params: Mapping[str, Any], label: str) -> list[str]:
-    """Reasons why `function` cannot be called, one line each."""
+    """What would keep `function` from being called, one line each."""
     try:
         missing = missing_parameters(function, params)
     except UsageError as e:
@@ -70,61 +72,55 @@ def function_problems(function: Callable[..., Any], params: Mapping[str, Any], l
     if len(missing) not in (1, 2):
         found.append(
             f"{label}.name: {_name(function)} takes {len(missing)} parameters without a value"
-            f"{' (' + ', '.join(missing) + ')' if missing else ''}; expected: the epoch, or the optimizer and "
-            f"the epoch; others get values from {label}.params"
+            f"{' (' + ', '.join(missing) + ')' if missing else ''}; one is the epoch, two are the optimizer and the "
+            f"epoch, others get theirs from {label}.params"
         )
     return found
 
 
 def factor_function(path: str, kind: str) -> Callable[[int], float]:
-    """The user's function at "module:attribute", checked, for a torch scheduler that calls it with a number.
+    """The user's function at "module:attribute", for a torch scheduler that calls it with a number.
 
-    Raises UsageError if it cannot be imported; the returned function raises it for a result that is no finite number.
+    Raises UsageError if it cannot be imported; the function given raises it if the user's gives no finite number.
     """
     function = import_object(path, kind)
     if not callable(function):
         raise UsageError(f"{kind} {path!r} is a {type(function).__name__}, not a function")
 
-    def checked(step: int) -> float:  # a plain function, which torch does not save in the scheduler's state
+    def checked(step: int) -> float:  # a plain function: torch then leaves it out of the scheduler's state
         return check_factor(function, step, {}, path)
 
     return checked
 
 
 def check_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, Any], name: str) -> float:
-    """`function(epoch)`. Raises UsageError if it fails or returns no finite number of at least 0."""
+    """`function(epoch)`. Raises UsageError, naming the function, if it fails or gives no finite number from 0."""
     try:
         value = function(epoch, **params)
     except USER_ERRORS as e:
         raise UsageError(f"{name}({epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
-    return _number(value, f"{name}({epoch}) returned", "a factor, one number of at least 0")
+    return _number(value, f"{name}({epoch}) returned", "a factor, one number from 0")
 
 
 def call_adjust_function(
     function: Callable[..., Any], optimizer: Optimizer, epoch: int, params: Mapping[str, Any], name: str
 ) -> None:
-    """`function(optimizer, epoch)`. Raises UsageError if it fails or sets an unusable learning rate."""
+    """`function(optimizer, epoch)`. Raises UsageError, naming the function, if it fails or sets an unusable rate."""
     before = len(optimizer.param_groups)
     try:
         function(optimizer, epoch, **params)
     except USER_ERRORS as e:
         raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     if len(optimizer.param_groups) != before:
-        raise UsageError(
-            f"{name}(optimizer, {epoch}) changed the number of parameter groups", "change only the learning rates"
-        )
-    for group, lr in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
-        group["lr"] = lr
+        raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set rates only")
+    for group, rate in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
+        group["lr"] = rate
 
 
 def check_lrs(optimizer: Optimizer, who: str) -> list[float]:
-    """The learning rates, which `who` has set. Raises UsageError for one that is no finite number of at least 0."""
+    """The groups' rates, which `who` has set. Raises UsageError, naming it, for what is no finite number from 0."""
     return [
-        _number(
-            group["lr"],
-            f"{who} set the learning rate of {group.get('name', 'a group')!r} to",
-            "one number of at least 0",
-        )
+        _number(group["lr"], f"{who} set the rate of {group.get('name', 'a group')!r} to", "one number from 0")
         for group in optimizer.param_groups
     ]
 
@@ -134,8 +130,8 @@ def _number(value: Any, before: str, wanted: str) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         shape = getattr(value, "shape", None)
-        given = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
-        raise UsageError(f"{before} {given}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
+        said = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
+        raise UsageError(f"{before} {said}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
     if not math.isfinite(value) or value < -_ROUNDING:
         raise UsageError(f"{before} {value}, not {wanted}", "return a finite number that is not negative")
     return float(value)

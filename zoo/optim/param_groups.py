@@ -1,4 +1,4 @@
-"""Parameter groups, with the learning rate and weight decay of each, and the optimizer over them."""
+"""Parameter groups: which rate and which weight decay each learning parameter gets, and the optimizer over them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,15 @@ __all__ = [
     "parameter_groups",
 ]
 
-NO_DECAY = ", no decay"  # after the name of the stage
+NO_DECAY = ", no decay"  # behind the stage's name
 
 
 @dataclass(frozen=True)
 class GroupOverride:
     """Other settings for the parameters whose full names match one of the globs `match`.
 
-    Args:
-        match: globs over parameter names.
-        lr: learning rate. None: unchanged.
-        lr_scale: factor on the learning rate, instead of lr.
-        weight_decay: weight decay, also of biases and norm layers. None: unchanged.
+    lr: their rate; lr_scale: a factor on the rate that they would have, instead of lr. weight_decay: of all of them,
+    biases and norms included. What is None stays as it is.
     """
 
     match: tuple[str, ...]
@@ -56,19 +53,15 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimizer, from the parameters of `module` that require a gradient.
 
-    The head has the learning rate `head_lr` (or `lr`); each stage before it `lr` · layer_decay^d with its distance d
-    from the head (BEiT, Bao et al. 2022, appendix; the last stage has d = 1). Biases, vectors (norm layers, layer
-    scale) and the parameters in the architecture's `no_weight_decay()` have no weight decay (as in timm and DeiT).
+    stages: (name, parameter names) from stem to head. The head learns at `head_lr` (or `lr`); each stage before it at
+    `lr`, times layer_decay^d where d is its distance from the head (BEiT, Bao et al. 2022, appendix; the last
+    stage has d = 1 there and here). Biases, vectors (normalisation, layer scale) and what the architecture itself
+    names in `no_weight_decay()` are not decayed (the convention of timm and DeiT). Then the `overrides`, in their
+    order: where several match, each field is the last one's that gives it. per_tensor: a group of its own for each
+    tensor, with the tensor's name.
 
-    Args:
-        stages: (name, parameter names) from stem to head.
-        overrides: applied in order; if several match, each field comes from the last one that sets it.
-        per_tensor: one group per tensor, with the name of the tensor.
-
-    Returns: groups with params, lr, weight_decay and a unique name.
-
-    Raises:
-        RecipeError: globs that match no parameter.
+    Each group has params, lr, weight_decay and a name of its own. Raises RecipeError with every glob that matches no
+    parameter.
     """
     problems = group_problems([n for n, _ in module.named_parameters()], overrides)
     if problems:
@@ -85,44 +78,46 @@ def parameter_groups(
             parameter = named.get(name)
             if parameter is None:
                 continue
-            exempted = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
-            lr_here, decay, label = stage_lr, 0.0 if exempted else weight_decay, stage
+            bare = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
+            rate, decay, label = stage_lr, 0.0 if bare else weight_decay, stage
             matching = [o for o in overrides if _matches(name, o.match)]
             if matching:
-                lr_here, override_decay = _overridden(stage_lr, matching)
+                rate, override_decay = _overridden(stage_lr, matching)
                 label += f" ({'; '.join('|'.join(o.match) for o in matching)})"
-                decay, exempted = (decay, exempted) if override_decay is None else (override_decay, False)
-            key = name if per_tensor else label + (NO_DECAY if exempted else "")
-            group = {"params": [], "lr": lr_here, "weight_decay": decay, "name": key}
+                decay, bare = (decay, bare) if override_decay is None else (override_decay, False)
+            key = name if per_tensor else label + (NO_DECAY if bare else "")
+            group = {"params": [], "lr": rate, "weight_decay": decay, "name": key}
             stage_groups.setdefault(key, group)["params"].append(parameter)
-        # Groups with weight decay come first, independent of the order in the module.
+        # What is decayed stands before what is not, whichever the module defines first.
         ordered = stage_groups if per_tensor else sorted(stage_groups, key=lambda k: k.endswith(NO_DECAY))
         groups.update({key: stage_groups[key] for key in ordered})
     return list(groups.values())
 
 
-def _overridden(lr: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
-    """The learning rate and the weight decay (None: unchanged) after all of `overrides`."""
-    result, decay = lr, None
+def _overridden(rate: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
+    """The rate and the weight decay (None: as it was) behind all of `overrides`."""
+    result, decay = rate, None
     for override in overrides:
         if override.lr is not None:
             result = override.lr
         elif override.lr_scale is not None:
-            result = lr * override.lr_scale
+            result = rate * override.lr_scale
         decay = decay if override.weight_decay is None else override.weight_decay
     return result, decay
 
 
 def group_problems(names: Sequence[str], overrides: Sequence[GroupOverride]) -> list[str]:
-    """The globs of `overrides` that match none of the parameter `names`, one line each, with similar names."""
+    """The globs of `overrides` that match none of the parameter `names`, one line each, with names like them."""
     found = []
     for i, override in enumerate(overrides):
         for glob in override.match:
             if not any(_matches(name, (glob,)) for name in names):
-                stem = glob.strip("*?.")
+                bare = glob.strip("*?.")
                 parts = dict.fromkeys(".".join(name.split(".")[: glob.count(".") + 1]) for name in names)
-                close = nearest(stem, [*parts, *names]) if stem else []
-                advice = f"; did you mean {' or '.join(close)}?" if close else f"; some names: {', '.join(names[:3])}"
+                close = nearest(bare, [*parts, *names]) if bare else []
+                advice = (
+                    f"; did you mean {' or '.join(close)}?" if close else f"; names are like {', '.join(names[:3])}"
+                )
                 found.append(f"optimizer.groups[{i}].match: {glob!r} matches no parameter{advice}")
     return found
 
@@ -137,8 +132,8 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
 def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) -> list[tuple[str, str, str, str, str]]:
     """Rows of (name, tensors, parameters, learning rate, weight decay), as text, for a table.
 
-    groups: of `parameter_groups` or of an optimizer, with the learning rate at the start of the schedule. If there are
-    more than `max_rows`, adjacent groups with equal settings share a row; then the ones in the middle do.
+    groups: of `parameter_groups` or of an optimizer; the rate is the one the schedule starts from. Neighbours with the
+    same numbers share a row; if there are still more than `max_rows`, those in the middle do.
     """
     rows: list[list[Mapping[str, Any]]] = []
     for group in groups:
@@ -154,16 +149,16 @@ def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) 
 
 
 def _settings(group: Mapping[str, Any]) -> tuple[float, float]:
-    # A schedule changes "lr"; torch stores the initial learning rate under these names.
-    lr = group.get("max_lr", group.get("initial_lr", group["lr"]))
-    return float(lr), float(group.get("weight_decay", 0.0))
+    # A schedule has its hands on "lr"; what it began from is kept under these names by torch.
+    rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return float(rate), float(group.get("weight_decay", 0.0))
 
 
 def _row(groups: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str, str]:
     name = groups[0]["name"] if len(groups) == 1 else f"{groups[0]['name']} … {groups[-1]['name']}"
     tensors = [p for g in groups for p in g["params"]]
-    lrs, decays = zip(*(_settings(g) for g in groups), strict=True)
-    return str(name), f"{len(tensors):,}", f"{sum(p.numel() for p in tensors):,}", _span(lrs), _span(decays)
+    rates, decays = zip(*(_settings(g) for g in groups), strict=True)
+    return str(name), f"{len(tensors):,}", f"{sum(p.numel() for p in tensors):,}", _span(rates), _span(decays)
 
 
 def _span(values: Sequence[float]) -> str:
@@ -177,26 +172,22 @@ def _span(values: Sequence[float]) -> str:
 def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str, Any]) -> Optimizer:
     """The optimizer `name` over `groups`, each with its own lr, weight decay and name.
 
-    Args:
-        name: a name of OPTIMIZERS, or module:attribute of a class or of a function `(groups, lr=…, **params)` that
-            returns a torch.optim.Optimizer.
-
-    Raises:
-        UsageError: it cannot be built, or needs a training loop that zoo does not have.
+    name: of the table, or module:attribute of a class or a function `(groups, lr=…, **params)` that gives a
+    torch.optim.Optimizer. Raises UsageError if it cannot be built, or if zoo's loop could not drive it.
     """
     factory = find_optimizer(name)
     entry = OPTIMIZERS.get(name)
     settings = {**(entry.defaults if entry is not None else {}), **params}
-    # timm's "corrected" weight decay is relative to this learning rate, the highest of the run.
-    lr = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
+    # timm's "corrected" weight decay is relative to this rate, the highest of the run.
+    rate = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
     given = [dict(g) for g in groups]  # the optimizer writes into them
     try:
-        optimizer = factory(given, **lr, **settings)
+        optimizer = factory(given, **rate, **settings)
     except (AssertionError, TypeError, ValueError) as e:
         raise UsageError(f"optimizer {name!r} cannot be built: {e}", "correct optimizer.params") from e
     if not isinstance(optimizer, Optimizer):
         kind = type(optimizer).__name__
-        raise UsageError(f"optimizer {name!r} returned a {kind}, not a torch.optim.Optimizer", "return the optimizer")
+        raise UsageError(f"optimizer {name!r} gave a {kind}, not a torch.optim.Optimizer", "return the optimizer")
     _check_supported(optimizer, name, groups)
     return optimizer
 
@@ -210,22 +201,22 @@ def _takes_lr(factory: Any) -> bool:
 
 
 def _check_supported(optimizer: Optimizer, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Raises UsageError for an optimizer that needs another training loop."""
+    """Raises UsageError for what zoo's loop could not do justice to."""
     if any(g["weight_decay"] for g in groups) and "weight_decay" not in optimizer.defaults:
         raise UsageError(f"optimizer {name!r} takes no weight_decay", "set optimizer.weight_decay=0")
     if [g.get("name") for g in optimizer.param_groups] != [g["name"] for g in groups]:
         raise UsageError(
-            f"optimizer {name!r} changed the {len(groups)} parameter groups", "pass the groups on unchanged"
+            f"optimizer {name!r} has not kept the {len(groups)} parameter groups", "pass the groups on as they come"
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         raise UsageError(
-            f"optimizer {name!r} needs calls of train() and eval() around training and validation, which zoo omits",
-            "use adamw with a schedule; train.model_ema=true averages the weights",
+            f"optimizer {name!r} wants train() and eval() around training and validation, which zoo does not call",
+            "take adamw with a schedule; train.model_ema=true averages the weights",
         )
     if getattr(optimizer, "is_second_order", False):  # timm's mark
-        raise UsageError(f"optimizer {name!r} needs second derivatives, which zoo does not compute", "use adamw")
+        raise UsageError(f"optimizer {name!r} needs second derivatives, which zoo does not compute", "take adamw")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UsageError(
-            f"optimizer {name!r} needs a closure that computes the loss again, which zoo does not pass", "use adamw"
+            f"optimizer {name!r} needs a closure that computes the loss again, which zoo does not give", "take adamw"
         )

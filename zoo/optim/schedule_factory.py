@@ -1,4 +1,4 @@
-"""Name and parameters → scheduler, with lengths and learning rates of the run filled in."""
+"""Name and parameters → what moves the rates, with all that the run says filled in."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BASE_LR_RATIO = 1 / 4
 
 @dataclass(frozen=True)
 class RunLength:
-    """Length of a run. epochs, steps_per_epoch: of the run; warmup: number of its first steps with linear warmup."""
+    """How long the rates have to be given: a run of `epochs`, whose first `warmup` updates are the warm-up's."""
 
     epochs: int
     steps_per_epoch: int
@@ -50,10 +50,10 @@ class RunLength:
 
 @dataclass
 class _Builder:
-    """lrs: initial learning rates of the groups, before any schedule has changed them."""
+    """rates: the groups' own, before any schedule has moved them."""
 
     optimizer: Optimizer
-    lrs: list[float]
+    rates: list[float]
     steps_per_epoch: int
     higher_is_better: bool
     notes: list[str]
@@ -68,7 +68,7 @@ class _Builder:
         if entry is not None and entry.length is not None:
             self._fill_length(name, library, entry.length, settings, steps)
         if library in ("OneCycleLR", "CyclicLR"):
-            settings.setdefault("max_lr", self.lrs)
+            settings.setdefault("max_lr", self.rates)
             if library == "CyclicLR" and "base_lr" not in settings:
                 tops = settings["max_lr"]
                 settings["base_lr"] = (
@@ -77,7 +77,7 @@ class _Builder:
                 self.notes.append(f"{name}: base_lr is a quarter of max_lr (Smith 2017)")
             if "cycle_momentum" not in settings and not {"momentum", "betas"} & self.optimizer.defaults.keys():
                 settings["cycle_momentum"] = False
-                self.notes.append(f"{name}: {type(self.optimizer).__name__} has no momentum that could be cycled")
+                self.notes.append(f"{name}: {type(self.optimizer).__name__} has no momentum to be cycled")
         if library in PLATEAUS:
             settings["mode"] = "max" if self.higher_is_better else "min"
         path = settings.get(FUNCTION_PARAMS.get(library, ""))
@@ -85,11 +85,11 @@ class _Builder:
             functions = [factor_function(p, "function") for p in (path if isinstance(path, list) else [path])]
             settings[FUNCTION_PARAMS[library]] = functions if isinstance(path, list) else functions[0]
         with warnings.catch_warnings():
-            # timm warns at every construction that its plateau schedule is deprecated; docs/optimizers.md says it once
+            # timm announces that its plateau schedule will go, at every construction; docs/optimizers.md says it once
             warnings.filterwarnings("ignore", "PlateauLRScheduler is deprecated", FutureWarning)
             scheduler = found(self.optimizer, **settings)
         if library == "OneCycleLR" and scheduler.total_steps < steps:
-            raise ValueError(f"total_steps={scheduler.total_steps} is less than the {steps:,} steps of the run")
+            raise ValueError(f"total_steps={scheduler.total_steps} end before its {steps:,} updates do")
         return scheduler
 
     def _fill_length(self, name: str, library: str, parameter: str, settings: dict[str, Any], steps: int) -> None:
@@ -98,22 +98,20 @@ class _Builder:
         settings[parameter] = steps
         if library == "CyclicLR":
             settings[parameter] = _HALF_CYCLE_EPOCHS * self.steps_per_epoch
-        if name == library or name not in SCHEDULES:  # not for short names, which always last as long as the run
+        if name == library or name not in SCHEDULES:  # that the short names last as long as the run needs no saying
             self.notes.append(f"{name}: {parameter}={settings[parameter]}, from the run")
 
     def _list(self, found: Any, library: str, settings: dict[str, Any], interval: StepInterval, steps: int) -> Any:
-        """SequentialLR: a schedule lasts from milestone to milestone; ChainedScheduler: each lasts the whole run."""
+        """SequentialLR: each of the schedules has what lies between its milestones; ChainedScheduler: all have all."""
         items: Sequence[Mapping[str, Any]] = settings.pop("schedulers")
         lengths = [steps] * len(items)
         if library == "SequentialLR":
             milestones = settings["milestones"]
             bounds = [0, *milestones]
             if len(bounds) != len(items) or any(a >= b for a, b in itertools.pairwise(bounds)):
-                raise ValueError(
-                    f"{len(items)} schedules need {len(items) - 1} increasing milestones, not {milestones}"
-                )
+                raise ValueError(f"{len(items)} schedules need {len(items) - 1} rising milestones, not {milestones}")
             if bounds[-1] >= steps:
-                self.notes.append(f"{library}: milestones {milestones} are beyond the {steps:,} {interval}s of the run")
+                self.notes.append(f"{library}: milestones {milestones} reach beyond the run's {steps:,} {interval}s")
             lengths = [b - a for a, b in itertools.pairwise([*bounds, max(steps, bounds[-1] + 1)])]
         parts = []
         for item, length in zip(items, lengths, strict=True):
@@ -127,7 +125,7 @@ class _Builder:
 def build_adapter(
     name: str, optimizer: Optimizer, params: Mapping[str, Any], span: RunLength, higher_is_better: bool
 ) -> tuple[SchedulerAdapter, list[str]]:
-    """The adapter of the valid schedule `name`, and messages about what was filled in.
+    """The stepper of `name`, whose name and params have no problems, and what was decided for the user.
 
     Raises UsageError if it cannot be built.
     """
@@ -138,8 +136,8 @@ def build_adapter(
         if len(missing_parameters(found, params)) == 1:
             return FactorAdapter(optimizer, found, params, name, span.epochs), notes
         return AdjustAdapter(optimizer, found, params, name), notes
-    lrs = [float(g["lr"]) for g in optimizer.param_groups]
-    builder = _Builder(optimizer, lrs, span.steps_per_epoch, higher_is_better, notes)
+    rates = [float(g["lr"]) for g in optimizer.param_groups]
+    builder = _Builder(optimizer, rates, span.steps_per_epoch, higher_is_better, notes)
     interval: StepInterval = "epoch" if kind == "timm" and params.get("t_in_epochs", True) else "update"
     interval = interval if kind == "timm" else _step_interval(name, found, params)
     try:
@@ -158,7 +156,7 @@ def build_adapter(
 
 
 def _step_interval(name: str, found: Any, params: Mapping[str, Any]) -> StepInterval:
-    """A list that has a schedule stepped per update is stepped per update as a whole."""
+    """A list with a cyclical schedule in it is stepped per update as that is, all of it."""
     entry = find_entry(name, found)
     if class_name(entry) in COMPOSITES:
         items = [

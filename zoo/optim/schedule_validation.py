@@ -1,4 +1,4 @@
-"""Names and parameters of schedules: the kind of each class, and the errors that are found before anything is built."""
+"""Names and parameters of schedules: what each class is, and what is wrong before anything is built."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ COMPOSITES = ("SequentialLR", "ChainedScheduler")
 PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
 FUNCTION_PARAMS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}
 
-# Parameters that zoo always passes, and those that it passes unless the user does (see zoo.optim.schedules).
+# What zoo gives in any case, and what it gives unless the user does (see zoo.optim.schedules).
 _ALWAYS = ("optimizer", "last_epoch", "initialize")
 _UNLESS_GIVEN = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
 def schedule_kind(found: Any) -> Literal["torch", "timm", "function", "neither"]:
-    """The kind of a schedule object. A class is torch's unless it is derived from timm's."""
+    """What an object is as a schedule. A class counts as torch's unless it descends from timm's."""
     if not inspect.isclass(found):
         return "function" if callable(found) else "neither"
-    # by name, so that timm is not imported
+    # by name: timm's module is not imported for the sake of a question
     return "timm" if any(c.__module__ == "timm.scheduler.scheduler" for c in found.__mro__) else "torch"
 
 
 def find_entry(name: str, found: Any) -> ScheduleComponent | None:
-    """The entry of `name`, or of the class (or a base class of it) that an import path names."""
+    """The table's entry for `name`, or for the class that an import path leads to or descends from."""
     if name in SCHEDULES:
         return SCHEDULES[name]
     for ancestor in inspect.getmro(found) if inspect.isclass(found) else ():
@@ -50,12 +50,12 @@ def find_entry(name: str, found: Any) -> ScheduleComponent | None:
 
 
 def class_name(entry: ScheduleComponent | None) -> str:
-    """The class name of an entry in its library, such as CosineAnnealingLR for cosine. Empty without an entry."""
+    """The library's name of the class behind an entry: CosineAnnealingLR for cosine. Empty without an entry."""
     return entry.path.partition(":")[2] if entry is not None else ""
 
 
 def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedule") -> list[str]:
-    """Reasons why the schedule `name` cannot be built with `params`, one line each."""
+    """What would keep the schedule `name` from being built with `params`, one line each."""
     try:
         found = resolve(name, SCHEDULES, "schedule")
     except ZooError as e:
@@ -71,7 +71,7 @@ def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedu
     always = {*_ALWAYS, *(first if library not in COMPOSITES else ()), *(("mode",) if library in PLATEAUS else ())}
     fillable = {*_UNLESS_GIVEN.get(library, ())}
     if entry is not None and entry.length is not None:
-        # The lengths of the short names are numbers of steps, which users do not know.
+        # The lengths of the short names are counted in updates, which no one knows by heart.
         (always if name in SCHEDULES and name != library else fillable).add(entry.length)
     if name == "onecycle":
         always.add("max_lr")
@@ -98,9 +98,7 @@ def _list_problems(library: str, schedulers: Any, label: str) -> list[str]:
         name, params = item["name"], item.get("params") or {}
         entry = SCHEDULES.get(name)
         if entry is not None and (name != class_name(entry) or not entry.path.startswith("torch.")):
-            problems.append(
-                f"{here}.name: {name!r} cannot be in a list; use a class of torch, such as CosineAnnealingLR"
-            )
+            problems.append(f"{here}.name: {name!r} cannot stand in a list, torch's own can, such as CosineAnnealingLR")
         elif name in PLATEAUS:
             problems.append(f"{here}.name: {library} steps its schedules without a metric, which {name!r} needs")
         else:

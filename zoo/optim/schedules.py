@@ -1,4 +1,4 @@
-"""The learning rates of a run: a schedule, stepped per epoch or per update, with linear warmup."""
+"""The learning rate over a run: a schedule, stepped when it wants to be, under a linear warm-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["DummyOptimizer", "Schedule", "make_schedule"]
 
 
 class DummyOptimizer(Optimizer):
-    """An optimizer with the groups and settings of another one, but without its parameters."""
+    """Has the groups of another one with all their settings, and nothing to learn."""
 
     def __init__(self, of: Optimizer) -> None:
         groups = [
@@ -30,26 +30,27 @@ class DummyOptimizer(Optimizer):
         super().__init__(groups, dict(of.defaults))
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Does nothing."""
+        """Nothing moves."""
 
 
-# Settings of a group other than lr that torch's cyclical schedules and users' functions may change.
+# Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
 _GROUP_KEYS = ("momentum", "betas", "weight_decay")
 
-# Updates simulated before a run: enough to find errors at the start, and fast.
+# Updates that are tried before a run: enough for what is wrong from the start, too few to be noticed.
 _DRY_RUN_STEPS = 200
 
 
 class Schedule:
-    """A schedule with linear warmup.
+    """A schedule with warm-up in front.
 
-    Call `after_step()` after each optimizer step and `after_epoch(metric)` after each epoch.
+    Call `after_step()` behind each optimizer step and `after_epoch(metric)` behind each epoch.
 
-    In the first `warmup` updates the learning rate of the schedule is multiplied by (updates done + 1) / warmup. A
-    schedule that is stepped per update starts after the warmup; one that is stepped per epoch is stepped at the end of
-    every epoch. No schedule is stepped after the last update or epoch of the run.
+    In the first `warmup` updates the rate is the schedule's times (updates done + 1) / warmup: it rises in a straight
+    line and reaches the full rate at update `warmup`. A schedule that is stepped per update starts to move when the
+    warm-up has ended; one that is stepped per epoch moves at every epoch's end as always. Behind the last update or
+    epoch of the run none is stepped: there are no rates to be had there.
 
-    notes: messages about what was filled in for the user.
+    notes: what was decided for the user, a sentence each.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Schedule:
         self.updates = 0
         self.epochs = 0
         self._steps = span.steps(adapter.interval)
-        self._base_lrs = self._lrs()
+        self._base_lrs = self._rates()
         self._lr_scales = [1.0] * len(self._base_lrs)
         self._apply()
 
@@ -81,7 +82,7 @@ class Schedule:
         self._apply()
 
     def set_lr_scales(self, scales: Sequence[float]) -> None:
-        """Additional factors on the learning rates of the groups, from now on (Auto-RGN)."""
+        """A factor for each of the optimizer's groups, on top of everything, from now on (Auto-RGN)."""
         if len(scales) != len(self._lr_scales):
             raise ValueError(f"{len(scales)} factors for {len(self._lr_scales)} groups")
         self._lr_scales = [float(s) for s in scales]
@@ -90,19 +91,19 @@ class Schedule:
     def _step(self, count: int, metric: float | None) -> None:
         if not 0 < count < self._steps:
             return
-        # torch's schedulers compute the next learning rate from the current one, without our factors.
+        # torch's schedulers compute the next rate from the present one: take the factors off.
         for group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr
         try:
             self.adapter.step(count, metric)
         except USER_ERRORS as e:
             raise UsageError(
-                f"schedule {self.name!r} failed after {self.adapter.interval} {count}: {type(e).__name__}: {e}",
+                f"schedule {self.name!r} failed behind {self.adapter.interval} {count}: {type(e).__name__}: {e}",
                 "correct it, or schedule.params",
             ) from e
-        self._base_lrs = self._lrs()
+        self._base_lrs = self._rates()
 
-    def _lrs(self) -> list[float]:
+    def _rates(self) -> list[float]:
         return check_lrs(self.optimizer, f"schedule {self.name!r}")
 
     def _apply(self) -> None:
@@ -111,7 +112,7 @@ class Schedule:
             group["lr"] = lr * factor * scale
 
     def state_dict(self) -> dict[str, Any]:
-        """Exact state for JSON: a schedule that was built in the same way continues from it as this one would."""
+        """JSON-able and exact: loaded into a schedule that was made alike, it goes on as this one would."""
         return {
             "updates": self.updates,
             "epochs": self.epochs,
@@ -143,17 +144,12 @@ def make_schedule(
     warmup_epochs: float = 0.0,
     higher_is_better: bool = True,
 ) -> Schedule:
-    """The schedule `name`, over the groups of `optimizer`.
+    """The schedule `name`: of the table, or module:attribute of a scheduler class or of a function of the epoch.
 
-    Lengths that `params` does not set are those of the run, in epochs, or in updates after the warmup.
+    Lengths that the user leaves out are the run's, in what the schedule is stepped by: epochs, or the updates that are
+    left after the warm-up. higher_is_better: of the metric that `after_epoch` is given.
 
-    Args:
-        name: a name of SCHEDULES, or module:attribute of a scheduler class or of a function of the epoch.
-        higher_is_better: of the metric that `after_epoch` gets.
-
-    Raises:
-        RecipeError: all errors in name and params.
-        UsageError: it cannot be built.
+    Raises UsageError if it cannot be built (RecipeError with all that is wrong in name and params).
     """
     found = schedule_problems(name, params)
     if found:
@@ -161,11 +157,11 @@ def make_schedule(
     span = RunLength(epochs, steps_per_epoch, round(warmup_epochs * steps_per_epoch))
     if span.warmup >= span.updates:
         raise UsageError(
-            f"schedule.warmup_epochs={warmup_epochs:g} is as long as the run of {epochs} epochs",
+            f"schedule.warmup_epochs={warmup_epochs:g} leaves nothing of a run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
         )
     found = resolve(name, SCHEDULES, "schedule")
-    if schedule_kind(found) != "function":  # functions are called for all epochs at the start, or checked at each
+    if schedule_kind(found) != "function":  # those are asked for all epochs, or checked at each
         _dry_run(_build(name, DummyOptimizer(optimizer), params, span, higher_is_better), span)
     return _build(name, optimizer, params, span, higher_is_better)
 
@@ -175,24 +171,21 @@ def _build(
 ) -> Schedule:
     before = {float(g["lr"]) for g in optimizer.param_groups}
     adapter, notes = build_adapter(name, optimizer, params, span, higher_is_better)
-    lrs = check_lrs(optimizer, f"schedule {name!r}")
+    rates = check_lrs(optimizer, f"schedule {name!r}")
     try:
         adapter.state()
     except TypeError as e:
         raise UsageError(
-            f"schedule {name!r} could not be resumed: {e}, which JSON cannot represent",
-            "leave it out of the state_dict",
+            f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "return it from no state_dict"
         ) from e
-    if len(before) > 1 and len(set(lrs)) == 1:
-        notes.append(
-            f"{name} sets one learning rate for all groups: head_lr, layer_decay and optimizer.groups have no effect"
-        )
+    if len(before) > 1 and len(set(rates)) == 1:
+        notes.append(f"{name} gives all groups one rate: head_lr, layer_decay and groups' rates do not count")
     return Schedule(optimizer, adapter, span, name=name, notes=notes)
 
 
 def _dry_run(schedule: Schedule, span: RunLength) -> None:
-    """Simulate all epochs, or the first updates. Raises UsageError for an error that would have stopped the run."""
-    schedule.optimizer.step()  # torch's schedulers warn if they are stepped before the optimizer
+    """Go through all epochs, or the first updates. Raises UsageError for what would have stopped the run there."""
+    schedule.optimizer.step()  # torch's schedulers want to come behind it
     interval = schedule.adapter.interval
     for count in range(1, span.steps(interval) if interval == "epoch" else min(span.steps(interval), _DRY_RUN_STEPS)):
         schedule._step(count, 0.0)

@@ -12,12 +12,12 @@ from torch.optim import Optimizer
 
 __all__ = ["from_json", "load_optimizer_state", "optimizer_state", "to_json"]
 
-# Values that JSON does not have are written as {mark: …}.
+# What JSON lacks is written as {mark: …}.
 _PAIRS, _TUPLE, _FLOAT, _TENSOR = "__pairs__", "__tuple__", "__float__", "__tensor__"
 
 
 def to_json(value: Any, where: str, add_tensor: Callable[[str, Tensor], None] | None = None) -> Any:
-    """`value` as strict JSON for `from_json`. `where` names it in errors; `add_tensor` gets its tensors.
+    """`value` in strict JSON, to be read again by `from_json`. `where` names it in the error; keep takes its tensors.
 
     Raises TypeError if a part of it is neither numbers, text, lists, mappings nor (with `add_tensor`) tensors.
     """
@@ -40,7 +40,7 @@ def to_json(value: Any, where: str, add_tensor: Callable[[str, Tensor], None] | 
 
 
 def from_json(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
-    """The value that `to_json` got. Mappings with keys other than text are returned as Counter, a dict."""
+    """What `to_json` was given. Mappings with other keys than text come back as Counter, which is a dict."""
     if isinstance(value, list):
         return [from_json(v, tensors) for v in value]
     if not isinstance(value, dict):
@@ -57,9 +57,10 @@ def from_json(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state of `optimizer` without learning rates: tensors by name, and the rest as JSON.
+    """All that `optimizer` has gathered: tensors by name, and the rest as JSON. Rates are the schedule's to keep.
 
-    It includes step counts in the parameter groups (LAMB, Adan) and random generators (Kron).
+    Some count their steps in the parameter groups (LAMB, Adan) or keep a generator of random numbers beside them
+    (Kron): that is part of it.
     """
     tensors: dict[str, Tensor] = {}
     whole = optimizer.state_dict()
@@ -78,7 +79,7 @@ def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def load_optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Load the result of `optimizer_state` into an optimizer that was built in the same way."""
+    """Take back what `optimizer_state` gave, into an optimizer that was built in the same way."""
     fresh = optimizer.state_dict()["param_groups"]
     groups = [{**new, **from_json(old, tensors)} for new, old in zip(fresh, values["groups"], strict=True)]
     rest = {key: from_json(value, tensors) for key, value in values.items() if key not in ("state", "groups")}
