@@ -1,12 +1,12 @@
-"""Does the built-in backbone transfer? Ten labelled digits a class, a logistic head, three kinds of features.
+"""Transfer of the built-in backbone: ten labelled digits per class, a logistic regression, three kinds of features.
 
     python benchmarks/builtin_transfer.py [--shots 10] [--seeds 5] [--require 94]
 
-scikit-learn's 1,797 digits (8 x 8, 0..16) become 8-bit grey, are enlarged to 32 x 32 by Pillow's bilinear
-filter, repeated to RGB and normalised as the backbone expects. For each seed `shots` images of each class are
-drawn for training and all others are the test; the features are standardised with the training images' mean and
-deviation, and the head is scikit-learn's multinomial logistic regression (L2, C = 0.1, the same for all rows; raw
-pixels are the 64 original ones). Exits with 1 if `zoo_tiny` is below `--require` percent.
+scikit-learn's 1,797 digits (8 x 8, 0..16) are converted to 8-bit grey, enlarged to 32 x 32 with Pillow's bilinear
+filter, repeated to RGB and normalised for the backbone. For each seed, `shots` images per class are used for training
+and all others for the test. Features are standardised with the mean and standard deviation of the training images;
+the head is scikit-learn's multinomial logistic regression (L2, C = 0.1 in all rows; raw pixels are the 64 original
+ones). Exits with 1 if `zoo_tiny` is below `--require` percent.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def few_shot_accuracy(inputs: Floats, labels: Ints, shots: int, seed: int) -> fl
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Few-shot transfer of zoo_tiny to scikit-learn's digits.")
-    parser.add_argument("--shots", type=int, default=10, help="labelled images a class")
+    parser.add_argument("--shots", type=int, default=10, help="labelled images per class")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--require", type=float, default=94.0, help="least mean accuracy of zoo_tiny, percent")
     options = parser.parse_args()
@@ -87,7 +87,7 @@ def main() -> int:
         ],
         f"{NAME} pretrained": [few_shot_accuracy(pretrained, labels, options.shots, s) for s in seeds],
     }
-    print(f"{options.shots} digits a class, {options.seeds} seeds   mean %   std   each")
+    print(f"{options.shots} digits per class, {options.seeds} seeds   mean %   std   each")
     for name, accuracies in rows.items():
         percent = 100 * np.array(accuracies)
         print(f"{name:32s} {percent.mean():6.2f} {percent.std():5.2f}   {' '.join(f'{a:.1f}' for a in percent)}")

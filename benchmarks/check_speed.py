@@ -1,15 +1,14 @@
-"""`zoo check` of 100,000 images, the first time and again from its cache, beside a loop of Pillow and md5.
+"""`zoo check` of 100,000 images, without and with its cache, against a loop of Pillow and md5.
 
     python benchmarks/check_speed.py [--images 100000] [--different 5000] [--size 240x180]
 
-The images are crops of scikit-learn's two photographs as JPEGs, `--different` of them, each under several names (hard
-links), in ten class folders in a temporary folder that is removed at the end. Prints wall and processor times, images a
-second, and the peak memory of the process and of all its processes together (proportional shares, /proc, Linux). The
-loop opens each file, decodes it and hashes its bytes, in one process, and finds equal bytes only; it runs over a tenth
-of the images. Processor time is the fair comparison on a machine that others use too. Exits with 1 if memory reaches
-1 GB or the second run is not five times as fast.
+The images are JPEG crops of scikit-learn's two photographs, `--different` of them, each under several names (hard
+links), in ten class folders of a temporary folder. Prints wall time, CPU time, images per second, and the peak memory
+of all processes (proportional shares, /proc, Linux). The loop opens, decodes and hashes each file in one process and
+finds equal files only; it runs over a tenth of the images. CPU time is the fair comparison on a shared machine. Exits
+with 1 if the memory reaches 1 GB or the second run is not five times as fast.
 
-Also the search for near-duplicates alone, on as many different random hashes.
+Also measures the search for near-duplicates alone, on as many random hashes.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def children() -> float:
 
 
 def loop(root: Path, every: int) -> tuple[float, float]:
-    """Seconds for each image, and those of the processor."""
+    """Wall and CPU seconds per image."""
     paths = sorted(root.glob("*/*.jpg"))[::every]
     began, used = time.perf_counter(), time.process_time()
     seen: dict[str, Path] = {}
@@ -125,14 +124,14 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--different", type=int, default=5_000)
     parser.add_argument("--size", default="240x180")
-    asked = parser.parse_args()
-    width, height = map(int, asked.size.split("x"))
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder, "images"), Path(folder, "cache")
-        make(root, asked.images, asked.different, width, height)
-        naive, naive_cpu = (seconds * asked.images for seconds in loop(root, 10))
-        print(f"{asked.images:,} images of {asked.size}, {asked.different:,} different, {os.cpu_count()} cores")
-        rate = f"{naive:7.1f} s  {asked.images / naive:8,.0f} images/s  processors {naive_cpu:6.1f} s"
+        make(root, args.images, args.different, width, height)
+        naive, naive_cpu = (seconds * args.images for seconds in loop(root, 10))
+        print(f"{args.images:,} images of {args.size}, {args.different:,} different, {os.cpu_count()} cores")
+        rate = f"{naive:7.1f} s  {args.images / naive:8,.0f} images/s  processors {naive_cpu:6.1f} s"
         print(f"loop of Pillow and md5   {rate}  (one process)")
         peaks, times, spent = [], [], []
         for name in ("zoo check, first", "zoo check, again"):
@@ -140,14 +139,14 @@ def main() -> int:
             spent.append(used)
             peaks.append(max(own, together))
             times.append(seconds)
-            rate = f"{seconds:7.1f} s  {asked.images / seconds:8,.0f} images/s  processors {used:6.1f} s"
+            rate = f"{seconds:7.1f} s  {args.images / seconds:8,.0f} images/s  processors {used:6.1f} s"
             print(f"{name}         {rate}  {own:,.0f} MB, with its workers {together:,.0f} MB")
         size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
         print(f"cache                    {size / 2**20:7.1f} MB")
     print(f"speed against the loop   {naive / times[0]:7.2f} x first, {naive / times[1]:.1f} x again")
     print(f"of the processors' time  {naive_cpu / spent[0]:7.2f} x first, {naive_cpu / spent[1]:.1f} x again")
-    seconds, pairs = search(asked.images)
-    print(f"near-duplicate search    {seconds:7.1f} s  {asked.images:,} random hashes, {pairs:,} pairs")
+    seconds, pairs = search(args.images)
+    print(f"near-duplicate search    {seconds:7.1f} s  {args.images:,} random hashes, {pairs:,} pairs")
     return 0 if max(peaks) < LIMIT_MB and times[0] / times[1] >= FASTER else 1
 
 

@@ -1,10 +1,10 @@
-"""Training steps and features in each setting that `zoo finetune` chooses among, and what it chooses here.
+"""Training steps and feature extraction in each setting that `zoo finetune` chooses from, and its choice here.
 
     python benchmarks/execution.py [--models resnet34,vit_small_patch16_224] [--rounds 5] [--no-compile]
 
-Batches of 32 images of the model's size, weights none, AdamW's step included; every round runs each setting once, one
-after the other, and the figures are medians over the rounds (others use the machine, too). `features` is a forward pass
-without gradients, in evaluation mode. Contiguous images, contiguous filters: what a loop does that says nothing.
+Batches of 32 images of the model's size, random weights, AdamW's step included. Every round runs each setting once, and
+the figures are medians over the rounds (the machine is shared). `features` is a forward pass without gradients in
+evaluation mode. The baseline has contiguous images and filters, as in a loop without settings.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def main() -> None:
     parser.add_argument("--models", default="resnet34,vit_small_patch16_224")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(f"{platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name in asked.models.split(","):
-        measure(name, asked.rounds, asked.compile)
+    for name in args.models.split(","):
+        measure(name, args.rounds, args.compile)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Loading images that were decoded once (`data.image_cache: on`) beside decoding them in each epoch.
+"""Loading images from the image cache (`data.image_cache: on`) against decoding them in every epoch.
 
     python benchmarks/image_cache.py [--rounds 5] [--workers 0,2] [--only 500x375,2000x1500,4000x3000]
 
-JPEGs as in benchmarks/loader.py, 224 px, batches of 32. Training is `light`; evaluation the short side to 256, centre
-of 224. Both loaders run one after the other in each round; speeds and the processors' milliseconds for an image are
-medians, and each ratio is the median of the rounds' own. Pages of the files are in the system's memory in both cases.
-torch has one thread, as in worker processes: where others use the cores, too, threads that wait for each other count.
+JPEGs as in benchmarks/loader.py, 224 px, batches of 32. Training uses `light`; evaluation resizes the short side to
+256 and crops the centre 224. Both loaders run alternately in every round; speeds and CPU milliseconds per image are
+medians, and each ratio is the median of the rounds' ratios. The files are in the page cache in both cases. torch has
+one thread, as in worker processes.
 
-Then: what an image takes on the disk; how long decoding once takes, beside the first epoch that it spares; and what the
-views lose. Those of training are compared with the same part of the image, decoded in full and resized by Pillow, as
-are the views that are drawn when the file is decoded anew.
+Then: disk space per image; the time to decode once against that of the first epoch; and the loss of quality of the
+views. Training views, from the cache and decoded, are compared with the same crop of the image decoded at full size
+and resized by Pillow.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", default="0,2")
     parser.add_argument("--only", default=",".join(SETS))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def main() -> None:
         notes = []
         print("| JPEGs of | workers | images/s, anew | kept | × | processors, ms an image, anew | kept | × |")
         print("|---|---|---|---|---|---|---|---|")
-        for name in asked.only.split(","):
+        for name in args.only.split(","):
             size, count, grain = SETS[name]
             root = Path(folder, name)
             stored = write(root, size, count, "jpg", "RGB", grain)
@@ -123,8 +123,8 @@ def main() -> None:
             for train in (True, False):
                 what = f"{name}, {'training' if train else 'evaluation'}"
                 kept, seconds, each = once(source, name, train)
-                for workers in map(int, asked.workers.split(",")):
-                    compare(what, source, kept, train, workers, asked.rounds)
+                for workers in map(int, args.workers.split(",")):
+                    compare(what, source, kept, train, workers, args.rounds)
                 notes.append(f"| {what} | {stored:.0f} | {each / 1000:.0f} | {1000 * seconds / count:.1f} |")
         print("\n| JPEGs of | kB in the file | kB kept | ms an image to decode and keep |\n|---|---|---|---|")
         print("\n".join(notes))

@@ -1,9 +1,9 @@
-"""`zoo inspect resnet34` beside timm building the same model, whole processes, one after the other in turn.
+"""`zoo inspect resnet34` against timm building the same model, as whole processes, alternating.
 
     python benchmarks/inspect_speed.py [--rounds 7]
 
-Prints the median wall time of each and their ratio, and exits with 1 if zoo takes more than 1.3 times as long. Both run
-with warm file caches (one unmeasured round) and their output in a pipe.
+Prints the median wall times and their ratio, and exits with 1 if zoo takes more than 1.3 times as long. Both run with
+warm file caches (one unmeasured round) and their output in a pipe.
 """
 
 from __future__ import annotations

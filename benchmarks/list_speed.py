@@ -1,11 +1,11 @@
-"""`zoo list "*densenet*"` beside timm's one-liner for the same question, whole processes, one after the other in turn;
-and what a shell waits for after Tab.
+"""`zoo list "*densenet*"` against timm's one-liner for the same question, as whole processes, alternating; and the time
+of a shell completion.
 
     python benchmarks/list_speed.py [--rounds 7]
 
-Prints the median wall time of each and their ratio, and exits with 1 if zoo is not at least 15 times faster, does not
-list every name that timm lists, or takes more than 300 ms to complete a model's name. All run with warm file caches
-(one unmeasured round) and their output in a pipe.
+Prints the median wall times and their ratio, and exits with 1 if zoo is not at least 15 times faster, does not list
+every name that timm lists, or takes more than 300 ms to complete a model's name. All run with warm file caches (one
+unmeasured round) and their output in a pipe.
 """
 
 from __future__ import annotations

@@ -1,23 +1,21 @@
-"""Images a second of the loader beside torchvision's ImageFolder + DataLoader and timm's create_loader.
+"""Images per second of the loader against torchvision's ImageFolder + DataLoader and timm's create_loader.
 
     python benchmarks/loader.py [--rounds 5] [--workers 0,1,2] [--only 500x375,2000x1500,…]
 
-Same files, 224 px, batches of 32, same number of workers; every round runs each loader once, one after the other, and
-ratios are medians of the rounds' own, as others use the machine, too; the time of the processors (main process and
-workers) is the steadier of the two. Workers are started before, and stay.
+Same files, 224 px, batches of 32, same number of workers. Every round runs each loader once, and ratios are medians
+of the rounds' ratios, because the machine is shared; the CPU time (main process and workers) is the more stable
+figure. Workers are started before and persist.
 
-The images are parts of scikit-learn's two photographs and of six of scikit-image's samples, brought to the size and
-saved by Pillow as JPEG of quality 90 (4:2:0). Enlarged photographs are smoother than real ones of their size, so that
-there is a set with the grain of a camera, too (2 levels of noise): the more bytes a file has, the more of the time goes
-into reading its code, which no reduced decoding spares.
+The images are crops of scikit-learn's two photographs and six of scikit-image's samples, resized and saved by Pillow as
+JPEG of quality 90 (4:2:0). Enlarged photographs are smoother than real ones of their size, so one set has camera noise
+(standard deviation 2): larger files take longer to parse, which reduced-size decoding cannot avoid.
 
-Training, like for like: a random part of 8 to 100 % of the area, mirrored half of the time. torchvision: as in its
-references. timm: `create_loader` with its prefetcher on the CPU, no colour jitter, bilinear. Ours: `light` with its
-colours off; and as it comes (50 to 100 %, with changes of colour), once more beside timm as its train.py comes (colour
-jitter .4, bilinear or bicubic at random).
-Evaluation: short side to 256, centre of 224.
+Training with equal settings: a random crop of 8 to 100 % of the area, flipped half of the time. torchvision: as in
+its references. timm: `create_loader` with its prefetcher on the CPU, no colour jitter, bilinear. Ours: `light`
+without colour changes. Also with default settings (50 to 100 %, with colour changes) against timm's train.py defaults
+(colour jitter .4, bilinear or bicubic at random). Evaluation: short side to 256, centre crop of 224.
 
-Ends with what decoding at a part of the size costs in quality: PSNR beside decoding and resizing in full by Pillow.
+Finally, the loss of quality of reduced-size decoding: PSNR against decoding and resizing at full size with Pillow.
 """
 
 from __future__ import annotations
@@ -77,7 +75,7 @@ def photographs() -> list[np.ndarray]:
 
 
 def write(root: Path, size: tuple[int, int], images: int, ending: str, mode: str, grain: int) -> float:
-    """Kilobytes of an image on average."""
+    """Mean size of an image in kilobytes."""
     photos, rng, (width, height) = photographs(), np.random.default_rng(0), size
     for c in range(4):
         (root / f"class{c}").mkdir(parents=True)
@@ -138,7 +136,7 @@ def ours(source: Any, train: bool, workers: int, params: dict[str, Any] | None) 
 
 
 def run(loader: Iterable[Any]) -> tuple[float, float]:
-    """Images a second by the clock, and milliseconds of the processors for each, workers included."""
+    """Images per second of wall time, and CPU milliseconds per image, workers included."""
     images, began, used = 0, time.perf_counter(), processors()
     for _, targets in loader:
         images += len(targets)
@@ -247,8 +245,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", default="0,1,2")
     parser.add_argument("--only", default=",".join([*SETS, "digits"]))
-    asked = parser.parse_args()
-    names = asked.only.split(",")
+    args = parser.parse_args()
+    names = args.only.split(",")
     print(f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()};", end=" ")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__},", end=" ")
     print(f"Pillow {PIL.__version__}")
@@ -259,11 +257,11 @@ def main() -> None:
             print(f"{name}: {SETS[name][1]} images of {write(folders[name], *SETS[name]):.0f} kB")
         print("\n| what | loader | images/s | zoo ×, clock | processors, ms an image | zoo ×, processors |")
         print("|---|---|---|---|---|---|")
-        for workers in map(int, asked.workers.split(",")):
+        for workers in map(int, args.workers.split(",")):
             for name, root in folders.items():
-                measure(name, root, workers, asked.rounds)
+                measure(name, root, workers, args.rounds)
             if "digits" in names:
-                measure_digits(workers, asked.rounds)
+                measure_digits(workers, args.rounds)
         qualities(folders)
 
 

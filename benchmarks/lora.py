@@ -1,13 +1,13 @@
-"""LoRA of this project beside peft's: numbers that learn, step time, memory, outcome.
+"""LoRA of this project against peft's: trainable parameters, step time, memory, accuracy.
 
     pip install --target DIR --no-deps peft transformers tokenizers regex psutil
     PYTHONPATH=DIR python benchmarks/lora.py [--rounds 7]
 
-The same network with the same weights learns in three ways: everything, our LoRA, peft's LoraConfig on the same layers
-(qkv and proj of each attention; rank 8, alpha 8). Step times are medians of interleaved rounds on one thread. The
-outcome is the top-1 on held-out digits of scikit-learn: `test_vit` is first trained for a while on the digits 0-4 and
-then tuned to 5-9, 40 images each, by the same AdamW over three seeds. peft is no dependency: without it, this says so
-and measures the other two.
+The same network with the same weights is trained in three ways: all parameters, our LoRA, peft's LoraConfig on the
+same layers (qkv and proj of each attention; rank 8, alpha 8). Step times are medians of interleaved rounds on one
+thread. The accuracy is the top-1 on held-out digits of scikit-learn: `test_vit` is first trained on the digits 0-4
+and then tuned to 5-9, 40 images each, with the same AdamW over three seeds. peft is not a dependency: without it,
+only the other two are measured.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targe
 
 
 def times(name: str, batch: int, side: int, rounds: int) -> None:
-    """Milliseconds of a step."""
+    """Milliseconds per step."""
     nets = {way: make(timm.create_model(name, num_classes=10)) for way, make in WAYS.items()}
     optimizers = {way: torch.optim.AdamW(trainable(net), 1e-3) for way, net in nets.items()}
     images, targets = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
@@ -83,7 +83,7 @@ def times(name: str, batch: int, side: int, rounds: int) -> None:
     for way, seconds in found.items():
         count = sum(p.numel() for p in trainable(nets[way]))
         print(
-            f"{name:24} {way:12} {statistics.median(seconds) * 1000:8.1f} ms a step of {batch}"
+            f"{name:24} {way:12} {statistics.median(seconds) * 1000:8.1f} ms per step of {batch}"
             f"   learning {count:>10,} ({count / total:.1%})"
         )
 

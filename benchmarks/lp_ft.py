@@ -1,11 +1,10 @@
-"""Head first, then everything (LP-FT), beside plain fine-tuning: whole runs of `zoo` on few digits.
+"""LP-FT (head first, then all layers) against plain fine-tuning: whole runs of `zoo` on few digits.
 
     python benchmarks/lp_ft.py [--shots 10 30] [--seeds 5] [--epochs 10]
 
-For each seed `shots` of scikit-learn's digits of each class become a training folder (PNG, 8 x 8); all the others, at
-most 60 a class, are the validation folder. `zoo_tiny`, the built-in backbone, is fine-tuned with the recipe `full`,
-without augmentation of digits by flips, once with `transfer.start=plain` and once with `lp-ft`; the other numbers of
-the recipe are the same. Reported is the top-1 of the last epoch, so that no choice of the best one is involved.
+For each seed, `shots` of scikit-learn's digits per class are the training folder (PNG, 8 x 8), and at most 60 of the
+others per class the validation folder. `zoo_tiny` is fine-tuned with the recipe `full`, without flips, once with
+`transfer.start=plain` and once with `lp-ft`. The result is the top-1 of the last epoch, not of the best one.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def write_folders(root: Path, shots: int, seed: int) -> None:
 
 
 def top1(root: Path, start: str, epochs: int, seed: int) -> float:
-    """Validation top-1 behind the last epoch, in percent."""
+    """Validation top-1 after the last epoch, in percent."""
     run = zoo.finetune(
         "zoo_tiny",
         data=root,
@@ -59,13 +58,13 @@ def top1(root: Path, start: str, epochs: int, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="LP-FT beside plain fine-tuning on few digits.")
-    parser.add_argument("--shots", type=int, nargs="+", default=[10, 30], help="training images a class")
+    parser = argparse.ArgumentParser(description="LP-FT against plain fine-tuning on few digits.")
+    parser.add_argument("--shots", type=int, nargs="+", default=[10, 30], help="training images per class")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    print("digits a class  start   mean %    std   each")
+    print("digits per class  start   mean %    std   each")
     for shots in options.shots:
         found: dict[str, list[float]] = {start: [] for start in STARTS}
         for seed in range(options.seeds):

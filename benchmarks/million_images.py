@@ -1,12 +1,12 @@
-"""An image set of a million entries: time and peak memory from a path to the first batch, beside torchvision.
+"""A data set of a million images: time and peak memory from a path to the first batch, against torchvision.
 
     python benchmarks/million_images.py [--entries 1000000] [--folder DIR]
 
-Class folders of hard links to a few JPEGs of 500x375 pixels, a CSV table of the same paths, and one tar with all of
-them. Each line is a fresh process without workers: index, split, first batch of 64 at 224 pixels, augmented by a random
-crop and flip. The system's cache is warm for all. "memory" is the peak (resident set) beyond what the process took
-after its imports, "CPU" what the process itself used: a better guide where others share the machine. torchvision's
-ImageFolder looks at no file; "checks" is the part of zoo's time that goes into that.
+Class folders of hard links to a few JPEGs of 500x375 pixels, a CSV table of the same paths, and a tar of all of them.
+Each row is a new process without workers: index, split, first batch of 64 at 224 pixels, augmented by a random crop
+and flip. The file caches are warm. "memory" is the peak resident set minus that after the imports, "CPU" the CPU time
+of the process, more stable on a shared machine. torchvision's ImageFolder does not check files; "checks" is the part
+of zoo's time for that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSES, PHOTOS, BATCH = 1000, 25, 64  # ext4 allows 65,000 links of a file
 
 
 def make(folder: Path, entries: int) -> None:
-    """ROOT/images/<class>/<n>.jpg, ROOT/table.csv, ROOT/images.tar; what is there already is kept."""
+    """ROOT/images/<class>/<n>.jpg, ROOT/table.csv, ROOT/images.tar; existing files are kept."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -155,7 +155,7 @@ def main() -> None:
         if os.statvfs(folder if folder.exists() else folder.parent).f_favail < 2 * CLASSES:
             sys.exit(f"too few inodes free below {folder}")
         make(folder, args.entries)
-        for _ in os.walk(folder):  # a warm cache for whoever comes first
+        for _ in os.walk(folder):  # warms the file cache
             pass
         with tempfile.TemporaryDirectory() as cache:
             print(f"{args.entries:,} entries".ljust(32) + "open    checks  total   CPU     memory")

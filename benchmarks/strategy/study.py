@@ -117,20 +117,20 @@ def skip_intermediate_work() -> None:
     from zoo.training.trainer import Trainer
     from zoo.workflows.finetune import checkpoint, loop, record
 
-    whole, whole_epoch = Trainer.evaluate, loop._run_epoch
+    original_evaluate, original_run_epoch = Trainer.evaluate, loop._run_epoch
     at_end = False
 
-    def epoch(run: Any, prepared: Any, number: int, *rest: Any) -> Any:
+    def run_epoch(run: Any, session: Any, epoch: int, *rest: Any) -> Any:
         nonlocal at_end
-        at_end = number + 1 == prepared.epochs
-        return whole_epoch(run, prepared, number, *rest)
+        at_end = epoch + 1 == session.epochs
+        return original_run_epoch(run, session, epoch, *rest)
 
-    def evaluate(self: Trainer, batches: Any) -> Any:
-        return whole(self, batches if at_end else itertools.islice(batches, 1))
+    def evaluate(self: Trainer, batches: Any, *rest: Any) -> Any:
+        return original_evaluate(self, batches if at_end else itertools.islice(batches, 1), *rest)
 
-    Trainer.evaluate, loop._run_epoch = evaluate, epoch  # type: ignore[method-assign]
+    Trainer.evaluate, loop._run_epoch = evaluate, run_epoch  # type: ignore[method-assign]
     record.draw = lambda *_, **__: None  # type: ignore[assignment]
-    checkpoint._TRAIN_TO_WRITE_RATIO = 1e9  # once, at the end
+    checkpoint._TRAIN_TO_WRITE_RATIO = 1e9  # only at the end
 
 
 # --- results, one line each ---
