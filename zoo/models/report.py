@@ -25,7 +25,7 @@ class WeightsReport:
         sha256: Hash of the file.
         loaded: Number of tensors that were loaded.
         adapted: One line for each tensor that was changed to fit or replaced (head, stem, position embeddings).
-        missing: Tensors of the model that kept their random values.
+        missing: Tensors of the model that keep their random values.
         unexpected: Tensors of the file that the model does not have.
         part: The set of weights that was used, if the file has several; else "".
     """
@@ -41,7 +41,7 @@ class WeightsReport:
 
     @property
     def head_is_new(self) -> bool:
-        """Whether the classifier kept its random values although other weights were loaded."""
+        """Whether the classifier has random values although other weights were loaded."""
         return any(line.partition(": ")[2].startswith("new head") for line in self.adapted)
 
     def summary(self) -> str:
