@@ -1,4 +1,4 @@
-"""Which images an epoch shows, how often, and in which order.
+"""The images of an epoch: which, how often, and in which order.
 
 How often: in `none` every image once. The others draw class c in proportion to n_c^q, n_c its number of images, as the
 samplers that Kang et al. compare ("Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,

@@ -35,7 +35,7 @@ def measure_intensity_range(train: ImageDataset, val: ImageDataset) -> tuple[Int
     White is that of the fewest bits (8, 10, 12, 14, 16) that hold the highest level of all images (of 20,000, if there
     are more), of whole numbers and of floating point each for itself; 1 for floating point within 0..1. Of grey and of
     colour it is one, so that colours keep their balance; each of other numbers of channels has its own, as each is a
-    picture of its own. The validation images are looked at too: which bits a camera gives is not learned.
+    picture of its own. The validation images are included: which bits a camera gives is not learned.
     """
     probe = _intensity_stats(train, _sample(len(train), _PROBE_IMAGES, 0))
     if not any(found.kind for found in probe):

@@ -42,13 +42,13 @@ class StringTable:
         return StringTable(self[i] for i in rows.tolist())
 
     def blocks(self, strings: int = 8192) -> Iterator[bytes]:
-        """All strings, each with a zero byte behind it, so many at a time."""
+        """All strings, each followed by a zero byte, so many at a time."""
         for start in range(0, len(self), strings):
             stop = min(start + strings, len(self))
             yield b"".join(os.fsencode(self[i]) + b"\0" for i in range(start, stop))
 
     def to_arrays(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(the bytes, where each string ends in them), to be kept in a file."""
+        """(the bytes, where each string ends in them), to be stored in a file."""
         return np.frombuffer(bytes(self._bytes), np.uint8), np.array(self._ends, np.int64)
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""Images that are decoded once: a source whose pictures lie beside it, as small as its views allow.
+"""Images that are decoded once: a source with its images in the cache, as small as its views allow.
 
-What is kept is a view of each image: either the one that a loader asks for each time, bit for bit, or the whole,
+The cache has one view of each image: either the one that a loader asks for each time, bit for bit, or the whole,
 reduced as far as random crops leave room (`zoo.augment.reduced`). A reduced image takes the place of the image: crops
-are drawn from it, whether it was kept or has just been decoded, so that pixels do not depend on what the disk holds.
+are drawn from it, whether it was cached or has just been decoded, so that pixels do not depend on what the disk holds.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _VERSION = 1
 
 
 def cache_view(preprocess: Preprocess, augment: object) -> EvalView | Reduced | None:
-    """What is kept of images for this augmentation, None: for the evaluation view. None if nothing can be: a function
+    """The cached view for this augmentation, None: for the evaluation view. None if nothing can be cached: a function
     of the caller's own sees whole images."""
     if augment is None:
         return EvalView(preprocess)
@@ -72,7 +72,7 @@ class CachedImages(Protocol):
 
 @dataclass(frozen=True)
 class CachedDataset(DatasetWrapper):
-    """`source` with `cached_images` images of `view` in the place of decoding; what is not kept is decoded, to the
+    """`source` with `cached_images` images of `view` in the place of decoding; other images are decoded, to the
     same pixels.
 
     With a `EvalView`, other views than it are read from `source`. With a `Reduced`, all are views of the reduced image.
@@ -116,7 +116,7 @@ class CachedDataset(DatasetWrapper):
         return self.source.intensity_stats(index)
 
     def with_intensity_range(self, intensity_range: IntensityRange) -> ImageDataset:
-        """The images themselves: what is kept was read by another rule."""
+        """The images themselves: the cache was read by another rule."""
         return self.source.with_intensity_range(intensity_range)
 
     def read_file_bytes(self, index: int) -> bytes:

@@ -46,7 +46,7 @@ _FOOTER_BYTES = 8 + len(_MAGIC) + _DIGEST
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """An image as it is kept. key: (2,) uint64; original_size: its height and width in its file."""
+    """A cached image. key: (2,) uint64; original_size: its height and width in its file."""
 
     key: Keys
     pixels: Pixels
@@ -57,7 +57,7 @@ class DecodedImage:
 class MappedImages:
     """Images of a store by their number in the order in which they were asked for. Pickles without what it has mapped.
 
-    shard: (n,) the number of the file in `files`, -1 of what is not kept. row: (n,) of `_ROW`.
+    shard: (n,) the number of the file in `files`, -1 if not cached. row: (n,) of `_ROW`.
     """
 
     files: tuple[Path, ...]
@@ -70,11 +70,11 @@ class MappedImages:
 
     @property
     def missing(self) -> NDArray[np.int64]:
-        """The numbers of the images that are not kept."""
+        """The indices of the images that are not cached."""
         return np.flatnonzero(self.shard < 0)
 
     def get(self, index: int) -> tuple[Pixels, tuple[int, int]] | None:
-        """An image, not to be written to, and its height and width in its file; None if it is not kept (any more)."""
+        """An image, not to be written to, and its height and width in its file; None if it is not cached."""
         number = int(self.shard[index])
         mapped = self._mapped(number) if number >= 0 else None
         if mapped is None:
@@ -126,7 +126,7 @@ class ImageStore:
             touch(self.folder)
 
     def find(self, keys: Keys) -> MappedImages:
-        """What is kept of the images with these keys (n, 2); a key of zeros is nothing's."""
+        """The cached images with these keys (n, 2); a key of zeros is nothing's."""
         files, known = tuple(self._rows), list(self._rows.values())
         shard, row = np.full(len(keys), -1, np.int64), np.zeros(len(keys), _ROW)
         if not sum(map(len, known)):
@@ -152,7 +152,7 @@ class ImageStore:
 
     def fill(self, images: Iterator[DecodedImage], *, max_bytes: int) -> int:
         """Keep these images, up to so many bytes; the bytes that were written. Raises OSError if the disk refuses:
-        what was complete until then is kept."""
+        complete files stay."""
         written = 0
         waiting: DecodedImage | None = next(images, None)
         while waiting is not None and written + waiting.pixels.nbytes <= max_bytes:

@@ -21,7 +21,7 @@ MAGIC = b"\x93NUMPY"
 
 
 def open_npy(path: str, channels: int | None) -> Array:
-    """(H, W, B) of the file at `path`, mapped into memory: only what is looked at is read. See `to_channels_last`.
+    """(H, W, B) of the file at `path`, memory-mapped: only the parts in use are read. See `to_channels_last`.
 
     Raises UnsupportedPixels or ValueError: no such header, Python objects, a shape that is no image or beyond the
     file's end.

@@ -64,7 +64,7 @@ def read_pillow(
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except DECODE_ERRORS:  # damaged camera data beside sound pixels: as if there were none
+    except DECODE_ERRORS:  # damaged metadata with valid pixels: treated as no metadata
         return 1
     return value if value in range(2, 9) else 1
 

@@ -103,7 +103,7 @@ def read_pil(
     choose_view: ChooseView | None = None,
     intensity_range: IntensityRange = DTYPE_RANGE,
 ) -> Pixels:
-    """As `read_image`, of an opened image, which is closed behind; `name` is what errors call it."""
+    """As `read_image`, of an opened image, which is closed afterwards; `name` is what errors call it."""
     return _read(lambda: image, name, channels, choose_view, intensity_range)
 
 

@@ -31,7 +31,7 @@ _SUBFILE, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 254, 258, 262, 274, 277
 _REDUCED = 1  # bit 0 of _SUBFILE
 _BLACK_IS_0, _RGB = 1, 2
 _ALPHA = (1, 2)  # of ExtraSamples: premultiplied or not
-# What tifffile raises beside those on files that lie about themselves.
+# Other errors of tifffile on files with wrong metadata.
 _TIFF_ERRORS = (*DECODE_ERRORS, RuntimeError, ZeroDivisionError, MemoryError, AssertionError, AttributeError)
 
 # Its remarks on odd tags are no words for our users; without a handler of its own they would go to stderr.

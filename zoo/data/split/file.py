@@ -6,7 +6,7 @@
     dog/017.jpg
 
 Names are those below the data's root, so that the data may move; every image that is not named is for training, so that
-the file grows with the smaller part. Lines behind a "#" are remarks; only the second one above is read, and a file
+the file grows with the smaller part. Lines after a "#" are comments; only the second one above is read, and a file
 without it will do. A name that a line cannot hold as it is (a line break in it, bytes that are no UTF-8, a "#" or a
 quotation mark at its start, space at an end) stands there as a JSON string.
 """

@@ -2,7 +2,7 @@
 
 The greedy rule of scikit-learn's StratifiedGroupKFold: group after group goes where the shares of the classes come out
 most even. That measures evenness by the mean deviation of the classes' shares over the folds; here it is the sum of
-their variances, so that only the classes of the group at hand need be looked at, and parts may be of unequal size. For
+their variances, so that only the classes of the group at hand are computed again, and parts may be of unequal size. For
 parts of the shares s_p that hold x_pk of the T_k images of class k, the variance of x_pk / (s_p T_k) grows by
 (2 x_pk c + c²) / (s_p T_k²) when c images go to part p. Groups that hold the largest share of a class come first, as
 they leave the least choice, not those of the most uneven counts; the total counts like one more class.
@@ -32,7 +32,7 @@ _HINT = "give the validation images with --val PATH, or leave --group-column out
 
 @dataclass(frozen=True)
 class Strata:
-    """What is to be kept in proportion: for each image none, one or several of K classes, labels or ranges.
+    """The strata to balance: for each image none, one or several of K classes, labels or ranges.
 
     rows, columns: the pairs of image and class. both_sides: whether a class wants an image on each side.
     """
@@ -153,7 +153,7 @@ def _fix_missing_classes(table: _GroupCounts, part: Indices) -> None:
         lacking = np.flatnonzero((table.groups_with > 1) & (with_class[side] == 0))
         for column in lacking.tolist():
             if with_class[side][column]:
-                continue  # mended by the move for another class
+                continue  # fixed by the move for another class
             having = table.group[table.column == column]
             for group in having[np.argsort(table.sizes[having], kind="stable")].tolist():
                 classes = table.column[table.ends[group - 1] if group else 0 : table.ends[group]][:-1]

@@ -166,7 +166,7 @@ def _fix_missing_labels(
     for label in np.flatnonzero((totals > 1) & ((in_val == 0) | (in_val == totals))).tolist():
         into_val = in_val[label] == 0
         if not into_val and in_val[label] < totals[label]:
-            continue  # mended by the move of another label's image
+            continue  # fixed by the move of another label's image
         for image in rng.permutation(having[label]):
             here = totals - in_val if into_val else in_val  # images of each label on the side that gives one away
             if (here[positive[image]] > 1).all():
