@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from zoo.models import build
 from zoo.strategy.freeze import resolve_plan, set_train_mode
-from zoo.training.trainer import total_loss
+from zoo.training.forward_pass import total_loss
 
 CHUNKS, RATE = 8, 0.1
 

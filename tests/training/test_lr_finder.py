@@ -141,14 +141,14 @@ def test_a_loss_that_is_not_finite_ends_the_test() -> None:
     trainer.loss = lambda output, target: (output - target).square().mean() * math.inf
     test = range_test(trainer, Batches(2), lr_grid(1e-4, 1, 30), base=0.01)
     assert (len(test.losses), test.ended) == (1, "not finite")
-    assert "begin at a lower rate" in suggest(test).reason
+    assert "start at a lower learning rate" in suggest(test).reason
 
 
 def test_no_image_is_an_error() -> None:
     module = model()
     batches = Batches(1)
     batches.all = []
-    with pytest.raises(TrainingError, match="without a single image"):
+    with pytest.raises(TrainingError, match="without images"):
         range_test(trainer_of(module, groups_of(module)), batches, lr_grid(1e-4, 1, 30), base=0.01)
 
 

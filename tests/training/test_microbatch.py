@@ -17,12 +17,13 @@ from zoo.errors import TrainingError
 from zoo.optim.schedules import make_schedule
 from zoo.preprocess import Preprocess
 from zoo.training.device import make_accelerator
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.inference import Normalize, forward_all
 from zoo.training.microbatch import MicroBatcher, is_out_of_memory, raise_on_oom
 from zoo.training.trainer import Trainer
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
 from zoo.training.transfer.bn_adapt import update_bn_stats
-from zoo.training.transfer.lp_ft import run_probing_phase
+from zoo.training.transfer.lp_ft import ProbingOptions, run_probing_phase
 
 PREPROCESS = Preprocess((3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 CPU = torch.device("cpu")
@@ -230,7 +231,9 @@ def test_one_image_that_does_not_fit_is_an_error(when: str, evaluate: Callable[.
 def test_batch_norm_over_single_values_says_so() -> None:
     net = nn.Sequential(nn.Flatten(), Room(1), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     batches = Fixed(8, 8)
-    with pytest.raises(TrainingError, match="memory allows 1 images at a time, and batch norm cannot train on a piece"):
+    with pytest.raises(
+        TrainingError, match="only micro-batches of 1 fit in memory, and batch norm"
+    ):
         _trainer(net, batches).train_epoch(batches, 0)
 
 
@@ -282,18 +285,20 @@ def test_the_real_allocator_of_the_cpu_is_understood() -> None:
 # --- before the first epoch ---
 
 
+def _forward(net: nn.Module) -> ForwardPass:
+    return ForwardPass(net, Normalize(PREPROCESS), CPU)
+
+
 @pytest.mark.parametrize("single_head", [True, False])
-def test_the_head_s_own_start(single_head: bool) -> None:
-    """On kept features, and, with something behind the head, through the frozen model."""
+def test_linear_probing_phase(single_head: bool) -> None:
+    """On cached features, and, with a layer after the head, through the frozen model."""
     heads = []
     for room in (Room(3), Room(PLENTY)):
         net = _net(room)
         if not single_head:
             net.append(nn.Tanh())
-        run_probing_phase(
-            net, ["6"], Fixed(32, 8), F.cross_entropy, Normalize(PREPROCESS),
-            epochs=2, lr=1e-2, weight_decay=0.0, device=CPU, seed=0,
-        )  # fmt: skip
+        options = ProbingOptions(epochs=2, lr=1e-2, weight_decay=0.0, seed=0)
+        run_probing_phase(_forward(net), ["6"], Fixed(32, 8), F.cross_entropy, options)
         heads.append(net[6])
         assert room.refused == (0 if room.images == PLENTY else 2 if single_head else 4)
     assert _close(*heads)
@@ -305,9 +310,9 @@ def test_statistics_and_gradient_norms() -> None:
     for room in (Room(3), Room(PLENTY)):
         net = _net(room, norm=True)
         optimizer = torch.optim.SGD([{"params": [p]} for p in net.parameters()], lr=0.1)
-        rates = relative_gradient_norms(net, optimizer, batches, F.cross_entropy, Normalize(PREPROCESS), device=CPU)
+        rates = relative_gradient_norms(_forward(net), optimizer, batches, F.cross_entropy)
         before = copy.deepcopy(net[1].running_mean)
-        assert update_bn_stats(net, batches, Normalize(PREPROCESS), device=CPU) == 1
+        assert update_bn_stats(_forward(net), batches) == 1
         assert not torch.allclose(net[1].running_mean, before)
         found.append((rates, net[1].running_mean, net[1].running_var))
     (rates, mean, variance), (true_rates, true_mean, true_variance) = found

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is often the better model early in training."""
+"""Exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ _PREFIX = "module."
 
 
 class ExponentialMovingAverage:
-    """`module`: a copy of a module, in evaluation mode and without gradients, that follows the module's weights.
+    """`module`: a copy in evaluation mode, the average of the weights and of floating-point buffers in the state dict.
 
-    average ← d · average + (1 − d) · weights after every update, for parameters and for buffers of floating type that
-    the state dict holds (batch-norm statistics); other buffers are copied. d = min(decay, (1 + t) / (10 + t)), t
-    updates done before: TensorFlow's warm-up (tf.train.ExponentialMovingAverage, `num_updates`), without which the
-    starting weights would weigh decay^t for thousands of steps.
+    average ← d · average + (1 − d) · weights after every step, d = min(decay, (1 + t) / (10 + t)) with t updates done
+    (the warm-up of tf.train.ExponentialMovingAverage). Other buffers are copied. timm's ModelEmaV3 and torch's
+    AveragedModel have other warm-ups; one updates tied weights twice, the other averages constants such as −inf masks.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -35,45 +34,42 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Move a step towards `module`, which has the structure and the devices of the one it was made from."""
+        """Average with the weights of `module`, of the same structure and on the same device."""
         weight = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         state_keys = self.module.state_dict(keep_vars=True).keys()
-        averages: list[Tensor] = []
-        currents: list[Tensor] = []
-        for (_, average), (_, current) in zip(self.module.named_parameters(), module.named_parameters(), strict=True):
-            averages.append(average)
-            currents.append(current.detach())
-        for (name, average_), (_, current_) in zip(self.module.named_buffers(), module.named_buffers(), strict=True):
-            # A table that no state dict holds is a constant, and may hold infinities, which do not average.
-            if average_.is_floating_point() and name in state_keys:
-                averages.append(average_)
-                currents.append(current_)
+        averages: list[Tensor] = list(self.module.parameters())
+        currents: list[Tensor] = [p.detach() for p in module.parameters()]
+        for (name, average), (_, current) in zip(self.module.named_buffers(), module.named_buffers(), strict=True):
+            # A non-persistent buffer is a constant; it may be infinite, and then its average is NaN.
+            if average.is_floating_point() and name in state_keys:
+                averages.append(average)
+                currents.append(current)
             else:
-                average_.copy_(current_)
+                average.copy_(current)
         torch._foreach_lerp_(averages, currents, weight)
 
     @torch.no_grad()
     def reset(self, module: nn.Module) -> None:
-        """Start anew from the weights that `module` has now."""
+        """Start again from the weights of `module`."""
         self.num_updates = 0
-        for parameter, current in zip(self.module.parameters(), module.parameters(), strict=True):
-            parameter.copy_(current)
-        for buffer, current_ in zip(self.module.buffers(), module.buffers(), strict=True):
-            buffer.copy_(current_)
+        for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
+            average.copy_(current)
+        for average, current in zip(self.module.buffers(), module.buffers(), strict=True):
+            average.copy_(current)
 
     def state(self) -> dict[str, Tensor]:
-        """For the checkpoint: the average's tensors as "module.NAME" and the number of updates, int64 ()."""
+        """For the checkpoint: "module.NAME" and the number of updates, int64 ()."""
         found = {_PREFIX + name: tensor for name, tensor in self.module.state_dict().items()}
         return {**found, _COUNT: torch.tensor(self.num_updates)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what `state()` gave. Raises ModelError if it is of another structure."""
+        """Restore `state()`. Raises ModelError if the structure differs."""
         tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items() if name != _COUNT}
         try:
             self.module.load_state_dict(tensors)
             self.num_updates = int(state[_COUNT])
         except (RuntimeError, KeyError) as e:
             raise ModelError(
-                "the checkpoint's moving average does not fit this model", "resume with the recipe of the run"
+                "the moving average in the checkpoint does not fit this model", "resume with the recipe of the run"
             ) from e

@@ -1,8 +1,8 @@
-"""The learning-rate range test: a few updates at ever higher rates show which rates a training can use.
+"""The learning-rate finder: a range test with a few steps at increasing learning rates.
 
-Smith 2017 ("Cyclical Learning Rates", 1506.01186, section 3.3) raises the rate in a straight line; Howard and Gugger's
-fastai (2018; `fastai.callback.schedule.LRFinder`, `learn.lr_find`) raises it by a constant factor, as here, since
-useful rates lie orders of magnitude apart.
+Smith 2017 ("Cyclical Learning Rates", 1506.01186, section 3.3) increases the learning rate linearly; here it grows by a
+constant factor, as in fastai (`fastai.callback.schedule.LRFinder`), because useful values differ by orders of
+magnitude.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import TrainingError
-from zoo.training.trainer import Batches, Trainer
+from zoo.training.batches import Batches
+from zoo.training.trainer import Trainer
 
 __all__ = ["DIVERGENCE_FACTOR", "SMOOTHING", "RangeTest", "Suggestion", "lr_grid", "range_test", "smooth", "suggest"]
 
@@ -28,10 +29,10 @@ DIVERGENCE_FACTOR = 4.0
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What each update met: its rate, the loss of its batches before it, and the mean of the losses so far.
+    """For each step: learning rate, loss, and smoothed loss.
 
-    ended: "steps" (all rates were tried), "diverged" (the mean exceeded DIVERGED times its lowest) or "not finite" (the
-    last loss is then nan, and no update followed it).
+    ended: "steps" (all learning rates were tried), "diverged" (the smoothed loss exceeded DIVERGENCE_FACTOR times its
+    minimum) or "not finite" (the last loss is nan).
     """
 
     rates: tuple[float, ...]
@@ -41,7 +42,7 @@ class RangeTest:
 
 
 def lr_grid(low: float, high: float, steps: int) -> list[float]:
-    """`steps` rates from `low` to `high`, each the same factor above the one before."""
+    """`steps` learning rates from `low` to `high`, with a constant factor."""
     return [low * (high / low) ** (k / (steps - 1)) for k in range(steps)]
 
 
@@ -53,14 +54,12 @@ def range_test(
     base: float,
     watch: Callable[[range], Iterable[int]] = iter,
 ) -> RangeTest:
-    """Train on `batches`, over and over, with one update at each of `rates`.
+    """Train on `batches`, repeatedly, with one step at each of `rates`.
 
-    base: the rate that the trainer's optimizer groups refer to; at a rate r each group learns at its own, times
-    r / base. An update is the trainer's own, with its accumulation, clipping and penalty; the schedule is overruled.
-    watch goes through the numbers of the updates, for whoever wants to show progress.
-
-    The trainer comes out as it went in: weights, statistics, optimizer, schedule, averages; the CPU's random state too.
-    Raises TrainingError if the batches hold no image.
+    base: the learning rate that the optimizer's groups refer to; at a rate r each group uses its own times r / base.
+    The trainer's accumulation, clipping and penalty apply; its schedule does not. watch: iterates over the step
+    numbers, to show progress. The trainer and the CPU's random state are restored. Raises TrainingError if there are no
+    images.
     """
     groups = trainer.optimizer.param_groups
     group_lrs = [float(group["lr"]) for group in groups]
@@ -73,9 +72,9 @@ def range_test(
             for group, lr in zip(groups, group_lrs, strict=True):
                 group["lr"] = lr * rates[number] / base
             try:
-                # An "epoch" of one update; its number seeds dropout.
+                # An epoch of one step; its number seeds dropout.
                 losses.append(trainer.train_epoch(step_batches, number).loss)
-            except TrainingError:  # raised by a loss that is not finite, before it could be learned from
+            except TrainingError:  # the loss is not finite; no step was taken
                 losses.append(math.nan)
                 ended = "not finite"
             smoothed = smooth(losses)
@@ -87,8 +86,7 @@ def range_test(
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
-    """Exponentially weighted means with weight BETA on the past, divided by 1 - BETA^n, so that the first few are means
-    as well (the bias correction of Kingma and Ba 2015, section 3; so does fastai's AvgSmoothLoss)."""
+    """Exponential moving averages with bias correction (Kingma and Ba 2015, section 3), as fastai's AvgSmoothLoss."""
     found, mean = [], 0.0
     for n, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -97,7 +95,7 @@ def smooth(losses: Sequence[float]) -> list[float]:
 
 
 class _StepBatches:
-    """The batches of one update."""
+    """The batches of one step."""
 
     def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
         self.batches = batches
@@ -109,7 +107,7 @@ class _StepBatches:
         return iter(self.batches)
 
     def set_epoch(self, epoch: int) -> None:
-        """The order is the endless stream's."""
+        """The order is that of the endless stream."""
 
 
 def _cycle(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
@@ -121,7 +119,7 @@ def _cycle(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
             empty = False
             yield batch
         if empty:
-            raise TrainingError("an epoch without a single image", "check the data: every file proved unreadable")
+            raise TrainingError("an epoch without images", "check the data: no file could be read")
         epoch += 1
 
 
@@ -140,22 +138,18 @@ def _preserve_trainer(trainer: Trainer) -> Iterator[None]:
                 group["lr"] = lr
 
 
-# --- what the curve says ---------------------------------------------------------------------------------------------
+# --- suggestion ------------------------------------------------------------------------------------------------------
 
-# The fall must exceed this many standard errors of the means that are compared. Of 3,000 curves of 30, 60, 100 or 200
-# independent draws without any fall at most 0.7 % (normal) and 0.2 % (exponential, lognormal) pass; so many more than
-# of one comparison, because the lowest point is chosen. tests/training/test_lr_finder.py draws some.
+# The decrease must exceed this many standard errors. Of 3,000 random curves of 30 to 200 points without a decrease, at
+# most 0.7% (normal) and 0.2% (exponential, lognormal) pass; more than in one comparison, because the minimum is chosen.
 _SIGNIFICANT = 3.5
-_MIN_STEPS = 12  # updates; fewer leave no start to compare the lowest point with
+_MIN_STEPS = 12  # fewer leave no start to compare the minimum with
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """rate: the one to train with, None if the curve supports none, for the `reason` given (else it is empty).
-
-    steepest: where the loss falls fastest in the logarithm of the rate; lowest: where it is lowest, and
-    lowest / 10: fastai's two classical rules ("steep", "minimum"). None where no fall was found.
-    """
+    """rate: the suggestion; None if there is none, for the `reason`. steepest: where the loss decreases fastest over
+    the logarithm of the learning rate; lowest: its minimum; lowest / 10 and steepest are fastai's rules."""
 
     rate: float | None
     steepest: float | None
@@ -164,17 +158,17 @@ class Suggestion:
 
 
 def suggest(test: RangeTest) -> Suggestion:
-    """Which rate the curve of `test` recommends, or why it recommends none."""
+    """The learning rate that the curve of `test` suggests, or why there is none."""
     rates, smoothed = test.rates, test.smoothed
     finite = sum(map(math.isfinite, test.losses))
     if finite < _MIN_STEPS:
-        return Suggestion(None, None, None, f"the loss broke after {finite} updates: begin at a lower rate")
-    # The first means are of so few losses that they are noise; fastai leaves the same tenth out.
+        return Suggestion(None, None, None, f"the loss diverged after {finite} steps: start at a lower learning rate")
+    # The first averages are noise; fastai skips the same 10%.
     start = max(finite // 10, 5)
     lowest = min(range(start, finite), key=lambda i: smoothed[i])
     noise = _noise(test.losses[: max(lowest + 1, _MIN_STEPS)])
-    # On the way to the lowest point: the first half against the last quarter. A start that fits the data already, as
-    # LP-FT's, falls late and by little, which a mean over a few first losses would miss.
+    # On the way to the minimum: the first half against the last quarter. A model that fits the data already, as after
+    # LP-FT, improves late and by little, which a mean over the first few losses would miss.
     half, quarter = max((lowest + 1) // 2, start), max((lowest + 1) // 4, 5)
     before = sum(test.losses[:half]) / half
     fall = before - sum(test.losses[lowest + 1 - quarter : lowest + 1]) / quarter
@@ -192,12 +186,11 @@ def _no_suggestion_reason(test: RangeTest, before: float, fall: float, error: fl
     numbers = f"from {before:.2g} it fell by {max(fall, 0.0):.2g}, and its noise is {error:.2g}"
     if test.ended == "steps":
         return f"the curve is flat: {numbers}"
-    return f"the loss broke at a rate of {test.rates[-1]:.1g} without a clear fall before: {numbers}"
+    return f"the loss diverged at a learning rate of {test.rates[-1]:.1g} without a clear decrease before: {numbers}"
 
 
 def _steepest(rates: Sequence[float], losses: Sequence[float], last: int, *, width: int) -> int:
-    """The middle of the `width` updates, none behind `last`, over which the losses fall fastest in the logarithm of the
-    rate, by a straight line through them: the slope from one update to the next is noise."""
+    """The middle of the `width` steps, up to `last`, with the steepest regression line over log(rate)."""
 
     def slope(begin: int) -> float:
         xs = [math.log(rate) for rate in rates[begin : begin + width]]
@@ -209,6 +202,6 @@ def _steepest(rates: Sequence[float], losses: Sequence[float], last: int, *, wid
 
 
 def _noise(losses: Sequence[float]) -> float:
-    """Standard deviation of the losses about their trend, from successive differences (von Neumann 1941)."""
+    """Standard deviation around the trend, from successive differences (von Neumann 1941)."""
     differences = [(b - a) ** 2 for a, b in pairwise(losses)]
     return math.sqrt(sum(differences) / (2 * len(differences)))

@@ -1,4 +1,4 @@
-"""One step on a few images before anything is written: what would fail in the first minute fails here."""
+"""One step on a few images before anything is written: early errors are reported here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
 from zoo.losses.check import check_value, loss_name
+from zoo.training.forward_pass import total_loss
 from zoo.training.inference import Normalize
 from zoo.training.microbatch import is_out_of_memory
 from zoo.training.module_state import preserve_module_state
-from zoo.training.trainer import total_loss
 
 __all__ = ["check_step", "has_unused_parameters"]
 
@@ -21,8 +21,7 @@ T = TypeVar("T")
 
 
 def has_unused_parameters(module: nn.Module, step: Callable[[Tensor], Tensor], images: Tensor) -> bool:
-    """Whether parameters that learn get no gradient from `step(images)`; to be called inside
-    `preserve_module_state`."""
+    """Whether a trainable parameter gets no gradient from `step(images)`; call it in `preserve_module_state`."""
     step(images).backward()  # type: ignore[no-untyped-call]
     return any(p.requires_grad and p.grad is None for p in module.parameters())
 
@@ -37,15 +36,13 @@ def check_step(
     auxiliary: float = 0.0,
     callback: Callable[[Callable[[Tensor], Tensor]], T],
 ) -> T:
-    """Forward and loss of `images` (n, C, H, W) uint8 with `targets` (n,), on the module's device; then `then(step)`.
+    """Forward pass and loss of `images` (n, C, H, W) uint8 with `targets` (n,) on the module's device; then
+    `callback(step)`, where `step(images) → loss` computes the same, with the targets repeated. The module is unchanged.
 
-    auxiliary: weight of the losses of auxiliary heads.
+    auxiliary: weight of auxiliary heads' losses. Out-of-memory errors pass.
 
-    `step(images) → scalar loss` is the same computation, for whoever wants to time it; for more images than targets
-    these begin again. The module is left unchanged.
-
-    Raises ModelError if the model cannot take images of this size, UsageError if the loss fails or gives no scalar,
-    TrainingError if the very first loss is not finite. An allocator's error passes as it is.
+    Raises ModelError if the model cannot take images of this size, UsageError if the loss fails or is no scalar tensor,
+    TrainingError if it is not finite.
     """
     with preserve_module_state(module):
         try:

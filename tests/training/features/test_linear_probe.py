@@ -157,8 +157,8 @@ def test_features_that_are_not_finite_are_an_error() -> None:
         ("test_resnet", {}, "backbone", ""),
         ("test_vit", {}, "backbone", ""),
         ("test_resnet", {"drop": 0.5}, "backbone", "dropout"),
-        ("test_resnet", {}, "3", "both learn"),
-        ("test_convnext", {}, "backbone,!head*", "both learn"),
+        ("test_resnet", {}, "3", "both trained"),
+        ("test_convnext", {}, "backbone,!head*", "both trained"),
         ("test_byobnet", {}, "backbone", ""),
     ],
 )

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from zoo.errors import TrainingError
 from zoo.preprocess import Preprocess
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.inference import Normalize
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
 
@@ -38,15 +39,9 @@ def _per_tensor(net: nn.Module) -> torch.optim.Optimizer:
 
 
 def _factors(net: nn.Module, optimizer: torch.optim.Optimizer | None = None, **more) -> list[float]:
-    return relative_gradient_norms(
-        net,
-        optimizer or _per_tensor(net),
-        more.pop("batches", _batches()),
-        F.cross_entropy,
-        NORMALIZE,
-        device=CPU,
-        **more,
-    )
+    forward = ForwardPass(net, NORMALIZE, CPU, more.pop("amp_dtype", None))
+    batches, loss = more.pop("batches", _batches()), more.pop("loss", F.cross_entropy)
+    return relative_gradient_norms(forward, optimizer or _per_tensor(net), batches, loss, **more)
 
 
 def _ratios(net: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -131,8 +126,8 @@ def test_nothing_is_left_behind() -> None:
 
 def test_targets_are_prepared_and_failures_are_said() -> None:
     net = _net()
-    assert _factors(net, prepare_target=lambda t: (t + 1) % 3) != _factors(net)
-    with pytest.raises(TrainingError, match="met no images"):
+    assert _factors(net, loss=lambda x, t: F.cross_entropy(x, (t + 1) % 3)) != _factors(net)
+    with pytest.raises(TrainingError, match="no training images"):
         _factors(net, batches=[])
     with torch.no_grad():
         net[6].weight.fill_(float("nan"))

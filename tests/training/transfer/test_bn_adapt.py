@@ -8,6 +8,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from zoo.errors import TrainingError
 from zoo.preprocess import Preprocess
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.inference import Normalize
 from zoo.training.transfer.bn_adapt import update_bn_stats
 
@@ -32,7 +33,7 @@ def test_moments_are_those_of_all_values_whatever_the_batches() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     batches = _batches(5, 2, 7)
-    assert update_bn_stats(net, batches, NORMALIZE, device=CPU) == 1
+    assert update_bn_stats(ForwardPass(net, NORMALIZE, CPU), batches) == 1
     with torch.no_grad():
         values = net[0](_images(batches)).double().transpose(0, 1).flatten(1)
     assert torch.allclose(net[1].running_mean.double(), values.mean(1), atol=1e-6)
@@ -53,7 +54,7 @@ def test_every_layer_of_a_network(name: str) -> None:
     with torch.no_grad():
         plain(_images(batches))
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    assert update_bn_stats(net, batches, NORMALIZE, device=CPU) == len(layers) > 5
+    assert update_bn_stats(ForwardPass(net, NORMALIZE, CPU), batches) == len(layers) > 5
     for key, tensor in net.state_dict().items():
         if "running" in key:
             assert torch.allclose(tensor, plain.state_dict()[key], rtol=1e-4, atol=1e-5), key
@@ -72,7 +73,7 @@ def test_modes_and_other_norms_stay() -> None:
     net[3].eval()
     buffers = {k: v.data_ptr() for k, v in net.state_dict().items()}
     frozen = net[1].running_mean.clone()
-    assert update_bn_stats(net, _batches(4), NORMALIZE, device=CPU) == 1
+    assert update_bn_stats(ForwardPass(net, NORMALIZE, CPU), _batches(4)) == 1
     assert [m.training for m in net] == [True, True, True, False]
     assert torch.equal(net[1].running_mean, frozen)
     assert (net[0].momentum, int(net[0].num_batches_tracked)) == (0.7, 0)
@@ -90,7 +91,7 @@ def test_a_layer_used_twice_meets_both() -> None:
             return self.norm(self.norm(x) + 5)
 
     net = Twice()
-    update_bn_stats(net, _batches(8), NORMALIZE, device=CPU)
+    update_bn_stats(ForwardPass(net, NORMALIZE, CPU), _batches(8))
     mean = _images(_batches(8)).mean((0, 2, 3))
     assert torch.allclose(net.norm.running_mean, (mean + 5) / 2, atol=1e-4)
 
@@ -98,19 +99,19 @@ def test_a_layer_used_twice_meets_both() -> None:
 def test_how_much_is_read() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3))
     batches = _batches(1, 4, 4, 4)  # the single image is left out
-    update_bn_stats(net, batches, NORMALIZE, device=CPU, max_images=5)
+    update_bn_stats(ForwardPass(net, NORMALIZE, CPU), batches, max_images=5)
     assert torch.allclose(net[0].running_mean, _images(batches[1:3]).mean((0, 2, 3)), atol=1e-5)
     with pytest.raises(TrainingError, match="two images in a batch"):
-        update_bn_stats(net, _batches(1, 1), NORMALIZE, device=CPU)
+        update_bn_stats(ForwardPass(net, NORMALIZE, CPU), _batches(1, 1))
     assert net[0].running_mean is not None
-    assert update_bn_stats(nn.Sequential(nn.LayerNorm(16)), [], NORMALIZE, device=CPU) == 0
+    assert update_bn_stats(ForwardPass(nn.Sequential(nn.LayerNorm(16)), NORMALIZE, CPU), []) == 0
 
 
 def test_bf16() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    update_bn_stats(net, _batches(6), NORMALIZE, device=CPU, amp_dtype=torch.bfloat16)
+    update_bn_stats(ForwardPass(net, NORMALIZE, CPU, torch.bfloat16), _batches(6))
     half = net[1].running_mean.clone()
-    update_bn_stats(net, _batches(6), NORMALIZE, device=CPU)
+    update_bn_stats(ForwardPass(net, NORMALIZE, CPU), _batches(6))
     assert torch.allclose(half, net[1].running_mean, atol=2e-2)
     assert half.dtype == torch.float32

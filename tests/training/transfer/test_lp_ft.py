@@ -1,4 +1,4 @@
-"""The head alone, on kept features, beside a plain loop through the whole model."""
+"""The head on cached features, compared with a plain loop through the whole model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from zoo.errors import ModelError, TrainingError
 from zoo.models import build
 from zoo.preprocess import Preprocess
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.inference import Normalize
 from zoo.training.transfer import lp_ft
-from zoo.training.transfer.lp_ft import ProbingPhase, run_probing_phase
+from zoo.training.transfer.lp_ft import ProbingOptions, ProbingPhase, run_probing_phase
 
 CPU = torch.device("cpu")
 NORMALIZE = Normalize(Preprocess((3, 32, 32), (0.5,) * 3, (0.25,) * 3))
@@ -45,13 +46,15 @@ def _data(n: int = 20, side: int = 32, classes: int = 4) -> Batches:
     return Batches(images, torch.randint(0, classes, (n,), generator=g))
 
 
-def _learn(module: nn.Module, head: tuple[str, ...], batches: Batches, **more) -> ProbingPhase:
-    options = {"epochs": 3, "lr": 1e-2, "weight_decay": 0.1, "batch_size": 8, "seed": 5, **more}
-    return run_probing_phase(module, head, batches, F.cross_entropy, NORMALIZE, device=CPU, **options)
+def _probe(
+    module: nn.Module, head: tuple[str, ...], batches: Batches, *, amp_dtype=None, loss=F.cross_entropy, **more
+) -> ProbingPhase:
+    options = ProbingOptions(**{"epochs": 3, "lr": 1e-2, "weight_decay": 0.1, "batch_size": 8, "seed": 5, **more})
+    return run_probing_phase(ForwardPass(module, NORMALIZE, CPU, amp_dtype), head, batches, loss, options)
 
 
 def _plain(module: nn.Module, head: tuple[str, ...], batches: Batches) -> list[float]:
-    """The same without kept features: the whole model, every time."""
+    """The same without cached features: the whole model, every time."""
     module.eval().requires_grad_(False)
     parameters = [p.requires_grad_(True) for path in head for p in module.get_submodule(path).parameters()]
     decayed, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
@@ -87,13 +90,13 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("name", "side"), MODELS)
-def test_kept_features_give_what_whole_passes_give(name: str, side: int) -> None:
+def test_cached_features_give_what_whole_passes_give(name: str, side: int) -> None:
     torch.manual_seed(0)
     model = build(name, classes=4, weights="none")
     batches = _data(side=side)
     plain = copy.deepcopy(model.module)
     losses = _plain(plain, model.head, batches)
-    found = _learn(model.module, model.head, batches)
+    found = _probe(model.module, model.head, batches)
     assert (found.cached, found.images, found.epochs) == (True, 20, 3)
     assert found.first_loss == pytest.approx(losses[0], rel=1e-4)
     assert found.last_loss == pytest.approx(losses[-1], rel=1e-3)
@@ -110,7 +113,7 @@ def test_a_head_of_several_layers_learns_without_its_dropout() -> None:
     module.classifier = nn.Sequential(nn.Linear(8 * 49, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 4))
     plain, batches = copy.deepcopy(module), _data()
     losses = _plain(plain, ("classifier",), batches)
-    found = _learn(module, ("classifier",), batches)
+    found = _probe(module, ("classifier",), batches)
     assert found.cached
     assert found.last_loss == pytest.approx(losses[-1], rel=1e-3)
     assert torch.allclose(module.classifier[0].weight, plain.classifier[0].weight, atol=2e-4)
@@ -134,7 +137,7 @@ def test_only_the_head_moves_and_everything_comes_out_as_it_went_in() -> None:
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    _learn(module, model.head, _data())
+    _probe(module, model.head, _data())
     assert torch.equal(torch.rand(3), expected)
     assert not torch.equal(module.fc.weight, head)
     assert all(torch.equal(v, module.state_dict()[k]) for k, v in before.items())
@@ -153,7 +156,7 @@ def test_two_heads_go_through_the_frozen_model() -> None:
     )
     head = ("head", "head_dist")
     before, batches = _frozen_copy(module, head), _data()
-    found = _learn(module, head, batches, epochs=9)
+    found = _probe(module, head, batches, epochs=9)
     assert (found.cached, found.epochs, found.images) == (False, lp_ft.FALLBACK_EPOCHS, 20)
     assert batches.epochs == [0, 1, 2]
     assert found.last_loss < found.first_loss
@@ -167,7 +170,7 @@ def test_pooling_behind_the_head() -> None:
     with torch.no_grad():  # random weights leave that ReLU dead
         model.module.classifier[1].weight.mul_(1e-2)
         model.module.classifier[1].bias.fill_(0.1)
-    found = _learn(model.module, model.head, _data())
+    found = _probe(model.module, model.head, _data())
     assert not found.cached
     assert found.last_loss < found.first_loss
 
@@ -190,7 +193,7 @@ def test_a_head_that_does_not_explain_the_output_is_noticed(kind: str) -> None:
     module = Odd(kind)
     plain, batches = copy.deepcopy(module), _data(n=8)  # one batch: the order does not matter
     _plain(plain, ("head",), batches)
-    assert not _learn(module, ("head",), batches).cached
+    assert not _probe(module, ("head",), batches).cached
     assert torch.allclose(module.head.weight, plain.head.weight, atol=1e-6)
 
 
@@ -199,25 +202,34 @@ def test_memory_and_targets() -> None:
     model = build("zoo_tiny", classes=4, weights="none")
     one = 192 * 4  # bytes of an image's features
     seen: list[Tensor] = []
-    found = _learn(model.module, model.head, _data(), memory=10 * one, prepare_target=lambda t: seen.append(t) or t * 0)
+
+    class Recorded(Batches):
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            for images, targets in super().__iter__():
+                seen.append(targets)
+                yield images, targets
+
+    batches = Recorded(_data().images, _data().targets)
+    options = {"memory": 10 * one, "loss": lambda output, target: F.cross_entropy(output, target * 0)}
+    found = _probe(model.module, model.head, batches, **options)
     assert found.images == 10
     assert torch.equal(torch.cat(seen), _data().targets[:16])  # two batches were read, no third
     with torch.no_grad():
         model.module.eval()
-        assert (model.module(NORMALIZE(_data().images)).argmax(1) == 0).all()  # it learned what it was told
+        assert (model.module(NORMALIZE(_data().images)).argmax(1) == 0).all()  # the targets that the loss saw
 
 
 def test_images_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lp_ft, "MAX_IMAGES", 10)
     torch.manual_seed(0)
-    assert _learn(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)), ("1",), _data()).images == 10
-    assert _learn(Odd("twice"), ("head",), _data()).images == 10
+    assert _probe(nn.Sequential(nn.Flatten(), nn.Linear(3072, 4)), ("1",), _data()).images == 10
+    assert _probe(Odd("twice"), ("head",), _data()).images == 10
 
 
 def test_bf16_features_make_a_head_as_well() -> None:
     torch.manual_seed(0)
     model = build("zoo_tiny", classes=4, weights="none")
-    found = _learn(model.module, model.head, _data(), amp_dtype=torch.bfloat16)
+    found = _probe(model.module, model.head, _data(), amp_dtype=torch.bfloat16)
     assert found.cached
     assert found.last_loss < found.first_loss
     assert model.module.fc.weight.dtype == torch.float32
@@ -225,21 +237,10 @@ def test_bf16_features_make_a_head_as_well() -> None:
 
 def test_what_cannot_be() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
-    with pytest.raises(TrainingError, match="met no images"):
-        _learn(module, ("1",), Batches(torch.empty(0, 3, 32, 32), torch.empty(0)))
-    with pytest.raises(TrainingError, match=r"became nan.*head learned first"):
-        run_probing_phase(
-            module,
-            ("1",),
-            _data(),
-            lambda output, target: output.sum() * math.nan,
-            NORMALIZE,
-            epochs=1,
-            lr=0.1,
-            weight_decay=0.0,
-            device=CPU,
-            seed=0,
-        )
+    with pytest.raises(TrainingError, match="no training images"):
+        _probe(module, ("1",), Batches(torch.empty(0, 3, 32, 32), torch.empty(0)))
+    with pytest.raises(TrainingError, match=r"became nan.*linear-probing phase"):
+        _probe(module, ("1",), _data(), loss=lambda output, target: output.sum() * math.nan)
     module[1].requires_grad_(False)
-    with pytest.raises(ModelError, match="no head that learns"):
-        _learn(module, ("1",), _data())
+    with pytest.raises(ModelError, match="no trainable parameter"):
+        _probe(module, ("1",), _data())

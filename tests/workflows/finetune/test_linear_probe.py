@@ -112,7 +112,7 @@ def test_a_run_stopped_after_linear_probing_can_be_resumed(small: Path) -> None:
     ("settings", "reason"),
     [
         ({"freeze": "none"}, "cached features"),
-        ({"freeze": "stage3"}, "both learn"),
+        ({"freeze": "stage3"}, "both trained"),
         ({"model.drop": 0.5}, "dropout"),
         ({"loss.name": "focal"}, "smooth and convex"),
         ({"data.balance": "oversample"}, "data.balance"),

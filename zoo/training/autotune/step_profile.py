@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
-from zoo.training.trainer import Batches, Trainer, total_loss
+from zoo.training.batches import Batches
+from zoo.training.forward_pass import total_loss
+from zoo.training.trainer import Trainer
 
 __all__ = ["StepProfile", "profile_steps"]
 
@@ -22,12 +24,10 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class StepProfile:
-    """Seconds, medians over `steps` steps of `batch` images, the device waited for behind each part.
+    """Median seconds over `steps` steps of `batch` images.
 
-    data: until the loader has the next batch while nothing else runs. forward: of the model and the loss. backward,
-    optimizer: of the same step. synthetic: one whole step on a batch that is there already, nothing waited for in
-    between. real: one whole step with the loader running beside it, from the first batch behind the warm-up to the
-    last. memory: bytes at most; of the device if it has its own, else resident in this process.
+    data: loading a batch while nothing else runs. forward: model and loss. synthetic: a whole step on a batch in
+    memory. real: a whole step while the loader runs. memory: peak bytes on the device, or resident in this process.
     """
 
     batch: int
@@ -46,13 +46,13 @@ class StepProfile:
 
     @property
     def share(self) -> float:
-        """Of the throughput that the same steps have without a loader."""
+        """The throughput relative to steps without a loader."""
         return self.synthetic / self.real
 
 
 @dataclass
 class _Clock:
-    """Seconds of each part, a list over the steps."""
+    """Seconds of each phase, per step."""
 
     device: torch.device
     phases: dict[str, list[float]] = field(default_factory=dict)
@@ -68,13 +68,12 @@ class _Clock:
 
 
 def profile_steps(trainer: Trainer, batches: Batches, *, steps: int, warmup: int = 2) -> StepProfile:
-    """Measure `steps` steps behind `warmup` of them; data that end are begun again, with the next epoch's order.
+    """Measure `steps` steps after `warmup` steps, over several epochs if needed.
 
-    The trainer's weights, statistics and optimizer move: it is not to be used afterwards. Raises UsageError for fewer
-    than three steps, ZooErrors of the loader.
+    The trainer's weights and optimizer change: do not use it afterwards. Raises UsageError for fewer than three steps.
     """
     if steps < 3:
-        raise UsageError(f"{steps} steps are too few to measure", "give 3 or more")
+        raise UsageError(f"{steps} steps are not enough to measure", "give 3 or more")
     device = trainer.accelerator.device
     trainer.set_train_mode(0)
     clock = _Clock(device)
@@ -106,7 +105,7 @@ def profile_steps(trainer: Trainer, batches: Batches, *, steps: int, warmup: int
 
 
 def _loader_step_seconds(trainer: Trainer, batches: Batches, steps: int, warmup: int) -> float:
-    """Seconds a step of full batches, in one stretch."""
+    """Seconds per step of full batches."""
     start, images, first = 0.0, 0, 0
     for number, (on_host, targets) in enumerate(islice(_cycle(batches), warmup + steps)):
         if number == warmup:

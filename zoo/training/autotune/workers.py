@@ -1,4 +1,4 @@
-"""Threads of the model and worker processes of the loader, where both live on the same cores."""
+"""Threads for the model and worker processes for the loader, which share the CPU cores."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from zoo.training.batches import Batches
 
 __all__ = [
     "SINGLE_THREAD_OPS",
@@ -20,10 +21,9 @@ __all__ = [
     "threads",
 ]
 
-# Products of a linear layer's pass up to which threads take longer to meet than one takes alone, on cores that others
-# use, too.
+# Products in a pass of a linear layer up to which one thread is faster than several, on a shared machine.
 SINGLE_THREAD_OPS = 20_000_000
-# Batches before the clock starts (workers begin with two each), seconds and batches that are timed, and in all.
+# Batches before the clock starts (each worker prefetches two); limits of a measurement, and of all together.
 _WARMUP_BATCHES = 2
 _CANDIDATE_SECONDS = 0.3
 _CANDIDATE_BATCHES = 24
@@ -32,7 +32,7 @@ _TIME_BUDGET = 3.0
 
 @dataclass(frozen=True)
 class CpuLayout:
-    """Threads of torch in the training process, and worker processes that load images."""
+    """torch threads of the training process, and worker processes of the loader."""
 
     threads: int
     workers: int
@@ -46,14 +46,14 @@ def _plural(n: int, what: str) -> str:
 
 
 def threads(count: int) -> None:
-    """Have torch compute with `count` threads from here on, in this process."""
+    """Set the number of torch threads of this process."""
     if count != torch.get_num_threads():
         torch.set_num_threads(count)
 
 
 @contextmanager
 def preserve_num_threads() -> Iterator[None]:
-    """What a run sets ends with it: a program that fine-tunes twice begins with its own number both times."""
+    """Restore the number of torch threads at the end."""
     before = torch.get_num_threads()
     try:
         yield
@@ -61,17 +61,9 @@ def preserve_num_threads() -> Iterator[None]:
         threads(before)
 
 
-class Batches(Protocol):
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-
 def candidate_layouts(default: CpuLayout, cores: int, *, threads: int | None, workers: int | None) -> list[CpuLayout]:
-    """What is worth trying instead of `default`, which comes first. threads, workers: those that are fixed.
-
-    Together they should be no more than the cores: half or a quarter of these for the workers; or none, in turn with
-    the model. Nothing else if the usual ones do not meet.
-    """
+    """`default`, and alternatives if its threads and workers exceed the cores: half or a quarter of the cores for
+    workers, or no workers. threads, workers: numbers that are fixed."""
     if default.workers == 0 or default.threads + default.workers <= cores:
         return [default]
     tried = [default]
@@ -87,9 +79,9 @@ def benchmark_layouts(
     batches: Callable[[int], Batches],
     train_step: Callable[[Tensor], object],
 ) -> Mapping[CpuLayout, float]:
-    """Images a second of each, loading and learning at once; of up to two rounds the better.
+    """Images per second of each candidate, loading and training together; the better of up to two rounds.
 
-    batches(workers): a new loader of the training images. learn(images): the model's part of a step.
+    batches(workers): a new loader. train_step(images): the model's part of a step.
     """
     best: dict[CpuLayout, float] = {}
     start = time.perf_counter()

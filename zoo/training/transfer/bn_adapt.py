@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured anew on the images at hand."""
+"""Re-estimation of batch-norm statistics on new images (AdaBN, precise batch norm)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import TrainingError
-from zoo.training.inference import Normalize
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.microbatch import MicroBatcher
 from zoo.training.module_state import eval_mode
 
@@ -23,14 +23,14 @@ _MAX_IMAGES = 10_000  # Wu and Johnson 2021 (2105.07576), section 3: 10^3 to 10^
 
 @dataclass
 class _Moments:
-    """Of what a layer has met: values a channel, their mean (C,), and the sum of squared distances from it (C,)."""
+    """Values per channel, their mean (C,), and the sum of squared distances from it (C,)."""
 
     count: int
     mean: Tensor
     squares: Tensor
 
     def add(self, count: int, mean: Tensor, squares: Tensor) -> None:
-        # Chan, Golub and LeVeque 1979: exact for parts of any size, and stable where E[x²] − E[x]² is not.
+        # Chan, Golub and LeVeque 1979: exact for any sizes, and numerically stable, unlike E[x²] − E[x]².
         total = self.count + count
         distance = mean - self.mean
         self.mean += distance * (count / total)
@@ -40,34 +40,26 @@ class _Moments:
 
 @torch.no_grad()
 def update_bn_stats(
-    module: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    normalize: Normalize,
-    *,
-    device: torch.device,
-    amp_dtype: torch.dtype | None = None,
-    max_images: int = _MAX_IMAGES,
+    forward: ForwardPass, batches: Iterable[tuple[Tensor, Tensor]], *, max_images: int = _MAX_IMAGES
 ) -> int:
-    """Replace mean and variance of every batch norm by those over the images of `batches`; returns how many layers.
+    """Replace mean and variance of every batch norm by those over `batches`; returns the number of layers.
 
-    batches: (images (n, C, H, W) uint8, anything), shuffled, without augmentation. No batch is read once `max_images`
-    are; those of one image are left out, because a batch norm over pooled features has no variance there.
+    Mean and unbiased variance are exact over all values, for any batch sizes: not torch's moving average, nor the mean
+    of the batches' variances. Each batch norm meanwhile normalizes with its batch's own statistics, as in training
+    ("precise batch norm", Wu and Johnson 2021, 2105.07576, section 3; before training it is AdaBN, Li et al. 2016,
+    1603.04779). Everything else is in evaluation mode; modes, parameters, gradients and counters are restored. A layer
+    without input, and layers that are frozen by type (FrozenBatchNorm2d), keep their statistics.
 
-    Each layer's mean and (unbiased) variance are exact over all values that it meets, whatever the sizes of the
-    batches: not torch's moving average, and not the mean of the batches' variances, which lacks the variance between
-    them. While measuring, each batch norm works on its batch's own statistics, as in training: layers see what the
-    ones before them give then ("precise batch norm", Wu and Johnson 2021, 2105.07576, section 3; before training it
-    is AdaBN, Li et al. 2016, 1603.04779). Batches like those of training are therefore best.
+    Args:
+        forward: the model.
+        batches: shuffled images (n, C, H, W) uint8 without augmentation, and anything. Batches of one image are left
+            out: a batch norm after pooling has no variance there.
+        max_images: images after which no batch is read.
 
-    All kinds of torch's batch norm that keep statistics, subclasses included, frozen by a plan or not; those called
-    frozen by type (FrozenBatchNorm2d) are not among them. Everything else is in evaluation mode; modes, parameters,
-    gradients and the layers' counters come out as they went in. A layer that met nothing keeps its statistics.
-
-    A batch that memory refuses is halved, and those behind it as well.
-
-    Raises TrainingError if there are no two images in any batch.
+    Raises:
+        TrainingError: if no batch has two images.
     """
-    layers = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+    layers = [m for m in forward.module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not layers:
         return 0
     totals: dict[nn.Module, _Moments] = {}
@@ -75,9 +67,8 @@ def update_bn_stats(
     micro_batcher = MicroBatcher()
 
     def pass_through(images: Tensor, part: slice) -> None:
-        batch_moments.clear()  # what an attempt that memory has refused left behind
-        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            module(normalize(images[part].to(device, non_blocking=True)))
+        batch_moments.clear()  # left over from an attempt that ran out of memory
+        forward(images[part])
         for layer, moments in batch_moments.items():
             if layer in totals:
                 totals[layer].add(moments.count, moments.mean, moments.squares)
@@ -87,11 +78,11 @@ def update_bn_stats(
     saved_stats = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
     hooks = [layer.register_forward_pre_hook(partial(_measure, batch_moments)) for layer in layers]
     images = 0
-    with eval_mode(module):
+    with eval_mode(forward.module):
         try:
             for layer in layers:
-                layer.training = True  # of itself: timm's carry an activation and a dropout inside
-                # Without them torch uses the batch's statistics and writes none.
+                layer.training = True  # not .train(): timm's layers contain an activation and dropout
+                # Without running statistics, torch uses the batch's and stores none.
                 layer.running_mean = layer.running_var = layer.num_batches_tracked = None
             for on_host, _ in batches:
                 if len(on_host) < 2:
@@ -107,7 +98,7 @@ def update_bn_stats(
                 layer.running_mean, layer.running_var, layer.num_batches_tracked = mean, variance, tracked
     if not images:
         raise TrainingError(
-            "batch-norm statistics need two images in a batch, and no batch has them", "use a larger --batch-size"
+            "batch-norm statistics need two images in a batch, and no batch has two", "use a larger --batch-size"
         )
     for layer in layers:
         moments = totals.get(layer)
@@ -122,7 +113,7 @@ def _measure(totals: dict[nn.Module, _Moments], layer: nn.Module, inputs: tuple[
     others = [d for d in range(values.ndim) if d != 1]
     variance, mean = torch.var_mean(values, dim=others, correction=0)
     count = values.numel() // values.shape[1]
-    # Summed over many batches: single precision would lose the small ones; Apple's devices have no other.
+    # float32 loses precision when summed over many batches; Apple's devices have no float64.
     precise = torch.float32 if values.device.type == "mps" else torch.float64
     mean, squares = mean.to(precise), variance.to(precise) * count
     if layer in totals:

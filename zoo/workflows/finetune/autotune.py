@@ -33,10 +33,11 @@ from zoo.training.autotune.timings import load_timing, machine, save_timing
 from zoo.training.autotune.workers import CpuLayout, benchmark_layouts, candidate_layouts, preserve_num_threads, threads
 from zoo.training.compile import CompileTiming, time_compiled
 from zoo.training.distributed import broadcast_object
+from zoo.training.forward_pass import total_loss
 from zoo.training.inference import Normalize
 from zoo.training.microbatch import OOM_AT_ONE_IMAGE, OOM_HINT
 from zoo.training.module_state import preserve_module_state
-from zoo.training.trainer import Trainer, total_loss
+from zoo.training.trainer import Trainer
 from zoo.workflows.finetune.session import BuiltModel, SampleBatch
 
 __all__ = ["AutotuneContext", "choose", "choose_execution", "forward_backward", "resolve_batch_size"]

@@ -19,7 +19,7 @@ from zoo.recipe import Recipe
 from zoo.run import Run
 from zoo.strategy.freeze import FreezePlan, make_plan, resolve_plan, set_train_mode
 from zoo.strategy.unfreeze import groups_unfrozen, unfreeze_plan
-from zoo.training.distributed import broadcast_object, broadcast_tensors
+from zoo.training.distributed import broadcast_object, broadcast_tensors, sync_module_states
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.features.dataset import FeatureBatches
@@ -27,7 +27,13 @@ from zoo.training.lora import add_lora, base_name, choose_layers
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
 from zoo.training.transfer.bn_adapt import update_bn_stats
 from zoo.training.transfer.l2_sp import L2SP
-from zoo.training.transfer.lp_ft import MAX_FEATURE_BYTES, MAX_IMAGES, run_probing_phase, train_only
+from zoo.training.transfer.lp_ft import (
+    MAX_FEATURE_BYTES,
+    MAX_IMAGES,
+    ProbingOptions,
+    run_probing_phase,
+    train_only,
+)
 from zoo.training.transfer.wise_ft import best_interpolation
 from zoo.workflows.finetune import validate
 from zoo.workflows.finetune.feature_cache import (
@@ -131,20 +137,14 @@ def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> Val
     recipe, trainer = session.recipe, session.trainer
     steps: dict[str, Any] = {}
     if recipe.transfer.bn_reestimate:
-        layers = update_bn_stats(
-            trainer.module,
-            session.unaugmented_loader(),
-            trainer.normalize,
-            device=trainer.accelerator.device,
-            amp_dtype=trainer.amp_dtype,
-        )
+        layers = update_bn_stats(trainer.forward_pass, session.unaugmented_loader())
         steps["batch_norm_layers"] = layers
         done = f"batch-norm statistics of {layers} layers re-estimated on the training images"
         log(done if layers else "transfer.bn_reestimate: this model has no batch norm")
     outcome = None
     if session.uses_lp_ft:
         steps["head"], outcome = _run_linear_probing(session, log)
-    trainer.sync_module_states()
+    sync_module_states(trainer.module)
     if recipe.transfer.l2_sp is not None or recipe.transfer.wise_ft:
         run.save_start(trainer.weights())
     if steps:
@@ -206,20 +206,15 @@ def _run_linear_probing(
 ) -> tuple[dict[str, Any], ValidationResult]:
     recipe, trainer = session.recipe, session.trainer
     head_inputs = cache_head_inputs(session, log)
+    transfer = recipe.transfer
+    options = ProbingOptions(transfer.probe_epochs, transfer.probe_lr, _PROBE_WEIGHT_DECAY, recipe.train.seed)
     found = run_probing_phase(
-        trainer.module,
+        trainer.forward_pass,
         session.model.head,
         session.unaugmented_loader(),
-        trainer.loss,
-        trainer.normalize,
-        epochs=recipe.transfer.probe_epochs,
-        lr=recipe.transfer.probe_lr,
-        weight_decay=_PROBE_WEIGHT_DECAY,
-        device=trainer.accelerator.device,
-        amp_dtype=trainer.amp_dtype,
-        seed=recipe.train.seed,
-        prepare_target=trainer.scale_for_loss,
-        kept=None if head_inputs is None else head_inputs.train,
+        trainer.scaled_loss,
+        options,
+        cached=None if head_inputs is None else head_inputs.train,
     )
     outcome = evaluate_weights(session, trainer.weights(), head_inputs)
     value = outcome.values[recipe.train.monitor]
@@ -259,16 +254,8 @@ def before_epoch(session: TrainingSession) -> None:
     if not session.recipe.transfer.auto_rgn:
         return
     trainer = session.trainer
-    factors = relative_gradient_norms(
-        trainer.module,
-        trainer.optimizer,
-        session.unaugmented_loader(),
-        trainer.loss,
-        trainer.normalize,
-        device=trainer.accelerator.device,
-        amp_dtype=trainer.amp_dtype,
-        prepare_target=trainer.scale_for_loss,
-    )
+    loader = session.unaugmented_loader()
+    factors = relative_gradient_norms(trainer.forward_pass, trainer.optimizer, loader, trainer.scaled_loss)
     trainer.schedule.set_lr_scales(broadcast_object(factors))
 
 

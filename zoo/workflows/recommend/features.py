@@ -24,6 +24,7 @@ from zoo.strategy.scores import LayerMoments, NormShift, norm_shift
 from zoo.training.feature_extractor import FeatureExtractor, find_feature_extractor
 from zoo.training.features.dataset import compute, seconds_per_image
 from zoo.training.features.head_inputs import head_inputs
+from zoo.training.forward_pass import ForwardPass
 from zoo.training.inference import Normalize
 from zoo.training.module_state import eval_mode
 from zoo.training.transfer.bn_adapt import update_bn_stats
@@ -115,7 +116,7 @@ def extract_features(
     if random:
         number = min(max(int(_REESTIMATE_SHARE * len(indices)), _MIN_REESTIMATE), len(indices))
         spread = indices[np.linspace(0, len(indices) - 1, number).astype(np.int64)]
-        update_bn_stats(module, batches(spread), normalize, device=device, amp_dtype=amp_dtype)
+        update_bn_stats(ForwardPass(module, normalize, device, amp_dtype), batches(spread))
     set_train_mode(module, plan)
     sample_batch, _ = next(iter(batches(indices[:3], workers=0)))  # faster than starting processes
     feature_extractor = find_feature_extractor(module, plan.frozen_modules, normalize(sample_batch.to(device)))
