@@ -1,7 +1,7 @@
-"""Which of several processes of one training this is, as the launcher says (torchrun, accelerate, `--processes`).
+"""Rank and world size of this process, from the launcher's environment (torchrun, accelerate, `--processes`).
 
-They set RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; without them a process is alone. Of several only the first
-speaks and writes.
+RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; without them there is a single process. Only rank 0 prints and
+writes.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ __all__ = ["cores", "is_main_process", "local_rank", "local_world_size", "rank",
 
 
 def rank() -> int:
-    """The number of this process among all, from 0."""
+    """The number of this process, from 0."""
     return _number("RANK", 0)
 
 
 def world_size() -> int:
-    """Processes in all, on all hosts."""
+    """The number of processes on all hosts."""
     return max(_number("WORLD_SIZE", 1), 1)
 
 
 def local_rank() -> int:
-    """The number of this process among those of its host, from 0."""
+    """The number of this process on its host, from 0."""
     return _number("LOCAL_RANK", rank())
 
 
 def local_world_size() -> int:
-    """Processes on this host."""
+    """The number of processes on this host."""
     return max(_number("LOCAL_WORLD_SIZE", 1 if world_size() == 1 else local_rank() + 1), 1)
 
 
@@ -36,7 +36,7 @@ def is_main_process() -> bool:
 
 
 def cores() -> int:
-    """The processor cores that this process may use: its share, if there are several processes on the host."""
+    """The CPU cores that this process may use: its share of those available."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(own // local_world_size(), 1)
 

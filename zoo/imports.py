@@ -1,4 +1,4 @@
-"""Importing what is large, sooner."""
+"""Faster imports of large packages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["gc_paused"]
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Without looking for garbage meanwhile: torch, torchvision and timm make a million objects that all stay, and
-    going through them again and again takes a tenth of the time that importing them takes."""
+    """Pause garbage collection: importing torch, torchvision and timm creates a million objects that all stay alive,
+    and scanning them takes a tenth of the import time."""
     if not gc.isenabled():
         yield
         return

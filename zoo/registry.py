@@ -25,7 +25,7 @@ __all__ = ["RegistryEntry", "check_params", "import_object", "resolve"]
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """`path` is "module:attribute"; `defaults` are parameters given unless the user gives others."""
+    """path: "module:attribute". defaults: parameters that the user may replace."""
 
     path: str
     description: str
@@ -36,7 +36,7 @@ class RegistryEntry:
 
 
 def import_object(path: str, kind: str = "object") -> Any:
-    """Import "module:attribute" (dots may nest on both sides). The current directory is searched, as for `python -m`.
+    """Import "module:attribute", both may be dotted. The current folder is searched, as with `python -m`.
 
     Raises UsageError if the module or the attribute does not exist.
     """
@@ -52,24 +52,24 @@ def import_object(path: str, kind: str = "object") -> Any:
         if e.name and (module_name == e.name or module_name.startswith(e.name + ".")):
             raise UsageError(
                 f"{kind} {path!r}: no module named {e.name!r}",
-                "run from the folder that holds it, or install it",
+                "run from the folder that contains it, or install it",
             ) from e
         raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "install what it imports") from e
     except (ImportError, SyntaxError) as e:
-        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "mend the module") from e
+        raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "fix the module") from e
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = nearest(part, [n for n in dir(found) if not n.startswith("_")])
             raise UsageError(
                 f"{kind} {path!r}: {module_name} has no {part!r}",
-                f"did you mean {', '.join(close)}?" if close else f"look at dir({module_name})",
+                f"did you mean {', '.join(close)}?" if close else f"see dir({module_name})",
             )
         found = getattr(found, part)
     return found
 
 
 def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
-    """The object that `name` stands for: an entry of `table`, or an import path (it holds a colon).
+    """The object called `name`: an entry of `table`, or an import path (with a colon).
 
     Raises UsageError with the nearest names if there is none.
     """
@@ -88,13 +88,10 @@ def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
 
 
 def check_params(factory: Any, params: Mapping[str, Any], *, given: Iterable[str] = (), label: str) -> list[str]:
-    """Problems of calling `factory(**params)`: unknown names with the nearest known ones, and missing ones.
-
-    `given` names (or counts, as positional placeholders) what the caller supplies itself.
-    """
+    """Problems of calling `factory(**params)`: unknown and missing names. given: names that the caller supplies."""
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # some C callables publish no signature
+    except (TypeError, ValueError):  # some C functions have no signature
         return []
     given = tuple(given)
     known = {

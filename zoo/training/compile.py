@@ -1,4 +1,4 @@
-"""torch.compile for the steps of a training, and what it takes and gains on this machine."""
+"""torch.compile for training steps, and its cost and speedup on this machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["CompileTiming", "CompiledForward", "time_compiled"]
 
 
 class CompiledForward:
-    """The forward pass of `model`, compiled; `model` itself, its names and its tensors stay what they are.
+    """The compiled forward pass of `model`, which itself is not changed.
 
-    Compiled code is made for one shape. A batch runs through it if the batch before it in the epoch had the same shape,
-    and through `model` else: a last, smaller batch is not worth compiling for. That depends on the epoch alone, so a
-    resumed run does as an unbroken one would. Random numbers are drawn as `model` draws them.
+    A batch runs compiled only if the batch before it in the epoch had the same shape: compiling for a last, smaller
+    batch takes too long. This depends on the epoch only, so a resumed run does the same. Random numbers are those of
+    `model`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -39,8 +39,7 @@ class CompiledForward:
 
 @dataclass(frozen=True)
 class CompileTiming:
-    """compile_seconds: seconds until compiled code exists. eager, compiled: seconds of a step. failure: why there is
-    none."""
+    """eager, compiled: seconds of a step. failure: why compiling failed, or ""."""
 
     compile_seconds: float = 0.0
     eager: float = 0.0
@@ -55,9 +54,9 @@ class CompileTiming:
 def time_compiled(
     forward: CompiledForward, model: nn.Module, train_step: Callable[[Callable[[Tensor], Any]], None], *, compare: bool
 ) -> CompileTiming:
-    """Compile for the batch of `learn(forward)`, a training step without the optimizer's part; `compare` both ways.
+    """Compile for the batch of `train_step(forward)`; with `compare`, measure both ways.
 
-    What a compiler or torch's own compilation raises is the `failure`.
+    An error of the compiler becomes `failure`.
     """
     try:
         train_step(forward)  # the first batch of its shape runs through the model
@@ -75,7 +74,7 @@ def time_compiled(
 
 
 def _error_summary(error: Exception) -> str:
-    """The line of torch's long message that says something."""
+    """The informative line of torch's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("backend=")]
     compiler_line = next((line for line in lines if "ompiler" in line), "")
     return (compiler_line or (lines[0] if lines else type(error).__name__))[:200].rstrip(".")

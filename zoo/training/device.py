@@ -1,4 +1,4 @@
-"""Which device a run uses, and the engine that drives it."""
+"""The device of a run, and its Accelerator."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def pick_device(name: str) -> torch.device:
-    """auto (the first accelerator, else the CPU), cpu, cuda, cuda:N or mps. Raises UsageError if it is not there.
+    """auto (the first accelerator, else the CPU), cpu, cuda, cuda:N or mps; one GPU for each process on a host.
 
-    Of several processes on a host each gets a GPU of its own.
+    Raises UsageError if it is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -28,7 +28,7 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and dist_env.world_size() > 1:
         if dist_env.local_world_size() > torch.cuda.device_count():
             raise UsageError(
-                f"{dist_env.local_world_size()} processes on a host where torch sees {torch.cuda.device_count()} "
+                f"{dist_env.local_world_size()} processes on a host where torch finds {torch.cuda.device_count()} "
                 "CUDA devices",
                 "give as many --processes as there are GPUs, or --device cpu",
             )
@@ -41,10 +41,10 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise UsageError(
-                f"device {name!r} is not there: torch sees {count} CUDA devices", "use --device cpu or auto"
+                f"device {name!r} is not available: torch finds {count} CUDA devices", "use --device cpu or auto"
             )
     elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device 'mps' is not there", "use --device cpu or auto")
+        raise UsageError("device 'mps' is not available", "use --device cpu or auto")
     elif device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"no device {name!r}", "known: auto, cpu, cuda, cuda:N, mps")
     return device
@@ -53,13 +53,11 @@ def pick_device(name: str) -> torch.device:
 def make_accelerator(
     device: torch.device, amp_dtype: torch.dtype | None, *, find_unused_parameters: bool = False
 ) -> Accelerator:
-    """accelerate's engine on `device`: autocast, loss scaling for fp16, backward, clipping, exchange of gradients.
+    """accelerate's Accelerator on `device`: autocast, loss scaling for fp16, backward, clipping, gradient exchange.
 
-    find_unused_parameters: whether parameters that learn may be without a gradient in a step; finding them costs a
-    little.
-
-    accelerate keeps its first precision and device for the whole process; a program that fine-tunes twice may want two.
+    find_unused_parameters: whether trainable parameters may get no gradient in a step (slightly slower).
     """
+    # accelerate keeps precision and device of the first Accelerator in the process.
     AcceleratorState._reset_state()
     PartialState._reset_state()
     if device.type == "cuda" and device.index is not None:
@@ -72,5 +70,5 @@ def make_accelerator(
 
 
 def device_name(device: torch.device) -> str:
-    """The device for people, with the name of a GPU."""
+    """The device with the name of a GPU, for messages."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

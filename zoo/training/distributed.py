@@ -1,6 +1,6 @@
-"""What several processes that train one model tell each other; for a process alone each of these costs nothing.
+"""Communication between the processes of one training; without effect in a single process.
 
-All processes call them in the same order: a process that leaves one out holds up the others.
+All processes must call these functions in the same order: one that leaves out a call blocks the others.
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ __all__ = [
     "total",
 ]
 
-_DUMMY_IMAGES = 2  # images; batch normalisation cannot train on one
+_DUMMY_IMAGES = 2  # images; batch norm cannot train on one
 
 
 def synchronize_batches(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, int, float]]:
-    """(images, targets, how many of them count, factor on their mean loss) for each batch.
+    """(images, targets, number of images that count, factor on their mean loss) for each batch.
 
-    The processes' gradients are averaged. The factor, own images over the mean number of images in a process, makes
-    that the mean over all images of the step, however many each process has. One whose batch came empty takes part
-    with images that do not count. All must have the same number of batches.
-
-    Raises the ZooError of the batches in every process, whichever it came about in.
+    The factor, own images over the mean number per process, makes the averaged gradient the mean over all images of the
+    step. A process with an empty batch takes part with dummy images. All need the same number of batches. A ZooError of
+    one process is raised in all.
     """
     if dist_env.world_size() == 1:
         for images, targets in batches:
@@ -53,7 +51,7 @@ def synchronize_batches(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tu
             batch = next(source, None)
         except ZooError as e:
             error = e
-        # On the CPU, over gloo: the device is not waited for.
+        # On the CPU, over gloo: no wait for the device.
         counts = torch.tensor([0 if batch is None else len(batch[0]), int(error is not None), int(batch is None)])
         dist.all_reduce(counts)
         images_in_all, failed, ended = counts.tolist()
@@ -71,7 +69,7 @@ def synchronize_batches(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tu
 
 
 def any_rank(value: bool) -> bool:
-    """Whether it is so in any process."""
+    """Whether `value` is true in any process."""
     if dist_env.world_size() == 1:
         return value
     flag = torch.tensor([int(value)])
@@ -80,7 +78,7 @@ def any_rank(value: bool) -> bool:
 
 
 def _first_error(own: ZooError | None) -> ZooError:
-    """The own error, or that of the first process that has one."""
+    """This process's error, or that of the first process that has one."""
     errors: list[ZooError | None] = [None] * dist_env.world_size()
     dist.all_gather_object(errors, own)
     return own or next(error for error in errors if error is not None)
@@ -90,9 +88,9 @@ T = TypeVar("T")
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, if the launcher started several. Words go over gloo, gradients over the device's own.
+    """Connect to the other processes. Objects use gloo, gradients the device's own backend.
 
-    Raises TrainingError if the first process cannot be reached.
+    Raises TrainingError if rank 0 cannot be reached.
     """
     if dist_env.world_size() == 1 or dist.is_initialized():
         return
@@ -100,8 +98,8 @@ def join(device: torch.device) -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as e:
         raise TrainingError(
-            f"process {dist_env.rank()} of {dist_env.world_size()} cannot meet the others: {_first_line(e)}",
-            "start it with --processes N, torchrun or accelerate launch, which say where to meet",
+            f"rank {dist_env.rank()} of {dist_env.world_size()} cannot connect to the others: {_first_line(e)}",
+            "start with --processes N, torchrun or accelerate launch, which set the address of rank 0",
         ) from e
 
 
@@ -110,7 +108,7 @@ def _is_distributed() -> bool:
 
 
 def broadcast_object(value: T) -> T:
-    """The first process's value, for what each may have measured differently. It must be picklable."""
+    """The value of rank 0, which must be picklable."""
     if not _is_distributed():
         return value
     objects = [value]
@@ -119,7 +117,7 @@ def broadcast_object(value: T) -> T:
 
 
 def gather_object(values: Sequence[T]) -> list[T]:
-    """The values of all processes, those of the first one first. They must be picklable."""
+    """The values of all processes in order of rank. They must be picklable."""
     if not _is_distributed():
         return list(values)
     lists: list[list[T]] = [[] for _ in range(dist.get_world_size())]
@@ -135,9 +133,9 @@ def total(tensor: Tensor) -> Tensor:
 
 
 def gather_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Each tensor (n, …) on the CPU → (Σn, …): the rows of all processes, those of the first one first.
+    """Each tensor (n, …) on the CPU → (Σn, …): the rows of all processes in order of rank.
 
-    A process without rows may not know the other dimensions: its tensor is (0,) or (0, 0).
+    A process without rows may give (0,) or (0, 0).
     """
     if not _is_distributed():
         return tensors
@@ -148,7 +146,7 @@ def gather_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
         sizes = [shape[number] for shape in shapes]
         row = max((size[1:] for size in sizes if size[0]), default=tensor.shape[1:])
         longest = max(size[0] for size in sizes)
-        # gloo wants equal shapes: the rest is padding, and cut off again.
+        # gloo needs equal shapes: padding is added and removed.
         own = tensor.new_zeros(longest, *row)
         if len(tensor):
             own[: len(tensor)] = tensor
@@ -160,14 +158,14 @@ def gather_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def sync_module_states(module: nn.Module) -> None:
-    """Give every process the first one's parameters and buffers, to the last bit."""
+    """Copy the parameters and buffers of rank 0 to every process."""
     if _is_distributed():
         for tensor in [*module.parameters(), *module.buffers()]:
             dist.broadcast(tensor, src=0)
 
 
 def broadcast_tensors(load: Callable[[], dict[str, Tensor]], like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What `load` gives in the first process, which alone calls it. `like`: names, shapes and types, in each."""
+    """The result of `load`, called in rank 0 only. `like`: names, shapes and dtypes."""
     if not _is_distributed():
         return load()
     gathered = load() if dist_env.is_main_process() else like
@@ -179,7 +177,7 @@ def broadcast_tensors(load: Callable[[], dict[str, Tensor]], like: dict[str, Ten
 
 
 def lost_process_error(error: BaseException) -> TrainingError | None:
-    """What to say if `error` is that another process has gone; None if it is something else."""
+    """The error to report if another process has ended; None for any other `error`."""
     lost = False
     with suppress(AttributeError):
         lost = isinstance(error, dist.DistBackendError | dist.DistNetworkError)
@@ -187,8 +185,8 @@ def lost_process_error(error: BaseException) -> TrainingError | None:
     if not lost:
         return None
     return TrainingError(
-        f"process {dist_env.rank()} has lost the others",
-        "another process has ended: its message says why; the run can be continued with --resume",
+        f"rank {dist_env.rank()} lost contact with the other processes",
+        "see the message of the process that ended; continue the run with --resume",
     )
 
 

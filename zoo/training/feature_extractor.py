@@ -1,12 +1,9 @@
-"""The frozen beginning of a network, taken off: what it gives is computed once, and the rest is trained on that.
+"""The output of a network's frozen layers, computed once, and the rest of the network trained on it.
 
-Nothing is rewritten or traced into a graph. The network's own forward pass runs; while kept features stand in for the
-prefix, its modules return zeros of the right shape at once, and the features enter where the prefix ends: as the output
-of its last module, or as the input of the first layer that learns (a classifier behind pooling keeps much less so).
-What lies between the modules (an addition of position embeddings) runs on those zeros, which costs next to nothing.
-
-Whether that is the same function is not argued but tried: `find_feature_extractor` compares outputs and gradients with
-those of the whole network and takes no prefix where they differ.
+The network is not rewritten or traced: its own forward pass runs, in which the frozen modules return zeros of the right
+shape, and the cached features replace the output of the last one, or the input of the first trained layer (after
+pooling that is much smaller). `find_feature_extractor` compares outputs and gradients with those of the whole network,
+and returns None where they differ.
 """
 
 from __future__ import annotations
@@ -24,12 +21,12 @@ from zoo.training.module_state import eval_mode
 
 __all__ = ["FeatureExtractor", "find_feature_extractor"]
 
-# What a forward pass may raise on zeros that it looks into.
+# What a forward pass may raise if its control flow depends on values that are zeros now.
 _FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 
 class _FeaturesReached(Exception):
-    """No error: the features at the end of the prefix, where the forward pass has done what it was wanted for."""
+    """Ends the forward pass once the features are computed; not an error."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -38,18 +35,18 @@ class _FeaturesReached(Exception):
 
 @dataclass(frozen=True)
 class _RowShape:
-    """In place of a tensor with a row an image: the shape of a row."""
+    """Stands for a batched tensor; shape: without the batch dimension."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """The frozen modules that a network's forward pass begins with.
+    """The frozen modules at the beginning of a network.
 
-    outputs: path of each → what it returns, with `_RowShape` in place of tensors. end: path of the module whose output
-    the features are, or, if `before`, whose input. shape: of the features, without the batch. image: (C, H, W). last:
-    whether what that module gives for them is the network's output, so that it is called by itself.
+    outputs: their return values by path, with `_RowShape` in place of tensors. end: path of the module whose output (or
+    input, if `before`) the features are. shape: of the features of an image. image: (C, H, W). last: whether the output
+    of the module `end` is the network's output, so that only this module has to run.
     """
 
     module: nn.Module
@@ -62,11 +59,11 @@ class FeatureExtractor:
 
     @property
     def numbers(self) -> int:
-        """Kept for an image."""
+        """Values per image."""
         return int(torch.Size(self.shape).numel())
 
     def to_dict(self) -> dict[str, Any] | None:
-        """JSON-able, or None if a module gives more than one tensor with a row an image."""
+        """JSON-able, or None if a module returns more than one batched tensor."""
         if not all(isinstance(given, _RowShape) for given in self.outputs.values()):
             return None
         outputs = [[path, list(given.shape)] for path, given in self.outputs.items()]
@@ -77,7 +74,7 @@ class FeatureExtractor:
 
     @classmethod
     def from_dict(cls, module: nn.Module, values: dict[str, Any]) -> FeatureExtractor:
-        """What `to_dict` said of a network of the same structure. Raises KeyError, TypeError or ValueError."""
+        """From `to_dict` of a network of the same structure. Raises KeyError, TypeError or ValueError."""
         outputs = {path: _RowShape(tuple(shape)) for path, shape in values["outputs"]}
         channels, height, width = values["image"]
         shape, image = tuple(values["shape"]), (channels, height, width)
@@ -85,10 +82,7 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """What the prefix gives for normalised images (n, C, H, W): (n, *shape), under the caller's autocast.
-
-        The forward pass ends there. Modes are the caller's affair: evaluation, for what is frozen.
-        """
+        """Features (n, *shape) of normalized images (n, C, H, W). The caller chooses autocast and the module's mode."""
         end = self.module.get_submodule(self.end)
 
         def stop_at_input(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -111,10 +105,9 @@ class FeatureExtractor:
     def forward_head(
         self, features: Tensor, module: nn.Module | None = None, *, wrapped_model: Callable[[Tensor], Any] | None = None
     ) -> Any:
-        """The network's output for features (n, *shape), with gradients for what learns behind the prefix.
+        """The network's output for features (n, *shape), with gradients for the trained layers.
 
-        module: a copy of the network (a moving average), if not the network itself; in the mode that the caller chose.
-        wrapped_model: what to call in place of `module`, if that is wrapped (in what exchanges gradients).
+        module: a copy of the network, such as a moving average. wrapped_model: the DDP wrapper to call instead.
         """
         module = module or self.module
         if self.last and wrapped_model is None:
@@ -129,11 +122,9 @@ class FeatureExtractor:
         try:
             for path, given in self.outputs.items():
                 submodule = module.get_submodule(path)
-                kept = features if path == self.end else None
-                # On the instance: looked up before the class's own forward.
-                object.__setattr__(
-                    submodule, "forward", _ConstantForward(_fill_outputs(given, kept, zero, len(features)))
-                )
+                value = _fill_outputs(given, features if path == self.end else None, zero, len(features))
+                # An instance attribute is found before the method of the class.
+                object.__setattr__(submodule, "forward", lambda *_, value=value, **__: value)
                 patched.append(submodule)
             if self.before:
                 submodule = module.get_submodule(self.end)
@@ -147,14 +138,14 @@ class FeatureExtractor:
 
 
 def find_feature_extractor(module: nn.Module, frozen_modules: Sequence[str], images: Tensor) -> FeatureExtractor | None:
-    """The beginning of `module` that is frozen as a whole, up to the first thing that learns, if it can be taken off.
+    """The frozen layers before the first trained one, or None.
 
-    module: in the training mode of its plan, frozen parts in evaluation mode. frozen_modules: paths of the largest
-    modules in which nothing learns. images: normalised (n, C, H, W), three or more, to try it with.
+    None if no frozen layer comes first, if the trained part needs more than one batched tensor (skip connections), or
+    if there is dropout in the frozen part. Of two possible boundaries, the one with smaller features is chosen. Modes,
+    buffers and the random state are restored; gradients are not touched.
 
-    None if nothing frozen comes first, if what learns needs more of the prefix than one tensor of a row an image
-    (connections that skip the boundary), or if dropout falls inside the prefix. Of two places to part, the one with
-    fewer numbers. Modes, buffers and the random state come out as they went in; gradients are not touched.
+    module: in training mode, its frozen parts in evaluation mode. frozen_modules: paths of the largest modules without
+    trainable parameters. images: normalized (n, C, H, W), three or more, for the comparison.
     """
     outputs, entry, single_layer = _trace(module, frozen_modules, images)
     if not outputs:
@@ -168,7 +159,7 @@ def find_feature_extractor(module: nn.Module, frozen_modules: Sequence[str], ima
         else []
     )
     if entry is not None:
-        # Where both are as many, a layer that takes a vector is the better place: it may be all that is left.
+        # At equal size, the input of a layer that takes a vector is better: that layer may be all that has to run.
         first = len(entry[1]) == 1
         own = FeatureExtractor(module, outputs, entry[0], before=True, shape=entry[1], image=image, last=single_layer)
         candidates.insert(0 if first else 1, own)
@@ -178,9 +169,8 @@ def find_feature_extractor(module: nn.Module, frozen_modules: Sequence[str], ima
 def _trace(
     module: nn.Module, frozen: Sequence[str], images: Tensor
 ) -> tuple[dict[str, Any], tuple[str, tuple[int, ...]] | None, bool]:
-    """What the frozen modules of the prefix give, by path in the order of their calls, the first layer behind them
-    that learns, with the shape of a row of its input (None if it takes anything but one tensor), and whether what that
-    layer gives is the network's output."""
+    """The outputs of the frozen modules in call order; path and input shape of the first trained layer (None if it
+    takes anything but one batched tensor); and whether that layer's output is the network's."""
     frozen_outputs: list[tuple[str, Any]] = []
     entries: list[tuple[str, Any, Any]] = []
     given: dict[str, Any] = {}
@@ -210,11 +200,11 @@ def _trace(
     for path, output in frozen_outputs:
         tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
         if any(t.requires_grad for t in tensors):
-            break  # what is frozen from here on stands behind something that learns
+            break  # frozen, but after a trained layer
         if not any(_is_batched(t, len(images)) for t in tensors):
-            continue  # a table of positions: it runs as always
+            continue  # a table of positions
         if path in outputs:
-            return {}, None, False  # called twice: one answer does not serve both
+            return {}, None, False  # called twice, with different outputs
         outputs[path] = pytree.tree_map_only(
             Tensor, lambda t: _RowShape(tuple(t.shape[1:])) if _is_batched(t, len(images)) else t.detach(), output
         )
@@ -234,21 +224,11 @@ def _entry(path: str, args: tuple[Any, ...], named: Any, images: int) -> tuple[s
     )
 
 
-class _ConstantForward:
-    """A forward pass that returns the same whatever it is given."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        return self._value
-
-
-def _fill_outputs(given: Any, kept: Tensor | None, zero: Tensor, images: int) -> Any:
-    """`given` with `kept` where its rows belong; without it zeros, which take no memory."""
+def _fill_outputs(given: Any, features: Tensor | None, zero: Tensor, images: int) -> Any:
+    """`given` with `features`, or with zeros (which take no memory) if None, in place of its batched tensors."""
 
     def fill(rows: _RowShape) -> Tensor:
-        return zero.expand(images, *rows.shape) if kept is None else kept
+        return zero.expand(images, *rows.shape) if features is None else features
 
     return pytree.tree_map_only(_RowShape, fill, given)
 
@@ -265,8 +245,7 @@ def _batched_tensor(output: Any, images: int) -> Tensor:
 
 
 def _is_equivalent(feature_extractor: FeatureExtractor, images: Tensor) -> bool:
-    """Whether the parted network is the whole one: the same outputs and gradients to the last bits of float32, and
-    nothing random in what is kept."""
+    """Whether outputs and gradients equal the whole network's (up to float32 rounding), and features are not random."""
     module = feature_extractor.module
     trainable = [p for p in module.parameters() if p.requires_grad]
     buffers = [(b, b.clone()) for b in module.buffers()]
@@ -275,10 +254,10 @@ def _is_equivalent(feature_extractor: FeatureExtractor, images: Tensor) -> bool:
             torch.manual_seed(1)
             in_training = feature_extractor.features(images)
         with eval_mode(module), torch.enable_grad():
-            kept = feature_extractor.features(images)
-            if not torch.equal(kept, in_training):
+            features = feature_extractor.features(images)
+            if not torch.equal(features, in_training):
                 return False
-            full_output, split_output = module(images), feature_extractor.forward_head(kept)
+            full_output, split_output = module(images), feature_extractor.forward_head(features)
             if (
                 not isinstance(full_output, Tensor)
                 or not isinstance(split_output, Tensor)
@@ -287,7 +266,7 @@ def _is_equivalent(feature_extractor: FeatureExtractor, images: Tensor) -> bool:
                 return False
             first, second = _gradients(full_output, trainable), _gradients(split_output, trainable)
     except _FORWARD_ERRORS:
-        return False  # the forward pass looks at something that zeros have not
+        return False  # the forward pass depends on values
     finally:
         with torch.no_grad():
             for buffer, value in buffers:

@@ -18,14 +18,14 @@ from zoo.errors import UsageError
 
 __all__ = ["is_launched", "launch"]
 
-# Seconds that the other processes get after one has failed: to report their own error, and then to exit.
+# Seconds for the other processes to report an error and exit after one has failed.
 _GRACE = 5.0
-# Seconds after Ctrl-C: the first process finishes its step and writes its state.
+# Seconds after Ctrl-C, for rank 0 to finish its step and write its state.
 _GRACE_TO_WRITE = 30.0
 
 
 def is_launched(number: int) -> bool:
-    """Whether this is already one of `number` processes. Raises UsageError if a launcher has started another number."""
+    """Whether this is one of `number` processes. Raises UsageError if a launcher started another number."""
     if number < 1:
         raise UsageError(f"--processes {number}", "give 1 or more")
     if dist_env.world_size() not in (1, number):
@@ -36,11 +36,8 @@ def is_launched(number: int) -> bool:
 
 
 def launch(arguments: Sequence[str], number: int) -> int:
-    """Run `zoo ARGUMENTS` in `number` processes that find each other, and wait: the exit code of the first that failed.
-
-    The first process shares stdout and stderr with this one. The error of another process is printed if the first has
-    none. When one process fails, the others are stopped.
-    """
+    """Run `zoo ARGUMENTS` in `number` connected processes; the exit code of the first that failed, and the others are
+    stopped. Rank 0 shares stdout and stderr; the error of another rank is printed if rank 0 has none."""
     with tempfile.TemporaryDirectory(prefix="zoo-processes-") as folder:
         logs = [Path(folder, str(rank)) for rank in range(number)]
         running = _start(arguments, number, logs)

@@ -1,12 +1,11 @@
-"""LoRA: the backbone's matrices stay as they are, and what is learned is a difference of low rank beside each.
+"""LoRA: the backbone's matrices are frozen, and a low-rank update of each is trained.
 
-Hu et al. 2021 (2106.09685), section 4.1: W0 + (alpha / rank) · B A, where A (rank, inputs) starts at random and B
-(outputs, rank) at zero, so that the first step starts from the pretrained function itself.
+Hu et al. 2021 (2106.09685), section 4.1: W0 + (alpha / rank) · B A, where A (rank, inputs) is random and B (outputs,
+rank) zero at the start, so the first step starts from the pretrained function.
 
-The difference hangs on the weight tensor (torch.nn.utils.parametrize), not on the layer's call: many transformers read
-`self.qkv.weight` and multiply by themselves (beit, eva, swin v2 in timm; torch's MultiheadAttention), where a wrapped
-layer would learn nothing. The price is a gradient of the whole matrix in the backward pass; docs/transfer.md has the
-times.
+The update is a parametrization of the weight (torch.nn.utils.parametrize), not a wrapped layer: many transformers use
+`self.qkv.weight` directly (beit, eva, swin v2 in timm; torch's MultiheadAttention), where a wrapped layer would have no
+effect. The cost is a gradient of the whole matrix in the backward pass; docs/transfer.md has the times.
 """
 
 from __future__ import annotations
@@ -28,22 +27,21 @@ KINDS = ("attention", "all")
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.(?:original|0\.[ab])$")
 _ATTENTION = re.compile(r"att(?:n|ention)", re.IGNORECASE)
 _MULTIHEAD = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-# Rows of a fused matrix: so many projections one below the other, each of which gets a pair of its own.
+# Number of projections in a fused matrix; each gets its own pair.
 _BLOCKS = {"qkv": 3, "to_qkv": 3, "Wqkv": 3, "in_proj_weight": 3, "kv": 2, "to_kv": 2}
 
 
 class LowRank(nn.Module):
-    """weight (outputs, inputs) → weight + scale · B A, in `blocks` equal blocks of rows with a pair of matrices each.
+    """weight (outputs, inputs) → weight + scale · B A, with one pair of matrices for each of `blocks` blocks of rows.
 
-    a: (blocks, rank, inputs), uniform in ±1/√inputs (Kaiming's uniform with a = √5, as in loralib and peft), from
-    torch's global random state. b: (blocks, outputs / blocks, rank), zero.
+    a: (blocks, rank, inputs), uniform in ±1/√inputs as in loralib and peft. b: (blocks, outputs / blocks, rank), zero.
     """
 
     def __init__(self, weight: Tensor, *, rank: int, scale: float, blocks: int = 1) -> None:
         super().__init__()
         outputs, inputs = weight.shape
         bound = inputs**-0.5
-        # Drawn on the CPU, so that a seed means the same on every device.
+        # Drawn on the CPU: the same on every device.
         initial = torch.empty(blocks, rank, inputs).uniform_(-bound, bound)
         self.a = nn.Parameter(initial.to(weight))
         self.b = nn.Parameter(weight.new_zeros(blocks, outputs // blocks, rank))
@@ -55,11 +53,8 @@ class LowRank(nn.Module):
 
 @dataclass(frozen=True)
 class LoraReport:
-    """layers: plain names of the matrices that got a difference. parameters: numbers in all A and B.
-
-    adapters: names of all A and B in the module. frozen: names of every other parameter but those asked to go on
-    learning; none of them has a gradient now.
-    """
+    """layers: names of the adapted matrices. parameters: number in all A and B. adapters: names of all A and B. frozen:
+    names of all other parameters that are not trained."""
 
     layers: tuple[str, ...]
     parameters: int
@@ -68,13 +63,11 @@ class LoraReport:
 
 
 def choose_layers(module: nn.Module, allowed: Collection[str], kind: str, *, rank: int = 8) -> tuple[str, ...]:
-    """Names of the matrices in `module`, out of the parameters named in `allowed`, that LoRA can stand beside.
+    """Names of the matrices in `module`, among `allowed` parameters, that get adapters.
 
-    kind: "attention" (query, key, value and output projections, the paper's choice: section 4.2) or "all" (every linear
-    layer, the MLPs too). Left out are matrices that a pair of `rank` would not make smaller (those of swin v2's
-    position tables) and tensors that several layers share.
-
-    Raises ModelError for another kind, and if there is none, which is so for convolutional networks.
+    kind: "attention" (query, key, value and output projections, as in the paper's section 4.2) or "all" (all linear
+    layers). Matrices that adapters of `rank` would not make smaller, and shared tensors, are left out. Raises
+    ModelError if there is none, as in convolutional networks.
     """
     if kind not in KINDS:
         raise ModelError(f"no kind of LoRA layers {kind!r}", f"give {' or '.join(KINDS)}")
@@ -90,8 +83,8 @@ def choose_layers(module: nn.Module, allowed: Collection[str], kind: str, *, ran
     if not found:
         what = "attention layer" if kind == "attention" else "linear layer"
         raise ModelError(
-            f"{type(module).__name__} has no {what} that learns and that LoRA of rank {rank} would make smaller",
-            "LoRA is for transformers: choose one (zoo list 'vit*'), open more of it (freeze: none), "
+            f"{type(module).__name__} has no trained {what} that LoRA of rank {rank} makes smaller",
+            "LoRA is for transformers: choose one (zoo list 'vit*'), freeze less of it (freeze: none), "
             "set transfer.lora.layers=all, or leave transfer.lora out",
         )
     return found
@@ -105,13 +98,11 @@ def add_lora(
     alpha: float | None = None,
     trainable: Collection[str] = (),
 ) -> LoraReport:
-    """Put a difference of `rank` beside each matrix in `names` (of `choose_layers`); the outputs stay the same.
+    """Add an adapter of `rank` to each matrix in `names` (from `choose_layers`); the outputs do not change.
 
-    alpha: the difference is scaled by alpha / rank; None: alpha = rank, a scale of 1. A fused qkv matrix gets three
-    independent pairs. trainable: names of parameters that go on learning (the head's); everything else but the adapters
-    is frozen. The matrix NAME is afterwards called as `base_name` says, backwards.
-
-    Raises ModelError if the rank or alpha is not positive.
+    alpha: the update is scaled by alpha / rank; None: no scaling. trainable: names of other parameters to train (the
+    head's); the rest is frozen. `base_name` maps the new parameter names to the old ones. Raises ModelError if rank or
+    alpha is not positive.
     """
     if rank < 1 or (alpha is not None and alpha <= 0):
         raise ModelError(f"LoRA of rank {rank} with alpha {alpha}", "give a rank of at least 1 and a positive alpha")
@@ -135,20 +126,15 @@ def add_lora(
 
 
 def base_name(name: str) -> str:
-    """The name in the plain architecture of what a module with LoRA calls `name`.
-
-    A matrix with a difference is found as `PATH.parametrizations.weight.original`: its plain name is `PATH.weight`, and
-    the adapters beside it (`….0.a`, `….0.b`) give the same; other names stay as they are.
-    """
+    """The name without LoRA: `PATH.weight` for `PATH.parametrizations.weight.original` and its adapters."""
     return _PARAMETRIZED.sub(r"\1", name)
 
 
 @torch.no_grad()
 def merged_state(module: nn.Module) -> dict[str, Tensor]:
-    """`module.state_dict()` with the plain architecture's names, the differences added to the matrices.
+    """`module.state_dict()` with adapters merged into the weights, under the names without LoRA.
 
-    Without LoRA it is the module's own. Tensors share memory with the module, but for the merged ones. In full
-    precision, also if called under autocast.
+    Unmerged tensors share memory with the module. Computed in full precision, also under autocast.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():

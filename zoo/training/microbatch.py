@@ -1,7 +1,6 @@
-"""A batch that does not fit into memory goes through in pieces, and what a failed attempt has left behind is undone.
+"""Micro-batches after an out-of-memory error: the failed batch is repeated in parts, with the same optimizer step.
 
-accelerate's `find_executable_batch_size` starts the whole training anew with a smaller batch, and so loses the epoch.
-Here the batch that failed is done again, and the step that it belongs to stays what it was.
+accelerate's `find_executable_batch_size` would restart the training with a smaller batch size, and lose the epoch.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ __all__ = ["OOM_AT_ONE_IMAGE", "OOM_HINT", "MicroBatcher", "StepSnapshot", "is_o
 
 T = TypeVar("T")
 
-# The error behind the smallest piece, and what helps.
+# The error if one image does not fit, and its hint.
 OOM_AT_ONE_IMAGE = "out of memory on {device} with one image at a time"
 OOM_HINT = "a smaller image size or a smaller model takes less; in training, also one with more of it frozen (--freeze)"
 
-# What allocators say that raise a plain RuntimeError: torch's on the CPU and on Apple's devices, CUDA's libraries, and
-# oneDNN's, whose words these are under a limit on the address space (what it does not support is a "descriptor").
+# Messages of allocators that raise a plain RuntimeError: torch on the CPU and on MPS, CUDA libraries, and oneDNN (under
+# an address-space limit; for an unsupported operation its message says "descriptor").
 _OOM_MESSAGES = (
     "DefaultCPUAllocator: can't allocate memory",
     "MPS backend out of memory",
@@ -40,7 +39,7 @@ _ONEDNN_OOM = "could not create a primitive"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory, of the device or of the machine, is exhausted."""
+    """Whether `error` means that the device or the host is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error)
@@ -51,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def raise_on_oom(device: torch.device, kind: type[ZooError] = TrainingError) -> Iterator[None]:
-    """For what has been cut down to one image already: raises a `kind` if even that does not fit."""
+    """Raise a `kind` on an out-of-memory error in work on a single image."""
     try:
         yield
     except (RuntimeError, MemoryError) as e:
@@ -62,22 +61,20 @@ def raise_on_oom(device: torch.device, kind: type[ZooError] = TrainingError) -> 
 
 @dataclass
 class MicroBatcher:
-    """How many images go through a model at a time: a whole batch, until memory refuses one.
-
-    limit: None, or the number that is tried since. on_change is told of a new limit.
-    """
+    """Splits batches that do not fit in memory. limit: micro-batch size, None until memory was short. on_change: called
+    with a new limit."""
 
     limit: int | None = None
     on_change: Callable[[int], None] | None = None
 
     def micro_batches(self, images: int) -> list[slice]:
-        """A batch of `images` in as few pieces as the limit allows, of sizes that differ by one at most."""
+        """As few slices of `images` as the limit allows, of nearly equal sizes."""
         count = 1 if self.limit is None else max(math.ceil(images / self.limit), 1)
         return [slice(a, b) for a, b in pairwise([images * k // count for k in range(count + 1)])]
 
     def each(self, images: int, work: Callable[[slice], T]) -> list[T]:
-        """`work(piece)` for all pieces of a batch, for what leaves nothing behind: one that does not fit is cut again,
-        those before it stay done. Raises the allocator's error if a single image does not fit."""
+        """`work(part)` for each micro-batch, for work without side effects: after an out-of-memory error, finished
+        parts are kept. Raises the allocator's error if one image does not fit."""
         results: list[T] = []
         done = 0
         while done < images:
@@ -89,13 +86,13 @@ class MicroBatcher:
             except (RuntimeError, MemoryError) as e:
                 if not self._halve(size, e):
                     raise
-            _empty_cache()  # behind the handler: the error's traceback holds what the attempt has allocated
+            _empty_cache()  # after the handler: the traceback references the allocated tensors
         return results
 
     def run_batch(self, images: int, work: Callable[[list[slice]], T], rollback: Callable[[], None] | None) -> T:
-        """`work(pieces)`, done again with smaller pieces if memory refuses one, behind `rollback`; None: never again.
+        """`work(parts)`; after an out-of-memory error `rollback()` (None: no retry), then again with smaller parts.
 
-        Raises the allocator's error if a single image does not fit, TrainingError if batch norm cannot train on one.
+        Raises the allocator's error if one image does not fit, TrainingError if batch norm cannot train on one.
         """
         while True:
             micro_batches = self.micro_batches(images)
@@ -109,14 +106,14 @@ class MicroBatcher:
                 if self.limit is None or "more than 1 value per channel" not in str(e):
                     raise
                 raise TrainingError(
-                    f"memory allows {self.limit} images at a time, and batch norm cannot train on a piece of one",
+                    f"only micro-batches of {self.limit} fit in memory, and batch norm cannot train on one image",
                     "a smaller --img-size takes less memory",
                 ) from e
             rollback()
             _empty_cache()
 
     def first(self, images: int, work: Callable[[int], T]) -> T:
-        """`work(n)` with as many of `images` as fit. Raises the allocator's error if one does not."""
+        """`work(n)` with the largest n up to `images` that fits in memory."""
         while True:
             size = images if self.limit is None else min(images, self.limit)
             try:
@@ -127,7 +124,7 @@ class MicroBatcher:
             _empty_cache()
 
     def _halve(self, size: int, error: BaseException) -> bool:
-        """Whether there is a smaller piece to try behind `error`, which is then the limit."""
+        """Lower the limit after an out-of-memory `error`; False if that is not possible."""
         if size < 2 or not is_out_of_memory(error):
             return False
         self.limit = math.ceil(size / 2)
@@ -138,11 +135,10 @@ class MicroBatcher:
 
 @dataclass
 class StepSnapshot:
-    """One batch's forward and backward pass, which may have to be taken back: gradients, buffers, random numbers.
+    """Undoes the forward and backward pass of a batch: gradients, buffers, random state.
 
-    For the module in the mode in which it trains; buffers of parts in evaluation mode do not move. The gradients of the
-    batches before, in a step of several, are laid aside and added at the end. That gives the same sums as adding each
-    batch to them would, and takes as much time; copies of them would take more.
+    Gradients of earlier batches in the same step are set aside and added at the end: the same sums as accumulating, at
+    the same speed, without copies. Buffers are those of modules in training mode.
     """
 
     module: nn.Module
@@ -157,12 +153,12 @@ class StepSnapshot:
         kinds: dict[torch.dtype, list[Tensor]] = {}
         for part in self.module.modules():
             for buffer in part.buffers(recurse=False) if part.training else ():
-                kinds.setdefault(buffer.dtype, []).append(buffer)  # one kernel copies many tensors of one type
+                kinds.setdefault(buffer.dtype, []).append(buffer)  # one kernel copies all tensors of a dtype
         self._buffers = [(results, [buffer.clone() for buffer in results]) for results in kinds.values()]
 
     @torch.no_grad()
     def capture(self, *, accumulating: bool) -> None:
-        """accumulating: whether there are gradients of batches before, which this one's are to be added to."""
+        """accumulating: whether there are gradients of earlier batches in the same step."""
         for buffers, saved in self._buffers:
             torch._foreach_copy_(saved, buffers)
         self._rng_states = [torch.get_rng_state()]
@@ -176,7 +172,7 @@ class StepSnapshot:
 
     @torch.no_grad()
     def rollback(self) -> None:
-        """Everything as it was at the beginning, ready for another attempt."""
+        """Restore the captured state."""
         self._zero_grad()
         for buffers, saved in self._buffers:
             torch._foreach_copy_(buffers, saved)
@@ -188,7 +184,7 @@ class StepSnapshot:
 
     @torch.no_grad()
     def add_gradients(self) -> None:
-        """Add the batch's gradients to those of the batches before it."""
+        """Add the batch's gradients to those of earlier batches."""
         both = [
             (p, before)
             for p, before in zip(self._parameters, self._earlier_gradients, strict=False)
@@ -207,8 +203,8 @@ class StepSnapshot:
 
 
 def _empty_cache() -> None:
-    """Give memory that nothing refers to back, so that smaller pieces do not meet the holes of larger ones."""
-    gc.collect(1)  # cycles are young: those of the attempt that failed
+    """Free unused memory, to avoid fragmentation by the larger batch."""
+    gc.collect(1)  # the failed attempt's reference cycles are young
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():

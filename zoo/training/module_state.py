@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Context managers that restore a module's mode, buffers and gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["eval_mode", "preserve_module_state"]
 
 @contextmanager
 def preserve_module_state(module: nn.Module) -> Iterator[None]:
-    """Buffers (batch-norm statistics), gradients and torch's CPU random state come out as they went in."""
+    """Restore buffers and torch's CPU random state; gradients are cleared."""
     saved_buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.random.fork_rng(devices=[]):
         try:
@@ -27,7 +27,7 @@ def preserve_module_state(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """`module` in evaluation mode inside; afterwards every part is in the mode that it had, frozen ones included."""
+    """Evaluation mode; afterwards each submodule is in its own previous mode."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:

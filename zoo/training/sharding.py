@@ -1,10 +1,8 @@
-"""Fully sharded training (FSDP): each process keeps a part of every tensor, of its gradient and of its moments.
+"""Fully sharded training (FSDP): each process holds a shard of every parameter, gradient and optimizer state.
 
-Rajbhandari et al. 2020 (ZeRO, 1910.02054, stage 3) and Zhao et al. 2023 (2304.11277), in PyTorch's second version of it
-(`torch.distributed.fsdp.fully_shard`): tensors are cut along their first dimension, put together for the forward and
-backward pass of their block, and gradients reduced to the parts. Between n processes a model of P parameters takes
-about 16 P / n bytes a process under AdamW in fp32 in place of 16 P, and half again as much exchange as averaging
-gradients (section 7 there: 3 P against 2 P numbers a step).
+Rajbhandari et al. 2020 (ZeRO, 1910.02054, stage 3) and Zhao et al. 2023 (2304.11277), with `fully_shard` of PyTorch.
+With n processes, P parameters take about 16 P / n bytes per process under AdamW in float32 instead of 16 P, and 1.5
+times the communication of DDP (section 7 of ZeRO: 3 P instead of 2 P numbers per step).
 """
 
 from __future__ import annotations
@@ -25,15 +23,15 @@ __all__ = ["full_tensors", "shard"]
 
 
 def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device: torch.device) -> None:
-    """Cut the parameters of `module`, which are the same in every process, and what `optimizer` holds of them.
+    """Shard `module`, which is the same in every process, and the state of `optimizer`.
 
-    blocks: paths of modules whose tensors are put together as one; what is in none of them goes with the whole.
+    blocks: paths of modules whose tensors are gathered together; the rest is gathered with the whole module.
     """
     names = {id(p): name for name, p in module.named_parameters()}
     mesh = init_device_mesh(device.type, (dist_env.world_size(),))
     for path in blocks:
         submodule = module.get_submodule(path)
-        is_container = isinstance(submodule, nn.ModuleList | nn.ModuleDict)  # is never called as a whole
+        is_container = isinstance(submodule, nn.ModuleList | nn.ModuleDict)  # is never called
         if path and not is_container and next(submodule.parameters(), None) is not None:
             fully_shard(submodule, mesh=mesh)
     fully_shard(module, mesh=mesh)
@@ -51,12 +49,12 @@ def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device
 
 
 def _shard_state(value: Any, before: Tensor, after: Tensor) -> Any:
-    """A moment of a parameter as its part here; a step count as it is."""
+    """The shard of a state tensor of a parameter; a step count is not changed."""
     if isinstance(value, Tensor) and isinstance(after, DTensor) and value.shape == before.shape:
         return distribute_tensor(value, after.device_mesh, after.placements)
     return value
 
 
 def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` with those that are cut put together again: every process must ask, and each gets them."""
+    """`tensors` with the sharded ones gathered; every process must call it."""
     return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in tensors.items()}

@@ -1,4 +1,4 @@
-"""Regression targets at the scale in which a network learns, and back again in the weights that are kept."""
+"""Standardization of regression targets, folded into the saved weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["TargetScaler"]
 
 @dataclass(frozen=True)
 class TargetScaler:
-    """Mean and standard deviation of each target over the training images: (K,) float32 in the user's units.
+    """Mean and standard deviation (K,) float32 of each target over the training images, in the user's units.
 
-    The loss sees (y - mean) / std, so that years, grams and shares all meet the same rates; the last layer of the
-    saved weights is multiplied back, so that they give the user's units without any further step.
+    The loss uses (y - mean) / std, so that one learning rate fits all units. The last layer of the saved weights is
+    rescaled, so that it returns the user's units.
     """
 
     mean: Tensor
@@ -30,7 +30,7 @@ class TargetScaler:
 
     @classmethod
     def fit(cls, targets: NDArray[Any]) -> TargetScaler:
-        """Of targets (N, K). A target that never changes keeps its distance from the mean (std 1)."""
+        """From targets (N, K). A constant target gets std 1."""
         values = torch.from_numpy(np.asarray(targets, dtype=np.float64))
         std = values.std(0, correction=0)
         return cls(values.mean(0).float(), torch.where(std > 0, std, 1.0).float())
@@ -43,12 +43,11 @@ class TargetScaler:
         return (values - self.mean) / self.std
 
     def inverse_transform(self, outputs: Tensor) -> Tensor:
-        """What a network says → the user's units."""
+        """The network's outputs → the user's units."""
         return outputs * self.std + self.mean
 
     def layers(self, module: nn.Module, head: Sequence[str]) -> tuple[str, ...]:
-        """Paths of the layers that `fold_into_state` changes. Raises ModelError if the head does not end in ones with
-        a bias."""
+        """Paths of the output layers. Raises ModelError if one has no bias or is not linear."""
         found = tuple(output_layers(module, head, len(self.mean)))
         if not found or any(module.get_submodule(path).bias is None for path in found):
             raise ModelError(

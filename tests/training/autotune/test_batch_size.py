@@ -36,7 +36,7 @@ def test_grows_while_a_doubling_gains() -> None:
     found = choose_batch_size(measure, images=10**6, batches_per_step=1, available_bytes=math.inf)
     assert found is not None
     assert found.size == 256
-    assert found.reason == "measured 2.0x as fast an image as 128; 512 only 1.00x"
+    assert found.reason == "measured 2.0x as fast per image as 128; 512 only 1.00x"
     assert tried == [32, 64, 128, 256, 512]
 
 
@@ -45,7 +45,7 @@ def test_stays_where_nothing_is_gained() -> None:
     found = choose_batch_size(measure, images=10**6, batches_per_step=1, available_bytes=math.inf)
     assert found is not None
     assert (found.size, tried) == (32, [32, 64])
-    assert found.reason == "64 only 1.00x as fast an image"
+    assert found.reason == "64 only 1.00x as fast per image"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_leaves_eight_updates_an_epoch(images: int, steps: int, size: int) -> No
     assert found is not None
     assert found.size == max(tried) == size
     assert size == 8 or images / (size * steps) >= 8
-    assert found.reason.endswith(f"{2 * size} would leave fewer than 8 updates an epoch")
+    assert found.reason.endswith(f"{2 * size} would leave fewer than 8 steps per epoch")
 
 
 def test_keeps_within_memory() -> None:

@@ -207,7 +207,7 @@ def test_a_process_that_is_killed_ends_the_training_with_a_message(
     _, err = training.communicate(timeout=60)
     assert time.monotonic() - begun < 40
     assert training.returncode == 5
-    assert "error: process 0 has lost the others" in err
+    assert "error: rank 0 lost contact with the other processes" in err
     assert "Traceback" not in err
     assert Run.open(tmp_path / "run").status == "failed"
 

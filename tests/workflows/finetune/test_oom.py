@@ -129,7 +129,7 @@ def test_the_batch_size_is_chosen_recorded_and_printed_and_learning_rates_follow
     assert written["optimizer"]["head_lr"] == pytest.approx(1e-3 / 2)
     assert written["optimizer"]["lr_base_size"] is None
     assert (
-        "batch size 8: 16 would leave fewer than 8 updates an epoch; learning rates x 0.50, by the square root of 8/32"
+        "batch size 8: 16 would leave fewer than 8 steps per epoch; learning rates x 0.50, by the square root of 8/32"
         in (capsys.readouterr().err)
     )
     again = finetune(recipe=run.path, progress=False)

@@ -1,1 +1,1 @@
-"""Settings that are measured on this machine: precision, workers, batch size, step times."""
+"""Settings chosen by measurements on this machine: precision, workers, batch size; profiles of a step."""

@@ -1,4 +1,4 @@
-"""How many images a step should have on this device: as many as make it faster, fit, and leave steps enough."""
+"""The batch size for this device: the largest that is faster, fits in memory and leaves enough steps per epoch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,27 @@ from zoo.training.module_state import preserve_module_state
 
 __all__ = ["BatchSizeChoice", "StepCost", "choose_batch_size", "free_memory", "lr_factor", "step_profiler"]
 
-# Where it begins: what the shipped recipes' rates are for. Below it batch norm's statistics become noisy (Wu and He
-# 2018, 1803.08494, figure 1: ResNet-50's error at 16 images a GPU is that at 32, and rises from 8 on).
+# The shipped recipes' learning rates are for 32 images. With few images, batch-norm statistics become noisy (Wu and He
+# 2018, 1803.08494, figure 1: ResNet-50 has the same error with 16 images per GPU as with 32, and a higher one from 8).
 _DEFAULT_SIZE = 32
 _MIN_SIZE = 8
-# Twice the images are half the updates: not worth it for a gain that nobody notices.
+# Doubling the batch size halves the number of steps: a smaller gain does not justify it.
 _MIN_SPEEDUP = 1.1
-_MIN_STEPS_PER_EPOCH = 8  # of an epoch, at least
-_TIME_BUDGET = 20.0  # for all trial steps together, about
-_SECONDS_PER_SIZE = 1.0  # before the last repetition of a step begins
+_MIN_STEPS_PER_EPOCH = 8
+_TIME_BUDGET = 20.0  # seconds, for all trial steps
+_SECONDS_PER_SIZE = 1.0  # after which a step is not repeated
 
-# Of the free memory: a GPU is the run's own, and its allocator needs a reserve for fragments; a machine's memory is
-# shared with the loader's processes, and where it ends the system ends the run.
-_MEMORY_FRACTION = {"cuda": 0.9}
+# Of the free memory: on a GPU, a reserve for fragmentation; on the host, memory is shared with the loader's processes.
+_CUDA_MEMORY_FRACTION = 0.9
 _HOST_MEMORY_FRACTION = 0.5
-# Memory of a step over what its forward pass saves: resident memory grew by 0.86 (resnet34 in bf16), 1.02 (vit_small,
-# mobilenetv3) and 1.04 (resnet34) of that with 32 images at 224 px on a CPU, gradients included.
+# Memory of a step relative to what its forward pass saves; measured, with 32 images at 224 px on a CPU: 0.86 (resnet34
+# in bf16), 1.02 (vit_small, mobilenetv3) and 1.04 (resnet34).
 _BACKWARD_FACTOR = 1.1
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of a trial step: seconds, and bytes that it takes for each image and besides."""
+    """Seconds and memory of a trial step."""
 
     seconds: float
     bytes_per_image: float
@@ -52,7 +51,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class BatchSizeChoice:
-    """size: images a step. reason: one clause for the output."""
+    """size: images per step. reason: a clause for the log."""
 
     size: int
     reason: str
@@ -61,11 +60,10 @@ class BatchSizeChoice:
 def choose_batch_size(
     measure: Callable[[int], StepCost | None], *, images: int, batches_per_step: int, available_bytes: float
 ) -> BatchSizeChoice | None:
-    """The largest power of two that fits into `available_bytes` bytes and beyond which steps of twice the size gain
-    less than a tenth in images a second, from 32 on; smaller ones only if memory or the data ask for them.
+    """The largest power of two, from 32, that fits into `available_bytes`; it is not doubled for a speedup of less than
+    10%. Smaller than 32 only if memory requires it, or to leave 8 steps of `batches_per_step` batches per epoch.
 
-    measure(n): a trial step of n images, None if memory refuses it. images: of an epoch; the choice leaves 8 updates
-    of it, each of `batches_per_step` batches, or is 8. None if not even one image fits.
+    measure(n): a trial step of n images, None if out of memory. images: per epoch. None if not even one image fits.
     """
     max_size = max(_floor_power_of_two(images // (_MIN_STEPS_PER_EPOCH * batches_per_step)), _MIN_SIZE)
     size = min(_DEFAULT_SIZE, max_size)
@@ -83,7 +81,7 @@ def choose_batch_size(
         next_size = 2 * size
         if next_size > max_size:
             return BatchSizeChoice(
-                size, f"{measured_note}{next_size} would leave fewer than {_MIN_STEPS_PER_EPOCH} updates an epoch"
+                size, f"{measured_note}{next_size} would leave fewer than {_MIN_STEPS_PER_EPOCH} steps per epoch"
             )
         if cost.bytes(next_size) > available_bytes:
             return BatchSizeChoice(size, f"{measured_note}{next_size} would not fit into memory")
@@ -91,26 +89,25 @@ def choose_batch_size(
             return BatchSizeChoice(size, f"{measured_note}{next_size} would take long to try")
         larger = measure(next_size)
         if larger is None or larger.bytes(next_size) > available_bytes:
-            return BatchSizeChoice(size, f"{measured_note}{next_size} do not fit into memory")
+            return BatchSizeChoice(size, f"{measured_note}{next_size} does not fit into memory")
         gain = 2 * cost.seconds / larger.seconds
         if gain < _MIN_SPEEDUP:
-            speedup_text = f"{gain:.2f}x as fast an image" if not measured_note else f"{gain:.2f}x"
+            speedup_text = f"{gain:.2f}x as fast per image" if not measured_note else f"{gain:.2f}x"
             return BatchSizeChoice(size, f"{measured_note}{next_size} only {speedup_text}")
-        measured_note = f"measured {gain:.1f}x as fast an image as {size}; "
+        measured_note = f"measured {gain:.1f}x as fast per image as {size}; "
         size, cost = next_size, larger
 
 
 def _floor_power_of_two(number: int) -> int:
-    """The largest power of two that is not larger; 0 for 0."""
+    """The largest power of two up to `number`; 0 for 0."""
     return 1 << (number.bit_length() - 1) if number else 0
 
 
 def lr_factor(optimizer: str, ratio: float) -> tuple[float, str]:
-    """By what a learning rate changes where the images of an update are `ratio` times as many, and the rule's name.
+    """Factor on the learning rate if a step has `ratio` times as many images, and the name of the rule.
 
-    Plain gradient descent: in proportion (Goyal et al. 2017, 1706.02677; Krizhevsky 2014, 1404.5997, section 5). All
-    others divide by the size of their gradients: by the square root (Malladi et al. 2022, 2205.10287, for Adam and
-    RMSprop), an optimizer of the user's own as well, for it is the smaller change.
+    SGD: linear (Goyal et al. 2017, 1706.02677; Krizhevsky 2014, 1404.5997, section 5). Adaptive optimizers: square root
+    (Malladi et al. 2022, 2205.10287, for Adam and RMSprop). A user's own: square root, the smaller change.
     """
     if optimizer.lower() in _SGD_FAMILY:
         return ratio, "in proportion"
@@ -126,16 +123,16 @@ _SGD_FAMILY = {
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that a step may take on `device`: most of what is free on a GPU, half of what is free in the machine."""
+    """Bytes that a step may use: most of a GPU's free memory, or half of the host's."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        return _MEMORY_FRACTION["cuda"] * torch.cuda.mem_get_info(device)[0]
+        return _CUDA_MEMORY_FRACTION * torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
     return _HOST_MEMORY_FRACTION * min(free, _cgroup_free_memory())
 
 
 def _cgroup_free_memory() -> float:
-    """What the control group allows beyond what it holds: psutil tells the whole machine's."""
+    """Free memory within the container's limit, which psutil ignores."""
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -154,12 +151,11 @@ def step_profiler(
     amp_dtype: torch.dtype | None,
     available_bytes: float,
 ) -> Callable[[int], StepCost | None]:
-    """measure(n) for `choose_batch_size`: forward and backward of n of `images` (m, C, H, W), repeated as needed.
+    """measure(n) for `choose_batch_size`: forward and backward pass of n of `images` (m, C, H, W), repeated as needed.
 
-    step(images, targets) → scalar loss. The module is left unchanged. Memory is what a GPU's allocator reserves at
-    most. Elsewhere it is estimated from what the forward pass of `images` saves for the backward pass, and a step that
-    would take more than `available_bytes` bytes is not tried: a system that runs out of memory ends processes without
-    a word.
+    step(images, targets) → scalar loss. The module is left unchanged. Memory on a GPU is the allocator's peak. On a CPU
+    it is estimated from what the forward pass saves, and a step over `available_bytes` is not tried, because the system
+    may kill the process.
     """
     device = images.device
     trainable_bytes = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
@@ -180,7 +176,7 @@ def step_profiler(
 
     saved = _SavedTensors(module)
     with preserve_module_state(module), saved_tensors_hooks(saved.pack_hook, lambda tensor: tensor):
-        run_step(len(images))  # the first step is the slowest, too
+        run_step(len(images))  # also a warm-up step
     image_bytes = _BACKWARD_FACTOR * saved.bytes / len(images)
 
     def measure(size: int) -> StepCost | None:
@@ -211,7 +207,7 @@ def step_profiler(
 
 
 class _SavedTensors:
-    """Sums the bytes of what a forward pass saves for the backward pass, parameters left out."""
+    """Bytes that a forward pass saves for the backward pass, without parameters."""
 
     def __init__(self, module: nn.Module) -> None:
         self._known = {p.untyped_storage().data_ptr() for p in module.parameters()}
@@ -219,7 +215,7 @@ class _SavedTensors:
 
     def pack_hook(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:  # several views of one are held once
+        if storage.data_ptr() not in self._known:  # views share memory
             self._known.add(storage.data_ptr())
             self.bytes += storage.nbytes()
         return tensor

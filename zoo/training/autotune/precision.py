@@ -1,7 +1,7 @@
-"""How a run is executed: precision, memory format, compilation, threads and loader workers.
+"""Precision and memory format: what computes a training step fastest on this device.
 
-What is not known of a device is measured with a few steps. A gain below a quarter is within the noise of a shared
-machine: then the plainer way is taken, so that the same command chooses the same every time.
+Where it is not known, a few steps are measured. A speedup below 25% may be noise on a shared machine, so the default is
+taken, and the same command chooses the same every time.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ __all__ = ["MIN_SPEEDUP", "PrecisionChoice", "RuntimeSettings", "choose_precisio
 MIN_SPEEDUP = 1.25
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-# A measured step has two images, and more, up to a whole batch, where so many seconds allow: small ones are overhead.
+# Images of a measured step: at least two, and more while a step takes less than _STEP_SECONDS.
 _MIN_IMAGES = 2
 _MAX_IMAGES = 64
 _STEP_SECONDS = 0.15
-_TIME_BUDGET = 1.0  # for the precision; half of it for the memory format
+_TIME_BUDGET = 1.0  # seconds for the precision; half for the memory format
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """What the steps of a training compute with. precision: bf16 | fp16 | fp32. memory_format: channels_last |
-    contiguous. seconds: of a step, for an image; on the CPU those of one core; None if nothing was measured. reason:
-    clauses for the output."""
+    """precision: bf16 | fp16 | fp32. memory_format: channels_last | contiguous. seconds: of a step, per image (on the
+    CPU with one thread); None if nothing was measured. reason: clauses for the log."""
 
     precision: str
     memory_format: str
@@ -52,7 +51,7 @@ class PrecisionChoice:
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """Everything that was chosen, and why: `text` is the sentence for the output."""
+    """All chosen settings. text: the sentence for the log."""
 
     precision: str
     memory_format: str
@@ -71,11 +70,8 @@ class RuntimeSettings:
 
 
 def set_memory_format(module: nn.Module, normalize: Normalize, memory_format: str) -> None:
-    """Images as `memory_format` says from here on and, on CUDA, filters too.
-
-    A convolution takes the format of either: filters in rows would have cuDNN turn them round in each step, while on
-    the CPU oneDNN brings them into an order of its own in any case (measured: no difference).
-    """
+    """Use `memory_format` for images and, on CUDA, for filters: cuDNN would convert them in each step. On the CPU,
+    oneDNN has its own layout for filters (measured: no difference)."""
     normalize.memory_format = _MEMORY_FORMATS[memory_format]
     if next(module.parameters()).device.type == "cuda":
         module.to(memory_format=_MEMORY_FORMATS[memory_format])
@@ -92,16 +88,14 @@ def choose_precision(
     *,
     batch: int,
 ) -> PrecisionChoice:
-    """The precision (asked: auto | bf16 | fp16 | fp32) and memory format (asked: auto | channels_last | contiguous).
+    """The precision and memory format to train with; `module` and `normalize` are set to the format.
 
-    Precision auto: on CUDA bf16 where the device has it, else fp16; on mps fp32; on the CPU bf16 if forward and
-    backward of a few images are faster with it by more than a quarter. Memory format auto: contiguous if that is faster
-    by more than a quarter, for a model of convolutions; else as the images come, channels_last.
+    Precision auto: on CUDA bf16 if the device supports it, else fp16; on mps fp32; on the CPU bf16 if a training step
+    is faster by more than 25%. Memory format auto: channels_last, unless contiguous is faster by more than 25% for a
+    convolutional network.
 
-    `step(images) → scalar` normalises, runs the model and its loss; it leaves gradients and moves batch-norm
-    statistics: call this inside `unchanged` of `zoo.training.module_state`. Afterwards both are laid out as chosen.
-
-    Raises UsageError for fp16 on the CPU, where no scaler and few operations exist.
+    step(images) → scalar loss; it changes gradients and batch-norm statistics, so call this inside
+    `preserve_module_state`. batch: the batch size. Raises UsageError for fp16 on the CPU.
     """
     name, why = _fixed_precision(precision, device)
     chosen_format = "channels_last" if memory_format == "auto" else memory_format
@@ -149,11 +143,8 @@ def choose_precision(
 
 @contextmanager
 def _timing_clock(device: torch.device) -> Iterator[Callable[[], float]]:
-    """A clock that other programs hardly touch: on the CPU, processor time of one thread.
-
-    Wall time of several threads that meet after each layer tells more about who else uses the cores: the same step was
-    measured five times as slow from one second to the next, where this changed by a twentieth.
-    """
+    """On the CPU, the processor time of one thread: measured wall time varied fivefold with the load of other programs,
+    processor time by 5%."""
     if device.type != "cpu":
         yield time.perf_counter
         return
@@ -163,7 +154,7 @@ def _timing_clock(device: torch.device) -> Iterator[Callable[[], float]]:
 
 
 def _timing_batch(images: Tensor, run_step: Callable[[Tensor], None], clock: Callable[[], float], batch: int) -> Tensor:
-    """Two of `images`, or more, repeated, if a step of two is short."""
+    """Two of `images`, or more if a step of two is short."""
     start = clock()
     run_step(images[:_MIN_IMAGES])
     max_images = int(_MIN_IMAGES * _STEP_SECONDS / max(clock() - start, 1e-6))
@@ -180,16 +171,16 @@ def _clause(name: str, why: str) -> str:
 
 
 def _fixed_precision(requested: str, device: torch.device) -> tuple[str, str]:
-    """The precision and a reason, ("", "") if it has to be measured."""
+    """The precision and a reason; ("", "") if it must be measured."""
     if requested == "fp16" and device.type == "cpu":
         raise UsageError("fp16 does not train on the CPU", "use --amp-dtype bf16 or fp32")
     if requested != "auto":
         return requested, "as asked"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "this GPU computes in it"
+            return "bf16", "supported by this GPU"
         return "fp16", "this GPU has no bf16"
-    return ("", "") if device.type == "cpu" else ("fp32", f"mixed precision is not proven on {device.type}")
+    return ("", "") if device.type == "cpu" else ("fp32", f"mixed precision is not tested on {device.type}")
 
 
 def _count_convolutions(module: nn.Module) -> int:

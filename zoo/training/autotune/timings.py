@@ -1,7 +1,7 @@
-"""Ways of doing the same work, timed against each other; and what came of it, kept for the next run.
+"""Timing of alternatives, and the cache of the results.
 
-An answer is a file of its own in $ZOO_CACHE/execution, named after everything that it depends on. One that is absent,
-damaged or of another version counts as none, and one that cannot be written costs only the time next time.
+A result is one file under $ZOO_CACHE/timings, named by everything it depends on. An absent, damaged or outdated file
+counts as no result; a failed write is ignored.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["benchmark", "load_timing", "machine", "save_timing"]
 
 K = TypeVar("K")
 
-# Another version of what is measured, or how.
+# Increased when what is measured changes.
 _VERSION = 1
-# An arm that takes so many times the best one's time will not come first: it is not tried again.
+# A candidate this many times slower than the best is not measured again.
 _TOO_SLOW = 1.6
-# Seconds. A first pass also makes the kernels of its shapes, which takes less than this; shorter ones say nothing.
+# Seconds. A first run also builds kernels, which takes less than this; shorter first runs are not reliable.
 _MIN_RELIABLE_SECONDS = 0.25
 
 
@@ -37,9 +37,9 @@ def benchmark(
     rounds: int = 6,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[K, float]:
-    """Seconds that each arm takes, the best of up to `rounds` in turn, as other programs disturb one and all.
+    """Seconds of each candidate, the best of up to `rounds`: other programs disturb single measurements.
 
-    Two rounds at least, for those that are not hopelessly slow in the first; then none is begun after `seconds`.
+    At least two rounds, except for candidates that are far slower; no round starts after `seconds`.
     """
     best = dict.fromkeys(candidates, float("inf"))
     remaining = list(candidates)
@@ -58,7 +58,7 @@ def benchmark(
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What a measured time depends on beside the work."""
+    """What a measured time depends on, besides the work."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "processor": _processor(),
@@ -78,13 +78,13 @@ def _processor() -> str:
 
 
 def load_timing(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The value that `save_timing` stored under the same `key`, or None."""
+    """The value stored under `key`, or None."""
     value = _file(kind, key).load_json()
     return value if isinstance(value, dict) else None
 
 
 def save_timing(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-    """Store `value` under `key`, both JSON-able. Does nothing if the disk refuses."""
+    """Store `value` under `key`, both JSON-able. A disk error is ignored."""
     with suppress(OSError):
         _file(kind, key).save_json(value)
 

@@ -1,4 +1,4 @@
-"""Features of a frozen prefix in place of images: computed once for each image, then trained on like batches."""
+"""Batches of cached features in place of images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BatchOrder", "FeatureBatches", "FeatureCachePolicy", "compute", "sec
 
 @dataclass(frozen=True)
 class FeatureCachePolicy:
-    """A run that trains on kept features. views: of each training image; row_bytes: of one image's features."""
+    """A run that trains on cached features. views: per training image. row_bytes: of the features of one image."""
 
     feature_extractor: FeatureExtractor
     views: int
@@ -30,12 +30,12 @@ class FeatureCachePolicy:
 
     @property
     def rows_per_image(self) -> int:
-        """Rows of a training image: a head that is solved sees it as it is, beside several random views."""
+        """Rows per training image: with several random views, a linear probe adds the unaugmented image."""
         return self.views + (self.views > 1)
 
 
 class BatchOrder(Protocol):
-    """Which images an epoch's batches hold: what a loader of them knows."""
+    """A loader that knows the images of each batch of an epoch."""
 
     def __len__(self) -> int: ...
     def set_epoch(self, epoch: int) -> None: ...
@@ -43,10 +43,10 @@ class BatchOrder(Protocol):
 
 
 class FeatureBatches:
-    """(features (n, …), targets) in the order in which `order`, the loader of the images, would give these.
+    """(features (n, …), targets) in the order of `order`, a loader of the images.
 
-    views: the kept rows of all images, in the order of the source, one for each view; epoch e trains on view e modulo
-    their number. channels_last: the memory format in which the network computed them.
+    views: cached rows of all images in the order of the source; epoch e uses view e modulo their number. channels_last:
+    memory format of the features.
     """
 
     problems = ()
@@ -67,12 +67,12 @@ class FeatureBatches:
 
     def all(self) -> tuple[list[Tensor], Tensor]:
         """(features (N, …) of each view, targets), in the order of the source."""
-        return [kept[range(len(kept))] for kept in self._views], self._targets
+        return [view[range(len(view))] for view in self._views], self._targets
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        kept = self._views[self._epoch % len(self._views)]
+        view = self._views[self._epoch % len(self._views)]
         for indices in self._order.indices():
-            features = kept[indices]
+            features = view[indices]
             if self._channels_last:
                 features = features.contiguous(memory_format=torch.channels_last)
             yield features, self._targets[torch.tensor(indices)]
@@ -89,11 +89,10 @@ def compute(
     amp_dtype: torch.dtype | None,
     on_batch: Callable[[int], None] | None = None,
 ) -> None:
-    """Put the features of every image of `batches` into `store`, under `keys` in their order.
+    """Store the features of all `batches` under `keys`, in their order.
 
-    The module is in evaluation mode as far as the prefix goes. on_batch is told how many images are done. A batch that
-    memory refuses is halved, and those behind it as well. Raises OSError if the disk refuses, what the batches raise,
-    and ValueError if there are more or fewer images than keys.
+    on_batch(number of images so far) is called after each batch. Raises OSError if writing fails, ValueError if the
+    numbers of images and keys differ.
     """
     micro_batcher = MicroBatcher()
     done = 0
@@ -116,8 +115,7 @@ def compute(
 def seconds_per_image(
     feature_extractor: FeatureExtractor, images: Tensor, amp_dtype: torch.dtype | None
 ) -> tuple[float, Tensor]:
-    """What the prefix takes for an image, the best of three passes over normalised `images` (n, C, H, W), and its
-    features of them."""
+    """Seconds per image of the feature extractor, the best of three passes over normalized `images`; its features."""
     best = float("inf")
     features = torch.empty(0)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What a model gives its classifier, image by image, kept in memory."""
+"""The inputs of a model's classifier, in memory."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ def head_inputs(
     device: torch.device,
     amp_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor] | None:
-    """The head's inputs (n, …) for the first n images, as they come, and their targets.
+    """Inputs (n, …) of the head `layer` for the first n images of `batches`, and their targets.
 
-    layer: the head, a part of the model. forward(batch) gives the model's output for a batch of `batches`, on `device`
-    under autocast to `amp_dtype`. n is at most `images`, and as many as fit in `memory` bytes.
-
-    None if the inputs are not all that the output depends on: the head is not called exactly once with one tensor of
-    a row an image, or it does not give the model's own output for the first batch. A batch that memory refuses is
-    halved, and those behind it as well.
+    forward(batch) → the model's output on `device`, under autocast to `amp_dtype`. n is at most `images`, and fits in
+    `memory` bytes. None if the head is not called exactly once with one batched tensor, or its output is not the
+    model's.
     """
     calls: _Calls = []
     buffer: Tensor | None = None
@@ -47,7 +44,7 @@ def head_inputs(
         output = forward(images[part])
         return output, _single_input(calls, part.stop - part.start)
 
-    # Through a hook: models differ in what leads to the head, and all of them call it.
+    # A hook, because models compute the head's input in different ways, but all of them call the head.
     hook = layer.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     try:
         for batch, target in batches:
@@ -62,7 +59,7 @@ def head_inputs(
                 if not _allclose(recomputed, results[0][0], 1e-5 if amp_dtype is None else 1e-2):
                     return None
                 max_rows = max(memory // (inputs[0].numel() * inputs.element_size()), 1)
-                # As large as it may become: on the CPU, memory that is not written to costs nothing.
+                # At full size: on the CPU, memory that is never written costs nothing.
                 buffer = inputs.new_empty(min(max_rows, images), *inputs.shape[1:])
             part = inputs[: len(buffer) - filled]
             buffer[filled : filled + len(part)] = part

@@ -1,9 +1,9 @@
-"""Features of images on the disk, found again by the image's contents: what one run has computed, the next one reads.
+"""Features of images on disk, found by the contents of the image: one run computes them, the next one reads them.
 
-A store is a folder for everything that features depend on but the image: weights up to the boundary, the boundary,
-preprocessing, number format. In it lie shards, safetensors files of `keys` (n, 16) uint8 and `rows` (n, …), never
-changed once written and named after the digest of their bytes, so that a damaged one is known by its name; it is
-deleted and its rows are computed again. Runs may write at the same time: each adds shards of its own.
+A store is a folder for everything but the image that features depend on: weights and boundary of the feature extractor,
+preprocessing, dtype. It holds shards: safetensors files of `keys` (n, 16) uint8 and `rows` (n, …), never changed once
+written. A shard is named by the digest of its bytes, so a damaged one is noticed, deleted and computed again. Several
+runs may write at the same time, each its own shards.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from zoo.console import note
 __all__ = ["KEY_BYTES", "CachedFeatures", "FeatureStore", "image_key", "store_key"]
 
 KEY_BYTES = 16
-# Bytes of rows in a shard: large enough to read at the disk's speed, small enough to be held once while it is written.
+# Bytes of rows in a shard: large enough for sequential reading, small enough for a copy in memory.
 _SHARD_BYTES = 64 << 20
 
 Keys = NDArray[np.uint8]
 
 
 def image_key(contents: bytes, variant: str = "") -> bytes:
-    """What an image's rows are found by: its file's contents, and which random view of it they are of."""
+    """The key of an image's row: file contents and random view."""
     key = hashlib.blake2b(variant.encode(), digest_size=KEY_BYTES).digest() if variant else b""
     return hashlib.blake2b(contents, digest_size=KEY_BYTES, key=key).digest()
 
 
 def store_key(parts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """20 hex digits of `parts` (JSON-able) and of `tensors`, by name: another weight anywhere is another store."""
+    """20 hex digits that depend on `parts` (JSON-able) and all `tensors`."""
     digest = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=10)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -53,7 +53,7 @@ def store_key(parts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Rows of a store, some in each shard: `shards[i]` (n_i, …) and, for each row asked for, where it lies."""
+    """Rows of a store. shards[i]: (n_i, …). shard, row: the position of each row."""
 
     shards: tuple[Tensor, ...]
     shard: NDArray[np.int64]
@@ -63,7 +63,7 @@ class CachedFeatures:
         return len(self.row)
 
     def __getitem__(self, wanted: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        """(len(wanted), …): the rows at these places."""
+        """Rows (len(wanted), …) at these indices."""
         indices = np.asarray(wanted, np.int64)
         shard, row = self.shard[indices], self.row[indices]
         used = np.unique(shard)
@@ -78,10 +78,7 @@ class CachedFeatures:
 
 
 class FeatureStore:
-    """The store in `folder`; it is made when the first rows are added.
-
-    info: what it holds, for people (`zoo cache list`), JSON-able. shape: of a row.
-    """
+    """The store in `folder`, created when written. shape: of a row. info: shown by `zoo cache list`, JSON-able."""
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: torch.dtype, info: dict[str, Any]) -> None:
         self.folder = folder
@@ -98,7 +95,7 @@ class FeatureStore:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def refresh(self) -> None:
-        """Take in the shards that lie in the folder now. Damaged and foreign ones are deleted."""
+        """Read the shards in the folder; damaged and foreign files are deleted."""
         try:
             found = sorted(p for p in self.folder.iterdir() if p.suffix == ".safetensors")
         except OSError:
@@ -128,7 +125,7 @@ class FeatureStore:
         return True
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
-        """The places in `keys` of which nothing is known; of equal keys the first."""
+        """Indices in `keys` without a row; of equal keys the first."""
         requested: set[bytes] = set()
         indices = []
         for i, key in enumerate(keys):
@@ -138,7 +135,7 @@ class FeatureStore:
         return indices
 
     def add(self, keys: Sequence[bytes], rows: Tensor) -> None:
-        """Keep `rows` (n, …) under `keys`; on the disk when a shard is full, and at `flush`. Raises OSError."""
+        """Store `rows` (n, …) under `keys`; written when a shard is full, and by `flush`. Raises OSError."""
         cpu_rows = rows.detach().cpu().to(self.dtype)
         self._new += zip(keys, cpu_rows, strict=True)
         self._new_bytes += cpu_rows.numel() * cpu_rows.element_size()
@@ -146,7 +143,7 @@ class FeatureStore:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been added. Raises OSError if the disk refuses."""
+        """Write the rows added so far. Raises OSError."""
         if not self._new:
             return
         keys = np.frombuffer(b"".join(key for key, _ in self._new), np.uint8).reshape(-1, KEY_BYTES)
@@ -158,7 +155,7 @@ class FeatureStore:
         self._read(path)
 
     def rows(self, keys: Sequence[bytes]) -> CachedFeatures:
-        """The rows of `keys`, all of them known. Raises KeyError."""
+        """The rows of `keys`. Raises KeyError if one is missing."""
         indices = np.array([self._locations[key] for key in keys], np.int64).reshape(-1, 2)
         return CachedFeatures(tuple(self._shards), indices[:, 0], indices[:, 1])
 

@@ -1,1 +1,1 @@
-"""Methods that lead pretrained weights over to a new task: LP-FT, WiSE-FT, L2-SP, Auto-RGN, batch-norm adaptation."""
+"""Methods that adapt pretrained weights to a new task: LP-FT, WiSE-FT, L2-SP, Auto-RGN, batch-norm adaptation."""

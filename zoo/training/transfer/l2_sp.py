@@ -1,4 +1,4 @@
-"""L2-SP: a penalty that pulls the backbone back to the weights it started from, instead of to zero."""
+"""L2-SP: weight decay towards the pretrained weights instead of towards zero."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ __all__ = ["L2SP"]
 class L2SP:
     """alpha / 2 · Σ ‖w − w0‖² over the backbone + beta / 2 · Σ ‖w‖² over the new head, a scalar to add to the loss.
 
-    Li et al. 2018 (1802.01483), section 3. Of the parameters that learn when it is called, and of them matrices and
-    kernels only: biases and norms go free, as in the authors' code (holyseven/TransferLearningClassification, which
-    takes the variables called "weights"; its example has alpha 0.1 and beta 0.01, the optimizer's own decay 0).
+    Li et al. 2018 (1802.01483), section 3. Only trainable matrices and kernels count, not biases and norms, as in the
+    authors' code (holyseven/TransferLearningClassification; its example has alpha 0.1, beta 0.01 and no weight decay).
 
-    module: on its device. start: the weights to return to, by name, copied to that device. head: names that are pulled
-    to zero; so is what `start` does not have, which is as new as a head.
+    Args:
+        module: the model on its device.
+        start: the pretrained weights w0 by name; other parameters belong to the new head.
+        head: names that belong to the new head.
 
-    Raises ModelError if a tensor of `start` has another shape than the module's.
+    Raises:
+        ModelError: if a tensor of `start` has another shape than the module's.
     """
 
     def __init__(
@@ -41,13 +43,13 @@ class L2SP:
             origin = start[name]
             if origin.shape != parameter.shape:
                 raise ModelError(
-                    f"{name} has shape {tuple(parameter.shape)}, and {tuple(origin.shape)} in the start of L2-SP",
-                    "the start must come from the same architecture",
+                    f"{name} has shape {tuple(parameter.shape)}, and {tuple(origin.shape)} in the L2-SP start weights",
+                    "the start weights must be of the same architecture",
                 )
             self._pretrained.append((parameter, origin.detach().to(parameter, copy=True)))
 
     def __call__(self) -> Tensor:
-        """The penalty, float32 (), with gradients alpha · (w − w0) and beta · w; 0 without any if nothing learns."""
+        """The penalty, a scalar; 0 without gradient if nothing is trained."""
         pretrained = [(p, origin) for p, origin in self._pretrained if p.requires_grad]
         new = [p for p in self._new if p.requires_grad]
         parameters = [p for p, _ in pretrained] + new
@@ -58,7 +60,7 @@ class L2SP:
 
 
 class _Penalty(torch.autograd.Function):
-    """By hand, because it is added to every batch: one pass over memory each for distances, norms and gradients."""
+    """A custom gradient, for speed: one pass over memory each for distances, norms and gradients."""
 
     @staticmethod
     def forward(ctx: Any, alpha: float, beta: float, origins: list[Tensor], *parameters: Tensor) -> Tensor:
