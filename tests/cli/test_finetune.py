@@ -174,7 +174,7 @@ BAD: dict[str, tuple[list[str], int, str, str]] = {
     "a warm-up without end": (
         ["zoo_tiny", "--epochs", "2", "--set", "schedule.warmup_epochs=2"],
         2,
-        "leaves nothing",
+        "not shorter than the run",
         "warmup",
     ),
     "output directory in use": (["zoo_tiny", "-o", "good"], 2, "good is in use", "--output-dir"),

@@ -307,11 +307,11 @@ def test_behind_the_end_the_rate_stays() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(UsageError, match="leaves nothing"):
+    with pytest.raises(UsageError, match="not shorter than the run"):
         _ours("cosine", {}, warmup=10)
     with pytest.raises(RecipeError, match=r"schedule.params.step_size is required"):
         _ours("StepLR", {})
-    with pytest.raises(UsageError, match="total_steps=20 end before its 50 updates do"):
+    with pytest.raises(UsageError, match="total_steps=20 is shorter than the run of 50 steps"):
         _ours("OneCycleLR", {"total_steps": 20})
     with pytest.raises(RecipeError, match="ReduceLROnPlateau"):
         _ours("SequentialLR", {"schedulers": [{"name": "ReduceLROnPlateau"}], "milestones": []})

@@ -63,7 +63,7 @@ def test_errors_are_those_of_finetune(small: Path) -> None:
         zoo.schedule("full", data=small, sched="cosinus")
     with pytest.raises(ZooError, match="3 problems"):
         zoo.schedule("full", data=small, sched="cosinus", opt="adamm", epochs=0)
-    with pytest.raises(UsageError, match="leaves nothing"):
+    with pytest.raises(UsageError, match="not shorter than the run"):
         zoo.schedule("full", data=small, epochs=2, warmup_epochs=2)
 
 

@@ -17,7 +17,7 @@ __all__ = ["OPTIMIZERS", "SCHEDULES", "UNSUPPORTED", "ScheduleComponent", "probl
 def problems(
     optimizer: str, optimizer_params: Mapping[str, Any], schedule: str, schedule_params: Mapping[str, Any]
 ) -> list[str]:
-    """What would keep the optimizer or the schedule from being built, one line each."""
+    """Problems of building the optimizer or the schedule, one line each."""
     from zoo.optim.schedule_validation import schedule_problems
 
     found: list[str] = []
@@ -31,7 +31,7 @@ def problems(
 
 
 def _first(factory: Any) -> list[str]:
-    """The name of the parameter that takes the groups; a user's function may call it anything."""
+    """The name of the first parameter, which takes the groups; a user's function may call it anything."""
     try:
         return list(inspect.signature(factory).parameters)[:1]
     except (TypeError, ValueError):

@@ -1,13 +1,13 @@
-"""The user's own functions of the epoch: how they are called, and what is said when they give something unusable.
+"""Schedules that are the user's own functions.
 
-    def half(epoch):                                  # factor on every group's rate, epochs counted from 0
+    def half(epoch):                                  # factor on all learning rates; epochs from 0
         return 0.5 ** epoch
 
-    def adjust_learning_rate(optimizer, epoch):       # sets the rates itself
+    def adjust_learning_rate(optimizer, epoch):       # sets the learning rates
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * 0.1 ** (epoch // 30)
 
-More parameters get their values from schedule.params.
+Other parameters get their values from schedule.params.
 """
 
 from __future__ import annotations
@@ -32,24 +32,22 @@ __all__ = [
     "missing_parameters",
 ]
 
-# What a slip in a user's function, or an unusable parameter, raises; anything else is let through with its traceback.
+# Raised by mistakes in a user's function or parameter; other errors keep their traceback.
 USER_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
-# torch's cosine is a product of steps and may end so far below 0.
+# The rounding error of torch's cosine, which may end slightly below 0.
 _ROUNDING = 1e-12
 
 
 def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters that have neither a default nor a value in `params`: 1 for a factor, 2 for rates.
+    """Names of the parameters without default or value: one for a factor function, two for one that sets rates.
 
-    Raises UsageError if `function` publishes no signature.
+    Raises UsageError if `function` has no signature.
     """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        raise UsageError(
-            f"schedule {_name(function)} does not say what it takes", "wrap it: def lr(epoch): return …"
-        ) from None
+        raise UsageError(f"schedule {_name(function)} has no signature", "wrap it: def lr(epoch): return …") from None
     return [
         name
         for name, p in parameters.items()
@@ -60,7 +58,7 @@ def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) 
 
 
 def function_problems(function: Callable[..., Any], params: Mapping[str, Any], label: str) -> list[str]:
-    """What would keep `function` from being called, one line each."""
+    """Problems of calling `function`, one line each."""
     try:
         missing = missing_parameters(function, params)
     except UsageError as e:
@@ -71,9 +69,9 @@ def function_problems(function: Callable[..., Any], params: Mapping[str, Any], l
     found = [] if takes_any else found
     if len(missing) not in (1, 2):
         found.append(
-            f"{label}.name: {_name(function)} takes {len(missing)} parameters without a value"
-            f"{' (' + ', '.join(missing) + ')' if missing else ''}; one is the epoch, two are the optimizer and the "
-            f"epoch, others get theirs from {label}.params"
+            f"{label}.name: {_name(function)} has {len(missing)} parameters without a value"
+            f"{' (' + ', '.join(missing) + ')' if missing else ''}; it needs one (epoch) or two "
+            f"(optimizer, epoch); others get theirs from {label}.params"
         )
     return found
 
@@ -81,20 +79,20 @@ def function_problems(function: Callable[..., Any], params: Mapping[str, Any], l
 def factor_function(path: str, kind: str) -> Callable[[int], float]:
     """The user's function at "module:attribute", for a torch scheduler that calls it with a number.
 
-    Raises UsageError if it cannot be imported; the function given raises it if the user's gives no finite number.
+    Raises UsageError if it cannot be imported, and when called if it returns no finite number.
     """
     function = import_object(path, kind)
     if not callable(function):
         raise UsageError(f"{kind} {path!r} is a {type(function).__name__}, not a function")
 
-    def checked(step: int) -> float:  # a plain function: torch then leaves it out of the scheduler's state
+    def checked(step: int) -> float:  # a plain function, which torch leaves out of the scheduler's state
         return check_factor(function, step, {}, path)
 
     return checked
 
 
 def check_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, Any], name: str) -> float:
-    """`function(epoch)`. Raises UsageError, naming the function, if it fails or gives no finite number from 0."""
+    """`function(epoch)`. Raises UsageError if it fails or returns no finite number from 0."""
     try:
         value = function(epoch, **params)
     except USER_ERRORS as e:
@@ -105,22 +103,22 @@ def check_factor(function: Callable[..., Any], epoch: int, params: Mapping[str, 
 def call_adjust_function(
     function: Callable[..., Any], optimizer: Optimizer, epoch: int, params: Mapping[str, Any], name: str
 ) -> None:
-    """`function(optimizer, epoch)`. Raises UsageError, naming the function, if it fails or sets an unusable rate."""
+    """`function(optimizer, epoch)`. Raises UsageError if it fails or sets an invalid learning rate."""
     before = len(optimizer.param_groups)
     try:
         function(optimizer, epoch, **params)
     except USER_ERRORS as e:
         raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     if len(optimizer.param_groups) != before:
-        raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set rates only")
+        raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set only lr")
     for group, rate in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
         group["lr"] = rate
 
 
 def check_lrs(optimizer: Optimizer, who: str) -> list[float]:
-    """The groups' rates, which `who` has set. Raises UsageError, naming it, for what is no finite number from 0."""
+    """The learning rates set by `who`. Raises UsageError if one is not a finite number from 0."""
     return [
-        _number(group["lr"], f"{who} set the rate of {group.get('name', 'a group')!r} to", "one number from 0")
+        _number(group["lr"], f"{who} set the learning rate of {group.get('name', 'a group')!r} to", "one number from 0")
         for group in optimizer.param_groups
     ]
 
@@ -130,8 +128,8 @@ def _number(value: Any, before: str, wanted: str) -> float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         shape = getattr(value, "shape", None)
-        said = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
-        raise UsageError(f"{before} {said}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
+        given = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
+        raise UsageError(f"{before} {given}, not {wanted}", "return a number, for example 0.1 ** (epoch // 30)")
     if not math.isfinite(value) or value < -_ROUNDING:
         raise UsageError(f"{before} {value}, not {wanted}", "return a finite number that is not negative")
     return float(value)

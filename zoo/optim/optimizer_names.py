@@ -1,4 +1,4 @@
-"""Names of optimizers: torch's and timm's. Listing them imports neither."""
+"""Names of optimizers, from torch and timm. Listing them imports neither."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["OPTIMIZERS", "TIMM_SHARED", "UNSUPPORTED", "TimmOptimizer", "find_op
 
 @dataclass(frozen=True)
 class TimmOptimizer(RegistryEntry):
-    """An optimizer as timm's registry has it, `path` is "timm:NAME": its class with the parameters of that name."""
+    """An optimizer of timm's registry (path "timm:NAME"), with the parameters registered for it."""
 
     def load(self) -> Any:
         timm: Any = import_module("timm.optim")
         name = self.path.partition(":")[2]
         info = timm.get_optimizer_info(name)
-        # timm's factory gives every optimizer that has a momentum this one (timm.optim.create_optimizer_v2).
+        # The default momentum of timm's factory (timm.optim.create_optimizer_v2).
         momentum = {"momentum": 0.9} if info.has_momentum else {}
         return functools.partial(
             timm.get_optimizer_class(name, bind_defaults=False), **momentum, **(info.defaults or {})
         )
 
 
-# In lower case: ten short names for torch's. timm has nine of them too, for the same classes of torch.
+# Short names in lower case for classes of torch. timm has all but asgd, for the same classes.
 _SHORT: dict[str, RegistryEntry] = {
     "adadelta": RegistryEntry("torch.optim:Adadelta", "Zeiler 2012"),
     "adagrad": RegistryEntry("torch.optim:Adagrad", "Duchi et al. 2011"),
@@ -45,7 +45,7 @@ _SHORT: dict[str, RegistryEntry] = {
 }
 TIMM_SHARED = frozenset(_SHORT) - {"asgd"}
 
-# By torch's own class names, with torch's own defaults.
+# torch's class names, with torch's defaults.
 _TORCH: dict[str, str] = {
     "ASGD": "averaged SGD (Polyak and Juditsky 1992)",
     "Adadelta": "Zeiler 2012",
@@ -57,19 +57,19 @@ _TORCH: dict[str, str] = {
     "NAdam": "Adam with Nesterov momentum (Dozat 2016)",
     "RAdam": "Adam with a rectified start (Liu et al. 2020)",
     "RMSprop": "Hinton's lecture 6e",
-    "Rprop": "signs of gradients only, for whole batches (Riedmiller and Braun 1993); takes no weight decay",
+    "Rprop": "signs of gradients, for full-batch training (Riedmiller and Braun 1993); no weight decay",
     "SGD": "without momentum unless optimizer.params says otherwise",
 }
 
-# By timm's names, with what timm's registry sets. The test compares them with `timm.optim.list_optimizers()`.
+# timm's names, with the parameters of its registry; a test compares them with `timm.optim.list_optimizers()`.
 _TIMM: dict[str, str] = {
-    "adabelief": "AdaBelief: the step follows the belief in the gradient",
+    "adabelief": "AdaBelief (Zhuang et al. 2020)",
     "adafactor": "Adafactor (Shazeer and Stern 2018), timm's",
     "adafactorbv": "Adafactor of Big Vision (Zhai et al. 2022)",
     "adafactorbvc": "adafactorbv, corrected weight decay",
     "adamc": "AdamW, corrected weight decay",
     "adamp": "Adam with projection (Heo et al. 2021)",
-    "adamuon": "Muon with an adaptive second moment; AdamW for what is not a matrix",
+    "adamuon": "Muon with an adaptive second moment; AdamW for other tensors",
     "adamwlegacy": "AdamW, timm's own code",
     "adan": "adaptive Nesterov momentum (Xie et al. 2022)",
     "adanw": "Adan with decoupled weight decay",
@@ -111,13 +111,13 @@ _TIMM: dict[str, str] = {
     "lapropc": "LaProp, corrected weight decay",
     "larc": "LARS, clipped trust ratio",
     "lars": "LARS (You et al. 2017)",
-    "lion": "Lion (Chen et al. 2023); a tenth of Adam's rate",
+    "lion": "Lion (Chen et al. 2023); a tenth of Adam's learning rate",
     "lionc": "Lion, corrected weight decay",
     "madgrad": "MADGRAD (Defazio and Jelassi 2021)",
     "madgradw": "MADGRAD with decoupled weight decay",
     "mars": "MARS (Yuan et al. 2024)",
     "momentum": "SGD with momentum 0.9",
-    "muon": "Muon (Jordan et al. 2024); AdamW for what is not a matrix",
+    "muon": "Muon (Jordan et al. 2024); AdamW for other tensors",
     "nadamc": "NAdamW, corrected weight decay",
     "nadamlegacy": "NAdam, timm's own code",
     "nadamuon": "AdaMuon with Nesterov momentum",
@@ -133,7 +133,7 @@ _TIMM: dict[str, str] = {
     "radabelief": "AdaBelief with a rectified start",
     "radamlegacy": "RAdam, timm's own code",
     "radamw": "RAdam with decoupled weight decay",
-    "rmsproptf": "RMSprop as TensorFlow has it",
+    "rmsproptf": "RMSprop as in TensorFlow",
     "rmsproptfc": "rmsproptf, corrected weight decay",
     "rmsproptfw": "rmsproptf with decoupled weight decay",
     "sgdc": "SGD with Nesterov momentum, corrected weight decay",
@@ -153,32 +153,32 @@ _BITS = (
     "install it and name the class: bitsandbytes.optim:Adam",
 )
 
-# Name → (why zoo does not offer it, what to do instead).
+# Name → (the reason, what to do instead).
 UNSUPPORTED: dict[str, tuple[str, str]] = {
     "LBFGS": (
-        "asks for the loss of one batch many times in each step, and zoo computes it once",
-        "take adamw or sgd; L-BFGS needs the gradient of the whole data set to be of use",
+        "evaluates the loss several times per step, and zoo computes it once",
+        "use adamw or sgd; L-BFGS is meant for full-batch gradients",
     ),
     "Muon": (
-        "takes only matrices, and every model has biases, norms or kernels",
-        "take muon or nmuon, timm's, which do",
+        "takes only matrices, and models have biases, norms or kernels",
+        "use muon or nmuon of timm",
     ),
-    "SparseAdam": ("takes only sparse gradients, and image models have none", "take Adam"),
-    "adahessian": ("needs second derivatives, and zoo's loop computes the first", "take adabelief or adamw"),
+    "SparseAdam": ("takes only sparse gradients, and image models have none", "use Adam"),
+    "adahessian": ("needs second derivatives, which zoo does not compute", "use adabelief or adamw"),
     **dict.fromkeys(("fusedadam", "fusedadamw", "fusedlamb", "fusednovograd", "fusedsgd"), _APEX),
     **{f"bnb{name}{bits}": _BITS for name in ("adam", "adamw", "ademamix", "lion", "sgd") for bits in ("", "8bit")},
 }
 
 
 def find_optimizer(name: str) -> Any:
-    """The class or function that `name` stands for. Raises UsageError, with the reason, if there is none."""
+    """The class or function called `name`. Raises UsageError with the reason if there is none."""
     if name in UNSUPPORTED:
         reason, advice = UNSUPPORTED[name]
         raise UsageError(f"optimizer {name!r} {reason}", advice)
     if name.startswith("lookahead_"):
         raise UsageError(
-            f"optimizer {name!r}: timm's Lookahead wrapper is not offered",
-            f"take {name.removeprefix('lookahead_')}; train.model_ema=true averages the weights, too",
+            f"optimizer {name!r}: timm's Lookahead wrapper is not supported",
+            f"use {name.removeprefix('lookahead_')}; train.model_ema=true averages weights too",
         )
     found = resolve(name, OPTIMIZERS, "optimizer")
     if not callable(found):

@@ -1,4 +1,4 @@
-"""Parameter groups: which rate and which weight decay each learning parameter gets, and the optimizer over them."""
+"""Parameter groups with their learning rates and weight decays, and the optimizer over them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ __all__ = [
     "parameter_groups",
 ]
 
-NO_DECAY = ", no decay"  # behind the stage's name
+NO_DECAY = ", no decay"  # after the stage's name
 
 
 @dataclass(frozen=True)
 class GroupOverride:
-    """Other settings for the parameters whose full names match one of the globs `match`.
+    """Settings for the parameters whose full names match one of the globs `match`; None: unchanged.
 
-    lr: their rate; lr_scale: a factor on the rate that they would have, instead of lr. weight_decay: of all of them,
-    biases and norms included. What is None stays as it is.
+    lr: learning rate. lr_scale: factor on the learning rate, instead of lr. weight_decay: also of biases and norms.
     """
 
     match: tuple[str, ...]
@@ -51,17 +50,19 @@ def parameter_groups(
     overrides: Sequence[GroupOverride] = (),
     per_tensor: bool = False,
 ) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer, from the parameters of `module` that require a gradient.
+    """Parameter groups (params, lr, weight_decay, name) of the trainable parameters of `module`.
 
-    stages: (name, parameter names) from stem to head. The head learns at `head_lr` (or `lr`); each stage before it at
-    `lr`, times layer_decay^d where d is its distance from the head (BEiT, Bao et al. 2022, appendix; the last
-    stage has d = 1 there and here). Biases, vectors (normalisation, layer scale) and what the architecture itself
-    names in `no_weight_decay()` are not decayed (the convention of timm and DeiT). Then the `overrides`, in their
-    order: where several match, each field is the last one's that gives it. per_tensor: a group of its own for each
-    tensor, with the tensor's name.
+    The head's learning rate is `head_lr` (or `lr`), that of a stage d before the head `lr` times layer_decay^d (BEiT,
+    Bao et al. 2022, appendix). Biases, vectors (norms, layer scale) and the module's `no_weight_decay()` have no weight
+    decay, as in timm and DeiT.
 
-    Each group has params, lr, weight_decay and a name of its own. Raises RecipeError with every glob that matches no
-    parameter.
+    Args:
+        stages: (name, parameter names) from stem to head.
+        overrides: later ones take precedence, field by field.
+        per_tensor: a group for each tensor, named after it.
+
+    Raises:
+        RecipeError: with every glob that matches no parameter.
     """
     problems = group_problems([n for n, _ in module.named_parameters()], overrides)
     if problems:
@@ -78,24 +79,24 @@ def parameter_groups(
             parameter = named.get(name)
             if parameter is None:
                 continue
-            bare = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
-            rate, decay, label = stage_lr, 0.0 if bare else weight_decay, stage
+            no_decay = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
+            rate, decay, label = stage_lr, 0.0 if no_decay else weight_decay, stage
             matching = [o for o in overrides if _matches(name, o.match)]
             if matching:
                 rate, override_decay = _overridden(stage_lr, matching)
                 label += f" ({'; '.join('|'.join(o.match) for o in matching)})"
-                decay, bare = (decay, bare) if override_decay is None else (override_decay, False)
-            key = name if per_tensor else label + (NO_DECAY if bare else "")
+                decay, no_decay = (decay, no_decay) if override_decay is None else (override_decay, False)
+            key = name if per_tensor else label + (NO_DECAY if no_decay else "")
             group = {"params": [], "lr": rate, "weight_decay": decay, "name": key}
             stage_groups.setdefault(key, group)["params"].append(parameter)
-        # What is decayed stands before what is not, whichever the module defines first.
+        # Parameters with weight decay first.
         ordered = stage_groups if per_tensor else sorted(stage_groups, key=lambda k: k.endswith(NO_DECAY))
         groups.update({key: stage_groups[key] for key in ordered})
     return list(groups.values())
 
 
 def _overridden(rate: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
-    """The rate and the weight decay (None: as it was) behind all of `overrides`."""
+    """The learning rate and the weight decay (None: unchanged) after all `overrides`."""
     result, decay = rate, None
     for override in overrides:
         if override.lr is not None:
@@ -107,14 +108,14 @@ def _overridden(rate: float, overrides: Iterable[GroupOverride]) -> tuple[float,
 
 
 def group_problems(names: Sequence[str], overrides: Sequence[GroupOverride]) -> list[str]:
-    """The globs of `overrides` that match none of the parameter `names`, one line each, with names like them."""
+    """The globs of `overrides` that match none of the parameter `names`, one line each, with similar names."""
     found = []
     for i, override in enumerate(overrides):
         for glob in override.match:
             if not any(_matches(name, (glob,)) for name in names):
-                bare = glob.strip("*?.")
+                text = glob.strip("*?.")
                 parts = dict.fromkeys(".".join(name.split(".")[: glob.count(".") + 1]) for name in names)
-                close = nearest(bare, [*parts, *names]) if bare else []
+                close = nearest(text, [*parts, *names]) if text else []
                 advice = (
                     f"; did you mean {' or '.join(close)}?" if close else f"; names are like {', '.join(names[:3])}"
                 )
@@ -130,10 +131,10 @@ def _matches(name: str, globs: Iterable[str]) -> bool:
 
 
 def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) -> list[tuple[str, str, str, str, str]]:
-    """Rows of (name, tensors, parameters, learning rate, weight decay), as text, for a table.
+    """Table rows (name, tensors, parameters, learning rate, weight decay) of parameter groups.
 
-    groups: of `parameter_groups` or of an optimizer; the rate is the one the schedule starts from. Neighbours with the
-    same numbers share a row; if there are still more than `max_rows`, those in the middle do.
+    The learning rate is that at the start of the schedule. If there are more than `max_rows`, neighbours with the same
+    settings share a row, and then those in the middle.
     """
     rows: list[list[Mapping[str, Any]]] = []
     for group in groups:
@@ -149,7 +150,7 @@ def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) 
 
 
 def _settings(group: Mapping[str, Any]) -> tuple[float, float]:
-    # A schedule has its hands on "lr"; what it began from is kept under these names by torch.
+    # torch's schedulers store the initial value of "lr" under these names.
     rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
     return float(rate), float(group.get("weight_decay", 0.0))
 
@@ -172,13 +173,13 @@ def _span(values: Sequence[float]) -> str:
 def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str, Any]) -> Optimizer:
     """The optimizer `name` over `groups`, each with its own lr, weight decay and name.
 
-    name: of the table, or module:attribute of a class or a function `(groups, lr=…, **params)` that gives a
-    torch.optim.Optimizer. Raises UsageError if it cannot be built, or if zoo's loop could not drive it.
+    name: from the table, or module:attribute of a class or function `(groups, lr=…, **params)` → torch Optimizer.
+    Raises UsageError if it cannot be built or is not supported.
     """
     factory = find_optimizer(name)
     entry = OPTIMIZERS.get(name)
     settings = {**(entry.defaults if entry is not None else {}), **params}
-    # timm's "corrected" weight decay is relative to this rate, the highest of the run.
+    # timm's corrected weight decay is relative to this, the highest learning rate of the run.
     rate = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
     given = [dict(g) for g in groups]  # the optimizer writes into them
     try:
@@ -187,7 +188,7 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str,
         raise UsageError(f"optimizer {name!r} cannot be built: {e}", "correct optimizer.params") from e
     if not isinstance(optimizer, Optimizer):
         kind = type(optimizer).__name__
-        raise UsageError(f"optimizer {name!r} gave a {kind}, not a torch.optim.Optimizer", "return the optimizer")
+        raise UsageError(f"optimizer {name!r} returned a {kind}, not a torch.optim.Optimizer", "return the optimizer")
     _check_supported(optimizer, name, groups)
     return optimizer
 
@@ -201,22 +202,22 @@ def _takes_lr(factory: Any) -> bool:
 
 
 def _check_supported(optimizer: Optimizer, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Raises UsageError for what zoo's loop could not do justice to."""
+    """Raises UsageError for an optimizer that the training loop does not support."""
     if any(g["weight_decay"] for g in groups) and "weight_decay" not in optimizer.defaults:
         raise UsageError(f"optimizer {name!r} takes no weight_decay", "set optimizer.weight_decay=0")
     if [g.get("name") for g in optimizer.param_groups] != [g["name"] for g in groups]:
         raise UsageError(
-            f"optimizer {name!r} has not kept the {len(groups)} parameter groups", "pass the groups on as they come"
+            f"optimizer {name!r} changed the {len(groups)} parameter groups", "pass the groups on unchanged"
         )
     if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
         raise UsageError(
-            f"optimizer {name!r} wants train() and eval() around training and validation, which zoo does not call",
-            "take adamw with a schedule; train.model_ema=true averages the weights",
+            f"optimizer {name!r} needs calls of its train() and eval(), which zoo does not make",
+            "use adamw with a schedule; train.model_ema=true averages the weights",
         )
     if getattr(optimizer, "is_second_order", False):  # timm's mark
-        raise UsageError(f"optimizer {name!r} needs second derivatives, which zoo does not compute", "take adamw")
+        raise UsageError(f"optimizer {name!r} needs second derivatives, which zoo does not compute", "use adamw")
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise UsageError(
-            f"optimizer {name!r} needs a closure that computes the loss again, which zoo does not give", "take adamw"
+            f"optimizer {name!r} needs a closure that computes the loss again, which is not supported", "use adamw"
         )

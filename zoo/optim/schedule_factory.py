@@ -1,4 +1,4 @@
-"""Name and parameters → what moves the rates, with all that the run says filled in."""
+"""Builds schedulers, with the lengths of the run filled in."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BASE_LR_RATIO = 1 / 4
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long the rates have to be given: a run of `epochs`, whose first `warmup` updates are the warm-up's."""
+    """The length of a run. warmup: steps of the warm-up."""
 
     epochs: int
     steps_per_epoch: int
@@ -50,7 +50,7 @@ class RunLength:
 
 @dataclass
 class _Builder:
-    """rates: the groups' own, before any schedule has moved them."""
+    """rates: initial learning rates of the groups."""
 
     optimizer: Optimizer
     rates: list[float]
@@ -59,7 +59,7 @@ class _Builder:
     notes: list[str]
 
     def torch(self, name: str, found: Any, params: Mapping[str, Any], interval: StepInterval, steps: int) -> Any:
-        """The scheduler of a run, or of a part of one, of `steps` steps."""
+        """The scheduler for a run, or part of a run, of `steps` steps."""
         entry = find_entry(name, found)
         library = class_name(entry)
         settings = {**(entry.defaults if entry is not None else {}), **params}
@@ -77,7 +77,7 @@ class _Builder:
                 self.notes.append(f"{name}: base_lr is a quarter of max_lr (Smith 2017)")
             if "cycle_momentum" not in settings and not {"momentum", "betas"} & self.optimizer.defaults.keys():
                 settings["cycle_momentum"] = False
-                self.notes.append(f"{name}: {type(self.optimizer).__name__} has no momentum to be cycled")
+                self.notes.append(f"{name}: {type(self.optimizer).__name__} has no momentum to cycle")
         if library in PLATEAUS:
             settings["mode"] = "max" if self.higher_is_better else "min"
         path = settings.get(FUNCTION_PARAMS.get(library, ""))
@@ -85,11 +85,11 @@ class _Builder:
             functions = [factor_function(p, "function") for p in (path if isinstance(path, list) else [path])]
             settings[FUNCTION_PARAMS[library]] = functions if isinstance(path, list) else functions[0]
         with warnings.catch_warnings():
-            # timm announces that its plateau schedule will go, at every construction; docs/optimizers.md says it once
+            # a warning at every construction; docs/optimizers.md has it
             warnings.filterwarnings("ignore", "PlateauLRScheduler is deprecated", FutureWarning)
             scheduler = found(self.optimizer, **settings)
         if library == "OneCycleLR" and scheduler.total_steps < steps:
-            raise ValueError(f"total_steps={scheduler.total_steps} end before its {steps:,} updates do")
+            raise ValueError(f"total_steps={scheduler.total_steps} is shorter than the run of {steps:,} steps")
         return scheduler
 
     def _fill_length(self, name: str, library: str, parameter: str, settings: dict[str, Any], steps: int) -> None:
@@ -98,11 +98,11 @@ class _Builder:
         settings[parameter] = steps
         if library == "CyclicLR":
             settings[parameter] = _HALF_CYCLE_EPOCHS * self.steps_per_epoch
-        if name == library or name not in SCHEDULES:  # that the short names last as long as the run needs no saying
+        if name == library or name not in SCHEDULES:  # the short names always last as long as the run
             self.notes.append(f"{name}: {parameter}={settings[parameter]}, from the run")
 
     def _list(self, found: Any, library: str, settings: dict[str, Any], interval: StepInterval, steps: int) -> Any:
-        """SequentialLR: each of the schedules has what lies between its milestones; ChainedScheduler: all have all."""
+        """SequentialLR: each schedule lasts from milestone to milestone; ChainedScheduler: all last the whole run."""
         items: Sequence[Mapping[str, Any]] = settings.pop("schedulers")
         lengths = [steps] * len(items)
         if library == "SequentialLR":
@@ -111,7 +111,7 @@ class _Builder:
             if len(bounds) != len(items) or any(a >= b for a, b in itertools.pairwise(bounds)):
                 raise ValueError(f"{len(items)} schedules need {len(items) - 1} rising milestones, not {milestones}")
             if bounds[-1] >= steps:
-                self.notes.append(f"{library}: milestones {milestones} reach beyond the run's {steps:,} {interval}s")
+                self.notes.append(f"{library}: milestones {milestones} exceed the {steps:,} {interval}s of the run")
             lengths = [b - a for a, b in itertools.pairwise([*bounds, max(steps, bounds[-1] + 1)])]
         parts = []
         for item, length in zip(items, lengths, strict=True):
@@ -125,10 +125,7 @@ class _Builder:
 def build_adapter(
     name: str, optimizer: Optimizer, params: Mapping[str, Any], span: RunLength, higher_is_better: bool
 ) -> tuple[SchedulerAdapter, list[str]]:
-    """The stepper of `name`, whose name and params have no problems, and what was decided for the user.
-
-    Raises UsageError if it cannot be built.
-    """
+    """The adapter of a valid schedule, and notes for the user. Raises UsageError if it cannot be built."""
     found = resolve(name, SCHEDULES, "schedule")
     notes: list[str] = []
     kind = schedule_kind(found)
@@ -156,7 +153,7 @@ def build_adapter(
 
 
 def _step_interval(name: str, found: Any, params: Mapping[str, Any]) -> StepInterval:
-    """A list with a cyclical schedule in it is stepped per update as that is, all of it."""
+    """A list that contains a cyclical schedule is stepped per optimizer step as a whole."""
     entry = find_entry(name, found)
     if class_name(entry) in COMPOSITES:
         items = [

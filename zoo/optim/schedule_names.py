@@ -1,4 +1,4 @@
-"""Names of learning-rate schedules: short ones, torch's and timm's. Listing them imports neither."""
+"""Names of learning-rate schedules, from torch and timm. Listing them imports neither."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ __all__ = ["SCHEDULES", "ScheduleComponent"]
 
 @dataclass(frozen=True)
 class ScheduleComponent(RegistryEntry):
-    """`interval` says when it is stepped, and so in what it counts its lengths; `length` is the parameter that says
-    how long it is: the run's number of such steps unless the user gives another."""
+    """interval: a step of the schedule. length: the parameter with its number of steps, by default the run's."""
 
     interval: Literal["update", "epoch"] = "epoch"
     length: str | None = None
@@ -21,7 +20,7 @@ class ScheduleComponent(RegistryEntry):
 
 _LR = "torch.optim.lr_scheduler:"
 _SHORT: dict[str, ScheduleComponent] = {
-    "constant": ScheduleComponent(_LR + "ConstantLR", "the rate stays", {"factor": 1.0}),
+    "constant": ScheduleComponent(_LR + "ConstantLR", "constant learning rate", {"factor": 1.0}),
     "cosine": ScheduleComponent(
         _LR + "CosineAnnealingLR",
         "half a cosine to eta_min (Loshchilov and Hutter 2017)",
@@ -45,7 +44,7 @@ _SHORT: dict[str, ScheduleComponent] = {
     "step": ScheduleComponent(_LR + "StepLR", "times gamma every step_size epochs"),
 }
 
-# By torch's own class names: stepped per epoch, as in torch's examples, but for the two cyclical ones.
+# torch's class names: stepped per epoch as in torch's examples, except the two cyclical ones.
 _PER_UPDATE = ("CyclicLR", "OneCycleLR")
 _TORCH: dict[str, ScheduleComponent] = {
     name: ScheduleComponent(_LR + name, text, interval="update" if name in _PER_UPDATE else "epoch", length=length)
@@ -68,7 +67,7 @@ _TORCH: dict[str, ScheduleComponent] = {
     )
 }
 
-# timm's train.py gives the three that fall in steps this factor; the classes' own, 1, would leave the rate as it is.
+# The factor in timm's train.py; the default of the classes, 1, does not change the learning rate.
 _DECAY = {"decay_rate": 0.1}
 _TIMM: dict[str, ScheduleComponent] = {
     name: ScheduleComponent(f"timm.scheduler:{name}", text, defaults, length=length)

@@ -1,4 +1,4 @@
-"""Names and parameters of schedules: what each class is, and what is wrong before anything is built."""
+"""Checks of schedule names and parameters, before anything is built."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ COMPOSITES = ("SequentialLR", "ChainedScheduler")
 PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
 FUNCTION_PARAMS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}
 
-# What zoo gives in any case, and what it gives unless the user does (see zoo.optim.schedules).
+# Parameters that zoo always sets, and those it sets unless the user does.
 _ALWAYS = ("optimizer", "last_epoch", "initialize")
 _UNLESS_GIVEN = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
 def schedule_kind(found: Any) -> Literal["torch", "timm", "function", "neither"]:
-    """What an object is as a schedule. A class counts as torch's unless it descends from timm's."""
+    """The kind of a schedule. A class counts as torch's unless it is derived from timm's."""
     if not inspect.isclass(found):
         return "function" if callable(found) else "neither"
-    # by name: timm's module is not imported for the sake of a question
+    # by name, without importing timm
     return "timm" if any(c.__module__ == "timm.scheduler.scheduler" for c in found.__mro__) else "torch"
 
 
 def find_entry(name: str, found: Any) -> ScheduleComponent | None:
-    """The table's entry for `name`, or for the class that an import path leads to or descends from."""
+    """The table's entry for `name`, or for the class `found` or its base classes."""
     if name in SCHEDULES:
         return SCHEDULES[name]
     for ancestor in inspect.getmro(found) if inspect.isclass(found) else ():
@@ -50,12 +50,12 @@ def find_entry(name: str, found: Any) -> ScheduleComponent | None:
 
 
 def class_name(entry: ScheduleComponent | None) -> str:
-    """The library's name of the class behind an entry: CosineAnnealingLR for cosine. Empty without an entry."""
+    """The class name of an entry: CosineAnnealingLR for cosine; "" without an entry."""
     return entry.path.partition(":")[2] if entry is not None else ""
 
 
 def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedule") -> list[str]:
-    """What would keep the schedule `name` from being built with `params`, one line each."""
+    """Problems of building the schedule `name` with `params`, one line each."""
     try:
         found = resolve(name, SCHEDULES, "schedule")
     except ZooError as e:
@@ -71,7 +71,7 @@ def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedu
     always = {*_ALWAYS, *(first if library not in COMPOSITES else ()), *(("mode",) if library in PLATEAUS else ())}
     fillable = {*_UNLESS_GIVEN.get(library, ())}
     if entry is not None and entry.length is not None:
-        # The lengths of the short names are counted in updates, which no one knows by heart.
+        # The lengths of short names are numbers of steps, which follow from the run.
         (always if name in SCHEDULES and name != library else fillable).add(entry.length)
     if name == "onecycle":
         always.add("max_lr")
@@ -86,7 +86,7 @@ def schedule_problems(name: str, params: Mapping[str, Any], label: str = "schedu
 
 
 def _list_problems(library: str, schedulers: Any, label: str) -> list[str]:
-    """Problems of the schedules in a list, which are classes of torch by their own names or import paths."""
+    """Problems of a list of schedules, which are torch classes by name or import paths."""
     if not isinstance(schedulers, list) or not schedulers:
         return [f"{label} is a list of schedules, such as [{{name: LinearLR}}, {{name: StepLR, params: …}}]"]
     problems = []
@@ -98,7 +98,7 @@ def _list_problems(library: str, schedulers: Any, label: str) -> list[str]:
         name, params = item["name"], item.get("params") or {}
         entry = SCHEDULES.get(name)
         if entry is not None and (name != class_name(entry) or not entry.path.startswith("torch.")):
-            problems.append(f"{here}.name: {name!r} cannot stand in a list, torch's own can, such as CosineAnnealingLR")
+            problems.append(f"{here}.name: {name!r} cannot be in a list; use torch's names such as StepLR")
         elif name in PLATEAUS:
             problems.append(f"{here}.name: {library} steps its schedules without a metric, which {name!r} needs")
         else:

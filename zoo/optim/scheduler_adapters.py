@@ -1,4 +1,4 @@
-"""What moves the rates: a scheduler of torch, one of timm, or a function of the user's, under one interface."""
+"""One interface for schedulers of torch and timm and for a user's functions."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ StepInterval = Literal["update", "epoch"]
 
 
 class SchedulerAdapter(Protocol):
-    """Sets the groups' rates; it finds in them what it set last."""
+    """Sets the learning rates of the groups, which still hold the values that it set last."""
 
     interval: StepInterval
 
     def step(self, count: int, metric: float | None) -> None:
-        """`count` steps are done. metric: the monitored value of the epoch, None between epochs."""
+        """After `count` steps. metric: the monitored value of the epoch, None between epochs."""
 
     def state(self) -> Any:
-        """JSON-able. Raises TypeError if there is something that JSON cannot hold."""
+        """JSON-able. Raises TypeError for a value that JSON cannot hold."""
 
     def load(self, state: Any, count: int) -> None:
-        """Be as the stepper was that gave `state` after `count` steps."""
+        """Restore `state`, saved after `count` steps."""
 
 
 class TorchAdapter:
-    """A torch.optim.lr_scheduler, or a class of the user's with the same methods."""
+    """A torch.optim.lr_scheduler, or a user's class with the same methods."""
 
     def __init__(self, scheduler: Any, interval: StepInterval) -> None:
         self.scheduler = scheduler
@@ -42,7 +42,7 @@ class TorchAdapter:
     def step(self, count: int, metric: float | None) -> None:
         with warnings.catch_warnings():
             if count == 1:
-                # A loss scaler leaves out its first steps (fp16), which torch takes for the wrong order of calls.
+                # torch warns about the order of calls if the loss scaler skips the first steps (fp16).
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(0.0 if metric is None else metric)
@@ -57,7 +57,7 @@ class TorchAdapter:
 
 
 class TimmAdapter:
-    """A timm.scheduler: it is told the number of the epoch or update, and has no state but for plateau's."""
+    """A timm.scheduler: a function of the epoch or step, without state except for plateau."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
@@ -73,7 +73,7 @@ class TimmAdapter:
     def state(self) -> Any:
         if self._plateau is None:
             return None
-        # timm's own state_dict leaves out the epochs without improvement and the rate below the noise
+        # timm's state_dict leaves out the epochs without improvement and the rate without noise
         state = {"plateau": self._plateau.state_dict(), "restore_lr": self.scheduler.restore_lr}
         return to_json(state, type(self.scheduler).__name__)
 
@@ -85,7 +85,7 @@ class TimmAdapter:
 
 
 class FactorAdapter:
-    """The user's `lr(epoch) → factor`. It is asked for all epochs at once, so that a mistake shows before the first."""
+    """The user's `lr(epoch) → factor`, called for all epochs at the start, so that errors show early."""
 
     interval: StepInterval = "epoch"
 

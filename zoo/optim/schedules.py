@@ -1,4 +1,4 @@
-"""The learning rate over a run: a schedule, stepped when it wants to be, under a linear warm-up."""
+"""The learning rate over a run: a schedule with a linear warm-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["DummyOptimizer", "Schedule", "make_schedule"]
 
 
 class DummyOptimizer(Optimizer):
-    """Has the groups of another one with all their settings, and nothing to learn."""
+    """The parameter groups of another optimizer, without its parameters."""
 
     def __init__(self, of: Optimizer) -> None:
         groups = [
@@ -30,27 +30,24 @@ class DummyOptimizer(Optimizer):
         super().__init__(groups, dict(of.defaults))
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Nothing moves."""
+        """No step."""
 
 
-# Beside the rate: what torch's cyclical schedules and users' functions may move in a group.
+# Besides the learning rate: settings that torch's cyclical schedules and users' functions may change.
 _GROUP_KEYS = ("momentum", "betas", "weight_decay")
 
-# Updates that are tried before a run: enough for what is wrong from the start, too few to be noticed.
+# Steps that are tried before a run: enough to find errors, and fast.
 _DRY_RUN_STEPS = 200
 
 
 class Schedule:
-    """A schedule with warm-up in front.
+    """A schedule with warm-up; call `after_step()` after each optimizer step and `after_epoch(metric)` after each
+    epoch.
 
-    Call `after_step()` behind each optimizer step and `after_epoch(metric)` behind each epoch.
+    During the first `warmup` steps the learning rate is the schedule's times (steps done + 1) / warmup. A schedule per
+    step starts after the warm-up; one per epoch steps after every epoch. The last step of a run does not step it.
 
-    In the first `warmup` updates the rate is the schedule's times (updates done + 1) / warmup: it rises in a straight
-    line and reaches the full rate at update `warmup`. A schedule that is stepped per update starts to move when the
-    warm-up has ended; one that is stepped per epoch moves at every epoch's end as always. Behind the last update or
-    epoch of the run none is stepped: there are no rates to be had there.
-
-    notes: what was decided for the user, a sentence each.
+    notes: choices made for the user, a sentence each.
     """
 
     def __init__(
@@ -82,7 +79,7 @@ class Schedule:
         self._apply()
 
     def set_lr_scales(self, scales: Sequence[float]) -> None:
-        """A factor for each of the optimizer's groups, on top of everything, from now on (Auto-RGN)."""
+        """An additional factor for each parameter group from now on (Auto-RGN)."""
         if len(scales) != len(self._lr_scales):
             raise ValueError(f"{len(scales)} factors for {len(self._lr_scales)} groups")
         self._lr_scales = [float(s) for s in scales]
@@ -91,14 +88,14 @@ class Schedule:
     def _step(self, count: int, metric: float | None) -> None:
         if not 0 < count < self._steps:
             return
-        # torch's schedulers compute the next rate from the present one: take the factors off.
+        # torch's schedulers compute the next value from the current one: remove the factors.
         for group, lr in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr
         try:
             self.adapter.step(count, metric)
         except USER_ERRORS as e:
             raise UsageError(
-                f"schedule {self.name!r} failed behind {self.adapter.interval} {count}: {type(e).__name__}: {e}",
+                f"schedule {self.name!r} failed after {self.adapter.interval} {count}: {type(e).__name__}: {e}",
                 "correct it, or schedule.params",
             ) from e
         self._base_lrs = self._rates()
@@ -112,7 +109,7 @@ class Schedule:
             group["lr"] = lr * factor * scale
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able and exact: loaded into a schedule that was made alike, it goes on as this one would."""
+        """JSON-able and exact, for a schedule built in the same way."""
         return {
             "updates": self.updates,
             "epochs": self.epochs,
@@ -144,12 +141,10 @@ def make_schedule(
     warmup_epochs: float = 0.0,
     higher_is_better: bool = True,
 ) -> Schedule:
-    """The schedule `name`: of the table, or module:attribute of a scheduler class or of a function of the epoch.
+    """The schedule `name`: from the table, or module:attribute of a scheduler class or of a function of the epoch.
 
-    Lengths that the user leaves out are the run's, in what the schedule is stepped by: epochs, or the updates that are
-    left after the warm-up. higher_is_better: of the metric that `after_epoch` is given.
-
-    Raises UsageError if it cannot be built (RecipeError with all that is wrong in name and params).
+    Lengths that are not given are the run's, in epochs or in steps after the warm-up. higher_is_better: of the metric
+    for `after_epoch`. Raises UsageError if it cannot be built, RecipeError with all problems of name and params.
     """
     found = schedule_problems(name, params)
     if found:
@@ -157,11 +152,11 @@ def make_schedule(
     span = RunLength(epochs, steps_per_epoch, round(warmup_epochs * steps_per_epoch))
     if span.warmup >= span.updates:
         raise UsageError(
-            f"schedule.warmup_epochs={warmup_epochs:g} leaves nothing of a run of {epochs} epochs",
+            f"schedule.warmup_epochs={warmup_epochs:g} is not shorter than the run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
         )
     found = resolve(name, SCHEDULES, "schedule")
-    if schedule_kind(found) != "function":  # those are asked for all epochs, or checked at each
+    if schedule_kind(found) != "function":  # functions are checked when called
         _dry_run(_build(name, DummyOptimizer(optimizer), params, span, higher_is_better), span)
     return _build(name, optimizer, params, span, higher_is_better)
 
@@ -176,16 +171,16 @@ def _build(
         adapter.state()
     except TypeError as e:
         raise UsageError(
-            f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "return it from no state_dict"
+            f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "leave it out of state_dict()"
         ) from e
     if len(before) > 1 and len(set(rates)) == 1:
-        notes.append(f"{name} gives all groups one rate: head_lr, layer_decay and groups' rates do not count")
+        notes.append(f"{name} gives all groups the same learning rate: head_lr, layer_decay and groups have no effect")
     return Schedule(optimizer, adapter, span, name=name, notes=notes)
 
 
 def _dry_run(schedule: Schedule, span: RunLength) -> None:
-    """Go through all epochs, or the first updates. Raises UsageError for what would have stopped the run there."""
-    schedule.optimizer.step()  # torch's schedulers want to come behind it
+    """Go through all epochs, or the first steps, to find errors before the run."""
+    schedule.optimizer.step()  # torch's schedulers expect a step of the optimizer before theirs
     interval = schedule.adapter.interval
     for count in range(1, span.steps(interval) if interval == "epoch" else min(span.steps(interval), _DRY_RUN_STEPS)):
         schedule._step(count, 0.0)

@@ -1,4 +1,4 @@
-"""State of schedulers and optimizers as JSON and tensors: nothing in a checkpoint can execute."""
+"""State of schedulers and optimizers as JSON and tensors, without pickle."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.optim import Optimizer
 
 __all__ = ["from_json", "load_optimizer_state", "optimizer_state", "to_json"]
 
-# What JSON lacks is written as {mark: …}.
+# Types that JSON lacks are written as {mark: …}.
 _PAIRS, _TUPLE, _FLOAT, _TENSOR = "__pairs__", "__tuple__", "__float__", "__tensor__"
 
 
 def to_json(value: Any, where: str, add_tensor: Callable[[str, Tensor], None] | None = None) -> Any:
-    """`value` in strict JSON, to be read again by `from_json`. `where` names it in the error; keep takes its tensors.
+    """`value` as strict JSON for `from_json`; `add_tensor(name, tensor)` stores its tensors, named from `where`.
 
-    Raises TypeError if a part of it is neither numbers, text, lists, mappings nor (with `add_tensor`) tensors.
+    Raises TypeError for anything but numbers, text, lists, mappings and (with `add_tensor`) tensors.
     """
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {_FLOAT: repr(float(value))}
@@ -40,7 +40,7 @@ def to_json(value: Any, where: str, add_tensor: Callable[[str, Tensor], None] | 
 
 
 def from_json(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
-    """What `to_json` was given. Mappings with other keys than text come back as Counter, which is a dict."""
+    """The inverse of `to_json`. Mappings with keys other than text become a Counter, which is a dict."""
     if isinstance(value, list):
         return [from_json(v, tensors) for v in value]
     if not isinstance(value, dict):
@@ -57,10 +57,9 @@ def from_json(value: Any, tensors: Mapping[str, Tensor] | None = None) -> Any:
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that `optimizer` has gathered: tensors by name, and the rest as JSON. Rates are the schedule's to keep.
+    """State of `optimizer` as tensors by name and JSON, without learning rates, which the schedule stores.
 
-    Some count their steps in the parameter groups (LAMB, Adan) or keep a generator of random numbers beside them
-    (Kron): that is part of it.
+    It includes step counts in parameter groups (LAMB, Adan) and random generators (Kron).
     """
     tensors: dict[str, Tensor] = {}
     whole = optimizer.state_dict()
@@ -79,7 +78,7 @@ def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def load_optimizer_state(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Take back what `optimizer_state` gave, into an optimizer that was built in the same way."""
+    """Restore `optimizer_state` in an optimizer built in the same way."""
     fresh = optimizer.state_dict()["param_groups"]
     groups = [{**new, **from_json(old, tensors)} for new, old in zip(fresh, values["groups"], strict=True)]
     rest = {key: from_json(value, tensors) for key, value in values.items() if key not in ("state", "groups")}

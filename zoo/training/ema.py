@@ -55,8 +55,8 @@ class ExponentialMovingAverage:
         self.num_updates = 0
         for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
             average.copy_(current)
-        for average, current in zip(self.module.buffers(), module.buffers(), strict=True):
-            average.copy_(current)
+        for buffer, value in zip(self.module.buffers(), module.buffers(), strict=True):
+            buffer.copy_(value)
 
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint: "module.NAME" and the number of updates, int64 ()."""
