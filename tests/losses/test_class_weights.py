@@ -113,16 +113,16 @@ def test_every_mistake_of_a_file_is_told(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("w.json", b"{", "are not JSON"),
-        ("w.json", b"[1, 2]", "hold no mapping"),
+        ("w.json", b"[1, 2]", "are not a mapping"),
         ("w.json", json.dumps({"cat": [1], "dog": True, "eel": "x"}).encode(), "3 problems"),
         ("w.json", b'{"cat": 1, "dog": 1, "eel": 1, "cat": 2}', "'cat' is given twice"),
-        ("w.json", b'{"cat": 0, "dog": 0, "eel": 0}', "every weight is 0"),
+        ("w.json", b'{"cat": 0, "dog": 0, "eel": 0}', "all weights are 0"),
         ("w.csv", b"cat,1\ndog,2\neel,3\n", "no columns class and weight"),
-        ("w.csv", b'class,weight\n"cat,1\n', "are no table"),
+        ("w.csv", b'class,weight\n"cat,1\n', "are not a table"),
         ("w.csv", b"", "no columns class and weight"),
         ("w.csv", b"class,weight\ncat\ndog,1\neel,1\n", "'cat' has the weight '': not a finite number"),
         ("w.csv", "class,weight\ncaf\xe9,1\n".encode("latin1"), "are not UTF-8 text"),
-        ("w.txt", b"cat 1", "of no known kind '.txt'"),
+        ("w.txt", b"cat 1", "have the unknown type '.txt'"),
     ],
 )
 def test_bad_files(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -132,5 +132,5 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, said: str) -> None
 
 
 def test_a_word_that_is_no_kind() -> None:
-    with pytest.raises(UsageError, match=r"'balancd' are neither .*did you mean balanced"):
+    with pytest.raises(UsageError, match=r"'balancd' are not none, balanced.*did you mean balanced"):
         weights("balancd")

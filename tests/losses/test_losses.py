@@ -69,14 +69,14 @@ def test_the_table_s_class_weights_name_a_parameter(name: str) -> None:
 def test_a_loss_of_another_task_is_a_problem() -> None:
     assert problems("mse", {}, "regression") == []
     (problem,) = problems("MSELoss", {}, "single-label")
-    assert problem.startswith("loss.name: MSELoss is a loss of regression; of single-label there are cross_entropy, ")
+    assert problem.startswith("loss.name: MSELoss is a loss for regression; for single-label use cross_entropy, ")
     assert "sobolev" not in problem
 
 
 def test_every_problem_of_a_loss_is_told_at_once() -> None:
     found = problems("dice", {"smoth": 1, "nope": 2}, "regression", class_weights="balanced")
     assert [p.split(";")[0] for p in found] == [
-        "loss.name: dice is a loss of multi-label and single-label",
+        "loss.name: dice is a loss for multi-label and single-label",
         "loss.params.smoth is unknown",
         "loss.params.nope is unknown",
     ]
@@ -99,7 +99,7 @@ def test_every_problem_of_a_loss_is_told_at_once() -> None:
         ("cross_entropy", {"ignore_index": "void"}, "ignore_index is a whole number, not 'void'"),
         ("multi_margin", {"p": 7}, "p is 1 or 2, not 7"),
         ("focal", {"gamma": "two"}, "gamma is a number, not 'two'"),
-        ("focal", {"alpha": [0.1, 0.9]}, "factors of the classes go to weight"),
+        ("focal", {"alpha": [0.1, 0.9]}, "use weight for the classes"),
         ("tversky", {"alpha": 0, "beta": 0}, "alpha and beta are both 0"),
         ("sobolev", {"distance": "l3"}, "distance is mse or l1, not 'l3'"),
     ],
@@ -140,7 +140,7 @@ def test_class_weights_raise_the_price_of_a_label_s_positives(name: str) -> None
 def test_class_weights_that_do_not_fit() -> None:
     with pytest.raises(UsageError, match="the loss kl_div takes no class weights"):
         make_loss("kl_div", {}, class_weights=torch.ones(3))
-    with pytest.raises(UsageError, match=r"given weight by loss.params and by --class-weights"):
+    with pytest.raises(UsageError, match="is set by loss.params and by --class-weights"):
         make_loss("cross_entropy", {"weight": [1, 2, 3]}, class_weights=torch.ones(3))
     for name, entry in LOSSES.items():
         if entry.class_weights:
@@ -223,7 +223,7 @@ def test_a_user_s_class_and_function_with_class_weights(own: str) -> None:
 def test_a_user_s_mistakes(own: str) -> None:
     with pytest.raises(UsageError, match="is a str, not a class or a function"):
         make_loss(f"{own}:text", {})
-    with pytest.raises(UsageError, match="makes a Silent, which cannot be called"):
+    with pytest.raises(UsageError, match="creates a Silent, which cannot be called"):
         make_loss(f"{own}:Silent", {})
     with pytest.raises(UsageError, match="Fails' cannot be built: no such size"):
         make_loss(f"{own}:Fails", {})

@@ -205,7 +205,7 @@ def test_a_scheduler_class_is_stepped_per_epoch() -> None:
         ("negative", r"negative\(0\) returned -0.1"),
         ("fails", r"fails\(2\) failed: IndexError"),
         ("sets_text", r"sets_text\(optimizer, 0\) set the learning rate of 'head' to a str"),
-        ("three", r"three takes 3 parameters without a value \(optimizer, epoch, args\)"),
+        ("three", r"three has 3 parameters without a value \(optimizer, epoch, args\)"),
         ("not_callable", "is a int, not a class or a function"),
         ("NoScheduler", "has no step and no state_dict"),
         ("Keeps", "could not be resumed: Keeps.what is a set"),

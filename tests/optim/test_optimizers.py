@@ -175,7 +175,7 @@ def test_a_factory_or_class_of_the_user_s(groups: list[dict[str, Any]]) -> None:
         (f"{__name__}:forgetful", "changed the 2 parameter groups"),
         (f"{__name__}:no_decay", "takes no weight_decay"),
         (f"{__name__}:nothing", "returned a NoneType"),
-        (f"{__name__}:ScheduleFree", r"wants train\(\) and eval\(\)"),
+        (f"{__name__}:ScheduleFree", r"needs calls of its train\(\) and eval\(\)"),
         (f"{__name__}:WithClosure", "closure"),
         (f"{__name__}:NAMES", "is a list"),
         ("torch.optim:LBFGS", "cannot be built"),

@@ -247,7 +247,7 @@ def test_lengths_come_from_the_run_and_are_said() -> None:
     assert "step_size_up=10" in notes("CyclicLR")
     assert "T_max=10" in notes("torch.optim.lr_scheduler:CosineAnnealingLR")
     assert not notes("cosine")
-    assert "one rate" in notes("OneCycleLR", max_lr=0.1)
+    assert "the same learning rate" in notes("OneCycleLR", max_lr=0.1)
     sequence = {"schedulers": [{"name": "ConstantLR"}, {"name": "OneCycleLR"}], "milestones": [20]}
     assert "total_iters=20" in notes("SequentialLR", **sequence)
     assert "total_steps=25" in notes("SequentialLR", **sequence)

@@ -1,10 +1,10 @@
-"""Losses by name. A loss is `(output, target) → scalar`: logits in, computed in float32, targets as `zoo.tasks` says.
+"""Losses by name. A loss is `(output, target) → scalar`: logits, computed in float32, and targets as in `zoo.tasks`.
 
     make_loss("focal", {"gamma": 2})(output, target)
-    make_loss("CrossEntropyLoss", {}, class_weights=weights)      # torch's own names are names too
-    make_loss("my_losses:MyLoss", {"margin": 0.2})                # a class or a plain function of the user's
+    make_loss("CrossEntropyLoss", {}, class_weights=weights)      # torch's names work too
+    make_loss("my_losses:MyLoss", {"margin": 0.2})                # a class or function of the user's
 
-Adding one: a small file here, one line in the table, one test. Listing the table imports no torch.
+To add one: a file here, a line in the table, a test. Listing the table does not import torch.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class LossComponent(RegistryEntry):
-    """tasks: whose targets it takes. class_weights: the parameter that takes (K,) factors of the classes' examples (or
-    the labels' positives), None if there is none. aliases: other names, among them torch's class. soft_targets: whether
-    single-label targets may be shares of the classes (N, K), as mixed images have them."""
+    """tasks: tasks with suitable targets. class_weights: the parameter for weights (K,) of the classes' images (or of a
+    label's positives), if any. aliases: other names, such as torch's class. soft_targets: whether single-label targets
+    may be probabilities (N, K), as of mixed images."""
 
     tasks: tuple[TaskName, ...] = field(kw_only=True)
     class_weights: str | None = field(default=None, kw_only=True)
@@ -39,69 +39,64 @@ class LossComponent(RegistryEntry):
     soft_targets: bool = field(default=False, kw_only=True)
 
 
-def _torch(
-    class_name: str,
-    ours: str,
+def _loss(
+    path: str,
     description: str,
     *tasks: TaskName,
     weights: str | None = None,
+    aliases: tuple[str, ...] = (),
     soft_targets: bool = False,
 ) -> LossComponent:
-    path = f"zoo.losses.torch_losses:{ours}"
-    aliases = (class_name,)
     return LossComponent(
-        path, description, tasks=tasks, class_weights=weights, aliases=aliases, soft_targets=soft_targets
+        f"zoo.losses.{path}",
+        description,
+        tasks=tasks,
+        class_weights=weights,
+        aliases=aliases,
+        soft_targets=soft_targets,
     )
 
 
-def _own(
-    path: str, description: str, *tasks: TaskName, weights: str | None = None, aliases: tuple[str, ...] = ()
+def _torch(
+    ours: str, description: str, *tasks: TaskName, weights: str | None = None, soft_targets: bool = False
 ) -> LossComponent:
-    return LossComponent(f"zoo.losses.{path}", description, tasks=tasks, class_weights=weights, aliases=aliases)
+    """The counterpart of torch.nn's class `oursLoss`."""
+    path = f"torch_losses:{ours}"
+    return _loss(path, description, *tasks, weights=weights, aliases=(f"{ours}Loss",), soft_targets=soft_targets)
 
 
 LOSSES: dict[str, LossComponent] = {
-    # one class of several
+    # one class per image
     "cross_entropy": _torch(
-        "CrossEntropyLoss",
         "CrossEntropy",
         "softmax and negative log-likelihood; takes label_smoothing, ignore_index",
         "single-label",
         weights="weight",
         soft_targets=True,
     ),
-    "nll": LossComponent(
-        "zoo.losses.torch_losses:NLL",
+    "nll": _loss(
+        "torch_losses:NLL",
         "cross entropy without label_smoothing",
-        tasks=("single-label",),
-        class_weights="weight",
+        "single-label",
+        weights="weight",
         aliases=("NLLLoss", "NLLLoss2d"),
         soft_targets=True,
     ),
-    "soft_target_cross_entropy": LossComponent(
-        "zoo.losses.soft_target_cross_entropy:SoftTargetCrossEntropy",
+    "soft_target_cross_entropy": _loss(
+        "soft_target_cross_entropy:SoftTargetCrossEntropy",
         "cross entropy against a distribution over the classes (or class numbers)",
-        tasks=("single-label",),
-        class_weights="weight",
+        "single-label",
+        weights="weight",
         soft_targets=True,
     ),
     "kl_div": _torch(
-        "KLDivLoss",
-        "KLDiv",
-        "Kullback-Leibler divergence from the target distribution",
-        "single-label",
-        soft_targets=True,
+        "KLDiv", "Kullback-Leibler divergence from the target distribution", "single-label", soft_targets=True
     ),
     "multi_margin": _torch(
-        "MultiMarginLoss",
-        "MultiMargin",
-        "multi-class hinge (Crammer and Singer 2001); takes p, margin",
-        "single-label",
-        weights="weight",
+        "MultiMargin", "multi-class hinge (Crammer and Singer 2001); takes p, margin", "single-label", weights="weight"
     ),
-    # one class of several, or several labels
+    # one class or several labels per image
     "bce_with_logits": _torch(
-        "BCEWithLogitsLoss",
         "BCEWithLogits",
         "binary cross entropy of each output; takes pos_weight",
         "multi-label",
@@ -109,20 +104,18 @@ LOSSES: dict[str, LossComponent] = {
         weights="pos_weight",
         soft_targets=True,
     ),
-    "bce": _torch(
-        "BCELoss", "BCE", "binary cross entropy without pos_weight", "multi-label", "single-label", soft_targets=True
-    ),
-    "focal": _own(
+    "bce": _torch("BCE", "binary cross entropy without pos_weight", "multi-label", "single-label", soft_targets=True),
+    "focal": _loss(
         "focal:Focal",
-        "cross entropy that lets easy examples count less (Lin et al. 2017); takes gamma, alpha",
+        "cross entropy with a lower weight for easy examples (Lin et al. 2017); takes gamma, alpha",
         "single-label",
         "multi-label",
         weights="weight",
     ),
-    "dice": _own(
+    "dice": _loss(
         "dice:Dice", "overlap: 1 - Dice coefficient; takes smooth", "multi-label", "single-label", weights="weight"
     ),
-    "jaccard": _own(
+    "jaccard": _loss(
         "jaccard:Jaccard",
         "overlap: 1 - intersection over union; takes smooth",
         "multi-label",
@@ -130,40 +123,36 @@ LOSSES: dict[str, LossComponent] = {
         weights="weight",
         aliases=("iou",),
     ),
-    "tversky": _own(
+    "tversky": _loss(
         "tversky:Tversky",
-        "overlap with a price for false positives (alpha) and misses (beta)",
+        "overlap with weights for false positives (alpha) and false negatives (beta)",
         "multi-label",
         "single-label",
         weights="weight",
     ),
-    # several labels
-    "bce_dice": _own(
+    # several labels per image
+    "bce_dice": _loss(
         "bce_dice:BCEDice", "binary cross entropy and Dice; takes dice_share", "multi-label", weights="pos_weight"
     ),
-    "asymmetric": _own(
+    "asymmetric": _loss(
         "asymmetric:Asymmetric",
-        "binary cross entropy that puts easy negatives aside (Ridnik et al. 2021)",
+        "binary cross entropy that ignores easy negatives (Ridnik et al. 2021)",
         "multi-label",
         weights="pos_weight",
     ),
-    "soft_margin": _torch("SoftMarginLoss", "SoftMargin", "log(1 + exp(-yx)) of each output", "multi-label"),
-    "multilabel_margin": _torch(
-        "MultiLabelMarginLoss", "MultiLabelMargin", "ranks an image's labels above the others", "multi-label"
-    ),
-    "multilabel_soft_margin": _torch(
-        "MultiLabelSoftMarginLoss", "MultiLabelSoftMargin", "binary cross entropy, averaged by image", "multi-label"
-    ),
+    "soft_margin": _torch("SoftMargin", "log(1 + exp(-yx)) of each output", "multi-label"),
+    "multilabel_margin": _torch("MultiLabelMargin", "ranks an image's labels above the others", "multi-label"),
+    "multilabel_soft_margin": _torch("MultiLabelSoftMargin", "binary cross entropy, averaged by image", "multi-label"),
     # numbers
-    "mse": _torch("MSELoss", "MSE", "squared error", "regression"),
-    "l1": _torch("L1Loss", "L1", "absolute error", "regression"),
-    "smooth_l1": _torch("SmoothL1Loss", "SmoothL1", "squared error up to beta, absolute beyond", "regression"),
-    "huber": _torch("HuberLoss", "Huber", "smooth_l1 times delta; takes delta", "regression"),
-    "sobolev": _own("sobolev:Sobolev", "error of the values and of their slopes; takes slope_weight", "regression"),
+    "mse": _torch("MSE", "squared error", "regression"),
+    "l1": _torch("L1", "absolute error", "regression"),
+    "smooth_l1": _torch("SmoothL1", "squared error up to beta, absolute beyond", "regression"),
+    "huber": _torch("Huber", "smooth_l1 times delta; takes delta", "regression"),
+    "sobolev": _loss("sobolev:Sobolev", "error of the values and of their slopes; takes slope_weight", "regression"),
 }
 
 _NAMES = {alias: name for name, entry in LOSSES.items() for alias in (name, *entry.aliases)}
-# What a wrong loss of the user's raises when it is built; anything else its traceback explains best.
+# Raised by mistakes in a user's loss when it is built; other errors keep their traceback.
 _BUILD_ERRORS = (TypeError, ValueError, RuntimeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
@@ -175,10 +164,9 @@ def problems(
     class_weights: str = "none",
     mixed: bool = False,
 ) -> list[str]:
-    """What would keep `make_loss(name, params)` from working for `task`, one line each.
+    """Problems of `make_loss(name, params)` for `task`, one line each.
 
-    class_weights: "none", or anything else if the loss will be given some. mixed: whether images, and with them
-    targets, will be mixed.
+    class_weights: "none", or anything else if the loss gets class weights. mixed: whether images and targets are mixed.
     """
     try:
         factory = _resolve(name)
@@ -189,11 +177,11 @@ def problems(
     if entry is not None and task is not None and task not in entry.tasks:
         fitting = [n for n, other in LOSSES.items() if task in other.tasks]
         found.append(
-            f"loss.name: {name} is a loss of {' and '.join(entry.tasks)}; of {task} there are {', '.join(fitting)}"
+            f"loss.name: {name} is a loss for {' and '.join(entry.tasks)}; for {task} use {', '.join(fitting)}"
         )
     if entry is not None and mixed and task and get_task(task).has_one_class_per_image and not entry.soft_targets:
         able = ", ".join(n for n, other in LOSSES.items() if other.soft_targets)
-        found.append(f"loss.name: {name} takes no shares of classes, which augment.mixup and cutmix make; {able} do")
+        found.append(f"loss.name: {name} takes no class probabilities, as of augment.mixup and cutmix; {able} do")
     wrong = check_params(factory, params, given=_called_with(factory), label="loss.params")
     found += wrong or _call_problems(name, factory)
     if not wrong and entry is not None:
@@ -210,12 +198,18 @@ def problems(
 
 
 def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | None = None) -> Loss:
-    """A table's or a user's loss. A class is built with `params`; a function gets them beside (output, target).
+    """The loss `name`.
 
-    class_weights: (K,), for the parameter that the table names, or a user's `weight`. What the table names is an
-    nn.Module, and so is a user's function with parameters: `.to(device)` moves the weights.
+    Args:
+        name: of the table, of torch's class, or module:attribute of a class or a function `(output, target, **params)`.
+        params: parameters by name.
+        class_weights: (K,), for the parameter that the table names, or `weight` of a user's loss.
 
-    Raises UsageError if the name, a parameter or the object is not usable, or if it takes no class weights.
+    Returns:
+        A function (output, target) → scalar. If it has tensors, it is an nn.Module, to move them with `.to(device)`.
+
+    Raises:
+        UsageError: if the loss cannot be built, or takes no class weights.
     """
     factory = _resolve(name)
     entry = _entry(name)
@@ -231,9 +225,9 @@ def make_loss(name: str, params: Mapping[str, Any], *, class_weights: Tensor | N
     except _BUILD_ERRORS as e:
         raise UsageError(f"loss {name!r} cannot be built: {e}", "correct loss.params") from e
     if entry is not None:
-        loss.__name__ = name  # what messages call it
+        loss.__name__ = name  # for messages
     if not callable(loss):
-        raise UsageError(f"loss {name!r} makes a {type(loss).__name__}, which cannot be called", _EXPECTED)
+        raise UsageError(f"loss {name!r} creates a {type(loss).__name__}, which cannot be called", _EXPECTED)
     return cast("Loss", loss)
 
 
@@ -241,12 +235,12 @@ _EXPECTED = "a loss takes (output, target) and returns a scalar tensor"
 
 
 def table_name(name: str) -> str | None:
-    """What the table calls the loss; None for the user's own."""
+    """The loss's name in the table; None for a user's own."""
     return _NAMES.get(name.removeprefix("torch.nn:"))
 
 
 def _entry(name: str) -> LossComponent | None:
-    """None for the user's own. "torch.nn:MSELoss" is the table's: torch's own class takes no list for its weights."""
+    """None for a user's own. "torch.nn:MSELoss" is the table's, which takes a list of weights."""
     return LOSSES.get(table_name(name) or "")
 
 
@@ -262,17 +256,17 @@ def _resolve(name: str) -> Any:
 def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some C callables publish no signature
+    except (TypeError, ValueError):  # some C functions have no signature
         return {}
 
 
 def _called_with(factory: Any) -> tuple[str, ...]:
-    """The names of a plain function's first two parameters: the loop gives them."""
+    """The names of a function's first two parameters, output and target."""
     return () if inspect.isclass(factory) else tuple(_parameters(factory))[:2]
 
 
 def _call_problems(name: str, factory: Any) -> list[str]:
-    """A plain function must take two arguments by position."""
+    """A function must take two positional arguments."""
     parameters = _parameters(factory)
     if inspect.isclass(factory) or not parameters:
         return []
@@ -284,7 +278,7 @@ def _call_problems(name: str, factory: Any) -> list[str]:
 
 
 def _weights_parameter(name: str, factory: Any, params: Mapping[str, Any]) -> str:
-    """The parameter that takes class weights. Raises UsageError if there is none, or if `params` sets it already."""
+    """The parameter for class weights. Raises UsageError if there is none, or `params` sets it."""
     entry = _entry(name)
     found = entry.class_weights if entry else "weight" if "weight" in _parameters(factory) else None
     if found is None:
@@ -293,6 +287,6 @@ def _weights_parameter(name: str, factory: Any, params: Mapping[str, Any]) -> st
         raise UsageError(f"the loss {name} takes no class weights", f"those that do: {supported}{own}")
     if found in params:
         raise UsageError(
-            f"the loss {name} is given {found} by loss.params and by --class-weights", "leave one of them out"
+            f"{found} of the loss {name} is set by loss.params and by --class-weights", "leave one of them out"
         )
     return found

@@ -1,4 +1,4 @@
-"""Asymmetric loss for labels: of the many absent ones the easy are put aside."""
+"""Asymmetric loss for multi-label targets: easy negatives are ignored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ __all__ = ["Asymmetric"]
 class Asymmetric(LogitsLoss):
     """-t·(1 - p)^gamma_pos·log p - (1 - t)·q^gamma_neg·log(1 - q) with p = σ(x) and q = max(p - clip, 0).
 
-    The mean over all outputs: the authors' sum over the labels divided by their number. A negative of a probability
-    below clip costs nothing, and one near 1 has almost no gradient: it may be a missing label. Source: Ridnik et al.
-    2021, equations 4 to 7; defaults of its section 3 and of the authors' code (github.com/Alibaba-MIIL/ASL).
+    The mean over all outputs (the authors sum over the labels). A negative with probability below clip has no loss, and
+    one near 1, which may be a missing label, almost no gradient. Source: Ridnik et al. 2021, equations 4 to 7; defaults
+    of its section 3 and the authors' code (github.com/Alibaba-MIIL/ASL).
 
-    pos_weight: (C,) factors of the positives. ignore_index: positions of this class number do not count; where none
-    counts the loss is 0.
+    pos_weight: (C,) factors of the positives. ignore_index: class number to ignore; if all are ignored the loss is 0.
 
     Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class numbers.
     """
@@ -51,7 +50,7 @@ class Asymmetric(LogitsLoss):
         if self.clip == 0:
             negative = (self.gamma_neg * F.logsigmoid(x)).exp() * F.softplus(x)
         else:
-            # Clamped just above 0, where 0^(gamma - 1) is infinite for gamma < 1.
+            # Avoids 0^(gamma - 1), infinite for gamma < 1.
             q = (x.sigmoid() - self.clip).clamp(min=1e-12)
             negative = -(q**self.gamma_neg) * torch.log1p(-q)
         return mean_of(positive + (1 - t) * negative, counts)

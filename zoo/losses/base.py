@@ -1,8 +1,8 @@
-"""What the losses share: full precision outside autocast, the two forms of target, weights of the classes.
+"""Base class and helpers of the losses: float32 outside autocast, two kinds of targets, class weights.
 
-Shape, everywhere in this room: outputs are logits (N, C) or (N, C, H, W), any number of positions after C. Targets are
-either *class numbers*, integers of the outputs' shape without C: (N,) or (N, H, W); or *labels*, a number for every
-output: (N, C) or (N, C, H, W). One output for each position (C = 1) makes class numbers 0 and 1 a label.
+Shapes in this package: outputs are logits (N, C) or (N, C, H, W), with any dimensions after C. Targets are either class
+numbers, integers of that shape without C, or labels, a number for every output. With a single output (C = 1), class
+numbers 0 and 1 are its label.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ Weights = Tensor | Sequence[float] | None
 
 
 class LogitsLoss(nn.Module):
-    """Computes in float32 whatever autocast says (in float64 if the outputs are float64): gradients come back in the
-    outputs' own type."""
+    """Computes in float32 also under autocast (in float64 for float64 outputs)."""
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(output.device.type, enabled=False):
@@ -42,10 +41,7 @@ class LogitsLoss(nn.Module):
         raise NotImplementedError
 
     def register_weights(self, name: str, values: Weights) -> None:
-        """A buffer `name` (C,) of factors, which moves to the outputs' device with the loss; None stays None.
-
-        Raises ValueError if they are not a list of finite numbers from 0, or all 0.
-        """
+        """Register a buffer `name` (C,), or None. Raises ValueError unless all are finite from 0, and some positive."""
         if values is not None:
             try:
                 values = torch.as_tensor(values, dtype=torch.float32)
@@ -84,10 +80,7 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
 
 
 def has_classes(output: Tensor, target: Tensor) -> bool:
-    """True if the targets are class numbers, False if there is one for every output.
-
-    Raises ValueError if they are neither.
-    """
+    """True for class numbers, False for a number per output. Raises ValueError for anything else."""
     if target.shape == output.shape:
         return False
     if target.ndim == output.ndim - 1 and target.shape == output.shape[:1] + output.shape[2:]:
@@ -98,16 +91,16 @@ def has_classes(output: Tensor, target: Tensor) -> bool:
 
 
 def same_shape(output: Tensor, target: Tensor) -> Tensor:
-    """The targets in the outputs' type. Raises ValueError unless there is one for every output."""
+    """The targets in the outputs' dtype. Raises ValueError if the shapes differ."""
     if target.shape != output.shape:  # torch would broadcast (N,) against (N, 1) to (N, N)
         raise ValueError(f"targets of shape {tuple(target.shape)} do not fit outputs of shape {tuple(output.shape)}")
     return target.to(output.dtype)
 
 
 def labels(output: Tensor, target: Tensor, ignore_index: int | None = None) -> tuple[Tensor, Tensor | None]:
-    """(labels of the outputs' shape and type, which positions count (N, 1, …) or None for all).
+    """(labels of the outputs' shape and dtype, mask (N, 1, …) of the positions that count or None for all).
 
-    Class numbers become one-hot, all 0 where they are `ignore_index`; labels are taken as they are.
+    Class numbers become one-hot, zeros at `ignore_index`.
     """
     if not has_classes(output, target):
         return target.to(output.dtype), None
@@ -123,7 +116,7 @@ def labels(output: Tensor, target: Tensor, ignore_index: int | None = None) -> t
 
 
 def broadcast_weights(weights: Tensor | None, output: Tensor, name: str) -> Tensor | None:
-    """(C,) → (1, C, 1, …) in the outputs' type. Raises ValueError if there is not one for each of the outputs."""
+    """(C,) → (1, C, 1, …) in the outputs' dtype. Raises ValueError if the number is wrong."""
     if weights is None:
         return None
     if len(weights) != output.shape[1]:
@@ -132,7 +125,7 @@ def broadcast_weights(weights: Tensor | None, output: Tensor, name: str) -> Tens
 
 
 def mean_of(values: Tensor, counts: Tensor | None) -> Tensor:
-    """The mean of `values` (N, C, …) over the positions that count (N, 1, …); 0 if none does."""
+    """The mean of `values` (N, C, …) over the mask `counts` (N, 1, …); 0 if it is empty."""
     if counts is None:
         return values.mean()
     shares = counts.to(values.dtype).expand_as(values)
@@ -140,5 +133,5 @@ def mean_of(values: Tensor, counts: Tensor | None) -> Tensor:
 
 
 def ratio(total: Tensor, parts: Tensor) -> Tensor:
-    """total / parts, and 0 (with gradient 0) where nothing was counted: total is 0 there as well."""
+    """total / parts, and 0 with gradient 0 where both are 0."""
     return total / parts.where(parts > 0, torch.ones_like(parts))

@@ -1,4 +1,4 @@
-"""Binary cross entropy and Dice together: one sees each pixel, the other the mask as a whole."""
+"""Binary cross entropy (each pixel) plus Dice (the whole mask)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ __all__ = ["BCEDice"]
 class BCEDice(LogitsLoss):
     """(1 - dice_share)·BCE(x, t) + dice_share·Dice(σ(x), t).
 
-    BCE is the mean over all outputs, Dice as in `zoo.losses.dice`, both of σ(x): class numbers become one-hot labels.
-    An empty mask leaves the BCE and what Dice says of it. pos_weight: (C,) factors of the BCE's positives.
-    ignore_index: positions of this class number do not count; where none counts the loss is 0. Source: the sum of
-    cross entropy and Dice of nnU-Net (Isensee et al. 2021, Methods), with sigmoids.
+    BCE is the mean over all outputs, Dice that of `zoo.losses.dice`; class numbers become one-hot labels. pos_weight:
+    (C,) factors of the BCE's positives. ignore_index: class number to ignore; if all are ignored the loss is 0. Source:
+    nnU-Net (Isensee et al. 2021, Methods), with sigmoids.
 
     Shape: output (N, C, …) logits; target (N, C, …) labels from 0 to 1, or (N, …) class numbers.
     """

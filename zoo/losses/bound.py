@@ -1,4 +1,4 @@
-"""A user's plain function with its parameters."""
+"""A user's function with its parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a loss returned: said in the loss's name if a step cannot be taken from it."""
+"""Checks of the value that a loss returned."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["check_value", "loss_name"]
 
 
 def loss_name(loss: Any) -> str:
-    """What messages call it: a table's name, or module:attribute of the user's function or class."""
+    """The name for messages: from the table, or module:attribute."""
     named = loss if hasattr(loss, "__name__") else type(loss)
     own = (inspect.isfunction(named) or inspect.isclass(named)) and not named.__module__.startswith("torch.")
     return f"{named.__module__}:{named.__qualname__}" if own else str(named.__name__)
 
 
 def check_value(value: Any, loss: Any, output: Tensor, *, finite: bool = False) -> None:
-    """Raises UsageError unless `value`, which `loss` made of `output`, is a scalar that can be learned from.
+    """Raises UsageError unless `value` of `loss` is a scalar tensor with a gradient.
 
-    finite: also raise TrainingError if it is NaN or infinite, which waits for the device: once, before the first step.
+    finite: also raise TrainingError if it is not finite, which waits for the device.
     """
     name = loss_name(loss)
     if not isinstance(value, Tensor):

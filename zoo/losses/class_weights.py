@@ -1,4 +1,4 @@
-"""Weights that let rare classes count as much as frequent ones, from the training targets or from a file."""
+"""Class weights against class imbalance, from the training targets or from a file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from zoo.tasks import TaskName, get_task
 __all__ = ["BETA", "KINDS", "LIMIT", "class_weights"]
 
 KINDS = ("none", "balanced", "effective")
-# Cui et al. 2019 try 0.9 to 0.9999. The (N - 1)/N of their theory makes N images weigh almost as `balanced` does;
-# 0.999, their choice for ImageNet and iNaturalist, is the same for every data set: near `balanced` below some hundred
-# images a class, near even weights above some thousand.
+# The value of Cui et al. 2019 for ImageNet and iNaturalist (they try 0.9 to 0.9999): close to `balanced` below some
+# hundred images per class, close to equal weights above some thousand.
 BETA = 0.999
-# A label rarer than 1 in 101 would let a single image decide a step.
+# Larger weights, of labels rarer than 1 in 101, would let a single image dominate a step.
 LIMIT = 100.0
 
 _Counts = NDArray[np.float64]
@@ -36,19 +35,17 @@ def class_weights(kind: str, targets: NDArray[Any], classes: Sequence[str], *, t
 
     | kind | single-label | multi-label: of the positives |
     |---|---|---|
-    | balanced | N / (K·n), as scikit-learn's | (N - n) / n |
-    | effective | (1 - β) / (1 - β^n), scaled to the mean 1 | (1 - β^(N - n)) / (1 - β^n) |
+    | balanced | N / (K·n), as in scikit-learn | (N - n) / n |
+    | effective | (1 - β) / (1 - β^n), scaled to mean 1 | (1 - β^(N - n)) / (1 - β^n) |
     | a file | its numbers | its numbers |
 
-    n is the number of training images of a class or label, N that of all images, β is BETA (Cui et al. 2019, equation 2
-    and section 4.1). targets: (N,) int64, or (N, K) 0 and 1; of masks, pixels are counted for images. A class without
-    images is left out of the formula and gets the largest weight of the others. Multi-label weights are kept within
-    1/LIMIT and LIMIT; a label without positives gets 1.
+    n is the number of training images of a class or label, N of all images, β is BETA (Cui et al. 2019, equation 2 and
+    section 4.1). A class without images gets the largest weight of the others. Multi-label weights are limited to
+    [1/LIMIT, LIMIT]; a label without positives gets 1. A file is a .json mapping of names to numbers, or a .csv or .tsv
+    with the columns class and weight.
 
-    A file is a .json mapping of names to numbers, or a .csv or .tsv with the columns class and weight.
-
-    Raises UsageError for regression, for an unknown kind, and for a file that does not give each class a weight, then
-    with every problem.
+    targets: (N,) int64, or (N, K) 0 and 1; of masks, pixels are counted. Raises UsageError for regression, an unknown
+    kind, or a file with problems.
     """
     if kind == "none":
         return None
@@ -89,7 +86,7 @@ def _of_positives(kind: str, positives: _Counts, total: float) -> _Counts:
 
 
 def _effective(counts: _Counts) -> _Counts:
-    """(1 - β^n) / (1 - β): n images that overlap count for fewer."""
+    """The effective number of images, (1 - β^n) / (1 - β)."""
     return np.asarray(-np.expm1(counts * math.log(BETA)) / (1 - BETA))
 
 
@@ -98,7 +95,7 @@ def _from_file(name: str, classes: Sequence[str]) -> list[float]:
     if not path.is_file():
         close = nearest(name, KINDS)
         raise UsageError(
-            f"class weights {name!r} are neither {', '.join(KINDS)} nor a file",
+            f"class weights {name!r} are not {', '.join(KINDS)} or a file",
             f"did you mean {close[0]}?"
             if close
             else "a file is a .json mapping, or a .csv or .tsv of class and weight",
@@ -111,7 +108,7 @@ def _from_file(name: str, classes: Sequence[str]) -> list[float]:
         raise UsageError(f"class weights {path} are not UTF-8 text", "save the file again as UTF-8") from e
     readers = {".json": _read_json, ".csv": _read_table, ".tsv": _read_table}
     if path.suffix.lower() not in readers:
-        raise UsageError(f"class weights {path} are of no known kind {path.suffix!r}", f"known: {', '.join(readers)}")
+        raise UsageError(f"class weights {path} have the unknown type {path.suffix!r}", f"known: {', '.join(readers)}")
     pairs = readers[path.suffix.lower()](text, path)
     return _checked(pairs, path, classes)
 
@@ -122,12 +119,12 @@ def _read_json(text: str, path: Path) -> list[tuple[str, Any]]:
     except (ValueError, RecursionError) as e:
         raise UsageError(f"class weights {path} are not JSON: {e}", 'write {"cat": 1.0, "dog": 2.5}') from e
     if not isinstance(found, _Pairs):
-        raise UsageError(f"class weights {path} hold no mapping of names", 'write {"cat": 1.0, "dog": 2.5}')
+        raise UsageError(f"class weights {path} are not a mapping of names", 'write {"cat": 1.0, "dog": 2.5}')
     return list(found)
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object that keeps names given twice."""
+    """A JSON object with repeated names."""
 
 
 def _read_table(text: str, path: Path) -> list[tuple[str, Any]]:
@@ -138,7 +135,7 @@ def _read_table(text: str, path: Path) -> list[tuple[str, Any]]:
             [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
         ]
     except csv.Error as e:
-        raise UsageError(f"class weights {path} are no table: {e}", "put quotes around names with commas") from e
+        raise UsageError(f"class weights {path} are not a table: {e}", "put quotes around names with commas") from e
     rows = [row for row in rows if any(row)]
     names = [cell.lower() for cell in rows[0]] if rows else []
     if "class" not in names or "weight" not in names:
@@ -165,7 +162,7 @@ def _checked(pairs: list[tuple[str, Any]], path: Path, classes: Sequence[str]) -
         more = f", … ({len(missing):,} in all)" if len(missing) > 20 else ""
         problems.append(f"no weight for {', '.join(map(repr, missing[:20]))}{more}")
     if not problems and not any(weights.values()):
-        problems.append("every weight is 0: nothing would be learned")
+        problems.append("all weights are 0")
     if problems:
         listed = (
             problems[0] if len(problems) == 1 else f"{len(problems)} problems" + "".join(f"\n  - {p}" for p in problems)

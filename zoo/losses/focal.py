@@ -1,4 +1,4 @@
-"""Focal loss: examples that are right already count less."""
+"""Focal loss: a lower weight for easy examples."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Focal(LogitsLoss):
     cross entropy. Labels: -alpha·w·t·(1 - p)^gamma·log p - (1 - alpha)·(1 - t)·p^gamma·log(1 - p) with p = σ(x), the
     mean over all outputs.
 
-    Source: Lin et al. 2017, equations 4 and 5, and gamma = 2 from its table 1b. Their alpha = 0.25 suits the thousand
-    empty boxes around an object; here neither side is favoured unless alpha is given.
+    Source: Lin et al. 2017, equations 4 and 5, gamma = 2 from its table 1b. Their alpha = 0.25 is for the many empty
+    boxes of object detection, so here the default is no alpha.
 
-    alpha: from 0 to 1, the share of the positives; labels only. weight: (C,) factors of each class's examples or of
-    each label's positives. ignore_index: positions of this class number do not count; where none counts the loss is 0.
+    alpha: from 0 to 1, weight of the positives; labels only. weight: (C,) factors of a class's examples or a label's
+    positives. ignore_index: class number to ignore; if all are ignored the loss is 0.
 
     Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """
@@ -37,7 +37,7 @@ class Focal(LogitsLoss):
         super().__init__()
         self.gamma = number("gamma", gamma, least=0)
         if isinstance(alpha, (list, tuple)):
-            raise ValueError("alpha is one number, the share of the positives; factors of the classes go to weight")
+            raise ValueError("alpha is one number, the weight of the positives; use weight for the classes")
         self.alpha = None if alpha is None else number("alpha", alpha, least=0, most=1)
         self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
@@ -46,7 +46,7 @@ class Focal(LogitsLoss):
         weight = broadcast_weights(self.weight, output, "weight")
         if output.shape[1] > 1 and has_classes(output, target):
             if self.alpha is not None:
-                raise ValueError("focal's alpha balances labels; classes are balanced by weight")
+                raise ValueError("focal: alpha is for labels; use weight for classes")
             return self._classes(output, target.long().unsqueeze(1), weight)
         return self._labels(output, *labels(output, target, self.ignore_index), weight)
 
@@ -54,7 +54,7 @@ class Focal(LogitsLoss):
         counts = y != self.ignore_index
         y = y.where(counts, 0)
         log_p = x.log_softmax(1).gather(1, y)
-        # Below the clamp p is 1 to the last digit and the loss 0; without it 0^(gamma - 1) is infinite for gamma < 1.
+        # Avoids 0^(gamma - 1), infinite for gamma < 1; below the clamp p rounds to 1.
         wrong = (-torch.expm1(log_p)).clamp(min=1e-12)
         shares = counts.to(x.dtype)
         if weight is not None:
@@ -62,7 +62,7 @@ class Focal(LogitsLoss):
         return ratio((-(wrong**self.gamma) * log_p * shares).sum(), shares.sum())
 
     def _labels(self, x: Tensor, t: Tensor, counts: Tensor | None, weight: Tensor | None) -> Tensor:
-        # exp(gamma·log p): powers of a saturated sigmoid would lose their gradient or blow it up.
+        # exp(gamma·log p), because powers of a saturated sigmoid have vanishing or exploding gradients.
         positive = t * (self.gamma * F.logsigmoid(-x)).exp() * F.softplus(-x)
         negative = (1 - t) * (self.gamma * F.logsigmoid(x)).exp() * F.softplus(x)
         if weight is not None:

@@ -11,8 +11,8 @@ __all__ = ["Jaccard"]
 class Jaccard(Tversky):
     """1 - mean_c (Σ p·t + smooth) / (Σ p + Σ t - Σ p·t + smooth), the sums over the batch's images and pixels.
 
-    The Tversky loss with alpha = beta = 1; p, empty masks, weight and ignore_index as there: an empty mask has the loss
-    0 if nothing is predicted. Source: Rahman and Wang 2016, equation 3.
+    The Tversky loss with alpha = beta = 1; see there for p, empty masks, weight and ignore_index. Source: Rahman and
+    Wang 2016, equation 3.
 
     Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """

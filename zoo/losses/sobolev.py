@@ -1,4 +1,4 @@
-"""Values and their slopes: two curves or maps that agree in both agree in shape."""
+"""A loss of values and slopes, for curves and maps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ class Sobolev(LogitsLoss):
     """V(x, y) + slope_weight·Σ_d V(D_d x, D_d y), the finite-difference form of a Sobolev norm of the error.
 
     V is the mean over all elements of (a - b)² ("mse") or |a - b| ("l1"); D_d u = u[i + 1] - u[i], the forward
-    difference along dimension d with a step of 1. For maps (N, C, H, W) d runs over H and W; for vectors (N, K) over K,
-    whose entries are taken for neighbouring points of a curve (a spectrum, a profile). A dimension of length 1 has no
-    slope and adds 0: with one target the loss is V alone. Slopes are of the targets as the loop gives them, each column
-    with mean 0 and standard deviation 1.
+    difference along dimension d. For maps (N, C, H, W) d runs over H and W; for vectors (N, K) over K, as neighbouring
+    points of a curve. A dimension of length 1 adds 0. Slopes are those of the standardized targets.
 
-    The idea is that of Czarnecki et al. 2017, equation 1, who match derivatives by the network's input; these are by
-    the place in its output, and need no second backward pass.
+    After Czarnecki et al. 2017, equation 1, who match derivatives with respect to the network's input; here they are
+    along its output, without a second backward pass.
 
     Shape: output and target (N, K) or (N, C, …).
     """

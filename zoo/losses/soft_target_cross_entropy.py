@@ -1,4 +1,4 @@
-"""Cross entropy against a distribution over the classes, as mixing images or a teacher gives."""
+"""Cross entropy with class probabilities as targets, from mixup or a teacher."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["SoftTargetCrossEntropy"]
 class SoftTargetCrossEntropy(LogitsLoss):
     """-Σ_c w[c]·q[c]·log softmax(x)[c], summed over the positions and divided by Σ w·q.
 
-    Without weights, and for q that sum to 1, the mean of timm's SoftTargetCrossEntropy; for class numbers torch's cross
-    entropy, weighted or not. Source: Zhang et al. 2018 (mixup), section 2.
+    Without weights it equals timm's SoftTargetCrossEntropy; for class numbers torch's cross entropy. Source: Zhang et
+    al. 2018 (mixup), section 2.
 
-    weight: (C,) factors. ignore_index: positions of this class number do not count; where none counts the loss is 0.
+    weight: (C,) factors. ignore_index: class number to ignore; if all are ignored the loss is 0.
 
     Shape: output (N, C, …) logits; target (N, C, …) probabilities q that sum to 1 over C, or (N, …) class numbers.
     """

@@ -1,9 +1,8 @@
-"""The losses of torch.nn that fit an image task, each taking logits and the task's own targets.
+"""The losses of torch.nn that fit an image task, on logits and the task's targets.
 
-They differ from torch's classes in four things: they compute in float32 whatever autocast says; those that want
-probabilities or log-probabilities (BCELoss, NLLLoss, KLDivLoss) take logits and stay finite for any; targets come in
-the task's form and become what torch's function wants; and outputs of any shape (N, C, …) are taken. `reduction` is
-"mean" or "sum". Values are torch's own otherwise. Formulas: the documentation of the torch.nn class named in each.
+Differences from torch's classes: computed in float32 under autocast; BCE, NLL and KLDiv take logits and are stable;
+targets have the task's form; outputs may have any shape (N, C, …). `reduction` is "mean" or "sum". Values are torch's
+otherwise, and the formulas are documented with the torch.nn class named in each.
 """
 
 from __future__ import annotations
@@ -45,24 +44,28 @@ __all__ = [
 
 
 class _Reduced(LogitsLoss):
-    def __init__(self, reduction: str) -> None:
+    def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = one_of("reduction", reduction, ("mean", "sum"))
 
 
+def _checked(weight: Tensor | None, output: Tensor) -> Tensor | None:
+    broadcast_weights(weight, output, "weight")  # checks the length
+    return None if weight is None else weight.to(output)
+
+
 def _rows(values: Tensor) -> Tensor:
-    """(N, C, …) → (positions, C): some of torch's functions know no further dimensions."""
+    """(N, C, …) → (positions, C), for torch functions without further dimensions."""
     return values.movedim(1, -1).reshape(-1, values.shape[1])
 
 
 class CrossEntropy(_Reduced):
     """-log softmax(x)[y], averaged with the weights w[y] (torch.nn.CrossEntropyLoss).
 
-    weight: (C,) factors. ignore_index: positions of this class number do not count; where none counts the loss is 0
-    (torch's is NaN). label_smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016).
+    weight: (C,) factors. ignore_index: class number to ignore; if all are ignored the loss is 0 (torch: NaN).
+    label_smoothing: share of the target spread evenly over the classes (Szegedy et al. 2016).
 
-    Shape: output (N, C, …); target (N, …) class numbers, or (N, C, …) probabilities that sum to 1 over C, which know
-    no ignore_index and are averaged over the positions, as torch does.
+    Shape: output (N, C, …); target (N, …) class numbers, or (N, C, …) probabilities, averaged over the positions.
     """
 
     weight: Tensor | None
@@ -80,8 +83,7 @@ class CrossEntropy(_Reduced):
         self.label_smoothing = number("label_smoothing", label_smoothing, least=0, most=1)
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
-        broadcast_weights(self.weight, output, "weight")  # checks the length
-        weight = None if self.weight is None else self.weight.to(output)
+        weight = _checked(self.weight, output)
         smoothing = self.label_smoothing
         if not has_classes(output, target):
             probabilities = target.to(output.dtype)
@@ -126,8 +128,7 @@ class MultiMargin(_Reduced):
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         if not has_classes(output, target):
             raise ValueError("multi_margin takes class numbers, not a number for every output")
-        broadcast_weights(self.weight, output, "weight")
-        weight = None if self.weight is None else self.weight.to(output)
+        weight = _checked(self.weight, output)
         return F.multi_margin_loss(
             _rows(output), target.long().reshape(-1), self.p, self.margin, weight, reduction=self.reduction
         )
@@ -188,16 +189,13 @@ class BCE(BCEWithLogits):
 class MultiLabelMargin(_Reduced):
     """Σ_{j in labels, i not in labels} max(0, 1 - (x[j] - x[i])) / C (torch.nn.MultiLabelMarginLoss).
 
-    It ranks an image's labels above the others and knows no threshold: probability 0.5 has no meaning for its outputs.
+    It ranks an image's labels above the others; its outputs have no threshold.
     Shape: output (N, C, …); target (N, C, …), a label where it is above 0.5.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         present = _rows(same_shape(output, target)) > 0.5
-        # torch wants the numbers of the labels, then -1: the sort puts the labels first.
+        # torch takes the indices of the labels, padded with -1; sorting puts the labels first.
         first = present.int().argsort(dim=1, descending=True)
         positions = torch.arange(first.shape[1], device=first.device)
         indices = first.where(positions < present.sum(1, keepdim=True), -1)
@@ -219,8 +217,7 @@ class MultiLabelSoftMargin(_Reduced):
 
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         wanted = same_shape(output, target)
-        broadcast_weights(self.weight, output, "weight")
-        weight = None if self.weight is None else self.weight.to(output)
+        weight = _checked(self.weight, output)
         return F.multilabel_soft_margin_loss(_rows(output), _rows(wanted), weight, reduction=self.reduction)
 
 
@@ -230,16 +227,13 @@ class SoftMargin(_Reduced):
     For targets 0 and 1 equal to the binary cross entropy. Shape: output and target (N, C, …), targets from 0 to 1.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-
     def compute(self, output: Tensor, target: Tensor) -> Tensor:
         values = F.softplus((1 - 2 * same_shape(output, target)) * output)
         return values.sum() if self.reduction == "sum" else values.mean()
 
 
 class _Distance(_Reduced):
-    """Of outputs from numbers of the same shape (N, C, …); class numbers are refused."""
+    """A distance of outputs and targets of the same shape (N, C, …)."""
 
     def __init__(self, function: Callable[..., Tensor], reduction: str, **fixed: float) -> None:
         super().__init__(reduction)

@@ -1,4 +1,4 @@
-"""The Tversky index of masks or labels as a loss; Dice and Jaccard are two of its cases."""
+"""The Tversky index of masks or labels as a loss; Dice and Jaccard are special cases."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ __all__ = ["Tversky"]
 
 
 class Tversky(LogitsLoss):
-    """1 - mean_c (TP + s) / (TP + alpha·FP + beta·FN + s): alpha is the price of a false positive, beta of a miss.
+    """1 - mean_c (TP + s) / (TP + alpha·FP + beta·FN + s): alpha weights false positives, beta false negatives.
 
     For each class c, TP = Σ p·t, FP = Σ p·(1 - t) and FN = Σ (1 - p)·t run over the images of the batch and their
     pixels. p is softmax(x) for class numbers and σ(x) for labels. Source: Salehi, Erdogmus and Gholipour 2017, equation
     4, whose best alpha and beta (section 3.3) are the defaults.
 
-    smooth: s. A class that no target of the batch holds (an empty mask) has the index s / (s + alpha·FP): loss 0 if
-    nothing is predicted either, and a gradient that removes what is. With smooth=0 such a class gives 0 or 1 and no
-    gradient. weight: (C,) shares of the classes in the mean. ignore_index: positions of this class number do not count;
-    where none counts the loss is 0.
+    smooth: s. For a class without targets in the batch (an empty mask) the index is s / (s + alpha·FP): loss 0 if
+    nothing is predicted, with a useful gradient otherwise; with smooth=0 it has no gradient. weight: (C,) weights of
+    the classes in the mean. ignore_index: class number to ignore; if all are ignored the loss is 0.
 
     Shape: output (N, C, …) logits; target (N, …) class numbers, or (N, C, …) labels from 0 to 1.
     """
@@ -40,7 +39,7 @@ class Tversky(LogitsLoss):
         self.beta = number("beta", beta, least=0)
         self.smooth = number("smooth", smooth, least=0)
         if self.alpha == self.beta == 0:
-            raise ValueError("alpha and beta are both 0: the index would be 1 whatever is predicted")
+            raise ValueError("alpha and beta are both 0: the index would always be 1")
         self.register_weights("weight", weight)
         self.ignore_index = whole("ignore_index", ignore_index)
 
@@ -58,6 +57,6 @@ class Tversky(LogitsLoss):
         over = [d for d in range(p.ndim) if d != 1]
         tp, fp, fn = (p * t).sum(over), (p * (1 - t)).sum(over), ((1 - p) * t).sum(over)
         whole = tp + self.alpha * fp + self.beta * fn + self.smooth
-        nothing = whole == 0  # only if smooth is 0: neither predicted nor there
+        nothing = whole == 0  # only if smooth is 0: no prediction and no target
         each = (tp + self.smooth).where(~nothing, torch.ones_like(tp)) / whole.where(~nothing, torch.ones_like(whole))
         return each.mean() if weight is None else (each * weight).sum() / weight.sum()

@@ -28,23 +28,6 @@ class TimmOptimizer(RegistryEntry):
         )
 
 
-# Short names in lower case for classes of torch. timm has all but asgd, for the same classes.
-_SHORT: dict[str, RegistryEntry] = {
-    "adadelta": RegistryEntry("torch.optim:Adadelta", "Zeiler 2012"),
-    "adagrad": RegistryEntry("torch.optim:Adagrad", "Duchi et al. 2011"),
-    "adam": RegistryEntry("torch.optim:Adam", "Kingma and Ba 2015; weight decay is an L2 term"),
-    "adamax": RegistryEntry("torch.optim:Adamax", "Adam with the infinity norm"),
-    "adamw": RegistryEntry("torch.optim:AdamW", "Adam with decoupled weight decay (Loshchilov and Hutter 2019)"),
-    "asgd": RegistryEntry("torch.optim:ASGD", "averaged SGD (Polyak and Juditsky 1992)"),
-    "nadam": RegistryEntry("torch.optim:NAdam", "Adam with Nesterov momentum (Dozat 2016)"),
-    "radam": RegistryEntry("torch.optim:RAdam", "Adam with a rectified start (Liu et al. 2020)"),
-    "rmsprop": RegistryEntry("torch.optim:RMSprop", "Hinton's lecture 6e"),
-    "sgd": RegistryEntry(
-        "torch.optim:SGD", "with momentum 0.9 unless optimizer.params says otherwise", {"momentum": 0.9}
-    ),
-}
-TIMM_SHARED = frozenset(_SHORT) - {"asgd"}
-
 # torch's class names, with torch's defaults.
 _TORCH: dict[str, str] = {
     "ASGD": "averaged SGD (Polyak and Juditsky 1992)",
@@ -58,8 +41,16 @@ _TORCH: dict[str, str] = {
     "RAdam": "Adam with a rectified start (Liu et al. 2020)",
     "RMSprop": "Hinton's lecture 6e",
     "Rprop": "signs of gradients, for full-batch training (Riedmiller and Braun 1993); no weight decay",
-    "SGD": "without momentum unless optimizer.params says otherwise",
+    "SGD": "without momentum unless optimizer.params sets it",
 }
+
+# Short names in lower case for classes of torch. timm has all but asgd, for the same classes.
+_SHORT: dict[str, RegistryEntry] = {
+    name.lower(): RegistryEntry(f"torch.optim:{name}", _TORCH[name])
+    for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop")
+}
+_SHORT["sgd"] = RegistryEntry("torch.optim:SGD", "with momentum 0.9 unless optimizer.params sets it", {"momentum": 0.9})
+TIMM_SHARED = frozenset(_SHORT) - {"asgd"}
 
 # timm's names, with the parameters of its registry; a test compares them with `timm.optim.list_optimizers()`.
 _TIMM: dict[str, str] = {

@@ -84,10 +84,20 @@ class TimmAdapter:
             self.scheduler.restore_lr = found["restore_lr"]
 
 
-class FactorAdapter:
-    """The user's `lr(epoch) → factor`, called for all epochs at the start, so that errors show early."""
+class _FunctionAdapter:
+    """A user's function, called per epoch: without state."""
 
     interval: StepInterval = "epoch"
+
+    def state(self) -> Any:
+        return None
+
+    def load(self, state: Any, count: int) -> None:
+        pass
+
+
+class FactorAdapter(_FunctionAdapter):
+    """The user's `lr(epoch) → factor`, called for all epochs at the start, so that errors show early."""
 
     def __init__(
         self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str, epochs: int
@@ -102,17 +112,9 @@ class FactorAdapter:
             group.setdefault("initial_lr", base)
             group["lr"] = base * self._factors[count]
 
-    def state(self) -> Any:
-        return None
 
-    def load(self, state: Any, count: int) -> None:
-        pass
-
-
-class AdjustAdapter:
+class AdjustAdapter(_FunctionAdapter):
     """The user's `adjust_learning_rate(optimizer, epoch)`, called before each epoch."""
-
-    interval: StepInterval = "epoch"
 
     def __init__(
         self, optimizer: Optimizer, function: Callable[..., Any], params: Mapping[str, Any], name: str
@@ -124,9 +126,3 @@ class AdjustAdapter:
 
     def step(self, count: int, metric: float | None) -> None:
         call_adjust_function(self._function, self._optimizer, count, self._params, self._name)
-
-    def state(self) -> Any:
-        return None
-
-    def load(self, state: Any, count: int) -> None:
-        pass

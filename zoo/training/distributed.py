@@ -97,8 +97,9 @@ def join(device: torch.device) -> None:
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise TrainingError(
-            f"rank {dist_env.rank()} of {dist_env.world_size()} cannot connect to the others: {_first_line(e)}",
+            f"rank {dist_env.rank()} of {dist_env.world_size()} cannot connect to the others: {reason}",
             "start with --processes N, torchrun or accelerate launch, which set the address of rank 0",
         ) from e
 
@@ -188,7 +189,3 @@ def lost_process_error(error: BaseException) -> TrainingError | None:
         f"rank {dist_env.rank()} lost contact with the other processes",
         "see the message of the process that ended; continue the run with --resume",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from zoo.training.autotune.timings import run_trial_step
 from zoo.training.microbatch import is_out_of_memory
 from zoo.training.module_state import preserve_module_state
 
@@ -163,15 +164,7 @@ def step_profiler(
     def run_step(size: int) -> float:
         indices = torch.arange(size, device=device) % len(images)
         start = time.perf_counter()
-        with torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            loss = step(images[indices], targets[indices])
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        module.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
+        run_trial_step(module, lambda: step(images[indices], targets[indices]), device, amp_dtype)
         return time.perf_counter() - start
 
     saved = _SavedTensors(module)

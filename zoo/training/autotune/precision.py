@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
-from zoo.training.autotune.timings import benchmark
+from zoo.training.autotune.timings import benchmark, run_trial_step
 from zoo.training.autotune.workers import preserve_num_threads, threads
 from zoo.training.inference import Normalize
 
@@ -102,22 +102,12 @@ def choose_precision(
     compare_formats = memory_format == "auto" and device.type in ("cpu", "cuda") and _count_convolutions(module) > 1
     set_memory_format(module, normalize, chosen_format)
     if name and not compare_formats:
-        return PrecisionChoice(
-            name,
-            chosen_format,
-            None,
-            f"{_clause(name, why)}, {chosen_format}" + (" (as asked)" * (memory_format != "auto")),
-        )
+        format_note = " (as asked)" * (memory_format != "auto")
+        return PrecisionChoice(name, chosen_format, None, f"{_clause(name, why)}, {chosen_format}{format_note}")
 
     def run_step(dtype: torch.dtype | None, layout: str, sample: Tensor) -> None:
         set_memory_format(module, normalize, layout)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss = step(sample)
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        module.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        run_trial_step(module, partial(step, sample), device, dtype)
 
     with _timing_clock(device) as clock:
         sample = _timing_batch(images, partial(run_step, _DTYPES[name or "fp32"], chosen_format), clock, batch)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import UsageError
+from zoo.training.autotune.timings import synchronize
 from zoo.training.batches import Batches
 from zoo.training.forward_pass import total_loss
 from zoo.training.trainer import Trainer
@@ -60,7 +61,7 @@ class _Clock:
     def time(self, phase: str, work: Callable[[], object]) -> None:
         start = time.perf_counter()
         work()
-        _synchronize(self.device)
+        synchronize(self.device)
         self.phases.setdefault(phase, []).append(time.perf_counter() - start)
 
     def median(self, phase: str) -> float:
@@ -91,17 +92,8 @@ def profile_steps(trainer: Trainer, batches: Batches, *, steps: int, warmup: int
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     real = _loader_step_seconds(trainer, batches, steps, warmup)
-    return StepProfile(
-        batch=len(images),
-        steps=steps,
-        data=clock.median("data"),
-        forward=clock.median("forward"),
-        backward=clock.median("backward"),
-        optimizer=clock.median("optimizer"),
-        synthetic=clock.median("synthetic"),
-        real=real,
-        memory=_memory(device),
-    )
+    phases = {phase: clock.median(phase) for phase in ("data", "forward", "backward", "optimizer", "synthetic")}
+    return StepProfile(batch=len(images), steps=steps, **phases, real=real, memory=_memory(device))
 
 
 def _loader_step_seconds(trainer: Trainer, batches: Batches, steps: int, warmup: int) -> float:
@@ -109,12 +101,12 @@ def _loader_step_seconds(trainer: Trainer, batches: Batches, steps: int, warmup:
     start, images, first = 0.0, 0, 0
     for number, (on_host, targets) in enumerate(islice(_cycle(batches), warmup + steps)):
         if number == warmup:
-            _synchronize(trainer.accelerator.device)
+            synchronize(trainer.accelerator.device)
             start = time.perf_counter()
         first = first or len(on_host)
         images += len(on_host) if number >= warmup else 0
         _step(trainer, on_host, targets)
-    _synchronize(trainer.accelerator.device)
+    synchronize(trainer.accelerator.device)
     return (time.perf_counter() - start) * first / images
 
 
@@ -153,13 +145,6 @@ def _cycle(batches: Batches) -> Iterator[Batch]:
             largest = max(largest, len(images))
             if len(images) == largest:
                 yield images, targets
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def _memory(device: torch.device) -> int:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from zoo.cache import CacheFile
 from zoo.dist_env import cores
 
-__all__ = ["benchmark", "load_timing", "machine", "save_timing"]
+__all__ = ["benchmark", "load_timing", "machine", "run_trial_step", "save_timing", "synchronize"]
 
 K = TypeVar("K")
 
@@ -55,6 +56,26 @@ def benchmark(
         if (number or fastest > _MIN_RELIABLE_SECONDS) and (len(remaining) == 1 or clock() - start > seconds):
             break
     return best
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the work on `device`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def run_trial_step(
+    module: nn.Module, step: Callable[[], Tensor], device: torch.device, dtype: torch.dtype | None
+) -> None:
+    """Forward and backward pass of `step() → loss` under autocast to `dtype`, without an optimizer."""
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        loss = step()
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
+    module.zero_grad(set_to_none=True)
+    synchronize(device)
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from zoo.training.autotune.timings import synchronize
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.features.store import CachedFeatures, FeatureStore
 from zoo.training.inference import Normalize
@@ -122,7 +123,6 @@ def seconds_per_image(
         start = time.perf_counter()
         with torch.autocast(images.device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             features = feature_extractor.features(images)
-        if images.device.type == "cuda":
-            torch.cuda.synchronize(images.device)
+        synchronize(images.device)
         best = min(best, (time.perf_counter() - start) / len(images))
     return best, features

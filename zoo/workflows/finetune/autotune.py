@@ -29,7 +29,7 @@ from zoo.training.autotune.precision import (
     choose_precision,
     set_memory_format,
 )
-from zoo.training.autotune.timings import load_timing, machine, save_timing
+from zoo.training.autotune.timings import load_timing, machine, save_timing, synchronize
 from zoo.training.autotune.workers import CpuLayout, benchmark_layouts, candidate_layouts, preserve_num_threads, threads
 from zoo.training.compile import CompileTiming, time_compiled
 from zoo.training.distributed import broadcast_object
@@ -265,8 +265,7 @@ def _benchmark_compile(
 
     def train_step(forward: Callable[[Tensor], Any]) -> None:
         forward_backward(trainer, images, targets, forward)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize(context.device)
+        synchronize(context.device)
 
     forward = trainer.compile()
     with preserve_module_state(trainer.module):

@@ -32,7 +32,7 @@ from zoo.data.cache.image_store import ImageStore
 from zoo.errors import DataError
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
-from zoo.training.autotune.timings import load_timing, save_timing
+from zoo.training.autotune.timings import load_timing, save_timing, synchronize
 from zoo.training.autotune.workers import preserve_num_threads, threads
 from zoo.training.distributed import broadcast_object, gather_object
 from zoo.training.module_state import preserve_module_state
@@ -117,8 +117,7 @@ def measure_step_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> f
         for _ in range(3):
             start = _clock(images.device)
             forward_backward(trainer, images, targets, trainer.module)
-            if images.device.type == "cuda":
-                torch.cuda.synchronize(images.device)
+            synchronize(images.device)
             best = min(best, (_clock(images.device) - start) / len(images))
     return best
 
