@@ -51,8 +51,7 @@ def import_object(path: str, kind: str = "object") -> Any:
     except ModuleNotFoundError as e:
         if e.name and (module_name == e.name or module_name.startswith(e.name + ".")):
             raise UsageError(
-                f"{kind} {path!r}: no module named {e.name!r}",
-                "run from the folder that contains it, or install it",
+                f"{kind} {path!r}: no module named {e.name!r}", "run from the folder that contains it, or install it"
             ) from e
         raise UsageError(f"{kind} {path!r}: importing {module_name} failed: {e}", "install what it imports") from e
     except (ImportError, SyntaxError) as e:

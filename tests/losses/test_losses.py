@@ -140,7 +140,7 @@ def test_class_weights_raise_the_price_of_a_label_s_positives(name: str) -> None
 def test_class_weights_that_do_not_fit() -> None:
     with pytest.raises(UsageError, match="the loss kl_div takes no class weights"):
         make_loss("kl_div", {}, class_weights=torch.ones(3))
-    with pytest.raises(UsageError, match="is set by loss.params and by --class-weights"):
+    with pytest.raises(UsageError, match=r"is set by loss\.params and by --class-weights"):
         make_loss("cross_entropy", {"weight": [1, 2, 3]}, class_weights=torch.ones(3))
     for name, entry in LOSSES.items():
         if entry.class_weights:

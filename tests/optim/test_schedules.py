@@ -251,7 +251,7 @@ def test_lengths_come_from_the_run_and_are_said() -> None:
     sequence = {"schedulers": [{"name": "ConstantLR"}, {"name": "OneCycleLR"}], "milestones": [20]}
     assert "total_iters=20" in notes("SequentialLR", **sequence)
     assert "total_steps=25" in notes("SequentialLR", **sequence)
-    assert "beyond the run's 45 updates" in notes("SequentialLR", **{**sequence, "milestones": [60]})
+    assert "exceed the 45 updates" in notes("SequentialLR", **{**sequence, "milestones": [60]})
 
 
 def test_cyclic_fills_its_ends_from_the_groups() -> None:

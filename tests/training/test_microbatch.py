@@ -231,9 +231,7 @@ def test_one_image_that_does_not_fit_is_an_error(when: str, evaluate: Callable[.
 def test_batch_norm_over_single_values_says_so() -> None:
     net = nn.Sequential(nn.Flatten(), Room(1), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
     batches = Fixed(8, 8)
-    with pytest.raises(
-        TrainingError, match="only micro-batches of 1 fit in memory, and batch norm"
-    ):
+    with pytest.raises(TrainingError, match="only micro-batches of 1 fit in memory, and batch norm"):
         _trainer(net, batches).train_epoch(batches, 0)
 
 

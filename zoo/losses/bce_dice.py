@@ -24,11 +24,7 @@ class BCEDice(LogitsLoss):
     pos_weight: Tensor | None
 
     def __init__(
-        self,
-        dice_share: float = 0.5,
-        smooth: float = 1.0,
-        pos_weight: Weights = None,
-        ignore_index: int = -100,
+        self, dice_share: float = 0.5, smooth: float = 1.0, pos_weight: Weights = None, ignore_index: int = -100
     ) -> None:
         super().__init__()
         self.dice_share = number("dice_share", dice_share, least=0, most=1)

@@ -28,11 +28,7 @@ class Focal(LogitsLoss):
     weight: Tensor | None
 
     def __init__(
-        self,
-        gamma: float = 2.0,
-        alpha: float | None = None,
-        weight: Weights = None,
-        ignore_index: int = -100,
+        self, gamma: float = 2.0, alpha: float | None = None, weight: Weights = None, ignore_index: int = -100
     ) -> None:
         super().__init__()
         self.gamma = number("gamma", gamma, least=0)

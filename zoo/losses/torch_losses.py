@@ -71,11 +71,7 @@ class CrossEntropy(_Reduced):
     weight: Tensor | None
 
     def __init__(
-        self,
-        weight: Weights = None,
-        ignore_index: int = -100,
-        label_smoothing: float = 0.0,
-        reduction: str = "mean",
+        self, weight: Weights = None, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction)
         self.register_weights("weight", weight)

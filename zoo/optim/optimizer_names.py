@@ -150,10 +150,7 @@ UNSUPPORTED: dict[str, tuple[str, str]] = {
         "evaluates the loss several times per step, and zoo computes it once",
         "use adamw or sgd; L-BFGS is meant for full-batch gradients",
     ),
-    "Muon": (
-        "takes only matrices, and models have biases, norms or kernels",
-        "use muon or nmuon of timm",
-    ),
+    "Muon": ("takes only matrices, and models have biases, norms or kernels", "use muon or nmuon of timm"),
     "SparseAdam": ("takes only sparse gradients, and image models have none", "use Adam"),
     "adahessian": ("needs second derivatives, which zoo does not compute", "use adabelief or adamw"),
     **dict.fromkeys(("fusedadam", "fusedadamw", "fusedlamb", "fusednovograd", "fusedsgd"), _APEX),

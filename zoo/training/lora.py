@@ -83,7 +83,7 @@ def choose_layers(module: nn.Module, allowed: Collection[str], kind: str, *, ran
     if not found:
         what = "attention layer" if kind == "attention" else "linear layer"
         raise ModelError(
-            f"{type(module).__name__} has no trained {what} that LoRA of rank {rank} makes smaller",
+            f"{type(module).__name__} has no {what} that is trained and that LoRA of rank {rank} would make smaller",
             "LoRA is for transformers: choose one (zoo list 'vit*'), freeze less of it (freeze: none), "
             "set transfer.lora.layers=all, or leave transfer.lora out",
         )

@@ -94,17 +94,8 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return found
 
 
-class _StepBatches:
+class _StepBatches(list[tuple[Tensor, Tensor]]):
     """The batches of one step."""
-
-    def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter(self.batches)
 
     def set_epoch(self, epoch: int) -> None:
         """The order is that of the endless stream."""
@@ -176,7 +167,7 @@ def suggest(test: RangeTest) -> Suggestion:
     if half + quarter > lowest + 1 or fall <= _SIGNIFICANT * error:
         return Suggestion(None, None, None, _no_suggestion_reason(test, before, fall, error))
     steepest = _steepest(rates, test.losses, lowest, width=half)
-    # Where the fall is faint, the steepest stretch may lie anywhere in the flat part before it.
+    # With a small decrease, the steepest part may be anywhere in the flat start.
     floor = rates[lowest] / 100 if fall <= 2 * _SIGNIFICANT * error else 0.0
     found = min(rates[lowest] / 10, max(rates[steepest], floor))
     return Suggestion(found, rates[steepest], rates[lowest])

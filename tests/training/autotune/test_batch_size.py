@@ -31,7 +31,7 @@ def _device(
     return measure, tried
 
 
-def test_grows_while_a_doubling_gains() -> None:
+def test_doubles_while_that_is_faster() -> None:
     measure, tried = _device(full=256)  # up to 256 images take as long as one
     found = choose_batch_size(measure, images=10**6, batches_per_step=1, available_bytes=math.inf)
     assert found is not None
@@ -40,7 +40,7 @@ def test_grows_while_a_doubling_gains() -> None:
     assert tried == [32, 64, 128, 256, 512]
 
 
-def test_stays_where_nothing_is_gained() -> None:
+def test_does_not_double_without_speedup() -> None:
     measure, tried = _device(launch=0.1)
     found = choose_batch_size(measure, images=10**6, batches_per_step=1, available_bytes=math.inf)
     assert found is not None
@@ -51,7 +51,7 @@ def test_stays_where_nothing_is_gained() -> None:
 @pytest.mark.parametrize(
     ("images", "steps", "size"), [(2000, 1, 128), (2000, 4, 32), (300, 1, 32), (130, 1, 16), (20, 1, 8)]
 )
-def test_leaves_eight_updates_an_epoch(images: int, steps: int, size: int) -> None:
+def test_leaves_eight_steps_per_epoch(images: int, steps: int, size: int) -> None:
     measure, tried = _device(full=10**6)
     found = choose_batch_size(measure, images=images, batches_per_step=steps, available_bytes=math.inf)
     assert found is not None
@@ -60,7 +60,7 @@ def test_leaves_eight_updates_an_epoch(images: int, steps: int, size: int) -> No
     assert found.reason.endswith(f"{2 * size} would leave fewer than 8 steps per epoch")
 
 
-def test_keeps_within_memory() -> None:
+def test_stays_within_memory() -> None:
     measure, tried = _device(full=10**6)
     found = choose_batch_size(measure, images=10**6, batches_per_step=1, available_bytes=150 * MIB)
     assert found is not None
@@ -75,14 +75,14 @@ def test_keeps_within_memory() -> None:
 @pytest.mark.parametrize(
     ("memory", "available_bytes", "size"), [(5, math.inf, 4), (10**6, 13 * MIB, 2), (0, math.inf, None)]
 )
-def test_goes_below_where_memory_asks_for_it(memory: int, available_bytes: float, size: int | None) -> None:
+def test_smaller_than_32_if_memory_requires_it(memory: int, available_bytes: float, size: int | None) -> None:
     found = choose_batch_size(
         _device(full=10**6, memory=memory)[0], images=10**6, batches_per_step=1, available_bytes=available_bytes
     )
     assert (None if found is None else found.size) == size
 
 
-def test_ends_when_trying_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stops_after_the_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(batch_size.time, "perf_counter", lambda: now[0])
 
@@ -96,7 +96,7 @@ def test_ends_when_trying_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.reason.endswith("128 would take long to try")
 
 
-def test_rates_follow_the_optimizer() -> None:
+def test_learning_rate_rule_of_the_optimizer() -> None:
     assert lr_factor("SGD", 4.0) == (4.0, "in proportion")
     assert lr_factor("adamw", 4.0) == (2.0, "by the square root")
     assert lr_factor("mine:Optimizer", 0.25) == (0.5, "by the square root")
@@ -111,7 +111,7 @@ def _net() -> nn.Module:
     )
 
 
-def test_a_trial_step_counts_what_the_backward_pass_needs_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_step_measures_memory_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "_SECONDS_PER_SIZE", 0.02)
     net = _net()
     images, targets = torch.rand(8, 3, 16, 16), torch.arange(8) % 4
@@ -140,7 +140,7 @@ def test_a_trial_step_counts_what_the_backward_pass_needs_and_leaves_no_trace(mo
     assert len(sizes) == tried  # not tried at all
 
 
-def test_a_frozen_part_takes_no_memory() -> None:
+def test_frozen_layers_need_no_memory() -> None:
     net = _net()
     net[:4].requires_grad_(False).eval()
     images, targets = torch.rand(8, 3, 16, 16), torch.arange(8) % 4
@@ -151,7 +151,7 @@ def test_a_frozen_part_takes_no_memory() -> None:
     assert cost.bytes_per_image < 1.1 * 4 * 4200  # the head's input
 
 
-def test_free_memory_is_part_of_the_machine_s() -> None:
+def test_free_memory_is_a_part_of_the_host_memory() -> None:
     import psutil
 
     assert 0 < free_memory(torch.device("cpu")) < psutil.virtual_memory().total

@@ -57,7 +57,7 @@ def _choose(
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [("bf16", torch.bfloat16), ("fp32", None)])
-def test_what_is_asked_for_is_taken_without_a_step(asked: str, dtype: torch.dtype | None) -> None:
+def test_a_requested_precision_is_not_measured(asked: str, dtype: torch.dtype | None) -> None:
     def never(_: Tensor) -> Tensor:
         raise AssertionError("nothing is left to measure")
 
@@ -76,7 +76,7 @@ def test_fp16_is_refused_on_the_cpu() -> None:
 @pytest.mark.parametrize(
     ("fp32", "bf16", "name"), [(0.03, 0.003, "bf16"), (0.022, 0.02, "fp32"), (0.003, 0.03, "fp32")]
 )
-def test_bf16_only_if_it_gains_a_quarter(fp32: float, bf16: float, name: str) -> None:
+def test_bf16_only_if_a_quarter_faster(fp32: float, bf16: float, name: str) -> None:
     net, normalize = _net(1), _normalize()
     step = _step(net, normalize, lambda _, out: bf16 if out.dtype is torch.bfloat16 else fp32)
     chosen = _choose(net, normalize, step)
@@ -89,20 +89,20 @@ def test_bf16_only_if_it_gains_a_quarter(fp32: float, bf16: float, name: str) ->
 @pytest.mark.parametrize(
     ("rows", "interleaved", "chosen"), [(0.003, 0.02, "contiguous"), (0.02, 0.022, "channels_last")]
 )
-def test_contiguous_only_if_it_gains_a_quarter(rows: float, interleaved: float, chosen: str) -> None:
+def test_contiguous_only_if_a_quarter_faster(rows: float, interleaved: float, chosen: str) -> None:
     net, normalize = _net(), _normalize()
     step = _step(net, normalize, lambda given, _: rows if given.is_contiguous() else interleaved)
     assert _choose(net, normalize, step, "fp32").memory_format == chosen
     assert normalize(IMAGES).is_contiguous() == (chosen == "contiguous"), "it is laid out as was chosen"
 
 
-def test_a_model_of_one_convolution_takes_images_as_they_come() -> None:
+def test_a_model_of_one_convolution_uses_channels_last() -> None:
     net, normalize = _net(1), _normalize()
     chosen = _choose(net, normalize, _step(net, normalize, lambda given, _: 0.02 * given.is_contiguous()), "fp32")
     assert (chosen.memory_format, chosen.seconds) == ("channels_last", None)
 
 
-def test_measuring_runs_everything_and_changes_nothing() -> None:
+def test_measuring_changes_nothing() -> None:
     net, normalize = _net().train(), _normalize()
     seen: set[tuple[torch.dtype, bool]] = set()
     net[0].register_forward_hook(lambda m, i, o: seen.add((o.dtype, i[0].is_contiguous())))
@@ -119,7 +119,7 @@ def test_measuring_runs_everything_and_changes_nothing() -> None:
     assert torch.get_num_threads() == count
 
 
-def test_a_race_gives_up_what_is_hopeless_and_repeats_the_rest() -> None:
+def test_benchmark_drops_slow_candidates() -> None:
     runs: dict[str, int] = {}
 
     def arm(name: str, seconds: float) -> None:
@@ -134,7 +134,7 @@ def test_a_race_gives_up_what_is_hopeless_and_repeats_the_rest() -> None:
     assert 0.01 <= quick["a"] < quick["b"]
 
 
-def test_answers_are_kept_by_what_they_depend_on() -> None:
+def test_timings_are_cached_by_their_key() -> None:
     key = {"model": "m", "batch": 32}
     assert load_timing("test", key) is None
     save_timing("test", key, {"precision": "bf16"})
@@ -144,7 +144,7 @@ def test_answers_are_kept_by_what_they_depend_on() -> None:
 
 
 @pytest.mark.parametrize("contents", ["", "{", "[]", '{"key": 1}', '{"value": {"precision": "bf16"}}'])
-def test_a_damaged_answer_is_none(contents: str) -> None:
+def test_a_damaged_timing_is_none(contents: str) -> None:
     key = {"model": "damaged"}
     save_timing("test", key, {"precision": "bf16"})
     [file] = [p for p in (kind_folder("timings")).glob("test-*") if "damaged" in p.read_text()]
@@ -162,7 +162,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatc
     assert load_timing("test", {}) is None
 
 
-def test_the_machine_is_part_of_it() -> None:
+def test_the_machine_is_part_of_the_key() -> None:
     with preserve_num_threads():
         one = machine(CPU)
         threads(one["threads"] + 1)
@@ -170,12 +170,12 @@ def test_the_machine_is_part_of_it() -> None:
     assert machine(CPU) == one
 
 
-def test_layouts_that_share_no_cores_have_no_rival() -> None:
+def test_no_alternatives_without_shared_cores() -> None:
     assert candidate_layouts(CpuLayout(2, 0), 2, threads=None, workers=None) == [CpuLayout(2, 0)]
     assert candidate_layouts(CpuLayout(8, 8), 16, threads=None, workers=None) == [CpuLayout(8, 8)]
 
 
-def test_layouts_worth_trying() -> None:
+def test_candidate_layouts() -> None:
     assert candidate_layouts(CpuLayout(2, 2), 2, threads=None, workers=None) == [
         CpuLayout(2, 2),
         CpuLayout(1, 1),

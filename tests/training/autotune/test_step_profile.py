@@ -38,7 +38,7 @@ def _times(seconds: float, steps: int = 6) -> tuple[StepProfile, _Slow]:
     return profile_steps(session.trainer, batches, steps=steps), batches
 
 
-def test_a_slow_loader_is_what_holds_it_up() -> None:
+def test_a_slow_loader_is_the_bottleneck() -> None:
     times, batches = _times(0.2)
     assert times.data == pytest.approx(0.2, rel=0.3)
     assert times.real >= 0.2
@@ -48,13 +48,13 @@ def test_a_slow_loader_is_what_holds_it_up() -> None:
     assert max(batches.epochs) >= 1  # begun again
 
 
-def test_the_parts_make_up_the_step() -> None:
+def test_the_phases_add_up_to_the_step() -> None:
     times, _ = _times(0.0, steps=12)
     whole = times.forward + times.backward + times.optimizer
     assert 0.3 * times.synthetic < whole < 3 * times.synthetic
     assert times.memory > 50 << 20
 
 
-def test_two_steps_are_no_measurement() -> None:
-    with pytest.raises(UsageError, match="too few"):
+def test_two_steps_are_not_enough() -> None:
+    with pytest.raises(UsageError, match="not enough"):
         _times(0.0, steps=2)

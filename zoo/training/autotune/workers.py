@@ -75,9 +75,7 @@ def candidate_layouts(default: CpuLayout, cores: int, *, threads: int | None, wo
 
 
 def benchmark_layouts(
-    candidates: Sequence[CpuLayout],
-    batches: Callable[[int], Batches],
-    train_step: Callable[[Tensor], object],
+    candidates: Sequence[CpuLayout], batches: Callable[[int], Batches], train_step: Callable[[Tensor], object]
 ) -> Mapping[CpuLayout, float]:
     """Images per second of each candidate, loading and training together; the better of up to two rounds.
 
