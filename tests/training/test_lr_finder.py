@@ -185,11 +185,11 @@ def test_noise_without_a_fall_gets_none(kind: str) -> None:
 def test_a_curve_that_only_rises_gets_none() -> None:
     found = suggest(curve(np.linspace(1, 4, 60) ** 2, "diverged"))
     assert found.rate is None
-    assert "without a clear fall" in found.reason
+    assert "without a clear decrease" in found.reason
 
 
 def test_a_late_and_faint_fall_is_found_and_answered_near_it() -> None:
-    """As where the head has learned first: flat and noisy up to 1e-4, down by half at 1e-2, then it breaks."""
+    """As after linear probing: flat and noisy up to 1e-4, down by half at 1e-2, then it breaks."""
     rates = lr_grid(1e-7, 10.0, 100)
     suggestions = []
     for seed in range(5):

@@ -174,7 +174,7 @@ def suggest(test: RangeTest) -> Suggestion:
 
 
 def _no_suggestion_reason(test: RangeTest, before: float, fall: float, error: float) -> str:
-    numbers = f"from {before:.2g} it fell by {max(fall, 0.0):.2g}, and its noise is {error:.2g}"
+    numbers = f"it decreased from {before:.2g} by {max(fall, 0.0):.2g}, with a standard error of {error:.2g}"
     if test.ended == "steps":
         return f"the curve is flat: {numbers}"
     return f"the loss diverged at a learning rate of {test.rates[-1]:.1g} without a clear decrease before: {numbers}"
