@@ -228,7 +228,7 @@ class _BatchSampler(Sampler[list[Item]]):
 
 @dataclass
 class _BatchDataset(Dataset[Any]):
-    """Items → a batch. Fitted images of an in-memory source without augmentation are kept."""
+    """Items → a batch. Fitted images of an in-memory source without augmentation stay in memory."""
 
     source: ImageDataset
     preprocess: Preprocess

@@ -74,7 +74,7 @@ class MicroBatcher:
 
     def each(self, images: int, work: Callable[[slice], T]) -> list[T]:
         """`work(part)` for each micro-batch, for work without side effects: after an out-of-memory error, finished
-        parts are kept. Raises the allocator's error if one image does not fit."""
+        parts are not repeated. Raises the allocator's error if one image does not fit."""
         results: list[T] = []
         done = 0
         while done < images:
