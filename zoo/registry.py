@@ -1,11 +1,10 @@
-"""Name or import path → object. Each family (losses, optimizers, schedules, formats …) keeps one table of
-`RegistryEntry`s.
+"""Name or import path → object, for losses, optimizers, schedules, export formats and others.
 
-    LOSSES = {"cross_entropy": Component("torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood")}
+    LOSSES = {"cross_entropy": RegistryEntry("torch.nn:CrossEntropyLoss", "softmax and negative log-likelihood")}
     factory = resolve("cross_entropy", LOSSES, "loss")          # a name
     factory = resolve("my_module:MyLoss", LOSSES, "loss")       # the user's own, by import path
 
-Listing a table reads strings and imports nothing.
+Listing a table imports nothing.
 """
 
 from __future__ import annotations

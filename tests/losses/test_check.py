@@ -25,7 +25,7 @@ def mine(output: Tensor, target: Tensor) -> Tensor:
         (OUTPUT.sum().detach(), "mine returned a number without a gradient"),
     ],
 )
-def test_what_no_step_can_be_taken_from(value: object, said: str) -> None:
+def test_invalid_loss_values(value: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         check_value(value, mine, OUTPUT)
 
@@ -37,7 +37,7 @@ def test_a_first_loss_that_is_not_finite() -> None:
         check_value(value, mine, OUTPUT, finite=True)
 
 
-def test_what_is_fine() -> None:
+def test_valid_loss_values() -> None:
     check_value(OUTPUT.sum(), mine, OUTPUT, finite=True)
     with torch.no_grad():
         check_value(OUTPUT.sum(), mine, OUTPUT)

@@ -94,7 +94,7 @@ def test_files(tmp_path: Path, name: str, text: str) -> None:
     assert weights(str(tmp_path / name)) == [0.5, 2, 10]
 
 
-def test_every_mistake_of_a_file_is_told(tmp_path: Path) -> None:
+def test_every_problem_of_a_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "w.csv"
     path.write_text("class,weight\ncat,1\ndgo,2\ncat,3\neel,nan\n")
     with pytest.raises(UsageError) as caught:

@@ -73,7 +73,7 @@ def test_a_loss_of_another_task_is_a_problem() -> None:
     assert "sobolev" not in problem
 
 
-def test_every_problem_of_a_loss_is_told_at_once() -> None:
+def test_all_problems_of_a_loss_are_reported_together() -> None:
     found = problems("dice", {"smoth": 1, "nope": 2}, "regression", class_weights="balanced")
     assert [p.split(";")[0] for p in found] == [
         "loss.name: dice is a loss for multi-label and single-label",

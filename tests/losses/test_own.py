@@ -207,7 +207,7 @@ def test_empty_masks_without_smoothing_are_defined(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAP)
-def test_a_class_that_the_batch_lacks_still_counts_what_is_taken_for_it(name: str) -> None:
+def test_false_positives_of_an_absent_class_count(name: str) -> None:
     y = torch.zeros(1, 2, 2, dtype=torch.long)
     right = torch.tensor([20.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
     assert make_loss(name, {})(right, y) == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""What holds for every loss of the table, in every task it serves."""
+"""Properties of every loss of the table, in each of its tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table's torch losses against torch's own classes, fed by hand with what those want."""
+"""The torch losses of the table, compared with torch's classes."""
 
 from __future__ import annotations
 

@@ -158,14 +158,14 @@ def test_its_other_parameters_come_from_the_recipe() -> None:
     assert _run("numpy_factor", {"gamma": 0.5}) == _approx([0.1, 0.05, 0.025, 0.0125], [1, 0.5, 0.25, 0.125])
 
 
-def test_adjust_learning_rate_sets_the_rates_itself() -> None:
+def test_adjust_learning_rate_sets_learning_rates() -> None:
     assert _run("imagenet") == _approx([0.3, 0.3, 0.03, 0.03], [0.3, 0.3, 0.03, 0.03])
     assert _run("imagenet", {"lr": 1.0})[0] == [1.0, 1.0]
     assert _run("keeps_ratios") == _approx([0.1, 0.075, 0.05, 0.025], [1, 0.75, 0.5, 0.25])
     assert _run("halved_each_epoch") == _approx([0.1, 0.05, 0.025, 0.0125], [1, 0.5, 0.25, 0.125])
 
 
-def test_a_function_that_levels_the_rates_is_told_of() -> None:
+def test_note_if_all_groups_get_the_same_learning_rate() -> None:
     schedule = make_schedule(f"{__name__}:imagenet", _optimizer(), {}, steps_per_epoch=2, epochs=4)
     assert "head_lr" in schedule.notes[0]
 
@@ -177,7 +177,7 @@ def test_warm_up_lies_over_them_and_they_go_on_exactly(name: str) -> None:
     assert _run(name, warmup=1.5, resume=True) == _run(name, warmup=1.5)
 
 
-def test_what_a_function_changes_beside_the_rate_is_kept() -> None:
+def test_other_settings_changed_by_a_function_are_saved() -> None:
     optimizer = _optimizer()
     make = lambda o: make_schedule(f"{__name__}:keeps_ratios", o, {}, steps_per_epoch=1, epochs=4)
     schedule = make(optimizer)

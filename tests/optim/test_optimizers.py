@@ -1,4 +1,4 @@
-"""Each optimizer beside torch's or timm's own, built by hand."""
+"""Each optimizer, compared with that of torch or timm."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_every_name_of_timm_is_offered_or_refused_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize("name", [*UNSUPPORTED, "lookahead_adam"])
-def test_refusals_say_why_and_what_else(name: str) -> None:
+def test_unsupported_optimizers_name_an_alternative(name: str) -> None:
     with pytest.raises(UsageError) as e:
         make_optimizer(name, _groups(_net()), {})
     assert name in e.value.message
@@ -189,6 +189,6 @@ def test_an_unusable_one_is_named(name: str, said: str, groups: list[dict[str, A
         make_optimizer(name, groups, {})
 
 
-def test_bad_values_are_said(groups: list[dict[str, Any]]) -> None:
+def test_invalid_values_are_named(groups: list[dict[str, Any]]) -> None:
     with pytest.raises(UsageError, match="cannot be built"):
         make_optimizer("adamw", groups, {"betas": [2.0, 3.0]})

@@ -81,7 +81,7 @@ def test_frozen_parameters_are_left_out() -> None:
     assert [g["name"] for g in groups] == ["head", "head, no decay"]
 
 
-def test_overrides_give_what_they_name_and_the_last_one_wins() -> None:
+def test_the_last_matching_override_wins() -> None:
     net, stages = _net()
     overrides = [
         GroupOverride(("0.*", "3.*"), lr=7.0),

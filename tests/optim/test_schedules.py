@@ -1,4 +1,4 @@
-"""Each schedule beside a plain loop over torch's or timm's own class, step by step."""
+"""Each schedule, compared step by step with a plain loop over the class of torch or timm."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_warm_up_before_each(name: str) -> None:
         assert warm == [pytest.approx([f * lr for lr in row]) for f, row in zip(factors, plain, strict=True)]
 
 
-def test_warm_up_and_then_the_cosine_has_what_is_left() -> None:
+def test_warm_up_then_cosine() -> None:
     rates = [row[0] for row in _ours("cosine", {}, warmup=2)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) / 10 for i in range(10)])
     optimizer = _sgd()
@@ -237,7 +237,7 @@ def test_warm_up_and_then_the_cosine_has_what_is_left() -> None:
         scheduler.step()
 
 
-def test_lengths_come_from_the_run_and_are_said() -> None:
+def test_lengths_come_from_the_run_and_are_noted() -> None:
     def notes(name: str, **params: Any) -> str:
         return " ".join(make_schedule(name, _sgd(), params, steps_per_epoch=5, epochs=10, warmup_epochs=1).notes)
 
@@ -277,7 +277,7 @@ def test_momentum_is_cycled_where_there_is_one(name: str) -> None:
     assert "momentum" not in plain.param_groups[0]
 
 
-def test_scales_lie_on_top_of_everything_and_are_kept() -> None:
+def test_lr_scales_are_applied_last_and_saved() -> None:
     def one() -> tuple[Optimizer, Any]:
         optimizer = _sgd()
         return optimizer, make_schedule("step", optimizer, {"step_size": 1}, steps_per_epoch=1, epochs=5)
@@ -297,7 +297,7 @@ def test_scales_lie_on_top_of_everything_and_are_kept() -> None:
         fresh.set_lr_scales([1.0] * 3)
 
 
-def test_behind_the_end_the_rate_stays() -> None:
+def test_the_learning_rate_is_constant_after_the_end() -> None:
     optimizer = _sgd()
     schedule = make_schedule("OneCycleLR", optimizer, {}, steps_per_epoch=2, epochs=2)
     for _ in range(9):
@@ -306,7 +306,7 @@ def test_behind_the_end_the_rate_stays() -> None:
     assert optimizer.param_groups[0]["lr"] < 1e-5
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_schedules_are_refused() -> None:
     with pytest.raises(UsageError, match="not shorter than the run"):
         _ours("cosine", {}, warmup=10)
     with pytest.raises(RecipeError, match=r"schedule.params.step_size is required"):

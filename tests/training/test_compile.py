@@ -1,4 +1,4 @@
-"""Compiled steps learn what steps without compiling learn."""
+"""Compiled steps train the same as steps without compilation."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_epoch_does_not_depend_on_the_one_before() -> None:
     assert (spy.eager, spy.compiled) == ([4, 2, 4] * 2, [4, 4] * 2)
 
 
-def test_a_missing_compiler_is_a_failure_that_is_said() -> None:
+def test_a_missing_compiler_is_reported() -> None:
     net = _net()
     before = copy.deepcopy(net.state_dict())
 

@@ -1,4 +1,4 @@
-"""A step that is tried, the device, and the precision of the engine; the choice of it is in test_precision.py."""
+"""The sanity-check step, the device, and the accelerator's precision (its choice: test_precision.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 3))
 
 
-def test_a_model_that_cannot_take_the_images_is_said() -> None:
+def test_error_if_the_model_cannot_take_the_images() -> None:
     targets = torch.zeros(8, dtype=torch.int64)
     images = torch.zeros(8, 3, 9, 9, dtype=torch.uint8)
     with pytest.raises(ModelError, match="cannot take 3x9x9 images"):

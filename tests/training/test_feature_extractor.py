@@ -36,7 +36,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "plan", "end", "before"), CASES)
-def test_three_steps_behind_the_prefix_are_those_of_the_whole(name: str, plan: str, end: str, before: bool) -> None:
+def test_three_steps_on_features_equal_those_of_the_whole_network(name: str, plan: str, end: str, before: bool) -> None:
     """Training mode, dropout and batch norm included: kept features give the same weights."""
     module, feature_extractor, images = _frozen(name, plan)
     assert feature_extractor is not None
@@ -127,7 +127,7 @@ def _prefix_of(module: nn.Module, *frozen: str) -> FeatureExtractor | None:
     return find_feature_extractor(module, frozen, torch.randn(4, 3, 8, 8))
 
 
-def test_two_ways_into_what_learns_are_met_at_its_door() -> None:
+def test_two_inputs_of_the_trained_part() -> None:
     """The classifier's input holds both."""
     feature_extractor = _prefix_of(_Skips(), "one", "two")
     assert feature_extractor is not None
@@ -143,7 +143,7 @@ def test_dropout_stays_outside() -> None:
     assert not torch.equal(feature_extractor.forward_head(features), feature_extractor.forward_head(features))
 
 
-def test_no_prefix_where_nothing_frozen_comes_first() -> None:
+def test_none_if_no_frozen_layer_comes_first() -> None:
     assert _prefix_of(_Drops(), "head") is None
     assert _prefix_of(_Skips(), "two") is None
 

@@ -1,4 +1,4 @@
-"""fp16 with its loss scaler, on the CPU: accelerate refuses that, so the engine is put together by hand."""
+"""fp16 with a loss scaler on the CPU, with a hand-made accelerator, because accelerate refuses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Low-rank differences: same start, gradients everywhere, and weights that merge into the plain architecture."""
+"""LoRA: same outputs at the start, gradients everywhere, and weights that merge into the plain architecture."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_difference_is_b_times_a_block_by_block() -> None:
     assert torch.allclose(merged_state(net)[name], expected, atol=1e-5)
 
 
-def test_under_a_tenth_of_test_vit_learns() -> None:
+def test_less_than_a_tenth_of_test_vit_is_trained() -> None:
     net = timm.create_model("test_vit", num_classes=10)
     everything = sum(p.numel() for p in net.parameters())
     report = add_lora(net, choose_layers(net, _allowed(net), "attention"), trainable=_head(net))
@@ -150,7 +150,7 @@ def test_names(name: str, plain: str) -> None:
     assert base_name(name) == plain
 
 
-def test_a_copy_learns_for_itself() -> None:
+def test_a_copy_is_trained_independently() -> None:
     net = timm.create_model("test_vit", num_classes=10)
     add_lora(net, choose_layers(net, _allowed(net), "attention"))
     twin = copy.deepcopy(net)
@@ -169,7 +169,7 @@ def test_without_lora_the_state_is_the_modules_own() -> None:
     assert all(merged[k].data_ptr() == v.data_ptr() for k, v in own.items())
 
 
-def test_what_cannot_be() -> None:
+def test_errors() -> None:
     net = timm.create_model("test_resnet", num_classes=10)
     with pytest.raises(ModelError, match="ResNet has no attention layer") as e:
         choose_layers(net, {n for n, _ in net.named_parameters()}, "attention")

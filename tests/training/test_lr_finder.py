@@ -1,4 +1,4 @@
-"""The range test against a plain torch loop, on problems whose stable rates are known."""
+"""The range test, compared with a plain torch loop on problems with known stable learning rates."""
 
 from __future__ import annotations
 

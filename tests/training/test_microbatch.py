@@ -1,4 +1,4 @@
-"""A device that is too small, played by a module that refuses more than so many images at a time."""
+"""Out-of-memory errors, simulated by a module that refuses more than a number of images."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_same_weights_as_with_memory_enough(when: str, begin: int, steps: in
     assert tight.refused == (2 if steps == 4 else 3)  # found out once, and kept to since
 
 
-def test_the_penalty_counts_once_and_a_batch_of_one_piece_is_untouched() -> None:
+def test_the_penalty_counts_once_per_batch() -> None:
     batches = Fixed(32, 16)
     nets = [_net(Room(n)) for n in (5, PLENTY)]
     for net in nets:
@@ -174,7 +174,7 @@ def test_frozen_batch_norm_is_exact() -> None:
     assert _close(*nets)
 
 
-def test_a_resumed_run_keeps_the_pieces() -> None:
+def test_a_resumed_run_keeps_the_micro_batch_size() -> None:
     batches = Fixed(48, 16)
     whole = _net(Room(4), dropout=0.3)
     trainer = _trainer(whole, batches)
@@ -252,7 +252,7 @@ def test_batch_norm_over_single_values_says_so() -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_what_counts_as_out_of_memory(error: Exception, is_one: bool) -> None:
+def test_out_of_memory_errors_are_recognized(error: Exception, is_one: bool) -> None:
     assert is_out_of_memory(error) == is_one
     if isinstance(error, ValueError):
         return

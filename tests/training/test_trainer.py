@@ -1,4 +1,4 @@
-"""The loop beside a plain one, written out."""
+"""The trainer, compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _with(name: str, net: nn.Module, batches: Fixed) -> Trainer:
     )  # fmt: skip
 
 
-def test_bf16_learns_too_and_stays_near_fp32() -> None:
+def test_bf16_stays_close_to_fp32() -> None:
     batches = Fixed(*_data(), batch=8)
     a, b = _net(), _net()
     half, full = _trainer(a, batches, amp_dtype=torch.bfloat16), _trainer(b, batches)
@@ -243,7 +243,7 @@ def test_a_user_s_loss_of_the_wrong_kind_is_named(loss: Callable[[Tensor, Tensor
         _trainer(_net(), batches, loss=loss).train_epoch(batches, 0)
 
 
-def test_progress_is_told_after_each_batch() -> None:
+def test_on_batch_is_called_after_each_batch() -> None:
     batches = Fixed(*_data(), batch=8)
     told: list[tuple[int, int, int, float]] = []
     trainer = _trainer(_net(), batches)
@@ -337,7 +337,7 @@ def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
     assert _close(ours, plain)
 
 
-def test_the_moving_average_equals_a_plain_loop_and_is_what_is_judged(evaluate: Callable[..., Any]) -> None:
+def test_the_moving_average_is_evaluated(evaluate: Callable[..., Any]) -> None:
     batches = Fixed(*_data(), batch=8)
     ours, plain = _net(), _net()
     trainer = _trainer(ours, batches, ema=ExponentialMovingAverage(ours, 0.9))
@@ -390,7 +390,7 @@ def test_a_penalty_moves_the_weights_and_is_not_reported() -> None:
     assert stats.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
-def test_numbers_are_learned_at_their_own_scale_and_kept_in_the_user_s(evaluate: Callable[..., Any]) -> None:
+def test_regression_targets_are_standardized_and_weights_rescaled(evaluate: Callable[..., Any]) -> None:
     images, _ = _data()
     values = images.float().mean((1, 2, 3))[:, None] * torch.tensor([10.0, -0.01]) + torch.tensor([1000.0, 5.0])
     batches = Fixed(images, values, batch=8)

@@ -153,11 +153,9 @@ def find_feature_extractor(module: nn.Module, frozen_modules: Sequence[str], ima
     image = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     last = next(reversed(outputs))
     rows = [leaf for leaf in pytree.tree_leaves(outputs[last]) if isinstance(leaf, _RowShape)]
-    candidates = (
-        [FeatureExtractor(module, outputs, last, before=False, shape=rows[0].shape, image=image)]
-        if len(rows) == 1
-        else []
-    )
+    candidates = []
+    if len(rows) == 1:
+        candidates.append(FeatureExtractor(module, outputs, last, before=False, shape=rows[0].shape, image=image))
     if entry is not None:
         # At equal size, the input of a layer that takes a vector is better: that layer may be all that has to run.
         first = len(entry[1]) == 1
@@ -216,12 +214,8 @@ def _trace(
 def _entry(path: str, args: tuple[Any, ...], named: Any, images: int) -> tuple[str, tuple[int, ...]] | None:
     if len(args) != 1 or named or not isinstance(args[0], Tensor):
         return None
-    layer_input = args[0]
-    return (
-        (path, tuple(layer_input.shape[1:]))
-        if _is_batched(layer_input, images) and not layer_input.requires_grad
-        else None
-    )
+    usable = _is_batched(args[0], images) and not args[0].requires_grad
+    return (path, tuple(args[0].shape[1:])) if usable else None
 
 
 def _fill_outputs(given: Any, features: Tensor | None, zero: Tensor, images: int) -> Any:
@@ -258,11 +252,9 @@ def _is_equivalent(feature_extractor: FeatureExtractor, images: Tensor) -> bool:
             if not torch.equal(features, in_training):
                 return False
             full_output, split_output = module(images), feature_extractor.forward_head(features)
-            if (
-                not isinstance(full_output, Tensor)
-                or not isinstance(split_output, Tensor)
-                or not _close(split_output, full_output)
-            ):
+            if not isinstance(full_output, Tensor) or not isinstance(split_output, Tensor):
+                return False
+            if not _close(split_output, full_output):
                 return False
             first, second = _gradients(full_output, trainable), _gradients(split_output, trainable)
     except _FORWARD_ERRORS:

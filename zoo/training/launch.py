@@ -51,12 +51,8 @@ def _start(arguments: Sequence[str], number: int, logs: Sequence[Path]) -> list[
     with socket.socket() as free_socket:
         free_socket.bind(("127.0.0.1", 0))
         port = free_socket.getsockname()[1]
-    common_env = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(number),
-        "LOCAL_WORLD_SIZE": str(number),
-    }
+    size = {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+    common_env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **size}
     if "OMP_NUM_THREADS" not in os.environ:
         common_env["OMP_NUM_THREADS"] = str(max(dist_env.cores() // number, 1))
     running = []
@@ -101,14 +97,11 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
 
 def _end(running: Sequence[subprocess.Popen[bytes]], code: int, grace: float) -> int:
     """Wait `grace` seconds for the other processes to exit, then stop them. The most informative exit code."""
-    deadline = time.monotonic() + grace
-    while time.monotonic() < deadline and any(process.poll() is None for process in running):
-        time.sleep(0.05)
-    for stop in (subprocess.Popen.terminate, subprocess.Popen.kill):
+    for stop, seconds in ((None, grace), (subprocess.Popen.terminate, _GRACE), (subprocess.Popen.kill, _GRACE)):
         for process in running:
-            if process.poll() is None:
+            if stop is not None and process.poll() is None:
                 stop(process)
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and any(process.poll() is None for process in running):
             time.sleep(0.05)
     first = running[0].returncode

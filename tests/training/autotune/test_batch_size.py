@@ -1,4 +1,4 @@
-"""The size of a batch, chosen from costs that are known, and costs that are measured."""
+"""The choice of the batch size, from given and measured costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A head that is solved is the minimum that others find, folded into the plain layer."""
+"""The linear probe equals the minimum found by other solvers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _clouds(rows: int, columns: int, classes: int, seed: int = 0, noise: float =
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 20), (40, 100)])
-def test_it_is_scikit_learns_minimum_at_the_same_penalty(rows: int, columns: int) -> None:
+def test_same_minimum_as_scikit_learn(rows: int, columns: int) -> None:
     x, y = _clouds(rows, columns, 4)
     found = fit_linear_probe(x, y, F.cross_entropy, outputs=4, seed=0)
     scaler = StandardScaler().fit(x.double().numpy()[:, 1:])
@@ -162,7 +162,7 @@ def test_features_that_are_not_finite_are_an_error() -> None:
         ("test_byobnet", {}, "backbone", ""),
     ],
 )
-def test_what_is_not_a_linear_layer_alone_is_told(name: str, options: dict[str, float], plan: str, reason: str) -> None:
+def test_reasons_why_a_head_is_not_linear(name: str, options: dict[str, float], plan: str, reason: str) -> None:
     torch.manual_seed(0)
     model = build(name, classes=5, weights="none", img_size=32 if name == "test_vit" else None, **options)
     chosen = resolve_plan(plan, model.groups, model.module)

@@ -107,7 +107,7 @@ def test_a_group_is_one_long_vector() -> None:
     assert head / stem == pytest.approx(ratio, rel=1e-4)
 
 
-def test_nothing_is_left_behind() -> None:
+def test_everything_is_restored() -> None:
     net = _net().train()
     net[1].eval()
     net[0].weight.grad = torch.ones_like(net[0].weight)
@@ -124,7 +124,7 @@ def test_nothing_is_left_behind() -> None:
     assert _factors(net) == first  # without dropout there is no chance in it
 
 
-def test_targets_are_prepared_and_failures_are_said() -> None:
+def test_targets_and_errors() -> None:
     net = _net()
     assert _factors(net, loss=lambda x, t: F.cross_entropy(x, (t + 1) % 3)) != _factors(net)
     with pytest.raises(TrainingError, match="no training images"):

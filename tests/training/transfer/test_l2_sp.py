@@ -55,7 +55,7 @@ def test_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda *_: penalty(), weights)
 
 
-def test_zero_at_the_start_and_what_the_start_lacks_is_new() -> None:
+def test_zero_at_the_start_and_new_parameters() -> None:
     net = _net()
     start = {k: v.clone() for k, v in net.state_dict().items() if not k.startswith("4.")}
     head = float(net[4].weight.detach().square().sum())

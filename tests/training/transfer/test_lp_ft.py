@@ -105,7 +105,7 @@ def test_cached_features_give_what_whole_passes_give(name: str, side: int) -> No
         assert torch.allclose(ours, theirs, atol=2e-4), key
 
 
-def test_a_head_of_several_layers_learns_without_its_dropout() -> None:
+def test_a_head_of_several_layers_is_trained_without_dropout() -> None:
     from torchvision.models.vgg import VGG, make_layers
 
     torch.manual_seed(0)
@@ -163,7 +163,7 @@ def test_two_heads_go_through_the_frozen_model() -> None:
     assert all(torch.equal(v, module.state_dict()[k]) for k, v in before.items())
 
 
-def test_pooling_behind_the_head() -> None:
+def test_pooling_after_the_head() -> None:
     torch.manual_seed(0)
     model = build("torchvision/squeezenet1_0", classes=4, weights="none")
     assert model.head == ("classifier.1",)  # a convolution, with a ReLU behind it
@@ -235,7 +235,7 @@ def test_bf16_features_make_a_head_as_well() -> None:
     assert model.module.fc.weight.dtype == torch.float32
 
 
-def test_what_cannot_be() -> None:
+def test_errors() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3072, 4))
     with pytest.raises(TrainingError, match="no training images"):
         _probe(module, ("1",), Batches(torch.empty(0, 3, 32, 32), torch.empty(0)))
