@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from zoo.reports import importance, lr_curve, search_history
+from zoo.reports import lr_pictures, search_pictures
 
 pytestmark = pytest.mark.filterwarnings("error")
 PATH = Path("p.png")
@@ -19,14 +19,14 @@ PATH = Path("p.png")
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that were saved."""
     drawn: list[Figure] = []
-    for room in (importance, lr_curve, search_history):
-        real = room.save
+    for module in (lr_pictures, search_pictures):
+        real = module.save
 
         def save(figure: Figure, path: Path, real: Any = real) -> None:
             drawn.append(figure)
             real(figure, path)
 
-        monkeypatch.setattr(room, "save", save)
+        monkeypatch.setattr(module, "save", save)
     return drawn
 
 
@@ -40,7 +40,7 @@ def test_best_so_far_line_extends_to_the_last_trial(
     figures: list[Figure], higher_is_better: bool, best: list[float]
 ) -> None:
     trials = [(0, "finished", 0.5), (1, "finished", 0.4), (2, "failed", None), (3, "finished", 0.8), (4, "pruned", 0.1)]
-    search_history.search_history(trials, PATH, monitor="top1", higher_is_better=higher_is_better)
+    search_pictures.search_history(trials, PATH, monitor="top1", higher_is_better=higher_is_better)
     lines = _lines(figures[0])
     assert lines["best so far"] == ([0, 1, 3, 4], best)
     assert lines["finished"] == ([0, 1, 3], [0.5, 0.4, 0.8])
@@ -49,7 +49,7 @@ def test_best_so_far_line_extends_to_the_last_trial(
 
 
 def test_one_trial_is_a_dot(figures: list[Figure]) -> None:
-    search_history.search_history([(0, "finished", 0.5)], PATH, monitor="top1", higher_is_better=True)
+    search_pictures.search_history([(0, "finished", 0.5)], PATH, monitor="top1", higher_is_better=True)
     assert _lines(figures[0]) == {"finished": ([0], [0.5])}
     assert [tick for tick in figures[0].axes[0].get_xticks() if abs(tick) < 0.5] == [0]
 
@@ -57,7 +57,7 @@ def test_one_trial_is_a_dot(figures: list[Figure]) -> None:
 @pytest.mark.parametrize("keys", [2, 20])
 def test_a_bar_for_each_key_the_largest_on_top(figures: list[Figure], keys: int) -> None:
     shares = {f"section.of.a.recipe.with.a.long.name_{k}": 2 * (k + 1) / (keys * (keys + 1)) for k in range(keys)}
-    importance.importance(shares, PATH, monitor="loss", trials=30)
+    search_pictures.importance(shares, PATH, monitor="loss", trials=30)
     axes = figures[0].axes[0]
     assert [bar.get_width() for bar in axes.patches] == sorted(shares.values(), reverse=True)  # type: ignore[attr-defined]
     bottom, top = axes.get_ylim()
@@ -69,7 +69,7 @@ def test_a_bar_for_each_key_the_largest_on_top(figures: list[Figure], keys: int)
 def test_axis_is_limited_to_the_descent_of_the_loss(figures: list[Figure]) -> None:
     rates = list(np.geomspace(1e-6, 1, 40))
     losses = [2.0] * 20 + [1.0] * 15 + [10.0, 100.0, 1e4, 1e6, float("nan")]
-    lr_curve.lr_curve(rates, losses, losses, PATH, suggestion=1e-3)
+    lr_pictures.lr_curve(rates, losses, losses, PATH, suggestion=1e-3)
     axes = figures[0].axes[0]
     assert axes.get_xscale() == "log"
     low, high = axes.get_ylim()

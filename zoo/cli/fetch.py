@@ -29,8 +29,7 @@ def fetch(
         ),
     ],
     to: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="folder for the files (default: the caches of the libraries)"),
+        Path | None, typer.Option(metavar="DIR", help="folder for the files (default: the caches of the libraries)")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -33,8 +33,7 @@ def predict(
         typer.Option("--top", "-k", metavar="K", help="number of classes or labels per image, most probable first"),
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="multi-label: minimum probability of a label (default: 0.5)"),
+        float | None, typer.Option(metavar="P", help="multi-label: minimum probability of a label (default: 0.5)")
     ] = None,
     batch_size: BatchSize = 32,
     as_json: Json = False,
@@ -65,14 +64,7 @@ def predict(
         console.note(f"skipped {_to_utf8(str(problem))}")
 
     result = run_predict(
-        run,
-        paths,
-        top=top,
-        threshold=threshold,
-        batch_size=batch_size,
-        on_bad=report,
-        on_note=console.note,
-        **options,
+        run, paths, top=top, threshold=threshold, batch_size=batch_size, on_bad=report, on_note=console.note, **options
     )
     print_results = _print_json if as_json else _print_csv if as_csv else _print_tsv
     predicted = print_results(result)

@@ -44,8 +44,7 @@ def recommend(
     ] = None,
     top: Annotated[int, typer.Option(metavar="N", help="number of models to show")] = 10,
     output_dir: Annotated[
-        Path | None,
-        output_dir_option("directory for recommend.json and recommend.png (default: runs/recommend-DATA)"),
+        Path | None, output_dir_option("directory for recommend.json and recommend.png (default: runs/recommend-DATA)")
     ] = None,
     as_json: Json = False,
     **given: Any,

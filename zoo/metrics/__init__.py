@@ -18,9 +18,9 @@ may have an attribute `higher_is_better = False`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zoo.lazy_exports import lazy_exports
 from zoo.metrics.table import METRICS, Metric, better, higher_is_better, is_fraction, problems
 
 if TYPE_CHECKING:
@@ -50,21 +50,18 @@ __all__ = [
     "report",
 ]
 
-_LAZY_IMPORTS = {
-    "ClassScore": "evaluation",
-    "Evaluation": "evaluation",
-    "LabelScore": "multi_label",
-    "MetricAccumulator": "accumulator",
-    "MultiLabelEvaluation": "multi_label",
-    "RegressionEvaluation": "regression",
-    "SingleLabelEvaluation": "single_label",
-    "TargetScore": "regression",
-    "compute": "accumulator",
-    "report": "reporting",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"zoo.metrics.{_LAZY_IMPORTS[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "ClassScore": "zoo.metrics.evaluation",
+        "Evaluation": "zoo.metrics.evaluation",
+        "LabelScore": "zoo.metrics.multi_label",
+        "MetricAccumulator": "zoo.metrics.accumulator",
+        "MultiLabelEvaluation": "zoo.metrics.multi_label",
+        "RegressionEvaluation": "zoo.metrics.regression",
+        "SingleLabelEvaluation": "zoo.metrics.single_label",
+        "TargetScore": "zoo.metrics.regression",
+        "compute": "zoo.metrics.accumulator",
+        "report": "zoo.metrics.reporting",
+    },
+)

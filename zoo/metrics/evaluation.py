@@ -8,11 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.statistics import Statistic
 from zoo.tasks import TaskName
 
-__all__ = ["ClassScore", "Evaluation", "finite_or_none", "precision_recall_f1"]
+__all__ = ["ClassScore", "Evaluation", "calibration_error", "finite_or_none", "precision_recall_f1"]
+
+NUM_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5: M = 15
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,10 @@ class Evaluation(ABC):
         """The evaluation of outputs that were accumulated for the metrics SUMMARY."""
 
     @property
-    @abstractmethod
     def scores(self) -> Sequence[Any]:
-        """A dataclass for each class, label or target, with the field `name` first."""
+        """The attribute `per_class`, `per_label` or `per_target`: a dataclass for each, with the field `name` first."""
+        found: Sequence[Any] = getattr(self, f"per_{self.ROW_KIND}")
+        return found
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -90,6 +96,20 @@ class Evaluation(ABC):
             f"per_{self.ROW_KIND}": [dict(zip(self.header, row, strict=True)) for row in self.rows()],
             "classes": list(self.classes),
         }
+
+
+def calibration_error(probability: Tensor, correct: Tensor) -> float:
+    """Mean |frequency − mean probability| over bins of the probability, weighted by size; NaN if a probability is.
+
+    Args:
+        probability: (N,) float64, put into 15 bins (lower, upper] of equal width (Guo et al. 2017, equation 3).
+        correct: (N,) bool, whether the event happened.
+    """
+    if bool(probability.isnan().any()):
+        return float("nan")
+    bin_index = (probability * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
+    gap = torch.zeros(NUM_BINS, dtype=torch.float64).index_add_(0, bin_index, correct.double() - probability)
+    return float(gap.abs().sum() / len(probability))
 
 
 def precision_recall_f1(hits: int, support: int, predicted: int) -> tuple[float | None, float | None, float | None]:

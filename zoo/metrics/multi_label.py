@@ -15,8 +15,13 @@ from torch.nn import functional
 
 from zoo.metrics import ranking
 from zoo.metrics.accumulator import MetricAccumulator
-from zoo.metrics.calibration import calibration_error
-from zoo.metrics.evaluation import ClassScore, Evaluation, finite_or_none, precision_recall_f1
+from zoo.metrics.evaluation import (
+    ClassScore,
+    Evaluation,
+    calibration_error,
+    finite_or_none,
+    precision_recall_f1,
+)
 from zoo.metrics.statistics import Collected, Counts, streaming
 
 __all__ = [
@@ -189,10 +194,6 @@ class MultiLabelEvaluation(Evaluation):
             per_label=label_scores(accumulator, classes),
             **accumulator.compute(),
         )
-
-    @property
-    def scores(self) -> tuple[LabelScore, ...]:
-        return self.per_label
 
 
 EVALUATION = MultiLabelEvaluation

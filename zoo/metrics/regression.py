@@ -108,9 +108,5 @@ class RegressionEvaluation(Evaluation):
             **accumulator.compute(),
         )
 
-    @property
-    def scores(self) -> tuple[TargetScore, ...]:
-        return self.per_target
-
 
 EVALUATION = RegressionEvaluation

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from zoo.metrics import ranking
 from zoo.metrics.accumulator import MetricAccumulator
-from zoo.metrics.calibration import calibration_error
-from zoo.metrics.evaluation import ClassScore, Evaluation, precision_recall_f1
+from zoo.metrics.evaluation import ClassScore, Evaluation, calibration_error, precision_recall_f1
 from zoo.metrics.statistics import ConfusionMatrix, Counts, StreamingMetric, streaming
 
 __all__ = [
@@ -153,10 +152,6 @@ class SingleLabelEvaluation(Evaluation):
             confusion=tuple(tuple(row) for row in matrix.tolist()),
             **accumulator.compute(),
         )
-
-    @property
-    def scores(self) -> tuple[ClassScore, ...]:
-        return self.per_class
 
     def tables(self) -> dict[str, list[Sequence[Any]]]:
         matrix = [(name, *row) for name, row in zip(self.classes, self.confusion, strict=True)]

@@ -1,17 +1,18 @@
-"""Pictures of a run, one file each: training curves, confusion matrix, labels by average precision, scatter plot.
-
-`draw_evaluation` draws the picture of a task. matplotlib is imported with the first picture.
-"""
+"""Pictures of a run, one file each. matplotlib is imported with the first picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.lazy_exports import lazy_exports
+from zoo.registry import import_object
+from zoo.tasks import Task
 
 if TYPE_CHECKING:
+    from zoo.metrics import MetricAccumulator
     from zoo.reports.confusion_matrix import confusion
-    from zoo.reports.evaluation_picture import draw_evaluation
     from zoo.reports.label_chart import labels
     from zoo.reports.scatter_plot import scatter
     from zoo.reports.training_curves import curves
@@ -24,7 +25,16 @@ __getattr__ = lazy_exports(
         "confusion": "zoo.reports.confusion_matrix",
         "curves": "zoo.reports.training_curves",
         "labels": "zoo.reports.label_chart",
-        "draw_evaluation": "zoo.reports.evaluation_picture",
         "scatter": "zoo.reports.scatter_plot",
     },
 )
+
+
+def draw_evaluation(accumulator: MetricAccumulator, classes: Sequence[str], folder: Path, task: Task) -> Path:
+    """Write confusion.png, labels.png or scatter.png into `folder`, and return its path.
+
+    accumulator: of `MetricAccumulator.of` for the task. Raises TrainingError if the file cannot be written.
+    """
+    path = folder / task.picture
+    import_object(task.draw, "picture")(accumulator, classes, path)
+    return path

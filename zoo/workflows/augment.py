@@ -117,11 +117,7 @@ def augment_grid(
 
 
 def _recipe(
-    data: str | Path,
-    model: str | None,
-    recipe: str | Path | None,
-    settings: Mapping[str, Any] | None,
-    seed: int | None,
+    data: str | Path, model: str | None, recipe: str | Path | None, settings: Mapping[str, Any] | None, seed: int | None
 ) -> Recipe:
     given = {"data.source": str(data), "model.name": model, "train.seed": seed}
     named = recipe or "full"
@@ -153,10 +149,7 @@ def _read_and_fit(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
         from zoo.models import build_on_meta
 
         built = build_on_meta(
-            recipe.model.name,
-            classes=len(data.classes),
-            in_chans=recipe.model.in_chans,
-            img_size=recipe.model.img_size,
+            recipe.model.name, classes=len(data.classes), in_chans=recipe.model.in_chans, img_size=recipe.model.img_size
         )
         pixel_settings = preprocessing.resolve_preprocessing(recipe, built, data)
         return pixel_settings.data, pixel_settings.preprocess
@@ -205,13 +198,7 @@ def _rows(data: Data, max_rows: int, seed: int) -> tuple[list[_Row], list[str]]:
 
 def _loader(subset: Subset, preprocess: Preprocess, augment: Any, seed: int) -> Loader:
     return make_loader(
-        subset,
-        preprocess=preprocess,
-        batch_size=len(subset),
-        train=False,
-        augment=augment,
-        seed=seed,
-        workers=0,
+        subset, preprocess=preprocess, batch_size=len(subset), train=False, augment=augment, seed=seed, workers=0
     )
 
 

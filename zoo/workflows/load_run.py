@@ -81,8 +81,7 @@ def load_run(run: RunLike) -> LoadedRun:
         raise DataError(f"{opened.model_file} is damaged: {reason}", _TRAIN_AGAIN) from e
     if len(classes) != model.classes:
         raise WeightsError(
-            f"{opened.model_file} names {len(classes)} classes, but its model has {model.classes}",
-            _TRAIN_AGAIN,
+            f"{opened.model_file} names {len(classes)} classes, but its model has {model.classes}", _TRAIN_AGAIN
         )
     try:
         load_strict(model.module, opened.weights())

@@ -114,7 +114,7 @@ def lr_find(
     if advice.rate is not None and own_head_lr is not None:
         head_lr = advice.rate * own_head_lr / rate
     if picture is not None:
-        from zoo.reports.lr_curve import lr_curve
+        from zoo.reports.lr_pictures import lr_curve
 
         lr_curve(test.rates, test.losses, test.smoothed, picture, suggestion=advice.rate)
     return LrFindResult(

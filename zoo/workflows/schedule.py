@@ -121,7 +121,7 @@ def schedule(
         ),
     )
     if found.plot is not None:
-        from zoo.reports.schedule_plot import schedule_plot
+        from zoo.reports.lr_pictures import schedule_plot
 
         schedule_plot(found.distinct_curves(), found.plot, steps_per_epoch=found.steps_per_epoch, title=found.name)
     return found

@@ -216,8 +216,7 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
 
 def _summarize(study: Study, folder: Path, monitor: str, seed: int) -> Search:
-    from zoo.reports.importance import importance
-    from zoo.reports.search_history import search_history
+    from zoo.reports.search_pictures import importance, search_history
 
     records = study.records()
     best = best_trial(records, monitor)
