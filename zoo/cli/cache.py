@@ -74,13 +74,8 @@ def cache(
 
 
 def _to_json(entry: CacheEntry) -> dict[str, object]:
-    return {
-        "kind": entry.kind,
-        "path": str(entry.path),
-        "bytes": entry.bytes,
-        "last_used": entry.last_used,
-        **entry.info,
-    }
+    own = {"kind": entry.kind, "path": str(entry.path), "bytes": entry.bytes, "last_used": entry.last_used}
+    return {**own, **entry.info}
 
 
 def _entry_row(entry: CacheEntry) -> Sequence[Any]:
@@ -98,7 +93,6 @@ def _kind_rows(entries: list[CacheEntry]) -> Iterator[Sequence[Any]]:
 
 def _print(columns: tuple[str, ...], rows: Iterable[Sequence[Any]], *, sizes: int) -> None:
     """Print rows that hold a size in bytes in column `sizes` and the last use in the next one."""
-
     if console.is_terminal(sys.stdout):
         console.print_table(columns, (_format(row, sizes) for row in rows), right=range(1, sizes + 1))
     else:

@@ -19,7 +19,6 @@ __all__ = ["check"]
 
 _EXAMPLES = 3
 _CLASSES = 10
-_SEVERITY_LABELS = {"error": "ERROR", "warning": "warning", "note": "note"}
 
 
 @takes(
@@ -105,12 +104,12 @@ def _terminal_lines(report: Report) -> Iterator[str]:
         if finding.severity == "note":
             yield f"note: {finding.title} ({finding.advice})"
             continue
-        yield f"{_SEVERITY_LABELS[finding.severity]}: {finding.title}"
-        printable = list(_examples(report, finding))
-        yield from (f"    {line}" for line in printable[:_EXAMPLES])
-        if len(printable) > _EXAMPLES:
-            more = _size(finding) - _EXAMPLES
-            yield f"    … and {more:,} more"
+        yield f"{'ERROR' if finding.severity == 'error' else 'warning'}: {finding.title}"
+        examples = list(_examples(report, finding))
+        yield from (f"    {line}" for line in examples[:_EXAMPLES])
+        if len(examples) > _EXAMPLES:
+            total = len(finding.names) + len(finding.files) + len(finding.groups)
+            yield f"    … and {total - _EXAMPLES:,} more"
         yield f"  → {finding.advice}"
         yield ""
     if report.findings and report.findings[-1].severity == "note":
@@ -138,10 +137,6 @@ def _facts(report: Report) -> Iterator[str]:
     for key in ("formats", "modes"):
         if facts.get(key):
             yield f"  {key:8s} " + ", ".join(f"{name} {n:,}" for name, n in facts[key].items())
-
-
-def _size(finding: Finding) -> int:
-    return len(finding.names) + len(finding.files) + len(finding.groups)
 
 
 def _examples(report: Report, finding: Finding) -> Iterator[str]:

@@ -38,13 +38,9 @@ def complete_model_or_file(incomplete: str) -> list[str]:
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Names of the shipped recipes, folders and YAML files."""
-    return [*(n for n in _recipes() if n.startswith(incomplete)), *_files(incomplete, (".yaml", ".yml"))]
-
-
-def _recipes() -> list[str]:
     from zoo.recipe import shipped
 
-    return list(shipped())
+    return [*(n for n in shipped() if n.startswith(incomplete)), *_files(incomplete, (".yaml", ".yml"))]
 
 
 def _files(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:

@@ -68,12 +68,9 @@ def evaluate(
 
 
 def _print_for_pipe(result: Evaluation) -> None:
-    console.print_tsv(
-        [("images", result.images), *((name, f"{value:.6g}") for name, value in result.summary().items())]
-    )
-    console.print_tsv(
-        (result.ROW_KIND, *(f"{v:.6g}" if isinstance(v, float) else v for v in row)) for row in result.rows()
-    )
+    summary = {"images": result.images, **result.summary()}
+    for row in (*summary.items(), *((result.ROW_KIND, *row) for row in result.rows())):
+        console.print_tsv([[f"{v:.6g}" if isinstance(v, float) else v for v in row]])
 
 
 def _print_for_terminal(result: Evaluation) -> None:
@@ -117,16 +114,9 @@ def _show_labels(result: MultiLabelEvaluation) -> None:
 
 
 def _show_targets(result: RegressionEvaluation) -> None:
-    numbers = [(t.mean, t.mae, t.rmse, t.r2) for t in result.per_target]
-    console.print_table(
-        ("target", "mean", "MAE", "RMSE", "R²"),
-        [
-            (name, *("-" if v is None else f"{v:.4g}" for v in row))
-            for name, row in zip(result.classes, numbers, strict=True)
-        ],
-        right=(1, 2, 3, 4),
-    )
-    over = f", means over {len(numbers)} targets" if len(numbers) > 1 else ""
+    rows = [(name, *("-" if v is None else f"{v:.4g}" for v in values)) for name, *values in result.rows()]
+    console.print_table(("target", "mean", "MAE", "RMSE", "R²"), rows, right=(1, 2, 3, 4))
+    over = f", means over {len(rows)} targets" if len(rows) > 1 else ""
     print(f"MAE {result.mae:.4g}   RMSE {result.rmse:.4g}   R² {result.r2:.4f}   ({result.images:,} images{over})")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from zoo.options import flag
 
 if TYPE_CHECKING:
     from zoo.models.architectures import ArchitectureMatch
+    from zoo.models.report import WeightsReport
     from zoo.workflows.inspect import ModelSummary
     from zoo.workflows.inspect_file import FileSummary, RunSummary, TensorSummary
 
@@ -87,21 +88,16 @@ def inspect_model(
         console.print_tsv(_pipe_rows(summary))
 
 
-def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
-    """Key and value, without empty values."""
+def _pipe_rows(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
+    """Key and value, without empty values; then the groups."""
     preprocess = summary.preprocess
     yield "name", summary.name
     yield "source", summary.source
     yield "architecture", summary.architecture
     if summary.tags:
         yield "tags", ",".join(summary.tags)
-    for key, value in (
-        ("tag", summary.tag),
-        ("hub_id", summary.hub_id),
-        ("url", summary.url),
-        ("license", summary.license),
-    ):
-        if value is not None:
+    for key in ("tag", "hub_id", "url", "license"):
+        if (value := getattr(summary, key)) is not None:
             yield key, value
     yield "num_classes", str(summary.num_classes)
     yield "classes", str(summary.classes)
@@ -124,13 +120,7 @@ def _facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
         if report.revision:
             yield "revision", report.revision
         yield "loaded", str(report.loaded)
-        for key, names in (("adapted", report.adapted), ("missing", report.missing), ("unexpected", report.unexpected)):
-            for name in names:
-                yield key, name
-
-
-def _pipe_rows(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
-    yield from _facts(summary)
+        yield from _tensor_differences(report)
     yield "params", summary.params
     yield "gmacs", summary.gmacs
     yield "freeze", summary.freeze
@@ -149,7 +139,7 @@ def _show_groups(summary: ModelSummary) -> None:
     if not console.is_terminal(sys.stdout):
         console.print_tsv((g.name, g.parameters, g.trainable, ",".join(g.modules)) for g in summary.groups)
         return
-    rows = [(g.name, _modules(g.modules), g.parameters, g.trainable) for g in summary.groups]
+    rows = [(g.name, _shorten(g.modules, _MAX_MODULES), g.parameters, g.trainable) for g in summary.groups]
     console.print_table(
         ("group", "modules", "parameters", "trained", "trainable"),
         [
@@ -162,12 +152,11 @@ def _show_groups(summary: ModelSummary) -> None:
 
 
 def _terminal_facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
-    """As `_facts`, for a terminal: related values in one line."""
+    """As `_pipe_rows`, for a terminal: related values in one line."""
     preprocess, report = summary.preprocess, summary.weights
     yield "model", f"{summary.architecture} of {summary.source}"
-    crop = f"crop {preprocess.crop_pct:.4g}" + (
-        f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
-    )
+    mode = f" ({preprocess.crop_mode})" if preprocess.crop_mode != "center" else ""
+    crop = f"crop {preprocess.crop_pct:.4g}{mode}"
     yield "input", f"{_size(preprocess.input_size)}, {preprocess.interpolation}, {crop}"
     yield "mean, std", " / ".join(", ".join(f"{v:.4g}" for v in row) for row in (preprocess.mean, preprocess.std))
     if summary.first_conv:
@@ -186,6 +175,10 @@ def _terminal_facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
         return
     yield "loaded", f"{report.source}: {report.summary()}"
     yield "sha256", report.sha256 or ""
+    yield from _tensor_differences(report)
+
+
+def _tensor_differences(report: WeightsReport) -> Iterator[tuple[str, str]]:
     for key, names in (("adapted", report.adapted), ("missing", report.missing), ("unexpected", report.unexpected)):
         for name in names:
             yield key, name
@@ -195,11 +188,6 @@ def _trainable_text(parameters: int, trainable: int) -> str:
     if parameters == 0:
         return ""
     return "yes" if trainable == parameters else "no" if trainable == 0 else "partly"
-
-
-def _modules(paths: tuple[str, ...]) -> str:
-    more = len(paths) - _MAX_MODULES
-    return ", ".join(paths[:_MAX_MODULES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -239,9 +227,10 @@ def _file_pipe_rows(summary: FileSummary) -> Iterator[tuple[object, ...]]:
     yield "bytes", summary.bytes
     yield "sha256", summary.sha256
     yield "format", summary.format
-    for key, value in (("wrapping", ".".join(summary.wrapping)), ("prefix", summary.prefix)):
-        if value:
-            yield key, value
+    if summary.wrapping:
+        yield "wrapping", ".".join(summary.wrapping)
+    if summary.prefix:
+        yield "prefix", summary.prefix
     for name, kind in summary.others.items():
         yield "other", name, kind
     for name, text in summary.metadata.items():
@@ -251,9 +240,10 @@ def _file_pipe_rows(summary: FileSummary) -> Iterator[tuple[object, ...]]:
     yield "dtypes", ",".join(f"{count} {dtype}" for dtype, count in summary.dtypes.items())
     yield "first", summary.first[0], _size(summary.first[1])
     yield "last", summary.last[0], _size(summary.last[1])
-    for key, number in (("classes", summary.classes), ("in_chans", summary.in_chans)):
-        if number is not None:
-            yield key, number
+    if summary.classes is not None:
+        yield "classes", summary.classes
+    if summary.in_chans is not None:
+        yield "in_chans", summary.in_chans
     for name in summary.non_finite:
         yield "non_finite", name
     for fit in summary.fits:
@@ -325,6 +315,6 @@ def _differences(fit: ArchitectureMatch) -> str:
     return ", ".join(differences) or "nothing"
 
 
-def _shorten(items: tuple[str, ...] | list[str]) -> str:
-    more = len(items) - _MAX_ITEMS
-    return ", ".join(items[:_MAX_ITEMS]) + (f" and {more} more" if more > 0 else "")
+def _shorten(items: Sequence[str], count: int = _MAX_ITEMS) -> str:
+    more = len(items) - count
+    return ", ".join(items[:count]) + (f" and {more} more" if more > 0 else "")

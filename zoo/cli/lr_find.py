@@ -74,15 +74,10 @@ def lr_find(
 
 
 def _show(result: LrFindResult) -> None:
-    """Print the smoothed curve as a table with a horizontal bar per learning rate.
-
-    Bars of losses far above the initial loss are cut; otherwise the decrease would not be visible.
-    """
-    every = math.ceil(len(result.lrs) / _ROWS)
-    indices = list(range(0, len(result.lrs), every))
+    """Print the smoothed curve with a bar per learning rate, cut far above the initial loss to show the decrease."""
+    indices = range(0, len(result.lrs), math.ceil(len(result.lrs) / _ROWS))
     suggested = None
-    if result.suggestion is not None:
-        wanted = result.suggestion
+    if (wanted := result.suggestion) is not None:
         suggested = min(indices, key=lambda i: abs(math.log(result.lrs[i] / wanted)))
     finite = [result.smoothed[i] for i in indices if math.isfinite(result.smoothed[i])]
     lowest, start_loss = min(finite, default=0.0), max(finite[: max(len(finite) // 2, 1)], default=1.0)

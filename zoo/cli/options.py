@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from zoo.data.schema.columns import Columns
 
 __all__ = [
-    "BatchSize", "DataArgument", "Json", "ModelArgument", "PlotFile", "RunArgument", "output_dir_option", "pop_columns",
-    "takes",
+    "RECIPE_ARGUMENT", "BatchSize", "DataArgument", "Json", "ModelArgument", "ModelOption", "PlotFile", "RunArgument",
+    "output_dir_option", "pop_columns", "takes",
 ]  # fmt: skip
 
 _Command = Callable[..., None]
@@ -38,6 +38,15 @@ ModelArgument = Annotated[
         autocompletion=complete_model,
     ),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", help="model name from `zoo list` (default: the recipe's)", autocompletion=complete_model
+    ),
+]
+RECIPE_ARGUMENT = typer.Argument(
+    metavar="RECIPE", help="name from `zoo recipes`, YAML file or run", autocompletion=complete_recipe
+)
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="directory of a run")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", metavar="N", help="images per batch")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
@@ -51,9 +60,7 @@ def output_dir_option(help: str) -> typer.models.OptionInfo:
 
 
 def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command]:
-    """Decorator that adds options of zoo.options to a command.
-
-    The command receives the options that the user has given as keyword arguments of the Python API:
+    """Decorator that adds options of zoo.options; the command receives those that the user has given as keywords:
 
         @takes(DataOptions, "seed", device="the fastest")
         def command(model: ModelArgument, *, as_json: Json = False, **options: Unpack[Options]) -> None: ...

@@ -6,11 +6,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from zoo import console
-from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.options import Json, PlotFile, takes
+from zoo.cli.options import RECIPE_ARGUMENT, Json, ModelOption, PlotFile, takes
 
 if TYPE_CHECKING:
     from zoo.workflows.schedule import ScheduleCurves
@@ -26,19 +23,9 @@ _ROWS = 24
     "lr", "head_lr", "layer_decay", "opt", "sched", "warmup_epochs",
 )  # fmt: skip
 def schedule(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE", help="name from `zoo recipes`, YAML file or run", autocompletion=complete_recipe
-        ),
-    ] = None,
+    recipe: Annotated[str | None, RECIPE_ARGUMENT] = None,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="model name from `zoo list` (default: the recipe's)", autocompletion=complete_model
-        ),
-    ] = None,
+    model: ModelOption = None,
     plot: PlotFile = None,
     as_json: Json = False,
     **options: Any,
@@ -66,8 +53,7 @@ def schedule(
 
 def _show(result: ScheduleCurves) -> None:
     """Print a table with one column per distinct curve; long schedules skip epochs but show the last."""
-    curves = result.distinct_curves()
-    half = _COLUMNS // 2
+    curves, half = result.distinct_curves(), _COLUMNS // 2
     visible: list[tuple[str, Any]] = list(curves)
     if len(curves) > _COLUMNS:
         visible = [*curves[:half], ("…", None), *curves[-half:]]

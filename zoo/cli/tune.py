@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo import console
-from zoo.cli.completion import complete_model, complete_recipe
-from zoo.cli.options import Json, output_dir_option, takes
+from zoo.cli.options import RECIPE_ARGUMENT, Json, ModelOption, output_dir_option, takes
 from zoo.imports import gc_paused
 
 if TYPE_CHECKING:
@@ -25,12 +24,7 @@ _ROWS = 10
 
 @takes("settings", "seed", "device", data="the recipe's")
 def tune(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE", help="name from `zoo recipes`, YAML file or run", autocompletion=complete_recipe
-        ),
-    ],
+    recipe: Annotated[str, RECIPE_ARGUMENT],
     *,
     search: Annotated[
         Path,
@@ -39,12 +33,7 @@ def tune(
     trials: Annotated[
         int, typer.Option("--trials", "-n", metavar="N", help="total number of trials, earlier ones included")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="model name from `zoo list` (default: the recipe's)", autocompletion=complete_model
-        ),
-    ] = None,
+    model: ModelOption = None,
     output_dir: Annotated[
         Path | None, output_dir_option("directory for the trials and study.db (default: runs/tune-RECIPE)")
     ] = None,

@@ -15,7 +15,6 @@ from zoo.reports.canvas import GREY, INK, new_figure, save, set_names, shorten
 
 __all__ = ["GridRow", "augment_grid"]
 
-
 _MIN_SIDE, _MAX_SIDE = 96, 256  # pixels per side of a drawn image; smaller images are enlarged by an integer factor
 _GAP = 6
 _CAPTION_HEIGHT = 22  # pixels below an image with a caption
@@ -51,11 +50,8 @@ def augment_grid(rows: Sequence[GridRow], columns: Sequence[str], title: str, pa
     texts = []
     for r, row in enumerate(rows):
         middle = r * step_y + height / 2
-        texts.append(
-            axes.text(
-                -2 * _GAP, middle, shorten(row.name, _MAX_NAME_LENGTH), ha="right", va="center", fontsize=11, color=INK
-            )
-        )
+        name = shorten(row.name, _MAX_NAME_LENGTH)
+        texts.append(axes.text(-2 * _GAP, middle, name, ha="right", va="center", fontsize=11, color=INK))
         for c, caption in enumerate(row.captions):
             x, y = c * step_x + width / 2, r * step_y + height + 2
             texts.append(axes.text(x, y, shorten(caption, width // 6), ha="center", va="top", fontsize=7, color=GREY))

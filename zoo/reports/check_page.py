@@ -85,20 +85,17 @@ class _Thumbnail(View):
 
 def _page(report: Report) -> dict[str, Any]:
     listing = report.listing
-    splits = [p.name for p in listing.splits]
-    worst = report.findings[0].severity if report.findings else "fine"
+    more_classes = len(report.counts) - _MAX_CLASSES
     return {
         "title": f"zoo check: {printable(report.data)}",
         "subtitle": f"{len(listing):,} images, {listing.task}",
-        "tone": worst,
+        "tone": report.findings[0].severity if report.findings else "fine",
         "verdict": report.verdict,
         "facts": list(_facts(report)),
         "unit": get_task(listing.task).output,
-        "splits": splits,
+        "splits": [p.name for p in listing.splits],
         "classes": _classes(report),
-        "more_classes": f"and {len(report.counts) - _MAX_CLASSES:,} more in between"
-        if len(report.counts) > _MAX_CLASSES
-        else "",
+        "more_classes": f"and {more_classes:,} more in between" if more_classes > 0 else "",
         "findings": list(_sections(report)),
         "thresholds": THRESHOLDS,
     }
@@ -139,16 +136,13 @@ def _classes(report: Report) -> list[dict[str, Any]]:
 def _sections(report: Report) -> Iterator[_Section]:
     left = _MAX_THUMBNAILS
     for finding in report.findings:
-        files_shown = [
-            {"path": printable(report.short(f.path)), "detail": f.reason} for f in finding.files[:_MAX_LINES]
-        ]
-        section = _Section(
-            finding.kind, finding.severity, finding.title, finding.advice, list(finding.names[:_MAX_LINES]), files_shown
-        )
+        names = list(finding.names[:_MAX_LINES])
+        files_shown = [_file_line(report, f.path, f.reason) for f in finding.files[:_MAX_LINES]]
+        section = _Section(finding.kind, finding.severity, finding.title, finding.advice, names, files_shown)
         yield section
         if finding.kind == "unreadable":
             section.files += [
-                {"path": printable(report.short(report.listing.where(i))), "detail": finding.details[i]}
+                _file_line(report, report.listing.where(i), finding.details[i])
                 for i in list(finding.images())[: _MAX_LINES - len(files_shown)]
             ]
         else:
@@ -157,6 +151,10 @@ def _sections(report: Report) -> Iterator[_Section]:
                 left -= len(drawn.images)
                 section.groups.append(drawn)
         section.more = _more_text(finding, len(section.names) + len(section.files) + len(section.groups))
+
+
+def _file_line(report: Report, path: str, detail: str) -> dict[str, str]:
+    return {"path": printable(report.short(path)), "detail": detail}
 
 
 def _more_text(finding: Finding, drawn: int) -> str:

@@ -30,9 +30,8 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
     rows = max(len(named), 1)
     two_panels = len(named) < len(known)
     figure = new_figure(11.5 if two_panels else 7.5, 1.5 + 0.24 * max(rows, 3))
-    axes, *more = figure.subplots(
-        1, 2 if two_panels else 1, squeeze=False, width_ratios=[3, 2] if two_panels else [1]
-    ).flatten()
+    width_ratios = [3, 2] if two_panels else [1]
+    axes, *more = figure.subplots(1, len(width_ratios), squeeze=False, width_ratios=width_ratios).flatten()
     positions = np.arange(len(named))
     values = [ap for _, ap, _ in named]
     chance = [score.support / images for score, _, _ in named]

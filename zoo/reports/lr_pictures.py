@@ -23,12 +23,7 @@ _LOG_SPREAD = 30.0
 
 
 def lr_curve(
-    lrs: Sequence[float],
-    losses: Sequence[float],
-    smoothed: Sequence[float],
-    path: Path,
-    *,
-    suggestion: float | None = None,
+    lrs: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], path: Path, *, suggestion: float | None
 ) -> None:
     """Write a PNG: the loss of each step as a dot, the smoothed loss as a line, the suggestion as a vertical line.
 
@@ -44,9 +39,8 @@ def lr_curve(
     first_losses = [v for v in losses[: max(len(losses) // 10, 1)] if math.isfinite(v)]
     if first_losses:
         low, high = min(finite), max(first_losses)
-        axes.set_ylim(
-            low - 0.08 * (high - low or 1), min(max(finite), high + 0.5 * (high - low)) + 0.08 * (high - low or 1)
-        )
+        margin = 0.08 * (high - low or 1)
+        axes.set_ylim(low - margin, min(max(finite), high + 0.5 * (high - low)) + margin)
     if suggestion is not None:
         axes.axvline(suggestion, color=ORANGE, linewidth=1.5, label="suggestion")
         axes.set_title(f"suggestion {suggestion:.2g}", loc="right", fontsize=9, color=ORANGE, pad=10)
@@ -76,11 +70,9 @@ def schedule_plot(
         name, curve = curves[i]
         color = BLUE if len(curves) == 1 else shades(0.9 * i / (len(curves) - 1))
         # a learning rate holds until the next step
-        axes.plot(
-            np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1]), color=color,
-            linewidth=1.8,
-            drawstyle="steps-post", label=name if i in named else "_",
-        )  # fmt: skip
+        epochs, rates = np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1])
+        label = name if i in named else "_"
+        axes.plot(epochs, rates, color=color, linewidth=1.8, drawstyle="steps-post", label=label)
     peaks = [float(curve.max()) for _, curve in curves if curve.max() > 0]
     if peaks and max(peaks) > _LOG_SPREAD * min(peaks):
         axes.set_yscale("log")

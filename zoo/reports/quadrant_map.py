@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -78,16 +79,7 @@ def _map(
         axes.plot([images * factor] * 2, point.similarity_interval, color=colour, linewidth=1.2, zorder=2)
         axes.plot(images * factor, point.similarity, "o", color=colour, markersize=6, zorder=3)
         if point.chosen or len(points) == 1:
-            label = axes.annotate(
-                shorten(point.name, _MAX_NAME_LENGTH),
-                (images * factor, point.similarity),
-                xytext=(7, 0),
-                textcoords="offset points",
-                fontsize=8,
-                va="center",
-                color=INK,
-            )
-            set_names([label])
+            _write_name(axes, point.name, (images * factor, point.similarity), (7, 0), va="center")
     axes.set_xlabel("training images", color=INK, fontsize=9)
     axes.set_ylabel("similarity to the pretraining data (S)", color=INK, fontsize=9)
 
@@ -99,15 +91,12 @@ def _costs(axes: Axes, points: Sequence[Point], score_name: str) -> None:
         milliseconds = 1000 * point.seconds
         axes.plot([milliseconds] * 2, point.score_interval, color=colour, linewidth=1.2)
         axes.plot(milliseconds, point.score, "o", color=colour, markersize=6)
-        label = axes.annotate(
-            shorten(point.name, _MAX_NAME_LENGTH),
-            (milliseconds, point.score),
-            xytext=(6, 3),
-            textcoords="offset points",
-            fontsize=8,
-            color=INK,
-        )
-        set_names([label])
+        _write_name(axes, point.name, (milliseconds, point.score), (6, 3))
     axes.margins(x=0.25, y=0.1)
     axes.set_xlabel("forward pass, ms per image on this machine", color=INK, fontsize=9)
     axes.set_ylabel(f"linear-probe {score_name}", color=INK, fontsize=9)
+
+
+def _write_name(axes: Axes, name: str, at: tuple[float, float], offset: tuple[int, int], **style: Any) -> None:
+    text = shorten(name, _MAX_NAME_LENGTH)
+    set_names([axes.annotate(text, at, offset, textcoords="offset points", fontsize=8, color=INK, **style)])

@@ -65,9 +65,8 @@ def _panel(axes: Axes, predicted: NDArray[np.float64], true: NDArray[np.float64]
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
         # The more points, the more transparent they are, so that dense regions show.
         strength = float(np.clip(800 / len(true), 0.03, 0.8))
-        axes.scatter(
-            true, predicted, s=18 if len(true) < 500 else 9, color=BLUE, alpha=strength, linewidths=0, zorder=2
-        )
+        size = 18 if len(true) < 500 else 9
+        axes.scatter(true, predicted, s=size, color=BLUE, alpha=strength, linewidths=0, zorder=2)
         axes.set_xlim(ends)
         axes.set_ylim(ends)
         rmse = float(np.sqrt(np.mean((predicted - true) ** 2)))

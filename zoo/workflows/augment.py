@@ -1,4 +1,4 @@
-"""`zoo augment`: a recipe's augmentation, seen on the images that it will meet."""
+"""`zoo augment`: a picture of training images before and after a recipe's augmentation."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from zoo.workflows.finetune.inputs import build_augment, open_dataset
 
 __all__ = ["AugmentGrid", "augment_grid"]
 
-_SIZE = 224  # pixels a side, without a model to ask: what most are trained at
+_SIZE = 224  # pixels per side without a model: the input size of most
 
 
 @dataclass(frozen=True)
 class AugmentGrid:
-    """path: the picture. images: the file, or the place in the data set, of each row, by the row's name. size: height
-    and width in pixels. notes: sentences about what is not shown or was assumed."""
+    """path: the picture. size: height and width in pixels. images: (name of a row, path of its image) pairs. notes:
+    sentences about what is not shown or was assumed."""
 
     path: Path
     augment: str
@@ -61,15 +61,22 @@ def augment_grid(
     per_class: int = 6,
     seed: int | None = None,
 ) -> AugmentGrid:
-    """Draw training images of `data`, one a class, as they are evaluated and as `per_class` epochs augment them.
+    """Draw one training image per class, as in evaluation and as augmented in each of `per_class` epochs.
 
-    The images come from the loader that trains, at the model's size, before they are normalised; with MixUp, CutMix or
-    erasing in the recipe they are a batch that went through it. model: its name; without one here or in the recipe
-    images are 224 pixels a side, or what the recipe's img_size or the data say. recipe: as for finetune, default
-    full; settings: dotted keys over it. seed: of the choice of images and of the augmentation (default: the recipe's).
+    The images come from the training loader, before normalization; MixUp, CutMix and erasing act on the batch of them.
 
-    Raises UsageError (numbers, recipe, augmentation), DataError (data), ModelError (no such model), TrainingError (the
-    picture cannot be written).
+    Args:
+        data: a data source, as for `finetune`.
+        model: model name, for the input size; without one here or in the recipe, img_size, the data, or 224 decide.
+        recipe: as for `finetune`; default: full.
+        settings: dotted recipe keys and their values.
+        out: the PNG file to write.
+        classes_shown: number of rows.
+        per_class: number of augmented images per row.
+        seed: of the choice of images and of the augmentation; default: the recipe's.
+
+    Raises:
+        ZooError: any problem that the caller can fix.
     """
     path = Path(out)
     for name, value in (("--classes-shown", classes_shown), ("--per-class", per_class)):
@@ -79,11 +86,9 @@ def augment_grid(
         raise UsageError(f"--out {path} does not end in .png", "the picture is a PNG; name it so")
     chosen = _recipe(data, model, recipe, settings, seed)
     opened, preprocess, mixing = _open_inputs(chosen)
-    notes = [*opened.notes, *_channel_note(opened.train.channels)]
-    rows, note = _rows(opened, classes_shown, chosen.train.seed)
-    notes += note
-    indices = np.array([row.index for row in rows], dtype=np.int64)
-    subset = Subset(opened.train, indices)
+    rows, row_notes = _rows(opened, classes_shown, chosen.train.seed)
+    notes = [*opened.notes, *_channel_note(opened.train.channels), *row_notes]
+    subset = Subset(opened.train, np.array([row.index for row in rows], dtype=np.int64))
     augment = build_augment(chosen, opened, preprocess)
     unaugmented_loader = _loader(subset, preprocess, None, 0)
     augmented = _loader(subset, preprocess, augment, chosen.train.seed)
@@ -92,7 +97,6 @@ def augment_grid(
     for epoch in range(per_class):
         images, targets = _batch(augmented, epoch)
         if mixing.is_on:
-            # With the same generator for each epoch's only batch: a batch as training has them, not one of its own.
             images, targets = mixing(images, targets, torch.Generator().manual_seed(chosen.train.seed + epoch))
         columns.append(images.numpy())
         captions.append([_mixed_target_text(t, opened) for t in targets] if mixing.mixes else [""] * len(rows))
@@ -126,7 +130,7 @@ def _recipe(
 
 
 def _open_inputs(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
-    """The data, the model's view of them and the mixing; raises every problem at once."""
+    """The data, their preprocessing and the mixing; raises all problems at once."""
     found: list[ZooError] = []
     config = recipe.augment
     augment_problems = problems(config.name, config.params)
@@ -144,7 +148,7 @@ def _open_inputs(recipe: Recipe) -> tuple[Data, Preprocess, Mixing]:
 
 
 def _read_and_fit(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
-    """As a training of `recipe` reads and fits the images."""
+    """The data and the preprocessing of a training of `recipe`."""
     if recipe.model.name:
         from zoo.models import build_on_meta
 
@@ -169,15 +173,15 @@ def _channel_note(channels: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A training image, what to call it, and the number of its class."""
+    """A training image."""
 
     name: str
-    number: int
+    number: int  # of its class
     index: int
 
 
 def _rows(data: Data, max_rows: int, seed: int) -> tuple[list[_Row], list[str]]:
-    """The rows, and what is left out."""
+    """The rows, and notes about classes that are left out."""
     rng = np.random.default_rng(seed)
     targets = data.train.targets
     if not TASKS[data.task].has_classes:
@@ -203,7 +207,7 @@ def _loader(subset: Subset, preprocess: Preprocess, augment: Any, seed: int) -> 
 
 
 def _batch(loader: Loader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The only batch of an epoch. Raises DataError if an image of it proves unreadable."""
+    """The only batch of an epoch. Raises DataError if an image is unreadable."""
     loader.set_epoch(epoch)
     for batch in loader:
         if loader.problems:
@@ -213,7 +217,7 @@ def _batch(loader: Loader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _mixed_target_text(target: torch.Tensor, data: Data) -> str:
-    """What a mixed target says: "cat 0.7, dog 0.3"."""
+    """A mixed target as text: "cat 0.70, dog 0.30"."""
     if not TASKS[data.task].has_classes:
         return ", ".join(f"{float(v):g}" for v in target)
     largest = torch.argsort(target, descending=True)[:3].tolist()

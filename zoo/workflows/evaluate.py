@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +149,7 @@ def evaluate(
         raise UsageError("--split and the column options need other data", "give it with --data")
     where = pick_device(device)
     loaded = load_run(run)
-    source, images = _run_images(loaded) if data is None else _other_images(loaded, data, split, columns)
+    images = _run_images(loaded) if data is None else _other_images(loaded, data, split, columns)
     loader = make_loader(
         images.source,
         preprocess=loaded.preprocess,
@@ -166,9 +167,9 @@ def evaluate(
             accumulator.update(outputs, targets)
     result = EvaluationResult(
         evaluation=evaluation_of(accumulator, loaded.classes, loaded.task),
-        data=source,
+        data=images.name,
         rule=images.rule,
-        folder=loaded.run.path if data is None else _folder_for(loaded.run.path, source),
+        folder=loaded.run.path if data is None else _folder_for(loaded.run.path, images.name),
         notes=tuple(n for n in (loaded.note, *images.notes) if n),
         skipped_files=(*images.skipped_files, *loader.problems),
         accumulator=accumulator,
@@ -180,13 +181,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Images:
+    name: str
     source: ImageDataset
     rule: str
     notes: tuple[str, ...]
     skipped_files: tuple[BadFile, ...]
 
 
-def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
+def _run_images(loaded: LoadedRun) -> _Images:
     """The validation images of the run."""
     run_data = load_run_data(loaded.run)
     name = run_data.config.source
@@ -198,35 +200,30 @@ def _run_images(loaded: LoadedRun) -> tuple[str, _Images]:
         task=loaded.task,
     ).with_intensity_range(loaded.preprocess.levels)
     if run_data.fingerprint in (None, data.fingerprint()):
-        return name, _Images(data.val, run_data.rule or data.rule, (), data.problems)
+        return _Images(name, data.val, run_data.rule or data.rule, (), data.problems)
     # With the run's list of held-out images, no training image is evaluated, even if the data have grown.
-    has_split_file = loaded.run.split_file.is_file() and data.was_split
-    risk = (
-        "evaluating on the held-out images that remain"
-        if has_split_file
-        else "the evaluation may include training images"
-    )
+    risk = "the evaluation may include training images"
+    if loaded.run.split_file.is_file() and data.was_split:
+        risk = "evaluating on the held-out images that remain"
     changed = f"the images of {name} have changed since the run: {risk}"
     notes = (changed, *(n for n in data.notes if n.startswith("split ")))
-    return name, _Images(data.val, data.rule, notes, data.problems)
+    return _Images(name, data.val, data.rule, notes, data.problems)
 
 
-def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> tuple[str, _Images]:
+def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> _Images:
     run_data = load_run_data(loaded.run)
-    same_source = run_data.config.source == name
-    config = (
-        _held_out_config(loaded.run, run_data) if same_source else DataConfig(unreadable=run_data.config.unreadable)
-    )
+    own = run_data.config
+    same_source = own.source == name
+    config = _held_out_config(loaded.run, run_data) if same_source else DataConfig(unreadable=own.unreadable)
+    changes = {
+        "source": name,
+        "image_column": columns.image or own.image_column,
+        "label_column": columns.labels or own.label_column,
+        "label_separator": columns.separator or own.label_separator,
+        "split_column": columns.split or own.split_column,
+    }
     source, problems = open_eval(
-        config.model_copy(
-            update={
-                "source": name,
-                "image_column": columns.image or run_data.config.image_column,
-                "label_column": columns.labels or run_data.config.label_column,
-                "label_separator": columns.separator or run_data.config.label_separator,
-                "split_column": columns.split or run_data.config.split_column,
-            }
-        ),
+        config.model_copy(update=changes),
         loaded.classes,
         seed=run_data.seed if same_source else 0,
         channels=loaded.preprocess.channels,
@@ -235,14 +232,14 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
     )
     source = source.with_intensity_range(loaded.preprocess.levels)
     if isinstance(source, Subset):
-        return name, _Images(source, f"the {len(source):,} held-out images of {name}", (), problems)
+        return _Images(name, source, f"the {len(source):,} held-out images of {name}", (), problems)
     path = Path(name).resolve()
     display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"
-    notes = []
-    if path == Path(run_data.config.source).resolve() and len(source) == run_data.images:
-        notes.append("these images include the training images of the run; omit --data to use the held-out images")
-    return display_name, _Images(source, rule, tuple(notes), problems)
+    notes: tuple[str, ...] = ()
+    if path == Path(own.source).resolve() and len(source) == run_data.images:
+        notes = ("these images include the training images of the run; omit --data to use the held-out images",)
+    return _Images(display_name, source, rule, notes, problems)
 
 
 def _held_out_config(run: Run, run_data: RunData) -> DataConfig:
@@ -263,13 +260,12 @@ def _held_out_config(run: Run, run_data: RunData) -> DataConfig:
 def _folder_for(run: Path, source: str) -> Path:
     """RUN/evaluation-NAME, or RUN/evaluation-NAME-2 … if that exists for other data of the same name."""
     base = re.sub(r"[^\w.-]+", "_", Path(source).resolve().name).strip("._") or "data"
-    number = 1
-    while True:
+    for number in count(1):
         folder = run / (f"evaluation-{base}" if number == 1 else f"evaluation-{base}-{number}")
         before = folder / "evaluation.json"
         if not before.exists() or read_json(before).get("data") == source:
-            return folder
-        number += 1
+            break
+    return folder
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:

@@ -44,11 +44,8 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class RunData:
-    """The data of a run.
-
-    config, seed: from its recipe.yaml. fingerprint, rule, images: what run.json records of the data when training
-    began: their hash, how they were split, and the number of images; None, "" and 0 if it records nothing.
-    """
+    """The data of a run. config, seed: from recipe.yaml. fingerprint, rule, images: their hash, how they were split and
+    their number when training began, from run.json; None, "" and 0 if it has no record."""
 
     config: DataConfig
     seed: int

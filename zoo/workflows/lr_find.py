@@ -108,11 +108,7 @@ def lr_find(
         session = apply_feature_cache(session, log)
         transfer.before_epoch(session)
         test = range_test(trainer, session.train, lr_grid(low, high, steps), base=rate, watch=watch)
-    advice = suggest(test)
-    head_lr = None
-    own_head_lr = session.recipe.optimizer.head_lr
-    if advice.rate is not None and own_head_lr is not None:
-        head_lr = advice.rate * own_head_lr / rate
+    advice, head_lr = suggest(test), session.recipe.optimizer.head_lr
     if picture is not None:
         from zoo.reports.lr_pictures import lr_curve
 
@@ -122,7 +118,7 @@ def lr_find(
         losses=test.losses,
         smoothed=test.smoothed,
         suggestion=advice.rate,
-        head_lr=head_lr,
+        head_lr=None if advice.rate is None or head_lr is None else advice.rate * head_lr / rate,
         steepest=advice.steepest,
         lowest=advice.lowest,
         reason=advice.reason,
@@ -141,16 +137,11 @@ def _check(low: float, high: float, steps: int) -> None:
 
 def _range_test_recipe(recipe: Recipe) -> Recipe:
     """The recipe without settings that change learning rates, or that have no effect in so few steps."""
-    return build(
-        recipe.model_dump(),
-        {
-            "schedule": {"name": "constant"},
-            "train.model_ema": False,
-            "train.linear_probe": "off",
-            "transfer.unfreeze_every": None,
-            "transfer.wise_ft": False,
-        },
-    )
+    changes: dict[str, Any] = {
+        "schedule": {"name": "constant"}, "train.model_ema": False, "train.linear_probe": "off",
+        "transfer.unfreeze_every": None, "transfer.wise_ft": False,
+    }  # fmt: skip
+    return build(recipe.model_dump(), changes)
 
 
 def _notes(

@@ -32,8 +32,8 @@ class ScheduleCurves:
     """The learning rate of every step of a run.
 
     name: of the schedule. names: of the parameter groups, those with and without weight decay merged. parameters:
-    number of trainable parameters per group. lrs: (groups, steps) float64 learning rates. warmup: number of
-    warm-up steps. notes: sentences for the reader.
+    number of trainable parameters per group. lrs: (groups, steps). warmup: number of warm-up steps. notes: sentences
+    for the user.
     """
 
     name: str
@@ -62,8 +62,7 @@ class ScheduleCurves:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        plot = str(self.plot) if self.plot is not None else None
-        return {**vars(self), "lrs": self.lrs.tolist(), "plot": plot}
+        return {**vars(self), "lrs": self.lrs.tolist(), "plot": None if self.plot is None else str(self.plot)}
 
 
 def schedule(
@@ -101,6 +100,9 @@ def schedule(
     for group in trainer.optimizer.param_groups:
         name = str(group["name"]).removesuffix(NO_DECAY)
         names[name] = names.get(name, 0) + sum(p.numel() for p in group["params"])
+    notes = [*trainer.schedule.notes, *_notes(recipe, session)]
+    if uses_default_model:
+        notes.append(f"the groups are those of {_DEFAULT_MODEL}; name your model with --model")
     found = ScheduleCurves(
         name=recipe.schedule.name,
         names=tuple(names),
@@ -110,15 +112,7 @@ def schedule(
         steps_per_epoch=_steps_per_epoch(session),
         warmup=trainer.schedule.warmup,
         plot=Path(plot) if plot is not None else None,
-        notes=(
-            *trainer.schedule.notes,
-            *_notes(recipe, session),
-            *(
-                [f"the groups are those of {_DEFAULT_MODEL}; name your model with --model"]
-                if uses_default_model
-                else []
-            ),
-        ),
+        notes=tuple(notes),
     )
     if found.plot is not None:
         from zoo.reports.lr_pictures import schedule_plot
@@ -135,14 +129,9 @@ def _names_a_model(recipe: str | Path | None, settings: Mapping[str, Any]) -> bo
 def _without_weights(recipe: Recipe) -> Recipe:
     """The same groups, learning rates and steps, without settings that need pretrained weights or all pixels."""
     changes: dict[str, Any] = {
-        "model.weights": "none",
-        "data.norm": "model",
-        "data.intensity_range": 255,
-        "transfer.start": "plain",
-        "transfer.wise_ft": False,
-        "train.amp": False,
-        "train.feature_cache": "off",
-    }
+        "model.weights": "none", "data.norm": "model", "data.intensity_range": 255, "transfer.start": "plain",
+        "transfer.wise_ft": False, "train.amp": False, "train.feature_cache": "off",
+    }  # fmt: skip
     return build(recipe.model_dump(), changes)
 
 
