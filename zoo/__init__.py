@@ -11,10 +11,9 @@ Names are imported on first use, so that `import zoo` is fast.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from zoo.imports import gc_paused
+from zoo.imports import lazy_exports
 from zoo.version import __version__
 
 if TYPE_CHECKING:
@@ -52,54 +51,36 @@ if TYPE_CHECKING:
     from zoo.workflows.tune.run import tune
 
 _EXPORTS = {
-    "list_models": "zoo.workflows.list_models",
-    "search_models": "zoo.workflows.list_models",
-    "search_tags": "zoo.workflows.list_models",
-    "inspect": "zoo.workflows.inspect",
-    "inspect_file": "zoo.workflows.inspect_file",
-    "fetch": "zoo.workflows.fetch",
-    "make_recipe": "zoo.workflows.finetune.options",
-    "check": "zoo.workflows.check",
-    "finetune": "zoo.workflows.finetune.run",
-    "build_session": "zoo.workflows.finetune.run",
-    "resume": "zoo.workflows.finetune.run",
-    "lr_find": "zoo.workflows.lr_find",
-    "schedule": "zoo.workflows.schedule",
-    "tune": "zoo.workflows.tune.run",
-    "bench": "zoo.workflows.bench",
-    "list_cache": "zoo.workflows.cache",
-    "clear_cache": "zoo.workflows.cache",
-    "evaluate": "zoo.workflows.evaluate",
-    "predict": "zoo.workflows.predict",
-    "recommend": "zoo.workflows.recommend.run",
-    "measure_models": "zoo.workflows.recommend.measure",
-    "augment_grid": "zoo.workflows.augment",
-    "export": "zoo.workflows.export",
-    "Options": "zoo.options",
-    "Recipe": "zoo.recipe",
-    "Run": "zoo.run",
-    "ZooError": "zoo.errors",
-    "UsageError": "zoo.errors",
-    "RecipeError": "zoo.errors",
-    "DataError": "zoo.errors",
-    "ModelError": "zoo.errors",
-    "WeightsError": "zoo.errors",
-    "TrainingError": "zoo.errors",
-    "ExportError": "zoo.errors",
-    "Interrupted": "zoo.errors",
-}
+    "zoo.workflows.list_models": ("list_models", "search_models", "search_tags"),
+    "zoo.workflows.inspect": ("inspect",),
+    "zoo.workflows.inspect_file": ("inspect_file",),
+    "zoo.workflows.fetch": ("fetch",),
+    "zoo.workflows.finetune.options": ("make_recipe",),
+    "zoo.workflows.check": ("check",),
+    "zoo.workflows.finetune.run": ("finetune", "build_session", "resume"),
+    "zoo.workflows.lr_find": ("lr_find",),
+    "zoo.workflows.schedule": ("schedule",),
+    "zoo.workflows.tune.run": ("tune",),
+    "zoo.workflows.bench": ("bench",),
+    "zoo.workflows.cache": ("list_cache", "clear_cache"),
+    "zoo.workflows.evaluate": ("evaluate",),
+    "zoo.workflows.predict": ("predict",),
+    "zoo.workflows.recommend.run": ("recommend",),
+    "zoo.workflows.recommend.measure": ("measure_models",),
+    "zoo.workflows.augment": ("augment_grid",),
+    "zoo.workflows.export": ("export",),
+    "zoo.options": ("Options",),
+    "zoo.recipe": ("Recipe",),
+    "zoo.run": ("Run",),
+    "zoo.errors": (
+        "ZooError", "UsageError", "RecipeError", "DataError", "ModelError", "WeightsError", "TrainingError",
+        "ExportError", "Interrupted",
+    ),
+}  # fmt: skip
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604 - names of the table
+__all__ = ["__version__", *(name for names in _EXPORTS.values() for name in names)]  # noqa: PLE0604 - names of the table
 
-
-def __getattr__(name: str) -> Any:
-    module_name = _EXPORTS.get(name)
-    if module_name is None:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    with gc_paused():
-        value = getattr(importlib.import_module(module_name), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_exports(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy_exports import lazy_exports
+from zoo.imports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.augment.build import make_augment, problems
@@ -22,8 +22,7 @@ __all__ = ["AUGMENTATIONS", "make_augment", "problems"]
 __getattr__ = lazy_exports(
     __name__,
     {
-        "AUGMENTATIONS": "zoo.augment.registry",
-        "make_augment": "zoo.augment.build",
-        "problems": "zoo.augment.build",
+        "zoo.augment.build": ("make_augment", "problems"),
+        "zoo.augment.registry": ("AUGMENTATIONS",),
     },
 )

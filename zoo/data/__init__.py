@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy_exports import lazy_exports
+from zoo.imports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.augment.fit import fit
@@ -38,22 +38,12 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "BadFile": "zoo.data.dataset",
-        "Columns": "zoo.data.schema.columns",
-        "Data": "zoo.data.dataset",
-        "ImageBatch": "zoo.data.unlabeled",
-        "ImageDataset": "zoo.data.dataset",
-        "Loader": "zoo.data.loader",
-        "Subset": "zoo.data.dataset",
-        "UnreadableImage": "zoo.data.decode.read",
-        "auto_workers": "zoo.data.loader",
-        "data_config": "zoo.data.open",
-        "fit": "zoo.augment.fit",
-        "iter_paths": "zoo.data.unlabeled",
-        "make_loader": "zoo.data.loader",
-        "open_data": "zoo.data.open",
-        "open_eval": "zoo.data.open",
-        "open_images": "zoo.data.unlabeled",
-        "read_image": "zoo.data.decode.read",
+        "zoo.augment.fit": ("fit",),
+        "zoo.data.dataset": ("BadFile", "Data", "ImageDataset", "Subset"),
+        "zoo.data.decode.read": ("UnreadableImage", "read_image"),
+        "zoo.data.loader": ("Loader", "auto_workers", "make_loader"),
+        "zoo.data.open": ("data_config", "open_data", "open_eval"),
+        "zoo.data.schema.columns": ("Columns",),
+        "zoo.data.unlabeled": ("ImageBatch", "iter_paths", "open_images"),
     },
 )

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy_exports import lazy_exports
+from zoo.imports import lazy_exports
 from zoo.metrics.table import METRICS, Metric, better, higher_is_better, is_fraction, problems
 
 if TYPE_CHECKING:
@@ -53,15 +53,11 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "ClassScore": "zoo.metrics.evaluation",
-        "Evaluation": "zoo.metrics.evaluation",
-        "LabelScore": "zoo.metrics.multi_label",
-        "MetricAccumulator": "zoo.metrics.accumulator",
-        "MultiLabelEvaluation": "zoo.metrics.multi_label",
-        "RegressionEvaluation": "zoo.metrics.regression",
-        "SingleLabelEvaluation": "zoo.metrics.single_label",
-        "TargetScore": "zoo.metrics.regression",
-        "compute": "zoo.metrics.accumulator",
-        "report": "zoo.metrics.reporting",
+        "zoo.metrics.accumulator": ("MetricAccumulator", "compute"),
+        "zoo.metrics.evaluation": ("ClassScore", "Evaluation"),
+        "zoo.metrics.multi_label": ("LabelScore", "MultiLabelEvaluation"),
+        "zoo.metrics.regression": ("RegressionEvaluation", "TargetScore"),
+        "zoo.metrics.reporting": ("report",),
+        "zoo.metrics.single_label": ("SingleLabelEvaluation",),
     },
 )

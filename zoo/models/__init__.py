@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy_exports import lazy_exports
+from zoo.imports import lazy_exports
 
 if TYPE_CHECKING:
     from zoo.models.factory import build, build_on_meta, rebuild, record, without_auxiliary
@@ -41,15 +41,9 @@ def _require_endpoint() -> None:
 __getattr__ = lazy_exports(
     __name__,
     {
-        "Group": "zoo.models.model",
-        "Model": "zoo.models.model",
-        "WeightsReport": "zoo.models.model",
-        "build": "zoo.models.factory",
-        "build_on_meta": "zoo.models.factory",
-        "load_strict": "zoo.models.load_weights",
-        "rebuild": "zoo.models.factory",
-        "record": "zoo.models.factory",
-        "without_auxiliary": "zoo.models.factory",
+        "zoo.models.factory": ("build", "build_on_meta", "rebuild", "record", "without_auxiliary"),
+        "zoo.models.load_weights": ("load_strict",),
+        "zoo.models.model": ("Group", "Model", "WeightsReport"),
     },
     before_import=_require_endpoint,
 )

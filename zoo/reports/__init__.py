@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.lazy_exports import lazy_exports
+from zoo.imports import lazy_exports
 from zoo.registry import import_object
 from zoo.tasks import Task
 
@@ -22,10 +22,10 @@ __all__ = ["confusion", "curves", "draw_evaluation", "labels", "scatter"]
 __getattr__ = lazy_exports(
     __name__,
     {
-        "confusion": "zoo.reports.confusion_matrix",
-        "curves": "zoo.reports.training_curves",
-        "labels": "zoo.reports.label_chart",
-        "scatter": "zoo.reports.scatter_plot",
+        "zoo.reports.confusion_matrix": ("confusion",),
+        "zoo.reports.label_chart": ("labels",),
+        "zoo.reports.scatter_plot": ("scatter",),
+        "zoo.reports.training_curves": ("curves",),
     },
 )
 

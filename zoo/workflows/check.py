@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from zoo.atomic_io import check_output_path
-from zoo.data.check import PreflightReport, Report, examine_data, preflight_check
+from zoo.data.check import Report, examine_data
 from zoo.data.open import data_config, open_listing
 from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.dist_env import cores
 from zoo.errors import UsageError
 
-__all__ = ["PreflightReport", "Report", "check", "preflight_check"]
+__all__ = ["Report", "check"]
 
 
 def check(
