@@ -16,8 +16,7 @@ from zoo.catalog.index import INDEX
 from zoo.catalog.refresh import _cache_index
 from zoo.data.cache.cached_dataset import open_image_store
 from zoo.data.cache.image_store import DecodedImage
-from zoo.data.check.cache import Cache
-from zoo.data.check.image_record import RECORD
+from zoo.data.check.image_record import RECORD, RecordCache
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources import archive
 from zoo.data.sources.tar import uncompressed_tar
@@ -45,7 +44,7 @@ def _write_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MIN_CACHED_BYTES", 0)
     archive.list_members(ArchiveFile.of(plain))
     download_folder("MNIST").mkdir(parents=True)
-    Cache(str(tmp_path)).save(np.ones(2, RECORD), {})
+    RecordCache(str(tmp_path)).save(np.ones(2, RECORD), {})
     save_verified(str(tmp_path), 3, np.ones(2, np.uint64))
     save_timing("step", {"model": "m"}, {"precision": "bf16"})
     _cache_index("{}", {"timm": "1.0"})

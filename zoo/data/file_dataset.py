@@ -8,9 +8,10 @@ import stat
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zoo.arrays import Indices, Pixels
-from zoo.data.dataset import BadFile, Targets
+from zoo.data.dataset import BadFile, StringTable, Targets
 from zoo.data.decode.intensity import DTYPE_RANGE, IntensityStats
 from zoo.data.decode.read import (
     ChooseView,
@@ -23,10 +24,9 @@ from zoo.data.decode.read import (
     read_image,
 )
 from zoo.data.packed_files import BadMember, StoredImages
-from zoo.data.string_table import StringTable
 from zoo.preprocess import IntensityRange
 
-__all__ = ["FileDataset", "ImageFiles", "OpenedFiles", "StringTable", "relabel"]
+__all__ = ["FileDataset", "ImageFiles", "OpenedFiles", "StringTable", "file_keys", "relabel"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,9 @@ class ImageFiles:
     def read_header(self, index: int, max_bytes: int) -> bytes:
         """The first bytes; b"" if it cannot be read."""
         try:
-            return (
-                _read_start(self.where(index), max_bytes)
-                if self.packed is None
-                else self.packed.read_header(index, max_bytes)
-            )
+            if self.packed is None:
+                return _read_start(self.where(index), max_bytes)
+            return self.packed.read_header(index, max_bytes)
         except (BadMember, OSError):
             return b""
 
@@ -155,9 +153,8 @@ class FileDataset:
 
     def intensity_stats(self, index: int) -> IntensityStats:
         try:
-            return intensity_stats(
-                self.where(index) if self.packed is None else self.read_file_bytes(index), self.where(index)
-            )
+            where = self.where(index)
+            return intensity_stats(where if self.packed is None else self.read_file_bytes(index), where)
         except UnreadableImage:
             return IntensityStats()
 
@@ -195,19 +192,12 @@ class FileDataset:
 
 @dataclass(frozen=True)
 class OpenedFiles:
-    """The images of a folder, table or set of shards after reading.
-
-    Args:
-        source: the readable images.
-        bad: unreadable files.
-        links: broken symbolic links.
-        notes: what was ignored or assumed.
-    """
+    """The images of a folder, table or set of shards after reading."""
 
     source: FileDataset
     bad: tuple[BadFile, ...]
     links: tuple[BadFile, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what was ignored or assumed
 
     @property
     def problems(self) -> tuple[BadFile, ...]:
@@ -227,3 +217,22 @@ def relabel(source: FileDataset, classes: tuple[str, ...]) -> FileDataset:
         targets = np.zeros((len(source), len(classes)), np.float32)
         targets[:, indices] = source.targets
     return replace(source, classes=classes, targets=targets)
+
+
+def file_keys(source: FileDataset) -> NDArray[np.uint64]:
+    """(n, 2) identities of the files as they are now; 0 for those that are gone."""
+    keys = np.zeros((len(source), 2), dtype=np.uint64)
+    root = os.path.abspath(source.root)
+    for i, name in enumerate(source.names):
+        path = os.path.join(root, name)
+        if source.packed is None:
+            try:
+                info = os.stat(path)
+            except OSError:
+                continue
+            size, content_version = info.st_size, info.st_mtime_ns
+        else:
+            size, content_version = int(source.sizes[i]), source.packed.content_version(i)
+        identity = b"%d %d " % (size, content_version) + os.fsencode(path)
+        keys[i] = np.frombuffer(hashlib.blake2b(identity, digest_size=16).digest(), dtype="<u8")
+    return keys

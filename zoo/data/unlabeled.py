@@ -28,17 +28,11 @@ ReadResult = NDArray[np.uint8] | BadFile
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """A batch for prediction.
+    """A batch for prediction."""
 
-    Args:
-        paths: N paths, in the given order.
-        images: (N, C, H, W) uint8 evaluation views, channels last in memory.
-        problems: unreadable files, not in `paths` and `images`.
-    """
-
-    paths: tuple[str, ...]
-    images: torch.Tensor
-    problems: tuple[BadFile, ...]
+    paths: tuple[str, ...]  # N paths, in the given order
+    images: torch.Tensor  # (N, C, H, W) uint8 evaluation views, channels last in memory
+    problems: tuple[BadFile, ...]  # unreadable files, not in `paths` and `images`
 
 
 def iter_paths(args: Iterable[str]) -> Iterator[str | BadFile]:

@@ -1,15 +1,9 @@
-"""Reading every file once before training, so that a damaged one is met in the first minute and not in the last epoch.
+"""Read every file once before training, so that a damaged one is found in the first minute, not in the last epoch.
 
-Up to `FULL_CHECK` files are decoded to their end. Of larger sets every file's first bytes are read (which finds empty
-files, pages of HTML, Git LFS pointers and other things that are no images), and `DECODE_SAMPLE` files, evenly spread,
-are decoded to their end. A truncated file that the sample misses is met when it is first trained on: under the policy
-"error" that stops the run with its path, under "skip" the batch does without it and the loader reports it.
-
-What was found sound is remembered (`zoo.data.validate`), so that the next run on the same files begins at once. Up to
-`FULL_CHECK` that holds for every file; of larger sets the sample is decoded each time.
-
-What it costs: the first bytes 5 s for a million files on a local disk, where reading them through Pillow takes 36 s;
-an epoch of training reads every file whole.
+Up to `FULL_CHECK` files are decoded completely, and the readable ones are cached, so that the next run on the same
+files starts at once. Of larger sets the header of every file is read (5 s for a million files on a local disk; Pillow
+takes 36 s), and `DECODE_SAMPLE` files, evenly spaced, are decoded. A truncated file that the sample misses is found
+when it is first trained on: the policy "error" stops the run with its path, "skip" drops it from its batch.
 """
 
 from __future__ import annotations
@@ -27,11 +21,10 @@ from numpy.typing import NDArray
 
 from zoo.cache import CacheFile
 from zoo.console import note
-from zoo.data.dataset import BadFile
+from zoo.data.dataset import BadFile, StringTable
 from zoo.data.decode.read import printable
-from zoo.data.file_dataset import ImageFiles
+from zoo.data.file_dataset import FileDataset, ImageFiles
 from zoo.data.packed_files import StoredImages
-from zoo.data.string_table import StringTable
 from zoo.dist_env import cores
 from zoo.errors import DataError
 
@@ -42,15 +35,15 @@ __all__ = [
     "load_verified",
     "raise_if_any",
     "save_verified",
+    "verify_dataset",
     "verify_files",
 ]
 
-# Another version of what the check of a file looks at.
-_VERSION = 1
+_VERSION = 1  # to be raised when a file is checked in another way
 
 
 def file_state(path: str) -> int:
-    """64 bits that are others when the file is another; 0 if there is none."""
+    """64 bits that change with the file; 0 if it does not exist."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -76,15 +69,12 @@ def _verified_file(root: str, channels: int | None) -> CacheFile:
     return CacheFile("verified", [path, channels], versions, os.path.basename(path), ".npz")
 
 
-# Images. At the 1,900 JPEGs of 500x375 a second that two cores were measured to check, ten seconds.
-FULL_CHECK = 20_000
-# Images: a second's work. If one file in a hundred is truncated, the chance to miss all is 2 in a thousand million.
+FULL_CHECK = 20_000  # images; ten seconds: two cores decode 1,900 JPEGs of 500x375 per second
+# Images; one second. If 1% of the files are truncated, the probability that the sample misses all is 2e-9.
 DECODE_SAMPLE = 2_000
 _ANNOUNCE_FROM = 2_000
-# Fewer are checked sooner than it is looked up that they were.
-_MIN_CACHED_FILES = 100
+_MIN_CACHED_FILES = 100  # fewer are checked faster than looked up
 _CHUNK = 64
-# How JPEG, PNG and GIF files begin, which have the channels of a picture.
 _SIGNATURE_BYTES = 8
 _COMMON_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 
@@ -92,10 +82,7 @@ _COMMON_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a
 def verify_files(
     root: str, names: StringTable, packed: StoredImages | None = None, *, channels: int | None = None
 ) -> dict[int, str]:
-    """Reasons of the unreadable files by index; `channels`: that a model reads, if it is known.
-
-    Threads suffice: Pillow lets go of the lock while it decodes.
-    """
+    """Index -> reason of the unreadable files. channels: input channels of the model, if known."""
     files, n = ImageFiles(root, names, packed), len(names)
     if n <= FULL_CHECK:
         return _check_whole(files, channels)
@@ -105,8 +92,15 @@ def verify_files(
     return reasons | _check_all(sample, lambda i: files.check(i, decode=True, channels=channels))
 
 
+def verify_dataset(source: FileDataset) -> tuple[FileDataset, list[BadFile]]:
+    """(the readable images, the unreadable files)."""
+    reasons = verify_files(source.root, source.names, source.packed, channels=source.channels)
+    bad = [BadFile(source.where(i), why) for i, why in sorted(reasons.items())]
+    return source.take(np.setdiff1d(np.arange(len(source)), list(reasons))) if reasons else source, bad
+
+
 def _check_whole(files: ImageFiles, channels: int | None) -> dict[int, str]:
-    """Files that were sound before and have not changed since are not read again."""
+    """Files that were readable before and have not changed are not read again."""
     rows = range(len(files))
     if files.packed is not None:
         return _check_all(rows, lambda i: files.check(i, decode=True, channels=channels))
@@ -128,12 +122,12 @@ def _check_all(rows: Sequence[int], check: Callable[[int], str]) -> dict[int, st
         reasons = ((i, check(i)) for i in rows[start : start + _CHUNK])
         return [(i, reason) for i, reason in reasons if reason]
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow releases the GIL while it decodes
         return dict(bad for chunk in pool.map(check_chunk, range(0, len(rows), _CHUNK)) for bad in chunk)
 
 
 def _check_start(files: ImageFiles, index: int, channels: int | None) -> str:
-    """What does not begin as the usual formats do is opened, and so is all where a model wants other channels."""
+    """Opens the file only if its signature is unusual, or the model has an unusual number of channels."""
     if channels in (None, 1, 3) and files.read_header(index, _SIGNATURE_BYTES).startswith(_COMMON_SIGNATURES):
         return ""
     return files.check(index, decode=False, channels=channels)
@@ -143,9 +137,8 @@ def raise_if_any(bad: Sequence[BadFile]) -> None:
     """Raise the DataError of the policy "error" if there is any bad file; lists up to ten."""
     if not bad:
         return
-    listed = "".join(f"\n  {printable(str(b))}" for b in bad[:10]) + (
-        f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
-    )
+    more = f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
+    listed = "".join(f"\n  {printable(str(b))}" for b in bad[:10]) + more
     raise DataError(
         f"{len(bad):,} unreadable {'file' if len(bad) == 1 else 'files'}:{listed}",
         "replace or remove them, or leave them out with --set data.unreadable=skip",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from zoo.data.check import Report, examine_images, scan_images
-from zoo.data.check.cache import Cache
+from zoo.data.check.image_record import RecordCache
 from zoo.data.file_dataset import FileDataset
 from zoo.data.open import data_config, open_listing
 from zoo.errors import DataError
@@ -67,8 +67,8 @@ def test_records_are_cached_until_the_file_changes(
 
 def test_a_damaged_or_older_cache_is_ignored(clean: Path, run_check: RunCheck, monkeypatch: pytest.MonkeyPatch) -> None:
     run_check(clean, cache=True)
-    path = Cache(str(clean)).file.path
-    monkeypatch.setattr("zoo.data.check.cache.VERSION", 2)
+    path = RecordCache(str(clean)).file.path
+    monkeypatch.setattr("zoo.data.check.image_record.VERSION", 2)
     assert run_check(clean, cache=True).from_cache == 0
     path.write_bytes(path.read_bytes()[:1000])
     assert run_check(clean, cache=True).from_cache == 0

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from zoo.data import data_config, open_data, open_eval
+from zoo.data.dataset import StringTable
 from zoo.data.split.file import read_split, split_text
 from zoo.data.split.strategy import SplitStrategy
-from zoo.data.string_table import StringTable
 from zoo.errors import DataError, UsageError
 
 

@@ -29,12 +29,10 @@ from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View
 from zoo.cache import kind_folder
 from zoo.data.cache.image_store import DecodedImage, ImageStore
-from zoo.data.dataset import DatasetWrapper, ImageDataset, Subset, Targets
+from zoo.data.dataset import DatasetWrapper, ImageDataset, StringTable, Subset, Targets
 from zoo.data.decode.intensity import IntensityStats
 from zoo.data.decode.read import ChooseView, UnreadableImage
-from zoo.data.file_dataset import FileDataset
-from zoo.data.file_identity import file_keys
-from zoo.data.string_table import StringTable
+from zoo.data.file_dataset import FileDataset, file_keys
 from zoo.dist_env import cores
 from zoo.preprocess import IntensityRange, Preprocess
 

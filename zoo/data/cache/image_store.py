@@ -33,7 +33,7 @@ from zoo.dist_env import cores
 
 __all__ = ["DecodedImage", "ImageStore", "MappedImages"]
 
-Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_identity.file_keys` gives them
+Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_dataset.file_keys` gives them
 
 # Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.
 _SHARD_BYTES = 128 << 20

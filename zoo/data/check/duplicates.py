@@ -37,21 +37,13 @@ _MAX_EQUAL_HASHES = 32
 
 @dataclass(frozen=True)
 class NearDuplicatePairs:
-    """Pairs of similar images.
-
-    Args:
-        left: (n,) image numbers.
-        right: (n,) image numbers.
-        bits: (n,) hash bits that differ.
-        correlation: (n,) correlation of the thumbnails.
-        complete: False if the search stopped early.
-    """
+    """Pairs of similar images."""
 
     left: Indices
     right: Indices
-    bits: NDArray[np.uint8]
-    correlation: NDArray[np.float32]
-    complete: bool = True
+    bits: NDArray[np.uint8]  # (n,) hash bits that differ
+    correlation: NDArray[np.float32]  # (n,) correlation of the thumbnails
+    complete: bool = True  # False if the search stopped early
 
 
 def split_by_equality(codes: NDArray[np.uint64]) -> tuple[list[Indices], Indices]:
@@ -161,23 +153,16 @@ def duplicate_findings(
     is_split: bool,
 ) -> Iterator[Finding]:
     """split: (n,) 0 for training, 1 for validation. targets: as `ImageDataset.targets`, of all splits."""
-    across = [g for g in equal if len(np.unique(split[g])) > 1]
-    inside = [g for g in equal if len(np.unique(split[g])) == 1]
-    other = [g for g in equal if _has_conflict(targets[g])]
-    yield from _equal_findings(across, inside, other, split, targets, task, is_split=is_split)
+    yield from _equal_findings(equal, split, targets, task, is_split=is_split)
     yield from _near_findings(pairs, equal, split, targets, task, is_split=is_split)
 
 
 def _equal_findings(
-    across: Sequence[Indices],
-    inside: Sequence[Indices],
-    other: Sequence[Indices],
-    split: NDArray[np.int64],
-    targets: Targets,
-    task: TaskName,
-    *,
-    is_split: bool,
+    equal: Sequence[Indices], split: Indices, targets: Targets, task: TaskName, *, is_split: bool
 ) -> Iterator[Finding]:
+    across = [g for g in equal if len(np.unique(split[g])) > 1]
+    other = [g for g in equal if _has_conflict(targets[g])]
+    same = [g for g in equal if len(np.unique(split[g])) == 1 and not _has_conflict(targets[g])]
     if across:
         leaked = sum(int((split[g] == 1).sum()) for g in across)
         yield Finding(
@@ -196,7 +181,7 @@ def _equal_findings(
             "keep the correct one of each; if several are correct, use --task multi-label",
             groups=other,
         )
-    if same := [g for g in inside if not _has_conflict(targets[g])]:
+    if same:
         extra = sum(len(g) - 1 for g in same)
         yield Finding(
             "duplicates",

@@ -33,27 +33,17 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem.
+    """One kind of problem."""
 
-    Args:
-        kind: stable identifier for programs.
-        severity: "error", "warning" or "note".
-        title: one line with the count.
-        advice: what to do.
-        groups: groups of image numbers (duplicates of each other), or (n, 1) for single images.
-        details: image number -> detail.
-        names: folders or classes with the problem.
-        files: files that are not in the listing.
-    """
-
-    kind: str
-    severity: Severity
-    title: str
+    kind: str  # stable identifier for programs
+    severity: Severity  # "error", "warning" or "note"
+    title: str  # one line with the count
     advice: str
+    # groups of image numbers (duplicates of each other), or (n, 1) for single images
     groups: Sequence[Indices] | NDArray[np.int64] = ()
-    details: Mapping[int, str] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
-    files: tuple[BadFile, ...] = ()
+    details: Mapping[int, str] = field(default_factory=dict)  # image number -> detail
+    names: tuple[str, ...] = ()  # folders or classes with the problem
+    files: tuple[BadFile, ...] = ()  # files that are not in the listing
 
     def images(self) -> Iterator[int]:
         for group in self.groups:

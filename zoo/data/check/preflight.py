@@ -38,18 +38,11 @@ _NO_PAIRS = NearDuplicatePairs(
 
 @dataclass(frozen=True)
 class PreflightReport:
-    """The result of `preflight_check`.
+    """The result of `preflight_check`."""
 
-    Args:
-        findings: errors and warnings, most severe first.
-        listing: the images that the findings refer to.
-        coverage: a sentence on how many files were compared.
-        seconds: duration.
-    """
-
-    findings: tuple[Finding, ...]
-    listing: Listing
-    coverage: str
+    findings: tuple[Finding, ...]  # errors and warnings, most severe first
+    listing: Listing  # the images that the findings refer to
+    coverage: str  # a sentence on how many files were compared
     seconds: float
 
     def lines(self) -> list[str]:
@@ -67,9 +60,8 @@ def preflight_check(data: Data, *, seconds: float = 2.0) -> PreflightReport:
     splits = (ListedSplit("training", data.train), ListedSplit("validation", data.val))
     listing = Listing(data.name, data.task, data.classes, splits)
     targets, split = listing.targets, listing.split_indices
-    auto_split = isinstance(data.train, Subset) and isinstance(
-        data.val, Subset
-    )  # zoo made the split: both are counted together
+    # If zoo made the split, both are counted together.
+    auto_split = isinstance(data.train, Subset) and isinstance(data.val, Subset)
     seen = np.zeros_like(split) if auto_split else split
     counts = class_counts(targets, seen, len(data.classes), 1 if auto_split else 2, data.task)
     equal, coverage = _equal_files(listing, began + seconds)

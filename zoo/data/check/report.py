@@ -30,27 +30,16 @@ __all__ = ["Report", "examine_data"]
 
 @dataclass(frozen=True)
 class Report:
-    """The result of `zoo check`.
+    """The result of `zoo check`."""
 
-    Args:
-        data: the source as the user wrote it.
-        listing: images and labels of all splits.
-        rows: (n,) records of the images (`zoo.data.check.image_record`).
-        reasons: image number -> why the image cannot be read.
-        counts: (classes, splits) readable images per class.
-        findings: most severe first.
-        seconds: duration of the check.
-        from_cache: number of images whose record came from the cache.
-    """
-
-    data: str
-    listing: Listing
-    rows: r.Records
-    reasons: Mapping[int, str]
-    counts: NDArray[np.int64]
-    findings: tuple[Finding, ...]
+    data: str  # the source as the user wrote it
+    listing: Listing  # images and labels of all splits
+    rows: r.Records  # (n,) records of the images (`zoo.data.check.image_record`)
+    reasons: Mapping[int, str]  # image number -> why the image cannot be read
+    counts: NDArray[np.int64]  # (classes, splits) readable images per class
+    findings: tuple[Finding, ...]  # most severe first
     seconds: float
-    from_cache: int
+    from_cache: int  # number of images whose record came from the cache
 
     @property
     def ok(self) -> bool:

@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 
 from zoo.atomic_io import defer_interrupts
 from zoo.console import track
-from zoo.data.check.cache import Cache
 from zoo.data.check.examine_images import ExaminedImages, examine_files, examine_images, pixel_hashes
-from zoo.data.check.image_record import RECORD, Records
+from zoo.data.check.image_record import RECORD, RecordCache, Records
 from zoo.data.dataset import ImageDataset
-from zoo.data.file_dataset import FileDataset
-from zoo.data.file_identity import file_keys
+from zoo.data.file_dataset import FileDataset, file_keys
 from zoo.errors import DataError
 
 __all__ = ["ImageScan", "fill_pixel_hashes", "scan_images"]
@@ -57,7 +55,7 @@ def scan_images(splits: Sequence[ImageDataset], *, workers: int, cache: bool) ->
     for split in splits:
         here = rows[offset : offset + len(split)]
         if isinstance(split, FileDataset):
-            why, known = _scan_files(split, here, workers, Cache(split.root, disabled=not cache))
+            why, known = _scan_files(split, here, workers, RecordCache(split.root, disabled=not cache))
             from_cache += known
         else:
             why = _scan_dataset(split, here, workers)
@@ -66,7 +64,7 @@ def scan_images(splits: Sequence[ImageDataset], *, workers: int, cache: bool) ->
     return ImageScan(rows, reasons, from_cache)
 
 
-def _scan_files(source: FileDataset, rows: Records, workers: int, cache: Cache) -> tuple[dict[int, str], int]:
+def _scan_files(source: FileDataset, rows: Records, workers: int, cache: RecordCache) -> tuple[dict[int, str], int]:
     keys = file_keys(source)
     rows[:], reasons = cache.load(keys)
     todo = np.flatnonzero(~rows["key"].any(axis=1))
@@ -112,7 +110,7 @@ def fill_pixel_hashes(
     chunks = [todo[i : i + _CHUNK] for i in range(0, len(todo), _CHUNK)]
     for chunk, found in _read(source, chunks, pixel_hashes, workers, "comparing pixels"):
         rows["pixels"][chunk] = found
-    store = Cache(source.root, disabled=not cache)
+    store = RecordCache(source.root, disabled=not cache)
     # Unreadable files have no pixels; their reasons are in the cache already.
     reasons = store.load(rows["key"])[1]
     with defer_interrupts():

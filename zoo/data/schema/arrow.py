@@ -13,19 +13,12 @@ __all__ = ["ArrowColumns"]
 
 @dataclass(frozen=True)
 class ArrowColumns:
-    """The columns of a schema.
+    """The columns of a schema."""
 
-    Args:
-        header: names of all columns, without pandas' index columns.
-        images: columns of images: bytes, or Hugging Face structs of bytes and path.
-        nested: columns that can be neither image nor label.
-        names: column -> class names of its integers.
-    """
-
-    header: tuple[str, ...]
-    images: frozenset[str]
-    nested: frozenset[str]
-    names: Mapping[str, Sequence[str]]
+    header: tuple[str, ...]  # names of all columns, without pandas' index columns
+    images: frozenset[str]  # columns of images: bytes, or Hugging Face structs of bytes and path
+    nested: frozenset[str]  # columns that can be neither image nor label
+    names: Mapping[str, Sequence[str]]  # column -> class names of its integers
 
     @staticmethod
     def of(schema: Any, features: Mapping[str, Any]) -> ArrowColumns:

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 from zoo.arrays import Indices
 from zoo.data.packed_files import StoredImages
+from zoo.errors import DataError
 
-__all__ = ["LIST", "NESTED", "StoredRows", "TableReader", "list_items", "to_cell"]
+__all__ = ["LIST", "NESTED", "RowErrors", "StoredRows", "TableReader", "list_items", "to_cell"]
 
 
 LIST = "\x1f"  # ASCII's "unit separator", which str.strip removes as space
 NESTED = "\x1e"
+_MAX_LISTED = 10  # rows named for one kind of error
 
 
 class StoredRows(NamedTuple):
@@ -85,3 +87,32 @@ def list_items(cell: str) -> list[str]:
     if cell.startswith(LIST):
         return cell[1:].split(LIST) if len(cell) > 1 else []
     return [cell] if cell else []
+
+
+class RowErrors:
+    """The errors in a table, raised together: each kind with its first lines. unit: word for a row."""
+
+    def __init__(self, where: str, hint: str, unit: str = "line") -> None:
+        self._where, self._hint, self._unit = where, hint, unit
+        self._kinds: dict[str, tuple[str, list[int], int]] = {}
+
+    def add(self, what: str, line: int, example: str = "") -> None:
+        """Add an error of the kind `what`. example: the wrong value; the first one of the kind is shown."""
+        first, lines, count = self._kinds.get(what, (example, [], 0))
+        if count < _MAX_LISTED:
+            lines.append(line)
+        self._kinds[what] = (first, lines, count + 1)
+
+    def _places(self, lines: list[int], count: int) -> str:
+        more = f", … ({count:,} in all)" if count > len(lines) else ""
+        return f"{self._unit}{'s' * (count > 1)} {', '.join(map(str, lines))}{more}"
+
+    def raise_if_any(self) -> None:
+        """Raise DataError if there are errors."""
+        if not self._kinds:
+            return
+        texts = []
+        for what, (example, lines, count) in self._kinds.items():
+            texts.append(f"{what}{example and f', such as {example!r}'}: {self._places(lines, count)}")
+        listed = texts[0] if len(texts) == 1 else "".join(f"\n  {t}" for t in texts)
+        raise DataError(f"{self._where}: {listed}", self._hint)

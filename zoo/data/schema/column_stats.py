@@ -17,27 +17,19 @@ MAX_DISTINCT = 10_000
 
 @dataclass
 class ColumnStats:
-    """Statistics of one column. All counts are of different values, or list items; `empty` counts cells.
-
-    Args:
-        name: name of the column.
-        holds_images: it contains images, not paths.
-        is_class_names: its values are class names, whatever they look like.
-        values: the different values; None if there are more than `MAX_DISTINCT`.
-        commas: numbers with a decimal comma.
-        lengths: lengths of the lists.
-    """
+    """Statistics of one column. All counts are of different values, or list items; `empty` counts cells."""
 
     name: str
-    holds_images: bool = False
-    is_class_names: bool = False
+    holds_images: bool = False  # it contains images, not paths
+    is_class_names: bool = False  # its values are class names, whatever they look like
+    # the different values; None if there are more than `MAX_DISTINCT`
     values: set[str] | None = field(default_factory=set)
     images: int = 0
     decimals: int = 0
     integers: int = 0
     texts: int = 0
     booleans: int = 0
-    commas: int = 0
+    commas: int = 0  # numbers with a decimal comma
     empty: int = 0
     lists: int = 0
     nested: int = 0

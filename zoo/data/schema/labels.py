@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
 from zoo.data.decode.read import printable
-from zoo.data.schema.cells import list_items
-from zoo.data.schema.row_errors import RowErrors
+from zoo.data.schema.cells import RowErrors, list_items
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 

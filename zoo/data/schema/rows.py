@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.arrays import Indices
-from zoo.data.dataset import BadFile, Targets
+from zoo.data.dataset import BadFile, StringTable, Targets
 from zoo.data.decode.read import printable
-from zoo.data.schema.cells import StoredRows
-from zoo.data.schema.row_errors import RowErrors
-from zoo.data.string_table import StringTable
+from zoo.data.schema.cells import RowErrors, StoredRows
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
@@ -23,24 +21,15 @@ __all__ = ["TableRows"]
 
 @dataclass
 class TableRows:
-    """The rows of a table.
+    """The rows of a table."""
 
-    Args:
-        where: name of the table in messages.
-        names: image paths as in the table, or names of stored images.
-        lines: (N,) line numbers.
-        targets: targets of the rows.
-        groups: (N,) groups, if there are any.
-        unit: word for a row.
-        stored: function from line numbers to stored images, if the names are not paths.
-    """
-
-    where: str
-    names: StringTable
-    lines: Indices
+    where: str  # name of the table in messages
+    names: StringTable  # image paths as in the table, or names of stored images
+    lines: Indices  # (N,) line numbers
     targets: Targets
-    groups: Indices | None = None
-    unit: str = "line"
+    groups: Indices | None = None  # (N,) groups, if there are any
+    unit: str = "line"  # word for a row
+    # function from line numbers to stored images, if the names are not paths
     stored: Callable[[Indices], StoredRows] | None = None
 
     def merge(self, task: TaskName, *, combine_labels: bool) -> tuple[str, ...]:
@@ -51,19 +40,19 @@ class TableRows:
         duplicates = {} if self.stored is not None else self._find_duplicates()
         if not duplicates:
             return ()
-        several = (
-            get_task(task).has_one_class_per_image and "if an image may have several labels, use --task multi-label"
-        )
-        errors = RowErrors(self.where, several or "keep one row per image", self.unit)
+        hint = "keep one row per image"
+        if get_task(task).has_one_class_per_image:
+            hint = "if an image may have several labels, use --task multi-label"
+        errors = RowErrors(self.where, hint, self.unit)
         for row, first in duplicates.items():
-            if self.groups is not None and self.groups[row] != self.groups[first]:
-                what = f"an image with another group in an earlier {self.unit}"
-                errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
+            other = ["group"] if self.groups is not None and self.groups[row] != self.groups[first] else []
             if combine_labels:
                 self.targets[first] = np.maximum(self.targets[first], self.targets[row])
             elif not np.array_equal(self.targets[row], self.targets[first]):
-                what = f"an image with another label in an earlier {self.unit}"
-                errors.add(what, int(self.lines[row]), f"{self.names[row]} ({self.unit} {self.lines[first]})")
+                other.append("label")
+            for what in other:
+                example = f"{self.names[row]} ({self.unit} {self.lines[first]})"
+                errors.add(f"an image with another {what} in an earlier {self.unit}", int(self.lines[row]), example)
         errors.raise_if_any()
         self._drop(duplicates)
         count = f"{len(duplicates):,} repeated {'row' if len(duplicates) == 1 else 'rows'} of the same image"

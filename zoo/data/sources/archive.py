@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.cache import CacheFile
-from zoo.data.dataset import SPLIT_NAMES, BadFile
+from zoo.data.dataset import SPLIT_NAMES, BadFile, StringTable
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile, PackedFiles
 from zoo.data.sources.members import ArchiveMembers
 from zoo.data.sources.scan import Scan, is_ignored, is_image_extension
 from zoo.data.sources.tar import is_compressed_name, list_tar, uncompressed_tar
 from zoo.data.sources.zip import list_zip
-from zoo.data.string_table import StringTable
 from zoo.errors import DataError
 
 __all__ = ["Archive", "ArchiveFolder", "is_archive_name", "list_members", "open_archive", "stem"]
@@ -100,25 +99,15 @@ def stem(path: str) -> str:
 
 @dataclass(frozen=True)
 class Archive:
-    """A listed archive.
+    """A listed archive."""
 
-    Args:
-        path: path as the user wrote it.
-        file: file that contains the members; for a compressed tar the unpacked one.
-        entries: the members.
-        folders: folder ("" for the top) -> rows in `entries` of the files directly in it.
-        sorted_folders: keys of `folders`, sorted.
-        notes: what was ignored or assumed.
-        subfolders: folder -> names of the folders directly in it.
-    """
-
-    path: str
-    file: ArchiveFile
+    path: str  # path as the user wrote it
+    file: ArchiveFile  # file that contains the members; for a compressed tar the unpacked one
     entries: ArchiveMembers
-    folders: dict[str, array[int]]
-    sorted_folders: list[str]
-    notes: tuple[str, ...] = ()
-    subfolders: dict[str, list[str]] = field(default_factory=dict)
+    folders: dict[str, array[int]]  # folder ("" for the top) -> rows in `entries` of the files directly in it
+    sorted_folders: list[str]  # keys of `folders`, sorted
+    notes: tuple[str, ...] = ()  # what was ignored or assumed
+    subfolders: dict[str, list[str]] = field(default_factory=dict)  # folder -> names of the folders directly in it
 
     def join(self, inside: str) -> str:
         return os.path.join(self.path, inside) if inside else self.path

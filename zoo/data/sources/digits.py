@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.arrays import Pixels
-from zoo.data.dataset import Subset, Targets
+from zoo.data.dataset import StringTable, Subset, Targets
 from zoo.data.decode.intensity import IntensityStats
 from zoo.data.decode.read import ChooseView
 from zoo.data.listing import ListedSplit, Listing
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
 from zoo.data.split.strategy import SplitStrategy
-from zoo.data.string_table import StringTable
 from zoo.errors import UsageError
 from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoo.data.dataset import TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, BadFile, flips_safe
+from zoo.data.dataset import TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, flips_safe
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles, relabel
 from zoo.data.listing import ClassFolder, Folder, ListedSplit, Listing
@@ -16,9 +16,9 @@ from zoo.data.schema.labels import format_list, from_classes
 from zoo.data.sources.archive import ArchiveFolder, is_archive_name, open_archive
 from zoo.data.sources.registry import describe_sources
 from zoo.data.sources.scan import DiskFolder, Scan, Tree, encode_labels, scan_classes
-from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, require_path
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, describe_given_splits, require_path
 from zoo.data.sources.table_folder import is_table_name
-from zoo.data.validate import raise_if_any, verify_files
+from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, nearest
 from zoo.tasks import TaskName, get_task
 
@@ -48,10 +48,8 @@ class FolderSource(Source):
             if has_classes:
                 _require_same_classes(train.source, found.source, layout.train.path, val_tree.path)
             held_out = _for_task(found.source, task)
-            rule = (
-                f"given: {len(train.source):,} training images in {printable(layout.train.path)}, "
-                f"{len(held_out):,} validation images in {printable(val_tree.path)}"
-            )
+            train_where, val_where = f"in {printable(layout.train.path)}", f"in {printable(val_tree.path)}"
+            rule = describe_given_splits(train.source, train_where, held_out, val_where)
         return SourceSplits(
             name=tree.name,
             where=printable(layout.train.path),
@@ -253,16 +251,14 @@ def _open_folder(root: Tree, options: OpenOptions) -> OpenedFiles:
     source, scan = scanned.source, scanned.scan
     if not len(scan):
         raise _no_images(root, scan)
-    reasons = verify_files(root.path, source.names, source.packed, channels=options.channels)
-    bad = sorted([*scan.bad, *(BadFile(source.where(i), r) for i, r in reasons.items())], key=str)
+    source, damaged = verify_dataset(source)
+    bad = sorted([*scan.bad, *damaged], key=str)
     if not options.skip_unreadable:
         raise_if_any(bad)
     notes = scan.notes()
     empty = [os.path.basename(f.tree.path) for f in scanned.folders if not len(f.names) and not f.unreadable]
     if empty:
         notes.append(f"ignored {len(empty):,} folders without images ({', '.join(printable(n) for n in empty[:5])})")
-    if reasons:
-        source = source.take(np.setdiff1d(np.arange(len(source)), list(reasons)))
     return OpenedFiles(source, tuple(bad), tuple(scan.links), tuple(notes))
 
 

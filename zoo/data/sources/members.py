@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zoo.data.dataset import BadFile
+from zoo.data.dataset import BadFile, StringTable
 from zoo.data.decode.read import describe_non_file
 from zoo.data.packed_files import ArchiveFile, PackedFiles
-from zoo.data.string_table import StringTable
 
 __all__ = ["ArchiveMembers", "normalize_member_name"]
 
@@ -30,26 +29,19 @@ def normalize_member_name(name: str) -> str | None:
 
 @dataclass
 class ArchiveMembers:
-    """The files of an archive, in its order. The columns are as in `PackedFiles`.
+    """The files of an archive, in its order. The columns are as in `PackedFiles`."""
 
-    Args:
-        names: paths in the archive, separated by "/".
-        bad: members that are no usable files.
-        links: (name, name of its target), until `resolve_links` turns them into files.
-        broken: links without a target in the archive.
-        notes: what was ignored or assumed.
-    """
-
-    names: StringTable = field(default_factory=StringTable)
+    names: StringTable = field(default_factory=StringTable)  # paths in the archive, separated by "/"
     offsets: array[int] = field(default_factory=lambda: array("q"))
     lengths: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
     methods: array[int] = field(default_factory=lambda: array("B"))
     checksums: array[int] = field(default_factory=lambda: array("I"))
-    bad: list[BadFile] = field(default_factory=list)
+    bad: list[BadFile] = field(default_factory=list)  # members that are no usable files
+    # (name, name of its target), until `resolve_links` turns them into files
     links: list[tuple[str, str]] = field(default_factory=list)
-    broken: list[BadFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    broken: list[BadFile] = field(default_factory=list)  # links without a target in the archive
+    notes: list[str] = field(default_factory=list)  # what was ignored or assumed
 
     def __len__(self) -> int:
         return len(self.names)

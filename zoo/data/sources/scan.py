@@ -19,10 +19,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.dataset import SPLIT_NAMES, BadFile
+from zoo.data.dataset import SPLIT_NAMES, BadFile, StringTable
 from zoo.data.decode.read import describe_non_file, is_image_name, printable
 from zoo.data.packed_files import PackedFiles
-from zoo.data.string_table import StringTable
 from zoo.errors import DataError
 
 __all__ = [
@@ -60,23 +59,15 @@ def is_image_extension(extension: str) -> bool:
 
 @dataclass
 class Scan:
-    """The images below a folder.
+    """The images below a folder."""
 
-    Args:
-        names: paths relative to the folder, sorted within each scanned folder.
-        sizes: sizes in bytes.
-        members: rows in the archive; empty on disk.
-        bad: entries with the name of an image that are not regular files.
-        links: broken or looping symbolic links.
-        ignored: extension -> number of other files.
-    """
-
+    # paths relative to the folder, sorted within each scanned folder
     names: StringTable = field(default_factory=StringTable)
     sizes: array[int] = field(default_factory=lambda: array("q"))
-    members: array[int] = field(default_factory=lambda: array("q"))
-    bad: list[BadFile] = field(default_factory=list)
-    links: list[BadFile] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
+    members: array[int] = field(default_factory=lambda: array("q"))  # rows in the archive; empty on disk
+    bad: list[BadFile] = field(default_factory=list)  # entries with the name of an image that are not regular files
+    links: list[BadFile] = field(default_factory=list)  # broken or looping symbolic links
+    ignored: Counter[str] = field(default_factory=Counter)  # extension -> number of other files
 
     def __len__(self) -> int:
         return len(self.names)

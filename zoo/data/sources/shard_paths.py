@@ -30,17 +30,11 @@ _PROBED_MEMBERS = 64  # members that are read to tell a tar of samples from one 
 
 @dataclass(frozen=True)
 class ShardSet:
-    """The shards of a data set.
-
-    Args:
-        name: name of the data set.
-        splits: split ("train", "val" …) -> shards; "" if the names contain no split.
-        unused: shards without a split, if others have one.
-    """
+    """The shards of a data set."""
 
     name: str
-    splits: dict[str, list[str]]
-    unused: tuple[str, ...] = ()
+    splits: dict[str, list[str]]  # split ("train", "val" …) -> shards; "" if the names contain no split
+    unused: tuple[str, ...] = ()  # shards without a split, if others have one
 
     def of(self, names: tuple[str, ...]) -> tuple[str, list[str]]:
         """(the first of the splits `names` that exists, its shards), or ("", [])."""

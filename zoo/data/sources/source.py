@@ -23,9 +23,12 @@ __all__ = [
     "OpenOptions",
     "Source",
     "SourceSplits",
+    "describe_given_splits",
     "find_source",
     "is_remote",
+    "require_known_classes",
     "require_path",
+    "require_two_classes",
     "with_classes",
 ]
 
@@ -124,11 +127,10 @@ class Source(ABC):
     def list_for_check(self, source: str, val: str | None, options: OpenOptions) -> Listing:
         """The images for `zoo check`, with as many problems as possible reported, not raised."""
         found = self.open_train(source, val, replace(options, skip_unreadable=True))
+        classes = found.train.classes
         if found.val is None:
-            classes = found.train.classes
             splits: tuple[ListedSplit, ...] = (ListedSplit("all", found.train),)
         else:
-            classes = found.train.classes
             if get_task(found.task).has_classes:
                 classes = tuple(sorted({*classes, *found.val.classes}))
             splits = (
@@ -189,6 +191,25 @@ def require_path(path: str) -> str:
         close = nearest(path, ["digits"]) + close
     hint = f"did you mean {' or '.join(close)}?" if close else f"give {describe_sources()}"
     raise DataError(f"no such path: {printable(path)}", hint)
+
+
+def describe_given_splits(train: ImageDataset, train_where: str, val: ImageDataset, val_where: str) -> str:
+    return f"given: {len(train):,} training images {train_where}, {len(val):,} validation images {val_where}"
+
+
+def require_two_classes(source: ImageDataset, where: str) -> None:
+    if len(source.classes) < 2:
+        raise DataError(f"only one class in {where}: {format_list(source.classes)}", "a classifier needs two or more")
+
+
+def require_known_classes(val: ImageDataset, train: ImageDataset, what: str) -> None:
+    """what: the validation images and the verb "have", for the message."""
+    unknown = [c for c in val.classes if c not in set(train.classes)]
+    if unknown:
+        raise DataError(
+            f"{what} classes without training images: {format_list(unknown)}",
+            "add training images of these classes, or remove them",
+        )
 
 
 def with_classes(source: ImageDataset, classes: tuple[str, ...]) -> ImageDataset:

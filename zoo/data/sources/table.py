@@ -12,18 +12,25 @@ from typing import NoReturn
 
 import numpy as np
 
-from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, flips_safe
+from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, StringTable, flips_safe
 from zoo.data.decode.read import printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles
-from zoo.data.schema.cells import TableReader
+from zoo.data.schema.cells import RowErrors, TableReader
 from zoo.data.schema.column_stats import read_column_stats
 from zoo.data.schema.columns import Columns, infer_columns
 from zoo.data.schema.infer_task import infer_task, make_label_reader
-from zoo.data.schema.labels import GroupReader, TagReader, format_list
-from zoo.data.schema.row_errors import RowErrors
+from zoo.data.schema.labels import GroupReader, TagReader
 from zoo.data.schema.rows import TableRows
-from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, find_source
-from zoo.data.string_table import StringTable
+from zoo.data.sources.source import (
+    EvalImages,
+    OpenOptions,
+    Source,
+    SourceSplits,
+    describe_given_splits,
+    find_source,
+    require_known_classes,
+    require_two_classes,
+)
 from zoo.errors import DataError, UsageError, nearest
 from zoo.tasks import get_task
 
@@ -39,10 +46,8 @@ def open_table_train(cells: TableReader, val: TableReader | None, options: OpenO
     table = Table(cells, columns, options.task)
     found = table.read(table.train_splits, options)
     one_class_each = get_task(table.task).has_one_class_per_image
-    if one_class_each and len(found.source.classes) < 2:
-        raise DataError(
-            f"only one class in {table.name}: {format_list(found.source.classes)}", "a classifier needs two or more"
-        )
+    if one_class_each:
+        require_two_classes(found.source, table.name)
     notes = [table.rule, *found.notes]
     held_out = None
     rule = ""
@@ -62,12 +67,9 @@ def open_table_train(cells: TableReader, val: TableReader | None, options: OpenO
         notes += [f"{where}: {n}" for n in held_out.notes]
         _require_disjoint(found.source, held_out.source, table.name, where)
         if one_class_each:
-            _require_known(held_out.source, found.source.classes, where)
+            require_known_classes(held_out.source, found.source, f"{where} has")
         notes += _shared_groups(found.source, held_out.source, columns.group)
-        rule = (
-            f"given: {len(found.source):,} training images in {table.name}, {len(held_out.source):,} validation images "
-            f"in {where}"
-        )
+        rule = describe_given_splits(found.source, f"in {table.name}", held_out.source, f"in {where}")
     return SourceSplits(
         name=found.source.name,
         where=table.name,
@@ -264,28 +266,13 @@ def _shared_groups(train: FileDataset, val: FileDataset, column: str | None) -> 
     return [f"{both:,} groups of column {column!r} have images in both training and validation"] if both else []
 
 
-def _require_known(val: FileDataset, classes: tuple[str, ...], where: str) -> None:
-    unknown = [c for c in val.classes if c not in set(classes)]
-    if unknown:
-        raise DataError(
-            f"{where} has classes without training images: {format_list(unknown)}",
-            "add training images of these classes, or remove them",
-        )
-
-
 @dataclass(frozen=True)
 class TableSet:
-    """The tables of a source.
-
-    Args:
-        name: name of the data set.
-        source: the source as the user wrote it.
-        tables: split in lower case -> table; "" for a table that belongs to no split.
-    """
+    """The tables of a source."""
 
     name: str
-    source: str
-    tables: dict[str, TableReader]
+    source: str  # the source as the user wrote it
+    tables: dict[str, TableReader]  # split in lower case -> table; "" for a table that belongs to no split
 
     @property
     def train(self) -> TableReader:

@@ -18,8 +18,7 @@ from itertools import islice
 from typing import Any
 
 from zoo.data.decode.read import EXTENSIONS, describe_non_file, is_image_name, printable
-from zoo.data.schema.cells import StoredRows, to_cell
-from zoo.data.schema.row_errors import RowErrors
+from zoo.data.schema.cells import RowErrors, StoredRows, to_cell
 from zoo.errors import DataError
 
 __all__ = ["BLOCK", "JsonTable", "ListTable", "TextFile", "TextTable"]

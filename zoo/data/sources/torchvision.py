@@ -22,15 +22,14 @@ from PIL import Image
 from zoo.arrays import Indices
 from zoo.cache import kind_folder, touch
 from zoo.console import note
-from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, flips_safe
+from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, StringTable, flips_safe
 from zoo.data.file_dataset import FileDataset
 from zoo.data.packed_files import BadMember
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.scan import file_size
-from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
+from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, describe_given_splits
 from zoo.data.sources.torchvision_sets import TorchvisionSet, find_set, is_torchvision_name
-from zoo.data.string_table import StringTable
-from zoo.data.validate import raise_if_any, verify_files
+from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
@@ -159,10 +158,7 @@ class TorchvisionSource(Source):
         if val_split is not None:
             held_out, more = _read(source, val_split, options)
             problems += more
-            rule = (
-                f"given: {len(train):,} training images of {source}, {len(held_out):,} validation images of its split "
-                f"{val_split}"
-            )
+            rule = describe_given_splits(train, f"of {source}", held_out, f"of its split {val_split}")
         present = _present_classes(train, held_out)
         unused = [split for split in known.splits if split not in (val_split, train_split)]
         return SourceSplits(
@@ -280,8 +276,7 @@ def _read(source: str, split: str, options: OpenOptions) -> tuple[FileDataset, t
     )
     if stored is not None:  # mostly arrays, which cannot be damaged
         return found, ()
-    reasons = verify_files(root, names, stored, channels=options.channels)
-    bad = tuple(BadFile(found.where(i), why) for i, why in sorted(reasons.items()))
+    readable, bad = verify_dataset(found)
     if not options.skip_unreadable:
         raise_if_any(bad)
-    return found.take(np.setdiff1d(np.arange(len(found)), list(reasons))) if reasons else found, bad
+    return readable, tuple(bad)

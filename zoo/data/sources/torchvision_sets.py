@@ -16,21 +16,14 @@ _PREFIX = "torchvision:"
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """A data set of torchvision.
+    """A data set of torchvision."""
 
-    Args:
-        splits: split -> arguments of torchvision's class; "" for a set without splits.
-        variant: (argument, values) that a user may choose, the default first; a single number allows any number.
-        fixed: further arguments.
-        flips_ok: whether a horizontal flip keeps the label.
-        manual_download: page with the files, if torchvision cannot download them.
-    """
-
-    splits: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[str, Mapping[str, Any]]  # split -> arguments of torchvision's class; "" for a set without splits
+    # (argument, values) that a user may choose, the default first; a single number allows any number
     variant: tuple[str, tuple[str | int, ...]] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    flips_ok: bool = True
-    manual_download: str = ""
+    flips_ok: bool = True  # whether a horizontal flip keeps the label
+    manual_download: str = ""  # page with the files, if torchvision cannot download them
 
 
 def _splits(**splits: str) -> Mapping[str, Mapping[str, Any]]:

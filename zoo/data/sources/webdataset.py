@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.console import track
-from zoo.data.dataset import BadFile, flips_safe
+from zoo.data.dataset import BadFile, StringTable, flips_safe
 from zoo.data.decode.read import is_image_name, printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles
 from zoo.data.packed_files import PackedFiles
@@ -26,10 +26,17 @@ from zoo.data.sources.archive import open_archive
 from zoo.data.sources.members import ArchiveMembers
 from zoo.data.sources.scan import is_ignored
 from zoo.data.sources.shard_paths import LABEL_EXTENSIONS, find_shards, is_webdataset, sample_key
-from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
+from zoo.data.sources.source import (
+    EvalImages,
+    OpenOptions,
+    Source,
+    SourceSplits,
+    describe_given_splits,
+    require_known_classes,
+    require_two_classes,
+)
 from zoo.data.sources.webdataset_labels import ShardLabels, read_label_cells
-from zoo.data.string_table import StringTable
-from zoo.data.validate import raise_if_any, verify_files
+from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
@@ -52,11 +59,8 @@ class WebDatasetSource(Source):
         reader = _Reader(options)
         found, chosen, why = reader.read(shards.train, shards.name, options.task)
         one_class_each = get_task(chosen).has_one_class_per_image
-        if one_class_each and len(found.source.classes) < 2:
-            raise DataError(
-                f"only one class in {shards.name}: {format_list(found.source.classes)}",
-                "a classifier needs two or more",
-            )
+        if one_class_each:
+            require_two_classes(found.source, shards.name)
         notes = [f"{shards.name}: {len(shards.train):,} shards; {why}", *found.notes]
         if shards.unused:
             notes.append(f"not used: {len(shards.unused):,} shards of no split, such as {printable(shards.unused[0])}")
@@ -68,16 +72,10 @@ class WebDatasetSource(Source):
             held_out = other.source
             notes += [f"{split}: {n}" for n in other.notes]
             problems += other.bad
-            unknown = [c for c in held_out.classes if c not in set(found.source.classes)]
-            if one_class_each and unknown:
-                raise DataError(
-                    f"the {split} shards have classes without training images: {format_list(unknown)}",
-                    "add training images of these classes, or remove them",
-                )
-            rule = (
-                f"given: {len(found.source):,} training images in {len(shards.train):,} shards, "
-                f"{len(held_out):,} validation images in {len(files):,} shards ({split})"
-            )
+            if one_class_each:
+                require_known_classes(held_out, found.source, f"the {split} shards have")
+            train_where, val_where = f"in {len(shards.train):,} shards", f"in {len(files):,} shards ({split})"
+            rule = describe_given_splits(found.source, train_where, held_out, val_where)
         return SourceSplits(
             name=shards.name,
             where=shards.name,
@@ -163,13 +161,10 @@ class _Reader:
             packed=members,
             shards=np.array(numbers, np.int64) if len(shards) > 1 else None,
         )
-        reasons = verify_files(root, names, members, channels=self.options.channels)
-        damaged = [BadFile(source.where(i), reason) for i, reason in sorted(reasons.items())]
-        if not self.options.skip_unreadable or len(damaged) == len(source):
+        readable, damaged = verify_dataset(source)
+        if not self.options.skip_unreadable or not len(readable):
             raise_if_any(damaged)
-        if reasons:
-            source = source.take(np.setdiff1d(np.arange(len(source)), list(reasons)))
-        return OpenedFiles(source, (*bad, *damaged), (), tuple(notes)), chosen, why
+        return OpenedFiles(readable, (*bad, *damaged), (), tuple(notes)), chosen, why
 
     def _label_names(self) -> tuple[str, ...]:
         return self.options.columns.labels or ("label",)

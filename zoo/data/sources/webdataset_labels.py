@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from zoo.data.dataset import Targets
-from zoo.data.schema.cells import LIST
+from zoo.data.dataset import StringTable, Targets
+from zoo.data.schema.cells import LIST, RowErrors
 from zoo.data.schema.column_stats import ColumnStats
 from zoo.data.schema.columns import Columns
 from zoo.data.schema.infer_task import infer_task, make_label_reader
-from zoo.data.schema.row_errors import RowErrors
-from zoo.data.string_table import StringTable
-from zoo.errors import DataError
 from zoo.tasks import TaskName
 
 __all__ = ["LABEL_FIELDS", "ShardLabels", "read_label_cells"]
@@ -120,13 +117,5 @@ class _SampleErrors(RowErrors):
         super().__init__(where, hint)
         self._sample_name = sample_name
 
-    def raise_if_any(self) -> None:
-        if not self._kinds:
-            return
-        texts = []
-        for what, (example, samples, count) in self._kinds.items():
-            names = ", ".join(self._sample_name(i) for i in samples[:5]) + (
-                f" … ({count:,} in all)" if count > 5 else ""
-            )
-            texts.append(f"{what}{example and f', such as {example!r}'}: {names}")
-        raise DataError(f"{self._where}: {'; '.join(texts)}", self._hint)
+    def _places(self, lines: list[int], count: int) -> str:
+        return ", ".join(map(self._sample_name, lines[:5])) + (f" … ({count:,} in all)" if count > 5 else "")

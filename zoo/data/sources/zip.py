@@ -70,11 +70,9 @@ def _unreadable(flags: int, method: int, size: int) -> str:
         return "encrypted"
     if method not in ZIP_METHODS:
         return f"compressed with {_NAMES.get(method, f'method {method}')}, which zoo cannot read; zip it again"
-    return (
-        f"{size:,} bytes unpacked, more than the maximum of {MAX_IMAGE_BYTES:,} for an image"
-        if size > MAX_IMAGE_BYTES
-        else ""
-    )
+    if size > MAX_IMAGE_BYTES:
+        return f"{size:,} bytes unpacked, more than the maximum of {MAX_IMAGE_BYTES:,} for an image"
+    return ""
 
 
 def _directory(f: BinaryIO, archive: ArchiveFile) -> tuple[int, int, int]:
@@ -179,11 +177,8 @@ def _resolve_symlinks(entries: ArchiveMembers, archive: ArchiveFile, links: list
             target = os.fsdecode(packed.read_file_bytes(i)) if entries.sizes[i] <= _MAX_LINK_BYTES else ""
         except (BadMember, OSError):
             target = ""
-        inside = (
-            normalize_member_name(posixpath.normpath(posixpath.join(posixpath.dirname(name), target)))
-            if target
-            else None
-        )
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        inside = normalize_member_name(path) if target else None
         if inside is None:
             if is_image_name(name):
                 members.broken.append(BadFile(name, "symbolic link to a file outside the archive"))
