@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol, TypeVar
 from zoo import dist_env
 
 __all__ = [
+    "finite",
     "is_terminal",
     "note",
     "print_facts",
@@ -43,19 +44,18 @@ def warn(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as JSON on stdout; NaN and infinity, which strict JSON does not have, become null."""
+    """Print `value` as JSON on stdout; NaN and infinity become null."""
     if dist_env.is_main_process():
-        print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str))
+        print(json.dumps(finite(value), indent=2, ensure_ascii=False, default=str))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def finite(value: Any) -> Any:
+    """`value` with None for NaN and infinity, which strict JSON does not have."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_lines(lines: Iterable[str]) -> None:

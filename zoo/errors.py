@@ -32,6 +32,7 @@ __all__ = [
     "WeightsError",
     "ZooError",
     "combine",
+    "first_line",
     "nearest",
     "no_space",
     "translate_write_errors",
@@ -136,6 +137,11 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5)
     close = get_close_matches(name.lower(), names, n=n, cutoff=cutoff)
     inside = [k for k in names if len(name) >= 3 and name.lower() in k.lower() and k not in close]
     return (close + sorted(inside, key=len))[:n]
+
+
+def first_line(error: BaseException, length: int = 160) -> str:
+    """The first line of the message, at most `length` characters; the name of the class if there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:length]
 
 
 _NO_SPACE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

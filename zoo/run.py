@@ -16,13 +16,13 @@ Every file is written atomically: a crash leaves the old or the new file.
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.atomic_io import atomic_write, read_json, save_tensors, write_json
+from zoo.console import finite
 from zoo.errors import DataError, TrainingError, UsageError, translate_write_errors
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Set the keys `changes` in run.json."""
         info = self.info() if self.info_file.exists() else {"format": FORMAT}
-        write_json(self.info_file, _finite(info | changes))
+        write_json(self.info_file, finite(info | changes))
 
     @property
     def status(self) -> str:
@@ -142,7 +142,7 @@ class Run:
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(_finite(row)) + "\n" for row in rows)
+        text = "".join(json.dumps(finite(row)) + "\n" for row in rows)
         atomic_write(self.metrics_file, text)
 
     # --- model.json, model.safetensors ---
@@ -233,15 +233,6 @@ class InMemoryRun(Run):
         pass
 
     write_recipe = write_split = write_model = save_weights = save_checkpoint = save_start = _skip
-
-
-def _finite(value: Any) -> Any:
-    """`value` with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def create_unique_folder(parent: Path, name: str) -> Path:

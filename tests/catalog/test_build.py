@@ -12,8 +12,7 @@ from zoo.catalog import find, search
 from zoo.catalog.build import count_costs, known_costs, known_signatures, render, shapes_of
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, natural_key, shipped_index
-from zoo.catalog.read_builtin import build_builtin, read_builtin
-from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
+from zoo.catalog.read_timm import build_builtin, build_timm, read_builtin, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision, torchvision_entry
 from zoo.catalog.refresh import refresh_if_stale
 from zoo.catalog.signatures import SIGNATURES, read_signatures, render_signatures, signature
@@ -92,7 +91,7 @@ def test_costs_of_torchvision_models_can_be_counted_again(name: str) -> None:
 def test_macs_of_a_convolution() -> None:
     from torch import nn
 
-    from zoo.catalog.costs import count_macs, count_params
+    from zoo.catalog.build import count_macs, count_params
 
     module = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 5))
     assert count_params(module) == 3 * 8 * 9 + 8 + 128 * 5 + 5

@@ -14,8 +14,7 @@ import pytest
 from zoo.cache import cache_folder
 from zoo.catalog import find, index_versions, refresh, search
 from zoo.catalog import index as index_module
-from zoo.catalog.index import INDEX, load_index, shipped_index, use_index
-from zoo.catalog.installed import installed_versions
+from zoo.catalog.index import INDEX, installed_versions, load_index, shipped_index, use_index
 from zoo.catalog.refresh import find_installed, refresh_if_stale
 from zoo.errors import ModelError
 from zoo.workflows.inspect import inspect
@@ -71,7 +70,7 @@ def test_versions_are_read_without_importing() -> None:
     expected = {package: version(package).partition("+")[0] for package in ("timm", "torchvision")}
     assert installed_versions() == expected
     code = (
-        "import sys; from zoo.catalog.installed import installed_versions; installed_versions(); "
+        "import sys; from zoo.catalog.index import installed_versions; installed_versions(); "
         "print({'timm', 'torchvision', 'torch', 'importlib.metadata'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -79,10 +78,10 @@ def test_versions_are_read_without_importing() -> None:
 
 
 def test_a_missing_library_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.catalog.installed.find_spec", lambda name: None)
+    monkeypatch.setattr("zoo.catalog.index.find_spec", lambda name: None)
     assert installed_versions() == {}
     monkeypatch.undo()
-    monkeypatch.setattr("zoo.catalog.installed._LIBRARIES", ("json",))  # a package without a version.py
+    monkeypatch.setattr("zoo.catalog.index._LIBRARIES", ("json",))  # a package without a version.py
     assert installed_versions() == {}
 
 

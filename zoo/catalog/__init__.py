@@ -15,15 +15,7 @@ from __future__ import annotations
 
 from zoo.catalog.entries import SOURCES, ModelEntry, Pretrained
 from zoo.catalog.index import find, find_weights, index_versions
-from zoo.catalog.search import (
-    SORTS,
-    PretrainedModel,
-    nearest_models,
-    parse_count,
-    search,
-    search_weights,
-    widen,
-)
+from zoo.catalog.search import SORTS, PretrainedModel, nearest_models, parse_count, search, search_weights, widen
 
 __all__ = [
     "SORTS",

@@ -3,6 +3,9 @@
 Takes about ten minutes, mostly to count multiply-accumulates. Counts of the same versions are reused from the existing
 files unless --recount is given. Models that cannot be counted have null costs; stderr gets the reason. The output is
 deterministic.
+
+MACs are half of the FLOPs of `torch.utils.flop_counter.FlopCounterMode`: convolutions, matrix products and attention
+(both of its products), not norms, activations or pooling, as in papers that state GMACs. ResNet-50 has 4.09 GMACs.
 """
 
 from __future__ import annotations
@@ -12,31 +15,34 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zoo.catalog.costs import count_macs, count_params, why_uncountable
-from zoo.catalog.entries import ModelEntry, from_record
-from zoo.catalog.index import INDEX, natural_key
-from zoo.catalog.read_builtin import BuiltinSpec, build_builtin, read_builtin
-from zoo.catalog.read_timm import build_timm, read_timm, renamed_in_timm
+from zoo.atomic_io import replace_file
+from zoo.catalog.entries import ModelEntry, from_record, to_record
+from zoo.catalog.index import FORMAT, INDEX, natural_key
+from zoo.catalog.read_timm import BuiltinSpec, build_builtin, build_timm, read_builtin, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision
 from zoo.catalog.signatures import SIGNATURES, Signature, read_signatures, render_signatures, signature
+from zoo.errors import first_line
 from zoo.registry import import_object
 
 if TYPE_CHECKING:
     from torch import nn
-from collections.abc import Iterable
-from typing import Any
 
-from zoo.atomic_io import replace_file
-from zoo.catalog.entries import to_record
-from zoo.catalog.index import FORMAT
-
-__all__ = ["count_costs", "known_costs", "known_signatures", "main", "render", "shapes_of"]
+__all__ = [
+    "count_costs",
+    "count_macs",
+    "count_params",
+    "known_costs",
+    "known_signatures",
+    "main",
+    "render",
+    "shapes_of",
+]
 
 
 def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
@@ -60,6 +66,28 @@ _COUNTED_WITH = {"timm": ("timm", "torch"), "torchvision": ("torchvision", "torc
 Costs = tuple[int | None, int | None]
 
 
+def count_params(module: nn.Module) -> int:
+    """Number of parameters, shared ones counted once; buffers such as batch-norm statistics are not parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(module: nn.Module, input_size: tuple[int, int, int]) -> int:
+    """Multiply-accumulates for one image of `input_size` (C, H, W) in evaluation mode.
+
+    Moves `module` to the meta device, and raises what its forward pass raises there.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module.eval().to("meta")
+    # Gradients stay enabled: without them some models (pit) and torch's fused attention use operations that the meta
+    # device or the counter does not support.
+    counter = FlopCounterMode(display=False)
+    with counter:
+        module(torch.empty(1, *input_size, device="meta"))
+    return int(counter.get_total_flops()) // 2
+
+
 def count_costs(entry: ModelEntry, module: nn.Module) -> tuple[ModelEntry, str]:
     """`entry` with the costs of its model `module`, and the reason if one is missing ("" if none is).
 
@@ -70,7 +98,7 @@ def count_costs(entry: ModelEntry, module: nn.Module) -> tuple[ModelEntry, str]:
         return replace(entry, params=params, macs=count_macs(module, entry.input_size)), ""
     # A forward pass on the meta device may fail in many ways; one of 1,450 models must not end the build.
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, AttributeError, KeyError) as e:
-        return replace(entry, params=params), why_uncountable(e)
+        return replace(entry, params=params), f"{type(e).__name__}: {first_line(e)}"
 
 
 def known_costs(path: Path, versions: Mapping[str, str]) -> dict[str, Costs]:

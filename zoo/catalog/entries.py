@@ -71,7 +71,7 @@ class ModelEntry:
         family: module of the library that defines the model.
         params: number of parameters with the head of `num_classes` outputs; None if unknown.
         macs: multiply-accumulates for one image of `preprocess.input_size`; None if they cannot be counted (see
-            `zoo.catalog.costs`).
+            `zoo.catalog.build`).
         first_conv, classifier: module paths; several for stems of two scales and distilled heads.
         pretrained: pretrained weights, the default first.
     """
@@ -146,11 +146,7 @@ def _non_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
 
 def _shared_fields(item: ModelEntry | Pretrained) -> dict[str, Any]:
     """The fields that a tag inherits from its model."""
-    return {
-        **item.preprocess.to_dict(),
-        "num_classes": item.num_classes,
-        "pool_size": _plain(item.pool_size),
-    }
+    return {**item.preprocess.to_dict(), "num_classes": item.num_classes, "pool_size": _plain(item.pool_size)}
 
 
 def to_record(entry: ModelEntry) -> dict[str, Any]:

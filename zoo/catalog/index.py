@@ -1,4 +1,7 @@
-"""The index of all models. Reading it imports nothing heavier than the json module."""
+"""The index of all models: the shipped one, or a cached one for other versions of the installed libraries.
+
+Reading it imports neither library, and nothing heavier than the json module.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from zoo.cache import kind_folder
 from zoo.catalog.entries import SOURCES, ModelEntry, from_record
-from zoo.catalog.installed import index_cache_file, installed_versions, same_versions
 from zoo.errors import ModelError, nearest
+from zoo.version import __version__
 
 __all__ = [
     "FORMAT",
@@ -19,9 +24,12 @@ __all__ = [
     "Index",
     "find",
     "find_weights",
+    "index_cache_file",
     "index_versions",
+    "installed_versions",
     "load_index",
     "natural_key",
+    "same_versions",
     "shipped_index",
     "use_index",
 ]
@@ -122,12 +130,53 @@ def shipped_index() -> Index:
 def _cached_index(installed: Mapping[str, str]) -> Index | None:
     """The index from the cache; None if it is missing, damaged or of other versions."""
     try:
-        index = Index(index_cache_file(installed, FORMAT).read_text(encoding="utf-8"))
+        index = Index(index_cache_file(installed).read_text(encoding="utf-8"))
         for name in index:
             index[name]  # finds damaged records early
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
     return index if same_versions(index.versions, installed) else None
+
+
+# --- versions of the installed libraries ------------------------------------------------------------------------------
+
+# The libraries of the names and configurations. The costs also depend slightly on torch.
+_LIBRARIES = ("timm", "torchvision")
+_VERSION = re.compile(r"""^__version__\s*(?::\s*str\s*)?=\s*['"]([^'"]+)['"]""", re.MULTILINE)
+
+
+def installed_versions() -> dict[str, str]:
+    """Library → version without a build label such as +cu130; without libraries of unknown version."""
+    found = {package: _version_in_file(package) for package in _LIBRARIES}
+    return {package: version for package, version in found.items() if version is not None}
+
+
+def _version_in_file(package: str) -> str | None:
+    """The version in the package's version.py, in a tenth of the time of importlib.metadata."""
+    try:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations if spec else None) or ():
+            stated = _VERSION.search(Path(folder, "version.py").read_text(encoding="utf-8"))
+            if stated:
+                return stated[1].partition("+")[0]
+    except (OSError, ValueError, ImportError):
+        pass  # not installed, or in an unusual way: use the shipped index
+    return None
+
+
+def same_versions(index: Mapping[str, str], installed: Mapping[str, str]) -> bool:
+    """True if an index of the versions `index` is valid for the `installed` versions."""
+    return all(index.get(package) == version for package, version in installed.items())
+
+
+def index_cache_file(installed: Mapping[str, str]) -> Path:
+    """The cache file of the index: one file per combination of versions."""
+    parts = [f"{package}-{version}" for package, version in sorted(installed.items())]
+    name = "-".join([f"index{FORMAT}-zoo-{__version__}", *parts])
+    return kind_folder("catalog") / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+
+
+# --- models by name ---------------------------------------------------------------------------------------------------
 
 
 def index_versions() -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""timm's models as catalog entries. Imports timm."""
+"""The models of timm, and the built-in ones, which are timm architectures, as catalog entries. Imports timm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.catalog.entries import ModelEntry, Pretrained
 from zoo.preprocess import Preprocess
@@ -11,14 +11,27 @@ from zoo.preprocess import Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build_timm", "read_timm", "renamed_in_timm"]
+__all__ = ["BuiltinSpec", "build_builtin", "build_timm", "read_builtin", "read_timm", "renamed_in_timm"]
+
+
+class BuiltinSpec(Protocol):
+    """The fields of an entry of `zoo.models.builtin.BUILTIN` that the catalog reads; it does not import zoo.models."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def model_args(self) -> dict[str, Any]: ...
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]: ...
 
 
 def read_timm() -> list[ModelEntry]:
     """All architectures of the installed timm, without costs, in timm's (natural) order."""
     import timm
 
-    return [_entry(name) for name in timm.list_models()]
+    return [_timm_entry(name) for name in timm.list_models()]
 
 
 def renamed_in_timm() -> dict[str, str]:
@@ -34,27 +47,48 @@ def renamed_in_timm() -> dict[str, str]:
     return {old: new for old, new in sorted(known.items()) if new in existing}
 
 
-def build_timm(architecture: str) -> nn.Module:
-    """The model with its default head, on the meta device, without weights."""
+def read_builtin(table: Mapping[str, BuiltinSpec]) -> list[ModelEntry]:
+    """The entries of `table`, without costs. Their weights are files in the package: no hub_id, no url."""
+    from timm.models import PretrainedCfg
+
+    found = []
+    for spec in table.values():
+        cfg = PretrainedCfg(**spec.pretrained_cfg)
+        found.append(_entry(spec.name, "builtin", spec.architecture, "builtin", cfg, [cfg]))
+    return found
+
+
+def build_timm(architecture: str, **args: Any) -> nn.Module:
+    """The model, by default with its default head, on the meta device, without weights."""
     import timm
     import torch
 
     with torch.device("meta"):
-        module: nn.Module = timm.create_model(architecture, pretrained=False)
+        module: nn.Module = timm.create_model(architecture, pretrained=False, **args)
     return module
 
 
-def _entry(name: str) -> ModelEntry:
+def build_builtin(spec: BuiltinSpec) -> nn.Module:
+    """The model with its published head, on the meta device."""
+    return build_timm(spec.architecture, num_classes=spec.pretrained_cfg["num_classes"], **spec.model_args)
+
+
+def _timm_entry(name: str) -> ModelEntry:
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, model_entrypoint
 
-    default: Any = get_pretrained_cfg(name, allow_unregistered=False)
+    default = get_pretrained_cfg(name, allow_unregistered=False)
     # In timm's order of tags, the default first.
-    tagged = get_arch_pretrained_cfgs(name).values()
+    tagged = [cfg for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights]
+    return _entry(name, "timm", name, model_entrypoint(name).__module__.rpartition(".")[2], default, tagged)
+
+
+def _entry(name: str, source: str, architecture: str, family: str, default: Any, tagged: Iterable[Any]) -> ModelEntry:
+    """The entry of a model with the configuration `default` and the configurations `tagged` of its weights."""
     return ModelEntry(
         name=name,
-        source="timm",
-        architecture=name,
-        family=model_entrypoint(name).__module__.rpartition(".")[2],
+        source=source,
+        architecture=architecture,
+        family=family,
         params=None,
         macs=None,
         num_classes=default.num_classes,
@@ -62,7 +96,7 @@ def _entry(name: str) -> ModelEntry:
         pool_size=_tuple(default.pool_size),
         first_conv=_tuple(default.first_conv),
         classifier=_tuple(default.classifier),
-        pretrained=tuple(_pretrained(cfg) for cfg in tagged if cfg.has_weights),
+        pretrained=tuple(_pretrained(cfg) for cfg in tagged),
     )
 
 

@@ -13,8 +13,16 @@ from functools import lru_cache
 from zoo.cache import save_file
 from zoo.catalog.build import render
 from zoo.catalog.entries import ModelEntry
-from zoo.catalog.index import FORMAT, Index, find_weights, load_index, shipped_index, use_index
-from zoo.catalog.installed import index_cache_file, installed_versions, same_versions
+from zoo.catalog.index import (
+    Index,
+    find_weights,
+    index_cache_file,
+    installed_versions,
+    load_index,
+    same_versions,
+    shipped_index,
+    use_index,
+)
 from zoo.catalog.read_timm import read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import read_torchvision
 
@@ -54,9 +62,8 @@ def save_costs(name: str, *, params: int, macs: int | None) -> None:
 
 
 def _cache_index(text: str, installed: dict[str, str]) -> None:
-    path = index_cache_file(installed, FORMAT)
     with suppress(OSError):  # a read-only home: the next process builds it again
-        save_file(path, text)
+        save_file(index_cache_file(installed), text)
 
 
 def _rebuild_index(installed: dict[str, str]) -> str:

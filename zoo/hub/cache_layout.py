@@ -15,8 +15,8 @@ from pathlib import Path
 
 from zoo.atomic_io import replace_file
 from zoo.hub.download import write_error
-from zoo.hub.endpoint import require_endpoint
 from zoo.hub.hashes import ExpectedHash, expected_hash_from_etag, sha256_of
+from zoo.hub.http import require_endpoint
 
 __all__ = ["CACHE_HINT", "FetchResult", "RemoteFile", "RepoCache"]
 

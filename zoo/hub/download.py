@@ -23,7 +23,19 @@ from zoo.errors import WeightsError, no_space
 from zoo.hub.hashes import ExpectedHash
 from zoo.hub.http import Unreachable, as_unreachable, open_url
 
-__all__ = ["CorruptDownload", "download", "file_lock", "format_size", "write_error"]
+__all__ = [
+    "NO_WEIGHTS_HINT",
+    "TARGET_HINT",
+    "CorruptDownload",
+    "alternatives_hint",
+    "download",
+    "file_lock",
+    "format_size",
+    "write_error",
+]
+
+NO_WEIGHTS_HINT = "or start with --weights none"
+TARGET_HINT = "free some disk space, or choose another --to DIR"
 
 # Seconds without a single byte after which a download has stalled.
 READ_TIMEOUT = 8.0
@@ -201,6 +213,12 @@ def format_size(size: int) -> str:
     if size >= 1e6:
         return f"{size / 1e6:,.1f} MB"
     return f"{size / 1e3:.0f} kB" if size >= 1e3 else f"{size} bytes"
+
+
+def alternatives_hint(variable: str = "") -> str:
+    """What to do without the server. variable: environment variable with the URL of a mirror server."""
+    other = f"; or set {variable}=URL to use a mirror" if variable else ""
+    return f"download the file on another machine (zoo fetch) and use --weights FILE, {NO_WEIGHTS_HINT}{other}"
 
 
 def write_error(path: Path, error: OSError, hint: str) -> WeightsError:

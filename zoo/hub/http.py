@@ -1,8 +1,9 @@
-"""HTTP requests with a timeout for every step."""
+"""HTTP requests with a timeout for every step, and the check of HF_ENDPOINT."""
 
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import urllib.error
@@ -14,6 +15,8 @@ from http.client import HTTPMessage
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
+from zoo.errors import WeightsError
+
 __all__ = [
     "CONNECT_TIMEOUT",
     "METADATA_TIMEOUT",
@@ -21,6 +24,7 @@ __all__ = [
     "as_unreachable",
     "open_url",
     "request_headers",
+    "require_endpoint",
     "with_timeout",
 ]
 
@@ -121,6 +125,26 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 @lru_cache(maxsize=1)
 def _opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_Redirect())
+
+
+def require_endpoint(endpoint: str | None = None) -> None:
+    """Raises WeightsError if `endpoint` (None: the environment variable HF_ENDPOINT) is not the URL of a web server.
+
+    Called before importing huggingface_hub or timm, which fail with a traceback on a malformed URL.
+    """
+    named = os.environ.get("HF_ENDPOINT") or "" if endpoint is None else endpoint
+    if endpoint is None and not named:
+        return
+    try:
+        parts = urlsplit(named)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or any(c.isspace() for c in named):
+        raise WeightsError(
+            f"HF_ENDPOINT is {named!r}, which is not the URL of a server",
+            "set it to a URL such as https://huggingface.co, or unset it",
+        )
 
 
 @contextmanager

@@ -20,15 +20,20 @@ from zoo.atomic_io import replace_file
 from zoo.console import note
 from zoo.errors import WeightsError
 from zoo.hub.cache_layout import CACHE_HINT, FetchResult, RemoteFile, RepoCache
-from zoo.hub.download import CorruptDownload, download, file_lock, format_size, write_error
+from zoo.hub.download import (
+    TARGET_HINT,
+    CorruptDownload,
+    alternatives_hint,
+    download,
+    file_lock,
+    format_size,
+    write_error,
+)
 from zoo.hub.hashes import sha256_of
 from zoo.hub.http import Unreachable
-from zoo.hub.messages import alternatives_hint
 from zoo.hub.metadata import fetch_file_metadata
 
 __all__ = ["copy_file", "fetch_hub_file", "save_hub_file"]
-
-_TARGET_HINT = "free some disk space, or choose another --to DIR"
 
 
 def fetch_hub_file(
@@ -41,23 +46,13 @@ def fetch_hub_file(
     wrong hash, or (within `METADATA_TIMEOUT`) no connection.
     """
     repo_cache = RepoCache(repo, revision or "main")
-    damaged = ""
+    state = "not in the cache"
     if (found := repo_cache.find_cached(names)) is not None:
-        name, path = found
-        if (expected := repo_cache.expected(name, path)) is not None:
-            if expected.matches(path):
-                return repo_cache.fetch_result(name, path)
-            damaged = name
-        elif (cached := _verify_cached(repo_cache, name, path)) is not None:
+        if (cached := _verify_cached(repo_cache, *found)) is not None:
             return cached
-        else:
-            damaged = name
-        note(f"{damaged} of {repo} is damaged in the cache: downloading it again")
-    remote = (
-        fetch_file_metadata(repo_cache, (damaged,), state="damaged in the cache")
-        if damaged
-        else fetch_file_metadata(repo_cache, names)
-    )
+        names, state = found[:1], "damaged in the cache"
+        note(f"{names[0]} of {repo} is damaged in the cache: downloading it again")
+    remote = fetch_file_metadata(repo_cache, names, state=state)
     if max_bytes is not None and (remote.size or 0) > max_bytes:
         raise WeightsError(
             f"{remote.name} of {repo} is too large: {format_size(remote.size or 0)}", "use another repository"
@@ -66,10 +61,12 @@ def fetch_hub_file(
 
 
 def _verify_cached(repo_cache: RepoCache, name: str, path: Path) -> FetchResult | None:
-    """Check a cached file without a stored hash against the hub; None if the hub's file differs.
+    """Check a cached file; None if it is damaged.
 
-    Without a network the file is used unchecked.
+    A file without a stored hash is compared with the hub's; without a network it is used unchecked.
     """
+    if (expected := repo_cache.expected(name, path)) is not None:
+        return repo_cache.fetch_result(name, path) if expected.matches(path) else None
     commit = repo_cache.commit_of(name, path)
     at_commit = RepoCache(repo_cache.repo, commit)
     try:
@@ -145,7 +142,7 @@ def save_hub_file(
     remote = fetch_file_metadata(repo_cache, names)
     path = target(remote.name)
     downloaded = False
-    with _translate_errors(repo_cache, remote, path, _TARGET_HINT):
+    with _translate_errors(repo_cache, remote, path, TARGET_HINT):
         if not (path.is_file() and remote.expected.matches(path)):
             _transfer(repo_cache, remote, path)
             downloaded = True
@@ -160,5 +157,5 @@ def copy_file(source: Path, target: Path) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, lambda temporary: shutil.copyfile(source, temporary))
     except OSError as e:
-        raise write_error(target, e, _TARGET_HINT) from e
+        raise write_error(target, e, TARGET_HINT) from e
     return True

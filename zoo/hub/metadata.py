@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from zoo.errors import WeightsError
+from zoo.errors import WeightsError, first_line
 from zoo.hub.cache_layout import RemoteFile, RepoCache
-from zoo.hub.endpoint import require_endpoint
+from zoo.hub.download import NO_WEIGHTS_HINT, alternatives_hint
 from zoo.hub.hashes import expected_hash_from_etag
-from zoo.hub.http import CONNECT_TIMEOUT, METADATA_TIMEOUT, Unreachable, request_headers, with_timeout
-from zoo.hub.messages import NO_WEIGHTS_HINT, alternatives_hint, root_cause
+from zoo.hub.http import (
+    CONNECT_TIMEOUT,
+    METADATA_TIMEOUT,
+    Unreachable,
+    request_headers,
+    require_endpoint,
+    with_timeout,
+)
 
 __all__ = ["HubName", "fetch_file_metadata", "parse_hub_name"]
 
@@ -52,21 +58,18 @@ def fetch_file_metadata(repo_cache: RepoCache, names: Sequence[str], *, state: s
     require_endpoint(endpoint)
     if constants.is_offline_mode():
         raise WeightsError(
-            f"{what} is {state}, and HF_HUB_OFFLINE is set; {where}",
-            f"unset HF_HUB_OFFLINE; or {alternatives_hint()}",
+            f"{what} is {state}, and HF_HUB_OFFLINE is set; {where}", f"unset HF_HUB_OFFLINE; or {alternatives_hint()}"
         )
     login = f"set HF_TOKEN or run: hf auth login; {NO_WEIGHTS_HINT}"
     try:
         return with_timeout(METADATA_TIMEOUT, lambda: _query_hub(repo_cache, names))
     except errors.EntryNotFoundError as e:
         raise WeightsError(
-            f"{repo} on {endpoint} has no file {' or '.join(names)}",
-            f"check its files, {NO_WEIGHTS_HINT}",
+            f"{repo} on {endpoint} has no file {' or '.join(names)}", f"check its files, {NO_WEIGHTS_HINT}"
         ) from e
     except errors.GatedRepoError as e:
         raise WeightsError(
-            f"access to {repo} on {endpoint} is restricted",
-            f"request access at {endpoint}/{repo}, then {login}",
+            f"access to {repo} on {endpoint} is restricted", f"request access at {endpoint}/{repo}, then {login}"
         ) from e
     except errors.DisabledRepoError as e:
         raise WeightsError(f"{repo} on {endpoint} has been disabled", alternatives_hint()) from e
@@ -76,7 +79,7 @@ def fetch_file_metadata(repo_cache: RepoCache, names: Sequence[str], *, state: s
             f"{endpoint} has no {missing}, or it is private", f"check the name; if it is private, {login}"
         ) from e
     except errors.HFValidationError as e:
-        raise WeightsError(f"{repo!r} is not a repository name: {root_cause(e)}", "write hf-hub:OWNER/NAME") from e
+        raise WeightsError(f"{repo!r} is not a repository name: {_root_cause(e)}", "write hf-hub:OWNER/NAME") from e
     except errors.HfHubHTTPError as e:
         status = e.response.status_code
         raise WeightsError(
@@ -87,7 +90,7 @@ def fetch_file_metadata(repo_cache: RepoCache, names: Sequence[str], *, state: s
         raise WeightsError(f"cannot download {what}: {endpoint} {e}; {where}", alternatives_hint("HF_ENDPOINT")) from e
     except (_transport_error(), Unreachable, OSError, ValueError) as e:
         raise WeightsError(
-            f"cannot download {what}: {endpoint} cannot be reached ({root_cause(e)}); {where}",
+            f"cannot download {what}: {endpoint} cannot be reached ({_root_cause(e)}); {where}",
             alternatives_hint("HF_ENDPOINT"),
         ) from e
 
@@ -128,6 +131,18 @@ def _query_hub(repo_cache: RepoCache, names: Sequence[str]) -> RemoteFile:
         except Unreachable as e:
             raise _UnusableMetadata(f"redirects to {urlsplit(metadata.location).netloc}, which fails ({e})") from e
     return RemoteFile(name, metadata.location, metadata.etag, metadata.commit_hash, metadata.size, headers)
+
+
+def _root_cause(error: BaseException) -> str:
+    """The message of the innermost exception, in one line."""
+    if isinstance(error, Unreachable):
+        return str(error)
+    seen: BaseException = error
+    while (cause := seen.__cause__ or seen.__context__) is not None:
+        seen = cause
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror[:160]
+    return re.sub(r"^\[Errno -?\d+\] ", "", first_line(seen if str(seen) else error))
 
 
 def _transport_error() -> type[Exception]:

@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 from zoo.console import note
 from zoo.errors import WeightsError
 from zoo.hub.cache_layout import FetchResult
-from zoo.hub.download import CorruptDownload, download, file_lock, write_error
+from zoo.hub.download import TARGET_HINT, CorruptDownload, alternatives_hint, download, file_lock, write_error
 from zoo.hub.hashes import ExpectedHash, expected_hash_from_name, sha256_of
 from zoo.hub.http import METADATA_TIMEOUT, Unreachable, request_headers, with_timeout
 from zoo.hub.huggingface import copy_file
-from zoo.hub.messages import alternatives_hint
 
 __all__ = ["fetch_url", "save_url", "torch_cache"]
 
@@ -129,4 +128,4 @@ def save_url(url: str, target: Path, cache: Path) -> FetchResult:
             return FetchResult(target, url, None, sha256_of(target))
         return _download(url, target)
     except OSError as e:
-        raise write_error(target, e, "free some disk space, or choose another --to DIR") from e
+        raise write_error(target, e, TARGET_HINT) from e

@@ -33,7 +33,7 @@ __all__ = [
 
 def _require_endpoint() -> None:
     """Check HF_ENDPOINT before timm imports huggingface_hub, which fails on an invalid address."""
-    from zoo.hub.endpoint import require_endpoint
+    from zoo.hub.http import require_endpoint
 
     require_endpoint()
 

@@ -9,8 +9,7 @@ from typing import Any
 from torch import nn
 
 from zoo.catalog import ModelEntry, find
-from zoo.catalog.read_builtin import build_builtin
-from zoo.catalog.read_timm import build_timm
+from zoo.catalog.read_timm import build_builtin, build_timm
 from zoo.catalog.read_torchvision import build_torchvision
 from zoo.catalog.signatures import as_paths, backbone_shapes, most_similar_structures
 

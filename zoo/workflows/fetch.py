@@ -10,8 +10,8 @@ from typing import Any
 from zoo.atomic_io import replace_file
 from zoo.catalog import find_weights
 from zoo.errors import UsageError, ZooError
-from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file
-from zoo.hub.download import write_error
+from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file, sha256_of
+from zoo.hub.download import TARGET_HINT, write_error
 from zoo.models.pretrained import HUB_FILES, fetch_pretrained, save_pretrained
 
 __all__ = ["FailedFetch", "FetchedFile", "fetch", "fetch_each"]
@@ -130,8 +130,6 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def _already_fetched(model: str, folder: Path, matches: Callable[[str], bool]) -> FetchedFile | None:
     """An existing file whose name matches and whose hash is that of the download."""
-    from zoo.hub import sha256_of
-
     for name, digest in _sums(folder).items():
         path = folder / name
         if matches(name) and path.is_file() and sha256_of(path) == digest:
@@ -145,5 +143,5 @@ def _record_checksum(model: str, fetched: FetchResult, folder: Path) -> FetchedF
     try:
         replace_file(folder / SUMS, text)
     except OSError as e:
-        raise write_error(folder / SUMS, e, "free some disk space, or choose another --to DIR") from e
+        raise write_error(folder / SUMS, e, TARGET_HINT) from e
     return _to_fetched_file(model, fetched)

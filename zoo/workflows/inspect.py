@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.catalog import find_weights
-from zoo.catalog.costs import count_macs, count_params
+from zoo.catalog.build import count_macs, count_params
 from zoo.catalog.refresh import save_costs
 from zoo.errors import ModelError, nearest
 from zoo.models import Model, WeightsReport, build, build_on_meta
