@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from zoo.errors import WeightsError
-from zoo.models.report import WeightsReport
-from zoo.models.weight_files import read_tensors, read_weights
+from zoo.models.model import WeightsReport
+from zoo.models.weight_files import read_weights
 
 STATE = {"conv.weight": torch.arange(12.0).reshape(2, 6), "fc.bias": torch.ones(3)}
 
@@ -56,18 +56,18 @@ def test_wrappings_and_prefixes(wrapped, part, tmp_path):
 
 def test_a_prefix_that_only_some_keys_have_is_a_name(tmp_path):
     torch.save({**STATE, "model.extra": torch.ones(1)}, tmp_path / "w.pth")
-    assert set(read_tensors(tmp_path / "w.pth")) == {*STATE, "model.extra"}
+    assert set(read_weights(tmp_path / "w.pth").named) == {*STATE, "model.extra"}
 
 
 def test_prefixes_of_safetensors_are_removed_too(tmp_path):
     save_file({f"module.{k}": t for k, t in STATE.items()}, tmp_path / "w.safetensors")
-    assert set(read_tensors(tmp_path / "w.safetensors")) == set(STATE)
+    assert set(read_weights(tmp_path / "w.safetensors").named) == set(STATE)
 
 
 def test_two_tensors_that_mean_one_are_refused(tmp_path):
     torch.save({**STATE, "module.fc.bias": torch.zeros(3)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match=r"has fc\.bias twice"):
-        read_tensors(tmp_path / "w.pth")
+        read_weights(tmp_path / "w.pth")
 
 
 def _legacy(path, content):
@@ -97,7 +97,7 @@ def test_code_in_a_pickle_never_runs(suffix, write, where, tmp_path):
     path = tmp_path / f"w{suffix}"
     write(path, content)
     with pytest.raises(WeightsError) as e:
-        read_tensors(path)
+        read_weights(path)
     assert not (tmp_path / "ran").exists()
     assert str(path) in e.value.message
     assert "weights_only" not in str(e.value)
@@ -106,7 +106,7 @@ def test_code_in_a_pickle_never_runs(suffix, write, where, tmp_path):
 def test_a_pickled_module_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="would execute code") as e:
-        read_tensors(tmp_path / "w.pth")
+        read_weights(tmp_path / "w.pth")
     assert "state_dict" in e.value.hint
 
 
@@ -115,7 +115,7 @@ def test_a_torchscript_archive_is_refused(tmp_path):
         warnings.simplefilter("ignore")  # torch's, that the format is old
         torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="would execute code"):
-        read_tensors(tmp_path / "w.pt")
+        read_weights(tmp_path / "w.pt")
 
 
 def test_an_archive_that_grows_in_unpacking_is_refused_unread(tmp_path):
@@ -124,7 +124,7 @@ def test_an_archive_that_grows_in_unpacking_is_refused_unread(tmp_path):
         archive.writestr("archive/data.pkl", bytes(30_000_000))
     assert path.stat().st_size < 300_000
     with pytest.raises(WeightsError, match="would expand"):
-        read_tensors(path)
+        read_weights(path)
 
 
 def _with_header(path, header, data=b""):
@@ -161,7 +161,7 @@ def test_a_broken_safetensors_file_is_named_with_its_reason(name, tmp_path):
     path = tmp_path / "w.safetensors"
     make(path)
     with pytest.raises(WeightsError) as e:
-        read_tensors(path)
+        read_weights(path)
     assert str(path) in e.value.message
     assert message in e.value.message
 
@@ -171,7 +171,7 @@ def test_a_wrong_count_is_refused(tmp_path, monkeypatch):
     save_file(STATE, path)
     monkeypatch.setattr("safetensors.torch.load_file", lambda _: {"fc.bias": torch.ones(3)})
     with pytest.raises(WeightsError, match="its header lists 2 tensors, but it has 1"):
-        read_tensors(path)
+        read_weights(path)
 
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path):
@@ -182,7 +182,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     (tmp_path / "folder.pth").mkdir()
     for name in ("pipe.pth", "loop.pth", "folder.pth", "absent.pth"):
         with pytest.raises(WeightsError, match=name):
-            read_tensors(tmp_path / name)
+            read_weights(tmp_path / name)
 
 
 def test_the_summary_of_a_report():
@@ -211,4 +211,4 @@ def test_a_scalar_may_be_an_open_bound(tmp_path: Path) -> None:
     """timm's Gemma 4 encoders keep clip limits that are infinite until they are trained."""
     saved = {"clip.input_max": torch.tensor(float("inf")), "weight": torch.ones(2)}
     save_file(saved, tmp_path / "bounds.safetensors")
-    assert read_tensors(tmp_path / "bounds.safetensors")["clip.input_max"] == float("inf")
+    assert read_weights(tmp_path / "bounds.safetensors").named["clip.input_max"] == float("inf")

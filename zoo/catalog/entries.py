@@ -50,15 +50,8 @@ class Pretrained:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, JSON-able."""
-        return {
-            "tag": self.tag,
-            "hub_id": self.hub_id,
-            "url": self.url,
-            "license": self.license,
-            "num_classes": self.num_classes,
-            "pool_size": _plain(self.pool_size),
-            **self.preprocess.to_dict(),
-        }
+        own = {k: _plain(v) for k, v in vars(self).items() if k != "preprocess"}
+        return own | self.preprocess.to_dict()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -78,11 +78,9 @@ class SignatureMatch:
     share: float
 
 
-def as_paths(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def as_paths(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Module paths of an entry as a tuple."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def backbone_shapes(shapes: Shapes, heads: tuple[str, ...], stems: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

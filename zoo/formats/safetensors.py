@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from zoo.atomic_io import save_tensors, write_json
-from zoo.errors import ExportError
+from zoo.errors import ExportError, first_line
 from zoo.formats.preprocess_code import array_input_code, needs_array_input, resize_code
 from zoo.formats.spec import ExportSpec, Usage, check_logits
 from zoo.tasks import get_task
@@ -88,8 +88,7 @@ def _load_timm(folder: Path) -> nn.Module:
     try:
         module: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        message = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ExportError(f"timm cannot load the exported model: {message}", _REPORT_HINT) from e
+        raise ExportError(f"timm cannot load the exported model: {first_line(e)}", _REPORT_HINT) from e
     return module.eval()
 
 

@@ -11,14 +11,7 @@ from zoo.errors import WeightsError, first_line
 from zoo.hub.cache_layout import RemoteFile, RepoCache
 from zoo.hub.download import NO_WEIGHTS_HINT, alternatives_hint
 from zoo.hub.hashes import expected_hash_from_etag
-from zoo.hub.http import (
-    CONNECT_TIMEOUT,
-    METADATA_TIMEOUT,
-    Unreachable,
-    request_headers,
-    require_endpoint,
-    with_timeout,
-)
+from zoo.hub.http import CONNECT_TIMEOUT, METADATA_TIMEOUT, Unreachable, request_headers, require_endpoint, with_timeout
 
 __all__ = ["HubName", "fetch_file_metadata", "parse_hub_name"]
 

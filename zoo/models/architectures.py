@@ -50,16 +50,7 @@ class ArchitectureMatch:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, JSON-serialisable."""
-        return {
-            "names": list(self.names),
-            "share": self.share,
-            "equal": self.equal,
-            "differing": list(self.differing),
-            "missing": list(self.missing),
-            "unexpected": list(self.unexpected),
-            "classes": self.classes,
-            "in_chans": self.in_chans,
-        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
 
 def architectures_for(shapes: Mapping[str, tuple[int, ...]], n: int = 3) -> list[ArchitectureMatch]:

@@ -1,4 +1,4 @@
-"""The contents of a weights file, for display; `weight_files.read_tensors` loads it."""
+"""The contents of a weights file, for display; `weight_files.read_weights` loads it."""
 
 from __future__ import annotations
 
@@ -41,16 +41,8 @@ def read_contents(path: Path) -> Contents:
 
     Raises WeightsError if the file is missing, cannot be read, or has code or no tensor in it.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "check the path"
-        )
-    metadata: dict[str, str] = {}
-    content: Any
-    if path.suffix == ".safetensors":
-        content, metadata = weight_files.read_safetensors(path), _header_metadata(path)
-    else:
-        content = weight_files.read_pickle(path)
+    content = weight_files.read_file(path)
+    metadata = _header_metadata(path) if path.suffix == ".safetensors" else {}
     inner, _ = weight_files.unwrap(content)
     tensors = weight_files.named_tensors(inner, path)
     if not tensors:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from zoo.catalog import ModelEntry
 from zoo.catalog.refresh import find_installed as find_weights
-from zoo.errors import ModelError
+from zoo.catalog.signatures import as_paths
+from zoo.errors import ModelError, first_line
 from zoo.models import timm_source, weights
+from zoo.models.construct import on_meta_device
 from zoo.models.groups import partition
 from zoo.models.heads import AUXILIARY_HEADS, HEAD_INITS, attach_auxiliary_heads, zero_init_head
 from zoo.models.hub_config import HubConfig
 from zoo.models.load_weights import LoadResult, load_strict
-from zoo.models.meta_init import on_meta_device
 from zoo.models.model import Model, WeightsReport
 from zoo.models.stems import resolve_stem_rule
 from zoo.preprocess import Preprocess
@@ -279,7 +280,7 @@ def _make_spec(
 
 def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:
     """Number of classes of the classifier in a file; None if it has none."""
-    paths = (entry.classifier,) if isinstance(entry.classifier, str) else entry.classifier or ()
+    paths = as_paths(entry.classifier)
     return next((int(tensors[f"{p}.weight"].shape[0]) for p in paths if f"{p}.weight" in tensors), None)
 
 
@@ -327,9 +328,8 @@ def _test_forward(model: Model) -> Tensor:
             logits: Tensor = module(torch.zeros(1, channels, height, width, device=device))
     except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as e:
         default_size = model.pretrained_cfg["input_size"]
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelError(
-            f"{model.name} cannot take images of {channels} x {height} x {width} ({reason[:160]})",
+            f"{model.name} cannot take images of {channels} x {height} x {width} ({first_line(e)})",
             f"its default is {' x '.join(str(n) for n in default_size)} (channels, height, width)",
         ) from e
     finally:

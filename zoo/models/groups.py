@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo.models.load_weights import is_under
 from zoo.models.model import Group
 
 __all__ = ["partition"]
@@ -64,10 +65,7 @@ _PAIRED: Matcher = {
 _TORCHVISION: dict[str, Matcher] = {
     "AlexNet": _FEATURES,
     "ConvNeXt": _PAIRED,
-    "DenseNet": {
-        "stem": r"^features\.(?:conv|norm)0",
-        "stages": r"^features\.(?:denseblock|transition)(\d+)",
-    },
+    "DenseNet": {"stem": r"^features\.(?:conv|norm)0", "stages": r"^features\.(?:denseblock|transition)(\d+)"},
     "EfficientNet": _FEATURES,
     "GoogLeNet": {
         "stem": r"^conv1\.",
@@ -110,7 +108,7 @@ def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Grou
     stages = _stages(module, list(tensors), head, source)
     names = ["stem", *(f"stage{i}" for i in range(1, len(stages)))]
     group_of_tensor = {tensor: name for name, stage in zip(names, stages, strict=True) for tensor in stage}
-    group_of_tensor |= {tensor: "head" for tensor in tensors if _is_under(tensor, head)}
+    group_of_tensor |= {tensor: "head" for tensor in tensors if is_under(tensor, head)}
     modules = _modules(module, group_of_tensor)
     parameters = {name for name, _ in module.named_parameters()}
     return tuple(
@@ -135,13 +133,9 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield name, tensor
 
 
-def _is_under(name: str, paths: Sequence[str]) -> bool:
-    return any(name == path or name.startswith(f"{path}.") for path in paths)
-
-
 def _stages(module: nn.Module, tensors: list[str], head: Sequence[str], source: str) -> list[list[str]]:
     """The backbone's tensors by stage, stem first."""
-    backbone = [t for t in tensors if not _is_under(t, head)]
+    backbone = [t for t in tensors if not is_under(t, head)]
     matcher = _matcher(module, source)
     stages, rest = _by_matcher(backbone, matcher) if matcher is not None else _by_children(module, backbone, head)
     if not stages:
@@ -212,7 +206,7 @@ def _by_children(module: nn.Module, backbone: list[str], head: Sequence[str]) ->
     containers = {
         name: sum(p.numel() for p in child.parameters())
         for name, child in module.named_children()
-        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1 and not _is_under(name, head)
+        if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1 and not is_under(name, head)
     }
     largest = max(containers, key=lambda name: containers[name], default=None)
     stages: list[list[str]] = [[]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import WeightsError
+from zoo.errors import WeightsError, first_line
 
 __all__ = ["MAX_CONFIG_BYTES", "HubConfig", "read_config"]
 
@@ -105,8 +105,7 @@ def _json(path: Path, origin: str) -> Mapping[str, Any]:
     except FileNotFoundError as e:
         raise _config_error(origin, "is missing") from e
     except (OSError, ValueError, RecursionError) as e:
-        line = (str(e).splitlines() or [""])[0][:100]
-        raise _config_error(origin, f"cannot be read: {line}") from e
+        raise _config_error(origin, f"cannot be read: {first_line(e, 100)}") from e
     if not isinstance(values, dict):
         raise _config_error(origin, "is not a JSON object")
     return values
@@ -262,9 +261,8 @@ def _check_size(config: HubConfig, channels: int) -> None:
         *(TypeError, ValueError, RuntimeError, AssertionError, LookupError, AttributeError),
         *(ArithmeticError, NotImplementedError, MemoryError, RecursionError),
     ) as e:
-        line = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
         raise _config_error(
-            origin, f"has arguments that {config.architecture} does not support ({args_text}): {line}"
+            origin, f"has arguments that {config.architecture} does not support ({args_text}): {first_line(e)}"
         ) from e
     tensors = [*module.parameters(), *module.buffers()]
     numbers = sum(t.numel() for t in tensors)
@@ -280,7 +278,7 @@ def _check_size(config: HubConfig, channels: int) -> None:
 def _timm(config: HubConfig, channels: int) -> Any:
     import timm
 
-    from zoo.models.meta_init import on_meta_device
+    from zoo.models.construct import on_meta_device
 
     if not timm.is_model(config.architecture):
         raise _config_error(

@@ -16,6 +16,7 @@ existing channels keep theirs, and new ones get the average.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "StemRule",
     "adapt_kernel",
     "adapt_patches",
+    "adapt_stems",
     "extend_statistics",
     "first_convolution",
     "replace_first_convolution",
@@ -77,6 +79,46 @@ def adapt_patches(weight: Tensor, channels: int, rule: str, *, source: int, chan
     folded = weight.view(weight.shape[0], pixels, source).mT if channels_last else weight.view(-1, source, pixels)
     adapted = adapt_kernel(folded.unsqueeze(-1), channels, rule).squeeze(-1)
     return (adapted.mT if channels_last else adapted).flatten(1)
+
+
+def adapt_stems(model: nn.Module, tensors: dict[str, Tensor], paths: Sequence[str], channels: int, rule: str) -> None:
+    """Replace the weights of the stems `paths` in `tensors` by weights for `channels` image channels.
+
+    model: the model of `channels` image channels; stems that are not convolutions are linear patch embeddings.
+    """
+    source = _channels_in(model, tensors, paths, channels)
+    for path in paths:
+        key = f"{path}.weight"
+        if key not in tensors or source == channels:
+            continue
+        if tensors[key].ndim == 4:
+            tensors[key] = adapt_kernel(tensors[key], channels, rule, source=source)
+        elif (channels_last := _folded_patches(model, path)) is not None:
+            tensors[key] = adapt_patches(tensors[key], channels, rule, source=source, channels_last=channels_last)
+
+
+def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: Sequence[str], in_chans: int) -> int:
+    """Image channels of the file's stem, from the ratio of filter channels to image channels in the model."""
+    for path in stems:
+        kernel = tensors.get(f"{path}.weight")
+        if kernel is None:
+            continue
+        module = model.get_submodule(path)
+        if isinstance(module, nn.Conv2d) and kernel.ndim == 4:
+            # A stem that folds pixels into channels has several per image channel.
+            return max(1, kernel.shape[1] * in_chans * module.groups // module.in_channels)
+        if isinstance(module, nn.Linear) and kernel.ndim == 2 and _folded_patches(model, path) is not None:
+            return max(1, kernel.shape[1] * in_chans // module.in_features)
+    return in_chans
+
+
+def _folded_patches(model: nn.Module, path: str) -> bool | None:
+    """Whether a linear patch embedding has the channels last; None for any other module."""
+    embedding = model.get_submodule(path.rpartition(".")[0])
+    if type(embedding).__name__ == "Gemma4PatchEmbed":
+        return False
+    channels_last = getattr(embedding, "channels_last", None)
+    return bool(channels_last) if type(embedding).__name__ == "NaFlexEmbeds" and channels_last is not None else None
 
 
 def _adapt(kernel: Tensor, channels: int, rule: StemRule) -> Tensor:

@@ -13,11 +13,13 @@ from timm.models import _builder, load_pretrained
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
-from zoo.errors import ModelError, WeightsError
+from zoo.catalog.signatures import as_paths
+from zoo.errors import ModelError, WeightsError, first_line
+from zoo.models.construct import translate_build_errors
 from zoo.models.heads import AUXILIARY_HEADS
 from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.pos_embed import resample_pos_embed
-from zoo.models.stems import adapt_kernel, adapt_patches, extend_statistics
+from zoo.models.stems import adapt_stems, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 __all__ = ["arguments", "create", "head_of", "preprocess_of", "pretrained_cfg_of"]
@@ -105,21 +107,14 @@ def create(
             )
         )  # fmt: skip
 
-    with _timm_log_errors_only(), _replaced_load_pretrained(load if state is not None else None):
-        try:
-            module: nn.Module = timm.create_model(
-                architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
-            )
-        except TypeError as e:
-            unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
-            if unknown is None:
-                raise
-            raise ModelError(f"{name} does not support {_FLAGS.get(unknown, unknown)}", "leave it out") from e
-        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as e:
-            raise ModelError(
-                f"{name} cannot be built with {_format_args(args)}: {_first_line(e)}",
-                "use its default arguments",
-            ) from e
+    with (
+        _timm_log_errors_only(),
+        _replaced_load_pretrained(load if state is not None else None),
+        translate_build_errors(name, args, _FLAGS),
+    ):
+        module: nn.Module = timm.create_model(
+            architecture, pretrained=state is not None, pretrained_cfg=_tuples(cfg), **_tuples(args)
+        )
     module.train()
     return module, results[0] if results else None
 
@@ -162,20 +157,10 @@ def _load_adapted(
             del tensors[key]
         notes.append(f"{path}: auxiliary heads left out")
     # Stem and head of the file may differ from those of the published weights.
-    stems = _as_tuple(cfg.get("first_conv"))
-    source_channels = _channels_in(model, tensors, stems, in_chans)
-    for path in stems:
-        key = f"{path}.weight"
-        if key in tensors and source_channels != in_chans:
-            if tensors[key].ndim == 4:
-                tensors[key] = adapt_kernel(tensors[key], in_chans, stem, source=source_channels)
-            elif (channels_last := _folded_patches(model, path)) is not None:
-                tensors[key] = adapt_patches(
-                    tensors[key], in_chans, stem, source=source_channels, channels_last=channels_last
-                )
+    adapt_stems(model, tensors, as_paths(cfg.get("first_conv")), in_chans, stem)
     cfg["input_size"] = (in_chans, *cfg["input_size"][1:])
     file_classes = next(
-        (shapes[f"{p}.weight"][0] for p in _as_tuple(cfg.get("classifier")) if f"{p}.weight" in shapes), None
+        (shapes[f"{p}.weight"][0] for p in as_paths(cfg.get("classifier")) if f"{p}.weight" in shapes), None
     )
     if file_classes is not None and file_classes != cfg["num_classes"] + (cfg.get("label_offset") or 0):
         cfg |= {"num_classes": file_classes, "label_offset": 0}
@@ -197,7 +182,7 @@ def _load_adapted(
     try:
         load_pretrained(model, {**cfg, "state_dict": tensors}, num_classes=num_classes, in_chans=in_chans, strict=False)
     except (AssertionError, RuntimeError, ValueError, KeyError) as e:
-        raise WeightsError(f"the weights do not fit {name}: {_first_line(e)}", "use the model that they are for") from e
+        raise WeightsError(f"the weights do not fit {name}: {first_line(e)}", "use the model that they are for") from e
     finally:
         model.__dict__.pop("load_state_dict", None)
     return results[0]
@@ -246,39 +231,9 @@ def _apply_filter(
             return dict(filter_fn(state))
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise WeightsError(
-            f"the weights do not fit {name}: timm's filter fails ({type(e).__name__}: {_first_line(e)})",
+            f"the weights do not fit {name}: timm's filter fails ({type(e).__name__}: {first_line(e)})",
             "use the model that they are for",
         ) from e
-
-
-def _channels_in(model: nn.Module, tensors: Mapping[str, Tensor], stems: tuple[str, ...], in_chans: int) -> int:
-    """Image channels of the file's stem, from the ratio of filter channels to image channels in the model."""
-    for path in stems:
-        kernel = tensors.get(f"{path}.weight")
-        if kernel is None:
-            continue
-        module = model.get_submodule(path)
-        if isinstance(module, nn.Conv2d) and kernel.ndim == 4:
-            # A stem that folds pixels into channels has several per image channel.
-            return max(1, kernel.shape[1] * in_chans * module.groups // module.in_channels)
-        if isinstance(module, nn.Linear) and kernel.ndim == 2 and _folded_patches(model, path) is not None:
-            return max(1, kernel.shape[1] * in_chans // module.in_features)
-    return in_chans
-
-
-def _folded_patches(model: nn.Module, path: str) -> bool | None:
-    """Whether a linear patch embedding has the channels last; None for any other module."""
-    embedding = model.get_submodule(path.rpartition(".")[0])
-    if type(embedding).__name__ == "Gemma4PatchEmbed":
-        return False
-    channels_last = getattr(embedding, "channels_last", None)
-    return bool(channels_last) if type(embedding).__name__ == "NaFlexEmbeds" and channels_last is not None else None
-
-
-def _as_tuple(value: str | list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,20 +253,12 @@ def _timm_log_errors_only() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _format_args(args: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k}={v}" for k, v in args.items())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
 def head_of(module: nn.Module, cfg: Mapping[str, Any]) -> tuple[str, ...]:
     """Paths of the classifier's modules, from the model and from its default_cfg (for volo)."""
     get = getattr(module, "get_classifier", None)
     named = get() if get is not None else None
     requested = tuple(named) if isinstance(named, tuple | list) and not isinstance(named, nn.Module) else (named,)
-    described = _as_tuple(cfg.get("classifier"))
+    described = as_paths(cfg.get("classifier"))
     paths = [
         path
         for path, part in module.named_modules()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from zoo.errors import ModelError
+from zoo.models.construct import translate_build_errors
 from zoo.models.heads import AUXILIARY_HEADS
 from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
@@ -23,6 +24,7 @@ __all__ = ["arguments", "create", "head_of", "pretrained_cfg_of"]
 
 # Name of the image size in constructors; other architectures accept images of any size.
 _SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
+_FLAGS = {"dropout": "--drop", "drop_rate": "--drop", "stochastic_depth_prob": "--drop-path"}
 _AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 
 
@@ -106,20 +108,9 @@ def create(
     Raises ModelError for an unsupported argument, WeightsError if `state` does not fit.
     """
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
-    flags = {"dropout": "--drop", "drop_rate": "--drop", "stochastic_depth_prob": "--drop-path"}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # googlenet's, about init_weights
-            module: nn.Module = models.get_model(architecture, weights=None, **given)
-    except TypeError as e:
-        unknown = next((k for k in args if f"'{k}'" in str(e) and "argument" in str(e)), None)
-        if unknown is None:
-            raise
-        raise ModelError(f"{name} does not support {flags.get(unknown, unknown)}", "leave it out") from e
-    except (AssertionError, RuntimeError, ValueError) as e:
-        args_text = ", ".join(f"{k}={v}" for k, v in args.items())
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ModelError(f"{name} cannot be built with {args_text}: {reason}", "use its default arguments") from e
+    with translate_build_errors(name, args, _FLAGS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # googlenet's, about init_weights
+        module: nn.Module = models.get_model(architecture, weights=None, **given)
     if in_chans != 3:
         replace_first_convolution(module, in_chans)
     module.train()

@@ -23,9 +23,8 @@ __all__ = [
     "SUFFIXES",
     "WeightTensors",
     "named_tensors",
-    "read_pickle",
+    "read_file",
     "read_safetensors",
-    "read_tensors",
     "read_weights",
     "unwrap",
 ]
@@ -56,11 +55,6 @@ class WeightTensors:
     part: str
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of `read_weights`."""
-    return read_weights(path).named
-
-
 def read_weights(path: Path) -> WeightTensors:
     """Read a file; checkpoints are unwrapped, averaged weights preferred, prefixes removed.
 
@@ -68,13 +62,8 @@ def read_weights(path: Path) -> WeightTensors:
         WeightsError: The file cannot be read, is damaged, contains code, no tensor, or non-finite numbers (infinite
             scalars are allowed).
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "check the path"
-        )
-    content = read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+    inner, part = unwrap(read_file(path))
     # Versions of the modules, which MNASNet needs.
-    inner, part = unwrap(content)
     versions = getattr(inner, "_metadata", None)
     tensors = _Versioned(named_tensors(inner, path))
     if not tensors:
@@ -125,6 +114,15 @@ def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return found
 
 
+def read_file(path: Path) -> Any:
+    """The content of a file. Raises WeightsError if it is missing, damaged or has code in it."""
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights file {path}" if not path.exists() else f"{path} is not a file", "check the path"
+        )
+    return read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises WeightsError if it is damaged or differs from its header."""
     from safetensors import SafetensorError
@@ -166,7 +164,7 @@ def _names_in_header(path: Path) -> list[str]:
     return [n for n in names if n != "__metadata__"]
 
 
-def read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path) -> Any:
     """Read a file of torch.save without executing code. Raises WeightsError if it is damaged or has code in it."""
     damaged = WeightsError(f"{path} is damaged or not a weights file", "download or save it again")
     try:

@@ -14,8 +14,8 @@ from zoo.errors import DataError, WeightsError, nearest
 from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, sha256_of
 from zoo.models.hub_config import MAX_CONFIG_BYTES, HubConfig, read_config
 from zoo.models.load_weights import MIN_MATCHING_SHARE, LoadResult
+from zoo.models.model import WeightsReport
 from zoo.models.pretrained import HUB_FILES, fetch_pretrained, refetch_pretrained
-from zoo.models.report import NO_WEIGHTS, WeightsReport
 from zoo.models.weight_files import SUFFIXES, read_weights
 from zoo.run import Run
 
@@ -74,12 +74,7 @@ def _matching_architectures_hint(tensors: dict[str, Tensor]) -> str:
     from zoo.models.architectures import architectures_for
 
     found = architectures_for({name: tuple(t.shape) for name, t in tensors.items()})
-    matching = [
-        name
-        for load_result in found
-        if load_result.share >= MIN_MATCHING_SHARE
-        for name in _sample_names(load_result.names)
-    ]
+    matching = [name for match in found if match.share >= MIN_MATCHING_SHARE for name in _sample_names(match.names)]
     if not matching:
         return ""
     return f"they fit {', '.join(matching)}: use that model, or random weights with --weights none"
@@ -173,8 +168,7 @@ def _require_same(entry: ModelEntry, source: str, architecture: str, where: str)
     if (weights_library, architecture) != (model_library, entry.architecture):
         other = f"torchvision/{architecture}" if weights_library == "torchvision" else architecture
         raise WeightsError(
-            f"{where} has weights of {other}, not of {entry.name}",
-            f"use the model {other}, or other weights",
+            f"{where} has weights of {other}, not of {entry.name}", f"use the model {other}, or other weights"
         )
 
 
@@ -184,34 +178,22 @@ def read(entry: ModelEntry, choice: WeightsChoice) -> LoadedWeights | None:
         return None
     if choice.file is None:
         return _read_pretrained(entry, choice.tag)
-    if choice.fetched is not None:
-        return _read_fetched(choice.fetched)
-    content = read_weights(choice.file)
-    return LoadedWeights(
-        content.named, replace(NO_WEIGHTS, source=str(choice.file), sha256=sha256_of(choice.file), part=content.part)
-    )
+    return _read_file(choice.file, choice.fetched)
 
 
 def _read_pretrained(entry: ModelEntry, tag: str | None) -> LoadedWeights:
     fetched = fetch_pretrained(entry, tag)
     try:
-        return _read_fetched(fetched)
+        return _read_file(fetched.path, fetched)
     except WeightsError:
         again = refetch_pretrained(entry, tag, fetched)
         if again is None:
             raise
-        return _read_fetched(again)
+        return _read_file(again.path, again)
 
 
-def _read_fetched(fetched: FetchResult) -> LoadedWeights:
-    content = read_weights(fetched.path)
-    return LoadedWeights(
-        content.named,
-        replace(
-            NO_WEIGHTS,
-            source=fetched.source,
-            revision=fetched.revision,
-            sha256=fetched.sha256,
-            part=content.part,
-        ),
-    )
+def _read_file(path: Path, fetched: FetchResult | None) -> LoadedWeights:
+    content = read_weights(path)
+    origin = fetched or FetchResult(path, str(path), None, sha256_of(path))
+    report = WeightsReport(origin.source, origin.revision, origin.sha256, part=content.part)
+    return LoadedWeights(content.named, report)

@@ -12,7 +12,7 @@ from zoo.catalog import find_weights
 from zoo.errors import UsageError, ZooError
 from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file, sha256_of
 from zoo.hub.download import TARGET_HINT, write_error
-from zoo.models.pretrained import HUB_FILES, fetch_pretrained, save_pretrained
+from zoo.models.pretrained import HUB_FILES, fetch_pretrained
 
 __all__ = ["FailedFetch", "FetchedFile", "fetch", "fetch_each"]
 
@@ -73,7 +73,7 @@ def fetch(model: str, to: str | Path | None = None) -> FetchedFile:
     stem = f"{entry.name.replace('/', '-')}.{tag or entry.default_tag}"
     if (existing := _already_fetched(model, folder, lambda name: Path(name).stem == stem)) is not None:
         return existing
-    fetched = save_pretrained(entry, tag, lambda name: folder / f"{stem}{Path(name).suffix}")
+    fetched = fetch_pretrained(entry, tag, lambda name: folder / f"{stem}{Path(name).suffix}")
     return _record_checksum(model, fetched, folder)
 
 
@@ -95,11 +95,9 @@ def _repository(model: str, folder: Path | None) -> FetchedFile:
         fetch_hub_file(name.repo, ("config.json",), name.revision)
         return _to_fetched_file(model, fetch_hub_file(name.repo, HUB_FILES, name.revision))
     subfolder = name.repo.replace("/", "--") + (f"@{name.revision.replace('/', '-')}" if name.revision else "")
-    existing_config = _already_fetched(model, folder, lambda file: file == f"{subfolder}/config.json")
-    if existing_config is not None:
-        existing = _already_fetched(model, folder, lambda file: file in [f"{subfolder}/{n}" for n in HUB_FILES])
-        if existing is not None:
-            return existing
+    existing = _already_fetched(model, folder, lambda file: file in [f"{subfolder}/{n}" for n in HUB_FILES])
+    if existing and _already_fetched(model, folder, lambda file: file == f"{subfolder}/config.json"):
+        return existing
 
     def target(file: str) -> Path:
         assert folder is not None

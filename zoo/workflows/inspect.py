@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,11 @@ from torch import Tensor, nn
 from zoo.catalog import find_weights
 from zoo.catalog.build import count_macs, count_params
 from zoo.catalog.refresh import save_costs
-from zoo.errors import ModelError, nearest
+from zoo.catalog.signatures import as_paths
 from zoo.models import Model, WeightsReport, build, build_on_meta
 from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import GroupPlan, resolve_plan
-from zoo.workflows.inspect_file import TensorSummary, summarise
+from zoo.workflows.inspect_file import TensorSummary, select_tensors, summarise
 
 __all__ = ["ModelSummary", "inspect"]
 
@@ -135,7 +134,7 @@ def inspect(
         classes=model.classes,
         preprocess=model.preprocess,
         pool_size=None if cfg.get("pool_size") is None else tuple(cfg["pool_size"]),
-        first_conv=_as_tuple(cfg.get("first_conv")),
+        first_conv=as_paths(cfg.get("first_conv")),
         classifier=model.head,
         params=count_params(model.module),
         gmacs=gmacs,
@@ -170,26 +169,5 @@ def _forward_on_meta(
 
 def _tensors_of(module: nn.Module, path: str) -> dict[str, Tensor]:
     """Parameters and buffers of the module at `path`, or the one tensor of that name. Raises ModelError."""
-    all_tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    found = {name: t for name, t in all_tensors.items() if name == path or name.startswith(f"{path}.")}
-    if found:
-        return found
-    paths = [p for p, _ in module.named_modules() if p]
-    if path in paths:
-        raise ModelError(f"module {path!r} has no tensors", f"modules with tensors: {_top_level_names(all_tensors)}")
-    close = nearest(path, paths)
-    raise ModelError(
-        f"no module or tensor {path!r} in the model",
-        (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {_top_level_names(all_tensors)}",
-    )
-
-
-def _top_level_names(names: Sequence[str] | dict[str, Tensor]) -> str:
-    """Names of the top-level modules with tensors."""
-    return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
-
-
-def _as_tuple(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return select_tensors(tensors, path, [p for p, _ in module.named_modules() if p], "model")

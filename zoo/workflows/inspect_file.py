@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,19 @@ from torch import Tensor
 from zoo.errors import DataError, ModelError, WeightsError, nearest
 from zoo.hub.hashes import sha256_of
 from zoo.models.architectures import ArchitectureMatch, architectures_for
-from zoo.models.contents import Contents, read_contents
+from zoo.models.contents import read_contents
 from zoo.recipe import data_source
 from zoo.run import Run
 
-__all__ = ["FileSummary", "RunSummary", "TensorSummary", "inspect_file", "is_weights_path", "summarise"]
+__all__ = [
+    "FileSummary",
+    "RunSummary",
+    "TensorSummary",
+    "inspect_file",
+    "is_weights_path",
+    "select_tensors",
+    "summarise",
+]
 
 
 @dataclass(frozen=True)
@@ -173,6 +181,7 @@ def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> 
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     fits = tuple(fit for fit in architectures_for(shapes, n) if fit.share >= _MIN_SHARE)
     names = list(shapes)
+    modules = sorted({name.rpartition(".")[0] for name in names} | shapes.keys())
     return FileSummary(
         path=str(file),
         bytes=file.stat().st_size,
@@ -192,7 +201,7 @@ def inspect_file(path: str | Path, *, params: str | None = None, n: int = 3) -> 
         in_chans=fits[0].in_chans if fits else _guess_channels(shapes),
         fits=fits,
         run=None if run is None else _summarize_run(run),
-        summaries=() if params is None else summarise(_select_tensors(tensors, params, contents)),
+        summaries=() if params is None else summarise(select_tensors(tensors, params, modules, "file")),
     )
 
 
@@ -260,14 +269,24 @@ def _guess_channels(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     return next((s[1] for s in shapes.values() if len(s) == 4 and s[2] > 1), None)
 
 
-def _select_tensors(tensors: Mapping[str, Tensor], path: str, contents: Contents) -> dict[str, Tensor]:
+def select_tensors(tensors: Mapping[str, Tensor], path: str, modules: Sequence[str], where: str) -> dict[str, Tensor]:
+    """The tensors of the module at `path`, or the one of that name.
+
+    Args:
+        modules: paths of all modules.
+        where: "file" or "model".
+
+    Raises:
+        ModelError: there are none.
+    """
     found = {name: t for name, t in tensors.items() if name == path or name.startswith(f"{path}.")}
-    if not found:
-        modules = {name.rpartition(".")[0] for name in tensors}
-        close = nearest(path, sorted(modules | tensors.keys()))
-        top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
-        raise ModelError(
-            f"no module or tensor {path!r} in the file",
-            (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {top}",
-        )
-    return found
+    if found:
+        return found
+    top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
+    if path in modules:
+        raise ModelError(f"module {path!r} has no tensors", f"modules with tensors: {top}")
+    close = nearest(path, modules)
+    raise ModelError(
+        f"no module or tensor {path!r} in the {where}",
+        (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {top}",
+    )
