@@ -130,8 +130,7 @@ class Interrupted(ZooError):
 def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5) -> list[str]:
     """The up to `n` names in `known` most similar to `name`, best first; names that contain `name` count as similar.
 
-    Args:
-        cutoff: minimum similarity from 0 to 1, as for `difflib.get_close_matches`.
+    cutoff: minimum similarity from 0 to 1, as for `difflib.get_close_matches`.
     """
     names = list(known)
     close = get_close_matches(name.lower(), names, n=n, cutoff=cutoff)

@@ -36,11 +36,8 @@ def _train_metrics(loss: float, top1: float | None) -> str:
 class TrainingProgress:
     """Context manager around the epochs: call `batch` after each batch and `epoch` after each epoch.
 
-    Args:
-        epochs: number of epochs of the whole run.
-        first: number of epochs that were finished before this process (on resume).
-        quiet: print nothing.
-        monitor: validation metric that is printed in addition to the loss.
+    first: number of epochs that were finished before this process (on resume). monitor: validation metric that is
+    printed in addition to the loss.
     """
 
     def __init__(self, epochs: int, *, first: int = 0, quiet: bool = False, monitor: str = "top1") -> None:

@@ -123,14 +123,12 @@ class Run:
         pid = info.get("pid")
         if info.get("status") != "running" or not isinstance(pid, int) or info.get("host") != os.uname().nodename:
             return False
-        if pid == os.getpid():
-            return True
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:
-            return True
+        except PermissionError:  # it runs under another user
+            pass
         return True
 
     # --- metrics.jsonl ---

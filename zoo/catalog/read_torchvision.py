@@ -27,9 +27,7 @@ _PRESET = Preprocess((3, 224, 224), IMAGENET_MEAN, IMAGENET_STD, interpolation="
 def read_torchvision(known: Mapping[str, ModelEntry] | None = None) -> list[ModelEntry]:
     """All classification models of the installed torchvision, without costs.
 
-    Args:
-        known: architecture → earlier entry, whose layer names are reused. Other models are built to find their layers,
-            in 0.1 s each.
+    known: architecture → earlier entry, whose layer names are reused. Others are built to find theirs, in 0.1 s each.
     """
     from torchvision import models
 
@@ -39,8 +37,7 @@ def read_torchvision(known: Mapping[str, ModelEntry] | None = None) -> list[Mode
 def build_torchvision(architecture: str, image_size: int) -> nn.Module:
     """The model without weights and without auxiliary heads.
 
-    Args:
-        image_size: height and width in pixels, for the position embeddings of vision transformers.
+    image_size: height and width in pixels, for the position embeddings of vision transformers.
     """
     from torchvision import models
 

@@ -71,17 +71,11 @@ def _rebuild_index(installed: dict[str, str]) -> str:
     shipped = shipped_index()
     known = {name: shipped[name] for name in shipped}
     torchvision_entries = {e.architecture: e for e in known.values() if e.source == "torchvision"}
-
-    def stale(library: str) -> bool:
-        return not same_versions(shipped.versions, {k: v for k, v in installed.items() if k == library})
-
-    read: dict[str, list[ModelEntry]] = {}
-    if stale("timm"):
-        read["timm"] = read_timm()
-    if stale("torchvision"):
-        read["torchvision"] = read_torchvision(torchvision_entries)
-    entries = [e for e in known.values() if e.source not in read]
-    for entry in (e for found in read.values() for e in found):
+    stale = {library for library, version in installed.items() if shipped.versions.get(library) != version}
+    entries = [e for e in known.values() if e.source not in stale]
+    read = read_timm() if "timm" in stale else []
+    read += read_torchvision(torchvision_entries) if "torchvision" in stale else []
+    for entry in read:
         before = known.get(entry.name)
         if before is not None and before.num_classes == entry.num_classes and before.input_size == entry.input_size:
             entries.append(replace(entry, params=before.params, macs=before.macs))
@@ -90,5 +84,5 @@ def _rebuild_index(installed: dict[str, str]) -> str:
     return render(
         entries,
         versions={**shipped.versions, **installed},
-        renamed=renamed_in_timm() if "timm" in read else shipped.renamings,
+        renamed=renamed_in_timm() if "timm" in stale else shipped.renamings,
     )

@@ -32,12 +32,7 @@ _REPORT_HINT = "the run is not affected; please report it"
 def write(spec: ExportSpec, folder: Path) -> Usage:
     """Write model.safetensors and config.json, and check them with the library alone.
 
-    Args:
-        spec: the model.
-        folder: empty folder.
-
-    Raises:
-        ExportError: the files cannot be written, or the loaded model gives other logits.
+    Raises ExportError if the files cannot be written, or if the loaded model gives other logits.
     """
     state = spec.model.module.state_dict()
     save_tensors(folder / "model.safetensors", state, {"format": "pt"}, ExportError)

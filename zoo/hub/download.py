@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,9 @@ READ_TIMEOUT = 8.0
 # Consecutive connections that may be lost without downloading another `_CHUNK`.
 _MAX_RECONNECTS = 5
 _CHUNK = 1 << 20
+
+
+_ProgressCallback = Callable[[int], None]
 
 
 class CorruptDownload(Exception):
@@ -181,18 +184,11 @@ def _require_free_space(part: Path, size: int | None) -> None:
         raise OSError(errno.ENOSPC, f"{format_size(missing)} needed, {format_size(free)} free")
 
 
-class _ProgressCallback:
-    """Shows the progress; called with the number of bytes received."""
-
-    def __call__(self, received: int) -> None:
-        pass
-
-
 @contextmanager
 def _progress_bar(what: str, size: int | None) -> Iterator[_ProgressCallback]:
-    """A progress bar if stderr is a terminal; it is removed at the end."""
+    """A function to call with the bytes received so far. It shows a bar on a terminal, removed at the end."""
     if not is_terminal(sys.stderr):
-        yield _ProgressCallback()
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -200,12 +196,7 @@ def _progress_bar(what: str, size: int | None) -> Iterator[_ProgressCallback]:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=size)
-
-        class Bar(_ProgressCallback):
-            def __call__(self, received: int) -> None:
-                progress.update(task, completed=received)
-
-        yield Bar()
+        yield lambda received: progress.update(task, completed=received)
 
 
 def format_size(size: int) -> str:

@@ -4,8 +4,7 @@
 
 The client (huggingface_hub 2.4) does not resume the download of a killed process, does not check hashes, and waits
 for a silent server for minutes. It is used for its cache (`try_to_load_from_cache`) and the metadata
-(`get_hf_file_metadata`); `zoo.hub.download` downloads. The files go where the client, and so timm, find them:
-blobs/ETAG, snapshots/COMMIT/NAME, refs/REVISION. The client is imported only when a file is needed.
+(`get_hf_file_metadata`); `zoo.hub.download` downloads.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Call the constructors of timm and torchvision: on torch's meta device, and with readable errors."""
+"""Construct modules of timm and torchvision: the options, torch's meta device, and readable errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +12,41 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zoo.errors import ModelError, first_line
+from zoo.models.heads import HEAD_INITS
+from zoo.models.stems import resolve_stem_rule
 
-__all__ = ["on_meta_device", "translate_build_errors"]
+__all__ = ["BuildOptions", "on_meta_device", "translate_build_errors"]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options of `zoo.models.build`. Raises ModelError if a value is invalid for every model."""
+
+    classes: int | None
+    in_chans: int
+    img_size: int | None
+    drop: float | None = None
+    drop_path: float | None = None
+    pool: str | None = None
+    stem: str = "auto"
+    head_init: str = "default"
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and self.classes < 1:
+            raise ModelError(f"{self.classes} classes", "give at least 1, or leave it out to keep the pretrained head")
+        if self.in_chans < 1:
+            raise ModelError(f"{self.in_chans} input channels", "give at least 1")
+        if self.img_size is not None and self.img_size < 1:
+            raise ModelError(f"an image size of {self.img_size} pixels", "give the side in pixels, for example 224")
+        for label, value in (("drop", self.drop), ("drop_path", self.drop_path)):
+            if value is not None and not 0 <= value < 1:
+                raise ModelError(f"{label} is {value}", "give a probability from 0 to below 1")
+        if self.pool == "":
+            raise ModelError("pool is empty", "give a pooling, such as avg or max, or leave it out")
+        if self.head_init not in HEAD_INITS:
+            raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
+        resolve_stem_rule(self.stem, 1 if self.in_chans == 3 else self.in_chans)
+
 
 # In-place operations of initialisers, without effect on a meta tensor.
 _INIT_OPS: set[Any] = {
@@ -41,13 +75,7 @@ def on_meta_device() -> Iterator[None]:
 
 @contextmanager
 def translate_build_errors(name: str, args: Mapping[str, Any], flags: Mapping[str, str]) -> Iterator[None]:
-    """Translate the errors of a constructor into ModelError.
-
-    Args:
-        name: Name of the model.
-        args: Keyword arguments of the constructor.
-        flags: Argument -> command-line flag.
-    """
+    """Translate the errors of a constructor with the keywords `args` into ModelError. flags: keyword → option."""
     try:
         yield
     except TypeError as e:

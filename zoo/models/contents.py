@@ -19,14 +19,8 @@ _MAX_TEXT = 60  # characters of a text
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of a weights file.
-
-    Args:
-        tensors: Name → tensor, on the CPU.
-        wrapping: Keys that lead to the tensors.
-        prefix: Prefix that was removed from all names.
-        others: Key → description of the other values.
-        metadata: Metadata of a safetensors header.
+    """Contents of a weights file. wrapping: keys that lead to the tensors. prefix: prefix that was removed from all
+    names. others: key → description of the other values. metadata: of a safetensors header.
     """
 
     tensors: dict[str, Tensor]
@@ -43,11 +37,10 @@ def read_contents(path: Path) -> Contents:
     """
     content = weight_files.read_file(path)
     metadata = _header_metadata(path) if path.suffix == ".safetensors" else {}
-    inner, _ = weight_files.unwrap(content)
+    inner, wrapping = weight_files.unwrap(content)
     tensors = weight_files.named_tensors(inner, path)
     if not tensors:
         raise WeightsError(f"{path} has no tensors", "give a file with a model's state_dict")
-    wrapping = _path_to(inner, content) or ()
     return Contents(tensors, wrapping, _prefix(inner, tensors), _others(content, wrapping), metadata)
 
 
@@ -56,21 +49,6 @@ def _header_metadata(path: Path) -> dict[str, str]:
 
     with safe_open(str(path), framework="pt") as f:
         return dict(f.metadata() or {})
-
-
-def _path_to(target: object, content: object) -> tuple[str, ...] | None:
-    """Keys that lead from `content` to `target`; None if it is not inside. A pickle may contain itself."""
-    pending: list[tuple[tuple[str, ...], object]] = [((), content)]
-    seen: set[int] = set()
-    while pending:
-        path, found = pending.pop()
-        if found is target:
-            return path
-        if isinstance(found, Mapping) and id(found) not in seen:
-            seen.add(id(found))
-            inside = [((*path, str(k)), v) for k, v in found.items() if isinstance(v, Mapping)]
-            pending += reversed(inside)
-    return None
 
 
 def _prefix(inner: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,45 +16,15 @@ from zoo.catalog.refresh import find_installed as find_weights
 from zoo.catalog.signatures import as_paths
 from zoo.errors import ModelError, first_line
 from zoo.models import timm_source, weights
-from zoo.models.construct import on_meta_device
+from zoo.models.construct import BuildOptions, on_meta_device
 from zoo.models.groups import partition
-from zoo.models.heads import AUXILIARY_HEADS, HEAD_INITS, attach_auxiliary_heads, zero_init_head
+from zoo.models.heads import AUXILIARY_HEADS, attach_auxiliary_heads, zero_init_head
 from zoo.models.hub_config import HubConfig
 from zoo.models.load_weights import LoadResult, load_strict
 from zoo.models.model import Model, WeightsReport
-from zoo.models.stems import resolve_stem_rule
 from zoo.preprocess import Preprocess
 
 __all__ = ["build", "build_on_meta", "rebuild", "record", "without_auxiliary"]
-
-
-@dataclass(frozen=True)
-class _BuildOptions:
-    classes: int | None
-    in_chans: int
-    img_size: int | None
-    drop: float | None = None
-    drop_path: float | None = None
-    pool: str | None = None
-    stem: str = "auto"
-    head_init: str = "default"
-
-    def __post_init__(self) -> None:
-        """Raises ModelError if a value is invalid for every model."""
-        if self.classes is not None and self.classes < 1:
-            raise ModelError(f"{self.classes} classes", "give at least 1, or leave it out to keep the pretrained head")
-        if self.in_chans < 1:
-            raise ModelError(f"{self.in_chans} input channels", "give at least 1")
-        if self.img_size is not None and self.img_size < 1:
-            raise ModelError(f"an image size of {self.img_size} pixels", "give the side in pixels, for example 224")
-        for label, value in (("drop", self.drop), ("drop_path", self.drop_path)):
-            if value is not None and not 0 <= value < 1:
-                raise ModelError(f"{label} is {value}", "give a probability from 0 to below 1")
-        if self.pool == "":
-            raise ModelError("pool is empty", "give a pooling, such as avg or max, or leave it out")
-        if self.head_init not in HEAD_INITS:
-            raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
-        resolve_stem_rule(self.stem, 1 if self.in_chans == 3 else self.in_chans)
 
 
 def build(
@@ -88,26 +59,26 @@ def build(
         ModelError: There is no such model, or it does not support an option.
         WeightsError: The weights cannot be loaded or do not fit.
     """
-    build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
+    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
     entry, tag = find_weights(name)
-    return _build(entry, tag, weights, build_options)
+    return _build(entry, tag, weights, options)
 
 
-def _build(entry: ModelEntry, tag: str | None, weights_name: str, build_options: _BuildOptions) -> Model:
+def _build(entry: ModelEntry, tag: str | None, weights_name: str, options: BuildOptions) -> Model:
     choice = weights.choose(entry, tag, weights_name)
     loaded = weights.read(entry, choice)
-    if loaded is not None and choice.file is not None and build_options.classes is None:
-        build_options = replace(build_options, classes=_classes_in(loaded.tensors, entry))
-    spec = _make_spec(entry, choice.tag, build_options, choice.config)
+    if loaded is not None and choice.file is not None and options.classes is None:
+        options = replace(options, classes=_classes_in(loaded.tensors, entry))
+    spec = _make_spec(entry, choice.tag, options, choice.config)
     load_result = None
     if loaded is None:
         model, _ = spec.make(None)
     else:
         with loaded.suggesting_architectures():
-            model, load_result = spec.make(loaded.tensors, stem=build_options.stem)
+            model, load_result = spec.make(loaded.tensors, stem=options.stem)
         model = replace(model, weights=loaded.report_for(load_result))
-    _check_model(model, build_options)
-    if build_options.head_init == "zero":
+    _check_model(model, options)
+    if options.head_init == "zero":
         zero_init_head(
             model.module, model.head, model.classes, load_result.head_loaded if load_result is not None else ()
         )
@@ -125,16 +96,13 @@ def build_on_meta(
     pool: str | None = None,
 ) -> Model:
     """As `build` with weights "none", but on the meta device: shapes, names and groups without memory."""
-    build_options = _BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
+    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
     entry, tag = find_weights(name)
-    spec = _make_spec(entry, tag or entry.default_tag, build_options)
-    if not spec.on_meta:
+    spec = _make_spec(entry, tag or entry.default_tag, options)
+    with on_meta_device() if spec.on_meta else nullcontext():
         model, _ = spec.make(None)
-        model.module.to("meta")
-    else:
-        with on_meta_device():
-            model, _ = spec.make(None)
-    _check_model(model, build_options)
+    model.module.to("meta")
+    _check_model(model, options)
     return model
 
 
@@ -246,22 +214,15 @@ class _ModelSpec:
 
 
 def _make_spec(
-    entry: ModelEntry, tag: str | None, build_options: _BuildOptions, config: HubConfig | None = None
+    entry: ModelEntry, tag: str | None, options: BuildOptions, config: HubConfig | None = None
 ) -> _ModelSpec:
     """`config`: config.json of the user's weights, which overrides the description of the tag."""
     overrides: tuple[dict[str, Any], dict[str, Any]] = ({}, {}) if config is None else (config.cfg, config.args)
-    options: dict[str, Any] = {
-        "classes": build_options.classes,
-        "img_size": build_options.img_size,
-        "drop": build_options.drop,
-        "drop_path": build_options.drop_path,
-        "pool": build_options.pool,
-    }
     if entry.source == "torchvision":
         from zoo.models import torchvision_source
 
         cfg = torchvision_source.pretrained_cfg_of(entry.architecture, tag) | overrides[0]
-        args = overrides[1] | torchvision_source.arguments(entry.architecture, cfg, name=entry.name, **options)
+        args = overrides[1] | torchvision_source.arguments(entry.architecture, cfg, options, entry.name)
         cfg |= {"first_conv": entry.first_conv, "classifier": entry.classifier}
     else:
         builtin_args: dict[str, Any] = {}
@@ -273,8 +234,8 @@ def _make_spec(
         else:
             cfg = timm_source.pretrained_cfg_of(entry.architecture, tag)
         cfg |= overrides[0]
-        args = builtin_args | overrides[1] | timm_source.arguments(cfg, in_chans=build_options.in_chans, **options)
-    preprocess = timm_source.preprocess_of(cfg, build_options.in_chans, build_options.img_size, build_options.stem)
+        args = builtin_args | overrides[1] | timm_source.arguments(cfg, options)
+    preprocess = timm_source.preprocess_of(cfg, options.in_chans, options.img_size, options.stem)
     return _ModelSpec(entry.name, entry.source, entry.architecture, cfg, args, preprocess)
 
 
@@ -288,17 +249,17 @@ class _StopForward(Exception):
     """Ends a forward pass after the stem: the rest does not depend on the channels."""
 
 
-def _check_model(model: Model, build_options: _BuildOptions) -> None:
+def _check_model(model: Model, options: BuildOptions) -> None:
     """Check the classifier, and with a forward pass the size, pooling and channels. Raises ModelError."""
-    if build_options.classes is not None and not model.head:
+    if options.classes is not None and not model.head:
         raise ModelError(
             f"{model.name} is an encoder and cannot have a classifier", "choose another model, see zoo list"
         )
-    if build_options.img_size is not None or build_options.pool is not None:
+    if options.img_size is not None or options.pool is not None:
         logits = _test_forward(model)
-        if build_options.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
-            raise ModelError(f"{model.name} does not support the pooling {build_options.pool}", "leave it out")
-    elif build_options.in_chans != 3:
+        if options.pool is not None and model.classes and tuple(logits.shape) != (1, model.classes):
+            raise ModelError(f"{model.name} does not support the pooling {options.pool}", "leave it out")
+    elif options.in_chans != 3:
         after_stem = {p for group in model.groups[1:] for p in group.parameters}
         hooks = [
             part.register_forward_pre_hook(_stop_forward)

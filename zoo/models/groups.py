@@ -99,10 +99,7 @@ _TORCHVISION: dict[str, Matcher] = {
 def partition(module: nn.Module, head: Sequence[str], source: str) -> tuple[Group, ...]:
     """Partition the tensors of a model; the first group is "stem", the last "head" (empty without a classifier).
 
-    Args:
-        module: The model.
-        head: Module paths of its classifier.
-        source: "timm", "torchvision" or "builtin".
+    head: module paths of the classifier.
     """
     tensors = dict(_tensors(module))
     stages = _stages(module, list(tensors), head, source)

@@ -26,12 +26,8 @@ HEAD_INITS = ("default", "zero")
 
 @dataclass(frozen=True)
 class AuxiliaryHeads:
-    """Classifiers at intermediate layers, used in training only.
-
-    Args:
-        heads: Module paths, in the order of their logits in the output.
-        weight: Weight of their losses.
-        side: Minimum image size in pixels; for smaller images the model is built without them.
+    """Classifiers at intermediate layers, used in training only. heads: module paths, in the order of their logits.
+    weight: weight of their losses. side: minimum image size in pixels; for smaller images they are left out.
     """
 
     heads: tuple[str, ...]

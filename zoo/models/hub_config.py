@@ -43,14 +43,8 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class HubConfig:
-    """A checked config.json.
-
-    Args:
-        origin: Name that the user gave.
-        source: "timm" or "torchvision".
-        architecture: Name of the architecture.
-        args: Keyword arguments of the architecture.
-        cfg: Fields of timm's default_cfg that replace those of the model.
+    """A checked config.json. origin: name that the user gave. source: "timm" or "torchvision". args: keyword arguments
+    of the architecture. cfg: fields of timm's default_cfg that replace those of the model.
     """
 
     origin: str

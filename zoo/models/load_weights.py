@@ -64,18 +64,10 @@ def load_matching(
     file_head_shapes: Mapping[str, tuple[int, ...]],
     name: str,
 ) -> LoadResult:
-    """Load every tensor that fits; at least nine tenths of the backbone must fit.
+    """Load every tensor that fits. Raises WeightsError if less than nine tenths of the backbone fit.
 
-    Args:
-        module: The module to load into.
-        state: Name → tensor.
-        head: Module paths of the head, which may differ.
-        adapted: Notes on the tensors of `state` that were already changed.
-        file_head_shapes: Name → shape of the tensors in the file, for the notes on the head.
-        name: Name of the model, for messages.
-
-    Raises:
-        WeightsError: The weights are for another model.
+    head: module paths, which may differ. adapted: notes on the tensors of `state` that were already changed.
+    file_head_shapes: name → shape of the tensors in the file, for the notes on the head.
     """
     own = module.state_dict()
     matching = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}

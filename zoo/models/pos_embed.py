@@ -22,10 +22,7 @@ def resample_pos_embed(name: str, table: Tensor, like: Tensor) -> Tensor | None:
     Supported: `pos_embed…` as (1, tokens, D) with up to two prefix tokens, (1, D, H, W), (1, H, W, D) and
     (1, blocks, tokens, D); relative positions as (offsets, heads) or (heads, offsets); one axis as (offsets, D).
 
-    Args:
-        name: Name of the tensor.
-        table: The tensor in the file.
-        like: The tensor in the model.
+    table: the tensor in the file. like: the tensor in the model.
     """
     if table.ndim != like.ndim:
         return None

@@ -53,14 +53,10 @@ def resolve_stem_rule(rule: str, channels: int) -> StemRule:
 
 
 def adapt_kernel(weight: Tensor, channels: int, rule: str = "auto", *, source: int | None = None) -> Tensor:
-    """Adapt a convolution weight (out, S, h, w) → (out, C, h, w), in the same dtype.
+    """Adapt a convolution weight (out, S, h, w) → (out, C, h, w), in the same dtype, to `channels`, C.
 
-    Args:
-        weight: (out, S, h, w) weight.
-        channels: Number of channels, C.
-        rule: See the module's docstring.
-        source: Image channels that `weight` was made for, if different from S: a stem that folds k x k pixels into
-            channels has S = k·k·source, with the image channels last, and every pixel is adapted.
+    source: image channels that `weight` was made for, if different from S: a stem that folds k x k pixels into channels
+    has S = k·k·source, with the image channels last, and every pixel is adapted.
     """
     source_channels = weight.shape[1] if source is None else source
     if source_channels == channels:

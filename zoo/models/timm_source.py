@@ -15,7 +15,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from zoo.catalog.signatures import as_paths
 from zoo.errors import ModelError, WeightsError, first_line
-from zoo.models.construct import translate_build_errors
+from zoo.models.construct import BuildOptions, translate_build_errors
 from zoo.models.heads import AUXILIARY_HEADS
 from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.pos_embed import resample_pos_embed
@@ -41,28 +41,20 @@ def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
     return plain
 
 
-def arguments(
-    cfg: Mapping[str, Any],
-    *,
-    classes: int | None,
-    in_chans: int,
-    img_size: int | None,
-    drop: float | None,
-    drop_path: float | None,
-    pool: str | None,
-) -> dict[str, Any]:
+def arguments(cfg: Mapping[str, Any], options: BuildOptions) -> dict[str, Any]:
     """Keyword arguments of `timm.create_model`; those that are None are left out."""
-    auxiliary, side = AUXILIARY_HEADS.get(("timm", str(cfg["architecture"]))), img_size or int(cfg["input_size"][1])
+    auxiliary = AUXILIARY_HEADS.get(("timm", str(cfg["architecture"])))
+    side = options.img_size or int(cfg["input_size"][1])
     given = {
-        "num_classes": classes,
+        "num_classes": options.classes,
         # Other architectures accept images of any size and do not have the argument.
-        "img_size": img_size if cfg.get("fixed_input_size") else None,
-        "drop_rate": drop,
-        "drop_path_rate": drop_path,
-        "global_pool": pool,
+        "img_size": options.img_size if cfg.get("fixed_input_size") else None,
+        "drop_rate": options.drop,
+        "drop_path_rate": options.drop_path,
+        "global_pool": options.pool,
         "aux_logits": True if auxiliary is not None and side >= auxiliary.side else None,
     }
-    return {"in_chans": in_chans, **{k: v for k, v in given.items() if v is not None}}
+    return {"in_chans": options.in_chans, **{k: v for k, v in given.items() if v is not None}}
 
 
 def create(

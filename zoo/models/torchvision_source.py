@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from zoo.errors import ModelError
-from zoo.models.construct import translate_build_errors
+from zoo.models.construct import BuildOptions, translate_build_errors
 from zoo.models.heads import AUXILIARY_HEADS
 from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
@@ -65,31 +65,20 @@ def _family(architecture: str) -> str:
     return module.__name__.rpartition(".")[2]
 
 
-def arguments(
-    architecture: str,
-    cfg: Mapping[str, Any],
-    *,
-    classes: int | None,
-    img_size: int | None,
-    drop: float | None,
-    drop_path: float | None,
-    pool: str | None,
-    name: str,
-) -> dict[str, Any]:
+def arguments(architecture: str, cfg: Mapping[str, Any], options: BuildOptions, name: str) -> dict[str, Any]:
     """Keyword arguments of torchvision's constructor. Raises ModelError for an unsupported option."""
-    if pool is not None:
+    if options.pool is not None:
         raise ModelError(f"{name} does not support --pool", "leave it out; many models of timm support it")
     family = _family(architecture)
-    args: dict[str, Any] = {"num_classes": cfg["num_classes"] if classes is None else classes}
+    args: dict[str, Any] = {"num_classes": cfg["num_classes"] if options.classes is None else options.classes}
+    side = options.img_size or cfg["input_size"][-1]
     if family in _SIZE_ARGUMENT:  # always set: it differs between weights of one architecture
-        side = img_size or cfg["input_size"][-1]
         args[_SIZE_ARGUMENT[family]] = [side, side] if family == "maxvit" else side
-    if drop is not None:
-        args["drop_rate" if family == "densenet" else "dropout"] = drop
-    if drop_path is not None:
-        args["stochastic_depth_prob"] = drop_path
+    if options.drop is not None:
+        args["drop_rate" if family == "densenet" else "dropout"] = options.drop
+    if options.drop_path is not None:
+        args["stochastic_depth_prob"] = options.drop_path
     if (auxiliary := AUXILIARY_HEADS.get(("torchvision", architecture))) is not None:
-        side = img_size or cfg["input_size"][-1]
         args |= {"aux_logits": side >= auxiliary.side, "init_weights": True}
     return args
 

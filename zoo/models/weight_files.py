@@ -40,15 +40,14 @@ _COMMON_PREFIXES = ("model.", "net.")  # of Lightning modules, which have the mo
 _MAX_HEADER_BYTES = 100_000_000
 # torch.save does not compress: a file that grows by more than this was not written by it.
 _MAX_EXPANSION, _EXPANSION_SLACK = 1.1, 1_000_000
+# Errors of torch.load for a damaged file.
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError)
 
 
 @dataclass(frozen=True)
 class WeightTensors:
-    """The tensors of a file.
-
-    Args:
-        named: Name → tensor, on the CPU, without the prefixes of wrappers.
-        part: The set of weights that was used, if the file has several; else "".
+    """The tensors of a file, on the CPU, without the prefixes of wrappers. part: the set of weights that was used, if
+    the file has several; else "".
     """
 
     named: dict[str, Tensor]
@@ -62,7 +61,7 @@ def read_weights(path: Path) -> WeightTensors:
         WeightsError: The file cannot be read, is damaged, contains code, no tensor, or non-finite numbers (infinite
             scalars are allowed).
     """
-    inner, part = unwrap(read_file(path))
+    inner, keys = unwrap(read_file(path))
     # Versions of the modules, which MNASNet needs.
     versions = getattr(inner, "_metadata", None)
     tensors = _Versioned(named_tensors(inner, path))
@@ -75,7 +74,8 @@ def read_weights(path: Path) -> WeightTensors:
             raise WeightsError(f"{path} is damaged: {name} has non-finite numbers", "use another file")
     if versions is not None and tensors.keys() <= inner.keys():
         tensors._metadata = versions
-    return WeightTensors(tensors, part)
+    averaged = [key for key in keys if key in _EMA_KEYS]
+    return WeightTensors(tensors, f"its averaged weights ({averaged[-1]})" if averaged else "")
 
 
 class _Versioned(dict[str, Tensor]):
@@ -84,19 +84,15 @@ class _Versioned(dict[str, Tensor]):
     _metadata: Any
 
 
-def unwrap(content: Any) -> tuple[Mapping[str, Any], str]:
-    """The innermost dictionary, and its description if the file has another set of weights."""
-    part = ""
-    for _ in _WRAPPER_KEYS:
-        if not isinstance(content, Mapping):
-            return {}, ""
-        wrappers = [w for w in _WRAPPER_KEYS if isinstance(content.get(w), Mapping) and content[w]]
-        if not wrappers:
-            return content, part
-        if wrappers[0] in _EMA_KEYS:
-            part = f"its averaged weights ({wrappers[0]})"
-        content = content[wrappers[0]]
-    return (content, part) if isinstance(content, Mapping) else ({}, "")
+def unwrap(content: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The innermost dictionary, and the keys that lead to it."""
+    keys: tuple[str, ...] = ()
+    while isinstance(content, Mapping) and len(keys) < len(_WRAPPER_KEYS):  # a pickle may contain itself
+        key = next((k for k in _WRAPPER_KEYS if isinstance(content.get(k), Mapping) and content[k]), None)
+        if key is None:
+            break
+        keys, content = (*keys, key), content[key]
+    return (content, keys) if isinstance(content, Mapping) else ({}, ())
 
 
 def named_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -175,17 +171,7 @@ def _read_pickle(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise (_code_error(path) if "GLOBAL" in str(e) else damaged) from e
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        MemoryError,
-        zipfile.BadZipFile,
-    ) as e:
+    except (*_DAMAGED, zipfile.BadZipFile) as e:
         raise (_code_error(path) if "TorchScript" in str(e) else damaged) from e
 
 

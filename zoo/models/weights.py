@@ -24,14 +24,9 @@ __all__ = ["LoadedWeights", "WeightsChoice", "choose", "read"]
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """The weights to load.
-
-    Args:
-        tag: Tag of the published weights that describe the model.
-        load: Whether to load weights; False for random ones.
-        file: Weights file, if not the published one.
-        fetched: Download of `file`, if it is from a hub.
-        config: config.json of `file`, if it has one; it replaces the description by `tag`.
+    """The weights to load. tag: tag of the published weights that describe the model. load: False for random weights.
+    file: weights file, if not the published one. fetched: download of `file`, if it is from a hub. config: config.json
+    of `file`, if it has one; it replaces the description by `tag`.
     """
 
     tag: str | None
@@ -87,15 +82,9 @@ def _sample_names(names: tuple[str, ...]) -> list[str]:
 
 
 def choose(entry: ModelEntry, named: str | None, weights: str) -> WeightsChoice:
-    """Resolve `--weights`.
+    """Resolve `weights`, the value of `--weights`. named: tag in the model's name, which becomes the default.
 
-    Args:
-        entry: The model.
-        named: Tag in the model's name, which becomes the default.
-        weights: Value of `--weights`.
-
-    Raises:
-        WeightsError: `weights` is unknown or unavailable, there is no default, or it is for another architecture.
+    Raises WeightsError if `weights` is unknown, unavailable or for another architecture, or if there is no default.
     """
     default = named or entry.default_tag
     if weights == "none":

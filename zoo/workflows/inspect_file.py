@@ -270,14 +270,9 @@ def _guess_channels(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
 
 
 def select_tensors(tensors: Mapping[str, Tensor], path: str, modules: Sequence[str], where: str) -> dict[str, Tensor]:
-    """The tensors of the module at `path`, or the one of that name.
+    """The tensors of the module at `path`, or the one of that name. Raises ModelError if there are none.
 
-    Args:
-        modules: paths of all modules.
-        where: "file" or "model".
-
-    Raises:
-        ModelError: there are none.
+    modules: paths of all modules. where: "file" or "model".
     """
     found = {name: t for name, t in tensors.items() if name == path or name.startswith(f"{path}.")}
     if found:
