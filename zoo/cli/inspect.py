@@ -16,8 +16,8 @@ from zoo.imports import gc_paused
 from zoo.options import flag
 
 if TYPE_CHECKING:
+    from zoo.models import WeightsReport
     from zoo.models.architectures import ArchitectureMatch
-    from zoo.models.report import WeightsReport
     from zoo.workflows.inspect import ModelSummary
     from zoo.workflows.inspect_file import FileSummary, RunSummary, TensorSummary
 
