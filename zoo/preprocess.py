@@ -1,4 +1,4 @@
-"""How pixels become a model's input: the values that travel from the model to data, run, evaluation and export."""
+"""Preprocessing settings of a model, shared by data loading, runs, evaluation and export."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 __all__ = ["FIT_MODES", "IMAGENET_MEAN", "IMAGENET_STD", "IntensityRange", "Preprocess"]
 
-# Deng et al. 2009; the channel statistics used by torchvision's and most of timm's weights.
+# Channel statistics of ImageNet (Deng et al. 2009), used by torchvision's and most of timm's weights.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# What a recipe calls the ways to fit an image → timm's name of the crop mode, and the crop_pct, None: the model's.
+# Values of `data.fit` → timm's crop mode and crop_pct (None: that of the model).
 FIT_MODES: dict[str, tuple[str, float | None]] = {
     "crop": ("center", None),
     "squash": ("squash", 1.0),
@@ -21,11 +21,11 @@ FIT_MODES: dict[str, tuple[str, float | None]] = {
 
 @dataclass(frozen=True)
 class IntensityRange:
-    """The level that becomes white (255) in images of more than 8 bits; those from 0 to it are spread evenly.
+    """The value that is scaled to 255 (white) in images of more than 8 bits; 0 stays 0.
 
-    integers: of whole numbers, one for all channels or one each. floats: of floating point; None: 1 if all levels of an
-    image are within 0..1, else 255. clips: brighter levels become white, too; if not, an image that has them is refused
-    as one of another range.
+    integers: maximum of integer images, one for all channels or one per channel. floats: maximum of floating-point
+    images; None: 1 if all values of an image are within 0..1, else 255. clips: whether higher values are clipped to
+    white; otherwise such images are refused.
     """
 
     integers: tuple[int, ...] = (65535,)
@@ -37,10 +37,15 @@ class IntensityRange:
 class Preprocess:
     """Evaluation-time preprocessing of one model.
 
-    input_size: (C, H, W) in pixels. mean, std: one number a channel, for pixels scaled to 0..1.
-    interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos". crop_pct: share of the resized short side that the
-    centre crop keeps (timm's meaning). crop_mode: "center" (resize the short side, centre crop) | "squash" (resize both
-    sides, aspect ratio lost) | "border" (resize the long side, pad). levels: see `IntensityRange`.
+    Args:
+        input_size: (C, H, W) in pixels.
+        mean: one number per channel, for pixels scaled to 0..1.
+        std: one number per channel, for pixels scaled to 0..1.
+        interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos".
+        crop_pct: size of the centre crop as a share of the resized image (as in timm).
+        crop_mode: "center" (resize the short side, centre crop) | "squash" (resize both sides, ignoring the aspect
+            ratio) | "border" (resize the long side, pad).
+        intensity_range: range of images of more than 8 bits.
     """
 
     input_size: tuple[int, int, int]
@@ -49,7 +54,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     crop_pct: float = 0.875
     crop_mode: str = "center"
-    levels: IntensityRange = IntensityRange()
+    intensity_range: IntensityRange = IntensityRange()
 
     @property
     def channels(self) -> int:
@@ -64,18 +69,21 @@ class Preprocess:
         return self.input_size[2]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; without the levels where they are those of the types."""
+        """JSON-able values, without the default intensity range."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        del values["levels"]
-        if self.levels != IntensityRange():
-            values["levels"] = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.levels).items()}
+        if self.intensity_range == IntensityRange():
+            del values["intensity_range"]
+        else:
+            range_values = asdict(self.intensity_range).items()
+            values["intensity_range"] = {k: list(v) if isinstance(v, tuple) else v for k, v in range_values}
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         size = values["input_size"]
-        levels = values.get("levels") or {}
-        floats = levels.get("floats")
+        # Runs of earlier versions call it "levels".
+        limits = values.get("intensity_range") or values.get("levels") or {}
+        floats = limits.get("floats")
         return cls(
             input_size=(int(size[0]), int(size[1]), int(size[2])),
             mean=tuple(float(v) for v in values["mean"]),
@@ -83,15 +91,15 @@ class Preprocess:
             interpolation=str(values["interpolation"]),
             crop_pct=float(values["crop_pct"]),
             crop_mode=str(values.get("crop_mode", "center")),
-            levels=IntensityRange(
-                tuple(int(v) for v in levels.get("integers", IntensityRange.integers)),
+            intensity_range=IntensityRange(
+                tuple(int(v) for v in limits.get("integers", IntensityRange.integers)),
                 None if floats is None else tuple(float(v) for v in floats),
-                bool(levels.get("clips", False)),
+                bool(limits.get("clips", False)),
             ),
         )
 
     def with_fit(self, mode: str) -> Preprocess:
-        """Fitted as the recipe's `data.fit` says: "auto" as it is, or a name of FIT_MODES."""
+        """With the crop mode of the recipe's `data.fit`: "auto" (unchanged) or a name of FIT_MODES."""
         if mode == "auto":
             return self
         crop_mode, crop_pct = FIT_MODES[mode]

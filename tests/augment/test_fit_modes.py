@@ -51,9 +51,14 @@ def test_a_mode_changes_what_it_must_and_auto_nothing():
     assert MODEL.with_fit("auto") == MODEL
     assert MODEL.with_fit("crop").crop_pct == 0.8
     assert MODEL.with_fit("pad").crop_pct == MODEL.with_fit("squash").crop_pct == 1.0
-    told = Preprocess((4, 8, 8), (0.5,) * 4, (0.5,) * 4, levels=IntensityRange((4095, 1, 2, 3), (1.0,), clips=True))
-    assert Preprocess.from_dict(told.to_dict()) == told
-    assert "levels" not in MODEL.to_dict()
+    deep = Preprocess(
+        (4, 8, 8), (0.5,) * 4, (0.5,) * 4, intensity_range=IntensityRange((4095, 1, 2, 3), (1.0,), clips=True)
+    )
+    assert Preprocess.from_dict(deep.to_dict()) == deep
+    values = deep.to_dict()
+    values["levels"] = values.pop("intensity_range")  # the key of earlier versions
+    assert Preprocess.from_dict(values) == deep
+    assert "intensity_range" not in MODEL.to_dict()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])

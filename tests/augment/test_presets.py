@@ -75,7 +75,9 @@ def test_policies_are_torchvisions_and_leave_its_generator_alone(photo, preproce
         assert torch.equal(torch.get_rng_state(), state)
         # The draws of the crop and the mirror come first, then the seed for torchvision.
         ours = rng(seed)
-        cropped = augment.pipeline.first.transform_view(augment.pipeline.sample_view(48, 48, ours).apply(square), ours)
+        cropped = augment.pipeline.crop_and_flip.transform_view(
+            augment.pipeline.sample_view(48, 48, ours).apply(square), ours
+        )
         torch.manual_seed(int(ours.integers(2**63)))
         assert np.array_equal(found, np.asarray(POLICIES[name](Image.fromarray(cropped))))
         changed += not np.array_equal(found, cropped)

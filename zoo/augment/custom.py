@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from zoo.arrays import Pixels
-from zoo.augment.fit import EvalView
+from zoo.augment.fit import EvalView, to_model_input
 from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
 from zoo.augment.imgaug_spec import one_line
-from zoo.augment.result import to_model_input
-from zoo.augment.seeding import seeded
 from zoo.augment.view import View
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
@@ -117,10 +117,30 @@ def _albumentations(found: Any) -> Step:
         seed = int(rng.integers(2**32))
         if reseed is not None:
             reseed(seed)
-        with seeded(seed):  # what earlier versions and the user's own transforms draw from
+        with _seeded(seed):  # what earlier versions and the user's own transforms draw from
             return found(image=image)["image"]
 
     return step
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of random, NumPy, PyTorch (CPU) and imgaug; the first three are restored after."""
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch:
+        torch.default_generator.manual_seed(seed)  # CPU only: torch.manual_seed would reseed the GPUs too
+    if "imgaug" in sys.modules:
+        load_imgaug().seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if torch:
+            torch.set_rng_state(states[2])
 
 
 def _is_factory(found: Any) -> bool:
@@ -155,7 +175,7 @@ def _step(path: str, found: Any) -> Step:
         return with_generator
 
     def step(image: Pixels, rng: np.random.Generator) -> Any:
-        with seeded(int(rng.integers(2**32))):
+        with _seeded(int(rng.integers(2**32))):
             return found(image)
 
     return step

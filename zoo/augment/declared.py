@@ -10,12 +10,11 @@ import numpy as np
 
 from zoo.arrays import Pixels
 from zoo.augment.crop import RATIO, random_view
-from zoo.augment.fit import EvalView
+from zoo.augment.fit import EvalView, to_model_input
 from zoo.augment.imgaug_compat import Step, load_imgaug, reproducible
 from zoo.augment.imgaug_spec import IMGAUG_ERRORS, PipelineParser, one_line
 from zoo.augment.presets import check_range
 from zoo.augment.reduced import CropRange
-from zoo.augment.result import to_model_input
 from zoo.augment.view import View
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess

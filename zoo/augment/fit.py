@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from zoo.arrays import Pixels
@@ -25,6 +27,31 @@ _DECODE_MARGIN = 1.45
 def fit(image: Pixels, preprocess: Preprocess) -> Pixels:
     """The evaluation view of an (H, W, C) array: (preprocess.height, preprocess.width, C). See `EvalView`."""
     return EvalView(preprocess).apply(image)
+
+
+def to_model_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:
+    """The output of a user's augmentation at the model's input size, resized as with crop_mode "squash" where needed.
+
+    `who` names the augmentation in errors. Raises UsageError on anything but a uint8 array (H, W, C) with the model's
+    channels; (H, W) is accepted for one channel.
+    """
+    wanted = f"must return a uint8 array (height, width, {preprocess.channels})"
+    if not isinstance(result, np.ndarray):
+        kind = type(result)
+        hint = "return the array under its key 'image'" if isinstance(result, dict) else ""
+        if kind.__module__.split(".")[0] == "torch":
+            hint = "leave ToTensor out: zoo makes the tensors"
+        raise UsageError(f"{who} {wanted}; got {kind.__name__}", hint)
+    if result.dtype != np.uint8:
+        hint = "leave Normalize and divisions by 255 out: zoo normalises on the device"
+        raise UsageError(f"{who} {wanted}; got {result.dtype} {result.shape}", hint)
+    if result.ndim == 2 and preprocess.channels == 1:
+        result = result[:, :, None]
+    if result.ndim != 3 or result.shape[2] != preprocess.channels or 0 in result.shape:
+        raise UsageError(f"{who} {wanted}; got {result.dtype} {result.shape}")
+    if result.shape[:2] == (preprocess.height, preprocess.width):
+        return np.ascontiguousarray(result)  # a flipped view has negative strides, which torch does not support
+    return np.array(fit(result, preprocess.with_fit("squash")))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -61,37 +62,44 @@ class NoAugmentation:
         return image
 
 
-class Light:
-    """Random resized crop (`random_view`), horizontal flip, changes of brightness, contrast, saturation.
+@dataclass(kw_only=True, eq=False)
+class RandomCrop:
+    """Random resized crop (`random_view`), the first step of most presets.
 
-    scale: share of the area that the crop keeps. ratio: its width/height. brightness, contrast, saturation: factors
-    are drawn from 1 ± the number.
+    scale: range of the crop's share of the image area. ratio: range of its width/height.
     """
+
+    preprocess: Preprocess
+    flips: bool
+    scale: Sequence[float] = (0.5, 1.0)
+    ratio: Sequence[float] = RATIO
 
     is_random = True
 
-    def __init__(
-        self,
-        *,
-        preprocess: Preprocess,
-        flips: bool,
-        scale: Sequence[float] = (0.5, 1.0),
-        ratio: Sequence[float] = RATIO,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
-        saturation: float = 0.2,
-    ) -> None:
-        self.preprocess = preprocess
-        self.flips = flips
-        self.scale = check_range(scale, "scale", 0.001, 1)
-        self.ratio = check_range(ratio, "ratio", 0.01, 100)
-        self.crops = CropRange(self.scale[0], self.ratio)
-        self.brightness = check_number(brightness, "brightness", 1)
-        self.contrast = check_number(contrast, "contrast", 1)
-        self.saturation = check_number(saturation, "saturation", 1)
+    def __post_init__(self) -> None:
+        self._scale = check_range(self.scale, "scale", 0.001, 1)
+        self._ratio = check_range(self.ratio, "ratio", 0.01, 100)
+        self.crops = CropRange(self._scale[0], self._ratio)
 
     def sample_view(self, height: int, width: int, rng: np.random.Generator) -> View:
-        return random_view(height, width, rng, preprocess=self.preprocess, scale=self.scale, ratio=self.ratio)
+        return random_view(height, width, rng, preprocess=self.preprocess, scale=self._scale, ratio=self._ratio)
+
+
+@dataclass(kw_only=True, eq=False)
+class Light(RandomCrop):
+    """Random resized crop, horizontal flip, changes of brightness, contrast and saturation.
+
+    scale, ratio: see `RandomCrop`. brightness, contrast, saturation: factors are drawn from 1 ± the number.
+    """
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("brightness", "contrast", "saturation"):
+            check_number(getattr(self, name), name, 1)
 
     def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         flip = self.flips and rng.random() < 0.5

@@ -91,7 +91,9 @@ def open_images(paths: Iterable[str], *, preprocess: Preprocess, batch_size: int
 
 def _read(path: str, preprocess: Preprocess) -> ReadResult:
     try:
-        return read_image(path, preprocess.channels, lambda height, width: EvalView(preprocess), preprocess.levels)
+        return read_image(
+            path, preprocess.channels, lambda height, width: EvalView(preprocess), preprocess.intensity_range
+        )
     except UnreadableImage as e:
         return BadFile(e.path, e.reason)
 

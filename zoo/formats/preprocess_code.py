@@ -11,12 +11,12 @@ __all__ = ["array_input_code", "intensity_range_line", "needs_array_input", "res
 
 def needs_array_input(preprocess: Preprocess) -> bool:
     """Whether the images are other than 8-bit pictures that Pillow converts to grey or RGB."""
-    return preprocess.channels not in (1, 3) or preprocess.levels != IntensityRange()
+    return preprocess.channels not in (1, 3) or preprocess.intensity_range != IntensityRange()
 
 
 def intensity_range_line(preprocess: Preprocess) -> dict[str, str]:
     """A line for the model card with the intensity range of images of more than 8 bits."""
-    levels = preprocess.levels
+    levels = preprocess.intensity_range
     if levels == IntensityRange():
         return {}
     floats = "" if levels.floats is None else f"; floating point: {', '.join(f'{v:g}' for v in levels.floats)}"
@@ -46,7 +46,7 @@ def array_input_code(preprocess: Preprocess) -> str:
         size = f"({height}, {width})"
     else:
         size = str(height)
-    levels = preprocess.levels
+    levels = preprocess.intensity_range
     floats = "[1]" if levels.floats is None else list(levels.floats)
     return f"""transform = v2.Compose([
     v2.Resize({size}, interpolation=v2.InterpolationMode.{mode}),

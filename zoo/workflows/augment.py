@@ -161,7 +161,9 @@ def _read_and_fit(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
     channels = data.train.channels
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     data, levels, _ = preprocessing.with_intensity_range(recipe, data)
-    return data, replace(Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), levels=levels)
+    return data, replace(
+        Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), intensity_range=levels
+    )
 
 
 def _channel_note(channels: int) -> list[str]:

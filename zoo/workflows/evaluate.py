@@ -198,7 +198,7 @@ def _run_images(loaded: LoadedRun) -> _Images:
         channels=loaded.preprocess.channels,
         expected_classes=loaded.classes,
         task=loaded.task,
-    ).with_intensity_range(loaded.preprocess.levels)
+    ).with_intensity_range(loaded.preprocess.intensity_range)
     if run_data.fingerprint in (None, data.fingerprint()):
         return _Images(name, data.val, run_data.rule or data.rule, (), data.problems)
     # With the run's list of held-out images, no training image is evaluated, even if the data have grown.
@@ -230,7 +230,7 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
         task=loaded.task,
         split=split,
     )
-    source = source.with_intensity_range(loaded.preprocess.levels)
+    source = source.with_intensity_range(loaded.preprocess.intensity_range)
     if isinstance(source, Subset):
         return _Images(name, source, f"the {len(source):,} held-out images of {name}", (), problems)
     path = Path(name).resolve()

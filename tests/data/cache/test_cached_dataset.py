@@ -232,7 +232,7 @@ def test_it_is_a_source_like_the_other(photos: Any) -> None:
     assert source.read_file_bytes(4) == photos.read_file_bytes(4)
     assert list(source.names) == list(photos.names)
     assert source.where(1) == photos.where(1)
-    assert not isinstance(source.with_intensity_range(SMALL.levels), CachedDataset)
+    assert not isinstance(source.with_intensity_range(SMALL.intensity_range), CachedDataset)
     assert not source.skip_unreadable
     assert source.groups is None
     assert source.shards is None

@@ -41,7 +41,7 @@ def test_the_same_images_are_held_out_again_wherever_the_data_lie(pets, tmp_path
     ]
     again = open_data(data_config("pets", split=name))
     assert again.fingerprint() == first.fingerprint() != open_data(data_config("pets")).fingerprint()
-    assert again.rule == "6 of 30 images held out for validation: those that split.txt names"
+    assert again.rule == "6 of 30 images held out for validation: named in split.txt"
     shutil.move("pets", "elsewhere")
     moved = open_data(data_config("elsewhere", split=name))
     assert list(moved.val.names) == list(first.val.names)
@@ -133,7 +133,7 @@ def test_folders_that_are_no_run_with_a_split(pets):
 
 def test_not_beside_validation_images_that_are_given(make_folder):
     root = str(make_folder("parted", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1}))
-    with pytest.raises(UsageError, match=r"--split s.txt splits the images, but \S*parted\S* brings its own"):
+    with pytest.raises(UsageError, match=r"--split s.txt splits the images, but \S*parted\S* has its own"):
         open_data(data_config(root, split="s.txt"))
 
 

@@ -70,12 +70,12 @@ def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 5}, "--folds 5, but not which of them"),
-        ({"folds": 5, "fold": 6}, "--fold 6 is none of 5 folds"),
-        ({"folds": 5, "fold": 0}, "--fold 0 is none of 5 folds"),
-        ({"fold": 2}, "--fold 2 of how many"),
-        ({"folds": 1, "fold": 1}, "needs two parts or more"),
-        ({"folds": 5, "fold": 1, "split": "s.txt"}, "--folds 5 makes a split, and --split s.txt brings one"),
+        ({"folds": 5}, "--folds 5 needs --fold"),
+        ({"folds": 5, "fold": 6}, "--fold 6 is not one of 5 folds"),
+        ({"folds": 5, "fold": 0}, "--fold 0 is not one of 5 folds"),
+        ({"fold": 2}, "--fold 2 needs --folds"),
+        ({"folds": 1, "fold": 1}, "needs two or more"),
+        ({"folds": 5, "fold": 1, "split": "s.txt"}, "--folds 5 and --split s.txt cannot be combined"),
     ],
 )
 def test_contradictions_are_told(options, message):
@@ -91,7 +91,7 @@ def test_data_that_cannot_have_so_many_folds(make_folder):
     with pytest.raises(DataError, match="5 folds of 4 images"):
         fold_numbers(np.ones((4, 1), np.float32), ("x",), "regression", folds=5, seed=0)
     parted = str(make_folder("parted", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1}))
-    with pytest.raises(UsageError, match=r"--folds 2 splits the images, but \S*parted\S* brings its own validation"):
+    with pytest.raises(UsageError, match=r"--folds 2 splits the images, but \S*parted\S* has its own validation"):
         open_data(data_config(parted, folds=2, fold=1))
     with pytest.raises(UsageError, match="--folds 2 splits the images"):
         open_data(data_config(root, val=root, folds=2, fold=1))

@@ -50,18 +50,23 @@ def test_training_evaluation_prediction_and_export_with_four_channels_of_12_bits
     run = finetune("test_resnet", data=data, in_chans=4, output_dir=tmp_path / "run", progress=False, **TINY)
     assert max(row["val_top1"] for row in run.metrics()) == 1
     preprocess = Preprocess.from_dict(run.model_record()["preprocess"])
-    assert preprocess.levels == IntensityRange((1023, 1023, 4095, 4095))
+    assert preprocess.intensity_range == IntensityRange((1023, 1023, 4095, 4095))
     assert zoo.evaluate(run).evaluation.top1 == 1
     assert zoo.evaluate(run, data, save=False).evaluation.top1 == 1
     found = list(zoo.predict(run, [f"{data}/fourth"]))
     assert {p.label for p in found} == {"fourth"}
     path = str(tmp_path / kind / "fourth" / f"0.{kind}")
-    pixels = fit(read_image(path, 4, intensity_range=preprocess.levels), preprocess)
+    pixels = fit(read_image(path, 4, intensity_range=preprocess.intensity_range), preprocess)
     assert [len(np.unique(pixels[:, :, c])) > 8 for c in range(4)] == [True] * 4
-    (same,) = zoo.predict(run, [read_image(path, 4, intensity_range=preprocess.levels)])
+    (same,) = zoo.predict(run, [read_image(path, 4, intensity_range=preprocess.intensity_range)])
     assert same.probability == pytest.approx(next(p.probability for p in found if p.path == path), abs=1e-5)
     folder = zoo.export(run, format="safetensors").folder
-    assert json.loads((folder / "preprocess.json").read_text())["levels"]["integers"] == [1023, 1023, 4095, 4095]
+    assert json.loads((folder / "preprocess.json").read_text())["intensity_range"]["integers"] == [
+        1023,
+        1023,
+        4095,
+        4095,
+    ]
     if kind == "tif":  # one run of the README's code is enough
         return
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
@@ -120,7 +125,9 @@ def test_fit_is_used_in_training_evaluation_and_prediction(photo_folder, tmp_pat
 def test_intensity_range_can_be_set_per_channel(microscopy):
     data = microscopy("npy", 4)
     given = session(data, in_chans=4, settings={"data.intensity_range": [600, 600, 3000, 3000]})
-    assert given.preprocess.levels == IntensityRange((600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True)
+    assert given.preprocess.intensity_range == IntensityRange(
+        (600, 600, 3000, 3000), (600.0, 600.0, 3000.0, 3000.0), clips=True
+    )
     with pytest.raises(ZooError, match="has 2 values, but the images have 4 channels"):
         session(data, in_chans=4, settings={"data.intensity_range": [600, 600]})
     with pytest.raises(ZooError, match="intensity_range: should be auto"):

@@ -139,7 +139,7 @@ def test_invalid_balance_is_an_error():
 def test_the_flags(zoo, photos):
     result = zoo("finetune", "test_resnet", "--data", photos, "--folds", 3, "--fold", 4, "--dry-run")
     assert result.code == 2
-    assert "--fold 4 is none of 3 folds" in result.err
+    assert "--fold 4 is not one of 3 folds" in result.err
     result = zoo("finetune", "test_resnet", "--data", photos, "--split", "nowhere", "--dry-run")
     assert result.code == 3
     assert "no such split: nowhere" in result.err

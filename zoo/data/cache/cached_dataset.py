@@ -1,8 +1,8 @@
-"""Images that are decoded once: a source with its images in the cache, as small as its views allow.
+"""A dataset that reads decoded images from the image cache.
 
-The cache has one view of each image: either the one that a loader asks for each time, bit for bit, or the whole,
-reduced as far as random crops leave room (`zoo.augment.reduced`). A reduced image takes the place of the image: crops
-are drawn from it, whether it was cached or has just been decoded, so that pixels do not depend on what the disk holds.
+The cache holds one view per image: either the fixed view that the loader requests, bit for bit, or the whole image,
+reduced as far as the random crops allow (`zoo.augment.reduced`). Crops are always drawn from the reduced image, cached
+or just decoded, so that pixels do not depend on the state of the cache.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = [
 
 Keys = NDArray[np.uint64]
 
-# Another version of the rules by which a file becomes pixels here.
+# Increase when the rules from file to pixels change.
 _VERSION = 1
 
 
 def cache_view(preprocess: Preprocess, augment: object) -> EvalView | Reduced | None:
-    """The cached view for this augmentation, None: for the evaluation view. None if nothing can be cached: a function
-    of the caller's own sees whole images."""
+    """The view to cache for an augmentation (None: evaluation). None if `augment` is a user function, which gets whole
+    images."""
     if augment is None:
         return EvalView(preprocess)
     if not isinstance(augment, Augment):
@@ -63,17 +63,16 @@ def cache_view(preprocess: Preprocess, augment: object) -> EvalView | Reduced | 
 
 
 class CachedImages(Protocol):
-    """Images by their number in a source: `zoo.data.cache.image_store.MappedImages`."""
+    """Cached images by index, such as `zoo.data.cache.image_store.MappedImages`."""
 
     def get(self, index: int) -> tuple[Pixels, tuple[int, int]] | None: ...
 
 
 @dataclass(frozen=True)
 class CachedDataset(DatasetWrapper):
-    """`source` with `cached_images` images of `view` in the place of decoding; other images are decoded, to the
-    same pixels.
+    """`source` with cached images of `view`; images that are not cached are decoded, to the same pixels.
 
-    With a `EvalView`, other views than it are read from `source`. With a `Reduced`, all are views of the reduced image.
+    With an `EvalView`, other views are read from `source`. With a `Reduced`, every view is one of the reduced image.
     """
 
     view: EvalView | Reduced
@@ -85,7 +84,7 @@ class CachedDataset(DatasetWrapper):
 
     @property
     def shards(self) -> Indices | None:
-        return self.source.shards  # the order of an epoch is that without the cache
+        return self.source.shards  # keeps the epoch order the same as without the cache
 
     @property
     def groups(self) -> Indices | None:
@@ -114,7 +113,7 @@ class CachedDataset(DatasetWrapper):
         return self.source.intensity_stats(index)
 
     def with_intensity_range(self, intensity_range: IntensityRange) -> ImageDataset:
-        """The images themselves: the cache was read by another rule."""
+        """The uncached images: the cache holds another intensity range."""
         return self.source.with_intensity_range(intensity_range)
 
     def read_file_bytes(self, index: int) -> bytes:
@@ -136,19 +135,19 @@ def _apply_view(view: View, pixels: Pixels) -> Pixels:
 
 
 def image_keys(source: ImageDataset, view: EvalView | Reduced) -> Keys | None:
-    """(n, 2) keys of `view` of the files as they are now, by path, size and time of change; another rule is another key
-    and 0 that of a file that is gone. None where there are no files."""
+    """(n, 2) cache keys, from the path, size and modification time of each file and the view; 0 for a missing file.
+    None for datasets without files."""
     files = _file_keys(source)
     if files is None:
         return None
-    seen: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "version": _VERSION,
         "channels": source.channels,
         "preprocess": view.preprocess.to_dict(),
         "reduced": [asdict(view.crops), RESIZE_MARGIN] if isinstance(view, Reduced) else None,
         "libraries": [PIL.__version__, torch.__version__, torch.backends.cpu.get_cpu_capability()],
     }
-    digest = hashlib.blake2b(json.dumps(seen, sort_keys=True).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).digest()
     mixed: Keys = np.where(files.any(axis=1, keepdims=True), files ^ np.frombuffer(digest, "<u8"), 0).astype(np.uint64)
     return mixed
 
@@ -163,7 +162,7 @@ def _file_keys(source: ImageDataset) -> Keys | None:
 
 
 def open_image_store(where: str, name: str) -> ImageStore:
-    """The store of the data set at `where`, a path or a name; `name` is what people call it."""
+    """The store of the data set at `where`, a path or name; `name` is its display name."""
     digest = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
     return ImageStore(kind_folder("images") / digest, {"data": name})
 
@@ -171,9 +170,9 @@ def open_image_store(where: str, name: str) -> ImageStore:
 def fill(
     store: ImageStore, source: ImageDataset, view: View, keys: Keys, indices: Sequence[int], *, max_bytes: int
 ) -> int:
-    """Decode the images at `indices` by a thread a core and keep them, up to so many bytes; the bytes written.
+    """Decode the images at `indices`, one thread per core, and cache up to `max_bytes`; returns the bytes written.
 
-    What cannot be read is left out: reading it for a batch says why. Raises OSError if the disk refuses.
+    Unreadable images are skipped. Raises OSError if writing fails.
     """
 
     def decode(index: int) -> DecodedImage | None:
@@ -191,10 +190,10 @@ def fill(
         return DecodedImage(keys[index], pixels, original_size)
 
     def prefetch(pool: ThreadPoolExecutor) -> Iterator[DecodedImage]:
-        left = iter(indices)
+        remaining = iter(indices)
         pending: deque[Future[DecodedImage | None]] = deque()
         while True:
-            pending.extend(pool.submit(decode, p) for p in islice(left, 4 * cores() - len(pending)))
+            pending.extend(pool.submit(decode, p) for p in islice(remaining, 4 * cores() - len(pending)))
             if not pending:
                 return
             done = pending.popleft().result()

@@ -1,13 +1,13 @@
-"""Decoded images on the disk, each an array of its own shape, read by mapping the files into memory.
+"""Memory-mapped storage of decoded images, each an array of its own shape.
 
-A store is a folder for everything that pixels depend on but the image. In it lie shards, never changed once written:
+A store is a folder with immutable shards. Format of a shard:
 
-    the pixels of one image after the other, (H, W, C) uint8
-    n rows: key (16 bytes), height, width, channels, height and width of the image in its file, place of its pixels
+    the pixels of the images, (H, W, C) uint8
+    n rows: key (16 bytes), height, width, channels, height and width of the image in its file, offset of its pixels
     n, magic, BLAKE2b of everything before it
 
-A shard gets its name when it is complete, so that what is killed leaves none; one whose digest is another is deleted,
-and its images are decoded again. Runs may write at the same time: each adds shards of its own.
+Shards are written atomically; one with a wrong digest is deleted, and its images are decoded again. Several runs may
+write at the same time: each adds its own shards.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["DecodedImage", "ImageStore", "MappedImages"]
 
 Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_dataset.file_keys` gives them
 
-# Bytes of a shard: few enough to lose when a run is killed, enough that 10 GiB are 80 files.
+# Maximum bytes per shard: little is lost when a run is killed, and 10 GiB are only 80 files.
 _SHARD_BYTES = 128 << 20
 _SUFFIX = ".images"
 _ROW = np.dtype([("key", "<u8", 2), ("shape", "<u4", 3), ("original_size", "<u4", 2), ("offset", "<u8")])
@@ -46,7 +46,7 @@ _FOOTER_BYTES = 8 + len(_MAGIC) + _DIGEST
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A cached image. key: (2,) uint64; original_size: its height and width in its file."""
+    """An image to store. key: (2,) uint64; original_size: height and width in its file."""
 
     key: Keys
     pixels: Pixels
@@ -55,9 +55,9 @@ class DecodedImage:
 
 @dataclass(eq=False)
 class MappedImages:
-    """Images of a store by their number in the order in which they were asked for. Pickles without what it has mapped.
+    """Images of a store by index. Pickles without its memory maps.
 
-    shard: (n,) the number of the file in `files`, -1 if not cached. row: (n,) of `_ROW`.
+    shard: (n,) index into `files`, -1 for images that are not cached. row: (n,) of `_ROW`.
     """
 
     files: tuple[Path, ...]
@@ -70,11 +70,11 @@ class MappedImages:
 
     @property
     def missing(self) -> NDArray[np.int64]:
-        """The indices of the images that are not cached."""
+        """Indices of the images that are not cached."""
         return np.flatnonzero(self.shard < 0)
 
     def get(self, index: int) -> tuple[Pixels, tuple[int, int]] | None:
-        """An image, not to be written to, and its height and width in its file; None if it is not cached."""
+        """A read-only image and its original height and width; None if it is not cached (any more)."""
         number = int(self.shard[index])
         mapped = self._mapped(number) if number >= 0 else None
         if mapped is None:
@@ -90,13 +90,13 @@ class MappedImages:
             try:
                 with self.files[number].open("rb") as f:
                     self._maps[number] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-            except OSError:  # `zoo cache clear` was quicker
+            except OSError:  # deleted by `zoo cache clear`
                 self._maps[number] = None
         return self._maps[number]
 
 
 class ImageStore:
-    """The store in `folder`; it is made when the first images are added. info: what it holds, for people, JSON-able."""
+    """The store in `folder`, created when the first images are added. info: JSON description for `zoo cache`."""
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self.folder, self.info = folder, info
@@ -108,7 +108,7 @@ class ImageStore:
         return sum(_size(path) for path in self._rows)
 
     def refresh(self) -> None:
-        """Take in the shards that lie in the folder now. Damaged ones and what was never finished are deleted."""
+        """Find new shards in the folder; delete damaged and unfinished ones."""
         try:
             found = sorted(self.folder.iterdir())
         except OSError:
@@ -126,7 +126,7 @@ class ImageStore:
             touch(self.folder)
 
     def find(self, keys: Keys) -> MappedImages:
-        """The cached images with these keys (n, 2); a key of zeros is nothing's."""
+        """The cached images with these keys (n, 2); a key of zeros matches none."""
         files, known = tuple(self._rows), list(self._rows.values())
         shard, row = np.full(len(keys), -1, np.int64), np.zeros(len(keys), _ROW)
         if not sum(map(len, known)):
@@ -134,14 +134,14 @@ class ImageStore:
         rows = np.concatenate(known)
         number = np.repeat(np.arange(len(known)), [len(some) for some in known])
         order = np.argsort(rows["key"][:, 0], kind="stable")
-        place = np.searchsorted(rows["key"][order, 0], keys[:, 0])
-        place = order[np.minimum(place, len(order) - 1)]
-        hit = (rows["key"][place] == keys).all(axis=1) & keys.any(axis=1)
-        shard[hit], row[hit] = number[place[hit]], rows[place[hit]]
+        nearest = np.searchsorted(rows["key"][order, 0], keys[:, 0])
+        nearest = order[np.minimum(nearest, len(order) - 1)]
+        hit = (rows["key"][nearest] == keys).all(axis=1) & keys.any(axis=1)
+        shard[hit], row[hit] = number[nearest[hit]], rows[nearest[hit]]
         return MappedImages(files, shard, row)
 
     def delete_others(self, keys: Keys) -> int:
-        """Delete the shards that hold none of these images; the bytes that are free now."""
+        """Delete the shards without any of these images; returns the bytes freed."""
         freed = 0
         for path, rows in list(self._rows.items()):
             if not np.isin(rows["key"][:, 0], keys[:, 0]).any():
@@ -151,18 +151,18 @@ class ImageStore:
         return freed
 
     def fill(self, images: Iterator[DecodedImage], *, max_bytes: int) -> int:
-        """Keep these images, up to so many bytes; the bytes that were written. Raises OSError if the disk refuses:
-        complete files stay."""
+        """Store images up to `max_bytes`; returns the bytes written. Raises OSError if writing fails; complete shards
+        remain."""
         written = 0
-        waiting: DecodedImage | None = next(images, None)
-        while waiting is not None and written + waiting.pixels.nbytes <= max_bytes:
+        pending: DecodedImage | None = next(images, None)
+        while pending is not None and written + pending.pixels.nbytes <= max_bytes:
             save_info(self.folder, self.info)
             path = self.folder / f"{uuid.uuid4().hex}{_SUFFIX}"
 
             def write(temporary: Path, available: int = max_bytes - written) -> None:
-                nonlocal waiting
+                nonlocal pending
                 with temporary.open("wb") as file:
-                    waiting = _write_shard(file, waiting, images, min(_SHARD_BYTES, available))
+                    pending = _write_shard(file, pending, images, min(_SHARD_BYTES, available))
 
             replace_file(path, write)
             written += _size(path)
@@ -175,17 +175,17 @@ class ImageStore:
 def _write_shard(
     file: BinaryIO, first: DecodedImage | None, images: Iterator[DecodedImage], max_bytes: int
 ) -> DecodedImage | None:
-    """Images until `max_bytes` bytes are reached, then the rows and the tail; the image that did not fit any more."""
+    """Write images up to `max_bytes`, then the rows and the footer; returns the first image that did not fit."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
     rows: list[Any] = []
-    place = 0
+    offset = 0
     image = first
-    while image is not None and (not rows or place + image.pixels.nbytes <= max_bytes):
+    while image is not None and (not rows or offset + image.pixels.nbytes <= max_bytes):
         data = np.ascontiguousarray(image.pixels).data
         file.write(data)
         digest.update(data)
-        rows.append((image.key, image.pixels.shape, image.original_size, place))
-        place += image.pixels.nbytes
+        rows.append((image.key, image.pixels.shape, image.original_size, offset))
+        offset += image.pixels.nbytes
         image = next(images, None)
     end = np.array(rows, _ROW).tobytes() + len(rows).to_bytes(8, "little") + _MAGIC
     digest.update(end)
@@ -194,7 +194,7 @@ def _write_shard(
 
 
 def _read_rows(path: Path) -> NDArray[np.void] | None:
-    """The rows of a shard, None if it is not what was written."""
+    """The rows of a shard, None if it is damaged."""
     rows = _read_index(path)
     if rows is None:
         return None
@@ -217,9 +217,9 @@ def _read_index(path: Path) -> NDArray[np.void] | None:
             if size < _FOOTER_BYTES:
                 return None
             file.seek(size - _FOOTER_BYTES)
-            tail = file.read(_FOOTER_BYTES)
-            start = size - _FOOTER_BYTES - int.from_bytes(tail[:8], "little") * _ROW.itemsize
-            if tail[8 : 8 + len(_MAGIC)] != _MAGIC or start < 0:
+            footer = file.read(_FOOTER_BYTES)
+            start = size - _FOOTER_BYTES - int.from_bytes(footer[:8], "little") * _ROW.itemsize
+            if footer[8 : 8 + len(_MAGIC)] != _MAGIC or start < 0:
                 return None
             file.seek(start)
             return np.frombuffer(file.read(size - _FOOTER_BYTES - start), _ROW)

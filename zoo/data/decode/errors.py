@@ -1,4 +1,4 @@
-"""Which files are taken for images, and how it is said that one holds none."""
+"""Image file extensions, and the errors of files that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "printable",
 ]
 
-# File name endings that are taken for images: what Pillow reads without further libraries, and arrays of NumPy.
+# Extensions of image files: what Pillow reads without further libraries, and NumPy arrays.
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".npy"}
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2"}
@@ -46,11 +46,11 @@ DECODE_ERRORS = (
 
 
 class UnsupportedPixels(ValueError):
-    """A sound file, of whose numbers it is not known what they mean as the pixels that are asked for."""
+    """An intact file whose values cannot be converted to the requested pixels."""
 
 
 class UnreadableImage(DataError):
-    """`path` holds no readable image; `reason` says why."""
+    """The file at `path` cannot be read as an image, for the given `reason`."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"cannot read {printable(path)}: {reason}", "replace or remove the file")
@@ -62,7 +62,7 @@ class UnreadableImage(DataError):
 
 
 def printable(path: str) -> str:
-    """`path` fit to print: bytes that are no valid UTF-8 become replacement characters."""
+    """`path` with invalid UTF-8 bytes as replacement characters."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -71,7 +71,7 @@ def is_image_name(name: str) -> bool:
 
 
 def describe_non_file(mode: int) -> str:
-    """What a thing that is no regular file is. Opening a FIFO or device would wait or never end."""
+    """The kind of a path that is not a regular file: opening a FIFO or device could block forever."""
     kinds = {
         stat.S_IFDIR: "a directory",
         stat.S_IFIFO: "a FIFO",
@@ -83,7 +83,7 @@ def describe_non_file(mode: int) -> str:
 
 
 def describe_content(start: bytes) -> str:
-    """What a file is that is no image, by its first bytes."""
+    """The kind of a file that is not an image, from its first bytes."""
     start = start.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<svg")):
         return "not an image: the file holds " + ("SVG or XML" if start.startswith((b"<?xml", b"<svg")) else "HTML")
@@ -93,7 +93,7 @@ def describe_content(start: bytes) -> str:
 
 
 def error_reason(error: BaseException) -> str:
-    """An exception of a decoder, in words."""
+    """The error message for an exception of a decoder."""
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, a possible decompression bomb"
     if isinstance(error, UnsupportedPixels):

@@ -1,4 +1,4 @@
-"""Levels of any type → 0..255, by the type's range or the data set's, never by the image's own."""
+"""Pixel values of any type → 0..255, by the range of the type or the data set, never by the single image's."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ __all__ = [
 Array = NDArray[Any]
 
 DTYPE_RANGE = IntensityRange()
-# White of the usual sensors and files: 8, 10, 12, 14 and 16 bits.
+# Maximum values at the usual bit depths: 8, 10, 12, 14 and 16 bits.
 WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
-_SIDE = 256  # a quantile of an image is that of so many of its rows and columns
+_MAX_QUANTILE_SIDE = 256  # rows and columns sampled to estimate a quantile
 
 
 def to_uint8(numbers: Array, rule: IntensityRange = DTYPE_RANGE, whole: Array | None = None) -> Pixels:
-    """(H, W, B) `numbers` as levels 0..255; `whole`: the image that they are a part of, whose range may matter.
+    """Convert (H, W, C) pixel values to uint8.
 
-    uint8 stays, False and True become 0 and 255, other levels are scaled by 255/white, see `IntensityRange`. Raises
-    UnsupportedPixels on NaN, infinity, negative levels, levels above white, and types that are no levels.
+    uint8 is unchanged, booleans become 0 and 255, other values are scaled by 255 / maximum of the range.
+
+    Args:
+        numbers: the pixel values.
+        rule: the intensity range.
+        whole: the full image, if `numbers` is a part of it; its range decides between 0..1 and 0..255.
+
+    Raises:
+        UnsupportedPixels: NaN, infinity, negative values, values above the range, or an unsupported type.
     """
     if numbers.dtype == np.uint8:
         same: Pixels = np.asarray(numbers, np.uint8)
@@ -46,7 +53,7 @@ def to_uint8(numbers: Array, rule: IntensityRange = DTYPE_RANGE, whole: Array | 
     if numbers.dtype.kind == "f":
         whites = rule.floats or ((1.0,) if min_max(numbers if whole is None else whole)[1] <= 1 else (255.0,))
     if len(whites) not in (1, numbers.shape[2]):
-        whites = (max(whites),)  # of an image that is grey where the others are colours
+        whites = (max(whites),)  # a grey image in a data set of colour images
     min_max(numbers)
     white = np.array(whites)
     too_high = numbers.max(axis=(0, 1)) > white
@@ -72,7 +79,7 @@ def _above_white_message(numbers: Array, rule: IntensityRange, white: NDArray[An
 
 
 def require_known_range(numbers: Array) -> None:
-    """Raises UnsupportedPixels unless all of `numbers` can be levels of some range up to 16 bits."""
+    """Raises UnsupportedPixels unless all of `numbers` fit a range of up to 16 bits."""
     if numbers.dtype not in (np.uint8, np.bool_):
         low, high = min_max(numbers)
         if high > WHITE_LEVELS[-1]:
@@ -80,8 +87,10 @@ def require_known_range(numbers: Array) -> None:
 
 
 class IntensityStats(NamedTuple):
-    """kind: of an image's levels beyond 8 bits, "integers" or "floats"; "" for 8 bits. high: the highest of each
-    channel. p999: what all but a thousandth of the channel's levels are at most."""
+    """Intensity statistics of an image of more than 8 bits.
+
+    kind: "integers" or "floats"; "" for 8 bits. high: maximum per channel. p999: 99.9th percentile per channel.
+    """
 
     kind: str = ""
     high: tuple[float, ...] = ()
@@ -89,18 +98,18 @@ class IntensityStats(NamedTuple):
 
 
 def measure_intensity(numbers: Array) -> IntensityStats:
-    """The levels of an image (H, W, B). Raises UnsupportedPixels if there is one that is none."""
+    """The statistics of an image (H, W, C). Raises UnsupportedPixels on invalid values."""
     if numbers.dtype in (np.uint8, np.bool_):
         return IntensityStats()
     min_max(numbers)
-    some = numbers[:: 1 + numbers.shape[0] // _SIDE, :: 1 + numbers.shape[1] // _SIDE]
+    some = numbers[:: 1 + numbers.shape[0] // _MAX_QUANTILE_SIDE, :: 1 + numbers.shape[1] // _MAX_QUANTILE_SIDE]
     p999 = np.quantile(some, 0.999, axis=(0, 1), method="higher")
     kind = "floats" if numbers.dtype.kind == "f" else "integers"
     return IntensityStats(kind, tuple(map(float, numbers.max(axis=(0, 1)))), tuple(map(float, p999)))
 
 
 def min_max(numbers: Array) -> tuple[float, float]:
-    """The lowest and the highest level. Raises UnsupportedPixels if there is one that is none."""
+    """The minimum and maximum. Raises UnsupportedPixels on NaN, infinity, negative values or an unsupported type."""
     if numbers.dtype.kind not in "uif":
         raise UnsupportedPixels(f"numbers of type {numbers.dtype}; levels are bool, uint8, uint16 or floating point")
     low, high = float(numbers.min()), float(numbers.max())
@@ -113,5 +122,5 @@ def min_max(numbers: Array) -> tuple[float, float]:
 
 
 def white_level(high: float) -> int:
-    """White of the fewest bits that hold the level `high`, at most 16."""
+    """The maximum of the smallest usual bit depth that holds the value `high`, at most 16 bits."""
     return next((white for white in WHITE_LEVELS if high <= white), WHITE_LEVELS[-1])

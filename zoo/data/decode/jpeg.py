@@ -1,11 +1,9 @@
-"""The quick way through a JPEG to what a model sees of it: only the rows that are needed, at the size that is needed.
+"""Fast decoding of a view of a JPEG: only the rows that the view needs, at a reduced size where possible.
 
-- Where the view shrinks the picture enough, it is decoded at 1/2, 1/4 or 1/8: the decoder then computes the means of
-  blocks, not their pixels.
-- Decoding ends below the last row of the view. To that end the height in the file's header is lowered: every decoder
-  knows how to stop there, none has a call for it in Python. Only files that end as a JPEG does are read so, for the
-  missing end of the others is to be found.
-- The view is resized by `zoo.augment.resize`.
+- If the view downsamples enough, the JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the decoder then computes the
+  mean of each block instead of its pixels.
+- Decoding stops below the last row of the view, by lowering the height in the file header (no decoder has a Python
+  call for it). Only files with an end marker are read this way, so that truncated files are still detected.
 """
 
 from __future__ import annotations
@@ -25,9 +23,9 @@ __all__ = ["decode_view"]
 
 _FACTORS = (8, 4, 2, 1)
 _END_MARKER = b"\xff\xd9"
-# Rows of pixels that are coded together, at most 4 blocks of 8. Those below are needed to enlarge the colours smoothly.
+# Pixel rows coded together, at most 4 blocks of 8. The rows below are needed for smooth chroma upsampling.
 _ROWS = 32
-# EXIF orientation → how the stored rows and columns become upright ones: transposed, rows reversed, columns reversed.
+# EXIF orientation → the operations that make the image upright: transpose, reverse rows, reverse columns.
 _ORIENTATIONS = {
     1: (False, False, False),
     2: (False, False, True),
@@ -43,8 +41,8 @@ _ORIENTATIONS = {
 def decode_view(image: Image.Image, view: View, channels: int, orientation: int) -> Pixels | None:
     """`view` of an opened, not yet loaded JPEG with the EXIF orientation `orientation`, (H, W, channels) uint8.
 
-    None if it is none of the usual kind (grey or colour, and of a view that can be said in numbers), or damaged: then
-    it has to be read the long way, which can say what is wrong. Raises what Pillow's decoder does.
+    None if fast decoding does not apply (neither grey nor RGB, a view without a window, a damaged file); the caller
+    then decodes the whole image, which reports damage. Raises what Pillow's decoder raises.
     """
     if not isinstance(image, ImageFile.ImageFile) or image.format not in ("JPEG", "MPO"):
         return None
@@ -70,7 +68,7 @@ def decode_view(image: Image.Image, view: View, channels: int, orientation: int)
 
 
 def _needed_rows(data: bytearray, bottom: int, height: int) -> int:
-    """How many rows have to be decoded for those above `bottom`; all, if the file does not end as it should."""
+    """Number of rows to decode for the rows above `bottom`; all if the end marker is missing."""
     rows = (bottom // _ROWS + 2) * _ROWS
     return rows if rows < height and data.endswith(_END_MARKER) else height
 
@@ -85,13 +83,13 @@ def _decode_with_pillow(data: bytearray, mode: str, rows: int, factor: int) -> P
         image.draft(mode, (max(1, width // factor), max(1, height // factor)))
         if image.size != (-(-width // factor), -(-height // factor)):
             return None
-        image.decodermaxblock = len(data)  # it lies in memory already: one bite
+        image.decodermaxblock = len(data)  # the data is in memory: decode it in one block
         image.load()
         return to_array(image)
 
 
 def _height_at(data: bytearray) -> int | None:
-    """Where the header of a JPEG has the image's height, two bytes."""
+    """Offset of the image height (two bytes) in a JPEG header."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]

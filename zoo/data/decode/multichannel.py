@@ -1,4 +1,4 @@
-"""Images that Pillow has no mode for: any number of channels, any type of level."""
+"""Images without a Pillow mode: any number of channels, any bit depth."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class MultichannelImage:
-    """The header of an opened file: an image of `count` channels; `load` gives its levels (H, W, count).
+    """The header of an opened file, a context manager that closes it.
 
-    kind: of the file, "NPY" or "TIFF". alpha: whether the last channel is known to say how opaque a pixel is. A context
-    manager that closes the file.
+    count: number of channels. load: reads the pixel values (H, W, count). kind: "NPY" or "TIFF". alpha: whether the
+    last channel is known to be alpha.
     """
 
     count: int
@@ -47,7 +47,7 @@ class MultichannelImage:
         self.close()
 
     def pixels(self, channels: int, choose_view: ChooseView | None, intensity_range: IntensityRange) -> Pixels:
-        """(H, W, channels) uint8, with `choose_view` of its view only. Raises UnsupportedPixels."""
+        """(H, W, channels) uint8 of the image or of the chosen view. Raises UnsupportedPixels."""
         require_channels(self.count, self.alpha, channels)
         numbers = self.load()
         if choose_view is None:
@@ -72,8 +72,8 @@ class MultichannelImage:
 
 
 def require_channels(count: int, alpha: bool, channels: int) -> None:
-    """Raises UnsupportedPixels unless an image of `count` channels can be read with `channels`: as they are, without
-    its alpha, or grey as colour and colour as grey."""
+    """Raises UnsupportedPixels unless `count` channels can be read as `channels`: unchanged, without alpha, or
+    converted between grey and colour."""
     colours = count - 1 if alpha else count
     if channels in (count, colours) or (colours in (1, 3) and channels in (1, 3)):
         return

@@ -1,4 +1,4 @@
-"""`.npy` files as images: the header is read and held against the file before any memory is taken."""
+"""`.npy` files as images. The header is checked against the file size before memory is allocated."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ MAGIC = b"\x93NUMPY"
 
 
 def open_npy(path: str, channels: int | None) -> Array:
-    """(H, W, B) of the file at `path`, memory-mapped: only the parts in use are read. See `to_channels_last`.
+    """The memory-mapped array (H, W, C) of the file at `path`. See `to_channels_last`.
 
-    Raises UnsupportedPixels or ValueError: no such header, Python objects, a shape that is no image or beyond the
-    file's end.
+    Raises UnsupportedPixels or ValueError: invalid header, Python objects, invalid shape, or truncated file.
     """
     with open(path, "rb") as f:
         shape, order, dtype = _header(f, os.fstat(f.fileno()).st_size)
@@ -33,7 +32,7 @@ def open_npy(path: str, channels: int | None) -> Array:
 
 
 def read_npy(data: bytes, channels: int | None) -> Array:
-    """As `open_npy`, of a file's bytes."""
+    """As `open_npy`, from the bytes of a file."""
     f = io.BytesIO(data)
     shape, order, dtype = _header(f, len(data))
     flat = np.frombuffer(data, dtype, math.prod(shape), f.tell())
@@ -61,11 +60,11 @@ def _header(f: BinaryIO, size: int) -> tuple[tuple[int, ...], Any, np.dtype[Any]
 
 
 def to_channels_last(array: Array, channels: int | None) -> Array:
-    """(H, W, B) of an array (H, W), (H, W, C) or (C, H, W), without a copy.
+    """An (H, W, C) view of an array (H, W), (H, W, C) or (C, H, W).
 
-    The end of the shape that is `channels` long is the channels', the last if both are. If neither is, or `channels` is
-    None, it is the shorter end, the last if they are equal. Raises UnsupportedPixels on another shape, and Pillow's
-    DecompressionBombError on more pixels than its limit.
+    The channel axis is the first or last axis: the one with `channels` entries (the last if both have). If neither
+    has, or `channels` is None, it is the shorter one (the last if equal). Raises UnsupportedPixels on another shape,
+    Pillow's DecompressionBombError above its pixel limit.
     """
     if array.ndim == 2:
         array = array[:, :, None]

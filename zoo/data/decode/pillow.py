@@ -1,4 +1,4 @@
-"""An image that Pillow has opened → the channels that are asked for."""
+"""An image opened by Pillow → an array with the requested channels."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ __all__ = [
 ]
 
 
-HIGH_BIT_DEPTH_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # modes of more than 8 bits, all of them grey
+HIGH_BIT_DEPTH_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # modes of more than 8 bits, all grey
 ORIENTATION = 0x0112
 FIRST_SWAPPED_ORIENTATION = 5  # EXIF orientations from here on swap width and height
-_ALPHA = {"RGBA": "RGBA", "RGBa": "RGBA", "PA": "RGBA", "LA": "LA", "La": "LA"}  # mode → as which it is read
+_ALPHA = {"RGBA": "RGBA", "RGBa": "RGBA", "PA": "RGBA", "LA": "LA", "La": "LA"}  # mode → the mode it is converted to
 
 
 def read_pillow(
     image: Image.Image, channels: int, choose_view: ChooseView | None, intensity_range: IntensityRange
 ) -> Pixels:
-    """(H, W, channels) of an opened image, with `choose_view` of its view only. Raises UnsupportedPixels; what Pillow
-    raises."""
+    """(H, W, channels) uint8 of an opened image or of a view. Raises UnsupportedPixels and what Pillow raises."""
     require_mode_channels(image, channels)
     if image.mode in HIGH_BIT_DEPTH_MODES:
         return read_high_bit_depth(image).pixels(channels, choose_view, intensity_range)
-    if image.format == "TIFF":  # which Pillow turns itself, and whose size it swaps before that or after
+    if image.format == "TIFF":  # Pillow applies its orientation itself, and may swap its size before or after loading
         image.load()
     orientation = _orientation(image)
     width, height = image.size if orientation < FIRST_SWAPPED_ORIENTATION else image.size[::-1]
@@ -55,7 +54,7 @@ def read_pillow(
     if view is None:
         return to_array(image)
     if channels not in (1, 3):
-        # Pillow would weigh colours by an alpha channel when it resizes; here it is a channel as the others.
+        # Pillow would weight colours by alpha when resizing; here alpha is an ordinary channel.
         return view.apply(to_array(image))
     window = view.window(height, width) if image.size == (width, height) else None
     return resize_and_crop(to_array(image), window) if window else to_array(view.cut(image, height, width))
@@ -64,14 +63,14 @@ def read_pillow(
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except DECODE_ERRORS:  # damaged metadata with valid pixels: treated as no metadata
+    except DECODE_ERRORS:  # damaged EXIF data in an intact image is ignored
         return 1
     return value if value in range(2, 9) else 1
 
 
 def read_high_bit_depth(image: Image.Image) -> MultichannelImage:
     """A grey image of more than 8 bits."""
-    image.load()  # which turns a TIFF, so that the tag is not followed twice
+    image.load()  # applies and removes a TIFF's orientation tag
     upright = ImageOps.exif_transpose(image)
     return MultichannelImage(1, lambda: np.asarray(upright)[:, :, None], image.format or "")
 
@@ -81,12 +80,12 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def require_mode_channels(image: Image.Image, channels: int) -> None:
-    """Raises UnsupportedPixels unless an image of its mode can be read with `channels`."""
+    """Raises UnsupportedPixels unless an image of this mode can be read with `channels`."""
     if channels not in (1, 3):
         mode = _ALPHA.get(image.mode, "RGBA") if _has_alpha(image) else image.mode
         count = 3 if mode == "P" else Image.getmodebands(mode)
         if mode == "CMYK" and channels == count:
-            raise UnsupportedPixels("the 4 channels of CMYK, which mean colours of print (--in-chans 3 reads them)")
+            raise UnsupportedPixels("4 channels of CMYK, which are print colours (--in-chans 3 converts them to RGB)")
         require_channels(count, mode in ("LA", "RGBA"), channels)
 
 
@@ -101,6 +100,6 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted:
         return image
-    # CMYK, YCbCr, LAB and HSV know the way to RGB only.
+    # CMYK, YCbCr, LAB and HSV convert to RGB only.
     image = image if image.mode in ("L", "RGB", "1", "P") else image.convert("RGB")
     return image.convert(wanted)

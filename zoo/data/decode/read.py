@@ -1,13 +1,13 @@
-"""A file → (H, W, C) uint8, or an `UnreadableImage` with the reason. The rules for pixels; docs/pixels.md has a table.
+"""Decode a file to (H, W, C) uint8, or raise `UnreadableImage` with the reason. See also the table in docs/pixels.md.
 
-- EXIF orientation is applied. Of a moving picture the first frame is read; pages of a TIFF: `zoo.data.decode.tiff`.
-- Transparency (alpha, or a palette's transparent entry) is composited over white, as a web page would show it; if four
-  channels are asked for (of grey: two), it is the last of them.
-- Levels of more than 8 bits are scaled by the type's range, or the data set's where it was measured
-(`IntensityRange`), not by
-  the image's own, so that equal values stay equal. NaN, infinity and negative levels are refused.
-- Grey is repeated in three channels for a model of three; colour becomes luminance (ITU-R 601) for a model of one. What
-  else has another number of channels than asked for is refused: none is left out or made up.
+- EXIF orientation is applied. Animations give their first frame; for TIFF pages see `zoo.data.decode.tiff`.
+- Transparency (alpha, or a transparent palette entry) is composited over white, as on a web page; if four channels are
+  requested (two for grey), the last one is alpha.
+- Values of more than 8 bits are scaled by the range of the type, or of the data set where it was measured
+  (`IntensityRange`), never of the single image, so that equal values stay equal. NaN, infinity and negative values are
+  refused.
+- Grey is repeated in three channels for a 3-channel model; colour becomes luminance (ITU-R 601) for a 1-channel model.
+  Any other mismatch of channels is refused: no channel is dropped or invented.
 - An image of more than 178,956,970 pixels (Pillow's limit) is refused as a decompression bomb.
 - A truncated file is refused, never padded.
 """
@@ -77,10 +77,19 @@ Opened = Image.Image | MultichannelImage
 def read_image(
     path: str, channels: int, choose_view: ChooseView | None = None, intensity_range: IntensityRange = DTYPE_RANGE
 ) -> Pixels:
-    """(H, W, channels) uint8 of the file at `path`, by the rules at the top of this module.
+    """Read an image file by the rules at the top of this module.
 
-    With `choose_view`, only the view that it returns for the image's (height, width): a JPEG is then read by
-    `zoo.data.decode.jpeg`, at 1/2, 1/4 or 1/8 of its size where the view leaves room. Raises UnreadableImage.
+    Args:
+        path: path of the file.
+        channels: number of channels.
+        choose_view: function of (height, width) that returns the view to decode; None for the whole image.
+        intensity_range: the range of images of more than 8 bits.
+
+    Returns:
+        (H, W, channels) uint8.
+
+    Raises:
+        UnreadableImage: the file cannot be read as such an image.
     """
     return _read(lambda: _open(path, path, channels), path, channels, choose_view, intensity_range)
 
@@ -92,7 +101,7 @@ def read_bytes(
     choose_view: ChooseView | None = None,
     intensity_range: IntensityRange = DTYPE_RANGE,
 ) -> Pixels:
-    """As `read_image`, of a file's bytes; `name` is what errors call it."""
+    """As `read_image`, from the bytes of a file; `name` is used in errors."""
     return _read(lambda: _open(data, name, channels), name, channels, choose_view, intensity_range)
 
 
@@ -103,13 +112,16 @@ def read_pil(
     choose_view: ChooseView | None = None,
     intensity_range: IntensityRange = DTYPE_RANGE,
 ) -> Pixels:
-    """As `read_image`, of an opened image, which is closed afterwards; `name` is what errors call it."""
+    """As `read_image`, from an opened image, which is closed; `name` is used in errors."""
     return _read(lambda: image, name, channels, choose_view, intensity_range)
 
 
 def read_preview(file: str | bytes, name: str, choose_view: ChooseView | None = None) -> Pixels:
-    """(H, W, 3) uint8 of a path or a file's bytes, to look at and compare by: of other channels than grey and colour
-    the first three or the first one, levels by the depth that holds the image's own. Raises UnreadableImage."""
+    """(H, W, 3) uint8 of a path or the bytes of a file, for display and comparison.
+
+    Multichannel images show their first three channels (or the first one), scaled by the image's own bit depth. Raises
+    UnreadableImage.
+    """
     try:
         with _open(file, name, None) as opened:
             if not isinstance(opened, MultichannelImage):
@@ -117,46 +129,50 @@ def read_preview(file: str | bytes, name: str, choose_view: ChooseView | None = 
             numbers = opened.load()
             high = min_max(numbers)[1] if numbers.dtype.kind in "uif" else 1
             intensity_range = IntensityRange((white_level(high),), (1 if high <= 1 else white_level(high),))
-            few = numbers if opened.count in (1, 3) or opened.alpha else numbers[:, :, : 3 if opened.count > 3 else 1]
-            shown_as = MultichannelImage(few.shape[2], lambda: few, opened.kind, opened.alpha)
-            return shown_as.pixels(3, choose_view, intensity_range)
+            visible = (
+                numbers if opened.count in (1, 3) or opened.alpha else numbers[:, :, : 3 if opened.count > 3 else 1]
+            )
+            shown = MultichannelImage(visible.shape[2], lambda: visible, opened.kind, opened.alpha)
+            return shown.pixels(3, choose_view, intensity_range)
     except DECODE_ERRORS as e:
         raise UnreadableImage(name, error_reason(e)) from e
 
 
 def intensity_stats(file: str | bytes, name: str) -> IntensityStats:
-    """The levels of an image beyond 8 bits; what cannot be read has none."""
+    """Intensity statistics of an image of more than 8 bits; empty for other and unreadable images."""
     try:
         with _open(file, name, None) as opened:
             if isinstance(opened, MultichannelImage):
                 return measure_intensity(opened.load())
-            return (
-                measure_intensity(read_high_bit_depth(opened).load())
-                if opened.mode in HIGH_BIT_DEPTH_MODES
-                else IntensityStats()
-            )
+            if opened.mode in HIGH_BIT_DEPTH_MODES:
+                return measure_intensity(read_high_bit_depth(opened).load())
     except (UnreadableImage, *DECODE_ERRORS):
-        return IntensityStats()
+        pass
+    return IntensityStats()
 
 
 def read_multichannel_header(file: str | bytes, name: str) -> MultichannelImage | None:
-    """The header of an image that Pillow cannot read as one picture, closed; None for all others."""
+    """The header of a multichannel image, closed; None for images that Pillow reads."""
     with _open(file, name, None) as opened:
         return opened if isinstance(opened, MultichannelImage) else None
 
 
 def check_image(path: str, *, decode: bool, channels: int | None = None) -> str:
-    """Why the file at `path` is unreadable, "" if it is not. `decode`: read to the end, else only the header.
-    `channels`: that a model reads, if it is known.
+    """The reason why the file at `path` is unreadable, or "" if it is readable.
 
-    A JPEG's whole stream is read at an eighth of its size, which finds a missing end as a full decode would, sooner. A
-    PNG's checksums are compared, which decoding does not do: a flipped bit would pass as a picture.
+    JPEGs are decoded at an eighth of their size, which detects truncation as a full decode would. The checksums of PNGs
+    are compared, which decoding does not do.
+
+    Args:
+        path: path of the file.
+        decode: whether to decode the whole file, not only its header.
+        channels: number of channels of the model, if known.
     """
     return _check(lambda: _open(path, path, channels), decode=decode, channels=channels)
 
 
 def check_bytes(data: bytes, name: str, *, decode: bool, channels: int | None = None) -> str:
-    """As `check_image`, of a file's bytes."""
+    """As `check_image`, from the bytes of a file."""
     return _check(lambda: _open(data, name, channels), decode=decode, channels=channels)
 
 
@@ -203,7 +219,7 @@ def _check(opened: Callable[[], Opened], *, decode: bool, channels: int | None) 
 
 
 def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
-    """`channels` helps to tell which axis of an array they are. Raises UnreadableImage."""
+    """`channels` helps to find the channel axis of an array. Raises UnreadableImage."""
     try:
         if isinstance(file, str):
             info = os.stat(file)
@@ -226,7 +242,7 @@ def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
         if bands is not None:
             return bands
         if isinstance(file, str) and tags.get(ORIENTATION, 1) >= FIRST_SWAPPED_ORIENTATION:
-            with open(file, "rb") as f:  # Pillow maps a file into memory, and then with width and height exchanged
+            with open(file, "rb") as f:  # Pillow memory-maps a path, and then swaps width and height
                 return Image.open(io.BytesIO(f.read()))
         return Image.open(file if isinstance(file, str) else io.BytesIO(file))
     except DECODE_ERRORS as e:
@@ -234,7 +250,7 @@ def _open(file: str | bytes, name: str, channels: int | None) -> Opened:
 
 
 def _open_other(file: str | bytes, name: str, channels: int | None) -> MultichannelImage:
-    """What Pillow does not know."""
+    """Open a file that Pillow cannot identify."""
     if isinstance(file, str):
         with open(file, "rb") as f:
             start = f.read(64)

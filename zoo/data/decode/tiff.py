@@ -1,8 +1,7 @@
-"""TIFF files that are more than one grey or colour picture: pages as channels, many samples a pixel, deep colours.
+"""Multichannel TIFF files: pages as channels, many samples per pixel, high bit depth.
 
-Pages: those of the first page's size and type count, but for those that are marked as reduced copies; thumbnails and
-pyramids so fall away. Several pages of grey are the channels of one image, in their order. Pages of colour are pictures
-of their own, of which the first is read.
+Only pages of the first page's size and type count, without those marked as reduced copies (thumbnails, pyramids).
+Several grey pages are the channels of one image, in order; of several colour pages the first is read.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ _SUBFILE, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 254, 258, 262, 274, 277
 _REDUCED = 1  # bit 0 of _SUBFILE
 _BLACK_IS_0, _RGB = 1, 2
 _ALPHA = (1, 2)  # of ExtraSamples: premultiplied or not
-# Other errors of tifffile on files with wrong metadata.
+# Further errors that tifffile raises on files with inconsistent metadata.
 _TIFF_ERRORS = (*DECODE_ERRORS, RuntimeError, ZeroDivisionError, MemoryError, AssertionError, AttributeError)
 
-# Its remarks on odd tags are no words for our users; without a handler of its own they would go to stderr.
+# Hides tifffile's warnings about unusual tags, which would go to stderr without a handler.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
@@ -43,13 +42,13 @@ def is_tiff(start: bytes) -> bool:
 
 
 def read_pages(image: Any, file: str | bytes) -> MultichannelImage | None:
-    """The channels of the TIFF `file` that Pillow has opened as `image`; None if it is one picture, as Pillow reads it.
+    """The channels of the TIFF `file`, opened by Pillow as `image`; None if Pillow reads it as a single image.
 
-    Raises UnsupportedPixels; what Pillow raises.
+    Raises UnsupportedPixels and what Pillow raises.
     """
     tags = image.tag_v2
     several = tags.get(_SAMPLES, 1) > 1
-    deep = max(tags.get(_BITS, (1,))) > 8 or len(image.getbands()) == 1  # Pillow keeps 8 bits, or one of the planes
+    deep = max(tags.get(_BITS, (1,))) > 8 or len(image.getbands()) == 1  # Pillow reads 8 bits, or a single plane
     if several and deep and tags.get(_PHOTOMETRIC) in (_BLACK_IS_0, _RGB):
         return read_tifffile(file)
     if several or image.n_frames == 1 or image.mode not in _GREY:
@@ -61,7 +60,7 @@ def read_pages(image: Any, file: str | bytes) -> MultichannelImage | None:
             used.append(number)
     if len(used) < 2:
         return None
-    if tags.get(_ORIENTATION, 1) > 1:  # which Pillow follows, but not where it maps the file into memory
+    if tags.get(_ORIENTATION, 1) > 1:  # Pillow applies it, but not to memory-mapped files
         return read_tifffile(file)
 
     def load() -> Array:
@@ -76,17 +75,16 @@ def read_pages(image: Any, file: str | bytes) -> MultichannelImage | None:
 
 
 def read_tifffile(file: str | bytes) -> MultichannelImage:
-    """The channels of a file that Pillow cannot read, or only with 8 bits.
+    """The channels of a TIFF that Pillow cannot read, or only with 8 bits.
 
-    Raises UnsupportedPixels: no such file, more pixels than Pillow's limit, strips beyond its end, or pages compressed
-    in a way for which imagecodecs must be installed.
+    Raises UnsupportedPixels: invalid or truncated file, too many pixels, or a compression that needs imagecodecs.
     """
     try:
         opened = tifffile.TiffFile(file if isinstance(file, str) else io.BytesIO(file))
     except _TIFF_ERRORS as e:
         raise UnsupportedPixels(f"damaged file ({e})") from e
     try:
-        return _bands(opened)
+        return _read_channels(opened)
     except UnsupportedPixels:
         opened.close()
         raise
@@ -95,14 +93,14 @@ def read_tifffile(file: str | bytes) -> MultichannelImage:
         raise UnsupportedPixels(f"damaged file ({e or type(e).__name__})") from e
 
 
-def _bands(opened: tifffile.TiffFile) -> MultichannelImage:
-    everything: list[Any] = [page for page in opened.pages if isinstance(page, tifffile.TiffPage)]
-    if len(everything) != len(opened.pages):
+def _read_channels(opened: tifffile.TiffFile) -> MultichannelImage:
+    pages: list[Any] = [page for page in opened.pages if isinstance(page, tifffile.TiffPage)]
+    if len(pages) != len(opened.pages):
         raise UnsupportedPixels("damaged file (pages without headers)")
-    first = everything[0]
+    first = pages[0]
     used = [
         page
-        for page in everything
+        for page in pages
         if (page.shape, page.axes, page.dtype) == (first.shape, first.axes, first.dtype)
         and not (page is not first and page.subfiletype & _REDUCED)
     ]
@@ -136,7 +134,7 @@ def _bands(opened: tifffile.TiffFile) -> MultichannelImage:
 
 
 def _require_whole(page: Any, size: int) -> None:
-    """Raises UnsupportedPixels if the file ends before the page's last strip does: tifffile would fill in black."""
+    """Raises UnsupportedPixels if the file ends before the page's last strip, which tifffile would fill with black."""
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     short = page.compression == 1 and sum(page.databytecounts) < page.nbytes
     if not ends or max(ends) > size or short:
@@ -144,7 +142,7 @@ def _require_whole(page: Any, size: int) -> None:
 
 
 def apply_orientation(array: Array, orientation: int) -> Array:
-    """(H, W, …) as the orientation tag says, EXIF's numbers 1 to 8."""
+    """Apply an EXIF orientation, 1 to 8, to an array (H, W, …)."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -1,14 +1,13 @@
-"""A split as a text file: the names of its validation images, one a line, so that other trainings can use it again.
+"""Split files: the names of the validation images, one per line, so that other trainings can reuse the split.
 
     # zoo split: the images held out for validation, a name a line; names start from the root of the data
     # images: 8 for training, 2 for validation
     cat/003.jpg
     dog/017.jpg
 
-Names are those below the data's root, so that the data may move; every image that is not named is for training, so that
-the file grows with the smaller part. Lines after a "#" are comments; only the second one above is read, and a file
-without it will do. A name that a line cannot hold as it is (a line break in it, bytes that are no UTF-8, a "#" or a
-quotation mark at its start, space at an end) stands there as a JSON string.
+Names are relative to the root of the data, which may move. Images that are not named are for training. Lines starting
+with "#" are comments; the line with the counts is read if present. A name is written as a JSON string if it contains a
+line break or invalid UTF-8, starts with "#" or a quotation mark, or has leading or trailing spaces.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ _FORMAT_HINT = "a split is a text file with the name of a validation image on ea
 
 @dataclass(frozen=True)
 class SplitFile:
-    """path: of the file. names: of the validation images. n_train: number of the other ones then, if it is known."""
+    """path: path of the file. names: names of the validation images. n_train: recorded number of training images."""
 
     path: str
     names: frozenset[str]
     n_train: int | None
 
     def apply(self, source: ImageDataset) -> tuple[NDArray[np.bool_], str]:
-        """(N,) whether each image of `source` is held out, and a sentence about what has changed since, or "".
+        """(N,) whether each image of `source` is held out, and a message about changes since then, or "".
 
-        Raises DataError if no name is that of an image, or every image is named.
+        Raises DataError if no image is named, or every image is.
         """
         held_out = np.fromiter((name in self.names for name in source.names), np.bool_, len(source))
         found = int(np.count_nonzero(held_out))
@@ -73,13 +72,13 @@ class SplitFile:
 
 
 def split_text(data: Data) -> str:
-    """What the file says of the split of `data`."""
+    """The content of a split file for `data`."""
     counts = f"# images: {len(data.train)} for training, {len(data.val)} for validation"
     return "\n".join([_HEADER, counts, *map(_format_name, data.val.names), ""])
 
 
 def read_split(where: str | os.PathLike[str]) -> SplitFile:
-    """Read the split of a run, or the file `where`. Raises DataError if there is none, or nothing that is one."""
+    """Read the split file of a run or at the path `where`. Raises DataError if it is missing or invalid."""
     path = Path(where)
     if path.is_dir():
         if not (path / SPLIT_FILE).is_file():

@@ -1,4 +1,4 @@
-"""The stated rule by which one set of images becomes a training and a validation set."""
+"""Split one set of images into a training and a validation set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,22 @@ def holdout_split(
     seed: int,
     groups: Indices | None = None,
 ) -> tuple[Indices, Indices, str]:
-    """(train, val, a sentence that says how) for targets of `task`: indices in rising order, both of at least one.
+    """Split by the rule of the task: stratified by class, by label (iterative) or by target bins.
 
-    groups (N,): images of the same number stay on one side. The same for the same targets, fraction, seed and groups.
-    Raises DataError if there are too few images or groups to divide, UsageError if the fraction is not between 0 and 1.
+    Args:
+        targets: targets of `task`, N images.
+        classes: names of the classes, labels or targets.
+        task: name of the task.
+        fraction: share of validation images, between 0 and 1.
+        seed: random seed; equal arguments give equal splits.
+        groups: (N,) group numbers; images of a group stay together.
+
+    Returns:
+        Sorted training indices, sorted validation indices (neither empty), and a message that describes the rule.
+
+    Raises:
+        DataError: too few images or groups.
+        UsageError: the fraction is not between 0 and 1.
     """
     owner = get_task(task)
     if groups is not None:
@@ -56,10 +68,10 @@ def holdout_split(
 def stratified_split(
     targets: Indices, classes: Sequence[str], *, fraction: float, seed: int
 ) -> tuple[Indices, Indices]:
-    """(train, val) indices, each in rising order: ceil(fraction * n) images go to val, in each class in proportion.
+    """(train, val) sorted indices: ceil(fraction * n) images in val, in proportion to the classes.
 
-    The shares are rounded by largest remainder; every class keeps at least one image on each side, which decides where
-    that and the total disagree. Which images is drawn for each class from its own generator, seeded by (seed, class).
+    The shares are rounded by largest remainder. Every class has at least one image in both parts, even if that changes
+    the total. The images of each class are drawn with its own generator, seeded by (seed, class).
     Raises DataError if a class has a single image, UsageError if the fraction is not between 0 and 1.
     """
     _require_fraction(fraction)
@@ -85,9 +97,9 @@ def stratified_split(
 
 
 def binned_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> tuple[Indices, Indices, int]:
-    """(train, val, number of ranges): `stratified_split` of equally large ranges of the values (N,), by their ranks.
+    """(train, val, number of bins): `stratified_split` by equally large bins of the values (N,).
 
-    At most ten ranges, fewer where one would have no image for one of the sides.
+    At most ten bins, fewer if one would have no image in one of the parts.
     """
     _require_fraction(fraction)
     n = len(values)
@@ -99,18 +111,15 @@ def binned_split(values: NDArray[np.float32], *, fraction: float, seed: int) -> 
 
 
 def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """(train, val) indices, each in rising order, of images with the labels `positive` (N, K), by iterative
-    stratification: Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011,
-    algorithm 1, for two parts of the shares 1 - fraction and fraction.
+    """(train, val) sorted indices by iterative stratification of the labels `positive` (N, K).
 
-    Of the labels with images left the rarest is next. Each part is still owed a number of its images; the paper hands
-    them out one at a time to the part that is owed more, which for two parts comes to giving val what it is owed,
-    rounded, and train the rest. Here they are drawn at once, so that the time is a few passes over the matrix. Where a
-    half can be rounded either way, the part that is owed more images in all gets it. Images without a label come last
-    and fill up the total.
+    Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1, for two
+    parts. The rarest label with images left is next. The paper assigns its images one at a time to the part that is
+    owed more; for two parts, this equals giving val the rounded number that it is owed, so all are drawn at once.
+    A half is rounded in favour of the part that is owed more images in total. Images without a label come last.
 
-    Beyond the paper: a label of two images or more gets at least one in each part, where that does not take another
-    label's last one; the only image of a label stays in train.
+    Beyond the paper: a label of two or more images has at least one in each part, where that does not remove another
+    label; the only image of a label stays in train.
     """
     _require_fraction(fraction)
     n, k = positive.shape
@@ -142,13 +151,13 @@ def iterative_split(positive: NDArray[np.bool_], *, fraction: float, seed: int) 
     rest = rng.permutation(np.flatnonzero(left))
     held_out[rest[: max(round(owed_all), 0)]] = True
     _fix_missing_labels(positive, having, totals, held_out, rng)
-    if held_out.all() or not held_out.any():  # so few labels and images that the shares round to nothing
+    if held_out.all() or not held_out.any():  # too few images: the shares round to zero
         held_out[rng.integers(n)] ^= True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def images_by_label(positive: NDArray[np.bool_]) -> list[Indices]:
-    """The images of each label of `positive` (N, K), in rising order."""
+    """The sorted image indices of each label of `positive` (N, K)."""
     rows, labels = np.nonzero(positive)
     ends = np.cumsum(np.bincount(labels, minlength=positive.shape[1]))
     return np.split(rows[np.argsort(labels, kind="stable")], ends[:-1])
@@ -161,14 +170,14 @@ def _fix_missing_labels(
     held_out: NDArray[np.bool_],
     rng: np.random.Generator,
 ) -> None:
-    """Move single images so that labels of two images or more are on both sides, where no other label leaves one."""
+    """Move single images so that labels of two or more images are in both parts, without removing another label."""
     in_val = np.count_nonzero(positive[held_out], axis=0)
     for label in np.flatnonzero((totals > 1) & ((in_val == 0) | (in_val == totals))).tolist():
         into_val = in_val[label] == 0
         if not into_val and in_val[label] < totals[label]:
-            continue  # fixed by the move of another label's image
+            continue  # fixed by a move for another label
         for image in rng.permutation(having[label]):
-            here = totals - in_val if into_val else in_val  # images of each label on the side that gives one away
+            here = totals - in_val if into_val else in_val  # images of each label in the part that loses one
             if (here[positive[image]] > 1).all():
                 held_out[image] = into_val
                 in_val += positive[image] if into_val else -positive[image].astype(np.int64)
@@ -177,7 +186,7 @@ def _fix_missing_labels(
 
 def _require_fraction(fraction: float) -> None:
     if not 0 < fraction < 1:
-        raise UsageError(f"the validation fraction must lie between 0 and 1, not {fraction}", "0.2 holds out a fifth")
+        raise UsageError(f"the validation fraction must be between 0 and 1, not {fraction}", "0.2 holds out a fifth")
 
 
 def _require_two_images(n: int) -> None:

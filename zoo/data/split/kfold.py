@@ -1,4 +1,4 @@
-"""K disjoint parts that cover all images, each as like the whole as can be: cross-validation holds out each once."""
+"""Stratified folds for K-fold cross-validation."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def fold_numbers(
     seed: int,
     groups: Indices | None = None,
 ) -> Indices:
-    """(N,) the fold of each image, 1 to `folds`; the same for the same arguments, so that K runs share them.
+    """(N,) the fold of each image, 1 to `folds`; equal arguments give equal folds, so that K runs share them.
 
-    Single-label: the images of each class, in random order, are dealt out in turn, as scikit-learn's StratifiedKFold
-    does: counts of a class differ by one at most, and so do the folds. Multi-label: iterative stratification
-    (`holdout.iterative_split`) for K parts. Regression: of every K neighbours by the first target each fold gets one.
-    With groups (N,) by `zoo.data.split.grouped` for all tasks.
+    Single-label: the shuffled images of each class are assigned in turn, as in scikit-learn's StratifiedKFold; class
+    counts and fold sizes differ by at most one. Multi-label: iterative stratification (`holdout.iterative_split`) for K
+    parts. Regression: of every K images adjacent by the first target, each fold gets one. With groups (N,), by
+    `zoo.data.split.grouped` for all tasks.
 
     Raises UsageError if `folds` is less than 2; DataError if there are more folds than images, images of the smallest
     class, or groups.
     """
     if folds < 2:
-        raise UsageError(f"{folds} folds cannot be told apart", "give --folds 2 or more; 5 and 10 are usual")
+        raise UsageError(f"cannot split into {folds} folds", "give --folds 2 or more; 5 and 10 are usual")
     n = len(targets)
     if n < folds:
         raise DataError(f"{folds} folds of {n} images: some would be empty", f"--folds {max(n, 2)} at most")
@@ -72,7 +72,7 @@ def _number_folds(values: NDArray[np.float32], folds: int, rng: np.random.Genera
     n = len(values)
     blocks = -(-n // folds)
     dealt = rng.permuted(np.tile(np.arange(folds), (blocks, 1)), axis=1).ravel()
-    last = (blocks - 1) * folds  # the last block may be short: any of the folds may be one image larger
+    last = (blocks - 1) * folds  # the last block may be incomplete: any fold may be one image larger
     fold = np.empty(n, np.int64)
     fold[np.argsort(values, kind="stable")] = np.r_[dealt[:last], dealt[last : last + n - last]]
     return fold
@@ -103,15 +103,15 @@ def _label_folds(positive: NDArray[np.bool_], folds: int, rng: np.random.Generat
 def _round_shares(
     owed: NDArray[np.float64], owed_all: NDArray[np.float64], n: int, rng: np.random.Generator
 ) -> Indices:
-    """(K,) whole numbers from 0 that add up to n, as near to what each part is `owed` as that allows.
+    """(K,) non-negative integers with the sum n, as close as possible to what each part is `owed`.
 
-    It is handing out one at a time to the part that is owed most, of such parts to the one that is owed more images in
-    all. All but a few of the steps are taken at once.
+    Equal to assigning one at a time to the part that is owed most; ties go to the part that is owed more images in
+    total.
     """
     give = np.maximum(np.floor(owed), 0).astype(np.int64)
     tie = np.lexsort((rng.permutation(len(owed)), owed_all)).argsort()
     while (missing := n - int(give.sum())) != 0:
-        left = np.round(owed - give, 9)  # so that sums of shares which are equal count as such
+        left = np.round(owed - give, 9)  # treats equal sums of shares as equal
         if missing > 0:
             give[np.lexsort((-tie, -left))[:missing]] += 1
         else:

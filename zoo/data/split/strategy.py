@@ -1,4 +1,4 @@
-"""How the validation images are told from the training ones, where the data do not say it themselves."""
+"""How to choose the validation images, if the data set does not define them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ __all__ = ["SplitStrategy"]
 
 @dataclass(frozen=True)
 class SplitStrategy:
-    """A share drawn with a seed; the fold number `fold`, from 1, of `folds`; or the split in the file or run
-    `split_file`.
+    """A random share, one fold of a cross-validation, or a saved split.
 
-    Raises UsageError if that is contradictory.
+    Args:
+        fraction: share of validation images.
+        seed: random seed.
+        folds: number of folds.
+        fold: number of the validation fold, from 1.
+        split_file: path of a split file or of a run.
+
+    Raises:
+        UsageError: contradictory options.
     """
 
     fraction: float = 0.2
@@ -34,41 +41,35 @@ class SplitStrategy:
     def __post_init__(self) -> None:
         if self.split_file is not None and self.folds is not None:
             raise UsageError(
-                f"--folds {self.folds} makes a split, and --split {self.split_file} brings one", "leave one of them out"
+                f"--folds {self.folds} and --split {self.split_file} cannot be combined", "use one of them"
             )
         if self.folds is None:
             if self.fold is not None:
-                raise UsageError(f"--fold {self.fold} of how many?", "add --folds with their number")
+                raise UsageError(f"--fold {self.fold} needs --folds", "add --folds with the number of folds")
         elif self.folds < 2:
-            raise UsageError(f"--folds {self.folds}: a split needs two parts or more", "5 and 10 are usual")
+            raise UsageError(f"--folds {self.folds}: cross-validation needs two or more", "5 and 10 are usual")
         elif self.fold is None:
             raise UsageError(
-                f"--folds {self.folds}, but not which of them is for validation",
+                f"--folds {self.folds} needs --fold, the validation fold",
                 f"add --fold 1 for the first run, to --fold {self.folds} for the last",
             )
         elif not 1 <= self.fold <= self.folds:
-            raise UsageError(f"--fold {self.fold} is none of {self.folds} folds", f"they count from 1 to {self.folds}")
+            raise UsageError(f"--fold {self.fold} is not one of {self.folds} folds", f"give 1 to {self.folds}")
 
     def reject_given_val(self, where: str) -> None:
-        """Raises UsageError if a split is asked for in so many words, and the validation images are given."""
-        asked = (
-            f"--folds {self.folds}"
-            if self.folds is not None
-            else f"--split {self.split_file}"
-            if self.split_file
-            else ""
-        )
-        if asked:
+        """Raises UsageError if a split is requested although the validation images are given."""
+        option = f"--folds {self.folds}" if self.folds is not None else f"--split {self.split_file}"
+        if self.folds is not None or self.split_file:
             raise UsageError(
-                f"{asked} splits the images, but {where} brings its own validation images",
-                "leave that out, or give one folder or table of all images, without --val or a split column",
+                f"{option} splits the images, but {where} has its own validation images",
+                "remove that option, or give one folder or table of all images, without --val or a split column",
             )
 
     def of(self, source: ImageDataset, task: TaskName) -> tuple[Indices, Indices, str, tuple[str, ...]]:
-        """(train, val, a sentence that says how, what else a reader should know): indices in rising order.
+        """(sorted training indices, sorted validation indices, a message about the rule, notes).
 
-        Groups (`source.groups`) stay whole, but for a saved split, which is taken as it is. Raises what
-        `holdout_split`, `fold_numbers` and `read_split` raise.
+        Groups (`source.groups`) stay whole, except in a saved split. Raises what `holdout_split`, `fold_numbers` and
+        `read_split` raise.
         """
         if self.split_file is not None:
             return self._from_file(source)
@@ -90,7 +91,7 @@ class SplitStrategy:
             if shared:
                 notes.append(f"split {split_file.path}: {shared:,} groups have images in both training and validation")
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        return train, val, f"{_describe_count(val, source)}: those that {split_file.path} names", tuple(notes)
+        return train, val, f"{_describe_count(val, source)}: named in {split_file.path}", tuple(notes)
 
 
 def _describe_count(val: Indices, source: ImageDataset) -> str:

@@ -33,7 +33,7 @@ def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedP
     """
     own, size_note = validate.choose_input_size(recipe, model, data)
     data, levels, levels_note = with_intensity_range(recipe, data)
-    preprocess = replace(own.with_fit(recipe.data.fit), levels=levels)
+    preprocess = replace(own.with_fit(recipe.data.fit), intensity_range=levels)
     norm, why = _choose_norm(recipe, model)
     if norm == "model":
         return ResolvedPreprocessing(data, preprocess, norm, (size_note, levels_note))
