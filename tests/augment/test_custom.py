@@ -136,7 +136,7 @@ def test_parameters_go_to_factories_only(module, photo, preprocess):
     assert np.array_equal(still(photo, np.random.default_rng(0)), fit(photo, preprocess))
     assert problems(path, {"amout": 1}) == ["augment.params.amout is unknown; did you mean amount?"]
     (ready,) = problems(f"{module(SOURCES['augmenter'])}:p", {"amount": 1})
-    assert "is ready made and takes none (amount)" in ready
+    assert "takes no parameters (amount)" in ready
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def mistakes(*pipeline) -> list[str]:
     [
         ("Afine", "[0]: imgaug has no augmenter 'Afine'; did you mean Affine"),
         ("affine", "did you mean Affine"),
-        ("normal", "[0]: normal is a distribution: it stands in the place of a parameter's value"),
+        ("normal", "[0]: normal is a distribution: use it as the value of a parameter"),
         ({"Affine": {"rotat": 5}}, "[0].Affine.rotat is unknown; did you mean rotate?"),
         ({"Affine": {"seed": 5}}, "[0].Affine.seed is set by zoo itself"),
         ({"Affine": {"rotate": [15, -15]}}, "[0].Affine.rotate: a range must rise, [15, -15] falls; write [-15, 15]"),

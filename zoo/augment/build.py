@@ -68,7 +68,7 @@ class Augment:
         return pipeline.transform_view(read(lambda height, width: pipeline.sample_view(height, width, rng)), rng)
 
     def __getstate__(self) -> dict[str, Any]:
-        # An unpickled imgaug pipeline keeps generators that `ia.seed` does not reach: every worker builds its own.
+        # An unpickled imgaug pipeline has generators that `ia.seed` does not reset: every worker builds its own.
         return {**self.__dict__, "_pipeline": None}
 
     def __repr__(self) -> str:
@@ -108,7 +108,7 @@ def make_augment(name: str, *, preprocess: Preprocess, flips: bool, params: Mapp
 
 
 def problems(name: str, params: Mapping[str, Any]) -> list[str]:
-    """What would keep `make_augment(name, params=params)` from working with any model, one line per problem."""
+    """Problems of `make_augment(name, params=params)` that occur with any model, one line each."""
     try:
         if ":" in name:
             from zoo.augment.custom import find

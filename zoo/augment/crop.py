@@ -1,4 +1,4 @@
-"""The random crop that imgaug lacks, for each of the ways to fit an image."""
+"""Random resized crops for each crop mode."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2015, "Going deeper with convolutions", section 6
 
 
-# Pixels a side below which crops have fractions of a pixel.
+# Side in pixels below which crops are not rounded to whole pixels.
 _MIN_SNAP_SIDE = 32
 
 
 @dataclass(frozen=True)
 class Crop(View):
-    """The part `box` (left, top, right, bottom; fractions of a pixel allowed) of an image, at `size` (H, W)."""
+    """The region `box` (left, top, right, bottom; may be fractional) of an image, resized to `size` (H, W)."""
 
     box: Box
     size: tuple[int, int]
@@ -47,7 +47,7 @@ class Crop(View):
     def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
         x, y = image.width / width, image.height / height
         left, top, right, bottom = self.box[0] * x, self.box[1] * y, self.box[2] * x, self.box[3] * y
-        # Cut before resizing: no pixel from outside may bleed in, as in torchvision's crops.
+        # Crop before resizing, as torchvision does: pixels outside the crop have no influence.
         whole = (int(left), int(top), min(image.width, math.ceil(right)), min(image.height, math.ceil(bottom)))
         part = image.crop(whole)
         right, bottom = min(right - whole[0], part.width), min(bottom - whole[1], part.height)
@@ -57,7 +57,7 @@ class Crop(View):
 
 @dataclass(frozen=True)
 class PaddedCrop(View):
-    """`crop` in the middle of an image of `size` (H, W), with a border in the mean colour of `preprocess` around it."""
+    """`crop` centred in an image of `size` (H, W), padded with the mean colour of `preprocess`."""
 
     crop: Crop
     size: tuple[int, int]
@@ -87,11 +87,10 @@ def random_view(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> View:
-    """A random crop, by `random_crop`, that looks as the evaluation view of `preprocess` does.
+    """A random crop (`random_crop`) in the crop mode of `preprocess`.
 
-    Crop mode "center": `ratio` is the crop's own, and it is enlarged to the model's shape. "squash": it is that of the
-    crop in the squashed image. "border": `ratio` is relative to the image's own shape, and the crop keeps its own and
-    gets a border, as the whole image does.
+    "center": `ratio` is that of the crop, which is resized to the model's input. "squash": `ratio` is that of the crop
+    in the squashed image. "border": `ratio` is relative to the image's aspect ratio; the crop is padded.
     """
     size, resample = (preprocess.height, preprocess.width), resample_filter(preprocess.interpolation)
     if preprocess.crop_mode not in ("squash", "border"):
@@ -118,11 +117,11 @@ def random_crop(
     ratio: tuple[float, float],
     resample: Image.Resampling,
 ) -> Crop:
-    """A random share (`scale`, of the area) and aspect ratio (`ratio`, width/height) of an image, to be seen at `size`.
+    """A random crop with an area share in `scale` and an aspect ratio (width/height) in `ratio`, resized to `size`.
 
-    Szegedy et al. 2015, as torchvision's RandomResizedCrop, but the corners need not fall on whole pixels, so
-    that an 8x8 image has as many different crops as a large one and no crop is empty. Where the drawn shape
-    does not fit, it is redrawn up to ten times; then the largest centred crop of the nearest allowed ratio is taken.
+    Szegedy et al. 2015, as torchvision's RandomResizedCrop, but with fractional corners, so that small images have as
+    many different crops as large ones. If the drawn shape does not fit ten times, the largest centred crop of the
+    nearest allowed ratio is used.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
@@ -140,8 +139,8 @@ def random_crop(
 
 
 def _snap_to_grid(box: Box, height: int, width: int, size: tuple[int, int]) -> Box:
-    """`box` with its corners on whole pixels, also of the picture as a decoder may reduce it by 2, 4 or 8 for `size`:
-    so it is read in less time. Not of small images, of which there would be few different crops."""
+    """`box` rounded to whole pixels of the image as a JPEG decoder may reduce it (by 2, 4 or 8) for `size`, which is
+    faster to read. Small images are not rounded: they would have few different crops."""
     if min(height, width) < _MIN_SNAP_SIDE:
         return box
     left, top, right, bottom = box

@@ -1,4 +1,4 @@
-"""The user's own augmentation by import path: an imgaug augmenter or any callable, made reproducible."""
+"""User augmentations by import path: an imgaug augmenter, an Albumentations transform or any callable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Custom", "find", "load_custom"]
 
 
 def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    """The object at `path`, and what is wrong with giving it `params`. Raises UsageError if it cannot be imported."""
+    """The object at `path` and the problems of its `params`. Raises UsageError if it cannot be imported."""
     imgaug_error = _patch_imgaug()
     try:
         found = import_object(path, "augmentation")
@@ -36,14 +36,14 @@ def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
         return found, check_params(found, params, label="augment.params")
     if params:
         advice = "make it a function that needs no positional argument and returns the augmentation"
-        return found, [f"augment.params: {path!r} is ready made and takes none ({', '.join(params)}); {advice}"]
+        return found, [f"augment.params: {path!r} takes no parameters ({', '.join(params)}); {advice}"]
     return found, []
 
 
 def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) -> Custom:
-    """Import `path`, call it with `params` if it is a factory, and try the result on one image of random levels.
+    """Import `path`, call it with `params` if it is a factory, and try the result on one random image.
 
-    Raises UsageError if it cannot be imported, is nothing that augments, or fails on the trial image.
+    Raises UsageError if it cannot be imported, is not an augmentation, or fails on that image.
     """
     found, problems = find(path, params)
     if problems:
@@ -51,7 +51,7 @@ def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) ->
     if _is_factory(found):
         try:
             found = found(**params)
-        except Exception as e:  # the user's code may raise anything; name it as theirs
+        except Exception as e:  # user code may raise anything
             raise UsageError(
                 f"augmentation {path!r} cannot be built: {type(e).__name__}: {one_line(e)}", "fix it"
             ) from e
@@ -63,7 +63,7 @@ def load_custom(path: str, preprocess: Preprocess, params: Mapping[str, Any]) ->
 
 
 class Custom:
-    """The evaluation view, then the user's step; checked to return what a model can take."""
+    """The evaluation view, then the user's step, whose output is checked."""
 
     is_random = True
     crops = None
@@ -77,10 +77,10 @@ class Custom:
         return EvalView(self.preprocess)
 
     def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-        fitted = np.array(image)  # a copy of its own: many augmentations write in place
+        fitted = np.array(image)  # a copy: many augmentations write in place
         try:
             result = self.step(fitted, rng)
-        except Exception as e:  # the user's code may raise anything; name it as theirs
+        except Exception as e:  # user code may raise anything
             raise UsageError(
                 f"augmentation {self.path!r} failed: {type(e).__name__}: {one_line(e)}", "fix it or choose another"
             ) from e
@@ -97,7 +97,7 @@ def _patch_imgaug() -> UsageError | None:
 
 
 def _same_reason(error: UsageError, imgaug_error: UsageError) -> bool:
-    """Whether the user's module fails for want of what imgaug needs."""
+    """Whether the user's module fails because imgaug or OpenCV cannot be imported."""
     cause = error.__cause__
     return isinstance(cause, ImportError) and (
         cause.name in ("cv2", "imgaug") or str(cause) == str(imgaug_error.__cause__)
@@ -105,19 +105,19 @@ def _same_reason(error: UsageError, imgaug_error: UsageError) -> bool:
 
 
 def _is_albumentations(found: Any) -> bool:
-    """Whether `found` is a transform or a pipeline of Albumentations, told without importing it."""
+    """Whether `found` is an Albumentations transform, without importing Albumentations."""
     return any(c.__module__.split(".")[0] == "albumentations" for c in type(found).__mro__)
 
 
 def _albumentations(found: Any) -> Step:
-    """Its protocol: images by keyword, results in a dictionary."""
-    reseed = getattr(found, "set_random_seed", None)  # since 1.4.19 each object has generators of its own
+    """Adapter for Albumentations: images by keyword, results in a dictionary."""
+    reseed = getattr(found, "set_random_seed", None)  # since 1.4.19 each object has its own generators
 
     def step(image: Pixels, rng: np.random.Generator) -> Any:
         seed = int(rng.integers(2**32))
         if reseed is not None:
             reseed(seed)
-        with _seeded(seed):  # what earlier versions and the user's own transforms draw from
+        with _seeded(seed):  # used by earlier versions and user transforms
             return found(image=image)["image"]
 
     return step
@@ -150,7 +150,7 @@ def _is_factory(found: Any) -> bool:
 
 
 def _required(function: Any) -> int:
-    """How many positional arguments `function` cannot do without; 1 if it publishes no signature."""
+    """Number of required positional arguments; 1 if `function` has no signature."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""`augment: {name: imgaug, params: {pipeline: […]}}`: an imgaug pipeline that a recipe holds as plain data."""
+"""`augment: {name: imgaug, params: {pipeline: […]}}`: an imgaug pipeline declared in a recipe."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["ImgaugPipeline", "find"]
 
 
 _PARAMS_KEY = "augment.params"
-_TRIALS = 3  # images for each augmenter before training; what fails more rarely is named when it does
+_TRIALS = 3  # trial images per augmenter before training
 
 
 class ImgaugPipeline:
-    """A view, then the pipeline; an image whose size the pipeline changes is resized to the model's.
+    """A view, then the pipeline; its output is resized to the model's input size.
 
-    pipeline: steps, see `zoo.augment.imgaug_spec`. scale: None for the evaluation view, otherwise the
-    range of the area of a random crop, as in `light`; ratio: its width/height. `flips` has no effect on the pipeline.
+    pipeline: steps, see `zoo.augment.imgaug_spec`. scale, ratio: as in `RandomCrop`; scale None: the evaluation view.
+    `flips` has no effect on the pipeline.
 
     Raises RecipeError with every mistake, including augmenters that do not support the number of channels;
     UsageError if OpenCV or imgaug cannot be loaded.
@@ -65,7 +65,7 @@ class ImgaugPipeline:
 
     def transform_view(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         try:
-            result = self.step(np.array(image), rng)  # a copy of its own: some augmenters write in place
+            result = self.step(np.array(image), rng)  # a copy: some augmenters write in place
         except IMGAUG_ERRORS as e:
             raise UsageError(
                 f"{_failing_augmenter(e)} of the imgaug pipeline failed: {one_line(e)}", "change or remove it"
@@ -74,7 +74,7 @@ class ImgaugPipeline:
 
 
 def find(params: Mapping[str, Any]) -> list[str]:
-    """Every mistake that can be seen without a model, one line each."""
+    """The problems that can be found without a model, one line each."""
     problems = check_params(ImgaugPipeline, params, given=("preprocess", "flips"), label=_PARAMS_KEY)
     for name, low, high in (("scale", 0.001, 1), ("ratio", 0.01, 100)):
         if params.get(name) is not None:
@@ -97,7 +97,7 @@ def _read(pipeline: Any) -> tuple[PipelineParser, list[Any]]:
 
 
 def _trial_problems(reader: PipelineParser, preprocess: Preprocess) -> list[str]:
-    """A line for each augmenter that fails on images as the model's."""
+    """One line per augmenter that fails on images with the model's size and channels."""
     problems = []
     for where, unit in reader.leaf_steps:
         step = reproducible(unit)
@@ -123,8 +123,8 @@ def _trial_error(step: Step, height: int, width: int, channels: int) -> Exceptio
 
 
 def _failing_augmenter(error: BaseException) -> str:
-    """The augmenter at work when `error` was raised."""
+    """The innermost augmenter in the traceback of `error`."""
     base = load_imgaug().augmenters.Augmenter
-    at_work = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    names = [type(a).__name__ for a in at_work if isinstance(a, base)]
+    callers = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [type(a).__name__ for a in callers if isinstance(a, base)]
     return names[-1] if names else "a step"

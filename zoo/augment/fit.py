@@ -17,7 +17,7 @@ from zoo.preprocess import Preprocess
 __all__ = ["EvalView", "border_colour", "fit"]
 
 
-# Beyond this aspect ratio only the middle of an image is read; its pixels may then differ from timm's.
+# Above this aspect ratio only the centre of an image is read; pixels may then differ from timm's.
 _MAX_ASPECT_RATIO = 16
 # Minimum size of a JPEG decoded at reduced size, relative to the resized image. Compared with the full image: 40 dB for
 # the sharpest of the photographs in benchmarks/loader.py, 46 dB on average; with 1.0: 31 and 39 dB.
@@ -56,18 +56,18 @@ def to_model_input(result: Any, who: str, preprocess: Preprocess) -> Pixels:
 
 @dataclass(frozen=True)
 class EvalView(View):
-    """Pixel for pixel the view of timm's evaluation transform, but for strips longer than 16 times their width. Files
-    are resized by `zoo.augment.resize` (other by a level or two), and large JPEGs decoded at a part of their size.
+    """The view of timm's evaluation transform, pixel for pixel, except for aspect ratios above 16. Files are resized by
+    `zoo.augment.resize` (differs by 1 or 2 of 255), and large JPEGs are decoded at a reduced size.
 
-    crop_mode "center": the short side becomes floor(size / crop_pct), the centre is cut out. "squash": both sides do,
-    the aspect ratio is lost. "border": the long side does, and what is missing is filled with the mean colour.
-    Raises UsageError on another crop mode or an unknown interpolation.
+    crop_mode "center": resize the short side to floor(size / crop_pct), crop the centre. "squash": resize both sides to
+    that size, ignoring the aspect ratio. "border": resize the long side, pad with the mean colour. Raises UsageError on
+    an unknown crop mode or interpolation.
     """
 
     preprocess: Preprocess
 
     def min_size(self, height: int, width: int) -> tuple[int, int]:
-        """For `crop` and `squash` somewhat more than the resized image, so that timm's view is met to 40 dB or more."""
+        """Larger than the resized image for "center" and "squash", for 40 dB or more relative to timm's view."""
         if self.window(height, width) is None:
             return height, width
         h, w = self._resized(height, width)
@@ -75,8 +75,8 @@ class EvalView(View):
 
     def window(self, height: int, width: int) -> Window | None:
         preprocess = self.preprocess
-        strip = preprocess.crop_mode == "center" and max(height, width) > _MAX_ASPECT_RATIO * min(height, width)
-        if preprocess.crop_mode == "border" or strip:
+        too_long = preprocess.crop_mode == "center" and max(height, width) > _MAX_ASPECT_RATIO * min(height, width)
+        if preprocess.crop_mode == "border" or too_long:
             return None
         h, w = self._resized(height, width)
         if h < preprocess.height or w < preprocess.width:
@@ -90,14 +90,14 @@ class EvalView(View):
         resample = resample_filter(preprocess.interpolation)
         fill: tuple[int, ...] = (0,) * len(image.getbands())
         if preprocess.crop_mode == "center" and image.size == (width, height):
-            image = _trim_strip(image)
+            image = _trim_long_image(image)
             width, height = image.size
         elif preprocess.crop_mode == "border":
             fill = border_colour(preprocess, len(fill), plane)
         new_h, new_w = self._resized(height, width)
         if (new_w, new_h) != image.size:
             image = image.resize((new_w, new_h), resample)
-        return _centre(image, preprocess.height, preprocess.width, fill)
+        return _centre_crop(image, preprocess.height, preprocess.width, fill)
 
     def _resized(self, h: int, w: int) -> tuple[int, int]:
         preprocess = self.preprocess
@@ -112,20 +112,20 @@ class EvalView(View):
             return max(1, round(h / ratio)), max(1, round(w / ratio))
         if preprocess.crop_mode != "center":
             raise UsageError(f"no crop mode named {preprocess.crop_mode!r}", "known: center, squash, border")
-        if target_h == target_w:  # torchvision's rule for a single number: the long side is cut down, not rounded
+        if target_h == target_w:  # torchvision's rule for a single size: the long side is truncated, not rounded
             return (target_h, int(target_h * w / h)) if h <= w else (int(target_w * h / w), target_w)
         ratio = min(h / target_h, w / target_w)
         return round(h / ratio), round(w / ratio)
 
 
 def border_colour(preprocess: Preprocess, bands: int, plane: int = 0) -> tuple[int, ...]:
-    """The mean colour, 0..255, of an image of so many bands, or of the one that stands for the channel `plane`."""
+    """The mean colour, 0..255, for `bands` channels, or for the single channel `plane`."""
     mean = preprocess.mean if bands == len(preprocess.mean) else preprocess.mean[plane : plane + 1]
     return tuple(round(255 * m) for m in mean)
 
 
-def _trim_strip(image: Image.Image) -> Image.Image:
-    """The middle of a strip: what the centre crop would drop is not enlarged first (10x20,000 to 256x512,000)."""
+def _trim_long_image(image: Image.Image) -> Image.Image:
+    """The centre of a very long image, which would otherwise be enlarged first (10x20,000 to 256x512,000)."""
     longest = _MAX_ASPECT_RATIO * min(image.size)
     if max(image.size) <= longest:
         return image
@@ -134,8 +134,8 @@ def _trim_strip(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + w, top + h))
 
 
-def _centre(image: Image.Image, height: int, width: int, fill: tuple[int, ...]) -> Image.Image:
-    """Cut the centre out, after padding where `image` is smaller; torchvision's rounding in both."""
+def _centre_crop(image: Image.Image, height: int, width: int, fill: tuple[int, ...]) -> Image.Image:
+    """The centre crop, after padding if `image` is smaller; both round as torchvision does."""
     if image.height < height or image.width < width:
         size = (max(image.width, width), max(image.height, height))
         padded = Image.new(image.mode, size, fill if len(fill) > 1 else fill[0])

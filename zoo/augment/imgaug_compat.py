@@ -1,7 +1,7 @@
-"""The only importer of imgaug. imgaug 0.4.0 (2020) asks NumPy for names that it no longer has; this module lends them.
+"""Imports and patches imgaug 0.4.0 (2020), which uses names that NumPy has removed. No other module imports imgaug.
 
-Nothing else in the process sees a change: names are lent to imgaug's own modules, or only while it is being imported.
-What was found missing or wrong (2,755 argument variants against a NumPy 1.23 reference) is said at each patch.
+The patches apply to imgaug's own modules, or only during its import. They were found by comparing 2,755 argument
+variants with a NumPy 1.23 reference.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def load_imgaug() -> Any:
     Raises UsageError if it is not installed, or if OpenCV cannot load its system libraries.
     """
     try:
-        # One thread in OpenCV: images of a model's size gain nothing from more, worker processes already take the
-        # cores, and its thread pool does not survive a fork.
+        # One thread in OpenCV: small images gain nothing from more, worker processes already use the cores, and its
+        # thread pool does not survive a fork.
         importlib.import_module("cv2").setNumThreads(0)
     except ModuleNotFoundError as e:
         raise UsageError("this augmentation needs OpenCV, which is not installed", _HEADLESS) from e
@@ -60,16 +60,16 @@ def load_imgaug() -> Any:
 
 @lru_cache(maxsize=1)
 def load_imagecorruptions() -> None:
-    """Make the optional package imagecorruptions 1.1.2 (2021), which `imgcorruptlike` calls, work here.
+    """Import and patch the optional package imagecorruptions 1.1.2 (2021), which `imgcorruptlike` uses.
 
     Raises UsageError if it is not installed.
     """
-    # It finds its pictures of frost through pkg_resources, which setuptools 82 no longer brings.
+    # It finds its frost images with pkg_resources, which setuptools 82 has removed.
     is_missing = importlib.util.find_spec("pkg_resources") is None
     if is_missing:
         sys.modules["pkg_resources"] = _pkg_resources()
     try:
-        with warnings.catch_warnings():  # it changes the filters of the whole program
+        with warnings.catch_warnings():  # it changes the warning filters of the process
             corruptions: Any = importlib.import_module("imagecorruptions.corruptions")
     except ImportError as e:
         raise UsageError(
@@ -79,25 +79,25 @@ def load_imagecorruptions() -> None:
     finally:
         if is_missing:
             del sys.modules["pkg_resources"]
-    if not hasattr(np, "float_"):  # gone since 2.0: Fog
+    if not hasattr(np, "float_"):  # removed in 2.0: Fog
         corruptions.np = _numpy_with(float_=np.float64)
     blur = corruptions.gaussian
 
     def gaussian(*args: Any, multichannel: bool = False, **rest: Any) -> Any:
-        # scikit-image has another name for `multichannel` since 0.19: GaussianBlur, GlassBlur
+        # scikit-image renamed `multichannel` in 0.19: GaussianBlur, GlassBlur
         return blur(*args, channel_axis=-1 if multichannel else None, **rest)
 
     corruptions.gaussian = gaussian
     random_noise = corruptions.sk.util.random_noise
 
     def seeded_noise(*args: Any, **rest: Any) -> Any:
-        # scikit-image 0.22 draws from a generator of its own, unseeded, where imgaug seeds NumPy's: ImpulseNoise
+        # scikit-image 0.22 uses its own unseeded generator; imgaug seeds NumPy's: ImpulseNoise
         return random_noise(*args, rng=np.random.randint(2**31), **rest)
 
     corruptions.sk = types.SimpleNamespace(
         color=corruptions.sk.color, util=types.SimpleNamespace(random_noise=seeded_noise)
     )
-    # imgaug's own copy of this function asks scikit-image itself; the package's does the same work.
+    # imgaug's copy of this function calls scikit-image directly; the package's is equivalent.
     load_imgaug().augmenters.imgcorruptlike._apply_glass_blur_imgaug = corruptions.glass_blur
 
 
@@ -111,10 +111,10 @@ def _pkg_resources() -> types.ModuleType:
 
 
 def reproducible(augmenter: Any) -> Step:
-    """`augmenter` as a function of (image, generator) that depends on the generator alone.
+    """`augmenter` as a deterministic function of (image, generator).
 
-    Most augmenters draw from imgaug's global generator, which is seeded for each image (8 µs). Those that were given a
-    seed, and some that give themselves one (Rain, Snowflakes, RandAugment), need `seed_` as well (259 µs).
+    Most augmenters use imgaug's global generator, which is seeded per image (8 µs). Augmenters with their own seed
+    (also Rain, Snowflakes, RandAugment) need `seed_` as well (259 µs).
     """
     imgaug = load_imgaug()
     family = [augmenter, *augmenter.get_all_children(flat=True)]
@@ -131,7 +131,7 @@ def reproducible(augmenter: Any) -> Step:
 
 
 def _import() -> Any:
-    """Import imgaug, with `np.sctypes` (gone since NumPy 2.0) there for as long as it takes."""
+    """Import imgaug, with `np.sctypes` (removed in NumPy 2.0) defined during the import."""
     is_missing = not hasattr(np, "sctypes")
     if is_missing:
         kinds = {
@@ -150,7 +150,7 @@ def _import() -> Any:
 
 
 def _numpy_with(**names: type) -> types.ModuleType:
-    """A copy of NumPy's name space with more names, to stand in for `np` inside one module."""
+    """A copy of the NumPy namespace with additional names, to replace `np` in one module."""
     module = types.ModuleType("numpy")
     module.__dict__.update(np.__dict__)
     module.__dict__.update(names)
@@ -158,9 +158,9 @@ def _numpy_with(**names: type) -> types.ModuleType:
 
 
 def _add_numpy_names(imgaug: Any) -> None:
-    if not hasattr(np, "complex"):  # gone since 1.24: Clouds, Fog, CloudLayer, BlendAlphaFrequencyNoise, Power
+    if not hasattr(np, "complex"):  # removed in 1.24: Clouds, Fog, CloudLayer, BlendAlphaFrequencyNoise, Power
         imgaug.parameters.np = _numpy_with(complex=complex)
-    if not hasattr(np, "bool"):  # gone in 1.24 to 1.26: SomeOf, OneOf, polygons
+    if not hasattr(np, "bool"):  # missing in 1.24 to 1.26: SomeOf, OneOf, polygons
         imgaug.augmenters.meta.np = _numpy_with(bool=bool)
         imgaug.augmentables.polys.np = _numpy_with(bool=bool)
 
@@ -178,7 +178,7 @@ def _patch_functions(imgaug: Any) -> None:
     autocontrast = pillike._autocontrast_pil
 
     def autocontrast_pil(image: Any, cutoff: Any, ignore: Any) -> Any:
-        return autocontrast(image, np.asarray(cutoff).item(), ignore)  # Pillow wants a plain number
+        return autocontrast(image, np.asarray(cutoff).item(), ignore)  # Pillow needs a plain number
 
     pillike._autocontrast_pil = autocontrast_pil
 
@@ -186,7 +186,7 @@ def _patch_functions(imgaug: Any) -> None:
 
     def warp_affine_pil(image: Any, *args: Any, fillcolor: Any = None, **rest: Any) -> Any:
         if image.shape[2:] == (1,) and isinstance(fillcolor, tuple):
-            fillcolor = fillcolor[:1]  # Pillow wants as many as there are channels
+            fillcolor = fillcolor[:1]  # Pillow needs one value per channel
         return warp_affine(image, *args, fillcolor=fillcolor, **rest)
 
     pillike.warp_affine = warp_affine_pil

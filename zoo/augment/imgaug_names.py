@@ -1,4 +1,4 @@
-"""What a declared pipeline may name: augmenters, and the things that stand in the place of their numbers."""
+"""Names for declared pipelines: augmenters, distributions and literals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from zoo.augment.imgaug_compat import load_imgaug
 
 __all__ = ["CHILD_PARAMETERS", "CONTAINERS", "UNSUPPORTED", "augmenters", "distributions", "literals"]
 
-# Parameters that hold steps rather than numbers, in every augmenter that has them.
+# Parameters that contain steps.
 CHILD_PARAMETERS = ("children", "then_list", "else_list", "foreground", "background")
 
-# Augmenters that do nothing themselves but choose among steps.
+# Augmenters that only select among steps.
 CONTAINERS = ("Sequential", "Sometimes", "SomeOf", "OneOf")
 
 _FUNCTIONS = "takes Python functions, which a recipe cannot hold; write it in a module and name that: my_aug:pipeline"
@@ -53,7 +53,7 @@ def distributions() -> dict[str, type]:
 
 
 def literals() -> dict[str, Callable[[list[Any]], Any]]:
-    """Forms for lists that mean neither a range nor a choice."""
+    """Lists that are neither a range nor a choice."""
     return {"tuple": tuple, "list": list, "array": lambda rows: np.array(rows, dtype=np.float32)}
 
 

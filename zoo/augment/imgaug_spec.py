@@ -1,13 +1,12 @@
-"""An imgaug pipeline as a recipe holds it → augmenters, or every mistake in it.
+"""Parser of imgaug pipelines in recipes: builds the augmenters, or reports every problem.
 
-    - Fliplr: 0.5                                     # a bare value goes to the first parameter
+    - Fliplr: 0.5                                     # a single value sets the first parameter
     - Affine: {rotate: [-20, 20], mode: [edge, reflect]}
     - Sometimes: {p: 0.3, then_list: [{GaussianBlur: [0, 2]}]}
     - OneOf: [{Add: {value: {normal: [0, 10]}}}, CLAHE]
 
-Two numbers are a range, from which each image draws uniformly; any other list is a choice; `{choice: [3, 5]}`,
-`{normal: [0, 10]}` or another of `imgaug.parameters` by name is a distribution; `{tuple: […]}`, `{list: […]}` and
-`{array: […]}` are taken as they are.
+Two numbers are a uniform range; any other list is a choice; `{choice: [3, 5]}`, `{normal: [0, 10]}` and other names of
+`imgaug.parameters` are distributions; `{tuple: […]}`, `{list: […]}` and `{array: […]}` are literal values.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from zoo.registry import check_params
 
 __all__ = ["IMGAUG_ERRORS", "PipelineParser", "one_line"]
 
-# What imgaug's constructors raise on values that they do not take.
+# Exceptions of imgaug's constructors on invalid values.
 IMGAUG_ERRORS = (
     AssertionError, ArithmeticError, AttributeError, LookupError, NotImplementedError, OSError, TypeError, ValueError,
 )  # fmt: skip
 
 _SEEDS = ("seed", "random_state", "deterministic")
-_KEYS = ("x", "y", "height", "width", "shorter-side", "longer-side")  # of Affine's and Resize's parameters
+_KEYS = ("x", "y", "height", "width", "shorter-side", "longer-side")  # keys in parameters of Affine and Resize
 _Step = tuple[str, Any]
 
 
@@ -41,15 +40,17 @@ def one_line(error: BaseException, length: int = 200) -> str:
 
 
 class PipelineParser:
-    """Reads one pipeline. problems: a line for each mistake, with its place. leaf_steps: every augmenter that changes
-    pixels, with its place, innermost of the containers."""
+    """Parses one pipeline.
+
+    problems: one line per problem, with its location. leaf_steps: (location, augmenter) inside the containers.
+    """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.leaf_steps: list[_Step] = []
 
     def steps(self, spec: Any, where: str) -> list[Any]:
-        """The augmenters of a list of steps, or of one step."""
+        """The augmenters of one step or a list of steps."""
         if isinstance(spec, str | Mapping):
             spec = [spec]
         if not isinstance(spec, list | tuple):
@@ -61,7 +62,7 @@ class PipelineParser:
         return [step for step in found if step is not None]
 
     def _problem(self, where: str, text: str) -> Any:
-        """Notes it; None, for the caller to return."""
+        """Record a problem; returns None, for the caller to return."""
         self.problems.append(f"{where}{' ' if text.startswith(('must', 'is ')) else ': '}{text}")
 
     def _step(self, spec: Any, where: str) -> Any:
@@ -91,11 +92,11 @@ class PipelineParser:
         before = len(self.leaf_steps)
         step = self._make(cls, given, where, _named_arguments(cls, given))
         if step is not None and name not in CONTAINERS:
-            self.leaf_steps[before:] = [(where, step)]  # what is nested in it may see other channels: tried with it
+            self.leaf_steps[before:] = [(where, step)]  # nested steps may get other channels: tried together
         return step
 
     def _make(self, cls: type, given: Any, where: str, arguments: Mapping[str, Any] | None) -> Any:
-        """`cls` with its parameters read, or None after a problem."""
+        """An instance of `cls`, or None after a problem."""
         before = len(self.problems)
         if arguments is None:
             names = ", ".join(_names(cls)) or "nothing"
@@ -110,12 +111,12 @@ class PipelineParser:
             if key not in CHILD_PARAMETERS or cls not in augmenters().values():
                 values[key] = self._value(value, place)
             elif value is not None:
-                # Always a list: imgaug takes a bare Sequential for the list of its children, and loses its order.
+                # Always a list: imgaug treats a single Sequential as the list of its children, and loses its order.
                 values[key] = self.steps(value, place)
         if len(self.problems) > before:
             return None
         try:
-            with warnings.catch_warnings():  # what imgaug wanted to rename after its last version
+            with warnings.catch_warnings():  # imgaug's own deprecations
                 warnings.simplefilter("ignore", load_imgaug().DeprecationWarning)
                 return cls(**values)
         except IMGAUG_ERRORS as e:
@@ -157,8 +158,8 @@ class PipelineParser:
 
 
 def _named_arguments(cls: type, given: Any, *, spread: bool = False) -> Mapping[str, Any] | None:
-    """Parameters by name: `given` itself, or a bare value for the first (if `spread`, a list for the first few). None
-    if there are fewer than that."""
+    """Parameters by name: `given` itself, or a single value for the first (if `spread`, a list for the first ones).
+    None if there are too many values."""
     names = _names(cls)
     if given is None:
         return {}
@@ -189,7 +190,7 @@ def _is_number(value: Any) -> bool:
 
 def _unknown(name: str) -> str:
     if name.lower() in distributions() and not nearest(name, augmenters(), cutoff=0.9):
-        return f"{name} is a distribution: it stands in the place of a parameter's value, not of an augmenter"
+        return f"{name} is a distribution: use it as the value of a parameter, not as an augmenter"
     close = nearest(name, augmenters()) or [n for n in augmenters() if n.lower() == name.lower()]
     return f"imgaug has no augmenter {name!r}; " + (
         f"did you mean {' or '.join(close)}?" if close else "its documentation lists them"

@@ -1,4 +1,4 @@
-"""What is done to a whole batch on its device: MixUp, CutMix and random erasing.
+"""Batch augmentations on the device: MixUp, CutMix and random erasing.
 
 mixing = Mixing(mixup=0.2, cutmix=1.0, erase=0.25, classes=10)
 images, targets = mixing(images, targets, torch.Generator().manual_seed(seed))   # targets (n, 10) float32
@@ -22,13 +22,13 @@ __all__ = ["Mixing", "cutmix", "mixing_problems", "mixup", "random_box"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom: pixels, the last two excluded
 
 # Zhong et al. 2020, "Random Erasing Data Augmentation", section 4.1: s_l, s_h, r_1 (and r_2 = 1 / r_1); random values
-# in the hole were the best of its table 5.
+# in the rectangle were best in table 5.
 _ERASE_SCALE = (0.02, 0.4)
 _ERASE_RATIO = (0.3, 1 / 0.3)
 
 
 def mixing_problems(mixup: float, cutmix: float, prob: float, erase: float, task: TaskName) -> list[str]:
-    """What is wrong with the numbers, one line each; names are those of the recipe's section `augment`."""
+    """Problems of the values, one line each, with the names of the recipe section `augment`."""
     problems = []
     for name, value in (("mixup", mixup), ("cutmix", cutmix)):
         if not 0 <= value < math.inf:
@@ -38,24 +38,28 @@ def mixing_problems(mixup: float, cutmix: float, prob: float, erase: float, task
             problems.append(f"augment.{name} must be a probability between 0 and 1, not {value!r}")
     if cutmix and not get_task(task).has_classes:
         problems.append(
-            "augment.cutmix: a part of another image says nothing of how far its number counts; "
-            "mixup mixes numbers, cutmix is for classes and labels"
+            "augment.cutmix does not support regression: the pasted area has no share of a number; use augment.mixup"
         )
     return problems
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """mixup, cutmix: the parameter alpha of the Beta(alpha, alpha) from which each batch's share is drawn; 0 is off; if
-    both are on, each batch gets one of them, by a coin. prob: share of the batches that are mixed. erase: share of the
-    images that lose a rectangle, before they are mixed. classes: number of classes, labels or targets.
+    """MixUp (Zhang et al. 2018, alpha 0.1 to 0.4 on ImageNet), CutMix (Yun et al. 2019, alpha 1), random erasing.
 
-    Zhang et al. 2018, "mixup" (alpha 0.1 to 0.4 on ImageNet); Yun et al. 2019, "CutMix" (alpha 1); Zhong et al. 2020.
-    For numbers (regression) MixUp mixes the targets as it mixes the images, which assumes that halfway between two
-    images is halfway between their numbers; C-Mixup (Yao et al. 2022) found that false for distant ones, so keep alpha
-    small there. CutMix is refused for numbers: a pasted part has no share in them.
+    In regression MixUp interpolates the targets too; C-Mixup (Yao et al. 2022) found this wrong for distant targets, so
+    alpha should be small. If MixUp and CutMix are both on, each batch gets one of them with equal probability.
 
-    Raises UsageError if a number is out of range or CutMix is asked for regression.
+    Args:
+        mixup: alpha of the Beta(alpha, alpha) distribution of the mixing share; 0: off.
+        cutmix: the same for CutMix; not for regression.
+        prob: share of the batches that are mixed.
+        erase: share of the images with an erased rectangle, before mixing.
+        classes: number of classes, labels or targets.
+        task: name of the task.
+
+    Raises:
+        UsageError: a value is out of range, or CutMix for regression.
     """
 
     mixup: float = 0.0
@@ -72,21 +76,26 @@ class Mixing:
 
     @property
     def mixes(self) -> bool:
-        """Whether targets become shares of classes."""
+        """Whether targets become soft targets."""
         return bool(self.prob and (self.mixup or self.cutmix))
 
     @property
     def is_on(self) -> bool:
-        """False if a batch comes back as it is."""
+        """False if batches are returned unchanged."""
         return self.mixes or bool(self.erase)
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """images (n, C, H, W) uint8 or float; targets (n,) int64 or (n, K) float; generator: on the CPU, wherever the
-        batch is, so that nothing waits for the device.
+        """Augment one batch; the arguments are not modified.
 
-        Images come back in their type (uint8 is rounded), targets as (n, K) float32; if nothing is mixed at all, as
-        they came. Each image is paired with the one before it: the loader has shuffled them. A batch of one image is
-        not mixed. The arguments are not written to.
+        Each image is paired with the one before it, as the loader has shuffled them. One image alone is not mixed.
+
+        Args:
+            images: (n, C, H, W) uint8 or float.
+            targets: (n,) int64 or (n, K) float.
+            generator: a CPU generator, so that the device is not synchronised.
+
+        Returns:
+            Images of the same type, and targets (n, K) float32 (unchanged if mixing is off).
         """
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         if self.erase:
@@ -109,7 +118,7 @@ def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor
 
 
 def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Each image with the part `box` of the one before it, whose target gets the part's share of the area."""
+    """Paste the region `box` of the previous image into each image; targets are weighted by area."""
     left, top, right, bottom = box
     height, width = images.shape[2:]
     mixed = images.clone()
@@ -118,7 +127,7 @@ def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
 
 
 def random_box(height: int, width: int, share: float, rng: np.random.Generator) -> Box:
-    """A rectangle of 1 - share of the area about a pixel drawn uniformly, cut off at the edges (Yun et al. 2019)."""
+    """A rectangle of 1 - share of the area around a uniformly drawn pixel, clipped to the image (Yun et al. 2019)."""
     side = 0.5 * math.sqrt(1 - share)
     x, y = int(rng.integers(width)), int(rng.integers(height))
     half_w, half_h = int(side * width), int(side * height)
@@ -130,7 +139,7 @@ def _blend(values: Tensor, share: float) -> Tensor:
 
 
 def _erase(images: Tensor, prob: float, rng: np.random.Generator) -> Tensor:
-    """A rectangle of random levels in each image that is drawn; of a uint8 image 0..255, else the batch's own range."""
+    """Fill a rectangle of the drawn images with noise: 0..255 for uint8, otherwise in the range of the batch."""
     n, _, height, width = images.shape
     chosen = np.flatnonzero(rng.random(n) < prob)
     seed = int(rng.integers(2**62))
@@ -157,7 +166,7 @@ def _erase(images: Tensor, prob: float, rng: np.random.Generator) -> Tensor:
 def _erased_boxes(
     n: int, height: int, width: int, rng: np.random.Generator
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """(n, 4) boxes. A hole that would not fit is cut down to the image, where the paper draws again."""
+    """(n, 4) boxes, clipped to the image (the paper redraws instead)."""
     area = rng.uniform(*_ERASE_SCALE, n) * height * width
     ratio = rng.uniform(*_ERASE_RATIO, n)  # uniform as in the paper's algorithm 1
     h = np.clip(np.sqrt(area * ratio).astype(np.int64), 1, height)

@@ -1,6 +1,6 @@
-"""Presets that need nothing but Pillow and NumPy, so that they work where OpenCV does not load.
+"""Presets without imgaug and OpenCV.
 
-Numbers without a source were chosen for this project: mild enough that a fine-tuning of a few epochs gains from them.
+Numbers without a source were chosen for this project: mild enough to help a fine-tuning of a few epochs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_integer(value: int, name: str, low: int, high: int) -> int:
 
 
 class NoAugmentation:
-    """The evaluation view: what the model sees when it is evaluated, every time the same."""
+    """The evaluation view, without randomness."""
 
     is_random = False
     crops = None
@@ -108,9 +108,9 @@ class Light(RandomCrop):
 
 
 def jitter(image: Pixels, brightness: float, contrast: float, saturation: float, *, flip: bool = False) -> Pixels:
-    """Factors on the distance from black, from the mean grey and from the pixel's own grey, in the reverse order.
+    """Scale the saturation, then the contrast, then the brightness by these factors, after an optional horizontal flip.
 
-    Images with other than 3 channels have no saturation. `flip` swaps left and right.
+    Saturation applies to 3 channels only.
     """
     levels = np.arange(256, dtype=np.float32)
     if image.shape[2] != 3:
@@ -132,10 +132,10 @@ def jitter(image: Pixels, brightness: float, contrast: float, saturation: float,
 
 
 class Affine:
-    """The evaluation view, then a random shift, turn, zoom and shear about the centre. Safe for digits and text.
+    """The evaluation view, then a random translation, rotation, zoom and shear. Safe for digits and text.
 
-    shift: share of each side (0.0625 is 2 of 32 pixels). degrees: turn either way. scale: zoom factors. shear: degrees
-    either way. border: "black" | "edge", what appears beyond the image.
+    shift: maximum translation, as a share of each side. degrees: maximum rotation. scale: range of zoom factors.
+    shear: maximum angle in degrees. border: fill outside the image, "black" | "edge".
     """
 
     is_random = True
@@ -176,7 +176,7 @@ class Affine:
 def warp(image: Pixels, *, move: tuple[float, float], turn: float, zoom: float, shear: float, edge: bool) -> Pixels:
     """`image` sheared along x, turned clockwise (both in radians), zoomed about its centre, moved by (x, y) pixels."""
     h, w, channels = image.shape
-    # Pillow asks for the way back, from output to input: un-move, un-zoom and un-turn, un-shear.
+    # Pillow needs the inverse transform, from output to input.
     cos, sin, slant = math.cos(turn) / zoom, math.sin(turn) / zoom, math.tan(shear)
     a, b, d, e = cos + slant * sin, sin - slant * cos, -sin, cos
     dx, dy = move

@@ -1,4 +1,4 @@
-"""How far an image may be reduced once, so that views of it that are drawn later find what they need."""
+"""Whole images, reduced as far as later random crops allow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from zoo.preprocess import Preprocess
 
 __all__ = ["CropRange", "Reduced"]
 
-# How much larger than the smallest crop needs. At 1 that crop would just not be enlarged, but what was resized twice is
-# softer: RESULTS of benchmarks/image_cache.py, in docs/speed.md.
+# Factor above the size at which the smallest crop is not enlarged: images resized twice are softer (docs/speed.md).
 RESIZE_MARGIN = 1.1
-# The same for the decoder, which may give a JPEG at 1/2, 1/4 or 1/8 of its size: see `zoo.augment.fit`.
+# The same for JPEGs decoded at 1/2, 1/4 or 1/8 of their size: see `zoo.augment.fit`.
 _DECODE_MARGIN = 1.45
 
 
 @dataclass(frozen=True)
 class CropRange:
-    """Random crops by `zoo.augment.crop.random_view`: the least share of the area, and the range of width/height."""
+    """Random crops of `zoo.augment.crop.random_view`: minimum share of the area, and range of width/height."""
 
     min_scale: float
     ratio: tuple[float, float]
@@ -29,23 +28,22 @@ class CropRange:
 
 @dataclass(frozen=True)
 class Reduced(View):
-    """The whole image, as small as the `crops` of it allow for a model that reads `preprocess`.
+    """The whole image, reduced so far that no crop has to be enlarged more than the same crop of the original.
 
-    A crop of what is left is enlarged no more than the same crop of the image would be. An image that is smaller
-    already stays as it is.
+    Smaller images are unchanged.
     """
 
     preprocess: Preprocess
     crops: CropRange
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The (H, W) that is left of an image of (height, width)."""
+        """The (H, W) of the reduced image."""
         preprocess, mode = self.preprocess, self.preprocess.crop_mode
         if mode == "squash":
             min_h, min_w = _min_sides(preprocess.height, preprocess.width, self.crops)
             scales = preprocess.height**2 / min_h / height, preprocess.width**2 / min_w / width
         elif mode == "border":
-            # The crop's own shape is unknown, its area is not, and it is not enlarged beyond the model's.
+            # Only the crop's area is known, not its shape; it is not enlarged beyond the model's input.
             scales = (math.sqrt(preprocess.height * preprocess.width / (self.crops.min_scale * height * width)),) * 2
         else:
             min_h, min_w = _min_sides(height, width, self.crops)

@@ -9,7 +9,7 @@ __all__ = ["AUGMENTATIONS"]
 AUGMENTATIONS: dict[str, RegistryEntry] = {
     "none": RegistryEntry("zoo.augment.presets:NoAugmentation", "the evaluation view, nothing random"),
     "affine": RegistryEntry(
-        "zoo.augment.presets:Affine", "small shift, turn, zoom, shear; no flip: for digits and text"
+        "zoo.augment.presets:Affine", "small translation, rotation, zoom, shear; no flip: for digits and text"
     ),
     "light": RegistryEntry("zoo.augment.presets:Light", "random crop of 50-100 % of the area, flip, slight colour"),
     "medium": RegistryEntry(

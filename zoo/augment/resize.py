@@ -1,4 +1,4 @@
-"""Resizing an array of bytes as Pillow does, to within a grey level or two, the fastest way that the processor has."""
+"""Fast resizing of uint8 arrays, equal to Pillow up to 1 or 2 of 255."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from zoo.augment.view import Window, to_array, to_pil
 __all__ = ["horizontal_flip", "resize", "resize_and_crop"]
 
 
-# PyTorch's names of the filters that it has as Pillow does, averaging over the source pixels where it shrinks.
+# PyTorch's names of the antialiasing filters that it shares with Pillow.
 _TORCH = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 
 
 def resize(
     pixels: Pixels, size: tuple[int, int], resample: Image.Resampling, box: tuple[float, float, float, float]
 ) -> Pixels:
-    """The part `box` (left, top, right, bottom) of (H, W, C) with 1 or 3 channels → (*size, C), a copy.
+    """Resize the region `box` (left, top, right, bottom) of (H, W, C), with 1 or 3 channels, to (*size, C); a copy.
 
-    On processors with AVX2 PyTorch needs a third of Pillow's time (300x400 to 224x224 in RGB: 0.23 for 0.75 ms), on
-    others more. Its weights have 8 bits or more where Pillow's have 22, so that a few levels in a thousand differ, by 1
-    (bilinear) or 2 (bicubic): 70 dB or more. It knows no parts of a pixel: for a box with such, and for other filters,
-    Pillow does it.
+    With AVX2, PyTorch takes a third of Pillow's time (300x400 to 224x224 in RGB: 0.23 instead of 0.75 ms). Its filter
+    weights are less precise: a few values in a thousand differ by 1 (bilinear) or 2 (bicubic), 70 dB or more. Pillow is
+    used without AVX2, for fractional boxes and for other filters.
     """
-    # No pixel from outside may bleed in, as in torchvision's crops.
+    # Crop first, as torchvision does: pixels outside the box have no influence.
     left, top, right, bottom = box
     x, y = int(left), int(top)
     part = pixels[y : math.ceil(bottom), x : math.ceil(right)]
-    # One copy, as the part may lie apart in memory, upside down, or not to be written to.
+    # A copy: the region may be non-contiguous, have negative strides, or be read-only.
     part = np.array(part, order="C")
     mode = _TORCH.get(resample)
     if mode is None or any(side % 1 for side in box) or not _has_fast_torch():
@@ -48,7 +47,7 @@ def resize(
 
 
 def resize_and_crop(pixels: Pixels, window: Window, factor: int = 1) -> Pixels:
-    """`window` of an image of 1 or 3 channels, which was `factor` times as large before it was reduced."""
+    """`window` of an image with 1 or 3 channels that was reduced by `factor`."""
     left, top, right, bottom = window.box
     box = (left / factor, top / factor, right / factor, bottom / factor)
     x, y, end_x, end_y = window.cut
@@ -56,7 +55,7 @@ def resize_and_crop(pixels: Pixels, window: Window, factor: int = 1) -> Pixels:
 
 
 def horizontal_flip(pixels: Pixels) -> Pixels:
-    """(H, W, C) with left and right swapped, a copy. NumPy takes 20 times as long, Pillow 6 times."""
+    """A horizontally flipped copy of (H, W, C). NumPy takes 20 times as long, Pillow 6 times."""
     import torch
 
     flipped: Pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).flip(1).numpy()

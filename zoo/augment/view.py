@@ -1,4 +1,4 @@
-"""What a model sees of an image, decided before the image is decoded, so that the decoder can spare itself the rest."""
+"""Views: regions of an image at a given size, chosen before decoding, so that the decoder can skip the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RESAMPLE", "Region", "View", "Window", "resample_filter", "to_array"
 
 Region = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
-# Pillow's filters; all but nearest average over the source pixels when they shrink (antialiasing).
+# Pillow's filters; all but nearest use antialiasing.
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -28,8 +28,7 @@ RESAMPLE = {
 
 @dataclass(frozen=True)
 class Window:
-    """A view in numbers: the part `box` of an image (fractions of a pixel allowed), resized to `size` (H, W), and of
-    that `cut`."""
+    """The region `box` of an image (may be fractional), resized to `size` (H, W), then cropped to `cut`."""
 
     box: tuple[float, float, float, float]
     size: tuple[int, int]
@@ -38,25 +37,23 @@ class Window:
 
 
 class View(ABC):
-    """A part of an image at a size of its own."""
+    """A region of an image at a given size."""
 
     @abstractmethod
     def min_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (H, W) to which an image of (height, width) may be reduced for this view."""
+        """The minimum (H, W) to which an image of (height, width) may be reduced for this view."""
 
     @abstractmethod
     def cut(self, image: Image.Image, height: int, width: int, plane: int = 0) -> Image.Image:
-        """This view of `image` (mode "L" or "RGB"), which was (height, width) before it was reduced.
-
-        `plane` is the channel that a grey image stands for.
-        """
+        """This view of `image` (mode "L" or "RGB"), originally of (height, width). `plane`: channel number of a grey
+        image."""
 
     def window(self, height: int, width: int) -> Window | None:
-        """This view of an image of (height, width) in numbers, None if they do not say it all."""
+        """This view of an image of (height, width) as numbers; None if not possible."""
         return None
 
     def part(self, height: int, width: int) -> tuple[Region, View]:
-        """What this view needs of an image of (height, width), and the view that, of this part, is the same."""
+        """The region of an image of (height, width) that this view needs, and the equivalent view of that region."""
         return (0, 0, width, height), self
 
     def apply(self, image: Pixels) -> Pixels:
@@ -69,7 +66,7 @@ class View(ABC):
 
 
 def resample_filter(name: str) -> Image.Resampling:
-    """Pillow's filter of that name. Raises UsageError if there is none."""
+    """Pillow's filter `name`. Raises UsageError if it is unknown."""
     try:
         return RESAMPLE[name]
     except KeyError:
@@ -83,6 +80,6 @@ def to_pil(image: Pixels) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> Pixels:
-    """(H, W, C) uint8 of a grey or RGB Pillow image; not to be written to."""
+    """(H, W, C) uint8 of a grey or RGB Pillow image, read-only."""
     pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
