@@ -55,12 +55,10 @@ class MetricAccumulator:
 
     @property
     def images(self) -> int:
-        """The number of images so far."""
         return int(self.statistic(ImageCount).counts)
 
     @property
     def collects(self) -> bool:
-        """Whether all outputs are collected."""
         return Collected in self._statistics
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:

@@ -62,7 +62,6 @@ class ExactMatches(Counts):
 
 
 def _positives(targets: Tensor) -> Tensor:
-    """(N, K) bool."""
     return targets >= THRESHOLD
 
 

@@ -19,7 +19,6 @@ __all__ = ["EVALUATION", "RegressionEvaluation", "TargetScore", "loss", "mae", "
 
 
 def _mae_per_column(outputs: Tensor, targets: Tensor) -> Tensor:
-    """(K,) float64, like the other two."""
     return (outputs.double() - targets.double()).abs().mean(0)
 
 

@@ -120,13 +120,10 @@ def get_metric(name: str) -> Metric:
         return METRICS[name]
     if found := _TOP.fullmatch(name):
         return Metric(f"fraction of images with the correct class among the {found[1]} most probable", _SINGLE)
-    close = nearest(name, METRICS)
-    raise UsageError(
-        f"no metric named {name!r}",
-        f"did you mean {' or '.join(close)}?"
-        if close
-        else f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute",
-    )
+    hint = f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute"
+    if close := nearest(name, METRICS):
+        hint = f"did you mean {' or '.join(close)}?"
+    raise UsageError(f"no metric named {name!r}", hint)
 
 
 def metric_of_task(name: str, task: TaskName) -> Metric:
@@ -134,9 +131,8 @@ def metric_of_task(name: str, task: TaskName) -> Metric:
     metric = get_metric(name)
     if task not in metric.tasks:
         own = [known for known, other in METRICS.items() if task in other.tasks]
-        raise UsageError(
-            f"{name!r} is a metric for {' and '.join(metric.tasks)}", f"metrics for {task}: {', '.join(own)}"
-        )
+        what = f"{name!r} is a metric for {' and '.join(metric.tasks)}"
+        raise UsageError(what, f"metrics for {task}: {', '.join(own)}")
     return metric
 
 
@@ -150,8 +146,6 @@ def custom_metric(name: str) -> MetricFunction:
     """The user's metric "module:attribute". Raises UsageError if it cannot be imported or called."""
     found: MetricFunction = import_object(name, "metric")
     if not callable(found):
-        raise UsageError(
-            f"the metric {name} is a {type(found).__name__}, not a function",
-            "a metric takes (outputs, targets) and returns a number",
-        )
+        what = f"the metric {name} is a {type(found).__name__}, not a function"
+        raise UsageError(what, "a metric takes (outputs, targets) and returns a number")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -39,35 +39,6 @@ def write_page(report: Report, path: Path) -> None:
     text = files("zoo.reports").joinpath("check_page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     atomic_write(path, environment.from_string(text).render(page=_page(report)))
-
-
-@dataclass(frozen=True)
-class _Image:
-    data: str
-    path: str
-    label: str
-    split: str
-    detail: str
-    small: bool
-
-
-@dataclass(frozen=True)
-class _Group:
-    images: list[_Image]
-    more: str
-    several: bool
-
-
-@dataclass
-class _Section:
-    kind: str
-    severity: str
-    title: str
-    advice: str
-    names: list[str]
-    files: list[dict[str, str]]
-    groups: list[_Group] = field(default_factory=list)
-    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,39 +104,33 @@ def _classes(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _sections(report: Report) -> Iterator[_Section]:
+def _sections(report: Report) -> Iterator[dict[str, Any]]:
     left = _MAX_THUMBNAILS
     for finding in report.findings:
         names = list(finding.names[:_MAX_LINES])
         files_shown = [_file_line(report, f.path, f.reason) for f in finding.files[:_MAX_LINES]]
-        section = _Section(finding.kind, finding.severity, finding.title, finding.advice, names, files_shown)
-        yield section
+        groups = []
         if finding.kind == "unreadable":
-            section.files += [
-                _file_line(report, report.listing.where(i), finding.details[i])
-                for i in list(finding.images())[: _MAX_LINES - len(files_shown)]
-            ]
+            for image in list(finding.images())[: _MAX_LINES - len(files_shown)]:
+                files_shown.append(_file_line(report, report.listing.where(image), finding.details[image]))
         else:
-            for group in finding.groups[: min(_MAX_GROUPS, left)]:
-                drawn = _group(report, finding, group)
-                left -= len(drawn.images)
-                section.groups.append(drawn)
-        section.more = _more_text(finding, len(section.names) + len(section.files) + len(section.groups))
+            groups = [_group(report, finding, group) for group in finding.groups[: min(_MAX_GROUPS, left)]]
+            left -= sum(len(group["images"]) for group in groups)
+        rest = len(finding.names) + len(finding.files) + len(finding.groups)
+        rest -= len(names) + len(files_shown) + len(groups)
+        more = f"… and {rest:,} more: zoo check --json lists all" if rest > 0 else ""
+        own = {key: getattr(finding, key) for key in ("kind", "severity", "title", "advice")}
+        yield {**own, "names": names, "files": files_shown, "groups": groups, "more": more}
 
 
 def _file_line(report: Report, path: str, detail: str) -> dict[str, str]:
     return {"path": printable(report.short(path)), "detail": detail}
 
 
-def _more_text(finding: Finding, drawn: int) -> str:
-    rest = len(finding.names) + len(finding.files) + len(finding.groups) - drawn
-    return f"… and {rest:,} more: zoo check --json lists all" if rest > 0 else ""
-
-
-def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> _Group:
+def _group(report: Report, finding: Finding, group: NDArray[np.int64]) -> dict[str, Any]:
     images = [_image(report, finding, int(i)) for i in _choose_images(report, group)]
     rest = len(group) - len(images)
-    return _Group(images, f"and {rest:,} more" if rest else "", several=len(group) > 1)
+    return {"images": images, "more": f"and {rest:,} more" if rest else "", "several": len(group) > 1}
 
 
 def _choose_images(report: Report, group: NDArray[np.int64]) -> list[int]:
@@ -178,21 +143,21 @@ def _choose_images(report: Report, group: NDArray[np.int64]) -> list[int]:
     return chosen
 
 
-def _image(report: Report, finding: Finding, image: int) -> _Image:
+def _image(report: Report, finding: Finding, image: int) -> dict[str, Any]:
     split, index = report.listing.locate(image)
     row = report.rows[image]
     try:
         data = _data_uri(to_pil(split.source.read(index, lambda height, width: _Thumbnail())))
     except UnreadableImage:  # the file has changed since it was checked
         data = ""
-    return _Image(
-        data=data,
-        path=printable(report.short(split.source.where(index))),
-        label=printable(report.listing.label(image)),
-        split=split.name if report.listing.is_split else "",
-        detail=finding.details.get(image, "") or f"{row['width']}x{row['height']}",
-        small=max(int(row["width"]), int(row["height"])) < _THUMBNAIL_SIDE // 2,
-    )
+    return {
+        "data": data,
+        "path": printable(report.short(split.source.where(index))),
+        "label": printable(report.listing.label(image)),
+        "split": split.name if report.listing.is_split else "",
+        "detail": finding.details.get(image, "") or f"{row['width']}x{row['height']}",
+        "small": max(int(row["width"]), int(row["height"])) < _THUMBNAIL_SIDE // 2,
+    }
 
 
 def _data_uri(image: Image.Image) -> str:

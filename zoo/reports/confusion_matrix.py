@@ -57,7 +57,6 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
 
 
 def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
-    """`confusion` of an evaluation."""
     confusion(accumulator.statistic(ConfusionMatrix).counts.tolist(), classes, path)
 
 

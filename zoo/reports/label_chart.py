@@ -62,7 +62,6 @@ def labels(scores: Sequence[LabelScore], images: int, path: Path) -> None:
 
 
 def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
-    """`labels` of an evaluation."""
     labels(label_scores(accumulator, classes), accumulator.images, path)
 
 

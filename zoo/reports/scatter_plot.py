@@ -49,7 +49,6 @@ def scatter(outputs: Tensor, targets: Tensor, names: Sequence[str], path: Path) 
 
 
 def draw(accumulator: MetricAccumulator, classes: Sequence[str], path: Path) -> None:
-    """`scatter` of an evaluation."""
     collected = accumulator.statistic(Collected)
     scatter(collected.outputs, collected.targets, classes, path)
 

@@ -97,7 +97,6 @@ def _plot_train_val(axes: Axes, rows: Sequence[dict[str, Any]], train: str, val:
 
 
 def _all_y(axes: Axes) -> list[float]:
-    """All values drawn so far."""
     drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines]
     return [float(y) for values in drawn for y in values if math.isfinite(y)]
 

@@ -38,9 +38,8 @@ def get_task(name: str) -> Task:
     """
     if name not in TASKS:
         close = nearest(name, TASKS)
-        raise UsageError(
-            f"no task named {name!r}", (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(TASKS)}"
-        )
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"no task named {name!r}", f"{guess}known: {', '.join(TASKS)}")
     return TASKS[name]
 
 

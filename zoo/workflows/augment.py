@@ -175,8 +175,6 @@ def _channel_note(channels: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Row:
-    """A training image."""
-
     name: str
     number: int  # of its class
     index: int

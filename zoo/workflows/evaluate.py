@@ -189,7 +189,6 @@ class _Images:
 
 
 def _run_images(loaded: LoadedRun) -> _Images:
-    """The validation images of the run."""
     run_data = load_run_data(loaded.run)
     name = run_data.config.source
     data = open_data(

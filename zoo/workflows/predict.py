@@ -117,9 +117,8 @@ def _batches(images: Iterable[Any], preprocess: Preprocess, batch_size: int) -> 
 def _from_arrays(images: Iterator[Pixels], preprocess: Preprocess, batch_size: int) -> Iterator[ImageBatch]:
     done = 0
     while chunk := list(islice(images, batch_size)):
-        fitted = [
-            fit(_validate_array(image, done + i, preprocess.channels), preprocess) for i, image in enumerate(chunk)
-        ]
+        valid = [_validate_array(image, done + i, preprocess.channels) for i, image in enumerate(chunk)]
+        fitted = [fit(image, preprocess) for image in valid]
         names = tuple(str(done + i) for i in range(len(chunk)))
         yield ImageBatch(names, torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2), ())
         done += len(chunk)
@@ -129,10 +128,9 @@ def _validate_array(image: Pixels, number: int, channels: int) -> Pixels:
     if image.ndim == 2 and channels == 1:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8 or 0 in image.shape:
-        raise DataError(
-            f"image {number} is {image.dtype} {image.shape}; the model takes uint8 (H, W, {channels})",
-            f"convert it, with Pillow: np.asarray(image.convert({'L' if channels == 1 else 'RGB'!r}))"
-            if channels in (1, 3)
-            else "give arrays of its channels, or files",
-        )
+        hint = "give arrays of its channels, or files"
+        if channels in (1, 3):
+            hint = f"convert it, with Pillow: np.asarray(image.convert({'L' if channels == 1 else 'RGB'!r}))"
+        what = f"image {number} is {image.dtype} {image.shape}; the model takes uint8 (H, W, {channels})"
+        raise DataError(what, hint)
     return image
