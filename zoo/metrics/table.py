@@ -146,6 +146,8 @@ def custom_metric(name: str) -> MetricFunction:
     """The user's metric "module:attribute". Raises UsageError if it cannot be imported or called."""
     found: MetricFunction = import_object(name, "metric")
     if not callable(found):
-        what = f"the metric {name} is a {type(found).__name__}, not a function"
-        raise UsageError(what, "a metric takes (outputs, targets) and returns a number")
+        raise UsageError(
+            f"the metric {name} is a {type(found).__name__}, not a function",
+            "a metric takes (outputs, targets) and returns a number",
+        )
     return found
