@@ -103,12 +103,11 @@ def test_loading_leaves_the_global_generators_alone(photos, preprocess):
 @pytest.mark.parametrize(
     ("n", "options", "sizes"),
     [
-        (9, {"batch_size": 4, "train": True, "drop_last": False}, [4, 5]),
-        (9, {"batch_size": 4, "train": False, "drop_last": False}, [4, 4, 1]),
-        (9, {"batch_size": 4, "train": True, "drop_last": True}, [4, 4]),
-        (10, {"batch_size": 4, "train": True, "drop_last": False}, [4, 4, 2]),
-        (1, {"batch_size": 4, "train": True, "drop_last": False}, [1]),
-        (3, {"batch_size": 1, "train": True, "drop_last": False}, [1, 1, 1]),
+        (9, {"batch_size": 4, "train": True}, [4, 5]),
+        (9, {"batch_size": 4, "train": False}, [4, 4, 1]),
+        (10, {"batch_size": 4, "train": True}, [4, 4, 2]),
+        (1, {"batch_size": 4, "train": True}, [1]),
+        (3, {"batch_size": 1, "train": True}, [1, 1, 1]),
     ],
 )
 def test_a_training_batch_of_one_joins_the_batch_before(photos, preprocess, n, options, sizes):

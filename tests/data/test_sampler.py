@@ -8,6 +8,7 @@ import pytest
 
 from zoo.augment import make_augment
 from zoo.data import Subset, data_config, make_loader, open_data
+from zoo.data.loader import LoaderOptions
 from zoo.data.sampler import cumulative_count, describe_balance, epoch_order, expected_class_counts, expected_counts
 
 COUNTS = [1, 3, 20, 400, 1000]
@@ -138,7 +139,7 @@ def batches(source, preprocess, workers, epochs, *, balance, seed=3):
         augment=make_augment("medium", preprocess=preprocess, flips=True),
         seed=seed,
         workers=workers,
-        balance=balance,
+        options=LoaderOptions(balance=balance),
     )
     found = []
     for epoch in epochs:

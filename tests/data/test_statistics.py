@@ -40,7 +40,7 @@ def test_a_sample_is_drawn_by_its_seed_and_a_constant_channel_is_not_divided_by_
 
     source = open_data(data_config(folder(tmp_path / "d", make)), channels=2).train
     preprocess = Preprocess((2, 8, 8), (0.5,) * 2, (0.5,) * 2)
-    few = [channel_statistics(source, preprocess, seed=seed, most=3) for seed in (0, 0, 1)]
+    few = [channel_statistics(source, preprocess, seed=seed, max_images=3) for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2]
     assert (few[0][0][1], few[0][1][1]) == (0.2, 1.0)
 

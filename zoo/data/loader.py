@@ -1,8 +1,8 @@
 """Batches of labelled images, the same for any number of worker processes and different in every epoch.
 
-The order of an epoch comes from a generator seeded by (seed, epoch), each image's augmentation from one seeded by
-(seed, epoch, index) and, from its second time in an epoch on, by how often it came before: the batch sampler hands out
-(epoch, index, times before), so that worker processes need no state.
+The order of an epoch is seeded by (seed, epoch), the augmentation of an image by (seed, epoch, index) and, if the image
+comes again in the same epoch, by the number of times it came before. The batch sampler yields (epoch, index, times
+before), so worker processes need no state.
 """
 
 from __future__ import annotations
@@ -27,24 +27,43 @@ from zoo.dist_env import cores
 from zoo.errors import DataError, ZooError
 from zoo.preprocess import Preprocess
 
-__all__ = ["Loader", "auto_workers", "make_loader"]
+__all__ = ["Loader", "LoaderOptions", "auto_workers", "make_loader"]
 
 AugmentFn = Callable[[Pixels, np.random.Generator], Pixels]
 Item = tuple[int, int, int]  # epoch, index, how often the image came before in this epoch
 
-# Bytes that the fitted images of an in-memory source may take: all digits at 224 px in RGB are 270 MB, at 32 px 5.5 MB.
+# Largest cache of the resized images of an in-memory source: all digits at 224 px in RGB are 270 MB, at 32 px 5.5 MB.
 _CACHE_LIMIT = 300 << 20
 # Below this many images a worker process takes longer to start than the main process takes to read them.
 _MIN_WORKER_IMAGES = 256
-# More workers than this outrun any one accelerator, and each costs memory (PyTorch's own advice stops here too).
+# More workers than this are faster than any single accelerator, and each costs memory.
 _MAX_WORKERS = 8
 
 
 def auto_workers(source: ImageDataset) -> int:
-    """Worker processes for `source`: 0 if it is in memory or small (< 256 images), else one a core, at most 8."""
+    """Worker processes for `source`: 0 if it is in memory or small (< 256 images), else one per core, at most 8."""
     if source.in_memory or len(source) < _MIN_WORKER_IMAGES:
         return 0
     return min(cores(), _MAX_WORKERS)
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """Options of a loader that most callers leave at their defaults.
+
+    balance: how often a training epoch shows each class, see `zoo.data.sampler`.
+    indices: read only these images, in this order, with the augmentation that they get in a loader of all images;
+    evaluation loaders only.
+    part: (rank, world size): which part of the batches this process reads. In training all processes go through the
+    same batches together, each of world size times `batch_size` images, and each loader gives its part; a part can be
+    empty where files were skipped. In evaluation each process reads a contiguous range of the images.
+    pin_memory: put batches in page-locked memory, for faster copies to a GPU.
+    """
+
+    balance: Balance = "none"
+    indices: Indices | None = None
+    part: tuple[int, int] = (0, 1)
+    pin_memory: bool = False
 
 
 def make_loader(
@@ -56,53 +75,43 @@ def make_loader(
     augment: AugmentFn | None,
     seed: int,
     workers: int,
-    drop_last: bool = False,
-    pin_memory: bool = False,
-    balance: Balance = "none",
-    only: Indices | None = None,
-    share: tuple[int, int] = (0, 1),
+    options: LoaderOptions = LoaderOptions(),
 ) -> Loader:
-    """Batches of `source`: shuffled if `train`, else in order. `augment` None: the evaluation view.
+    """Batches of `source`, shuffled if `train`. Without `augment` each image is seen as in evaluation.
 
-    only: the images at these places, in this order, with the views that they have in a loader of all; not for `train`.
-
-    balance: which classes an epoch of `train` shows how often, see `zoo.data.sampler`.
-
-    share: (which, of how many) processes this loader is for. Of `train` they go through the same batches together, each
-    of as many times `batch_size` images, and each loader gives its part of them: as many batches as the others', some
-    of which may be empty where files are left out. Otherwise each has a stretch of the images, in order.
-
-    If a training epoch would end in a batch of one image, that image joins the batch before: batch normalisation
-    cannot train on one value a channel. `pin_memory` puts batches in page-locked memory, for faster copies to a GPU.
+    If a training epoch would end in a batch of one image, that image joins the batch before: batch normalization
+    cannot be trained on one value per channel.
     """
-    order = partial(epoch_order, targets=source.targets, balance=balance, shards=source.shards) if train else None
-    if not train and share[1] > 1:
-        indices = np.arange(len(source)) if only is None else only
-        only = np.array_split(indices, share[1])[share[0]]
-    if only is not None:
-        order = partial(_fixed_order, only)
-    n = len(source) if only is None else len(only)
-    parts = share if train else (0, 1)
-    sampler = _BatchSampler(n, batch_size, order=order, drop_last=drop_last, seed=seed, share=parts)
-    return Loader(_BatchDataset(source, preprocess, augment, seed), sampler, workers, pin_memory)
+    order: Callable[..., Indices] | None = partial(
+        epoch_order, targets=source.targets, balance=options.balance, shards=source.shards
+    )
+    part, indices = options.part, options.indices
+    if not train and part[1] > 1:
+        indices = np.array_split(np.arange(len(source)) if indices is None else indices, part[1])[part[0]]
+    n = len(source) if indices is None else len(indices)
+    if not train:
+        order = None if indices is None else partial(_fixed_order, indices)
+        part = (0, 1)
+    sampler = _BatchSampler(n, batch_size, order=order, seed=seed, part=part)
+    return Loader(_BatchDataset(source, preprocess, augment, seed), sampler, workers, options.pin_memory)
 
 
 class Loader:
-    """Iterating yields (images, targets): (N, C, H, W) uint8, NHWC in memory (torch.channels_last), and (N,) int64 for
-    one class an image, (N, K) float32 for several labels or numbers.
+    """Iterating yields (images, targets): images (N, C, H, W) uint8, in memory NHWC (torch.channels_last); targets
+    (N,) int64 for single-label tasks, else (N, K) float32.
 
-    Raises the DataError of a file that cannot be read; if the source skips those, the batch comes without the image,
-    `problems` names it, and a batch left empty is left out.
+    Raises DataError for a file that cannot be decoded. If the source skips such files, the batch lacks the image,
+    `problems` names it, and an empty batch is not yielded.
     """
 
     def __init__(self, dataset: _BatchDataset, sampler: _BatchSampler, workers: int, pin_memory: bool) -> None:
         self.source = dataset.source
         self._components = dataset, sampler, workers, pin_memory
-        # Whether an image may look different in another epoch.
+        # Whether an image can look different in another epoch.
         self.is_random = not dataset.is_deterministic
         self._sampler = sampler
-        # Others wait for this loader's batch, be it empty.
-        self._keep_empty = sampler.share[1] > 1
+        # The other processes wait for this loader's batch, even if it is empty.
+        self._keep_empty = sampler.part[1] > 1
         self._problems: dict[str, BadFile] = {}
         self._open: Callable[[], DataLoader[Any]] = partial(
             DataLoader,
@@ -112,14 +121,14 @@ class Loader:
             collate_fn=_identity,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            # An own generator: the default would draw from, and so move, the one that initialises and drops out.
+            # Its own generator: the default would draw from the global one, which initialises weights and dropout.
             generator=torch.Generator().manual_seed(sampler.seed),
         )
         self._loader = self._open()
 
     @property
     def problems(self) -> tuple[BadFile, ...]:
-        """Files skipped so far because they proved unreadable."""
+        """Files that were skipped so far because they cannot be decoded."""
         return tuple(self._problems.values())
 
     @property
@@ -128,16 +137,16 @@ class Loader:
         return self._sampler.images
 
     def of(self, source: ImageDataset) -> Loader:
-        """The same batches of `source`, which has the same images."""
+        """The same batches, read from `source`, which has the same images."""
         dataset, sampler, workers, pin_memory = self._components
         return Loader(replace(dataset, source=source), sampler, workers, pin_memory)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next iteration. Evaluation loaders do not depend on it."""
+        """Set the epoch, which seeds the order and the augmentation of the next iteration."""
         self._sampler.epoch = epoch
 
     def indices(self) -> Iterator[list[int]]:
-        """The images of each batch of the epoch, by their place in the source."""
+        """The indices of the images in each batch of the epoch."""
         return ([index for _, index, _ in items] for items in self._sampler)
 
     def __len__(self) -> int:
@@ -156,8 +165,7 @@ class Loader:
                 if len(targets) or self._keep_empty:
                     yield images, targets
         except ZooError:
-            # End the workers here and now: when the garbage collector does it, they miss the message and wait five
-            # seconds each.
+            # End the workers now: when the garbage collector does it, they miss the message and wait five seconds each.
             self._loader = self._open()
             raise
         except RuntimeError as e:
@@ -178,10 +186,7 @@ def _identity(batch: Any) -> Any:
 
 
 class _BatchSampler(Sampler[list[Item]]):
-    """Lists of items, one a batch. order(n, rng=…): the images of a training epoch; None: all of them as they are.
-
-    share: (which, of how many): of batches so many times as large, this part.
-    """
+    """Lists of items, one per batch. order(n, rng=…): the images of an epoch; None: all of them in order."""
 
     def __init__(
         self,
@@ -189,18 +194,17 @@ class _BatchSampler(Sampler[list[Item]]):
         batch_size: int,
         *,
         order: Callable[..., Indices] | None,
-        drop_last: bool,
         seed: int,
-        share: tuple[int, int],
+        part: tuple[int, int],
     ) -> None:
-        self.n, self.batch_size, self.seed, self.epoch, self.share = n, batch_size, seed, 0, share
+        self.n, self.batch_size, self.seed, self.epoch, self.part = n, batch_size, seed, 0, part
         self._order = order
-        global_batch = batch_size * share[1]
+        global_batch = batch_size * part[1]
         full, rest = divmod(n, global_batch)
         self._sizes = [global_batch] * full
-        if rest < 2 * share[1] and order is not None and full and not drop_last:
+        if rest < 2 * part[1] and order is not None and full:
             self._sizes[-1] += rest
-        elif rest and not drop_last:
+        elif rest:
             self._sizes.append(rest)
 
     @property
@@ -220,15 +224,15 @@ class _BatchSampler(Sampler[list[Item]]):
         before = cumulative_count(order)
         start = 0
         for size in self._sizes:
-            which, of = self.share
-            part = slice(start + size * which // of, start + size * (which + 1) // of)
-            yield [(epoch, i, k) for i, k in zip(order[part].tolist(), before[part].tolist(), strict=True)]
+            rank, world_size = self.part
+            mine = slice(start + size * rank // world_size, start + size * (rank + 1) // world_size)
+            yield [(epoch, i, k) for i, k in zip(order[mine].tolist(), before[mine].tolist(), strict=True)]
             start += size
 
 
 @dataclass
 class _BatchDataset(Dataset[Any]):
-    """Items → a batch. Fitted images of an in-memory source without augmentation stay in memory."""
+    """Items → a batch. Images of an in-memory source without random augmentation are cached at the input size."""
 
     source: ImageDataset
     preprocess: Preprocess
@@ -251,7 +255,7 @@ class _BatchDataset(Dataset[Any]):
         return {**self.__dict__, "_cache": None}
 
     def __getitems__(self, items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, list[BadFile]] | ZooError:
-        # An error of ours travels as a value: PyTorch would turn one that is raised in a worker into a text.
+        # Our errors are returned, not raised: PyTorch would turn an error that is raised in a worker into a text.
         try:
             pixels, read_indices, bad = self._batch(items)
         except ZooError as e:
@@ -281,7 +285,7 @@ class _BatchDataset(Dataset[Any]):
         if not views:
             shape = (0, self.preprocess.height, self.preprocess.width, self.source.channels)
             return torch.empty(shape, dtype=torch.uint8), read_indices, bad
-        # In a worker this writes into the memory that it shares with the main process, which spares a copy.
+        # In a worker this writes into memory shared with the main process, which saves a copy.
         images: torch.Tensor = default_collate(views)
         return images, read_indices, bad
 

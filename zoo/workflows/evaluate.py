@@ -24,6 +24,7 @@ from zoo.atomic_io import atomic_write, read_json, write_json
 from zoo.console import track
 from zoo.data import BadFile, Columns, ImageDataset, Subset, auto_workers, make_loader, open_data, open_eval
 from zoo.data.config import DataConfig
+from zoo.data.loader import LoaderOptions
 from zoo.errors import DataError, TrainingError, UsageError
 from zoo.metrics import Evaluation, MetricAccumulator
 from zoo.metrics.reporting import evaluation_accumulator, evaluation_of
@@ -158,7 +159,7 @@ def evaluate(
         augment=None,
         seed=0,
         workers=auto_workers(images.source) if workers == "auto" else workers,
-        pin_memory=where.type == "cuda",
+        options=LoaderOptions(pin_memory=where.type == "cuda"),
     )
     module, normalize = loaded.model.module.to(where), Normalize(loaded.preprocess).to(where)
     accumulator = evaluation_accumulator(loaded.task)

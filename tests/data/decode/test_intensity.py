@@ -112,23 +112,23 @@ def test_twelve_bits_keep_their_levels(tmp_path):
     np.save(tmp_path / "a.npy", ramp)
     path = str(tmp_path / "a.npy")
     assert len(np.unique(read_image(path, 1))) == 17
-    kept = read_image(path, 1, levels=IntensityRange((4095,)))
+    kept = read_image(path, 1, intensity_range=IntensityRange((4095,)))
     assert len(np.unique(kept)) == 256
     assert np.array_equal(kept[:, :, 0], np.rint(ramp / 4095 * 255))
     ramp[0, 0] = 5000
     np.save(tmp_path / "a.npy", ramp)
     with pytest.raises(UnreadableImage, match="4095 is white in the training images"):
-        read_image(path, 1, levels=IntensityRange((4095,)))
-    assert read_image(path, 1, levels=IntensityRange((4095,), clips=True))[0, 0, 0] == 255
+        read_image(path, 1, intensity_range=IntensityRange((4095,)))
+    assert read_image(path, 1, intensity_range=IntensityRange((4095,), clips=True))[0, 0, 0] == 255
 
 
 def test_each_channel_may_have_a_white_of_its_own(tmp_path):
     path = write(tmp_path / "a.npy", "npy last", FOUR // 16)
     levels = IntensityRange((4095, 4095, 2000, 1000), clips=True)
     expected = np.minimum(np.rint(FOUR // 16 * (255 / np.array(levels.integers))), 255)
-    assert np.abs(read_image(path, 4, levels=levels) - expected).max() <= 1
+    assert np.abs(read_image(path, 4, intensity_range=levels) - expected).max() <= 1
     with pytest.raises(UnreadableImage, match="in channel 3, but 2000 is white"):
-        read_image(path, 4, levels=IntensityRange(levels.integers))
+        read_image(path, 4, intensity_range=IntensityRange(levels.integers))
 
 
 def test_float_crops_are_scaled_by_the_whole_image(tmp_path):
@@ -197,7 +197,7 @@ def test_a_fourth_channel_is_never_made_up(tmp_path, mode, said):
 def test_twelve_bit_colours_of_a_tiff_keep_their_levels(tmp_path):
     image = RNG.integers(0, 4096, (40, 40, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
-    pixels = read_image(str(tmp_path / "a.tif"), 3, levels=IntensityRange((4095,)))
+    pixels = read_image(str(tmp_path / "a.tif"), 3, intensity_range=IntensityRange((4095,)))
     assert np.array_equal(pixels, np.rint(image * np.float32(255 / 4095)))
 
 

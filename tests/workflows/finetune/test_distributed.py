@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.data import data_config, make_loader, open_data
+from zoo.data.loader import LoaderOptions
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.run import Run
 
@@ -121,7 +122,7 @@ def test_the_shares_of_a_loader_are_the_batches_of_one(small: Path) -> None:
             augment=None,
             seed=5,
             workers=0,
-            share=share,
+            options=LoaderOptions(part=share),
         )
         loader.set_epoch(3)
         return list(loader.indices())

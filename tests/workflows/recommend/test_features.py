@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from zoo.data import data_config, make_loader, open_data
+from zoo.data.loader import LoaderOptions
 from zoo.models import Model, build
 from zoo.training.inference import Normalize
 from zoo.workflows.recommend.features import ExtractedFeatures, ExtractionSettings, extract_features
@@ -28,7 +29,7 @@ def _extract(
     )
     loader = make_loader(
         data.train, preprocess=model.preprocess.with_size(32, 32), batch_size=64, train=False, augment=None, seed=0,
-        workers=0, only=indices,
+        workers=0, options=LoaderOptions(indices=indices),
     )  # fmt: skip
     images = torch.cat([batch for batch, _ in loader])
     return found, indices, Normalize(model.preprocess)(images)

@@ -21,7 +21,7 @@ from torch import Tensor
 from zoo import dist_env
 from zoo.cache import evict, free_bytes, kind_folder
 from zoo.data import ImageDataset, Loader, make_loader
-from zoo.data.loader import AugmentFn
+from zoo.data.loader import AugmentFn, LoaderOptions
 from zoo.dist_env import cores
 from zoo.errors import RecipeError
 from zoo.models import Model, record
@@ -254,7 +254,7 @@ class FeatureCacheSession:
                 augment=augment,
                 seed=recipe.train.seed,
                 workers=int(recipe.data.workers),
-                only=np.array([indices[i] for i in missing], np.int64),
+                options=LoaderOptions(indices=np.array([indices[i] for i in missing], np.int64)),
             )
             loader.set_epoch(epoch)
             compute(

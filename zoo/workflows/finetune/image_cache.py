@@ -29,6 +29,7 @@ from zoo.data.cache.cached_dataset import (
     open_image_store,
 )
 from zoo.data.cache.image_store import ImageStore
+from zoo.data.loader import LoaderOptions
 from zoo.errors import DataError
 from zoo.preprocess import Preprocess
 from zoo.recipe import Recipe
@@ -152,7 +153,7 @@ def _measure_source(
     def seconds(read: ImageDataset) -> float:
         loader = make_loader(
             read, preprocess=preprocess, batch_size=len(indices), train=False, augment=augment, seed=0, workers=0,
-            only=indices,
+            options=LoaderOptions(indices=indices),
         )  # fmt: skip
         next(iter(loader))  # warm-up
         start = _clock(device)

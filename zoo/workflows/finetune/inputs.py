@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from zoo.augment.build import Augment
 from zoo.data import Data, Loader, make_loader, open_data
 from zoo.data.check import PreflightReport, preflight_check
 from zoo.data.config import DataConfig
+from zoo.data.loader import LoaderOptions
 from zoo.errors import ZooError, combine
 from zoo.losses.class_weights import class_weights
 from zoo.models import Model, build
@@ -130,8 +131,8 @@ def make_loaders(
 ) -> Loaders:
     """size: of training batches, if not the recipe's. Each of several processes has its share of training and
     validation images, and all images of the unaugmented loader."""
-    share = dist_env.rank(), dist_env.world_size()
-    make = partial(make_loader, preprocess=preprocess, workers=workers, pin_memory=pin_memory)
+    options = LoaderOptions(part=(dist_env.rank(), dist_env.world_size()), pin_memory=pin_memory)
+    make = partial(make_loader, preprocess=preprocess, workers=workers)
     # The steps before the first epoch see the classes as often as the epochs do.
     make_train = partial(
         make,
@@ -139,11 +140,11 @@ def make_loaders(
         batch_size=size or per_process_batch_size(recipe, data),
         train=True,
         seed=recipe.train.seed,
-        balance=recipe.data.balance,
     )
-    train = make_train(augment=build_augment(recipe, data, preprocess), share=share)
-    val = make(data.val, batch_size=int(recipe.data.batch_size), train=False, augment=None, seed=0, share=share)
-    return Loaders(train, val, partial(make_train, augment=None))
+    balanced = replace(options, balance=recipe.data.balance)
+    train = make_train(augment=build_augment(recipe, data, preprocess), options=balanced)
+    val = make(data.val, batch_size=int(recipe.data.batch_size), train=False, augment=None, seed=0, options=options)
+    return Loaders(train, val, partial(make_train, augment=None, options=replace(balanced, part=(0, 1))))
 
 
 def build_augment(recipe: Recipe, data: Data, preprocess: Preprocess) -> Augment:

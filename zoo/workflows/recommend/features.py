@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.arrays import Indices
 from zoo.data import ImageDataset, make_loader
+from zoo.data.loader import LoaderOptions
 from zoo.errors import ModelError
 from zoo.models import Model
 from zoo.preprocess import Preprocess
@@ -110,7 +111,7 @@ def extract_features(
     def batches(some: Indices, workers: int = settings.workers) -> Any:
         return make_loader(
             source, preprocess=preprocess, batch_size=_BATCH, train=False, augment=None, seed=0, workers=workers,
-            only=some,
+            options=LoaderOptions(indices=some),
         )  # fmt: skip
 
     if random:
