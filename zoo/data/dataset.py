@@ -30,6 +30,7 @@ __all__ = [
     "StringTable",
     "Subset",
     "Targets",
+    "class_counts",
     "flips_safe",
 ]
 
@@ -41,6 +42,13 @@ Targets = NDArray[np.int64] | NDArray[np.float32]
 TRAIN_SPLIT_NAMES = ("train", "training")
 VAL_SPLIT_NAMES = ("val", "valid", "validation", "dev", "test", "testing")  # best first
 SPLIT_NAMES = (*TRAIN_SPLIT_NAMES, *VAL_SPLIT_NAMES)
+
+
+def class_counts(targets: Targets, classes: int) -> Indices:
+    """(K,) number of images of each class or label."""
+    if targets.ndim == 1:
+        return np.bincount(targets, minlength=classes)
+    return np.asarray(np.count_nonzero(targets, axis=0), np.int64)
 
 
 @dataclass(frozen=True)

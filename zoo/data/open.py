@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.arrays import Indices
 from zoo.data.config import DataConfig
-from zoo.data.dataset import BadFile, Data, ImageDataset, Subset
+from zoo.data.dataset import BadFile, Data, ImageDataset, Subset, class_counts
 from zoo.data.decode.read import printable
 from zoo.data.listing import Listing
 from zoo.data.schema.columns import UNNAMED, Columns
@@ -171,7 +170,7 @@ def _require_targets(source: ImageDataset, found: SourceSplits) -> None:
     """Raises DataError if a class has no image left, or if a target has the same value for all images."""
     task = get_task(found.task)
     if task.has_one_class_per_image:
-        empty = [source.classes[i] for i in np.flatnonzero(_class_counts(source) == 0)]
+        empty = [source.classes[i] for i in np.flatnonzero(class_counts(source.targets, len(source.classes)) == 0)]
         if empty:
             raise DataError(f"no readable image of class {format_list(empty)}", "replace the files or remove the class")
     elif not task.has_classes:
@@ -189,21 +188,13 @@ def _missing_class_notes(train: ImageDataset, val: ImageDataset, task: TaskName)
         return []
     notes = []
     for split, source in (("training", train), ("validation", val)):
-        absent = [source.classes[i] for i in np.flatnonzero(_class_counts(source) == 0)]
+        absent = [source.classes[i] for i in np.flatnonzero(class_counts(source.targets, len(source.classes)) == 0)]
         if absent:
             what = get_task(task).outputs
             notes.append(
                 f"no {split} image for {len(absent):,} of the {len(source.classes):,} {what}: {format_list(absent)}"
             )
     return notes
-
-
-def _class_counts(source: ImageDataset) -> Indices:
-    """(K,) number of images of each class or label."""
-    targets = source.targets
-    if targets.ndim == 1:
-        return np.bincount(targets, minlength=len(source.classes))
-    return np.asarray(np.count_nonzero(targets, axis=0), np.int64)
 
 
 def _class_order(own: tuple[str, ...], expected: tuple[str, ...] | None, where: str) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
-"""Images that are no files of their own (`StoredImages`), and the files inside archives among them (`PackedFiles`):
-each is a range of bytes of one archive, a row of a few arrays.
+"""Images that are not files (`StoredImages`), and members of archives (`PackedFiles`), each a range of bytes.
 
-A million members take 40 MB and pickle at once. Archives are opened by the process that reads, once each, and read at
-given places (pread), so that forked workers and threads may share them.
+A million members take 40 MB. Each process opens an archive once and reads it at offsets (pread), so that forked workers
+and threads can share it.
 """
 
 from __future__ import annotations
@@ -54,8 +53,10 @@ class ArchiveFile:
 
 
 class StoredImages(Protocol):
-    """Images by row that are no files of their own: members of archives, cells of a table, items of a library's data
-    set. Pickles into loader workers; any process and thread may read any row."""
+    """Images by row that are not files: members of archives, cells of a table, items of a library's data set.
+
+    Picklable; any process and thread may read any row.
+    """
 
     def __len__(self) -> int: ...
 
@@ -65,10 +66,11 @@ class StoredImages(Protocol):
         """An image file's bytes. Raises BadMember, OSError."""
 
     def read_header(self, row: int, max_bytes: int) -> bytes:
-        """Its first bytes, `max_bytes` or all of them. Raises BadMember, OSError."""
+        """Its first bytes, at most `max_bytes`. Raises BadMember, OSError."""
+        return self.read_file_bytes(row)[:max_bytes]
 
     def content_version(self, row: int) -> int:
-        """A number that is another one once the place that holds the row has changed, as its time of change."""
+        """A number that changes with the file that contains the row, such as its modification time."""
 
 
 class _Descriptor:
@@ -81,7 +83,7 @@ class _Descriptor:
             os.close(self.number)
 
 
-# A forked process inherits the descriptors; as nobody moves a position in them, they may be shared.
+# A forked process inherits the descriptors; they can be shared, because pread does not move their position.
 _open_descriptor = functools.lru_cache(maxsize=_MAX_OPEN_ARCHIVES)(_Descriptor)
 
 
@@ -101,18 +103,16 @@ def read_at(descriptor: int, length: int, offset: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class PackedFiles:
-    """N members. archive: (N,) int32, which of `archives`. offsets: (N,) where a member begins (with its own header in
-    a zip). lengths: (N,) its bytes in the archive. sizes: (N,) its bytes. methods: (N,) uint8, how it is packed.
-    checksums: (N,) uint32, its CRC-32 in a zip."""
+class PackedFiles(StoredImages):
+    """N members of archives."""
 
     archives: tuple[ArchiveFile, ...]
-    archive: NDArray[np.int32]
-    offsets: Indices
-    lengths: Indices
-    sizes: Indices
-    methods: NDArray[np.uint8]
-    checksums: NDArray[np.uint32]
+    archive: NDArray[np.int32]  # (N,) index into `archives`
+    offsets: Indices  # (N,) first byte; in a zip, of the header before the data
+    lengths: Indices  # (N,) bytes in the archive
+    sizes: Indices  # (N,) bytes when unpacked
+    methods: NDArray[np.uint8]  # (N,) compression method
+    checksums: NDArray[np.uint32]  # (N,) CRC-32 in a zip
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -143,7 +143,6 @@ class PackedFiles:
         )
 
     def read_file_bytes(self, row: int) -> bytes:
-        """The bytes of a member. Raises BadMember, OSError."""
         size = int(self.sizes[row])
         if size > MAX_IMAGE_BYTES:
             raise BadMember(f"{size:,} bytes unpacked, beyond the {MAX_IMAGE_BYTES:,} that an image may take")
@@ -155,7 +154,6 @@ class PackedFiles:
         return data
 
     def read_header(self, row: int, max_bytes: int) -> bytes:
-        """The first bytes of a member, `max_bytes` or all of them. Raises BadMember, OSError."""
         return self._unpack(row, min(int(self.sizes[row]), max_bytes), header_only=True)
 
     def content_version(self, row: int) -> int:
@@ -176,7 +174,7 @@ class PackedFiles:
         if len(header) < _ZIP_HEADER.size or header[:4] != b"PK\3\4":
             raise BadMember("damaged: the archive holds no member where it states one")
         *_, name, extra = _ZIP_HEADER.unpack(header)
-        # As much as `size` bytes are packed into, if only those are wanted; stored ones first of all.
+        # For a header only as much as its bytes may be packed into.
         wanted = min(length, size if method == STORED else max(4096, 2 * size) if header_only else length)
         data = read_at(descriptor.number, wanted, offset + _ZIP_HEADER.size + name + extra)
         if method == STORED:

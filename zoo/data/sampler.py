@@ -1,17 +1,14 @@
-"""The images of an epoch: which, how often, and in which order.
+"""Which images an epoch contains, how often, and in which order.
 
-How often: in `none` every image once. The others draw class c in proportion to n_c^q, n_c its number of images, as the
-samplers that Kang et al. compare ("Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
-equation 1): `oversample` with q = 0, every class equally often, `sqrt` with q = 1/2. An epoch stays as long as the data
-set. With several labels an image counts by its rarest one, as in the repeat factor sampling of Gupta, Dollár and
-Girshick ("LVIS", CVPR 2019, section 5.2): max over its labels of (t / f)^(1 - q), f a label's share of the images.
-There t, from which on labels are rare, is a number; here it is the largest f, so that all others are. Images without a
-label count as those of the most frequent one.
+With balance `none`, every image once. Otherwise class c is drawn in proportion to n_c^q, n_c its number of images (Kang
+et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, equation 1): `oversample` is
+q = 0, every class equally often; `sqrt` is q = 1/2. The length of an epoch does not change. With several labels, the
+rarest label of an image counts, as in repeat factor sampling (Gupta, Dollár and Girshick, "LVIS", CVPR 2019, section
+5.2), with the frequency of the most frequent label as the threshold t. Images without a label count as that label.
 
-Each image is then used as often as its expectation says, rounded down or up: by systematic sampling (Madow, "On the
-Theory of Systematic Sampling, II", Annals of Mathematical Statistics 20, 1949), one random offset for all of them, so
-that the length of the epoch is exact and that of every class too, but for one image. Drawing each image on its own with
-replacement would give the same on average, with a third of a class missing in each epoch.
+The number of repeats of an image is its expectation, rounded down or up by systematic sampling (Madow, "On the Theory
+of Systematic Sampling, II", Annals of Mathematical Statistics 20, 1949): one random offset for all, so that the total
+is exact, and that of each class up to one image. Drawing with replacement would omit a third of a class per epoch.
 """
 
 from __future__ import annotations
@@ -23,17 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.arrays import Indices
+from zoo.data.dataset import Targets, class_counts
 
 __all__ = ["BALANCES", "Balance", "cumulative_count", "describe_balance", "epoch_order", "expected_class_counts"]
 
-Targets = NDArray[np.int64] | NDArray[np.float32]
 Balance = Literal["none", "oversample", "sqrt"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 
 _EXPONENT: dict[str, float] = {"none": 1.0, "sqrt": 0.5, "oversample": 0.0}
 
-# Shards that are shuffled together, and the images that they hold at least: so much of an archive stays in the system's
-# cache while it is read, and neighbours in a shard are far apart in the epoch.
+# Shards and images shuffled together, at least: that much of an archive stays in the file system cache.
 _MIN_SHARDS = 8
 _MIN_IMAGES = 8192
 
@@ -57,7 +53,7 @@ def epoch_order(
 
 
 def cumulative_count(order: Indices) -> Indices:
-    """(n,) how often each entry of `order` stands before it: 0 the first time."""
+    """(n,) how often the same index occurs earlier in `order`: 0 the first time."""
     by_image = np.argsort(order, kind="stable")
     ordered = order[by_image]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.zeros(0, np.int64)
@@ -96,7 +92,7 @@ def describe_balance(targets: Targets, classes: Sequence[str], balance: Balance)
     """A sentence about what an epoch shows, "" if it shows every image once."""
     if balance == "none":
         return ""
-    there = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else np.count_nonzero(targets, axis=0)
+    there = class_counts(targets, len(classes))
     shown = np.rint(expected_class_counts(targets, len(classes), balance)).astype(np.int64)
     order = np.argsort(there, kind="stable").tolist()
     cut = order if len(order) <= _MAX_NAMED else [*order[: _MAX_NAMED // 2], *order[-_MAX_NAMED // 2 :]]
@@ -111,9 +107,9 @@ def _draw_counts(wanted: NDArray[np.float64], targets: Targets, rng: np.random.G
     n = len(wanted)
     shuffled = rng.permutation(n)
     keys = targets if targets.ndim == 1 else wanted
-    along = shuffled[np.argsort(keys[shuffled], kind="stable")]  # class by class, within one in random order
+    along = shuffled[np.argsort(keys[shuffled], kind="stable")]  # class by class, in random order within each
     ends = np.cumsum(wanted[along])
-    ends[-1:] = n  # but for rounding it is
+    ends[-1:] = n  # removes the rounding error
     marks = np.floor(ends + rng.random()).astype(np.int64)
     times = np.empty(n, np.int64)
     times[along] = np.diff(marks, prepend=0)
@@ -121,7 +117,7 @@ def _draw_counts(wanted: NDArray[np.float64], targets: Targets, rng: np.random.G
 
 
 def _windows(shards: Indices, rng: np.random.Generator) -> Indices:
-    """(n,) the window that the shard of each image falls into, the shards in random order."""
+    """(n,) the window of the shard of each image; the shards are in random order."""
     _, shard, images = np.unique(shards, return_inverse=True, return_counts=True)
     window = np.empty(len(images), np.int64)
     number = held = together = 0

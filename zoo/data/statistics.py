@@ -1,4 +1,4 @@
-"""What is measured over the images of a data set: the range of their levels, the mean and spread of each channel."""
+"""Statistics of the images of a data set: their intensity range, mean and standard deviation per channel."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ __all__ = ["STATISTICS_SAMPLE", "channel_statistics", "measure_intensity_range"]
 
 T = TypeVar("T")
 
-# Images whose mean and spread are measured: those of natural images differ by 0.15 from one to the next, so that the
-# mean of a thousand is known to half a hundredth.
+# Images. The means of natural images have a standard deviation of 0.15, so the error for 1,000 images is 0.005.
 STATISTICS_SAMPLE = 1000
-_PROBE_IMAGES = 64  # images that tell whether there are levels beyond 8 bits at all
+_PROBE_IMAGES = 64  # images that show whether any has more than 8 bits
 _MIN_GREY_LEVELS = 64  # of 256 grey levels
 
 
 def measure_intensity_range(train: ImageDataset, val: ImageDataset) -> tuple[IntensityRange, str]:
-    """White of the images beyond 8 bits, and a sentence about it, "" if there are none.
+    """(white level of the images of more than 8 bits, a sentence about it, "" if there are none).
 
-    White is that of the fewest bits (8, 10, 12, 14, 16) that hold the highest level of all images (of 20,000, if there
-    are more), of whole numbers and of floating point each for itself; 1 for floating point within 0..1. Of grey and of
-    colour it is one, so that colours keep their balance; each of other numbers of channels has its own, as each is a
-    picture of its own. The validation images are included: which bits a camera gives is not learned.
+    White is the largest value of the smallest bit depth (8, 10, 12, 14, 16) that contains all values of all images (of
+    20,000 at most), separately for integers and floating point; 1 for floating point within 0..1. Grey and colour
+    images have one white level for all channels, which preserves the colours; other numbers of channels have one each.
+    Validation images are included: the bit depth of a camera is not learned.
     """
     probe = _intensity_stats(train, _sample(len(train), _PROBE_IMAGES, 0))
     if not any(found.kind for found in probe):
@@ -52,7 +51,7 @@ def measure_intensity_range(train: ImageDataset, val: ImageDataset) -> tuple[Int
 
 
 def _whites(found: Sequence[IntensityStats], kind: str, per_channel: bool) -> tuple[tuple[float, ...], str]:
-    """White of all channels or, with `per_channel`, of each, and what is to be said of it."""
+    """(white level of all channels, or of each with `per_channel`; a sentence about it)."""
     if not found:
         return (), ""
     one_each = per_channel and len({len(f.high) for f in found}) == 1
@@ -64,15 +63,14 @@ def _whites(found: Sequence[IntensityStats], kind: str, per_channel: bool) -> tu
     if min(used) < _MIN_GREY_LEVELS:
         better = ",".join(f"{max(1, math.ceil(b)):g}" for b in p999)
         message += (
-            f"; but 99.9 % of every image is on {_format_values(used)} of 256 grey levels: --set "
-            f"data.intensity_range=[{better}] "
-            "spreads those, and makes all above white"
+            f"; but 99.9 % of every image is on {_format_values(used)} of 256 grey levels: "
+            f"--set data.intensity_range=[{better}] spreads those, and makes all above white"
         )
     return whites, message
 
 
 def _format_values(numbers: Sequence[float]) -> str:
-    """One number where all are alike."""
+    """One number if all are equal."""
     return ", ".join(f"{n:g}" for n in numbers) if len(set(numbers)) > 1 else f"{numbers[0]:g}"
 
 
@@ -84,12 +82,11 @@ def channel_statistics(
     max_images: int = STATISTICS_SAMPLE,
     threads: int | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of pixels scaled to 0..1, over a sample of at most `max_images`
-    images.
+    """Mean and standard deviation per channel, of pixels scaled to 0..1, of a sample of at most `max_images` images.
 
-    The images are fitted as for evaluation, but squashed where that would pad them: the border is no image. All sums
-    are of whole numbers, so that the result is the same for any number of threads. A channel that never changes has the
-    deviation 1. Raises UnreadableImage, unless the source skips such files.
+    The images are fitted as for evaluation, but squashed instead of padded. Sums are of integers, so the result does
+    not depend on the number of threads. A constant channel has the standard deviation 1. Raises UnreadableImage, unless
+    the source skips such files.
     """
     if preprocess.crop_mode == "border":
         preprocess = preprocess.with_fit("squash")
@@ -124,7 +121,7 @@ def _intensity_stats(source: ImageDataset, indices: Sequence[int]) -> list[Inten
 
 
 def _sample(n: int, max_images: int, seed: int) -> list[int]:
-    """At most so many of 0..n-1, in rising order."""
+    """At most `max_images` of 0..n-1, in rising order."""
     if n <= max_images:
         return list(range(n))
     chosen: list[int] = np.sort(np.random.default_rng(seed).choice(n, max_images, replace=False)).tolist()
@@ -132,6 +129,5 @@ def _sample(n: int, max_images: int, seed: int) -> list[int]:
 
 
 def _map_threads(work: Callable[[int], T], indices: Sequence[int], threads: int | None) -> Iterable[T]:
-    """Threads suffice: NumPy and Pillow let go of the lock while they read."""
-    with ThreadPoolExecutor(threads or cores()) as pool:
+    with ThreadPoolExecutor(threads or cores()) as pool:  # NumPy and Pillow release the GIL
         yield from pool.map(work, indices)

@@ -7,24 +7,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data import dataset
 from zoo.data.check.findings import Finding, named_finding
 from zoo.data.check.thresholds import IMBALANCE, MIN_CLASS_IMAGES
-from zoo.data.dataset import Targets
 from zoo.tasks import TaskName, get_task
 
 __all__ = ["class_counts", "count_findings"]
 
 
 def class_counts(
-    targets: Targets, split: NDArray[np.int64], classes: int, splits: int, task: TaskName
+    targets: dataset.Targets, split: NDArray[np.int64], classes: int, splits: int, task: TaskName
 ) -> NDArray[np.int64]:
     """(classes, splits) number of images of each class or label; empty for regression."""
     counts = np.zeros((classes, splits), dtype=np.int64)
     if not get_task(task).has_classes:
         return counts[:0]
     for p in range(splits):
-        here = targets[split == p]
-        counts[:, p] = np.bincount(here, minlength=classes) if here.ndim == 1 else np.count_nonzero(here, axis=0)
+        counts[:, p] = dataset.class_counts(targets[split == p], classes)
     return counts
 
 

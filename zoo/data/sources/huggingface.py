@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo.arrays import Indices
 from zoo.data.decode.read import printable
-from zoo.data.packed_files import BadMember
+from zoo.data.packed_files import BadMember, StoredImages
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
 from zoo.data.sources.scan import file_size
@@ -117,7 +117,7 @@ class HubTable:
 
 
 @dataclass(frozen=True)
-class HubImages:
+class HubImages(StoredImages):
     """The images in `column` of `dataset` at `rows` (N,)."""
 
     dataset: Any
@@ -142,9 +142,6 @@ class HubImages:
                 return f.read()
         except OSError as e:
             raise BadMember(f"{path}: {(e.strerror or str(e)).lower()}") from e
-
-    def read_header(self, row: int, max_bytes: int) -> bytes:
-        return self.read_file_bytes(row)[:max_bytes]
 
     def content_version(self, row: int) -> int:
         _, path = self._item(row)

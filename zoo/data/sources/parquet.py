@@ -16,7 +16,7 @@ import numpy as np
 
 from zoo.arrays import Indices
 from zoo.data.decode.read import describe_non_file, printable
-from zoo.data.packed_files import ArchiveFile, BadMember
+from zoo.data.packed_files import ArchiveFile, BadMember, StoredImages
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
 from zoo.data.sources.text_formats import BLOCK
@@ -30,7 +30,7 @@ _CACHE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
-class ParquetImages:
+class ParquetImages(StoredImages):
     """The images in `column`: index of the file (N,), row group (N,) and row in it (N,) of each image."""
 
     files: tuple[ArchiveFile, ...]
@@ -59,9 +59,6 @@ class ParquetImages:
             raise BadMember("no image: the cell is null")
         with open(os.path.join(os.path.dirname(file.path), path), "rb") as f:
             return f.read()
-
-    def read_header(self, row: int, max_bytes: int) -> bytes:
-        return self.read_file_bytes(row)[:max_bytes]
 
     def content_version(self, row: int) -> int:
         return self.files[int(self.file[row])].mtime_ns

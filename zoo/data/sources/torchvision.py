@@ -24,7 +24,7 @@ from zoo.cache import kind_folder, touch
 from zoo.console import note
 from zoo.data.dataset import VAL_SPLIT_NAMES, BadFile, StringTable, flips_safe
 from zoo.data.file_dataset import FileDataset
-from zoo.data.packed_files import BadMember
+from zoo.data.packed_files import BadMember, StoredImages
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.scan import file_size
 from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, describe_given_splits
@@ -203,7 +203,7 @@ def _with_classes(source: FileDataset, present: Indices, task: TaskName) -> File
 
 
 @dataclass(frozen=True)
-class TorchvisionImages:
+class TorchvisionImages(StoredImages):
     """The images at `rows` (N,) of a torchvision `dataset`."""
 
     dataset: Any
@@ -224,9 +224,6 @@ class TorchvisionImages:
             return _encode(image)
         except (OSError, SyntaxError, IndexError, KeyError, RuntimeError) as e:
             raise BadMember(str(e) or type(e).__name__) from e
-
-    def read_header(self, row: int, max_bytes: int) -> bytes:
-        return self.read_file_bytes(row)[:max_bytes]
 
     def content_version(self, row: int) -> int:
         return 0  # torchvision verifies checksums
