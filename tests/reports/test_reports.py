@@ -20,7 +20,8 @@ from zoo.metrics.reporting import evaluation_accumulator
 from zoo.reports.canvas import drawable, shorten
 from zoo.tasks import get_task
 
-pytestmark = pytest.mark.filterwarnings("error")
+# The last: a matplotlib that is older than the installed pyparsing uses its former names.
+pytestmark = pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:(matplotlib|pyparsing)")
 
 
 def rows(epochs: int, groups: int = 1) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from zoo.reports import lr_pictures, search_pictures
 
-pytestmark = pytest.mark.filterwarnings("error")
+# The last: a matplotlib that is older than the installed pyparsing uses its former names.
+pytestmark = pytest.mark.filterwarnings("error", "ignore::DeprecationWarning:(matplotlib|pyparsing)")
 PATH = Path("p.png")
 
 

@@ -132,10 +132,7 @@ def command() -> NoReturn:
 
 def _parser_error(error: Exception) -> int:
     """Print a parser error of Typer as two lines and return its exit code. Raises every other error again."""
-    try:  # newer Typer versions contain a copy of click
-        from typer._click import exceptions
-    except ImportError:
-        from click import exceptions  # type: ignore[no-redef]
+    from typer._click import exceptions
 
     if isinstance(error, typer.Abort):
         return 130

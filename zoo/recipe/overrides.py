@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -149,6 +149,7 @@ def _all_keys(section: type[BaseModel] = Recipe, before: str = "") -> Iterator[s
 def _section_in(annotation: Any) -> type[BaseModel] | None:
     """The section in the type of a field: itself, optional, or the items of a tuple."""
     for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        # get_origin: Python 3.10 takes tuple[str, ...] for a type
+        if isinstance(kind, type) and not get_origin(kind) and issubclass(kind, BaseModel):
             return kind
     return None

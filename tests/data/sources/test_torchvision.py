@@ -134,7 +134,7 @@ def test_fake_data_is_split_reproducibly():
         ("torchvision:DTD:11", "no partition '11'", "known: 1, 2, 3"),
         ("torchvision:FakeData:x", "no size 'x'", "a positive number"),
         ("torchvision:ImageNet", "must be downloaded manually", "image-net.org"),
-        ("torchvision:StanfordCars", "must be downloaded manually (Dataset not found.)", "StanfordCars"),
+        ("torchvision:StanfordCars", "must be downloaded manually (Dataset not found.", "StanfordCars"),
         ("torchvision:DTD", "cannot be downloaded: no network here", "put its files in"),
     ],
 )

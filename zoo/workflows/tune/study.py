@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from zoo.errors import DataError, UsageError
 from zoo.workflows.tune.search_space import Choices, Range, Space, combinations, size
@@ -200,7 +201,8 @@ def open_study(
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    # As a URI, because SQLAlchemy 2.0 takes "?" in a plain path for the end of it.
+    url = URL.create("sqlite", database=f"file:{quote(str(path))}", query={"uri": "true"}).render_as_string()
     storage = None
     try:
         try:
