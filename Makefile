@@ -1,4 +1,4 @@
-.PHONY: check lint types contracts test sweep format reference
+.PHONY: check lint types contracts test sweep versions format reference
 
 check: lint types contracts test  ## what CI runs, without the sweep
 
@@ -18,6 +18,9 @@ test:
 
 sweep:  ## slow sweeps over many architectures
 	pytest -m slow --timeout 1200
+
+versions:  ## the tests with the lowest, with between and with the newest versions of the dependencies
+	.ci/versions
 
 format:
 	ruff format .
