@@ -161,6 +161,6 @@ def test_parameters_go_to_factories_only(module, photo, preprocess):
         ("def p(:", "importing"),
     ],
 )
-def test_what_cannot_work_is_refused_before_training(module, preprocess, source, message):
+def test_unusable_augmentations_are_refused(module, preprocess, source, message):
     with pytest.raises(UsageError, match=message):
         make_augment(f"{module(source)}:p", preprocess=preprocess, flips=True)

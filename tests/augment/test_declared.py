@@ -9,8 +9,7 @@ import pytest
 
 from zoo.augment import make_augment, problems
 from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug, reproducible
-from zoo.augment.imgaug_names import UNSUPPORTED, augmenters
-from zoo.augment.imgaug_spec import PipelineParser
+from zoo.augment.imgaug_spec import UNSUPPORTED, PipelineParser, augmenters
 from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
 
@@ -121,7 +120,7 @@ def test_there_are_188_of_them():
     assert len(augmenters()) == 188
 
 
-def test_nested_data_give_the_pixels_of_the_code_they_stand_for(build, photo, preprocess):
+def test_declared_pipeline_equals_the_code(build, photo, preprocess):
     declared = build(
         {"Fliplr": 0.5},
         {"Affine": {"rotate": [-25, 25], "scale": {"x": [0.8, 1.2], "y": 1.1}, "mode": ["edge", "reflect"]}},
@@ -249,7 +248,7 @@ def test_a_failure_while_training_names_the_augmenter(build, photo):
         augment(photo, np.random.default_rng(0))
 
 
-def test_containers_are_no_units():
+def test_containers_are_not_leaf_steps():
     reader = PipelineParser()
     inside = {"WithColorspace": {"to_colorspace": "HSV", "children": ["CLAHE"]}}
     reader.steps([{"Sometimes": {"then_list": ["CLAHE", inside]}}, {"OneOf": ["Fliplr"]}], "p")

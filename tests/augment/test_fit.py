@@ -36,7 +36,7 @@ def test_pixels_equal_timms_evaluation_transform(mode, interpolation, size, crop
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("shape", [(3, 20_000), (20_000, 3), (1, 65_000)])
-def test_long_strips_are_fitted_without_a_giant_on_the_way(mode, shape):
+def test_long_images_are_fitted_without_a_large_intermediate(mode, shape):
     image = np.full((*shape, 3), 90, np.uint8)
     image[[0, -1], [0, -1]] = 255
     got = fit(image, Preprocess((3, 32, 32), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.875, mode))

@@ -47,7 +47,7 @@ def test_each_mode_is_torchvisions(mode, shape):
     assert np.abs(fit(image, MODEL.with_fit(mode)).astype(int) - expected).max() <= 2
 
 
-def test_a_mode_changes_what_it_must_and_auto_nothing():
+def test_fit_modes_and_auto():
     assert MODEL.with_fit("auto") == MODEL
     assert MODEL.with_fit("crop").crop_pct == 0.8
     assert MODEL.with_fit("pad").crop_pct == MODEL.with_fit("squash").crop_pct == 1.0

@@ -48,7 +48,7 @@ AUGMENTERS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTERS)
-def test_augmenters_run_and_repeat_themselves(photo, name):
+def test_augmenters_are_reproducible(photo, name):
     step = reproducible(AUGMENTERS[name]())
     results = [step(photo.copy(), np.random.default_rng(seed)) for seed in (0, 1, 2, 3, 4, 0)]
     assert results[0].dtype == np.uint8
@@ -57,7 +57,7 @@ def test_augmenters_run_and_repeat_themselves(photo, name):
     assert any(r.shape != photo.shape or not np.array_equal(r, photo) for r in results)
 
 
-def test_a_pipeline_with_seeds_of_its_own_still_follows_the_generator(photo):
+def test_a_seeded_pipeline_still_follows_the_generator(photo):
     step = reproducible(
         iaa.Sequential([iaa.RandAugment(n=2, seed=3), iaa.Rain(), iaa.Affine(rotate=(-9, 9), seed=5)], seed=1)
     )

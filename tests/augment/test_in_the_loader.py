@@ -45,7 +45,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(photo_folder, preprocess
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
-def test_epochs_differ_and_come_again(photo_folder, preprocess, name):
+def test_epochs_differ_and_are_reproducible(photo_folder, preprocess, name):
     first, second, third = epochs(photo_folder, preprocess, name, 0, (0, 1, 2))
     (resumed,) = epochs(photo_folder, preprocess, name, 0, (2,))
     assert np.array_equal(resumed, third)

@@ -110,7 +110,7 @@ def test_planes_of_other_channel_counts_are_changed_alike(photo):
 
 
 @pytest.mark.parametrize("name", ["light", "medium", "strong", "randaugment"])
-def test_mirroring_happens_for_half_of_the_images_or_never(preprocess, name):
+def test_flips_half_of_the_images_or_none(preprocess, name):
     still = WHOLE | ({"num_ops": 0} if name == "randaugment" else {"brightness": 0, "contrast": 0, "saturation": 0})
     if name in ("medium", "strong"):
         still |= {"degrees": 0, "shear": 0, "hue": 0, "blur": 0, "noise": 0, "cutout": 0}
@@ -137,7 +137,7 @@ def test_crops_keep_the_share_and_the_ratio_that_were_asked_for():
         assert abs(out[-1, 50, 0] - crop.box[3]) < 3
 
 
-def test_crops_of_tiny_images_differ_by_parts_of_a_pixel():
+def test_crops_of_tiny_images_are_fractional():
     image = rng().integers(0, 256, (8, 8, 1), dtype=np.uint8)
     crops = [
         random_crop(8, 8, rng(s), size=(16, 16), scale=(0.8, 1), ratio=(0.9, 1.1), resample=BILINEAR) for s in range(20)
@@ -159,7 +159,7 @@ def test_jitter_scales_about_black_mean_and_grey():
     assert np.abs(one - image[:, :, :1] * 0.5).max() <= 1
 
 
-def test_warp_moves_turns_and_zooms_the_right_way():
+def test_warp_translates_rotates_and_zooms():
     image = np.zeros((33, 33, 3), np.uint8)
     image[6:11, 14:19] = 200  # a blob 8 above the centre
 
@@ -226,14 +226,14 @@ def test_affine_parameters_for_digits_move_within_two_pixels(preprocess):
         ("nowhere:pipeline", {}, "no module named 'nowhere'"),
     ],
 )
-def test_mistakes_are_named_before_anything_starts(preprocess, name, params, problem):
+def test_invalid_parameters_are_refused(preprocess, name, params, problem):
     (found,) = problems(name, params)
     assert problem in found
     with pytest.raises(UsageError):
         make_augment(name, preprocess=preprocess, flips=True, params=params)
 
 
-def test_sound_choices_have_no_problems():
+def test_valid_parameters_have_no_problems():
     for name in NAMES:
         assert problems(name, {}) == []
     assert problems("light", {"scale": [0.3, 1], "saturation": 0}) == []

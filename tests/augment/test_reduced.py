@@ -26,7 +26,7 @@ def test_no_crop_has_to_be_enlarged_and_some_nearly_are(mode: str, size: tuple[i
         assert kept[0] / kept[1] == pytest.approx(size[0] / size[1], rel=0.02)
 
 
-def test_small_images_stay_as_they_are() -> None:
+def test_small_images_are_unchanged() -> None:
     preprocess = Preprocess((3, 64, 64), IMAGENET_MEAN, IMAGENET_STD)
     rule = Reduced(preprocess, CropRange(0.5, (3 / 4, 4 / 3)))
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)

@@ -20,9 +20,5 @@ if TYPE_CHECKING:
 __all__ = ["AUGMENTATIONS", "make_augment", "problems"]
 
 __getattr__ = lazy_exports(
-    __name__,
-    {
-        "zoo.augment.build": ("make_augment", "problems"),
-        "zoo.augment.registry": ("AUGMENTATIONS",),
-    },
+    __name__, {"zoo.augment.build": ("make_augment", "problems"), "zoo.augment.registry": ("AUGMENTATIONS",)}
 )

@@ -79,7 +79,7 @@ def test_fixed_views_are_those_of_the_files(photos: Any, monkeypatch: pytest.Mon
     assert np.array_equal(source.read(3), photos.read(3))
 
 
-def test_crops_are_the_same_kept_or_not_in_any_number_of_workers(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crops_do_not_depend_on_the_cache_or_the_workers(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     light = make_augment("light", preprocess=SMALL, flips=True)
     source = cached(photos, light)
     assert source.view == Reduced(SMALL, CropRange(0.5, (3 / 4, 4 / 3)))
@@ -119,7 +119,7 @@ def test_views_of_reduced_images_are_near_those_of_whole_ones(tmp_path: Path) ->
     assert worst > 36  # at 24 pixels; at 224, see docs/speed.md
 
 
-def test_changed_files_are_read_anew(photos: Any) -> None:
+def test_changed_files_are_decoded_again(photos: Any) -> None:
     source = cached(photos)
     path = Path(photos.where(0))
     shutil.copy(photos.where(1), path)
@@ -131,7 +131,7 @@ def test_changed_files_are_read_anew(photos: Any) -> None:
     assert not image_keys(photos, source.view)[0].any()  # type: ignore[index]
 
 
-def test_subsets_and_other_rules_have_keys_of_their_own(photos: Any) -> None:
+def test_keys_depend_on_subset_and_view(photos: Any) -> None:
     keys = image_keys(photos, EvalView(SMALL))
     some = image_keys(Subset(photos, np.array([5, 2])), EvalView(SMALL))
     assert keys is not None
@@ -144,7 +144,7 @@ def test_subsets_and_other_rules_have_keys_of_their_own(photos: Any) -> None:
     assert image_keys(open_data(data_config("digits")).train, EvalView(SMALL)) is None
 
 
-def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_and_unfinished_shards_are_not_used(photos: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_store, "_SHARD_BYTES", 10_000)
     source = cached(photos)
     shards = sorted(source.cached_images.files)  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def test_what_is_damaged_or_unfinished_is_not_used(photos: Any, capsys: Any, mon
     assert equal(batches(cached(photos), None), batches(photos, None))
 
 
-def test_a_full_disk_leaves_what_was_complete(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_shards_survive_a_full_disk(photos: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_store, "_SHARD_BYTES", 10_000)
     begun = []
     real = image_store._write_shard
@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_what_was_complete(photos: Any, monkeypatch: pytest.M
     assert equal(batches(CachedDataset(photos, EvalView(SMALL), cached_images), None), batches(photos, None))
 
 
-def test_no_more_than_allowed_and_what_others_need_not(photos: Any) -> None:
+def test_size_limit_and_deletion_of_unused_shards(photos: Any) -> None:
     source = cached(photos, max_bytes=10_000)
     assert len(source.cached_images.missing) == 24 - 10_000 // (24 * 24 * 3)  # type: ignore[attr-defined]
     assert len(cached(photos).cached_images.missing) == 0  # type: ignore[attr-defined]
@@ -205,7 +205,7 @@ def test_no_more_than_allowed_and_what_others_need_not(photos: Any) -> None:
     assert store.find(keys).missing.tolist() == list(range(10_000 // (24 * 24 * 3), 24))
 
 
-def test_it_travels_without_its_maps_and_survives_its_files(photos: Any) -> None:
+def test_pickles_without_maps_and_tolerates_deleted_files(photos: Any) -> None:
     source = cached(photos)
     first = source.read(0, lambda height, width: EvalView(SMALL))
     assert source.cached_images._maps  # type: ignore[attr-defined]
@@ -217,7 +217,7 @@ def test_it_travels_without_its_maps_and_survives_its_files(photos: Any) -> None
     assert np.array_equal(first, again)
 
 
-def test_what_cannot_be_read_says_so_when_it_is_needed(photos: Any) -> None:
+def test_unreadable_images_fail_when_they_are_read(photos: Any) -> None:
     Path(photos.where(2)).write_bytes(b"\xff\xd8\xff no picture")
     source = cached(photos)
     assert source.cached_images.missing.tolist() == [2]  # type: ignore[attr-defined]
@@ -225,7 +225,7 @@ def test_what_cannot_be_read_says_so_when_it_is_needed(photos: Any) -> None:
         source.read(2, lambda height, width: EvalView(SMALL))
 
 
-def test_it_is_a_source_like_the_other(photos: Any) -> None:
+def test_it_behaves_like_its_source(photos: Any) -> None:
     source = cached(photos)
     assert (source.name, source.classes, source.channels, len(source)) == (photos.name, photos.classes, 3, 24)
     assert source.fingerprint() == photos.fingerprint()

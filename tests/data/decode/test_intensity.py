@@ -53,7 +53,7 @@ KINDS = ["npy last", "npy first", "pages", "pages lzw", "samples", "samples zlib
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_four_channels_come_from_every_way_to_store_them(tmp_path, kind, dtype):
+def test_four_channels_are_read_from_every_format(tmp_path, kind, dtype):
     image, expected = (FOUR, BYTES) if dtype == np.uint16 else (BYTES, BYTES)
     path = write(tmp_path / "image", kind, image)
     assert np.array_equal(read_image(path, 4), expected)
@@ -85,7 +85,7 @@ def test_four_channels_come_from_every_way_to_store_them(tmp_path, kind, dtype):
         ((3, 5, 6), 1, (5, 6, 1)),
     ],
 )
-def test_which_axis_of_an_array_is_the_channels(tmp_path, shape, channels, wanted, order):
+def test_channel_axis_is_detected(tmp_path, shape, channels, wanted, order):
     np.save(tmp_path / "a.npy", np.asarray(RNG.integers(0, 256, shape, dtype=np.uint8), order=order))
     assert read_image(str(tmp_path / "a.npy"), channels).shape == wanted
 
@@ -150,7 +150,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_read(tmp_path):
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.98])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_end_is_found(tmp_path, kind, share):
+def test_truncation_is_detected(tmp_path, kind, share):
     path = write(tmp_path / "image", kind, np.tile(FOUR, (4, 4, 1)))
     data = Path(path).read_bytes()
     cut = data[: int(len(data) * share)]
@@ -184,7 +184,7 @@ def test_transparency_of_deep_colours_is_composited_over_white(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "said"), [("RGB", "3 channels"), ("L", "1 channel"), ("P", "3 channels")])
-def test_a_fourth_channel_is_never_made_up(tmp_path, mode, said):
+def test_missing_channels_are_not_invented(tmp_path, mode, said):
     Image.new(mode, (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImage, match=f"{said}, not the 4 asked for"):
         read_image(str(tmp_path / "a.png"), 4)
@@ -244,7 +244,7 @@ def test_orientation_is_applied_to_samples_and_pages(tmp_path, turn):
     assert seen == [expected.shape] * 3
 
 
-def test_a_codec_that_is_missing_is_named(tmp_path):
+def test_a_missing_codec_is_named(tmp_path):
     try:
         import imagecodecs  # noqa: F401
     except ImportError:

@@ -57,7 +57,7 @@ def test_resizing_equals_pillows_to_a_level_or_two(monkeypatch, fast, resample, 
     assert got.flags.writeable
 
 
-def test_mirrored_swaps_left_and_right_of_a_copy():
+def test_horizontal_flip_returns_a_flipped_copy():
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     image.setflags(write=False)
     assert np.array_equal(horizontal_flip(image), image[:, ::-1])
@@ -66,7 +66,7 @@ def test_mirrored_swaps_left_and_right_of_a_copy():
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
 @pytest.mark.parametrize("bottom", [1, 60, 200, 426, 427])
-def test_the_rows_of_a_part_are_those_of_the_whole(china, options, bottom):
+def test_partial_decoding_gives_the_same_rows(china, options, bottom):
     data = saved(china, **options)
     crop = Crop((100, 0, 300, bottom), (bottom, 200), Image.Resampling.BILINEAR)  # not resized
     expected = np.asarray(Image.open(io.BytesIO(data)))[:bottom, 100:300]
@@ -105,7 +105,7 @@ def test_training_views_of_a_large_jpeg_are_close_to_those_of_the_whole(large):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_turned_pictures_are_upright_first(china, turn):
+def test_exif_orientation_is_applied_before_the_view(china, turn):
     exif = Image.Exif()
     exif[0x0112] = turn
     data = saved(china[:400, :600], exif=exif)
@@ -117,7 +117,7 @@ def test_turned_pictures_are_upright_first(china, turn):
 
 
 @pytest.mark.parametrize(("grey", "channels"), [(True, 3), (True, 1), (False, 1)])
-def test_grey_and_colour_become_each_other(china, grey, channels):
+def test_grey_and_colour_are_converted(china, grey, channels):
     data = saved(china[:, :, 0] if grey else china)
     whole = read_bytes(data, "grey", channels)
     crop = Crop((20, 30, 180, 130), (60, 90), Image.Resampling.BILINEAR)
@@ -126,7 +126,7 @@ def test_grey_and_colour_become_each_other(china, grey, channels):
     assert np.abs(got.astype(int) - crop.apply(whole)).max() <= 2
 
 
-def test_what_is_no_usual_jpeg_goes_the_long_way(china, monkeypatch):
+def test_unusual_jpegs_are_decoded_in_full(china, monkeypatch):
     taken = []
     monkeypatch.setattr(pillow, "decode_view", lambda *a: taken.append(jpeg.decode_view(*a)) or taken[-1])
     crop = Crop((0, 0, 64, 48), (24, 32), Image.Resampling.BILINEAR)

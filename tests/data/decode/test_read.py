@@ -39,7 +39,7 @@ def test_every_unreadable_file_is_refused_with_its_path_and_reason(tmp_path, hos
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_odd_but_sound_files_are_read(tmp_path, hostile, channels):
+def test_unusual_valid_files_are_read(tmp_path, hostile, channels):
     hostile.make_hostile(tmp_path)
     for name, (height, width) in hostile.READABLE.items():
         assert check_image(str(tmp_path / name), decode=True) == ""
@@ -50,7 +50,7 @@ def test_odd_but_sound_files_are_read(tmp_path, hostile, channels):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
-def test_a_missing_end_is_found_by_the_check_and_by_the_reader(tmp_path, kind, share):
+def test_truncation_is_detected_by_check_and_read(tmp_path, kind, share):
     whole = tmp_path / "whole"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(whole, kind)
     cut = tmp_path / "cut.jpg"
@@ -73,7 +73,7 @@ def test_transparency_is_composited_over_white(tmp_path, hostile):
     assert abs(int(read_image(str(half), 1)[0, 0, 0]) - 127) <= 1
 
 
-def test_sixteen_bit_and_float_levels_are_scaled_not_saturated(tmp_path, hostile):
+def test_16_bit_and_float_values_are_scaled(tmp_path, hostile):
     hostile.make_hostile(tmp_path)
     expected = np.linspace(0, 255, 30)
     for name in ("grey16.png", "float.tif"):
@@ -94,13 +94,13 @@ def test_exif_orientation_is_applied(tmp_path, hostile):
     assert np.array_equal(upright, np.rot90(stored, -1))
 
 
-def test_cmyk_becomes_the_colours_it_came_from(tmp_path, hostile):
+def test_cmyk_is_converted_to_rgb(tmp_path, hostile):
     hostile.make_hostile(tmp_path)
     pixels = read_image(str(tmp_path / "cmyk.jpg"), 3).astype(int)
     assert np.abs(pixels[10, :, 0] - np.arange(0, 240, 8)).max() < 12
 
 
-def test_a_moving_picture_gives_its_first_frame(tmp_path, hostile):
+def test_an_animation_gives_its_first_frame(tmp_path, hostile):
     hostile.make_hostile(tmp_path)
     first = read_image(str(tmp_path / "moving.gif"), 3).astype(int)
     assert np.abs(first[10, :, 0] - np.arange(0, 240, 8)).max() < 12
@@ -108,7 +108,7 @@ def test_a_moving_picture_gives_its_first_frame(tmp_path, hostile):
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_crop_from_a_reduced_jpeg_is_the_crop_of_the_whole(tmp_path, photo, turn, channels):
+def test_crop_of_a_reduced_jpeg_equals_crop_of_the_full_image(tmp_path, photo, turn, channels):
     exif = Image.Exif()
     exif[0x0112] = turn
     path = tmp_path / "large.jpg"
@@ -146,7 +146,7 @@ def test_channels_other_than_grey_and_colour_are_refused(tmp_path, hostile):
         read_image(str(tmp_path / "dot.png"), 4)
 
 
-def test_a_missing_file_and_a_pointer_say_so(tmp_path: Path):
+def test_missing_file_and_lfs_pointer_are_reported(tmp_path: Path):
     with pytest.raises(UnreadableImage, match="no such file"):
         read_image(str(tmp_path / "none.jpg"), 3)
     pointer = tmp_path / "pointer.jpg"
@@ -155,7 +155,7 @@ def test_a_missing_file_and_a_pointer_say_so(tmp_path: Path):
         read_image(str(pointer), 3)
 
 
-def test_the_error_survives_the_way_between_processes():
+def test_the_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(UnreadableImage("a/b.jpg", "truncated file")))
     assert (error.path, error.reason, error.exit_code) == ("a/b.jpg", "truncated file", 3)
     assert error.hint

@@ -31,7 +31,7 @@ def pets(make_folder):
     return make_folder("pets", {"cat": 10, "dog": 20})
 
 
-def test_the_same_images_are_held_out_again_wherever_the_data_lie(pets, tmp_path):
+def test_a_saved_split_survives_moving_the_data(pets, tmp_path):
     first = open_data(data_config("pets"), seed=3)
     name = save(first)
     assert Path(name).read_text().splitlines() == [
@@ -48,7 +48,7 @@ def test_the_same_images_are_held_out_again_wherever_the_data_lie(pets, tmp_path
     assert not any(note.startswith("split ") for note in moved.notes)
 
 
-def test_what_is_new_is_for_training_and_what_has_changed_is_counted(pets):
+def test_new_images_are_for_training_and_changes_are_counted(pets):
     first = open_data(data_config("pets"), seed=3)
     name = save(first)
     for i in range(5):
@@ -68,14 +68,14 @@ def test_what_is_new_is_for_training_and_what_has_changed_is_counted(pets):
     )
 
 
-def test_a_list_of_ones_own(pets):
+def test_a_user_written_list(pets):
     Path("mine.txt").write_bytes("\ufeffcat/001.png\r\n\r\n# a remark\r\ndog/003.png\r\ndog/003.png\r\n".encode())
     data = open_data(data_config("pets", split="mine.txt"))
     assert list(data.val.names) == ["cat/001.png", "dog/003.png"]
     assert not any(note.startswith("split ") for note in data.notes)
 
 
-def test_names_that_a_line_cannot_hold(make_folder):
+def test_names_that_need_quoting(make_folder):
     root = make_folder("odd", {"a": 2, "b": 2})
     odd = ["a/ #x.png", "a/line\nbreak.png", 'a/"quoted".png', "a/日本 é.png", "a/\udcff.png", "a/\u2028.png"]
     for name in odd:
@@ -115,14 +115,14 @@ def test_digits_and_tables_and_evaluation(make_table):
          r"s.txt names every image of \S*pets"),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_told(pets, content, message):
+def test_invalid_files_are_refused(pets, content, message):
     if content is not None:
         Path("s.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         open_data(data_config("pets", split="s.txt"))
 
 
-def test_folders_that_are_no_run_with_a_split(pets):
+def test_folders_without_a_split(pets):
     with pytest.raises(DataError, match=r"^pets holds no split.txt \(a split is a text file"):
         open_data(data_config("pets", split="pets"))
     Path("run").mkdir()
@@ -131,13 +131,13 @@ def test_folders_that_are_no_run_with_a_split(pets):
         open_data(data_config("pets", split="run"))
 
 
-def test_not_beside_validation_images_that_are_given(make_folder):
+def test_refused_with_given_validation_images(make_folder):
     root = str(make_folder("parted", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1}))
     with pytest.raises(UsageError, match=r"--split s.txt splits the images, but \S*parted\S* has its own"):
         open_data(data_config(root, split="s.txt"))
 
 
-def test_groups_stay_whole_and_torn_ones_are_told(tmp_path):
+def test_groups_stay_whole_and_divided_groups_are_reported(tmp_path):
     names = StringTable(f"{i}.png" for i in range(40))
     source = type("Grouped", (), {
         "names": names, "name": "x", "classes": ("a", "b"), "targets": np.arange(40) % 2, "groups": np.arange(40) // 4,

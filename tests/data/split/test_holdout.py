@@ -33,7 +33,7 @@ def test_the_sizes_equal_scikit_learns():
     assert len(train) == len(targets) - len(val)
 
 
-def test_a_class_more_leaves_the_draw_of_the_others_alone():
+def test_adding_a_class_does_not_change_the_others():
     targets = np.repeat(np.arange(2), [10, 10])
     more = np.repeat(np.arange(3), [10, 10, 10])
     _, val = stratified_split(targets, list("ab"), fraction=0.2, seed=5)
@@ -81,7 +81,7 @@ def as_the_paper_writes_it(positive: np.ndarray, fraction: float, seed: int) -> 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
 @pytest.mark.parametrize(("n", "k"), [(300, 12), (2000, 40)])
-def test_labels_are_shared_out_as_the_paper_does_and_far_better_than_at_random(n, k, fraction):
+def test_label_split_matches_the_paper_and_beats_random(n, k, fraction):
     positive = tags(n, k)
     train, val = iterative_split(positive, fraction=fraction, seed=0)
     assert sorted([*train, *val]) == list(range(n))
@@ -113,7 +113,7 @@ def test_every_label_of_two_images_is_on_both_sides():
             assert (held[totals == 1] == 0).all()
 
 
-def test_two_labels_that_always_come_together_do_not_push_each_other_out():
+def test_identical_labels_are_on_both_sides():
     positive = np.zeros((12, 3), bool)
     positive[:2, 0] = positive[:2, 1] = True  # both images carry both labels
     positive[2:, 2] = True
@@ -130,7 +130,7 @@ def test_a_label_split_leaves_images_on_both_sides(positive):
         assert len(val) >= 1
 
 
-def test_a_label_split_depends_on_the_seed_and_is_quick():
+def test_label_split_depends_on_the_seed_and_is_fast():
     positive = tags(100_000, 80)
     start = time.process_time()
     _, val = iterative_split(positive, fraction=0.2, seed=3)
@@ -179,7 +179,7 @@ def test_one_image_cannot_be_split(task, targets):
         holdout_split(targets, ("a", "b"), task, fraction=1, seed=0)
 
 
-def test_the_rule_says_what_was_done():
+def test_the_rule_is_described():
     ages = np.linspace(0, 9, 100, dtype=np.float32)[:, None]
     assert holdout_split(ages, ("age",), "regression", fraction=0.2, seed=7)[2] == (
         "20 of 100 images held out for validation: 0.2 of each of 10 equally large groups by 'age', drawn with seed 7"

@@ -10,7 +10,7 @@ from zoo.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 10])
-def test_classes_are_dealt_out_as_scikit_learn_does(folds):
+def test_class_folds_match_scikit_learn(folds):
     targets = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [13, 50, 118]))
     fold = fold_numbers(targets, "abc", "single-label", folds=folds, seed=1)
     counts = np.array([np.bincount(targets[fold == f], minlength=3) for f in range(1, folds + 1)])
@@ -22,7 +22,7 @@ def test_classes_are_dealt_out_as_scikit_learn_does(folds):
     assert fold.tolist() != fold_numbers(targets, "abc", "single-label", folds=folds, seed=2).tolist()
 
 
-def test_labels_are_shared_out():
+def test_labels_are_distributed_evenly():
     rng = np.random.default_rng(0)
     positive = rng.random((2000, 30)) < 0.5 / np.arange(1, 31)
     positive[:10] = False
@@ -43,7 +43,7 @@ def test_labels_are_shared_out():
     assert sorted(np.bincount(none)[1:]) == [2, 2, 2, 2, 3]
 
 
-def test_numbers_are_dealt_out_by_rank():
+def test_regression_folds_are_balanced_by_rank():
     values = np.random.default_rng(0).lognormal(size=(1003, 1)).astype(np.float32)
     fold = fold_numbers(values, ("x",), "regression", folds=5, seed=0)
     assert sorted(np.bincount(fold)[1:]) == [200, 200, 201, 201, 201]
@@ -78,12 +78,12 @@ def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
         ({"folds": 5, "fold": 1, "split": "s.txt"}, "--folds 5 and --split s.txt cannot be combined"),
     ],
 )
-def test_contradictions_are_told(options, message):
+def test_contradictory_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         open_data(data_config("digits", **options))
 
 
-def test_data_that_cannot_have_so_many_folds(make_folder):
+def test_too_many_folds_are_refused(make_folder):
     root = str(make_folder("set", {"a": 3, "b": 10}))
     assert open_data(data_config(root, folds=3, fold=1)).val.targets.tolist().count(0) == 1
     with pytest.raises(DataError, match=r"4 folds, but fewer images of 'a' \(3\)"):

@@ -29,7 +29,7 @@ def test_groups_stay_on_one_side(photos, grouped):
     assert open_eval(data_config("g.jsonl", Columns(labels=("label",), group="gone")), ("cat", "dog"))[0].groups is None
 
 
-def test_what_is_wrong_with_groups_is_named(photos, grouped):
+def test_group_errors_are_reported(photos, grouped):
     by_who = Columns(labels=("label",), group="who")
     with pytest.raises(DataError, match="no group in column 'who': lines 2, 12"):
         open_data(data_config(grouped(photos, ["a", None, *["b"] * 9, ""]), columns=by_who))
@@ -44,7 +44,7 @@ def test_what_is_wrong_with_groups_is_named(photos, grouped):
         open_data(data_config("digits", Columns(group="who")))
 
 
-def test_groups_in_both_given_parts_are_told(photos, write_json_lines):
+def test_groups_in_both_given_parts_are_reported(photos, write_json_lines):
     rows = [
         {"image": p, "label": c, "who": "x" if i < 3 else i, "split": "val" if i % 3 == 0 else "train"}
         for i, (p, c) in enumerate(photos)

@@ -36,14 +36,7 @@ from zoo.data.file_dataset import FileDataset, file_keys
 from zoo.dist_env import cores
 from zoo.preprocess import IntensityRange, Preprocess
 
-__all__ = [
-    "CachedDataset",
-    "CachedImages",
-    "cache_view",
-    "fill",
-    "image_keys",
-    "open_image_store",
-]
+__all__ = ["CachedDataset", "CachedImages", "cache_view", "fill", "image_keys", "open_image_store"]
 
 Keys = NDArray[np.uint64]
 

@@ -110,10 +110,7 @@ class _GroupCounts:
         self.of_image, self.sizes = of_image.ravel(), sizes
         self.groups, self.columns = len(sizes), strata.count + 1
         keys = np.concatenate(
-            [
-                self.of_image[strata.rows] * self.columns + strata.columns,
-                self.of_image * self.columns + strata.count,
-            ]
+            [self.of_image[strata.rows] * self.columns + strata.columns, self.of_image * self.columns + strata.count]
         )
         cells, self.images = np.unique(keys, return_counts=True)
         self.group, self.column = np.divmod(cells, self.columns)  # of each cell, group by group

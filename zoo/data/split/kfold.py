@@ -18,13 +18,7 @@ __all__ = ["fold_numbers"]
 
 
 def fold_numbers(
-    targets: Targets,
-    classes: Sequence[str],
-    task: TaskName,
-    *,
-    folds: int,
-    seed: int,
-    groups: Indices | None = None,
+    targets: Targets, classes: Sequence[str], task: TaskName, *, folds: int, seed: int, groups: Indices | None = None
 ) -> Indices:
     """(N,) the fold of each image, 1 to `folds`; equal arguments give equal folds, so that K runs share them.
 
