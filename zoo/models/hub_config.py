@@ -237,9 +237,8 @@ def _check_plain(value: object, key: str, origin: str) -> None:
     if value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) <= 100):
         return
     maximum = _MAX_SIDE if "size" in key and "img" in key else _MAX_NUMBER
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= maximum:
-        return
-    raise _config_error(origin, f"has {key} = {_shorten(value)}, not a plain value of at most {maximum:,}")
+    if not (isinstance(value, int | float) and math.isfinite(value) and abs(value) <= maximum):
+        raise _config_error(origin, f"has {key} = {_shorten(value)}, not a plain value of at most {maximum:,}")
 
 
 # --- size ------------------------------------------------------------------------------------------------------------

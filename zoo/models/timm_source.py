@@ -185,11 +185,9 @@ def _resampled(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     notes = []
     for key, own in model.state_dict().items():
         original = tensors.get(key)
-        if (
-            original is not None
-            and original.shape != own.shape
-            and (resized := resample_pos_embed(key, original, own)) is not None
-        ):
+        if original is None or original.shape == own.shape:
+            continue
+        if (resized := resample_pos_embed(key, original, own)) is not None:
             tensors[key] = resized
             notes.append(f"{key}: resampled, {tuple(original.shape)} -> {tuple(own.shape)}")
     return notes

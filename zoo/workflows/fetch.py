@@ -98,14 +98,11 @@ def _repository(model: str, folder: Path | None) -> FetchedFile:
     existing = _already_fetched(model, folder, lambda file: file in [f"{subfolder}/{n}" for n in HUB_FILES])
     if existing and _already_fetched(model, folder, lambda file: file == f"{subfolder}/config.json"):
         return existing
-
-    def target(file: str) -> Path:
-        assert folder is not None
-        return folder / subfolder / file
-
-    config = save_hub_file(name.repo, ("config.json",), target, name.revision)
+    place = folder / subfolder
+    config = save_hub_file(name.repo, ("config.json",), lambda file: place / file, name.revision)
     _record_checksum(model, config, folder)
-    return _record_checksum(model, save_hub_file(name.repo, HUB_FILES, target, name.revision), folder)
+    weights = save_hub_file(name.repo, HUB_FILES, lambda file: place / file, name.revision)
+    return _record_checksum(model, weights, folder)
 
 
 def _to_fetched_file(model: str, fetched: FetchResult) -> FetchedFile:

@@ -151,11 +151,7 @@ def _forward_on_meta(
 ) -> tuple[float | None, tuple[int, ...]]:
     """GMACs and output shape from a forward pass on the meta device, or the shape alone from one on the CPU."""
     shapes: list[tuple[int, ...]] = []
-
-    def note_shape(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        shapes.append(tuple(output.shape))
-
-    handle = meta_model.module.register_forward_hook(note_shape)
+    handle = meta_model.module.register_forward_hook(lambda _module, _inputs, out: shapes.append(tuple(out.shape)))
     try:
         return count_macs(meta_model.module, meta_model.preprocess.input_size) / 1e9, shapes[0]
     except (RuntimeError, NotImplementedError, ValueError, TypeError):
