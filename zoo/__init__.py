@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from zoo.workflows.evaluate import evaluate
     from zoo.workflows.export import export
     from zoo.workflows.fetch import fetch
+    from zoo.workflows.finetune.build import build_session
     from zoo.workflows.finetune.options import make_recipe
-    from zoo.workflows.finetune.run import build_session, finetune, resume
+    from zoo.workflows.finetune.run import finetune, resume
     from zoo.workflows.inspect import inspect
     from zoo.workflows.inspect_file import inspect_file
     from zoo.workflows.list_models import list_models, search_models, search_tags

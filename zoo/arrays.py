@@ -5,7 +5,5 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Indices", "Pixels"]
-
 Indices = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 # What to write to a file: text, bytes, or a function that writes to the path that it is given.
 Contents = str | bytes | Callable[[Path], object]
 
-__all__ = [
-    "Contents",
-    "atomic_write",
-    "check_output_path",
-    "defer_interrupts",
-    "read_json",
-    "replace_file",
-    "save_tensors",
-    "write_json",
-]
-
 
 def check_output_path(path: Path, example: str) -> Path:
     """Check before a long run that the file `path` can be written at its end; returns `path`.

@@ -23,24 +23,6 @@ from zoo.atomic_io import Contents, replace_file
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = [
-    "CACHES",
-    "UNKNOWN",
-    "CacheEntry",
-    "CacheFile",
-    "CacheKind",
-    "cache_folder",
-    "clear",
-    "delete_stale",
-    "evict",
-    "free_bytes",
-    "kind_folder",
-    "list_entries",
-    "save_file",
-    "save_info",
-    "touch",
-]
-
 
 @dataclass(frozen=True)
 class CacheKind:

@@ -6,8 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-__all__ = ["Config", "YamlSwitch"]
-
 
 class Config(BaseModel):
     """A frozen section of a recipe. Unknown keys are errors.

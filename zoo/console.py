@@ -14,19 +14,6 @@ from typing import IO, Any, Protocol, TypeVar
 
 from zoo import dist_env
 
-__all__ = [
-    "finite",
-    "is_terminal",
-    "note",
-    "print_facts",
-    "print_json",
-    "print_lines",
-    "print_table",
-    "print_tsv",
-    "track",
-    "warn",
-]
-
 
 def is_terminal(stream: IO[str]) -> bool:
     """Whether `stream` is a terminal. NO_COLOR and TERM=dumb do not matter here; rich respects them itself."""

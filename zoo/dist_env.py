@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["cores", "is_main_process", "local_rank", "local_world_size", "rank", "world_size"]
-
 
 def rank() -> int:
     """The number of this process, from 0."""

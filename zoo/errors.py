@@ -21,23 +21,6 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = [
-    "DataError",
-    "ExportError",
-    "Interrupted",
-    "ModelError",
-    "RecipeError",
-    "TrainingError",
-    "UsageError",
-    "WeightsError",
-    "ZooError",
-    "combine",
-    "first_line",
-    "nearest",
-    "no_space",
-    "translate_write_errors",
-]
-
 
 class ZooError(Exception):
     """Base class.

@@ -14,11 +14,6 @@ from typing import Annotated, Any, Literal, TypedDict, get_args, get_type_hints
 
 from zoo.data.sources.registry import describe_sources
 
-__all__ = [
-    "GROUPS", "OPTIONS", "RECIPE_KEYS", "DataOptions", "Filters", "ModelOptions", "OptimizationOptions", "Option",
-    "Options", "RuntimeOptions", "TrainingOptions", "declared", "flag", "to_flags",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Option:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-__all__ = ["FIT_MODES", "IMAGENET_MEAN", "IMAGENET_STD", "IntensityRange", "Preprocess"]
-
 # Channel statistics of ImageNet (Deng et al. 2009), used by torchvision's and most of timm's weights.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

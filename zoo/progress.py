@@ -14,8 +14,6 @@ from zoo.console import is_terminal, note
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["TrainingProgress", "duration"]
-
 _REFRESH_SECONDS = 0.25
 
 

@@ -19,8 +19,6 @@ from typing import Any
 
 from zoo.errors import UsageError, nearest
 
-__all__ = ["RegistryEntry", "check_params", "import_object", "resolve"]
-
 
 @dataclass(frozen=True)
 class RegistryEntry:

@@ -28,8 +28,6 @@ from zoo.errors import DataError, TrainingError, UsageError, translate_write_err
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["InMemoryRun", "Run", "create_unique_folder", "timestamp"]
-
 FORMAT = 1
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from zoo.atomic_io import save_tensors
 from zoo.models import build, load_strict, rebuild, record
-from zoo.run import save_tensors
 
 MODELS, CHUNKS = 40, 5
 

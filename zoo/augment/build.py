@@ -15,8 +15,6 @@ from zoo.errors import UsageError, ZooError
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from zoo.registry import check_params, resolve
 
-__all__ = ["Augment", "Pipeline", "make_augment", "problems"]
-
 _GIVEN = ("preprocess", "flips")
 _ANY_MODEL = Preprocess((3, 32, 32), IMAGENET_MEAN, IMAGENET_STD)
 

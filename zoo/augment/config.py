@@ -8,8 +8,6 @@ from pydantic import Field
 
 from zoo.config import Config
 
-__all__ = ["AugmentConfig"]
-
 
 class AugmentConfig(Config):
     """Random changes of the training images."""

@@ -12,8 +12,6 @@ from zoo.augment.fit import border_colour
 from zoo.augment.view import Region, View, Window, resample_filter
 from zoo.preprocess import Preprocess
 
-__all__ = ["RATIO", "Crop", "PaddedCrop", "random_crop", "random_view"]
-
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 RATIO = (3 / 4, 4 / 3)  # Szegedy et al. 2015, "Going deeper with convolutions", section 6

@@ -20,8 +20,6 @@ from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 from zoo.registry import check_params, import_object
 
-__all__ = ["Custom", "find", "load_custom"]
-
 
 def find(path: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """The object at `path` and the problems of its `params`. Raises UsageError if it cannot be imported."""

@@ -20,9 +20,6 @@ from zoo.errors import RecipeError, UsageError
 from zoo.preprocess import Preprocess
 from zoo.registry import check_params
 
-__all__ = ["ImgaugPipeline", "find"]
-
-
 _PARAMS_KEY = "augment.params"
 _TRIALS = 3  # trial images per augmenter before training
 

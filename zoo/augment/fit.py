@@ -14,9 +14,6 @@ from zoo.augment.view import View, Window, resample_filter
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["EvalView", "border_colour", "fit"]
-
-
 # Above this aspect ratio only the centre of an image is read; pixels may then differ from timm's.
 _MAX_ASPECT_RATIO = 16
 # Minimum size of a JPEG decoded at reduced size, relative to the resized image. Compared with the full image: 40 dB for

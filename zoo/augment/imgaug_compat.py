@@ -21,8 +21,6 @@ import numpy as np
 from zoo.arrays import Pixels
 from zoo.errors import UsageError
 
-__all__ = ["load_imagecorruptions", "load_imgaug", "reproducible"]
-
 Step = Callable[[Pixels, np.random.Generator], Any]
 
 

@@ -23,8 +23,6 @@ from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug
 from zoo.errors import UsageError, nearest
 from zoo.registry import check_params
 
-__all__ = ["IMGAUG_ERRORS", "UNSUPPORTED", "PipelineParser", "augmenters", "one_line"]
-
 # Parameters that contain steps.
 CHILD_PARAMETERS = ("children", "then_list", "else_list", "foreground", "background")
 

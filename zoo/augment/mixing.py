@@ -17,8 +17,6 @@ from torch.nn.functional import one_hot
 from zoo.errors import UsageError
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["Mixing", "cutmix", "mixing_problems", "mixup", "random_box"]
-
 Box = tuple[int, int, int, int]  # left, top, right, bottom: pixels, the last two excluded
 
 # Zhong et al. 2020, "Random Erasing Data Augmentation", section 4.1: s_l, s_h, r_1 (and r_2 = 1 / r_1); random values

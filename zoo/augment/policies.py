@@ -19,9 +19,6 @@ from zoo.augment.presets import Light, RandomCrop, check_integer
 from zoo.augment.view import to_array, to_pil
 from zoo.errors import UsageError, nearest
 
-__all__ = ["AugMix", "AutoAugment", "RandAugment", "TrivialAugment"]
-
-
 # torchvision's default is nearest, which makes rotated edges jagged; its training recipes pass bilinear.
 _INTERPOLATION = InterpolationMode.BILINEAR
 _POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}

@@ -21,8 +21,6 @@ from zoo.augment.view import View, to_array, to_pil
 from zoo.errors import UsageError
 from zoo.preprocess import Preprocess
 
-__all__ = ["Affine", "Light", "NoAugmentation", "check_integer", "check_number", "check_range", "jitter", "warp"]
-
 
 def check_range(value: Sequence[float], name: str, low: float, high: float) -> tuple[float, float]:
     """`value` as a pair low <= a <= b <= high. Raises UsageError otherwise."""

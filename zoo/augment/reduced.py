@@ -10,8 +10,6 @@ from PIL import Image
 from zoo.augment.view import View, Window
 from zoo.preprocess import Preprocess
 
-__all__ = ["CropRange", "Reduced"]
-
 # Factor above the size at which the smallest crop is not enlarged: images resized twice are softer (docs/speed.md).
 RESIZE_MARGIN = 1.1
 # The same for JPEGs decoded at 1/2, 1/4 or 1/8 of their size: see `zoo.augment.fit`.

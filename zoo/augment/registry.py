@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from zoo.registry import RegistryEntry
 
-__all__ = ["AUGMENTATIONS"]
-
 AUGMENTATIONS: dict[str, RegistryEntry] = {
     "none": RegistryEntry("zoo.augment.presets:NoAugmentation", "the evaluation view, nothing random"),
     "affine": RegistryEntry(

@@ -11,9 +11,6 @@ from PIL import Image
 from zoo.arrays import Pixels
 from zoo.augment.view import Window, to_array, to_pil
 
-__all__ = ["horizontal_flip", "resize", "resize_and_crop"]
-
-
 # PyTorch's names of the antialiasing filters that it shares with Pillow.
 _TORCH = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 

@@ -11,8 +11,6 @@ from zoo.arrays import Pixels
 from zoo.augment.imgaug_compat import load_imgaug, reproducible
 from zoo.augment.presets import Light, check_number
 
-__all__ = ["ImgaugPreset"]
-
 
 @dataclass(kw_only=True, eq=False)
 class ImgaugPreset(Light):

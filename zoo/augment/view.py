@@ -11,8 +11,6 @@ from PIL import Image
 from zoo.arrays import Pixels
 from zoo.errors import UsageError, nearest
 
-__all__ = ["RESAMPLE", "Region", "View", "Window", "resample_filter", "to_array", "to_pil"]
-
 Region = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 # Pillow's filters; all but nearest use antialiasing.

@@ -33,17 +33,6 @@ from zoo.registry import import_object
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "count_costs",
-    "count_macs",
-    "count_params",
-    "known_costs",
-    "known_signatures",
-    "main",
-    "render",
-    "shapes_of",
-]
-
 
 def render(entries: Iterable[ModelEntry], *, versions: Mapping[str, str], renamed: Mapping[str, str]) -> str:
     """The index as text: a JSON document with one model per line, for readable diffs."""

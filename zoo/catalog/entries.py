@@ -12,8 +12,6 @@ from typing import Any
 
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
-__all__ = ["SOURCES", "ModelEntry", "Pretrained", "from_record", "to_record"]
-
 SOURCES = ("timm", "torchvision", "builtin")
 
 # The values of most of timm's default_cfg, which a record omits.

@@ -18,22 +18,6 @@ from zoo.catalog.entries import SOURCES, ModelEntry, from_record
 from zoo.errors import ModelError, nearest
 from zoo.version import __version__
 
-__all__ = [
-    "FORMAT",
-    "INDEX",
-    "Index",
-    "find",
-    "find_weights",
-    "index_cache_file",
-    "index_versions",
-    "installed_versions",
-    "load_index",
-    "natural_key",
-    "same_versions",
-    "shipped_index",
-    "use_index",
-]
-
 FORMAT = 1
 INDEX = Path(__file__).with_name("index.json")
 

@@ -11,8 +11,6 @@ from zoo.preprocess import Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["BuiltinSpec", "build_builtin", "build_timm", "read_builtin", "read_timm", "renamed_in_timm"]
-
 
 class BuiltinSpec(Protocol):
     """The fields of an entry of `zoo.models.builtin.BUILTIN` that the catalog reads; it does not import zoo.models."""

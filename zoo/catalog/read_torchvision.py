@@ -15,8 +15,6 @@ from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build_torchvision", "read_torchvision", "torchvision_entry"]
-
 # torchvision states a license only for these weights, as a link to the text of CC BY-NC 4.0.
 _LICENSES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "cc-by-nc-4.0"}
 

@@ -26,8 +26,6 @@ from zoo.catalog.index import (
 from zoo.catalog.read_timm import read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import read_torchvision
 
-__all__ = ["find_installed", "refresh_if_stale", "save_costs"]
-
 
 def find_installed(name: str) -> tuple[ModelEntry, str | None]:
     """As `zoo.catalog.find_weights`, with the models of the installed libraries; imports timm if necessary."""

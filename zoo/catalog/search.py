@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
     from zoo.options import Filters
 
-__all__ = [
-    "SORTS",
-    "PretrainedModel",
-    "nearest_models",
-    "parse_count",
-    "parse_sizes",
-    "search",
-    "search_weights",
-    "widen",
-]
-
 _Value = float | int | None
 
 # Sort keys besides the name: smallest first, unknown values last in both directions.

@@ -24,19 +24,6 @@ from typing import Any
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import load_index
 
-__all__ = [
-    "SIGNATURES",
-    "Shapes",
-    "Signature",
-    "SignatureMatch",
-    "as_paths",
-    "backbone_shapes",
-    "most_similar_structures",
-    "read_signatures",
-    "render_signatures",
-    "signature",
-]
-
 SIGNATURES = Path(__file__).with_name("signatures.json")
 FORMAT = 1
 

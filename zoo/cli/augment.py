@@ -11,8 +11,6 @@ from zoo import console
 from zoo.cli.completion import complete_model
 from zoo.cli.options import DataArgument, Json, takes
 
-__all__ = ["augment"]
-
 
 @takes("recipe", "settings", "seed")
 def augment(

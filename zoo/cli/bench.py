@@ -16,8 +16,6 @@ from zoo.options import Options
 if TYPE_CHECKING:
     from zoo.workflows.bench import BenchResult
 
-__all__ = ["bench"]
-
 
 @takes(
     "data", "img_size", "in_chans", "weights", "freeze", "recipe", "settings", "batch_size", "opt",

@@ -17,8 +17,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.cache import CacheEntry
 
-__all__ = ["cache"]
-
 _GIB = 2**30
 _REASONS = {
     UNKNOWN: ", unknown to this version of zoo",

@@ -15,8 +15,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from zoo.data.check import Finding, Report
 
-__all__ = ["check"]
-
 _EXAMPLES = 3
 _CLASSES = 10
 
@@ -76,7 +74,7 @@ def check(
 
 
 def _pipe_rows(report: Report) -> Iterator[tuple[Any, ...]]:
-    from zoo.data.decode.read import printable
+    from zoo.data.decode.errors import printable
 
     listing = report.listing
     for part in listing.splits:
@@ -141,7 +139,7 @@ def _facts(report: Report) -> Iterator[str]:
 
 def _examples(report: Report, finding: Finding) -> Iterator[str]:
     """One line for each of the first names, files or groups; one more than is printed if there are more."""
-    from zoo.data.decode.read import printable
+    from zoo.data.decode.errors import printable
 
     yield from finding.names[: _EXAMPLES + 1]
     for file in finding.files[: _EXAMPLES + 1]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-__all__ = ["complete_model", "complete_model_or_file", "complete_recipe"]
-
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 
 

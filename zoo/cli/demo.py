@@ -14,8 +14,6 @@ from zoo import console
 from zoo.cli.options import output_dir_option
 from zoo.errors import UsageError
 
-__all__ = ["demo"]
-
 _MODEL = "zoo_tiny"
 
 

@@ -14,8 +14,6 @@ from zoo.imports import gc_paused
 if TYPE_CHECKING:
     from zoo.metrics import ClassScore, Evaluation, MultiLabelEvaluation, RegressionEvaluation, SingleLabelEvaluation
 
-__all__ = ["evaluate"]
-
 _ROWS = 40  # classes or labels in a terminal's table: about a screen
 
 

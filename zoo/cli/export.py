@@ -13,8 +13,6 @@ from zoo.cli.options import Json, RunArgument, output_dir_option
 from zoo.formats import FORMATS
 from zoo.imports import gc_paused
 
-__all__ = ["export"]
-
 _FORMATS = "; ".join(f"{name}: {entry.description}" for name, entry in FORMATS.items())
 
 

@@ -15,8 +15,6 @@ from zoo.cli.options import Json
 if TYPE_CHECKING:
     from zoo.workflows.fetch import FetchedFile
 
-__all__ = ["fetch"]
-
 
 def fetch(
     models: Annotated[

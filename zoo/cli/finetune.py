@@ -15,8 +15,6 @@ from zoo.errors import UsageError
 from zoo.imports import gc_paused
 from zoo.options import Options, flag
 
-__all__ = ["finetune"]
-
 
 @takes(Options)
 def finetune(
@@ -50,8 +48,9 @@ def finetune(
 
     with gc_paused():
         from zoo.recipe import dump
-        from zoo.workflows.finetune.run import build_session, resolve_options, resume_or_none
+        from zoo.workflows.finetune.build import build_session
         from zoo.workflows.finetune.run import finetune as run_finetune
+        from zoo.workflows.finetune.run import resolve_options, resume_or_none
         from zoo.workflows.finetune.run import resume as run_resume
 
     run = None

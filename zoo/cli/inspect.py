@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from zoo.workflows.inspect import ModelSummary
     from zoo.workflows.inspect_file import FileSummary, RunSummary, TensorSummary
 
-__all__ = ["inspect_model"]
-
 _MAX_MODULES = 4
 _MAX_ITEMS = 8
 

@@ -19,8 +19,6 @@ from zoo.options import Filters
 if TYPE_CHECKING:
     from zoo.catalog import ModelEntry, Pretrained, PretrainedModel
 
-__all__ = ["list_models"]
-
 
 @takes(Filters)
 def list_models(

@@ -18,8 +18,6 @@ from zoo.options import Options, to_flags
 if TYPE_CHECKING:
     from zoo.workflows.lr_find import LrFindResult
 
-__all__ = ["lr_find"]
-
 _ROWS = 24  # of the table: it fits on one screen with the messages
 _BAR = 40
 

@@ -18,11 +18,6 @@ from zoo.options import GROUPS, OPTIONS, Option, declared
 if TYPE_CHECKING:
     from zoo.data.schema.columns import Columns
 
-__all__ = [
-    "RECIPE_ARGUMENT", "BatchSize", "DataArgument", "Json", "ModelArgument", "ModelOption", "PlotFile", "RunArgument",
-    "output_dir_option", "pop_columns", "takes",
-]  # fmt: skip
-
 _Command = Callable[..., None]
 # Name of an option → heading of its group, type of the Python keyword, declaration.
 _DECLARED: dict[str, tuple[str, Any, Option]] = {

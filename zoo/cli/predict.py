@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from zoo.data import BadFile
     from zoo.tasks import Prediction
 
-__all__ = ["predict"]
-
 
 @takes("device")
 def predict(

@@ -12,8 +12,6 @@ from zoo import console
 from zoo.cli.options import Json
 from zoo.errors import UsageError
 
-__all__ = ["recipes"]
-
 
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="name of the recipe to print")] = None,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from zoo.strategy.decision_table import Decision
     from zoo.workflows.recommend.result import Recommendation
 
-__all__ = ["quadrant", "recommend"]
-
 _DATA_OPTIONS = ("val", "task", "in_chans", "img_size", "weights", "seed", "device")
 
 

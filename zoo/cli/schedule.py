@@ -12,8 +12,6 @@ from zoo.cli.options import RECIPE_ARGUMENT, Json, ModelOption, PlotFile, takes
 if TYPE_CHECKING:
     from zoo.workflows.schedule import ScheduleCurves
 
-__all__ = ["schedule"]
-
 _COLUMNS = 8  # of learning rates on a terminal; groups with the same rates share one
 _ROWS = 24
 

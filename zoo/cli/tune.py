@@ -17,8 +17,6 @@ from zoo.imports import gc_paused
 if TYPE_CHECKING:
     from zoo.workflows.tune.run import Search
 
-__all__ = ["tune"]
-
 _ROWS = 10
 
 

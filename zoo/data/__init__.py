@@ -9,7 +9,8 @@ from zoo.imports import lazy_exports
 if TYPE_CHECKING:
     from zoo.augment.fit import fit
     from zoo.data.dataset import BadFile, Data, ImageDataset, Subset
-    from zoo.data.decode.read import UnreadableImage, read_image
+    from zoo.data.decode.errors import UnreadableImage
+    from zoo.data.decode.read import read_image
     from zoo.data.loader import Loader, auto_workers, make_loader
     from zoo.data.open import data_config, open_data, open_eval
     from zoo.data.schema.columns import Columns

@@ -8,8 +8,6 @@ from pydantic import Field, field_validator
 
 from zoo.config import Config, YamlSwitch
 
-__all__ = ["DataConfig"]
-
 
 class DataConfig(Config):
     """Where images and targets come from, how they are split, decoded and loaded."""

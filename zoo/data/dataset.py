@@ -15,24 +15,9 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Indices, Pixels
 from zoo.data.decode.intensity import IntensityStats
-from zoo.data.decode.read import ChooseView
+from zoo.data.decode.multichannel import ChooseView
 from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
-
-__all__ = [
-    "SPLIT_NAMES",
-    "TRAIN_SPLIT_NAMES",
-    "VAL_SPLIT_NAMES",
-    "BadFile",
-    "Data",
-    "DatasetWrapper",
-    "ImageDataset",
-    "StringTable",
-    "Subset",
-    "Targets",
-    "class_counts",
-    "flips_safe",
-]
 
 _BLOCK = 4096  # strings that a `StringTable` encodes together
 

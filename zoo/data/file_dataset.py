@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Indices, Pixels
 from zoo.data.dataset import BadFile, StringTable, Targets
+from zoo.data.decode.errors import UnreadableImage, describe_non_file
 from zoo.data.decode.intensity import DTYPE_RANGE, IntensityStats
-from zoo.data.decode.read import (
-    ChooseView,
-    UnreadableImage,
-    check_bytes,
-    check_image,
-    describe_non_file,
-    intensity_stats,
-    read_bytes,
-    read_image,
-)
+from zoo.data.decode.multichannel import ChooseView
+from zoo.data.decode.read import check_bytes, check_image, intensity_stats, read_bytes, read_image
 from zoo.data.packed_files import BadMember, StoredImages
 from zoo.preprocess import IntensityRange
-
-__all__ = ["FileDataset", "ImageFiles", "OpenedFiles", "StringTable", "file_keys", "relabel"]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from zoo.arrays import Indices
 from zoo.data.dataset import BadFile, ImageDataset, Targets
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["ClassFolder", "Folder", "ListedSplit", "Listing"]
-
 
 @dataclass(frozen=True)
 class ClassFolder:

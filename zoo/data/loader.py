@@ -21,13 +21,11 @@ from zoo.augment.build import Augment
 from zoo.augment.fit import EvalView
 from zoo.augment.view import View
 from zoo.data.dataset import BadFile, ImageDataset
-from zoo.data.decode.read import UnreadableImage
+from zoo.data.decode.errors import UnreadableImage
 from zoo.data.sampler import Balance, cumulative_count, epoch_order
 from zoo.dist_env import cores
 from zoo.errors import DataError, ZooError
 from zoo.preprocess import Preprocess
-
-__all__ = ["Loader", "LoaderOptions", "auto_workers", "make_loader"]
 
 AugmentFn = Callable[[Pixels, np.random.Generator], Pixels]
 Item = tuple[int, int, int]  # epoch, index, how often the image came before in this epoch

@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.data.config import DataConfig
 from zoo.data.dataset import BadFile, Data, ImageDataset, Subset, class_counts
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.listing import Listing
 from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.data.schema.labels import format_list
@@ -16,8 +16,6 @@ from zoo.data.sources.source import OpenOptions, SourceSplits, find_source, with
 from zoo.data.split.strategy import SplitStrategy
 from zoo.errors import DataError, UsageError
 from zoo.tasks import DEFAULT_TASK, TaskName, get_task
-
-__all__ = ["data_config", "open_data", "open_eval", "open_listing"]
 
 _NO_FLIPS = "horizontal flips are off: they may change the target values, for example an angle or a position"
 

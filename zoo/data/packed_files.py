@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Indices
 
-__all__ = ["MAX_IMAGE_BYTES", "TAR_MEMBER", "ZIP_METHODS", "ArchiveFile", "BadMember", "PackedFiles", "StoredImages"]
-
-
 STORED, DEFLATED, BZIP2 = 0, 8, 12  # a zip's own numbers
 ZIP_METHODS = frozenset({STORED, DEFLATED, BZIP2})
 TAR_MEMBER = 255  # in a tar: the bytes themselves, without a header of a zip before them

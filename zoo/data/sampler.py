@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from zoo.arrays import Indices
 from zoo.data.dataset import Targets, class_counts
 
-__all__ = ["BALANCES", "Balance", "cumulative_count", "describe_balance", "epoch_order", "expected_class_counts"]
-
 Balance = Literal["none", "oversample", "sqrt"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 

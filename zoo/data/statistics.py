@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from zoo.augment.fit import EvalView
 from zoo.data.dataset import ImageDataset
+from zoo.data.decode.errors import UnreadableImage
 from zoo.data.decode.intensity import IntensityStats, white_level
-from zoo.data.decode.read import UnreadableImage
 from zoo.data.validate import FULL_CHECK
 from zoo.dist_env import cores
 from zoo.preprocess import IntensityRange, Preprocess
-
-__all__ = ["STATISTICS_SAMPLE", "channel_statistics", "measure_intensity_range"]
 
 T = TypeVar("T")
 

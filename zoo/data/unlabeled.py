@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from zoo.augment.fit import EvalView
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import UnreadableImage, read_image
+from zoo.data.decode.errors import UnreadableImage
+from zoo.data.decode.read import read_image
 from zoo.data.sources.scan import scan_folder
 from zoo.dist_env import cores
 from zoo.preprocess import Preprocess
-
-__all__ = ["ImageBatch", "iter_paths", "open_images"]
 
 ReadResult = NDArray[np.uint8] | BadFile
 

@@ -22,22 +22,11 @@ from numpy.typing import NDArray
 from zoo.cache import CacheFile
 from zoo.console import note
 from zoo.data.dataset import BadFile, StringTable
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.file_dataset import FileDataset, ImageFiles
 from zoo.data.packed_files import StoredImages
 from zoo.dist_env import cores
 from zoo.errors import DataError
-
-__all__ = [
-    "DECODE_SAMPLE",
-    "FULL_CHECK",
-    "file_state",
-    "load_verified",
-    "raise_if_any",
-    "save_verified",
-    "verify_dataset",
-    "verify_files",
-]
 
 _VERSION = 1  # to be raised when a file is checked in another way
 

@@ -16,8 +16,6 @@ from zoo.errors import ExportError, UsageError, translate_write_errors
 from zoo.formats.model_card import render_model_card
 from zoo.formats.spec import ExportSpec, Usage
 
-__all__ = ["ExportResult", "write_folder"]
-
 MANIFEST = "export.json"
 
 

@@ -6,8 +6,6 @@ from zoo.formats.preprocess_code import intensity_range_line
 from zoo.formats.spec import ExportSpec, Usage
 from zoo.tasks import get_task
 
-__all__ = ["render_model_card"]
-
 _MAX_NAMES = 50
 
 

@@ -6,8 +6,6 @@ import math
 
 from zoo.preprocess import IntensityRange, Preprocess
 
-__all__ = ["array_input_code", "intensity_range_line", "needs_array_input", "resize_code"]
-
 
 def needs_array_input(preprocess: Preprocess) -> bool:
     """Whether the images are other than 8-bit pictures that Pillow converts to grey or RGB."""

@@ -15,8 +15,6 @@ from zoo.formats.preprocess_code import array_input_code, needs_array_input, res
 from zoo.formats.spec import ExportSpec, Usage, check_logits
 from zoo.tasks import get_task
 
-__all__ = ["write"]
-
 # Keys of timm's pretrained_cfg that describe the pretrained weights and not the fine-tuned ones.
 _STALE = frozenset(
     [

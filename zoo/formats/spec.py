@@ -16,8 +16,6 @@ from zoo.models import Model
 from zoo.preprocess import Preprocess
 from zoo.tasks import TaskName
 
-__all__ = ["ExportSpec", "Usage", "check_logits", "sample_batch"]
-
 # Maximum difference of the logits, relative to their standard deviation. The largest measured over 33 architectures was
 # 5e-6, and users of 1e-5 reported failures.
 TOLERANCE = 1e-4

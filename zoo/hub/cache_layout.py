@@ -18,8 +18,6 @@ from zoo.hub.download import write_error
 from zoo.hub.hashes import ExpectedHash, expected_hash_from_etag, sha256_of
 from zoo.hub.http import require_endpoint
 
-__all__ = ["CACHE_HINT", "FetchResult", "RemoteFile", "RepoCache"]
-
 CACHE_HINT = "free some disk space, or set HF_HOME=DIR to use another cache"
 
 

@@ -23,17 +23,6 @@ from zoo.errors import WeightsError, no_space
 from zoo.hub.hashes import ExpectedHash
 from zoo.hub.http import Unreachable, as_unreachable, open_url
 
-__all__ = [
-    "NO_WEIGHTS_HINT",
-    "TARGET_HINT",
-    "CorruptDownload",
-    "alternatives_hint",
-    "download",
-    "file_lock",
-    "format_size",
-    "write_error",
-]
-
 NO_WEIGHTS_HINT = "or start with --weights none"
 TARGET_HINT = "free some disk space, or choose another --to DIR"
 

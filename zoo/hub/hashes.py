@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ExpectedHash", "expected_hash_from_etag", "expected_hash_from_name", "sha256_of"]
-
 # torch.hub's convention: the name resnet34-b627a593.pth contains the first digits of the file's sha256.
 _IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -17,17 +17,6 @@ from urllib.parse import urlsplit
 
 from zoo.errors import WeightsError
 
-__all__ = [
-    "CONNECT_TIMEOUT",
-    "METADATA_TIMEOUT",
-    "Unreachable",
-    "as_unreachable",
-    "open_url",
-    "request_headers",
-    "require_endpoint",
-    "with_timeout",
-]
-
 # Seconds for one step of a connection: name resolution, handshake, response.
 CONNECT_TIMEOUT = 3.0
 # Seconds for all requests before a download together. A host may have several addresses and answer each request just in

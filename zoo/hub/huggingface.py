@@ -32,8 +32,6 @@ from zoo.hub.hashes import sha256_of
 from zoo.hub.http import Unreachable
 from zoo.hub.metadata import fetch_file_metadata
 
-__all__ = ["copy_file", "fetch_hub_file", "save_hub_file"]
-
 
 def fetch_hub_file(
     repo: str, names: Sequence[str], revision: str | None = None, *, max_bytes: int | None = None

@@ -13,8 +13,6 @@ from zoo.hub.download import NO_WEIGHTS_HINT, alternatives_hint
 from zoo.hub.hashes import expected_hash_from_etag
 from zoo.hub.http import CONNECT_TIMEOUT, METADATA_TIMEOUT, Unreachable, request_headers, require_endpoint, with_timeout
 
-__all__ = ["HubName", "fetch_file_metadata", "parse_hub_name"]
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 _NAME = re.compile(

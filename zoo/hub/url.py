@@ -23,8 +23,6 @@ from zoo.hub.hashes import ExpectedHash, expected_hash_from_name, sha256_of
 from zoo.hub.http import METADATA_TIMEOUT, Unreachable, request_headers, with_timeout
 from zoo.hub.huggingface import copy_file
 
-__all__ = ["fetch_url", "save_url", "torch_cache"]
-
 _HINT = "free some disk space, or set TORCH_HOME=DIR to use another cache"
 _SUM = re.compile(r"([0-9a-f]{64}) [ *]\S.*\n?")
 

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, mean_of, number, whole
 
-__all__ = ["Asymmetric"]
-
 
 class Asymmetric(LogitsLoss):
     """-t·(1 - p)^gamma_pos·log p - (1 - t)·q^gamma_neg·log(1 - q) with p = σ(x) and q = max(p - clip, 0).

@@ -13,20 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "LogitsLoss",
-    "Weights",
-    "broadcast_weights",
-    "has_classes",
-    "labels",
-    "mean_of",
-    "number",
-    "one_of",
-    "ratio",
-    "same_shape",
-    "whole",
-]
-
 Weights = Tensor | Sequence[float] | None
 
 

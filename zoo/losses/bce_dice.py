@@ -8,8 +8,6 @@ from torch.nn import functional as F
 from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, mean_of, number, whole
 from zoo.losses.dice import Dice
 
-__all__ = ["BCEDice"]
-
 
 class BCEDice(LogitsLoss):
     """(1 - dice_share)·BCE(x, t) + dice_share·Dice(σ(x), t).

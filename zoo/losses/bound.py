@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from zoo.losses.check import loss_name
 
-__all__ = ["BoundFunction"]
-
 
 class BoundFunction(nn.Module):
     """Calls `function(output, target, **params)`. Tensors among the parameters move with `.to(device)`."""

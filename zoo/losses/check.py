@@ -9,8 +9,6 @@ from torch import Tensor, is_grad_enabled
 
 from zoo.errors import TrainingError, UsageError
 
-__all__ = ["check_value", "loss_name"]
-
 
 def loss_name(loss: Any) -> str:
     """The name for messages: from the table, or module:attribute."""

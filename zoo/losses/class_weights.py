@@ -18,8 +18,6 @@ from torch import Tensor
 from zoo.errors import UsageError, nearest
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["BETA", "KINDS", "LIMIT", "class_weights"]
-
 KINDS = ("none", "balanced", "effective")
 # The value of Cui et al. 2019 for ImageNet and iNaturalist (they try 0.9 to 0.9999): close to `balanced` below some
 # hundred images per class, close to equal weights above some thousand.

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from zoo.config import Config
 
-__all__ = ["LossConfig"]
-
 
 class LossConfig(Config):
     """The training loss."""

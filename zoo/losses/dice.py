@@ -5,8 +5,6 @@ from __future__ import annotations
 from zoo.losses.base import Weights, number
 from zoo.losses.tversky import Tversky
 
-__all__ = ["Dice"]
-
 
 class Dice(Tversky):
     """1 - mean_c (2·Σ p·t + smooth) / (Σ p + Σ t + smooth), the sums over the batch's images and pixels.

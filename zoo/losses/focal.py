@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, has_classes, labels, mean_of, number, ratio, whole
 
-__all__ = ["Focal"]
-
 
 class Focal(LogitsLoss):
     """Classes: -w[y]·(1 - p[y])^gamma·log p[y] with p = softmax(x), averaged with the weights w[y]: with gamma = 0 the

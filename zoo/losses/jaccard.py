@@ -5,8 +5,6 @@ from __future__ import annotations
 from zoo.losses.base import Weights
 from zoo.losses.tversky import Tversky
 
-__all__ = ["Jaccard"]
-
 
 class Jaccard(Tversky):
     """1 - mean_c (Σ p·t + smooth) / (Σ p + Σ t - Σ p·t + smooth), the sums over the batch's images and pixels.

@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from zoo.losses.base import LogitsLoss, number, one_of, same_shape
 
-__all__ = ["Sobolev"]
-
 
 class Sobolev(LogitsLoss):
     """V(x, y) + slope_weight·Σ_d V(D_d x, D_d y), the finite-difference form of a Sobolev norm of the error.

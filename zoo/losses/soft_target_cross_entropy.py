@@ -6,8 +6,6 @@ from torch import Tensor
 
 from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, labels, ratio, whole
 
-__all__ = ["SoftTargetCrossEntropy"]
-
 
 class SoftTargetCrossEntropy(LogitsLoss):
     """-Σ_c w[c]·q[c]·log softmax(x)[c], summed over the positions and divided by Σ w·q.

@@ -26,22 +26,6 @@ from zoo.losses.base import (
     whole,
 )
 
-__all__ = [
-    "BCE",
-    "L1",
-    "MSE",
-    "NLL",
-    "BCEWithLogits",
-    "CrossEntropy",
-    "Huber",
-    "KLDiv",
-    "MultiLabelMargin",
-    "MultiLabelSoftMargin",
-    "MultiMargin",
-    "SmoothL1",
-    "SoftMargin",
-]
-
 
 class _Reduced(LogitsLoss):
     def __init__(self, reduction: str = "mean") -> None:

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from zoo.losses.base import LogitsLoss, Weights, broadcast_weights, has_classes, labels, number, whole
 
-__all__ = ["Tversky"]
-
 
 class Tversky(LogitsLoss):
     """1 - mean_c (TP + s) / (TP + alpha·FP + beta·FN + s): alpha weights false positives, beta false negatives.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["UNFIT", "why_unfit"]
-
 _PAIRS = "it compares the embeddings of two inputs, and a task here has one image and its target"
 _TRIPLETS = "it compares the embeddings of three inputs, and a task here has one image and its target"
 _OWN_LAYER = "it has its own output layer and takes features; the model's head returns logits (use cross_entropy)"

@@ -15,8 +15,6 @@ from zoo.metrics.statistics import Collected, Gather, ImageCount, Statistic, Str
 from zoo.metrics.table import METRICS, MetricFunction, custom_metric, infer_task, metric_of_task
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["MetricAccumulator", "compute"]
-
 # Errors of a wrong metric of the user; any other is a bug whose traceback explains it best.
 _CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError, ArithmeticError)
 

@@ -15,8 +15,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.statistics import Statistic
 from zoo.tasks import TaskName
 
-__all__ = ["ClassScore", "Evaluation", "calibration_error", "finite_or_none", "precision_recall_f1"]
-
 NUM_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5: M = 15
 
 

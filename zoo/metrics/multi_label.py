@@ -24,24 +24,6 @@ from zoo.metrics.evaluation import (
 )
 from zoo.metrics.statistics import Collected, Counts, streaming
 
-__all__ = [
-    "EVALUATION",
-    "ExactMatches",
-    "LabelCounts",
-    "LabelScore",
-    "MultiLabelEvaluation",
-    "auroc",
-    "average_precision",
-    "ece",
-    "hamming_loss",
-    "label_scores",
-    "loss",
-    "macro_f1",
-    "micro_average_precision",
-    "micro_f1",
-    "subset_accuracy",
-]
-
 THRESHOLD = 0.5
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["area_under_roc", "average_precision", "nanmean_of", "per_column"]
-
 _NAN = float("nan")
 
 

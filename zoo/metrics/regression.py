@@ -15,8 +15,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.evaluation import Evaluation, finite_or_none
 from zoo.metrics.statistics import Collected
 
-__all__ = ["EVALUATION", "RegressionEvaluation", "TargetScore", "loss", "mae", "mse", "r2", "rmse"]
-
 
 def _mae_per_column(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.double() - targets.double()).abs().mean(0)

@@ -16,8 +16,6 @@ from zoo.metrics.regression import RegressionEvaluation
 from zoo.metrics.single_label import SingleLabelEvaluation
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["evaluation_accumulator", "evaluation_of", "report"]
-
 
 @overload
 def report(

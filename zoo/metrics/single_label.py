@@ -19,22 +19,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.evaluation import ClassScore, Evaluation, calibration_error, precision_recall_f1
 from zoo.metrics.statistics import ConfusionMatrix, Counts, StreamingMetric, streaming
 
-__all__ = [
-    "EVALUATION",
-    "SingleLabelEvaluation",
-    "TopKHits",
-    "auroc",
-    "average_precision",
-    "balanced_accuracy",
-    "ece",
-    "loss",
-    "macro_f1",
-    "micro_f1",
-    "top1",
-    "top5",
-    "top_k",
-]
-
 
 class TopKHits(Counts):
     """(2,): images whose class is among the k most probable, and all images."""

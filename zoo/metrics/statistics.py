@@ -10,17 +10,6 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Collected",
-    "ConfusionMatrix",
-    "Counts",
-    "Gather",
-    "ImageCount",
-    "Statistic",
-    "StreamingMetric",
-    "streaming",
-]
-
 
 class Gather(Protocol):
     """Each tensor (n, …) → (Σn, …), the rows of all processes in the order of their ranks."""

@@ -15,19 +15,6 @@ from zoo.tasks import TASKS, TaskName
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "METRICS",
-    "Metric",
-    "MetricFunction",
-    "better",
-    "custom_metric",
-    "get_metric",
-    "higher_is_better",
-    "is_fraction",
-    "metric_of_task",
-    "problems",
-]
-
 MetricFunction = Callable[["Tensor", "Tensor"], Any]
 
 

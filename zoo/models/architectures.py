@@ -13,8 +13,6 @@ from zoo.catalog.read_timm import build_builtin, build_timm
 from zoo.catalog.read_torchvision import build_torchvision
 from zoo.catalog.signatures import as_paths, backbone_shapes, most_similar_structures
 
-__all__ = ["ArchitectureMatch", "architectures_for"]
-
 # Number of structures with the most similar signatures that are built and compared.
 _MAX_CANDIDATES = 12
 

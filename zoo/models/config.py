@@ -8,8 +8,6 @@ from pydantic import Field, field_validator
 
 from zoo.config import Config
 
-__all__ = ["ModelConfig"]
-
 
 class ModelConfig(Config):
     """The architecture, its pretrained weights and its head."""

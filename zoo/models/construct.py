@@ -15,8 +15,6 @@ from zoo.errors import ModelError, first_line
 from zoo.models.heads import HEAD_INITS
 from zoo.models.stems import resolve_stem_rule
 
-__all__ = ["BuildOptions", "on_meta_device", "translate_build_errors"]
-
 
 @dataclass(frozen=True)
 class BuildOptions:

@@ -12,8 +12,6 @@ from torch import Tensor
 from zoo.errors import WeightsError
 from zoo.models import weight_files
 
-__all__ = ["Contents", "read_contents"]
-
 _MAX_TEXT = 60  # characters of a text
 
 

@@ -24,8 +24,6 @@ from zoo.models.load_weights import LoadResult, load_strict
 from zoo.models.model import Model, WeightsReport
 from zoo.preprocess import Preprocess
 
-__all__ = ["build", "build_on_meta", "rebuild", "record", "without_auxiliary"]
-
 
 def build(
     name: str,

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from zoo.models.load_weights import is_under
 from zoo.models.model import Group
 
-__all__ = ["partition"]
-
 # timm's notation: {key: regex | [(regex, ordinal suffix), …]}, keys in forward order; captured numbers order the stages
 # of a key, the suffix (99999,) means "with the previous stage".
 Matcher = dict[str, Any] | Callable[[str], Any]

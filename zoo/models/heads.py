@@ -12,15 +12,6 @@ from torch import nn
 
 from zoo.errors import ModelError
 
-__all__ = [
-    "AUXILIARY_HEADS",
-    "HEAD_INITS",
-    "AuxiliaryHeads",
-    "attach_auxiliary_heads",
-    "output_layers",
-    "zero_init_head",
-]
-
 HEAD_INITS = ("default", "zero")
 
 

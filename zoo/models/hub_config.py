@@ -19,8 +19,6 @@ from typing import Any
 
 from zoo.errors import WeightsError, first_line
 
-__all__ = ["MAX_CONFIG_BYTES", "HubConfig", "read_config"]
-
 # 21,843 class names with descriptions, the most in timm's repositories, are 3 MB.
 MAX_CONFIG_BYTES = 20_000_000
 # Far above ImageNet-21k's 21,843 classes.

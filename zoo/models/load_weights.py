@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from zoo.errors import WeightsError
 
-__all__ = ["MIN_MATCHING_SHARE", "LoadResult", "is_under", "load_matching", "load_strict", "with_module_versions"]
-
 # With a lower share of matching backbone tensors, the file is considered to be for another model.
 MIN_MATCHING_SHARE = 0.9
 _MAX_LISTED = 5

@@ -11,8 +11,6 @@ from torch import nn
 
 from zoo.preprocess import Preprocess
 
-__all__ = ["Group", "Model", "WeightsReport"]
-
 # "conv1.weight: stem, (64, 3, 7, 7) -> (64, 1, 7, 7)": name, what was done, the shapes before and after.
 _CHANGE = re.compile(
     r"(?P<what>new head|stem|resampled|head)[^()]*\((?P<before>[\d, ]*)\)(?: -> \((?P<after>[\d, ]*)\))?"

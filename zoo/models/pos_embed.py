@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["resample_pos_embed"]
-
 _MAX_PREFIX_TOKENS = 2  # class and distillation
 
 

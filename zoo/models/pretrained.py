@@ -11,8 +11,6 @@ from zoo.catalog import ModelEntry
 from zoo.errors import WeightsError
 from zoo.hub import FetchResult, copy_file, fetch_hub_file, fetch_url, save_hub_file, save_url, sha256_of, torch_cache
 
-__all__ = ["HUB_FILES", "fetch_pretrained", "refetch_pretrained"]
-
 # timm's preference: safetensors before pickles.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 

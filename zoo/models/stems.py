@@ -24,17 +24,6 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError
 
-__all__ = [
-    "StemRule",
-    "adapt_kernel",
-    "adapt_patches",
-    "adapt_stems",
-    "extend_statistics",
-    "first_convolution",
-    "replace_first_convolution",
-    "resolve_stem_rule",
-]
-
 StemRule = Literal["auto", "sum", "repeat", "mean", "zero"]
 
 

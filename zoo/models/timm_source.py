@@ -22,8 +22,6 @@ from zoo.models.pos_embed import resample_pos_embed
 from zoo.models.stems import adapt_stems, extend_statistics
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
-__all__ = ["arguments", "create", "head_of", "preprocess_of", "pretrained_cfg_of"]
-
 _FLAGS = {"img_size": "--img-size", "drop_rate": "--drop", "drop_path_rate": "--drop-path", "global_pool": "--pool"}
 _lock = threading.Lock()
 

@@ -20,8 +20,6 @@ from zoo.models.load_weights import LoadResult, is_under, load_matching
 from zoo.models.stems import adapt_kernel, first_convolution, replace_first_convolution
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["arguments", "create", "head_of", "pretrained_cfg_of"]
-
 # Name of the image size in constructors; other architectures accept images of any size.
 _SIZE_ARGUMENT = {"vision_transformer": "image_size", "maxvit": "input_size"}
 _FLAGS = {"dropout": "--drop", "drop_rate": "--drop", "stochastic_depth_prob": "--drop-path"}

@@ -19,16 +19,6 @@ from torch import Tensor
 
 from zoo.errors import WeightsError
 
-__all__ = [
-    "SUFFIXES",
-    "WeightTensors",
-    "named_tensors",
-    "read_file",
-    "read_safetensors",
-    "read_weights",
-    "unwrap",
-]
-
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
 # Keys of the model in a checkpoint, in timm's order, which prefers averaged weights. The last two are from
 # self-supervised training (I-JEPA, DINO).

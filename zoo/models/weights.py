@@ -19,8 +19,6 @@ from zoo.models.pretrained import HUB_FILES, fetch_pretrained, refetch_pretraine
 from zoo.models.weight_files import SUFFIXES, read_weights
 from zoo.run import Run
 
-__all__ = ["LoadedWeights", "WeightsChoice", "choose", "read"]
-
 
 @dataclass(frozen=True)
 class WeightsChoice:

@@ -8,8 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from zoo.config import Config
 
-__all__ = ["OptimizerConfig", "ParamGroupConfig", "ScheduleConfig"]
-
 
 class ParamGroupConfig(Config):
     """Settings for the parameters whose full names match. If several groups match, the last one counts."""

@@ -22,16 +22,6 @@ from torch.optim import Optimizer
 from zoo.errors import UsageError
 from zoo.registry import import_object
 
-__all__ = [
-    "USER_ERRORS",
-    "call_adjust_function",
-    "check_factor",
-    "check_lrs",
-    "factor_function",
-    "function_problems",
-    "missing_parameters",
-]
-
 # Raised by mistakes in a user's function or parameter; other errors keep their traceback.
 USER_ERRORS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 

@@ -10,8 +10,6 @@ from typing import Any
 from zoo.errors import UsageError
 from zoo.registry import RegistryEntry, resolve
 
-__all__ = ["OPTIMIZERS", "TIMM_SHARED", "UNSUPPORTED", "TimmOptimizer", "find_optimizer"]
-
 
 @dataclass(frozen=True)
 class TimmOptimizer(RegistryEntry):

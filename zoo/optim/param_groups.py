@@ -14,8 +14,6 @@ from torch.optim import Optimizer
 from zoo.errors import RecipeError, UsageError, nearest
 from zoo.optim.optimizer_names import OPTIMIZERS, find_optimizer
 
-__all__ = ["NO_DECAY", "GroupOverride", "describe_groups", "group_problems", "make_optimizer", "parameter_groups"]
-
 NO_DECAY = ", no decay"  # after the stage's name
 
 

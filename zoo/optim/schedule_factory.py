@@ -25,8 +25,6 @@ from zoo.optim.scheduler_adapters import (
 )
 from zoo.registry import resolve
 
-__all__ = ["RunLength", "build_adapter"]
-
 # Smith 2017 (1506.01186), section 3.2: half a cycle of 2 to 10 epochs; 3.3: base_lr a third or a quarter of max_lr.
 _HALF_CYCLE_EPOCHS = 2
 _BASE_LR_RATIO = 1 / 4

@@ -7,8 +7,6 @@ from typing import Literal
 
 from zoo.registry import RegistryEntry
 
-__all__ = ["SCHEDULES", "ScheduleComponent"]
-
 
 @dataclass(frozen=True)
 class ScheduleComponent(RegistryEntry):

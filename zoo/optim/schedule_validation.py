@@ -11,16 +11,6 @@ from zoo.optim.custom_schedules import function_problems
 from zoo.optim.schedule_names import SCHEDULES, ScheduleComponent
 from zoo.registry import check_params, import_object, resolve
 
-__all__ = [
-    "COMPOSITES",
-    "FUNCTION_PARAMS",
-    "PLATEAUS",
-    "class_name",
-    "find_entry",
-    "schedule_kind",
-    "schedule_problems",
-]
-
 COMPOSITES = ("SequentialLR", "ChainedScheduler")
 PLATEAUS = ("ReduceLROnPlateau", "PlateauLRScheduler")
 FUNCTION_PARAMS = {"LambdaLR": "lr_lambda", "MultiplicativeLR": "lr_lambda", "CyclicLR": "scale_fn"}

@@ -12,8 +12,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from zoo.optim.custom_schedules import call_adjust_function, check_factor
 from zoo.optim.state_dict import from_json, to_json
 
-__all__ = ["AdjustAdapter", "FactorAdapter", "SchedulerAdapter", "StepInterval", "TimmAdapter", "TorchAdapter"]
-
 StepInterval = Literal["update", "epoch"]
 
 

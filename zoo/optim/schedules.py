@@ -16,8 +16,6 @@ from zoo.optim.schedule_validation import schedule_kind, schedule_problems
 from zoo.optim.scheduler_adapters import SchedulerAdapter
 from zoo.registry import resolve
 
-__all__ = ["DummyOptimizer", "Schedule", "make_schedule"]
-
 
 class DummyOptimizer(Optimizer):
     """The parameter groups of another optimizer, without its parameters."""

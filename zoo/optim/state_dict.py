@@ -10,8 +10,6 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-__all__ = ["from_json", "load_optimizer_state", "optimizer_state", "to_json"]
-
 # Types that JSON lacks are written as {mark: …}.
 _PAIRS, _TUPLE, _FLOAT, _TENSOR = "__pairs__", "__tuple__", "__float__", "__tensor__"
 

@@ -10,18 +10,6 @@ from typing import Any
 from zoo.errors import RecipeError, UsageError, nearest
 from zoo.recipe.recipe import Recipe
 
-__all__ = [
-    "copy_recipe",
-    "data_source",
-    "describe",
-    "dump",
-    "load_values",
-    "parse_yaml",
-    "recipe_path",
-    "recipes_folder",
-    "shipped",
-]
-
 
 def recipes_folder() -> Path:
     """The folder of the shipped recipes: inside the installed package, or next to it in a checkout."""

@@ -11,8 +11,6 @@ from zoo.errors import RecipeError, UsageError, nearest
 from zoo.recipe.files import parse_yaml
 from zoo.recipe.recipe import Recipe
 
-__all__ = ["build", "parse_assignments"]
-
 # Keys and values of older versions, with what replaced them.
 _RENAMED_KEYS = {
     "data.levels": "data.intensity_range",

@@ -16,8 +16,6 @@ from zoo.tasks import TaskName
 from zoo.training.config import ExecutionConfig, TrainConfig
 from zoo.training.transfer.config import TransferConfig
 
-__all__ = ["Recipe"]
-
 
 class Recipe(Config):
     """All settings of one fine-tuning run, frozen."""

@@ -13,8 +13,6 @@ from PIL import Image
 from zoo.arrays import Pixels
 from zoo.reports.canvas import GREY, INK, new_figure, save, set_names, shorten
 
-__all__ = ["GridRow", "augment_grid"]
-
 _MIN_SIDE, _MAX_SIDE = 96, 256  # pixels per side of a drawn image; smaller images are enlarged by an integer factor
 _GAP = 6
 _CAPTION_HEIGHT = 22  # pixels below an image with a caption

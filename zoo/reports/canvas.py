@@ -15,8 +15,6 @@ from matplotlib.text import Text
 
 from zoo.atomic_io import atomic_write
 
-__all__ = ["BLUE", "GREY", "INK", "ORANGE", "drawable", "new_figure", "save", "set_names", "shorten", "style_axes"]
-
 # Two colours that colour-blind readers can distinguish (Okabe and Ito, "Color Universal Design", 2008).
 BLUE = "#0072B2"
 ORANGE = "#D55E00"

@@ -17,10 +17,8 @@ from PIL import Image
 from zoo.atomic_io import atomic_write
 from zoo.augment.view import View, to_pil
 from zoo.data.check import THRESHOLDS, Finding, Report
-from zoo.data.decode.read import UnreadableImage, printable
+from zoo.data.decode.errors import UnreadableImage, printable
 from zoo.tasks import get_task
-
-__all__ = ["write_page"]
 
 # Limits that keep the page below about 4 MB.
 _MAX_GROUPS = 24  # per finding

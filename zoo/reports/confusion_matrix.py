@@ -14,8 +14,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.statistics import ConfusionMatrix
 from zoo.reports.canvas import GREY, INK, drawable, new_figure, save, set_names, shorten
 
-__all__ = ["confusion", "draw"]
-
 _MAX_WITH_COUNTS = 30  # with more classes the cells are too small for numbers
 _MAX_WITH_NAMES = 120  # more names do not fit next to 14 inches of cells at 5 points
 _MAX_NAME_LENGTH = 24

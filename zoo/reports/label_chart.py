@@ -12,8 +12,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.multi_label import LabelScore, label_scores
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, drawable, new_figure, save, set_names, shorten, style_axes
 
-__all__ = ["draw", "labels"]
-
 _MAX_NAMED = 40  # readable on a screen; of more labels the lowest are named, and a curve shows all
 _MAX_NAME_LENGTH = 28
 

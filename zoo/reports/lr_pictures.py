@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, style_axes
 
-__all__ = ["lr_curve", "schedule_plot"]
-
 # A longer legend would hide the curves: of more lines only some are named, from the highest to the lowest.
 _MAX_LEGEND_LINES = 10
 # The plot is 900 pixels wide.

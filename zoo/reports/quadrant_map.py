@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, shorten, style_axes
 
-__all__ = ["Point", "quadrant_map"]
-
 _MAX_NAME_LENGTH = 28
 
 

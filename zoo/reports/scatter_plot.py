@@ -16,8 +16,6 @@ from zoo.metrics.accumulator import MetricAccumulator
 from zoo.metrics.statistics import Collected
 from zoo.reports.canvas import BLUE, GREY, INK, drawable, new_figure, save, set_names, shorten, style_axes
 
-__all__ = ["draw", "scatter"]
-
 _MAX_PANELS = 12  # a grid of 4 × 3 is readable on a screen
 _MAX_NAME_LENGTH = 24
 

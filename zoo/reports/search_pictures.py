@@ -10,8 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, shorten, style_axes
 
-__all__ = ["importance", "search_history"]
-
 
 def search_history(
     trials: Sequence[tuple[int, str, float | None]], path: Path, *, monitor: str, higher_is_better: bool

@@ -16,8 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from zoo import metrics
 from zoo.reports.canvas import BLUE, GREY, INK, ORANGE, new_figure, save, set_names, style_axes
 
-__all__ = ["curves"]
-
 # With a larger ratio of the peaks, the axis is logarithmic: a linear one would show the smaller as zero.
 _LOG_SPREAD = 10.0
 _LEGEND_ROWS = 6

@@ -16,8 +16,6 @@ from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
 from zoo.strategy.scores.size import FEW_SHOT_BELOW, LARGE_FROM, MEDIUM_FROM, DataSize
 
-__all__ = ["Architecture", "Decision", "Measurements", "decide", "epochs_for", "load_table"]
-
 Architecture = Literal["cnn", "transformer"]
 Values = dict[str, Any]
 

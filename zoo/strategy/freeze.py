@@ -25,8 +25,6 @@ from torch import nn
 from zoo.errors import ModelError, nearest
 from zoo.models.model import Group
 
-__all__ = ["FreezePlan", "GroupPlan", "make_plan", "resolve_plan", "set_train_mode"]
-
 _SYNTAX = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to unfreeze"
 
 

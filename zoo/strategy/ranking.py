@@ -34,8 +34,6 @@ from zoo.strategy.scores.bootstrap import (
 )
 from zoo.strategy.scores.targets import Floats
 
-__all__ = ["Candidate", "prior_for", "rank_models"]
-
 
 @dataclass(frozen=True)
 class Candidate:

@@ -12,8 +12,6 @@ from torch import nn
 from zoo.models.model import Group
 from zoo.strategy.freeze import FreezePlan, make_plan
 
-__all__ = ["groups_unfrozen", "unfreeze_plan"]
-
 
 def groups_unfrozen(epoch: int, every: int) -> int:
     """Number of unfrozen backbone groups in `epoch` (from 0), with one more after every `every` epochs (at least 1)."""

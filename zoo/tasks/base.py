@@ -12,8 +12,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MakePrediction", "Prediction", "RankedPrediction", "TargetKind", "Task", "TaskName"]
-
 TaskName = Literal["single-label", "multi-label", "regression"]
 TargetKind = Literal["class_index", "multi_hot", "values"]
 

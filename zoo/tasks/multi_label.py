@@ -11,8 +11,6 @@ from zoo.tasks.base import MakePrediction, RankedPrediction, Task, ranked
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LabelPrediction", "MultiLabel"]
-
 _THRESHOLD = 0.5
 
 

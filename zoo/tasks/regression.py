@@ -11,8 +11,6 @@ from zoo.tasks.base import MakePrediction, Prediction, Task, reject_threshold
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Regression", "ValuePrediction"]
-
 
 class ValuePrediction(Prediction):
     """`values` holds one value per target."""

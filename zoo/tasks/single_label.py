@@ -10,8 +10,6 @@ from zoo.tasks.base import MakePrediction, RankedPrediction, Task, ranked, rejec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ClassPrediction", "SingleLabel"]
-
 
 class ClassPrediction(RankedPrediction):
     """`top` holds the most probable classes; the probabilities of all classes sum to 1."""

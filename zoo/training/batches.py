@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-__all__ = ["Batches"]
-
 
 class Batches(Protocol):
     """(images (n, C, H, W) uint8, targets (n,) int64 or (n, K) float32), in a new order for each epoch."""

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from zoo.training.autotune.timings import benchmark
 
-__all__ = ["CompileTiming", "CompiledForward", "time_compiled"]
-
 
 class CompiledForward:
     """The compiled forward pass of `model`, which itself is not changed.

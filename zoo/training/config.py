@@ -8,8 +8,6 @@ from pydantic import Field, field_validator
 
 from zoo.config import Config, YamlSwitch
 
-__all__ = ["ExecutionConfig", "TrainConfig"]
-
 
 class TrainConfig(Config):
     """Length, precision and stopping of the training."""

@@ -10,8 +10,6 @@ from accelerate.utils import DistributedDataParallelKwargs
 from zoo import dist_env
 from zoo.errors import UsageError
 
-__all__ = ["device_name", "make_accelerator", "pick_device"]
-
 _PRECISIONS = {None: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 

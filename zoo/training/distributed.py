@@ -16,19 +16,6 @@ from torch import Tensor, nn
 from zoo import dist_env
 from zoo.errors import TrainingError, ZooError
 
-__all__ = [
-    "any_rank",
-    "broadcast_object",
-    "broadcast_tensors",
-    "gather_object",
-    "gather_tensors",
-    "join",
-    "lost_process_error",
-    "sync_module_states",
-    "synchronize_batches",
-    "total",
-]
-
 _DUMMY_IMAGES = 2  # images; batch norm cannot train on one
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError
 
-__all__ = ["ExponentialMovingAverage"]
-
 _COUNT = "updates"
 _PREFIX = "module."
 

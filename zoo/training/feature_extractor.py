@@ -19,8 +19,6 @@ from torch.utils import _pytree as pytree
 
 from zoo.training.module_state import eval_mode
 
-__all__ = ["FeatureExtractor", "find_feature_extractor"]
-
 # What a forward pass may raise if its control flow depends on values that are zeros now.
 _FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from zoo.losses.check import check_value
 from zoo.training.inference import Normalize
 
-__all__ = ["ForwardPass", "total_loss"]
-
 
 @dataclass(frozen=True)
 class ForwardPass:

@@ -13,8 +13,6 @@ from zoo.preprocess import Preprocess
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["Normalize", "forward_all", "forward_batches"]
-
 # Outputs wait on the device, without a synchronization for each batch, until they are this many values (64 MB).
 _MAX_VALUES = 2**24
 

@@ -16,8 +16,6 @@ from types import FrameType
 from zoo import dist_env
 from zoo.errors import UsageError
 
-__all__ = ["is_launched", "launch"]
-
 # Seconds for the other processes to report an error and exit after one has failed.
 _GRACE = 5.0
 # Seconds after Ctrl-C, for rank 0 to finish its step and write its state.

@@ -21,8 +21,6 @@ from torch.nn.utils import parametrize
 
 from zoo.errors import ModelError
 
-__all__ = ["KINDS", "LoraReport", "LowRank", "add_lora", "base_name", "choose_layers", "merged_state"]
-
 KINDS = ("attention", "all")
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.(?:original|0\.[ab])$")
 _ATTENTION = re.compile(r"att(?:n|ention)", re.IGNORECASE)

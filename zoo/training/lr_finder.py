@@ -20,8 +20,6 @@ from zoo.errors import TrainingError
 from zoo.training.batches import Batches
 from zoo.training.trainer import Trainer
 
-__all__ = ["DIVERGENCE_FACTOR", "SMOOTHING", "RangeTest", "Suggestion", "lr_grid", "range_test", "smooth", "suggest"]
-
 # fastai's: `AvgSmoothLoss(beta=0.98)` and "smooth_loss > 4 * best_loss" in `LRFinder.after_batch`.
 SMOOTHING = 0.98
 DIVERGENCE_FACTOR = 4.0

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from zoo.errors import TrainingError, ZooError
 
-__all__ = ["OOM_AT_ONE_IMAGE", "OOM_HINT", "MicroBatcher", "StepSnapshot", "is_out_of_memory", "raise_on_oom"]
-
 T = TypeVar("T")
 
 # The error if one image does not fit, and its hint.

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["eval_mode", "preserve_module_state"]
-
 
 @contextmanager
 def preserve_module_state(module: nn.Module) -> Iterator[None]:

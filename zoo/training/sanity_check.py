@@ -15,8 +15,6 @@ from zoo.training.inference import Normalize
 from zoo.training.microbatch import is_out_of_memory
 from zoo.training.module_state import preserve_module_state
 
-__all__ = ["check_step", "has_unused_parameters"]
-
 T = TypeVar("T")
 
 

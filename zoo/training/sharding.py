@@ -19,8 +19,6 @@ from torch.optim import Optimizer
 
 from zoo import dist_env
 
-__all__ = ["full_tensors", "shard"]
-
 
 def shard(module: nn.Module, optimizer: Optimizer, blocks: Iterable[str], device: torch.device) -> None:
     """Shard `module`, which is the same in every process, and the state of `optimizer`.

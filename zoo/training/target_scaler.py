@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from zoo.errors import ModelError
 from zoo.models.heads import output_layers
 
-__all__ = ["TargetScaler"]
-
 
 @dataclass(frozen=True)
 class TargetScaler:

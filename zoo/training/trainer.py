@@ -35,8 +35,6 @@ from zoo.training.microbatch import MicroBatcher, StepSnapshot
 from zoo.training.sharding import full_tensors, shard
 from zoo.training.target_scaler import TargetScaler
 
-__all__ = ["EpochStats", "OnBatch", "Trainer"]
-
 
 class OnBatch(Protocol):
     """Called after each batch. `read()` gives (mean loss, top-1 or None) so far, and waits for the device."""

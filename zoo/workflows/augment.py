@@ -24,8 +24,6 @@ from zoo.tasks import DEFAULT_TASK, TASKS
 from zoo.workflows.finetune import preprocessing, validate
 from zoo.workflows.finetune.inputs import build_augment, open_dataset
 
-__all__ = ["AugmentGrid", "augment_grid"]
-
 _SIZE = 224  # pixels per side without a model: the input size of most
 
 

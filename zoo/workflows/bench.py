@@ -18,8 +18,6 @@ from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.oom import translate_out_of_memory
 from zoo.workflows.finetune.options import make_recipe
 
-__all__ = ["BenchResult", "bench"]
-
 
 @dataclass(frozen=True)
 class BenchResult:

@@ -6,8 +6,6 @@ from zoo.cache import CACHES, CacheEntry, clear, list_entries
 from zoo.data.sources.torchvision_sets import SETS
 from zoo.errors import UsageError, nearest
 
-__all__ = ["clear_cache", "list_cache"]
-
 
 def list_cache(*kinds: str) -> list[CacheEntry]:
     """The entries of `kinds`, or everything in the cache folder, most recently used first.

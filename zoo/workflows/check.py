@@ -18,8 +18,6 @@ from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.dist_env import cores
 from zoo.errors import UsageError
 
-__all__ = ["Report", "check"]
-
 
 def check(
     data: str | os.PathLike[str],

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from zoo.errors import translate_write_errors
 
-__all__ = ["write_images"]
-
 
 def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
     """Write `count` validation digits of different classes as PNG files, such as digit-3.png; return their paths."""

@@ -36,8 +36,6 @@ from zoo.training.inference import Normalize, forward_batches
 from zoo.training.microbatch import raise_on_oom
 from zoo.workflows.load_run import LoadedRun, RunData, RunLike, load_run, load_run_data
 
-__all__ = ["EvaluationResult", "evaluate"]
-
 # No column is named: the columns of the run's recipe, or those found by their names.
 COLUMNS_OF_RUN = Columns()
 

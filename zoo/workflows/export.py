@@ -20,8 +20,6 @@ from zoo.recipe import data_source
 from zoo.tasks import get_task
 from zoo.workflows.load_run import LoadedRun, RunLike, load_run, open_run
 
-__all__ = ["export"]
-
 
 def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathLike[str] | None = None) -> ExportResult:
     """Export the best weights of a run, and check that the exported model gives the same logits.

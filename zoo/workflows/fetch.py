@@ -14,8 +14,6 @@ from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, save_hub_file, 
 from zoo.hub.download import TARGET_HINT, write_error
 from zoo.models.pretrained import HUB_FILES, fetch_pretrained
 
-__all__ = ["FailedFetch", "FetchedFile", "fetch", "fetch_each"]
-
 SUMS = "SHA256SUMS"
 
 

@@ -17,8 +17,6 @@ from zoo.preprocess import Preprocess
 from zoo.strategy.freeze import GroupPlan, resolve_plan
 from zoo.workflows.inspect_file import TensorSummary, select_tensors, summarise
 
-__all__ = ["ModelSummary", "inspect"]
-
 
 @dataclass(frozen=True)
 class ModelSummary:

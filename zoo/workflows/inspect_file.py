@@ -20,16 +20,6 @@ from zoo.models.contents import read_contents
 from zoo.recipe import data_source
 from zoo.run import Run
 
-__all__ = [
-    "FileSummary",
-    "RunSummary",
-    "TensorSummary",
-    "inspect_file",
-    "is_weights_path",
-    "select_tensors",
-    "summarise",
-]
-
 
 @dataclass(frozen=True)
 class TensorSummary:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from zoo.options import Filters
 
-__all__ = ["list_models", "search_models", "search_tags"]
-
 
 def list_models(pattern: str | None = None, *, tags: bool = False, **filters: Unpack[Filters]) -> list[str]:
     """Names of the models that match all conditions.

@@ -14,8 +14,6 @@ from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.tasks import DEFAULT_TASK, TaskName, get_task
 
-__all__ = ["LoadedRun", "RunData", "load_run", "load_run_data", "open_run"]
-
 RunLike = str | os.PathLike[str] | Run
 
 _TRAIN_AGAIN = "train again with its recipe.yaml"

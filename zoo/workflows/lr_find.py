@@ -20,12 +20,10 @@ from zoo.recipe import Recipe, build
 from zoo.run import Run
 from zoo.training.lr_finder import RangeTest, Suggestion, lr_grid, range_test, suggest
 from zoo.workflows.finetune import transfer
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.feature_cache import apply_feature_cache
 from zoo.workflows.finetune.oom import translate_out_of_memory
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session
-
-__all__ = ["LrFindResult", "lr_find"]
 
 _MIN_STEPS = 20
 

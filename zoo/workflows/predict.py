@@ -25,8 +25,6 @@ from zoo.training.inference import Normalize
 from zoo.training.microbatch import MicroBatcher, raise_on_oom
 from zoo.workflows.load_run import LoadedRun, RunLike, load_run
 
-__all__ = ["Prediction", "predict"]
-
 PathLike = str | os.PathLike[str]
 
 

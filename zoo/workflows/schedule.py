@@ -20,9 +20,9 @@ from zoo.optim.schedule_validation import PLATEAUS, class_name, find_entry
 from zoo.options import Options
 from zoo.recipe import Recipe, build, load_values
 from zoo.registry import resolve
-from zoo.workflows.finetune.run import TrainingSession, build_session, resolve_options
-
-__all__ = ["ScheduleCurves", "schedule"]
+from zoo.workflows.finetune.build import build_session
+from zoo.workflows.finetune.run import resolve_options
+from zoo.workflows.finetune.session import TrainingSession
 
 _DEFAULT_MODEL = "zoo_tiny"
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from zoo.augment.crop import Crop
 from zoo.augment.fit import EvalView
+from zoo.data.decode.errors import UnreadableImage
 from zoo.data.decode.read import (
-    UnreadableImage,
     check_bytes,
     check_image,
     intensity_stats,

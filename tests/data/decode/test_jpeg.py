@@ -14,7 +14,8 @@ from zoo.augment.crop import RATIO, Crop, random_crop, random_view
 from zoo.augment.fit import EvalView
 from zoo.augment.resize import horizontal_flip, resize, resize_and_crop
 from zoo.data.decode import jpeg, pillow, read
-from zoo.data.decode.read import UnreadableImage, read_bytes
+from zoo.data.decode.errors import UnreadableImage
+from zoo.data.decode.read import read_bytes
 from zoo.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 FILTERS = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC]

@@ -12,7 +12,8 @@ from sklearn.datasets import load_sample_images
 from zoo.augment.crop import Crop
 from zoo.augment.resize import resize_and_crop
 from zoo.data.decode import jpeg
-from zoo.data.decode.read import UnreadableImage, check_image, read_image
+from zoo.data.decode.errors import UnreadableImage
+from zoo.data.decode.read import check_image, read_image
 from zoo.errors import DataError
 
 BILINEAR = Image.Resampling.BILINEAR

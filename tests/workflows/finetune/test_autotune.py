@@ -13,8 +13,9 @@ from zoo.run import Run
 from zoo.training.autotune.precision import PrecisionChoice
 from zoo.training.autotune.workers import CpuLayout
 from zoo.workflows.finetune import autotune
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ from zoo.errors import Interrupted, RecipeError
 from zoo.run import Run
 from zoo.training.lr_finder import range_test
 from zoo.workflows.finetune import transfer
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 from zoo.workflows.finetune.session import TrainingSession
 from zoo.workflows.lr_find import lr_find
 

@@ -18,9 +18,10 @@ from zoo.data.file_dataset import FileDataset
 from zoo.errors import Interrupted
 from zoo.run import Run
 from zoo.training.trainer import Trainer
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.image_cache import LoadingTimes, speedup_justifies_cache
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from zoo.errors import Interrupted, RecipeError, UsageError
 from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.workflows.evaluate import evaluate
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 
 
 def _run(data: Path, where: str, /, **options: Any) -> Run:

@@ -17,8 +17,9 @@ from zoo.training.autotune import batch_size as measuring
 from zoo.training.autotune.batch_size import StepCost
 from zoo.workflows.evaluate import evaluate
 from zoo.workflows.finetune import autotune
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 from zoo.workflows.lr_find import lr_find
 from zoo.workflows.predict import predict
 

@@ -16,7 +16,8 @@ from zoo.augment.fit import EvalView, fit
 from zoo.data import read_image
 from zoo.errors import ZooError
 from zoo.preprocess import IntensityRange, Preprocess
-from zoo.workflows.finetune.run import build_session, finetune, resolve_options
+from zoo.workflows.finetune.build import build_session
+from zoo.workflows.finetune.run import finetune, resolve_options
 
 TINY = {"weights": "none", "img_size": 32, "epochs": 6, "batch_size": 8, "lr": 3e-3, "workers": 0, "device": "cpu"}
 

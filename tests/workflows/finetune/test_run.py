@@ -15,9 +15,10 @@ from zoo.models import build
 from zoo.recipe import shipped
 from zoo.run import Run
 from zoo.training.trainer import Trainer
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.loop import train
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

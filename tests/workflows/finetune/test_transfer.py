@@ -16,8 +16,9 @@ from zoo.models import build
 from zoo.recipe import load_values
 from zoo.run import Run
 from zoo.training.trainer import Trainer
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session, finetune, resume
+from zoo.workflows.finetune.run import finetune, resume
 
 Tensors = dict[str, torch.Tensor]
 

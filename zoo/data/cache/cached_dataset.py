@@ -30,13 +30,12 @@ from zoo.augment.view import View
 from zoo.cache import kind_folder
 from zoo.data.cache.image_store import DecodedImage, ImageStore
 from zoo.data.dataset import DatasetWrapper, ImageDataset, StringTable, Subset, Targets
+from zoo.data.decode.errors import UnreadableImage
 from zoo.data.decode.intensity import IntensityStats
-from zoo.data.decode.read import ChooseView, UnreadableImage
+from zoo.data.decode.multichannel import ChooseView
 from zoo.data.file_dataset import FileDataset, file_keys
 from zoo.dist_env import cores
 from zoo.preprocess import IntensityRange, Preprocess
-
-__all__ = ["CachedDataset", "CachedImages", "cache_view", "fill", "image_keys", "open_image_store"]
 
 Keys = NDArray[np.uint64]
 

@@ -31,8 +31,6 @@ from zoo.cache import delete_stale, save_info, touch
 from zoo.console import note
 from zoo.dist_env import cores
 
-__all__ = ["DecodedImage", "ImageStore", "MappedImages"]
-
 Keys = NDArray[np.uint64]  # (n, 2), of files as `zoo.data.file_dataset.file_keys` gives them
 
 # Maximum bytes per shard: little is lost when a run is killed, and 10 GiB are only 80 files.

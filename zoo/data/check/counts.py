@@ -12,8 +12,6 @@ from zoo.data.check.findings import Finding, named_finding
 from zoo.data.check.thresholds import IMBALANCE, MIN_CLASS_IMAGES
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["class_counts", "count_findings"]
-
 
 def class_counts(
     targets: dataset.Targets, split: NDArray[np.int64], classes: int, splits: int, task: TaskName

@@ -20,17 +20,6 @@ from zoo.data.check.perceptual_hash import close_pairs, confirmed_correlation, d
 from zoo.data.dataset import Targets
 from zoo.tasks import TaskName, get_task
 
-__all__ = [
-    "NearDuplicatePairs",
-    "duplicate_findings",
-    "equal_groups",
-    "near_pairs",
-    "same_pixel_candidates",
-    "split_by_equality",
-    "unequal_pairs",
-]
-
-
 # Up to this number of images with the same perceptual hash are compared with each other; of more, each with the first.
 _MAX_EQUAL_HASHES = 32
 

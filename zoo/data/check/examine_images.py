@@ -20,10 +20,9 @@ from zoo.data.check import image_record as r
 from zoo.data.check.perceptual_hash import SIDE, fill_hashes, luma_std
 from zoo.data.check.thresholds import BLANK_LEVELS, DETAIL, GREY_LEVELS, NEAR_SIDE
 from zoo.data.dataset import ImageDataset
-from zoo.data.decode.read import UnreadableImage, check_bytes, read_multichannel_header, read_preview
+from zoo.data.decode.errors import UnreadableImage
+from zoo.data.decode.read import check_bytes, read_multichannel_header, read_preview
 from zoo.data.file_dataset import FileDataset
-
-__all__ = ["ExaminedImages", "examine_files", "examine_images", "pixel_hashes"]
 
 _ORIENTATION = 0x0112
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # MPO: a phone's JPEG with several images; DIB: a BMP without file header

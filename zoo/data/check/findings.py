@@ -11,18 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.arrays import Indices
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import printable
-
-__all__ = [
-    "SEVERITIES",
-    "Finding",
-    "Severity",
-    "image_finding",
-    "named_finding",
-    "one_per_group",
-    "plural",
-    "sort_by_severity",
-]
+from zoo.data.decode.errors import printable
 
 Severity = Literal["error", "warning", "note"]
 

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from zoo.data.check.findings import Finding, named_finding, plural
 from zoo.data.dataset import SPLIT_NAMES, BadFile
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.listing import ClassFolder, Folder
-
-__all__ = ["folder_findings", "name_findings"]
 
 # Default names of file managers, and other names that are usually no classes.
 _ACCIDENTAL_NAME = re.compile(

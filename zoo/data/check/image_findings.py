@@ -13,8 +13,6 @@ from zoo.data.check.thresholds import ASPECT, FOLDER_UNREADABLE, SIZE_OUTLIER_RA
 from zoo.data.listing import Listing
 from zoo.tasks import get_task
 
-__all__ = ["content_findings", "unreadable_findings"]
-
 
 def unreadable_findings(listing: Listing, reasons: Mapping[int, str], *, skip: bool) -> Iterator[Finding]:
     """skip: training skips unreadable files, so they are warnings."""

@@ -11,20 +11,6 @@ from numpy.typing import NDArray
 from zoo.cache import CacheFile
 from zoo.console import note
 
-__all__ = [
-    "ANIMATED",
-    "BLANK",
-    "DETAILED",
-    "GREY",
-    "HIGH_BIT_DEPTH",
-    "READABLE",
-    "RECORD",
-    "TRANSPARENT",
-    "WRONG_EXTENSION",
-    "RecordCache",
-    "Records",
-]
-
 # key: identity of the file in the cache, 0 if there is none. content: hash of the file's bytes, or of the pixels if the
 # source has no files. pixels: hash of the decoded image, 0 if not computed. phash, luma, colour: see
 # `zoo.data.check.perceptual_hash`. width, height: after EXIF orientation. format, mode: Pillow's names.

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from zoo.data.check.image_record import GREY, Records
 from zoo.data.check.thresholds import COLOUR, DISTANCE, SAME_SHAPE, SIMILAR
 
-__all__ = ["SIDE", "close_pairs", "confirmed_correlation", "distances", "fill_hashes", "luma_std"]
-
 SIDE = 32
 _BITS = np.arange(64, dtype=np.uint64)
 _PAIRS = 16_384  # compared at a time: 2 x 16 MB

@@ -21,13 +21,10 @@ from zoo.data.check.duplicates import NearDuplicatePairs, duplicate_findings
 from zoo.data.check.findings import Finding, sort_by_severity
 from zoo.data.check.folders import name_findings
 from zoo.data.dataset import Data, ImageDataset, Subset
-from zoo.data.decode.read import UnreadableImage
+from zoo.data.decode.errors import UnreadableImage
 from zoo.data.file_dataset import FileDataset
 from zoo.data.listing import ListedSplit, Listing
 from zoo.tasks import get_task
-
-__all__ = ["PreflightReport", "preflight_check"]
-
 
 _END = 4096
 _BLOCK = 1 << 20

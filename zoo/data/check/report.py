@@ -19,13 +19,11 @@ from zoo.data.check.findings import SEVERITIES, Finding, plural, sort_by_severit
 from zoo.data.check.folders import folder_findings, name_findings
 from zoo.data.check.image_findings import content_findings, unreadable_findings
 from zoo.data.check.scan_images import fill_pixel_hashes, scan_images
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.file_dataset import FileDataset
 from zoo.data.listing import Listing
 from zoo.errors import DataError
 from zoo.tasks import get_task
-
-__all__ = ["Report", "examine_data"]
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,6 @@ from zoo.data.dataset import ImageDataset
 from zoo.data.file_dataset import FileDataset, file_keys
 from zoo.errors import DataError
 
-__all__ = ["ImageScan", "fill_pixel_hashes", "scan_images"]
-
 T = TypeVar("T")
 
 _CHUNK = 64

@@ -4,25 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    "ASPECT",
-    "BLANK_LEVELS",
-    "COLOUR",
-    "DETAIL",
-    "DISTANCE",
-    "FOLDER_UNREADABLE",
-    "GREY_LEVELS",
-    "IMBALANCE",
-    "MIN_CLASS_IMAGES",
-    "NEAR_SIDE",
-    "SAME_SHAPE",
-    "SIMILAR",
-    "SIZE_OUTLIER_RATIO",
-    "THRESHOLDS",
-    "TINY",
-    "Threshold",
-]
-
 MIN_CLASS_IMAGES = 10
 IMBALANCE = 10.0
 TINY = 32

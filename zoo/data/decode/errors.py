@@ -11,18 +11,6 @@ from PIL import Image
 
 from zoo.errors import DataError
 
-__all__ = [
-    "DECODE_ERRORS",
-    "EXTENSIONS",
-    "UnreadableImage",
-    "UnsupportedPixels",
-    "describe_content",
-    "describe_non_file",
-    "error_reason",
-    "is_image_name",
-    "printable",
-]
-
 # Extensions of image files: what Pillow reads without further libraries, and NumPy arrays.
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".npy"}

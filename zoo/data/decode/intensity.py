@@ -11,17 +11,6 @@ from zoo.arrays import Pixels
 from zoo.data.decode.errors import UnsupportedPixels
 from zoo.preprocess import IntensityRange
 
-__all__ = [
-    "DTYPE_RANGE",
-    "WHITE_LEVELS",
-    "IntensityStats",
-    "measure_intensity",
-    "min_max",
-    "require_known_range",
-    "to_uint8",
-    "white_level",
-]
-
 Array = NDArray[Any]
 
 DTYPE_RANGE = IntensityRange()

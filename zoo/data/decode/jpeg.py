@@ -18,9 +18,6 @@ from zoo.arrays import Pixels
 from zoo.augment.resize import resize_and_crop
 from zoo.augment.view import View, to_array
 
-__all__ = ["decode_view"]
-
-
 _FACTORS = (8, 4, 2, 1)
 _END_MARKER = b"\xff\xd9"
 # Pixel rows coded together, at most 4 blocks of 8. The rows below are needed for smooth chroma upsampling.

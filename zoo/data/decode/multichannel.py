@@ -16,8 +16,6 @@ from zoo.data.decode.errors import UnsupportedPixels
 from zoo.data.decode.intensity import to_uint8
 from zoo.preprocess import IntensityRange
 
-__all__ = ["ChooseView", "MultichannelImage", "require_channels"]
-
 Array = NDArray[Any]
 ChooseView = Callable[[int, int], View]
 

@@ -13,8 +13,6 @@ from PIL import Image
 
 from zoo.data.decode.errors import UnsupportedPixels
 
-__all__ = ["MAGIC", "open_npy", "read_npy", "to_channels_last"]
-
 Array = NDArray[Any]
 
 MAGIC = b"\x93NUMPY"

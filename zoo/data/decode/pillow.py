@@ -13,16 +13,6 @@ from zoo.data.decode.jpeg import decode_view
 from zoo.data.decode.multichannel import ChooseView, MultichannelImage, require_channels
 from zoo.preprocess import IntensityRange
 
-__all__ = [
-    "FIRST_SWAPPED_ORIENTATION",
-    "HIGH_BIT_DEPTH_MODES",
-    "ORIENTATION",
-    "read_high_bit_depth",
-    "read_pillow",
-    "require_mode_channels",
-]
-
-
 HIGH_BIT_DEPTH_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # modes of more than 8 bits, all grey
 ORIENTATION = 0x0112
 FIRST_SWAPPED_ORIENTATION = 5  # EXIF orientations from here on swap width and height

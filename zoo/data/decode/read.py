@@ -25,13 +25,10 @@ from PIL import Image, UnidentifiedImageError
 from zoo.arrays import Pixels
 from zoo.data.decode.errors import (
     DECODE_ERRORS,
-    EXTENSIONS,
     UnreadableImage,
     describe_content,
     describe_non_file,
     error_reason,
-    is_image_name,
-    printable,
 )
 from zoo.data.decode.intensity import (
     DTYPE_RANGE,
@@ -53,23 +50,6 @@ from zoo.data.decode.pillow import (
 )
 from zoo.data.decode.tiff import is_tiff, read_pages, read_tifffile
 from zoo.preprocess import IntensityRange
-
-__all__ = [
-    "EXTENSIONS",
-    "ChooseView",
-    "UnreadableImage",
-    "check_bytes",
-    "check_image",
-    "describe_non_file",
-    "intensity_stats",
-    "is_image_name",
-    "printable",
-    "read_bytes",
-    "read_image",
-    "read_multichannel_header",
-    "read_pil",
-    "read_preview",
-]
 
 Opened = Image.Image | MultichannelImage
 

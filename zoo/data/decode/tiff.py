@@ -19,8 +19,6 @@ from PIL import Image
 from zoo.data.decode.errors import DECODE_ERRORS, UnsupportedPixels
 from zoo.data.decode.multichannel import MultichannelImage
 
-__all__ = ["apply_orientation", "is_tiff", "read_pages", "read_tifffile"]
-
 Array = NDArray[Any]
 
 # TIFF and BigTIFF, either byte order.

@@ -8,8 +8,6 @@ from typing import Any
 
 from zoo.data.schema.cells import NESTED, to_cell
 
-__all__ = ["ArrowColumns"]
-
 
 @dataclass(frozen=True)
 class ArrowColumns:

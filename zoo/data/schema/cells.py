@@ -13,9 +13,6 @@ from zoo.arrays import Indices
 from zoo.data.packed_files import StoredImages
 from zoo.errors import DataError
 
-__all__ = ["LIST", "NESTED", "RowErrors", "StoredRows", "TableReader", "list_items", "to_cell"]
-
-
 LIST = "\x1f"  # ASCII's "unit separator", which str.strip removes as space
 NESTED = "\x1e"
 _MAX_LISTED = 10  # rows named for one kind of error

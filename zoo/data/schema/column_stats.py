@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from zoo.data.decode.read import is_image_name
+from zoo.data.decode.errors import is_image_name
 from zoo.data.schema.cells import LIST, NESTED, TableReader, list_items
 from zoo.data.schema.labels import parse_bool, parse_number
-
-__all__ = ["MAX_DISTINCT", "ColumnStats", "read_column_stats"]
 
 # Maximum number of different values that are stored. A column with more contains no classes, unless the user says so.
 MAX_DISTINCT = 10_000

@@ -15,8 +15,6 @@ from zoo.data.schema.labels import format_list
 from zoo.errors import DataError, UsageError, nearest
 from zoo.tasks import target_kind
 
-__all__ = ["CLASS_NAMES", "UNNAMED", "ColumnRoles", "Columns", "infer_columns"]
-
 _FILE = ("file", "filename", "file_name", "filepath", "file_path", "path")
 _IMAGE = ("image", "images", "image_path", "imagepath", "img", "img_path", "image_name", "image_file", *_FILE)
 CLASS_NAMES = ("label", "labels", "class", "classes", "class_name", "class_id", "category", "categories")

@@ -19,8 +19,6 @@ from zoo.data.schema.labels import (
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, target_kind
 
-__all__ = ["infer_task", "make_label_reader"]
-
 _MAX_INTEGER_CLASSES = 100  # a column with more different integers is regression
 
 _SEPARATOR = "--label-separator {}"

@@ -12,25 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import Targets
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.schema.cells import RowErrors, list_items
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
-
-__all__ = [
-    "FOLDER_TARGET",
-    "BinaryReader",
-    "ClassReader",
-    "GroupReader",
-    "LabelReader",
-    "ListReader",
-    "NumberReader",
-    "TagReader",
-    "format_list",
-    "from_classes",
-    "parse_bool",
-    "parse_number",
-]
 
 # Name of the target of class folders whose names are numbers, in regression.
 FOLDER_TARGET = "value"

@@ -10,13 +10,11 @@ import numpy as np
 
 from zoo.arrays import Indices
 from zoo.data.dataset import BadFile, StringTable, Targets
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.schema.cells import RowErrors, StoredRows
 from zoo.data.validate import raise_if_any, verify_files
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
-
-__all__ = ["TableRows"]
 
 
 @dataclass

@@ -15,15 +15,13 @@ import numpy as np
 
 from zoo.cache import CacheFile
 from zoo.data.dataset import SPLIT_NAMES, BadFile, StringTable
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile, PackedFiles
 from zoo.data.sources.members import ArchiveMembers
 from zoo.data.sources.scan import Scan, is_ignored, is_image_extension
 from zoo.data.sources.tar import is_compressed_name, list_tar, uncompressed_tar
 from zoo.data.sources.zip import list_zip
 from zoo.errors import DataError
-
-__all__ = ["Archive", "ArchiveFolder", "is_archive_name", "list_members", "open_archive", "stem"]
 
 # To be raised when headers are read in another way.
 VERSION = 1

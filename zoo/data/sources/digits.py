@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zoo.arrays import Pixels
 from zoo.data.dataset import StringTable, Subset, Targets
 from zoo.data.decode.intensity import IntensityStats
-from zoo.data.decode.read import ChooseView
+from zoo.data.decode.multichannel import ChooseView
 from zoo.data.listing import ListedSplit, Listing
 from zoo.data.schema.labels import from_classes
 from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits
@@ -20,9 +20,6 @@ from zoo.data.split.strategy import SplitStrategy
 from zoo.errors import UsageError
 from zoo.preprocess import IntensityRange
 from zoo.tasks import TaskName
-
-__all__ = ["Digits", "DigitsSource"]
-
 
 _NAMES = tuple("0123456789")
 # Pixels: four times the size of the digits, and the size at which the built-in backbone was pretrained.

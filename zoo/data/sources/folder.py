@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zoo.data.dataset import TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, flips_safe
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles, relabel
 from zoo.data.listing import ClassFolder, Folder, ListedSplit, Listing
 from zoo.data.schema.labels import format_list, from_classes
@@ -21,8 +21,6 @@ from zoo.data.sources.table_folder import is_table_name
 from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, nearest
 from zoo.tasks import TaskName, get_task
-
-__all__ = ["ArchiveSource", "FolderSource"]
 
 
 class FolderSource(Source):

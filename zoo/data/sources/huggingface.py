@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zoo.arrays import Indices
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.packed_files import BadMember, StoredImages
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
@@ -25,9 +25,6 @@ from zoo.data.sources.source import require_path
 from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import BLOCK
 from zoo.errors import DataError, UsageError
-
-__all__ = ["HubTable", "HuggingFaceSource"]
-
 
 _PREFIX = "hf:"
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from zoo.data.dataset import BadFile, StringTable
-from zoo.data.decode.read import describe_non_file
+from zoo.data.decode.errors import describe_non_file
 from zoo.data.packed_files import ArchiveFile, PackedFiles
-
-__all__ = ["ArchiveMembers", "normalize_member_name"]
 
 _MAX_LINKS = 40  # as Linux
 

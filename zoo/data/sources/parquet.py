@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 
 from zoo.arrays import Indices
-from zoo.data.decode.read import describe_non_file, printable
+from zoo.data.decode.errors import describe_non_file, printable
 from zoo.data.packed_files import ArchiveFile, BadMember, StoredImages
 from zoo.data.schema.arrow import ArrowColumns
 from zoo.data.schema.cells import StoredRows
 from zoo.data.sources.text_formats import BLOCK
 from zoo.errors import DataError
-
-__all__ = ["ParquetImages", "ParquetTable", "is_parquet_name"]
 
 _Key = tuple[ArchiveFile, int, str]
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from zoo.registry import RegistryEntry
 
-__all__ = ["SOURCES", "SourceEntry", "describe_sources"]
-
 
 @dataclass(frozen=True)
 class SourceEntry(RegistryEntry):

@@ -20,23 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.dataset import SPLIT_NAMES, BadFile, StringTable
-from zoo.data.decode.read import describe_non_file, is_image_name, printable
+from zoo.data.decode.errors import describe_non_file, is_image_name, printable
 from zoo.data.packed_files import PackedFiles
 from zoo.errors import DataError
-
-__all__ = [
-    "DiskFolder",
-    "Scan",
-    "Tree",
-    "encode_labels",
-    "file_size",
-    "is_ignored",
-    "is_image_extension",
-    "list_entries",
-    "scan_classes",
-    "scan_folder",
-    "split_in_path",
-]
 
 _IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 

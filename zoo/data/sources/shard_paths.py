@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.packed_files import ArchiveFile
 from zoo.data.sources.archive import is_archive_name
 from zoo.data.sources.scan import is_ignored, list_entries, split_in_path
 from zoo.data.sources.source import is_remote
 from zoo.data.sources.tar import list_tar, uncompressed_tar
 from zoo.errors import DataError, UsageError
-
-__all__ = ["LABEL_EXTENSIONS", "ShardSet", "find_shards", "is_webdataset", "sample_key"]
 
 # Extensions of a sample's label, best first.
 LABEL_EXTENSIONS = ("cls", "json", "txt")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo.data.dataset import BadFile, ImageDataset
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.file_dataset import FileDataset, relabel
 from zoo.data.listing import ListedSplit, Listing
 from zoo.data.schema.columns import UNNAMED, Columns
@@ -17,20 +17,6 @@ from zoo.data.schema.labels import format_list
 from zoo.data.sources.registry import SOURCES, describe_sources
 from zoo.errors import DataError, UsageError, nearest
 from zoo.tasks import DEFAULT_TASK, TaskName, get_task
-
-__all__ = [
-    "EvalImages",
-    "OpenOptions",
-    "Source",
-    "SourceSplits",
-    "describe_given_splits",
-    "find_source",
-    "is_remote",
-    "require_known_classes",
-    "require_path",
-    "require_two_classes",
-    "with_classes",
-]
 
 _REMOTE = re.compile(r"^(pipe|[a-z][a-z0-9+.-]+:/)[/:]")
 

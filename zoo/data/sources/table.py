@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES, StringTable, flips_safe
-from zoo.data.decode.read import printable
+from zoo.data.decode.errors import printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles
 from zoo.data.schema.cells import RowErrors, TableReader
 from zoo.data.schema.column_stats import read_column_stats
@@ -33,8 +33,6 @@ from zoo.data.sources.source import (
 )
 from zoo.errors import DataError, UsageError, nearest
 from zoo.tasks import get_task
-
-__all__ = ["Table", "TableSet", "TabularSource", "open_table_eval", "open_table_train"]
 
 
 def open_table_train(cells: TableReader, val: TableReader | None, options: OpenOptions) -> SourceSplits:

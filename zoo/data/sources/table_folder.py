@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 from zoo.data.dataset import SPLIT_NAMES, TRAIN_SPLIT_NAMES, VAL_SPLIT_NAMES
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.schema.cells import TableReader
 from zoo.data.sources.parquet import ParquetTable, is_parquet_name
 from zoo.data.sources.scan import is_ignored, list_entries, split_in_path
@@ -20,8 +20,6 @@ from zoo.data.sources.source import require_path
 from zoo.data.sources.table import TableSet, TabularSource
 from zoo.data.sources.text_formats import JsonTable, ListTable, TextTable
 from zoo.errors import DataError
-
-__all__ = ["TableFolderSource", "TableSource", "is_table_name", "open_table"]
 
 _TEXT_EXTENSIONS = (".csv", ".tsv", ".tab")
 _JSON_EXTENSIONS = (".jsonl", ".ndjson")

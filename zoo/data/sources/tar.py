@@ -24,12 +24,10 @@ from typing import BinaryIO, cast
 from zoo.cache import CacheFile, save_file, touch
 from zoo.console import note
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import describe_non_file, is_image_name, printable
+from zoo.data.decode.errors import describe_non_file, is_image_name, printable
 from zoo.data.packed_files import TAR_MEMBER, ArchiveFile
 from zoo.data.sources.members import ArchiveMembers, normalize_member_name
 from zoo.errors import DataError
-
-__all__ = ["is_compressed_name", "is_tar_header", "list_tar", "uncompressed_tar"]
 
 _BLOCK = 512
 _MAX_HEADER_TEXT = 1 << 20  # bytes of a long name or a pax header

@@ -17,11 +17,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from zoo.data.decode.read import EXTENSIONS, describe_non_file, is_image_name, printable
+from zoo.data.decode.errors import EXTENSIONS, describe_non_file, is_image_name, printable
 from zoo.data.schema.cells import RowErrors, StoredRows, to_cell
 from zoo.errors import DataError
-
-__all__ = ["BLOCK", "JsonTable", "ListTable", "TextFile", "TextTable"]
 
 BLOCK = 4096  # rows
 _MAX_LINE_BYTES = 1 << 20  # a longer line means that the file is no text table

@@ -33,16 +33,6 @@ from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName
 
-__all__ = [
-    "TorchvisionImages",
-    "TorchvisionSource",
-    "class_names",
-    "download_folder",
-    "image_files",
-    "load_dataset",
-    "read_targets",
-]
-
 
 def download_folder(name: str) -> Path:
     return kind_folder("torchvision") / name

@@ -9,8 +9,6 @@ from typing import Any
 
 from zoo.errors import UsageError, nearest
 
-__all__ = ["SETS", "TorchvisionSet", "find_set", "is_torchvision_name"]
-
 _PREFIX = "torchvision:"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.console import track
 from zoo.data.dataset import BadFile, StringTable, flips_safe
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.file_dataset import FileDataset, OpenedFiles
 from zoo.data.packed_files import PackedFiles
 from zoo.data.schema.labels import format_list
@@ -39,8 +39,6 @@ from zoo.data.sources.webdataset_labels import ShardLabels, read_label_cells
 from zoo.data.validate import raise_if_any, verify_dataset
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
-
-__all__ = ["WebDatasetSource"]
 
 _CLASS_FILES = ("classes.txt", "classnames.txt")
 _MAX_LABEL_BYTES = 1 << 20

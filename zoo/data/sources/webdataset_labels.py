@@ -20,8 +20,6 @@ from zoo.data.schema.columns import Columns
 from zoo.data.schema.infer_task import infer_task, make_label_reader
 from zoo.tasks import TaskName
 
-__all__ = ["LABEL_FIELDS", "ShardLabels", "read_label_cells"]
-
 # Names of the label in a .json, best first.
 LABEL_FIELDS = ("label", "labels", "target", "targets", "class", "classes", "class_name", "category", "tags", "cls")
 

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from zoo.data.dataset import BadFile
-from zoo.data.decode.read import is_image_name, printable
+from zoo.data.decode.errors import is_image_name, printable
 from zoo.data.packed_files import MAX_IMAGE_BYTES, ZIP_METHODS, ArchiveFile, BadMember
 from zoo.data.sources.members import ArchiveMembers, normalize_member_name
 from zoo.errors import DataError
-
-__all__ = ["list_zip"]
 
 _END = struct.Struct("<4s4H2LH")
 _END_64 = struct.Struct("<4sQ2H2L4Q")

@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from zoo.data.dataset import Data, ImageDataset
 from zoo.errors import DataError
 
-__all__ = ["SPLIT_FILE", "SplitFile", "read_split", "split_text"]
-
 SPLIT_FILE = "split.txt"  # in a run's directory
 
 _HEADER = "# zoo split: the images held out for validation, a name a line; names start from the root of the data"

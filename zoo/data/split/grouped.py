@@ -21,9 +21,6 @@ from zoo.data.dataset import Targets
 from zoo.errors import DataError
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["TARGET_BINS", "Strata", "group_folds", "group_holdout_split", "rank_bins"]
-
-
 # Bins of a regression target: enough to give both parts the same distribution, few enough to draw from each.
 TARGET_BINS = 10
 

@@ -14,8 +14,6 @@ from zoo.data.split.grouped import TARGET_BINS, Strata, group_holdout_split, ran
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["binned_split", "holdout_split", "images_by_label", "iterative_split", "stratified_split"]
-
 
 def holdout_split(
     targets: Targets,

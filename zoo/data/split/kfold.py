@@ -14,8 +14,6 @@ from zoo.data.split.holdout import images_by_label
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["fold_numbers"]
-
 
 def fold_numbers(
     targets: Targets, classes: Sequence[str], task: TaskName, *, folds: int, seed: int, groups: Indices | None = None

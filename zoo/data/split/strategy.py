@@ -14,8 +14,6 @@ from zoo.data.split.kfold import fold_numbers
 from zoo.errors import UsageError
 from zoo.tasks import TaskName
 
-__all__ = ["SplitStrategy"]
-
 
 @dataclass(frozen=True)
 class SplitStrategy:

@@ -20,19 +20,6 @@ import numpy as np
 
 from zoo.strategy.scores.targets import Floats
 
-__all__ = [
-    "LEVEL",
-    "SUBSAMPLE_FRACTION",
-    "Bounds",
-    "Interval",
-    "RankedCandidate",
-    "difference_interval",
-    "mean_interval",
-    "rank",
-    "rank_with_ties",
-    "resample",
-]
-
 Bounds = tuple[float, float] | None
 
 LEVEL = 0.9

@@ -19,8 +19,6 @@ from zoo.strategy.scores.bootstrap import Interval, difference_interval
 from zoo.strategy.scores.holdout import assign_folds, predict_held_out
 from zoo.strategy.scores.targets import Targets
 
-__all__ = ["HARMFUL_DROP", "FlipInvariance", "flip_invariance"]
-
 # Flips are harmful if the accuracy drops by more than this (ours): below, the additional images outweigh it.
 HARMFUL_DROP = 0.02
 _FOLDS = 5

@@ -16,8 +16,6 @@ from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.svd import decompose
 from zoo.strategy.scores.targets import Floats, Targets
 
-__all__ = ["HoldoutScore", "assign_folds", "held_out", "predict_held_out"]
-
 # Number of held-out images to evaluate on (ours): an accuracy of .9 then has an interval of ± .02.
 _MIN_HELD_OUT = 1000
 

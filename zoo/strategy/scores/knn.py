@@ -11,8 +11,6 @@ from zoo.strategy.scores.ridge import LeaveOneOut
 from zoo.strategy.scores.svd import Scaling
 from zoo.strategy.scores.targets import Floats, Targets
 
-__all__ = ["K_VALUES", "knn_loo"]
-
 K_VALUES = (1, 3, 5, 10, 20, 50)
 
 # A neighbour votes with exp(cosine / 0.07): Wu et al. 2018 (arXiv 1805.01978), section 3.4, and DINO's eval_knn.py.

@@ -15,8 +15,6 @@ from zoo.strategy.scores.ridge import ridge_loo
 from zoo.strategy.scores.svd import decompose
 from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
-__all__ = ["LearningCurve", "learning_curve"]
-
 # Exponents b of error ~ N^−b (ours). Doubling the images reduces the error by 19 % or more (steep), by 7 % or less
 # (flat).
 STEEP, FLAT = 0.3, 0.1

@@ -18,8 +18,6 @@ import numpy as np
 from zoo.strategy.scores.svd import FeatureSVD
 from zoo.strategy.scores.targets import Floats, Targets
 
-__all__ = ["Evidence", "logme"]
-
 # t relative to the largest eigenvalue: at both ends the evidence equals its limit in float64.
 _GRID = np.logspace(-12, 12, 97)
 _CONVERGED = 1e-10

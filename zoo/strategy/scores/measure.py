@@ -13,8 +13,6 @@ from zoo.strategy.scores.ridge import LeaveOneOut, ridge_loo
 from zoo.strategy.scores.svd import decompose
 from zoo.strategy.scores.targets import Targets
 
-__all__ = ["Scores", "measure"]
-
 
 @dataclass(frozen=True)
 class Scores:

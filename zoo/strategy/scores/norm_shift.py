@@ -15,8 +15,6 @@ import numpy as np
 from zoo.strategy.scores.bootstrap import LEVEL, Interval
 from zoo.strategy.scores.targets import Floats
 
-__all__ = ["MILD", "STRONG", "LayerMoments", "NormShift", "norm_shift"]
-
 # Ours: below .1 none, above 1 strong.
 MILD, STRONG = 0.1, 1.0
 

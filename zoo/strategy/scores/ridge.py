@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from zoo.strategy.scores.svd import FeatureSVD
 from zoo.strategy.scores.targets import Floats, Outcome, Targets
 
-__all__ = ["PENALTIES", "LeaveOneOut", "LinearHead", "ridge_head", "ridge_loo"]
-
 # In units of the mean squared norm of a row, comparable for every N and D (ours). From almost no penalty to more than
 # the largest eigenvalue of 5,000 rows, where the prediction is the mean.
 PENALTIES = tuple(float(10 ** (e / 2)) for e in range(-12, 9))

@@ -18,8 +18,6 @@ import numpy as np
 from zoo.strategy.scores.bootstrap import LEVEL, SUBSAMPLE_FRACTION, Bounds, Interval, resample
 from zoo.strategy.scores.targets import Floats
 
-__all__ = ["DISSIMILAR", "SIMILAR", "Similarity", "Verdict", "similarity", "verdict"]
-
 # Ours, calibrated on 45 cells of our study (seed 100; docs/strategy.md): with 6 to 32 images per class a linear probe
 # was as good as training all layers from .7, and a high learning rate was best below .25.
 SIMILAR, DISSIMILAR = 0.6, 0.25

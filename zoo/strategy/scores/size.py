@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from zoo.strategy.scores.learning_curve import LearningCurve
 
-__all__ = ["FEW_SHOT_BELOW", "LARGE_FROM", "MEDIUM_FROM", "DataSize", "SizeName", "size_class"]
-
 SizeName = Literal["few-shot", "small", "medium", "large"]
 
 # BiT-HyperRule changes its schedule at 20,000 and 500,000 images (arXiv 1912.11370). Fewer than 10 per class is ours:

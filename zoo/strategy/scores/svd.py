@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from zoo.errors import DataError
 
-__all__ = ["FeatureSVD", "Scaling", "decompose"]
-
 Floats = NDArray[np.float64]
 
 _CONSTANT = 1e-6  # relative to a column's root mean square: rounding of a constant in float32

@@ -23,8 +23,6 @@ from zoo.arrays import Indices
 from zoo.errors import DataError, UsageError
 from zoo.tasks import TaskName, get_task
 
-__all__ = ["Outcome", "Targets"]
-
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 

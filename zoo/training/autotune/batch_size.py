@@ -18,8 +18,6 @@ from zoo.training.autotune.timings import run_trial_step
 from zoo.training.microbatch import is_out_of_memory
 from zoo.training.module_state import preserve_module_state
 
-__all__ = ["BatchSizeChoice", "StepCost", "choose_batch_size", "free_memory", "lr_factor", "step_profiler"]
-
 # The shipped recipes' learning rates are for 32 images. With few images, batch-norm statistics become noisy (Wu and He
 # 2018, 1803.08494, figure 1: ResNet-50 has the same error with 16 images per GPU as with 32, and a higher one from 8).
 _DEFAULT_SIZE = 32

@@ -21,8 +21,6 @@ from zoo.training.autotune.timings import benchmark, run_trial_step
 from zoo.training.autotune.workers import preserve_num_threads, threads
 from zoo.training.inference import Normalize
 
-__all__ = ["MIN_SPEEDUP", "PrecisionChoice", "RuntimeSettings", "choose_precision", "set_memory_format"]
-
 MIN_SPEEDUP = 1.25
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

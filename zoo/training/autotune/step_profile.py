@@ -18,8 +18,6 @@ from zoo.training.batches import Batches
 from zoo.training.forward_pass import total_loss
 from zoo.training.trainer import Trainer
 
-__all__ = ["StepProfile", "profile_steps"]
-
 Batch = tuple[Tensor, Tensor]
 
 

@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from zoo.cache import CacheFile
 from zoo.dist_env import cores
 
-__all__ = ["benchmark", "load_timing", "machine", "run_trial_step", "save_timing", "synchronize"]
-
 K = TypeVar("K")
 
 # Increased when what is measured changes.

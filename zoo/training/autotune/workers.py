@@ -12,15 +12,6 @@ from torch import Tensor
 
 from zoo.training.batches import Batches
 
-__all__ = [
-    "SINGLE_THREAD_OPS",
-    "CpuLayout",
-    "benchmark_layouts",
-    "candidate_layouts",
-    "preserve_num_threads",
-    "threads",
-]
-
 # Products in a pass of a linear layer up to which one thread is faster than several, on a shared machine.
 SINGLE_THREAD_OPS = 20_000_000
 # Batches before the clock starts (each worker prefetches two); limits of a measurement, and of all together.

@@ -16,8 +16,6 @@ from zoo.training.features.store import CachedFeatures, FeatureStore
 from zoo.training.inference import Normalize
 from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["BatchOrder", "FeatureBatches", "FeatureCachePolicy", "compute", "seconds_per_image"]
-
 
 @dataclass(frozen=True)
 class FeatureCachePolicy:

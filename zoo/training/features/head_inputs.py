@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from zoo.training.microbatch import MicroBatcher
 
-__all__ = ["head_inputs"]
-
 _Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 

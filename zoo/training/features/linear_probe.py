@@ -26,8 +26,6 @@ from zoo.errors import TrainingError
 from zoo.training.autotune.workers import SINGLE_THREAD_OPS, preserve_num_threads, threads
 from zoo.training.feature_extractor import FeatureExtractor
 
-__all__ = ["CONVEX_LOSSES", "MAX_BYTES", "LinearProbe", "fit_linear_probe", "why_not_linear"]
-
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 # Losses that are smooth and convex in the logits, for all parameters (Focal, Dice, … are not convex).

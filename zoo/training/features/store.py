@@ -26,8 +26,6 @@ from zoo.atomic_io import replace_file
 from zoo.cache import delete_stale, save_info, touch
 from zoo.console import note
 
-__all__ = ["KEY_BYTES", "CachedFeatures", "FeatureStore", "image_key", "store_key"]
-
 KEY_BYTES = 16
 # Bytes of rows in a shard: large enough for sequential reading, small enough for a copy in memory.
 _SHARD_BYTES = 64 << 20

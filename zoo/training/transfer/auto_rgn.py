@@ -15,8 +15,6 @@ from zoo.training.forward_pass import ForwardPass
 from zoo.training.microbatch import MicroBatcher
 from zoo.training.module_state import eval_mode
 
-__all__ = ["relative_gradient_norms"]
-
 # As in the authors' code (cchoi1/surgical-finetuning, main.py, get_lr_weights), once per epoch.
 _BATCHES = 5
 

@@ -16,8 +16,6 @@ from zoo.training.forward_pass import ForwardPass
 from zoo.training.microbatch import MicroBatcher
 from zoo.training.module_state import eval_mode
 
-__all__ = ["update_bn_stats"]
-
 _MAX_IMAGES = 10_000  # Wu and Johnson 2021 (2105.07576), section 3: 10^3 to 10^4 images are enough
 
 

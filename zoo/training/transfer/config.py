@@ -8,8 +8,6 @@ from pydantic import Field
 
 from zoo.config import Config
 
-__all__ = ["LoraConfig", "TransferConfig"]
-
 
 class LoraConfig(Config):
     """Low-rank adapters (LoRA) in the backbone."""

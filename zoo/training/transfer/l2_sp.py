@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from zoo.errors import ModelError
 
-__all__ = ["L2SP"]
-
 
 class L2SP:
     """alpha / 2 · Σ ‖w − w0‖² over the backbone + beta / 2 · Σ ‖w‖² over the new head, a scalar to add to the loss.

@@ -23,16 +23,6 @@ from zoo.training.forward_pass import ForwardPass
 from zoo.training.microbatch import MicroBatcher
 from zoo.training.module_state import eval_mode
 
-__all__ = [
-    "FALLBACK_EPOCHS",
-    "MAX_FEATURE_BYTES",
-    "MAX_IMAGES",
-    "ProbingOptions",
-    "ProbingPhase",
-    "run_probing_phase",
-    "train_only",
-]
-
 # With 20,000 images a linear layer has converged: more of them do not change where fine-tuning starts.
 MAX_IMAGES = 20_000
 MAX_FEATURE_BYTES = 512 << 20

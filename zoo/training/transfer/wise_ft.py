@@ -10,8 +10,6 @@ from torch import Tensor
 
 from zoo.errors import ModelError
 
-__all__ = ["ALPHAS", "Interpolation", "best_interpolation", "interpolate"]
-
 # Steps of 0.1, as plotted by Wortsman et al. 2022; 0 and 1 are the averaged models.
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

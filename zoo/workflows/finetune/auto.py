@@ -10,8 +10,6 @@ from zoo.recipe import build, load_values
 from zoo.workflows.finetune.options import AUTO
 from zoo.workflows.recommend.measure import measure_models
 
-__all__ = ["resolve_auto"]
-
 # Settings of a decision that belong to its freeze plan: the start, adapters, and flips, which depend on the images.
 _PLAN_KEYS = ("transfer.", "augment.flips")
 # Options that describe the data and how the network sees them; `balance` changes only how often.

@@ -40,8 +40,6 @@ from zoo.training.module_state import preserve_module_state
 from zoo.training.trainer import Trainer
 from zoo.workflows.finetune.session import BuiltModel, SampleBatch
 
-__all__ = ["AutotuneContext", "choose", "choose_execution", "forward_backward", "resolve_batch_size"]
-
 T = TypeVar("T")
 
 # Moving averages per parameter: AdamW keeps two, other optimizers fewer.

@@ -36,8 +36,6 @@ from zoo.workflows.finetune.inputs import Loaders, OpenedInputs, make_loaders, o
 from zoo.workflows.finetune.linear_probe import choose_linear_probe
 from zoo.workflows.finetune.session import BuiltModel, SampleBatch, TrainingSession
 
-__all__ = ["build_session"]
-
 
 def build_session(
     recipe: Recipe,

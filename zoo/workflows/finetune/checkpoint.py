@@ -16,8 +16,6 @@ from zoo.training.distributed import broadcast_object
 from zoo.training.trainer import Trainer
 from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["CheckpointWriter"]
-
 # Seconds of training per second of writing. A power cut or kill -9 loses at most the training between two writes.
 _TRAIN_TO_WRITE_RATIO = 10.0
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from zoo import metrics
 
-__all__ = ["best_entry", "best_epoch_text", "is_better", "out_of_patience"]
-
 
 def is_better(row: dict[str, Any], monitor: str, best: dict[str, Any] | None) -> bool:
     """Whether an epoch is better than the best so far; of two with the same value, the one with the lower loss.

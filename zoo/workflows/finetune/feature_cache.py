@@ -38,18 +38,6 @@ from zoo.training.microbatch import MicroBatcher
 from zoo.workflows.finetune.inputs import build_augment
 from zoo.workflows.finetune.session import BuiltModel, TrainingSession
 
-__all__ = [
-    "ExtractorProfile",
-    "FeatureCacheSession",
-    "apply_feature_cache",
-    "choose_feature_cache",
-    "free_cache_bytes",
-    "image_keys",
-    "open_store",
-    "profile_extractor",
-    "speedup_justifies_cache",
-]
-
 _SAMPLE_IMAGES = 3
 
 

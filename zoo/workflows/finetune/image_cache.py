@@ -42,16 +42,6 @@ from zoo.workflows.finetune.autotune import forward_backward
 from zoo.workflows.finetune.inputs import build_augment
 from zoo.workflows.finetune.session import BuiltModel, TrainingSession
 
-__all__ = [
-    "LoadingTimes",
-    "apply_image_cache",
-    "choose_image_cache",
-    "measure_loading",
-    "measure_step_seconds",
-    "parse_times",
-    "speedup_justifies_cache",
-]
-
 # Images are cached if that makes an epoch this much faster, and saves this many seconds of the run: times measured on a
 # few images are not exact, and the disk has other uses.
 _MIN_SPEEDUP = 1.2

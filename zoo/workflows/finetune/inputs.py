@@ -29,17 +29,6 @@ from zoo.training.device import pick_device
 from zoo.training.target_scaler import TargetScaler
 from zoo.workflows.finetune import validate
 
-__all__ = [
-    "Loaders",
-    "OpenedInputs",
-    "build_augment",
-    "create_model",
-    "make_loaders",
-    "open_dataset",
-    "open_inputs",
-    "per_process_batch_size",
-]
-
 
 @dataclass(frozen=True)
 class OpenedInputs:

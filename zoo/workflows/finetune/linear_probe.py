@@ -22,8 +22,6 @@ from zoo.training.features.linear_probe import CONVEX_LOSSES, MAX_BYTES, fit_lin
 from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["choose_linear_probe", "run_linear_probe"]
-
 # Multiplications per pass over the features up to which fitting takes no longer than gradient steps: 20,000 images of
 # 2,048 features and 100 classes are half a minute of one core (benchmarks/head_solver.py).
 _MAX_WORK = 5e9

@@ -21,8 +21,6 @@ from zoo.workflows.finetune.feature_cache import apply_feature_cache
 from zoo.workflows.finetune.image_cache import apply_image_cache
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
-__all__ = ["OnEpoch", "train"]
-
 OnEpoch = Callable[[dict[str, Any]], None]
 
 

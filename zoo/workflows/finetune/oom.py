@@ -12,8 +12,6 @@ from zoo.run import Run
 from zoo.training.microbatch import OOM_AT_ONE_IMAGE, OOM_HINT, MicroBatcher, is_out_of_memory
 from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["out_of_memory_error", "report_micro_batches", "translate_out_of_memory"]
-
 
 def report_micro_batches(run: Run, session: TrainingSession, log: Callable[[str], None]) -> None:
     """Print and record in run.json when batches are split into micro-batches; print it if a resumed run did so."""

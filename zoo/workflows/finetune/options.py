@@ -13,9 +13,6 @@ from zoo.errors import UsageError, nearest
 from zoo.options import OPTIONS, RECIPE_KEYS, Options
 from zoo.recipe import Recipe, build, load_values
 
-__all__ = ["AUTO", "make_recipe", "uses_auto"]
-
-
 AUTO = "auto"
 
 

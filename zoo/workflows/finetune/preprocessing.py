@@ -13,8 +13,6 @@ from zoo.preprocess import IntensityRange, Preprocess
 from zoo.recipe import Recipe
 from zoo.workflows.finetune import validate
 
-__all__ = ["ResolvedPreprocessing", "resolve_preprocessing", "with_intensity_range"]
-
 
 @dataclass(frozen=True)
 class ResolvedPreprocessing:

@@ -23,17 +23,6 @@ from zoo.run import InMemoryRun, Run, timestamp
 from zoo.training.device import device_name
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
-__all__ = [
-    "begin",
-    "check_same_data",
-    "default_name",
-    "draw",
-    "finish",
-    "resume",
-    "skipped_files",
-    "stop",
-]
-
 _PACKAGES = ("zoo", "torch", "torchvision", "timm", "numpy", "pillow", "imgaug", "accelerate", "safetensors")
 
 

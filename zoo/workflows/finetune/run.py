@@ -26,9 +26,6 @@ from zoo.workflows.finetune import record, transfer
 from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.loop import OnEpoch, train
 from zoo.workflows.finetune.options import make_recipe, uses_auto
-from zoo.workflows.finetune.session import TrainingSession
-
-__all__ = ["OnEpoch", "TrainingSession", "build_session", "finetune", "resolve_options", "resume", "resume_or_none"]
 
 
 @preserve_num_threads()

@@ -23,8 +23,6 @@ from zoo.training.inference import Normalize
 from zoo.training.target_scaler import TargetScaler
 from zoo.training.trainer import Trainer
 
-__all__ = ["BuiltModel", "SampleBatch", "TrainingSession", "ValidationResult"]
-
 
 @dataclass(frozen=True)
 class SampleBatch:

@@ -13,8 +13,6 @@ from zoo.strategy.freeze import FreezePlan
 from zoo.tasks import DEFAULT_TASK
 from zoo.workflows.finetune.session import TrainingSession
 
-__all__ = ["print_preflight", "print_summary"]
-
 
 def print_summary(session: TrainingSession, log: Callable[[str], None]) -> None:
     """Print what the run will do: data, task, model, weights, layer groups, settings."""

@@ -44,18 +44,6 @@ from zoo.workflows.finetune.feature_cache import (
 )
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
-__all__ = [
-    "add_adapters",
-    "attach_start_weights",
-    "before_epoch",
-    "begin",
-    "compute_metrics",
-    "evaluate_weights",
-    "finish",
-    "train_mode_setter",
-    "uses_lp_ft",
-]
-
 # Of the probing phase: just enough to keep the head finite; as in the recipe `head-only`.
 _PROBE_WEIGHT_DECAY = 1e-4
 

@@ -24,22 +24,6 @@ from zoo.recipe import Recipe, build, data_source
 from zoo.run import Run
 from zoo.tasks import DEFAULT_TASK, TASKS, Task
 
-__all__ = [
-    "check_classes",
-    "check_components",
-    "check_output_dir",
-    "check_param_groups",
-    "choose_input_size",
-    "collect_errors",
-    "data_leakage_note",
-    "group_overrides",
-    "random_crop_note",
-    "resolve_loss",
-    "resolve_workers",
-    "resolved_recipe",
-    "sample_batch",
-]
-
 
 @contextmanager
 def collect_errors(problems: list[ZooError]) -> Iterator[None]:

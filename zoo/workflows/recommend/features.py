@@ -31,8 +31,6 @@ from zoo.training.module_state import eval_mode
 from zoo.training.transfer.bn_adapt import update_bn_stats
 from zoo.workflows.finetune.feature_cache import image_keys, open_store
 
-__all__ = ["ExtractedFeatures", "ExtractionSettings", "extract_features"]
-
 _BATCH = 32
 # Number of images to compare batch-norm statistics on if all features are cached.
 _SHIFT_IMAGES = 512

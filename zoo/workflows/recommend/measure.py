@@ -53,8 +53,6 @@ from zoo.workflows.recommend.features import ExtractionSettings, extract_feature
 from zoo.workflows.recommend.result import ModelResult, Recommendation, SkippedModel
 from zoo.workflows.recommend.sample import Sample, draw_sample, sample_targets
 
-__all__ = ["DEFAULT_MODELS", "measure_models"]
-
 # Candidates if the user names none: several families and kinds of pretraining, small enough for a CPU (ours).
 DEFAULT_MODELS = (
     "resnet18", "resnet50", "mobilenetv3_large_100", "efficientnet_b0", "convnext_tiny", "convnextv2_nano",

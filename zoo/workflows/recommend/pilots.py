@@ -24,8 +24,6 @@ from zoo.strategy.decision_table import Decision, epochs_for
 from zoo.workflows.finetune.run import finetune, resume
 from zoo.workflows.recommend.result import Pilot, Pilots, Recommendation
 
-__all__ = ["STRATEGIES", "run_pilots"]
-
 # Strategy → recipe and changed keys; learning rates and flips come from the rule (see `_strategy_recipe`).
 STRATEGIES: dict[str, tuple[str, dict[str, Any]]] = {
     "head": ("small-similar", {}),

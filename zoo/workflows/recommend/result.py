@@ -17,16 +17,6 @@ from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
 from zoo.tasks import get_task
 from zoo.workflows.recommend.sample import Sample
 
-__all__ = [
-    "ModelResult",
-    "Pilot",
-    "Pilots",
-    "Recommendation",
-    "SkippedModel",
-    "create_output_folder",
-    "save",
-]
-
 
 @dataclass(frozen=True)
 class Pilot:

@@ -14,8 +14,6 @@ from zoo.workflows.recommend.measure import measure_models
 from zoo.workflows.recommend.pilots import run_pilots
 from zoo.workflows.recommend.result import Recommendation, create_output_folder, save
 
-__all__ = ["recommend"]
-
 
 def recommend(
     models: Sequence[str] = (),

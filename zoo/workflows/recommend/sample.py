@@ -18,8 +18,6 @@ from zoo.strategy.scores import Targets
 from zoo.tasks import get_task
 from zoo.workflows.finetune.feature_cache import image_keys
 
-__all__ = ["Sample", "draw_sample", "sample_targets"]
-
 # With more images the scores change by less than the width of their intervals (ours).
 _MAX_IMAGES = 5000
 # Number of images that are decoded to find the size and the colours.

@@ -18,13 +18,11 @@ from zoo.options import Options
 from zoo.progress import TrainingProgress
 from zoo.recipe import Recipe, build, dump, load_values
 from zoo.run import Run
+from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
-from zoo.workflows.finetune.run import build_session
 from zoo.workflows.tune.search_space import Space, check_space, first_values, read_space, space_record
 from zoo.workflows.tune.study import Study, TrialRecord, open_study, require_optuna
 from zoo.workflows.tune.trials import TrialRunner, best_trial, flatten, trial_folder
-
-__all__ = ["Search", "TrialRecord", "tune"]
 
 # Fields of `data` that do not change the validation images.
 _SPLIT_SAFE_KEYS = tuple(

@@ -21,18 +21,6 @@ from zoo.recipe.files import parse_yaml
 from zoo.tasks import TASKS
 from zoo.workflows.finetune import validate
 
-__all__ = [
-    "Choices",
-    "Range",
-    "Space",
-    "check_space",
-    "combinations",
-    "first_values",
-    "read_space",
-    "size",
-    "space_record",
-]
-
 
 @dataclass(frozen=True)
 class Range:

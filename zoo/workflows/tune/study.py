@@ -20,8 +20,6 @@ from zoo.workflows.tune.search_space import Choices, Range, Space, combinations,
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Study", "Trial", "TrialRecord", "open_study", "require_optuna"]
-
 _NAME = "zoo tune"
 _INTERRUPTED = "interrupted"  # study attribute: numbers of the trials that a process left running
 # fANOVA fits a forest to the finished trials; with fewer trials its result is random.

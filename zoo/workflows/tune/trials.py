@@ -22,8 +22,6 @@ from zoo.workflows.finetune.early_stopping import best_epoch_text
 from zoo.workflows.finetune.run import finetune
 from zoo.workflows.tune.study import Study, Trial, TrialRecord
 
-__all__ = ["TrialRunner", "best_trial", "flatten", "format_value", "trial_folder"]
-
 
 class _Pruned(TrainingError):
     """Raised inside a run to stop it."""
