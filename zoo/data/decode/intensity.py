@@ -59,7 +59,7 @@ def to_uint8(numbers: Array, rule: IntensityRange = DTYPE_RANGE, whole: Array | 
 def _above_white_message(numbers: Array, rule: IntensityRange, white: NDArray[Any], channel: int) -> str:
     low, high = min_max(numbers[:, :, channel])
     is_float = numbers.dtype.kind == "f"
-    text = f"{'floating point ' if is_float else ''}levels from {low:g} to {high:g}"
+    text = f"{'floating point ' if is_float else ''}values from {low:g} to {high:g}"
     if rule == DTYPE_RANGE:
         wanted = "beyond 255; scale them to 0..1 or 0..255" if is_float else "beyond 16 bits; scale them to 0..65535"
         return f"{text}, {wanted}"
@@ -72,7 +72,7 @@ def require_known_range(numbers: Array) -> None:
     if numbers.dtype not in (np.uint8, np.bool_):
         low, high = min_max(numbers)
         if high > WHITE_LEVELS[-1]:
-            raise UnsupportedPixels(f"levels from {low:g} to {high:g}, beyond 16 bits; scale them to 0..65535")
+            raise UnsupportedPixels(f"values from {low:g} to {high:g}, beyond 16 bits; scale them to 0..65535")
 
 
 class IntensityStats(NamedTuple):
@@ -100,13 +100,13 @@ def measure_intensity(numbers: Array) -> IntensityStats:
 def min_max(numbers: Array) -> tuple[float, float]:
     """The minimum and maximum. Raises UnsupportedPixels on NaN, infinity, negative values or an unsupported type."""
     if numbers.dtype.kind not in "uif":
-        raise UnsupportedPixels(f"numbers of type {numbers.dtype}; levels are bool, uint8, uint16 or floating point")
+        raise UnsupportedPixels(f"numbers of type {numbers.dtype}; pixels are bool, uint8, uint16 or floating point")
     low, high = float(numbers.min()), float(numbers.max())
     kind = "floating point " if numbers.dtype.kind == "f" else ""
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UnsupportedPixels(f"{kind}levels that are not finite (NaN or infinity)")
+        raise UnsupportedPixels(f"{kind}values that are not finite (NaN or infinity)")
     if low < 0:
-        raise UnsupportedPixels(f"negative {kind}levels, from {low:g} to {high:g}; scale them to 0 and above")
+        raise UnsupportedPixels(f"negative {kind}values, from {low:g} to {high:g}; scale them to 0 and above")
     return low, high
 
 

@@ -46,7 +46,7 @@ def _header(f: BinaryIO, size: int) -> tuple[tuple[int, ...], Any, np.dtype[Any]
     if dtype.hasobject:
         raise UnsupportedPixels("an array of Python objects, which is not loaded: it could run code")
     if dtype.kind not in "buif":
-        raise UnsupportedPixels(f"an array of type {dtype}; levels are bool, uint8, uint16 or floating point")
+        raise UnsupportedPixels(f"an array of type {dtype}; pixels are bool, uint8, uint16 or floating point")
     if len(shape) not in (2, 3) or 0 in shape:
         raise UnsupportedPixels(f"an array of shape {shape}; an image is (H, W), (H, W, C) or (C, H, W)")
     wanted, there = math.prod(shape) * dtype.itemsize, size - f.tell()
