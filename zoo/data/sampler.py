@@ -1,4 +1,4 @@
-"""Which images per epoch contains, how often, and in which order.
+"""The images of one epoch: which, how often, and in which order.
 
 With balance `none`, every image once. Otherwise class c is drawn in proportion to n_c^q, n_c its number of images (Kang
 et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, equation 1): `oversample` is

@@ -196,7 +196,7 @@ def format_size(size: int) -> str:
 
 
 def alternatives_hint(variable: str = "") -> str:
-    """What to do without the server. variable: environment variable with the URL of another server server."""
+    """What to do without the server. variable: environment variable with the URL of another hub server."""
     other = f"; or set {variable}=URL to use another server" if variable else ""
     return f"download the file on another machine (zoo fetch) and use --weights FILE, {NO_WEIGHTS_HINT}{other}"
 
