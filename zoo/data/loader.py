@@ -80,16 +80,16 @@ def make_loader(
     If a training epoch would end in a batch of one image, that image joins the batch before: batch normalization
     cannot be trained on one value per channel.
     """
-    order: Callable[..., Indices] | None = partial(
-        epoch_order, targets=source.targets, balance=options.balance, shards=source.shards
-    )
+    order: Callable[..., Indices] | None = None
     part, indices = options.part, options.indices
-    if not train and part[1] > 1:
+    if train:
+        order = partial(epoch_order, targets=source.targets, balance=options.balance, shards=source.shards)
+    elif part[1] > 1:
         indices = np.array_split(np.arange(len(source)) if indices is None else indices, part[1])[part[0]]
-    n = len(source) if indices is None else len(indices)
-    if not train:
-        order = None if indices is None else partial(_fixed_order, indices)
         part = (0, 1)
+    if indices is not None:
+        order = partial(_fixed_order, indices)
+    n = len(source) if indices is None else len(indices)
     sampler = _BatchSampler(n, batch_size, order=order, seed=seed, part=part)
     return Loader(_BatchDataset(source, preprocess, augment, seed), sampler, workers, options.pin_memory)
 
