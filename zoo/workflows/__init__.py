@@ -1,1 +1,1 @@
-"""The public Python API: composition of the rooms below, one file a job. Importing this imports none of them."""
+"""The public Python API, one file per command. Importing this package imports none of them."""
