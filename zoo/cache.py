@@ -138,16 +138,18 @@ class CacheFile:
 
     def load_arrays(self) -> tuple[dict[str, np.ndarray[Any, Any]], Any] | None:
         """The arrays by name and the JSON-able value that were saved; None as for `load_json`."""
+        import tokenize
         import zipfile
 
         import numpy as np
 
+        # RuntimeError: a zip header claims encryption or an unknown compression; TokenError: an array has no header
+        damaged = (RuntimeError, tokenize.TokenError, zipfile.BadZipFile)
         try:
             with self.path.open("rb") as f, np.load(f, allow_pickle=False) as stored:
                 value = self._value(json.loads(bytes(stored["_document"])))
                 arrays = {name: stored[name] for name in stored.files if name != "_document"}
-        # RuntimeError: a damaged zip header may claim encryption or an unknown compression
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, *damaged):
             return None
         touch(self.path)
         return arrays, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,16 @@ def test_float_crops_are_scaled_by_the_whole_image(tmp_path):
     np.save(tmp_path / "a.npy", image)
     corner = read_image(str(tmp_path / "a.npy"), 1, lambda h, w: Crop((0, 0, 4, 4), (4, 4), BILINEAR))
     assert corner.max() <= 1
+
+
+def test_a_damaged_npy_header_is_an_unreadable_image(tmp_path):
+    np.save(tmp_path / "a.npy", BYTES)
+    contents = (tmp_path / "a.npy").read_bytes()
+    for position in range(80):
+        for byte in b"\0({'9":
+            (tmp_path / "a.npy").write_bytes(contents[:position] + bytes([byte]) + contents[position + 1 :])
+            with contextlib.suppress(UnreadableImage):  # a few are a header as well
+                read_image(str(tmp_path / "a.npy"), 1)
 
 
 def test_more_pixels_than_the_limit_are_refused_before_they_are_read(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import tokenize
 import zlib
 
 from PIL import Image
@@ -17,7 +18,7 @@ EXTENSIONS = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".tga", ".jp2"}
 )
 
-# What Pillow's decoders raise on damaged files; SyntaxError is its PNG reader's "broken file".
+# What the decoders raise on damaged files: SyntaxError is Pillow's for PNG, TokenError NumPy's for the header of .npy.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -28,6 +29,7 @@ DECODE_ERRORS = (
     TypeError,
     OverflowError,
     struct.error,
+    tokenize.TokenError,
     zlib.error,
     Image.DecompressionBombError,
 )
