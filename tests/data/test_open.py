@@ -25,7 +25,7 @@ def test_a_folder_without_splits_is_split(make_folder):
     assert (len(data.train), len(data.val)) == (24, 6)
     assert np.bincount(data.val.targets).tolist() == [2, 4]
     assert not set(names(data.train)) & set(names(data.val))
-    assert data.rule.startswith("6 of 30 images held out")
+    assert data.rule.startswith("validation: 6 of 30 images")
     assert "seed 0" in data.rule
     assert (data.name, data.problems, data.flips_ok) == ("pets", (), True)
     assert data.train.read(0).shape == (12, 16, 3)
@@ -347,7 +347,7 @@ def test_class_folders_as_numbers(make_folder):
         assert float(Path(data.train.where(i)).parent.name) == target
     assert open_eval(data_config("ages"), ("value",), task="regression")[0].targets.tolist() == [[8], [8]]
     assert open_data(data_config("ages/train", val_fraction=0.25), task="regression").rule.startswith(
-        "3 of 12 images held out"
+        "validation: 3 of 12 images"
     )
     with pytest.raises(DataError, match=r"lacks targets of the model: age|does not know: value"):
         open_eval(data_config("ages"), ("age",), task="regression")

@@ -44,7 +44,7 @@ def test_a_table_of_classes_is_split_like_a_folder(make_table):
     assert data.notes == (
         "t.csv: images from column 'image', labels from 'label'; single-label, because 'label' contains text",
     )
-    assert data.rule == ("2 of 10 images held out for validation: 0.2 of each class (at least one), drawn with seed 0")
+    assert data.rule == "validation: 2 of 10 images (20% per class, at least one, seed 0)"
     assert pickle.loads(pickle.dumps(data.train)).where(3) == data.train.where(3)
 
 

@@ -35,13 +35,13 @@ def test_a_saved_split_survives_moving_the_data(pets, tmp_path):
     first = open_data(data_config("pets"), seed=3)
     name = save(first)
     assert Path(name).read_text().splitlines() == [
-        "# zoo split: the images held out for validation, a name a line; names start from the root of the data",
+        "# zoo split: the validation images, one name per line, relative to the root of the data",
         "# images: 24 for training, 6 for validation",
         *first.val.names,
     ]
     again = open_data(data_config("pets", split=name))
     assert again.fingerprint() == first.fingerprint() != open_data(data_config("pets")).fingerprint()
-    assert again.rule == "6 of 30 images held out for validation: named in split.txt"
+    assert again.rule == "validation: 6 of 30 images (from split.txt)"
     shutil.move("pets", "elsewhere")
     moved = open_data(data_config("elsewhere", split=name))
     assert list(moved.val.names) == list(first.val.names)

@@ -44,8 +44,8 @@ def test_groups_stay_whole_and_the_classes_keep_their_share(groups, classes, n, 
     again = holdout_split(targets, NAMES[:classes], "single-label", fraction=0.2, seed=seed, groups=group)
     assert again[1].tolist() == val.tolist()
     assert rule == (
-        f"{len(val):,} of {n:,} images held out for validation: {len(set(group[val]))} of {len(set(group))} whole "
-        f"groups, near to 0.2 of each class, drawn with seed {seed}"
+        f"validation: {len(val):,} of {n:,} images ({len(set(group[val]))} of {len(set(group))} whole groups, "
+        f"about 20% of each class, seed {seed})"
     )
 
 
@@ -73,7 +73,7 @@ def test_labels_and_numbers_in_groups():
     train, val, rule = holdout_split(positive, NAMES[:12], "multi-label", fraction=0.2, seed=0, groups=group)
     assert not set(group[train]) & set(group[val])
     assert np.abs(positive[val].sum(0) / positive.sum(0) - 0.2).max() < 0.03
-    assert "near to 0.2 of each label" in rule
+    assert "about 20% of each label" in rule
     fold = fold_numbers(positive, NAMES[:12], "multi-label", folds=4, seed=0, groups=group)
     assert together(fold, group)
     counts = np.array([positive[fold == f].sum(0) for f in (1, 2, 3, 4)])
@@ -83,7 +83,7 @@ def test_labels_and_numbers_in_groups():
     train, val, rule = holdout_split(ages, ("age",), "regression", fraction=0.2, seed=0, groups=group)
     assert not set(group[train]) & set(group[val])
     assert np.percentile(ages[val], [10, 50, 90]) == pytest.approx(np.percentile(ages, [10, 50, 90]), abs=8)
-    assert "near to 0.2 of each range of 'age'" in rule
+    assert "about 20% of each range of 'age'" in rule
     fold = fold_numbers(ages, ("age",), "regression", folds=3, seed=0, groups=group)
     assert together(fold, group)
     assert np.bincount(fold)[1:].tolist() == pytest.approx([500] * 3, abs=25)

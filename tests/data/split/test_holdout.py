@@ -182,9 +182,9 @@ def test_one_image_cannot_be_split(task, targets):
 def test_the_rule_is_described():
     ages = np.linspace(0, 9, 100, dtype=np.float32)[:, None]
     assert holdout_split(ages, ("age",), "regression", fraction=0.2, seed=7)[2] == (
-        "20 of 100 images held out for validation: 0.2 of each of 10 equally large groups by 'age', drawn with seed 7"
+        "validation: 20 of 100 images (20% of each of 10 equally large ranges of 'age', seed 7)"
     )
     labels = tags(100, 3).astype(np.float32)
     assert holdout_split(labels, ("a", "b", "c"), "multi-label", fraction=0.2, seed=0)[2].endswith(
-        "0.2 of the images of each label (at least one where it has two), drawn with seed 0"
+        "(20% per label, at least one if it has two, seed 0)"
     )

@@ -60,9 +60,7 @@ def test_folds_of_a_data_set_are_disjoint_and_cover_it(task):
         assert len(data.train) + len(data.val) == 1797
         assert not set(data.train.names) & set(data.val.names)
         seen += data.val.names
-        assert (
-            data.rule == f"{len(data.val):,} of 1,797 images held out for validation: fold {i} of 3, drawn with seed 5"
-        )
+        assert data.rule == f"validation: {len(data.val):,} of 1,797 images (fold {i} of 3, seed 5)"
         assert data.was_split
     assert sorted(seen, key=int) == [str(i) for i in range(1797)]
 

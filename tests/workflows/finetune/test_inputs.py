@@ -35,7 +35,7 @@ def test_images_in_parquet_and_groups_from_training_to_evaluation(zoo, rows):
     assert {i for i, row in enumerate(rows) if row["patient"] in patients} == held_out
     result = zoo("evaluate", "run")
     assert result.code == 0, result.err
-    assert f"{len(held_out)} of 24 images held out" in result.err
+    assert f"validation: {len(held_out)} of 24 images" in result.err
     assert "have changed" not in result.err
     # The recipe of the run is whole: it makes the same run again.
     again = zoo("finetune", "--recipe", "run", "-o", "again")

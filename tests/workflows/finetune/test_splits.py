@@ -148,6 +148,6 @@ def test_the_flags(zoo, photos):
         "--balance", "sqrt", "--dry-run",
     )  # fmt: skip
     assert result.code == 0
-    assert "8 of 24 images held out for validation: fold 1 of 3, drawn with seed 0" in result.err
+    assert "validation: 8 of 24 images (fold 1 of 3, seed 0)" in result.err
     assert "folds: 3\n" in result.out
     assert "balance: sqrt\n" in result.out

@@ -1,6 +1,6 @@
 """Split files: the names of the validation images, one per line, so that other trainings can reuse the split.
 
-    # zoo split: the images held out for validation, a name a line; names start from the root of the data
+    # zoo split: the validation images, one name per line, relative to the root of the data
     # images: 8 for training, 2 for validation
     cat/003.jpg
     dog/017.jpg
@@ -27,7 +27,7 @@ from zoo.errors import DataError
 
 SPLIT_FILE = "split.txt"  # in a run's directory
 
-_HEADER = "# zoo split: the images held out for validation, a name a line; names start from the root of the data"
+_HEADER = "# zoo split: the validation images, one name per line, relative to the root of the data"
 _COUNTS = re.compile(r"# images: (\d+) for training, (\d+) for validation")
 _FORMAT_HINT = "a split is a text file with the name of a validation image on each line, or a run that made one"
 

@@ -49,18 +49,17 @@ def holdout_split(
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         part = f"each {owner.output}" if owner.has_classes else f"each range of {classes[0]!r}"
         held, there = len(np.unique(groups[val])), len(np.unique(groups))
-        how = f"{held:,} of {there:,} whole groups, near to {fraction:.3g} of {part}"
+        how = f"{held:,} of {there:,} whole groups, about {100 * fraction:.3g}% of {part}"
     elif owner.has_one_class_per_image:
         train, val = stratified_split(np.asarray(targets, np.int64), classes, fraction=fraction, seed=seed)
-        how = f"{fraction:.3g} of each class (at least one)"
+        how = f"{100 * fraction:.3g}% per class, at least one"
     elif owner.has_classes:
         train, val = iterative_split(targets > 0, fraction=fraction, seed=seed)
-        how = f"{fraction:.3g} of the images of each label (at least one where it has two)"
+        how = f"{100 * fraction:.3g}% per label, at least one if it has two"
     else:
         train, val, ranges = binned_split(np.asarray(targets[:, 0], np.float32), fraction=fraction, seed=seed)
-        how = f"{fraction:.3g} of each of {ranges} equally large groups by {classes[0]!r}"
-    n = f"{len(val):,} of {len(targets):,} images held out for validation"
-    return train, val, f"{n}: {how}, drawn with seed {seed}"
+        how = f"{100 * fraction:.3g}% of each of {ranges} equally large ranges of {classes[0]!r}"
+    return train, val, f"validation: {len(val):,} of {len(targets):,} images ({how}, seed {seed})"
 
 
 def stratified_split(

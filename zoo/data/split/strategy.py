@@ -76,9 +76,9 @@ class SplitStrategy:
             return *holdout_split(targets, classes, task, fraction=self.fraction, seed=self.seed, groups=groups), ()
         fold = fold_numbers(targets, classes, task, folds=self.folds, seed=self.seed, groups=groups)
         train, val = np.flatnonzero(fold != self.fold), np.flatnonzero(fold == self.fold)
-        whole = "" if groups is None else f" of {len(np.unique(groups)):,} whole groups"
-        rule = f"fold {self.fold} of {self.folds}{whole}, drawn with seed {self.seed}"
-        return train, val, f"{_describe_count(val, source)}: {rule}", ()
+        of_groups = "" if groups is None else f" of {len(np.unique(groups)):,} whole groups"
+        rule = f"fold {self.fold} of {self.folds}{of_groups}, seed {self.seed}"
+        return train, val, _describe_split(val, source, rule), ()
 
     def _from_file(self, source: ImageDataset) -> tuple[Indices, Indices, str, tuple[str, ...]]:
         split_file = read_split(str(self.split_file))
@@ -89,8 +89,8 @@ class SplitStrategy:
             if shared:
                 notes.append(f"split {split_file.path}: {shared:,} groups have images in both training and validation")
         train, val = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        return train, val, f"{_describe_count(val, source)}: named in {split_file.path}", tuple(notes)
+        return train, val, _describe_split(val, source, f"from {split_file.path}"), tuple(notes)
 
 
-def _describe_count(val: Indices, source: ImageDataset) -> str:
-    return f"{len(val):,} of {len(source):,} images held out for validation"
+def _describe_split(val: Indices, source: ImageDataset, rule: str) -> str:
+    return f"validation: {len(val):,} of {len(source):,} images ({rule})"
