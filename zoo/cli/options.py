@@ -36,7 +36,10 @@ ModelArgument = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        metavar="MODEL", help="model name from `zoo list` (default: the recipe's)", autocompletion=complete_model
+        "--model",
+        metavar="MODEL",
+        help="model name from `zoo list` (default: the recipe's)",
+        autocompletion=complete_model,
     ),
 ]
 RECIPE_ARGUMENT = typer.Argument(
