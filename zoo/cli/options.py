@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -70,10 +70,10 @@ def takes(*wanted: str | type, **defaults: str) -> Callable[[_Command], _Command
     names = [*defaults, *(name for item in wanted for name in ([item] if isinstance(item, str) else declared(item)))]
 
     def decorate(command: _Command) -> _Command:
-        hints = get_type_hints(command, include_extras=True)
+        # typing.get_type_hints would wrap annotations with a default of None in Optional on Python 3.10.
         own = [
-            p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY)
-            for p in inspect.signature(command).parameters.values()
+            p.replace(kind=p.KEYWORD_ONLY)
+            for p in inspect.signature(command, eval_str=True).parameters.values()
             if p.kind is not p.VAR_KEYWORD
         ]
         shared = [_parameter(name, defaults.get(name)) for name in _DECLARED if name in names]
