@@ -23,7 +23,7 @@ ENCODERS = [
 # (Name, channels) → how it is refused.
 REFUSED = {
     # They give tokens or maps of features to something else, and timm gives them no classifier.
-    **{(name, channels): "it has no classifier and takes none" for name in ENCODERS for channels in (1, 4)},
+    **{(name, channels): "is an encoder and cannot have a classifier" for name in ENCODERS for channels in (1, 4)},
     # They turn RGB into frequencies with three constants for each.
     **{(name, channels): "cannot take images of" for name in ("csatv2", "csatv2_21m") for channels in (1, 4)},
 }
