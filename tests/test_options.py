@@ -6,7 +6,7 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -23,8 +23,10 @@ generate = runpy.run_path(str(REFERENCE / "generate.py"))
 
 def recipe_fields(section: type[BaseModel] = Recipe, before: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
-        inner = [p for p in (field.annotation, *get_args(field.annotation)) if isinstance(p, type)]
-        sections = [p for p in inner if issubclass(p, BaseModel)]
+        types = [
+            t for t in (field.annotation, *get_args(field.annotation)) if isinstance(t, type) and not get_origin(t)
+        ]
+        sections = [t for t in types if issubclass(t, BaseModel)]
         if field.description or not sections:
             yield before + name, field
         for one in sections:

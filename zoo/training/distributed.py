@@ -5,8 +5,10 @@ All processes must call these functions in the same order: one that leaves out a
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -82,13 +84,27 @@ def join(device: torch.device) -> None:
     if dist_env.world_size() == 1 or dist.is_initialized():
         return
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        with _stdout_to_stderr():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     except (ValueError, RuntimeError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise TrainingError(
             f"rank {dist_env.rank()} of {dist_env.world_size()} cannot connect to the others: {reason}",
             "start with --processes N, torchrun or accelerate launch, which set the address of rank 0",
         ) from e
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """The gloo of some releases of torch (2.9 for example) prints its number of peers to stdout."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _is_distributed() -> bool:

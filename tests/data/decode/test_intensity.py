@@ -179,7 +179,7 @@ def test_alpha_is_the_last_channel_where_it_is_asked_for(tmp_path):
         Image.fromarray(image).save(tmp_path / name, **({"lossless": True, "exact": True} if "webp" in name else {}))
         assert np.array_equal(read_image(str(tmp_path / name), 4), image), name
         assert read_image(str(tmp_path / name), 3).shape == (6, 7, 3)
-    Image.fromarray(image[:, :, :2], "LA").save(tmp_path / "la.png")
+    Image.merge("LA", [Image.fromarray(image[:, :, c]) for c in (0, 1)]).save(tmp_path / "la.png")
     assert np.array_equal(read_image(str(tmp_path / "la.png"), 2), image[:, :, :2])
     assert np.array_equal(read_pil(Image.fromarray(image), "x", 4), image)
     crop = Crop((0.5, 1, 6, 5.5), (4, 4), BILINEAR)  # each channel for itself: no colour is weighed by its alpha
