@@ -117,7 +117,7 @@ def describe(key: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo, names: list[str]) -> str:
-    value = field.get_default(call_default_factory=True)
+    value = field.get_default(call_default_factory=True, validated_data={})
     if value is None:
         return next((text for name in names if (text := OPTIONS[name].default)), "not set")
     if value in ("", (), {}):
@@ -152,7 +152,9 @@ def _type_text(annotation: Any) -> str:
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
     parts = [field.annotation, *get_args(field.annotation)]
     parts += [inner for part in parts for inner in get_args(part)]
-    return next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
+    # On Python 3.10, tuple[str, ...] is a type, which issubclass refuses.
+    types = [p for p in parts if isinstance(p, type) and get_origin(p) is None]
+    return next((t for t in types if issubclass(t, BaseModel)), None)
 
 
 def _wrap(text: str, indent: str = "") -> list[str]:
