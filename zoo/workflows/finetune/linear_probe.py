@@ -23,7 +23,7 @@ from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune.session import TrainingSession
 
 # Multiplications per pass over the features up to which fitting takes no longer than gradient steps: 20,000 images of
-# 2,048 features and 100 classes are half a minute of one core (benchmarks/head_solver.py).
+# 2,048 features and 100 classes are half a minute of one core (benchmarks/linear_probe.py).
 _MAX_WORK = 5e9
 
 

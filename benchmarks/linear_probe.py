@@ -1,6 +1,6 @@
 """A linear probe on cached features: fitted in closed form against ten epochs of SGD steps, in accuracy and time.
 
-    python benchmarks/head_solver.py [--seeds 5] [--large]
+    python benchmarks/linear_probe.py [--seeds 5] [--large]
 
 The steps are those of the recipe `head-only`: AdamW, learning rate 1e-2 with cosine decay, weight decay 1e-4, batches
 of 32, ten epochs, on unscaled and on standardised features. Sources: features of `zoo_tiny` (built-in weights) on
