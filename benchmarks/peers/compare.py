@@ -1,24 +1,25 @@
-"""`zoo` beside its peers, whole processes, interleaved: python benchmarks/peers/compare.py SCENARIO [--rounds 5] …
+"""`zoo` compared with other tools: python benchmarks/peers/compare.py SCENARIO [--rounds 5] …
 
-    head-only    resnet34, only the head learns, 10 epochs, validation after each
-    last-stage   resnet34, layer4 and the head learn
-    full         everything learns, 3 epochs; also --model vit_small_patch16_224
-    memory       head-only once more with the memory of all processes watched, which costs time: by itself
-    first-step   from the command to the first step of training, beside bare imports and building the model
-    synthetic    `zoo bench`: the share of what the same step reaches on images that lie in memory
+    head-only    resnet34, only the head is trained, 10 epochs, validation after each
+    last-stage   resnet34, layer4 and the head are trained
+    full         all layers are trained, 3 epochs; also --model vit_small_patch16_224
+    memory       head-only again, with the memory of all processes measured, which takes time
+    first-step   from the command to the first training step; baseline: imports and building the model
+    synthetic    `zoo bench`: throughput of training, relative to that with synthetic images in memory
 
-Peers: zoo first with nothing cached, then again at another rate; a hand-written loop, Hugging Face's Trainer and fastai
-(hand.py, hf_trainer.py, fastai_run.py beside this file), each at fp32 as it comes, and the first two with bf16 and
-channels_last; timm's train.py and torchvision's reference for full fine-tuning. What all share: files, weights
-(material.py), 224 px, batches of 32, 2 workers (zoo measures how many), AdamW, rates, number of epochs; centre views
-where the backbone is frozen, else random crops of 8 to 100 % and mirroring.
+Whole processes, interleaved. Tools: zoo with an empty cache, then again with another learning rate; a hand-written
+loop, Hugging Face's Trainer and fastai (hand.py, hf_trainer.py and fastai_run.py in this folder), each in fp32, and the
+first two also with bf16 and channels_last; for full fine-tuning timm's train.py and torchvision's reference script. All
+use the same files and weights (material.py), 224 px, batches of 32, 2 workers (zoo measures how many), AdamW, learning
+rates and number of epochs. Images are cropped at the centre if the backbone is frozen; else random crops of 8 to 100 %
+of the area and horizontal flips.
 
-Needs `pip install . fastai transformers scikit-image` in one environment; TIMM_TRAIN is to name train.py of
-github.com/huggingface/pytorch-image-models, TORCHVISION_TRAIN references/classification/train.py of
-github.com/pytorch/vision. A peer that is not there is left out, and that is said.
+Needs `pip install . fastai transformers scikit-image` in one environment. TIMM_TRAIN is the path of train.py of
+github.com/huggingface/pytorch-image-models, TORCHVISION_TRAIN that of references/classification/train.py of
+github.com/pytorch/vision. Tools that are not available are skipped with a message.
 
-Each process is a line in --results (JSON lines); what is there already is not run again, so that a broken-off
-measurement goes on where it was. The tables are drawn from that file: --only-tables draws them without running.
+Each process appends a line to --results (JSON lines). Processes in that file are not run again, so an interrupted
+measurement can be continued. --only-tables prints the tables from that file without running anything.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import material
-from commands import PEERS, Asked, Job, Missing, job
+from commands import PEERS, Config, Job, Missing, job
 from measure import Failed, Measured, run
 from summary import show
 
@@ -60,30 +61,30 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
-    asked = options()
-    epochs = asked.epochs or EPOCHS[asked.scenario]
-    results = asked.results or asked.cache / "results.jsonl"
+    args = options()
+    epochs = args.epochs or EPOCHS[args.scenario]
+    results = args.results or args.cache / "results.jsonl"
     same = {
-        "scenario": asked.scenario,
-        "model": asked.model,
-        "images": asked.images,
+        "scenario": args.scenario,
+        "model": args.model,
+        "images": args.images,
         "epochs": epochs,
-        "zoo": asked.zoo,
+        "zoo": args.zoo,
     }
-    peers = asked.peers.split(",") if asked.peers else list(PEERS[asked.scenario])
-    if unknown := [peer for peer in peers if peer not in PEERS[asked.scenario]]:
-        sys.exit(f"no peer {', '.join(unknown)} in {asked.scenario}; there are {', '.join(PEERS[asked.scenario])}")
-    if not asked.only_tables:
-        prepared = Asked(
-            scenario=asked.scenario,
-            model=asked.model,
-            data=material.images(asked.cache.resolve(), asked.images, asked.held_out),
-            weights=material.weights(asked.cache.resolve(), asked.model),
+    peers = args.peers.split(",") if args.peers else list(PEERS[args.scenario])
+    if unknown := [peer for peer in peers if peer not in PEERS[args.scenario]]:
+        sys.exit(f"no peer {', '.join(unknown)} in {args.scenario}; there are {', '.join(PEERS[args.scenario])}")
+    if not args.only_tables:
+        config = Config(
+            scenario=args.scenario,
+            model=args.model,
+            data=material.images(args.cache.resolve(), args.images, args.held_out),
+            weights=material.weights(args.cache.resolve(), args.model),
             epochs=epochs,
-            kept=asked.cache.resolve() / f"zoo-{asked.scenario}-{asked.model}-{asked.images}",
-            zoo=asked.zoo,
+            cache=args.cache.resolve() / f"zoo-{args.scenario}-{args.model}-{args.images}",
+            zoo=args.zoo,
         )
-        measure(prepared, peers, asked.rounds, same, results)
+        measure(config, peers, args.rounds, same, results)
     show([row for row in read(results) if all(row[k] == v for k, v in same.items())], peers)
 
 
@@ -91,58 +92,58 @@ def read(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
 
 
-def measure(asked: Asked, peers: list[str], rounds: int, same: dict[str, Any], results: Path) -> None:
+def measure(config: Config, peers: list[str], rounds: int, same: dict[str, Any], results: Path) -> None:
     jobs: dict[str, Job] = {}
     for peer in peers:
         try:
-            jobs[peer] = job(peer, asked)
+            jobs[peer] = job(peer, config)
         except Missing as e:
-            say(f"{peer} is left out: {e}")
-    warm(asked)
+            log(f"{peer} is skipped: {e}")
+    warm_up(config)
     for number in range(1, rounds + 1):
-        for peer, own in jobs.items():
+        for peer, peer_job in jobs.items():
             done = [(r["peer"], r["round"]) for r in read(results) if all(r[k] == v for k, v in same.items())]
             if (peer, number) in done:
                 continue
             try:
-                ready(peer, asked)
-                row = {**same, "peer": peer, "round": number, **once(own, watch=asked.scenario == "memory")}
+                prepare_cache(peer, config)
+                row = {**same, "peer": peer, "round": number, **run_once(peer_job, watch=config.scenario == "memory")}
             except Failed as e:
-                say(f"{peer}, round {number}: {e}")
+                log(f"{peer}, round {number}: {e}")
                 continue
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            said = "" if row["top1"] is None else f", {row['top1']:.3f}"
-            say(f"{peer}, round {number}: {row['seconds']:.1f} s{said}")
+            top1 = "" if row["top1"] is None else f", top-1 {row['top1']:.3f}"
+            log(f"{peer}, round {number}: {row['seconds']:.1f} s{top1}")
 
 
-def warm(asked: Asked) -> None:
-    """All files and libraries are in the system's memory for everybody."""
-    for path in asked.data.glob("*/*/*.jpg"):
+def warm_up(config: Config) -> None:
+    """Read all files and import all libraries once, so that they are in the page cache for every tool."""
+    for path in config.data.glob("*/*/*.jpg"):
         path.read_bytes()
-    subprocess.run(job("imports", asked).command, check=True)
+    subprocess.run(job("imports", config).command, check=True)
 
 
-def ready(peer: str, asked: Asked) -> None:
-    """What zoo finds: nothing in its first run; in its second, what the first left behind."""
+def prepare_cache(peer: str, config: Config) -> None:
+    """The cache of zoo: empty for its first run; for the second, as the first run wrote it."""
     if peer == "zoo":
-        shutil.rmtree(asked.kept, ignore_errors=True)
+        shutil.rmtree(config.cache, ignore_errors=True)
     elif peer == "zoo-head":
-        kept = Path(f"{asked.kept}-head")
-        if not kept.is_dir():
-            once(job("zoo", replace(asked, scenario="head-only", kept=kept)), watch=False)
-    elif peer.startswith("zoo-") and not asked.kept.is_dir():
-        once(job("zoo", asked), watch=False)
+        cache = Path(f"{config.cache}-head")
+        if not cache.is_dir():
+            run_once(job("zoo", replace(config, scenario="head-only", cache=cache)), watch=False)
+    elif peer.startswith("zoo-") and not config.cache.is_dir():
+        run_once(job("zoo", config), watch=False)
 
 
-def once(own: Job, *, watch: bool) -> dict[str, Any]:
+def run_once(peer_job: Job, *, watch: bool) -> dict[str, Any]:
     """Raises Failed."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.time()
-        measured = run(own.command, folder=folder, env=own.env, watch=watch)
-        top1 = own.top1(measured.stdout, folder)
+        measured = run(peer_job.command, folder=folder, env=peer_job.env, watch=watch)
+        top1 = peer_job.top1(measured.stdout, folder)
     return {
         "seconds": round(measured.seconds, 3),
         "processor": round(measured.processor, 2),
@@ -156,14 +157,14 @@ def once(own: Job, *, watch: bool) -> dict[str, Any]:
 
 
 def steps(measured: Measured, began: float) -> dict[str, float]:
-    """Of first_step.py: when the first step began and ended, in seconds since the process was started."""
+    """From first_step.py: start and end of the first step, in seconds since the start of the process."""
     last = (measured.stdout.splitlines() or [""])[-1]
     if not last.startswith('{"begins"'):
         return {}
     return {name: round(clock - began, 3) for name, clock in json.loads(last).items()}
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

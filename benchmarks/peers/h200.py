@@ -1,12 +1,14 @@
-"""Images a second in full fine-tuning on an NVIDIA GPU, beside timm's train.py: python benchmarks/peers/h200.py
+"""Images per second of full fine-tuning on an NVIDIA GPU, compared with timm's train.py.
 
-resnet50 and vit_base_patch16_224 from random weights, bf16, batches of 256, the JPEGs of material.py many times over;
-timm's train.py (TIMM_TRAIN, see compare.py) with --amp --amp-dtype bfloat16 --channels-last, with and without
---torchcompile. Images a second are those of the last epoch, as both report them. The share of the matrix peak counts
-three times the forward pass's operations (torch.utils.flop_counter; two an addition with a multiplication), as usual
-for training, and 989 TFLOP/s, what NVIDIA's data sheet of the H200 (SXM) gives for dense bf16.
+    python benchmarks/peers/h200.py [--rounds 3]
 
-Where there is no CUDA device it says so, and ends well.
+resnet50 and vit_base_patch16_224 from random weights, bf16, batches of 256, the JPEGs of material.py repeated as hard
+links; timm's train.py (TIMM_TRAIN, see compare.py) with --amp --amp-dtype bfloat16 --channels-last, with and without
+--torchcompile. Images per second are those of the last epoch, as both tools report them. FLOPs of training are three
+times those of the forward pass, as usual (torch.utils.flop_counter; a multiplication with an addition counts two). The
+peak is 989 TFLOP/s, from NVIDIA's data sheet of the H200 (SXM) for dense bf16.
+
+Without a CUDA device it prints a message and exits with 0.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 PEAK = 989e12
 MODELS = ("resnet50", "vit_base_patch16_224")
-_RATE = re.compile(r"Train: (\d+) .*?\(\s*[\d.]+s,\s*([\d.]+)/s\)")
+_IMAGES_PER_SECOND = re.compile(r"Train: (\d+) .*?\(\s*[\d.]+s,\s*([\d.]+)/s\)")
 
 
-def operations(name: str) -> float:
-    """Of one image's forward pass at 224 px, ten classes."""
+def forward_flops(name: str) -> float:
+    """FLOPs of the forward pass of one image at 224 px, ten classes."""
     with torch.device("meta"):
         model, image = timm.create_model(name, num_classes=10), torch.empty(1, 3, 224, 224)
     with FlopCounterMode(display=False) as counted:
@@ -42,7 +44,7 @@ def operations(name: str) -> float:
 
 
 def linked(cache: Path, times: int) -> Path:
-    """2,000 JPEGs `times` over as hard links, so that an epoch is long enough to be timed."""
+    """A folder with 2,000 JPEGs, each `times` times as hard links, so that an epoch is long enough to time."""
     source, root = material.images(cache, 2000, 400), cache / f"images-2000-times-{times}"
     for path in source.glob("*/*/*.jpg"):
         part = path.parent.parent.name
@@ -54,73 +56,74 @@ def linked(cache: Path, times: int) -> Path:
     return root
 
 
-def by_zoo(name: str, data: Path, asked: argparse.Namespace, folder: Path) -> float:
+def by_zoo(name: str, data: Path, args: argparse.Namespace, folder: Path) -> float:
     command = [
         sys.executable, "-m", "zoo", "finetune", name, "--data", str(data), "--weights", "none", "--amp-dtype", "bf16",
-        "--img-size", "224", "--batch-size", str(asked.batch_size), "--workers", str(asked.workers),
-        "--epochs", str(asked.epochs), *sets(CROPS), "--output-dir", "run", "--json",
+        "--img-size", "224", "--batch-size", str(args.batch_size), "--workers", str(args.workers),
+        "--epochs", str(args.epochs), *sets(CROPS), "--output-dir", "run", "--json",
     ]  # fmt: skip
-    out = run(command, folder=folder, env={"ZOO_CACHE": str(asked.cache.resolve() / "zoo-cuda")}).stdout
+    out = run(command, folder=folder, env={"ZOO_CACHE": str(args.cache.resolve() / "zoo-cuda")}).stdout
     return float(json.loads(out)["metrics"][-1]["images_per_second"])
 
 
-def by_timm(name: str, data: Path, asked: argparse.Namespace, folder: Path, *more: str) -> float:
+def by_timm(name: str, data: Path, args: argparse.Namespace, folder: Path, *more: str) -> float:
     command = [
         sys.executable, own_script("TIMM_TRAIN", "train.py of timm's repository"), str(data), "--val-split", "val",
-        "--model", name, "--num-classes", "10", "--input-size", "3", "224", "224", "-b", str(asked.batch_size),
-        "-j", str(asked.workers), "--epochs", str(asked.epochs), "--warmup-epochs", "0", "--opt", "adamw",
+        "--model", name, "--num-classes", "10", "--input-size", "3", "224", "224", "-b", str(args.batch_size),
+        "-j", str(args.workers), "--epochs", str(args.epochs), "--warmup-epochs", "0", "--opt", "adamw",
         "--lr", "3e-4", "--weight-decay", "0.05", "--color-jitter", "0", "--smoothing", "0",
         "--pin-mem", "--amp", "--amp-dtype", "bfloat16", "--channels-last",
         "--output", "out", *more,
     ]  # fmt: skip
     done = run(command, folder=folder)
-    return timm_rate(done.stdout + done.stderr)
+    return timm_speed(done.stdout + done.stderr)
 
 
-def timm_rate(log: str) -> float:
-    """The mean of the last epoch, which stands in brackets behind the last step's own."""
-    return float(_RATE.findall(log)[-1][1])
+def timm_speed(log: str) -> float:
+    """The mean of the last epoch: in the log in brackets, after the value of the last step."""
+    return float(_IMAGES_PER_SECOND.findall(log)[-1][1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--times", type=int, default=10, help="how often the 2,000 images are in an epoch")
+    parser.add_argument("--times", type=int, default=10, help="copies of the 2,000 images in an epoch")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/zoo-peers").expanduser())
-    asked = parser.parse_args()
+    args = parser.parse_args()
     if not torch.cuda.is_available():
-        print("no CUDA device: waits")
+        print("no CUDA device: nothing measured")
         return
     print(f"{torch.cuda.get_device_name()}, {versions()}\n")
-    print("| model | who | images/s, median | each | share of the matrix peak | zoo × |\n|---|---|---|---|---|---|")
-    data = linked(asked.cache.resolve(), asked.times)
-    for name in asked.models.split(","):
-        rates: dict[str, list[float]] = {}
+    print("| model | tool | images/s, median | each round | share of the peak | speedup of zoo |")
+    print("|---|---|---|---|---|---|")
+    data = linked(args.cache.resolve(), args.times)
+    for name in args.models.split(","):
+        speeds: dict[str, list[float]] = {}
         with tempfile.TemporaryDirectory() as folder:
-            for number in range(asked.rounds):
+            for number in range(args.rounds):
                 own = Path(folder, str(number))
                 own.mkdir()
-                for who, measured in {
-                    "**zoo**": lambda own=own, name=name: by_zoo(name, data, asked, own),
-                    "timm train.py": lambda own=own, name=name: by_timm(name, data, asked, own),
+                for tool, measured in {
+                    "**zoo**": lambda own=own, name=name: by_zoo(name, data, args, own),
+                    "timm train.py": lambda own=own, name=name: by_timm(name, data, args, own),
                     "timm train.py --torchcompile": lambda own=own, name=name: by_timm(
-                        name, data, asked, own, "--torchcompile"
+                        name, data, args, own, "--torchcompile"
                     ),
                 }.items():
                     try:
-                        rates.setdefault(who, []).append(measured())
+                        speeds.setdefault(tool, []).append(measured())
                     except (Failed, Missing) as e:
-                        print(f"{who}: {e}", file=sys.stderr)
-        for who, found in rates.items():
+                        print(f"{tool}: {e}", file=sys.stderr)
+        for tool, found in speeds.items():
             if found:
-                share = 3 * operations(name) * median(found) / PEAK
-                ratio = f"{median(rates['**zoo**']) / median(found):.2f}" if rates["**zoo**"] else "–"
+                share = 3 * forward_flops(name) * median(found) / PEAK
+                ratio = f"{median(speeds['**zoo**']) / median(found):.2f}" if speeds["**zoo**"] else "–"
                 each = " ".join(f"{r:.0f}" for r in found)
-                print(f"| {name} | {who} | {median(found):.0f} | {each} | {100 * share:.1f} % | {ratio} |", flush=True)
+                print(f"| {name} | {tool} | {median(found):.0f} | {each} | {100 * share:.1f} % | {ratio} |", flush=True)
 
 
 if __name__ == "__main__":

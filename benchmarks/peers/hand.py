@@ -1,6 +1,6 @@
-"""The loop that one writes by hand: torchvision's ImageFolder and transforms, a DataLoader, timm's model, AdamW.
+"""A hand-written training loop: torchvision's ImageFolder and transforms, a DataLoader, timm's model, AdamW.
 
-The last line on stdout is what it reached, as JSON.
+The last line on stdout is JSON with the top-1 accuracy of the last epoch.
 """
 
 from __future__ import annotations
@@ -39,69 +39,69 @@ def options() -> argparse.Namespace:
 
 
 def folders(data: Path, *, augmented: bool) -> tuple[ImageFolder, ImageFolder]:
-    """Training and validation; random crops and mirroring only where more than the last layers learn."""
+    """Training and validation set; augmented: with random crops and horizontal flips."""
     end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     centre = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), *end])
     random = transforms.Compose([transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *end])
     return ImageFolder(str(data / "train"), random if augmented else centre), ImageFolder(str(data / "val"), centre)
 
 
-def build(asked: argparse.Namespace, classes: int) -> nn.Module:
-    weights = {"file": str(asked.weights)}
-    return timm.create_model(asked.model, pretrained=True, num_classes=classes, pretrained_cfg_overlay=weights)
+def build(args: argparse.Namespace, classes: int) -> nn.Module:
+    weights = {"file": str(args.weights)}
+    return timm.create_model(args.model, pretrained=True, num_classes=classes, pretrained_cfg_overlay=weights)
 
 
 def freeze(model: nn.Module, what: str) -> list[nn.Module]:
-    """Take the gradients away; the modules that stay in evaluation mode then, for their batch norms."""
+    """Freeze all other layers; returns the modules that have to stay in evaluation mode, for their batch norms."""
     if what == "none":
         return []
-    learning = [model.get_classifier()] + ([model.layer4] if what == "last-stage" else [])
+    trainable = [model.get_classifier()] + ([model.layer4] if what == "last-stage" else [])
     for p in model.parameters():
         p.requires_grad = False
-    for module in learning:
+    for module in trainable:
         for p in module.parameters():
             p.requires_grad = True
-    return [m for m in model.children() if not any(m is own for own in learning)]
+    return [m for m in model.children() if not any(m is t for t in trainable)]
 
 
 def main() -> None:
-    asked = options()
+    args = options()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    train, val = folders(asked.data, augmented=asked.freeze == "none")
-    shared: dict[str, Any] = {"batch_size": asked.batch_size, "num_workers": asked.workers}
-    batches = DataLoader(train, shuffle=True, persistent_workers=asked.workers > 0, **shared)
-    judged = DataLoader(val, persistent_workers=asked.workers > 0, **shared)
-    model = build(asked, len(train.classes)).to(device)
-    layout = torch.channels_last if asked.channels_last else torch.contiguous_format
+    train, val = folders(args.data, augmented=args.freeze == "none")
+    shared: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.workers}
+    batches = DataLoader(train, shuffle=True, persistent_workers=args.workers > 0, **shared)
+    val_batches = DataLoader(val, persistent_workers=args.workers > 0, **shared)
+    model = build(args, len(train.classes)).to(device)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
     model = model.to(memory_format=layout)
-    still = freeze(model, asked.freeze)
+    frozen = freeze(model, args.freeze)
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=asked.lr, weight_decay=asked.weight_decay
+        [p for p in model.parameters() if p.requires_grad], lr=args.lr, weight_decay=args.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, asked.epochs * len(batches))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(batches))
     loss_of = nn.CrossEntropyLoss()
-    precision = torch.autocast(device.type, torch.bfloat16) if asked.bf16 else nullcontext()
+    precision = torch.autocast(device.type, torch.bfloat16) if args.bf16 else nullcontext()
     top1 = 0.0
-    for epoch in range(asked.epochs):
+    for epoch in range(args.epochs):
         model.train()
-        for module in still:
+        for module in frozen:
             module.eval()
         for images, targets in batches:
-            seen = images.to(device, memory_format=layout, non_blocking=True)
+            inputs = images.to(device, memory_format=layout, non_blocking=True)
             with precision:
-                loss = loss_of(model(seen), targets.to(device))
+                loss = loss_of(model(inputs), targets.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
         model.eval()
-        right = 0
+        correct = 0
         with torch.no_grad(), precision:
-            for images, targets in judged:
+            for images, targets in val_batches:
                 output = model(images.to(device, memory_format=layout, non_blocking=True))
-                right += int((output.argmax(1).cpu() == targets).sum())
-        top1 = right / len(val)
+                correct += int((output.argmax(1).cpu() == targets).sum())
+        top1 = correct / len(val)
         print(f"epoch {epoch + 1}: loss {loss.item():.3f}, top-1 {top1:.4f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         torch.save(model.state_dict(), Path(folder, "model.pt"))

@@ -1,6 +1,6 @@
-"""Hugging Face's Trainer around timm's model, by the pattern of its documentation.
+"""Hugging Face's Trainer with timm's model, as in its documentation.
 
-The last line on stdout is what it reached, as JSON.
+The last line on stdout is JSON with the top-1 accuracy of the last epoch.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 
 
 class Wrapped(nn.Module):
-    """Answers as the Trainer expects: a dictionary with the loss and the logits."""
+    """Returns what the Trainer expects: a dictionary with the loss and the logits."""
 
-    def __init__(self, model: nn.Module, still: list[nn.Module], layout: torch.memory_format) -> None:
+    def __init__(self, model: nn.Module, frozen: list[nn.Module], layout: torch.memory_format) -> None:
         super().__init__()
         self.model, self.layout = model, layout
         self.loss = nn.CrossEntropyLoss()
-        self._still = still
+        self._frozen = frozen
 
     def train(self, mode: bool = True) -> Wrapped:
         super().train(mode)
-        for module in self._still:
+        for module in self._frozen:
             module.eval()
         return self
 
@@ -47,26 +47,26 @@ def top1(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def main() -> None:
-    asked = options()
-    train, val = folders(asked.data, augmented=asked.freeze == "none")
+    args = options()
+    train, val = folders(args.data, augmented=args.freeze == "none")
     torch.manual_seed(0)
-    layout = torch.channels_last if asked.channels_last else torch.contiguous_format
-    model = build(asked, len(train.classes)).to(memory_format=layout)
-    still = freeze(model, asked.freeze)
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    model = build(args, len(train.classes)).to(memory_format=layout)
+    frozen = freeze(model, args.freeze)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            per_device_train_batch_size=asked.batch_size,
-            per_device_eval_batch_size=asked.batch_size,
-            num_train_epochs=asked.epochs,
-            learning_rate=asked.lr,
-            weight_decay=asked.weight_decay,
+            per_device_train_batch_size=args.batch_size,
+            per_device_eval_batch_size=args.batch_size,
+            num_train_epochs=args.epochs,
+            learning_rate=args.lr,
+            weight_decay=args.weight_decay,
             lr_scheduler_type="cosine",
             eval_strategy="epoch",
             save_strategy="no",
-            dataloader_num_workers=asked.workers,
-            dataloader_persistent_workers=asked.workers > 0,
-            bf16=asked.bf16,
+            dataloader_num_workers=args.workers,
+            dataloader_persistent_workers=args.workers > 0,
+            bf16=args.bf16,
             use_cpu=not torch.cuda.is_available(),
             report_to=[],
             remove_unused_columns=False,
@@ -75,7 +75,7 @@ def main() -> None:
             seed=0,
         )
         trainer = Trainer(
-            model=Wrapped(model, still, layout),
+            model=Wrapped(model, frozen, layout),
             args=arguments,
             train_dataset=train,
             eval_dataset=val,

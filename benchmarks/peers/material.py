@@ -1,16 +1,17 @@
-"""What all peers are given: the same JPEGs and the same weights, made once into a cache folder.
+"""The JPEGs and the weights that all tools use, written once into a cache folder.
 
     python benchmarks/peers/material.py FOLDER [--images 2000] [--held-out 400]
 
-Images: 500×375, JPEG of quality 90, ten classes, written as FOLDER/images-N-M/{train,val}/CLASS/*.jpg. A picture is a
-turned, scaled part of one of eight photographs (scikit-learn's two, six of scikit-image's samples) whose hues are
-turned by an angle of its class, give or take 12 degrees, plus grain. A photograph occurs in two or three classes, so
-that neither what is seen nor its colours suffice.
+Images: 500×375, JPEG of quality 90, ten classes, written as FOLDER/images-N-M/{train,val}/CLASS/*.jpg. An image is a
+rotated, scaled crop of one of eight photographs (scikit-learn's two, six of scikit-image's samples). Its hues are
+rotated by an angle that depends on the class, with a standard deviation of 12 degrees; noise is added. Each photograph
+occurs in two or three classes, so neither the content nor the colours alone determine the class.
 
-Weights: timm's architectures with 1,000 outputs, as a published file would have, saved by safetensors. There is no
-network here, and random features are worth little: `resnet34` learns for some minutes, at 64 px, to tell 192 other
-kinds of views of the same photographs (which photograph, turned by how many quarters, hues turned by how many sixths).
-The others are timm's initialisation from seed 0: what they reach says only that all peers train alike.
+Weights: timm's architectures with 1,000 outputs, like published weights, saved as safetensors. Nothing is downloaded,
+and random features are of little use. So `resnet34` is pretrained for some minutes, at 64 px, on 192 other classes of
+views of the same photographs (which photograph, rotated by how many quarter turns, hues rotated by how many sixths).
+The other models have timm's initialization with seed 0: their accuracies only show that all tools train in the same
+way.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def photographs() -> list[np.ndarray]:
 
 
 def hue_matrix(degrees: float) -> np.ndarray:
-    """(3, 3) that turns RGB around the grey axis, which leaves grey as it is (Rodrigues)."""
+    """Matrix (3, 3) that rotates RGB around the grey axis (Rodrigues' formula); grey does not change."""
     angle = math.radians(degrees)
     cos, sin, third = math.cos(angle), math.sin(angle), 1 / 3
     a, b, c = cos + third * (1 - cos), third * (1 - cos) - math.sqrt(third) * sin, third * (1 - cos)
@@ -47,9 +48,9 @@ def hue_matrix(degrees: float) -> np.ndarray:
 
 
 def draw(photos: list[np.ndarray], label: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture (HEIGHT, WIDTH, 3) uint8 of class `label`."""
+    """One image (HEIGHT, WIDTH, 3) uint8 of class `label`."""
     photo = Image.fromarray(photos[(label + 3 * int(rng.integers(2))) % len(photos)])
-    # The largest part that still lies inside once it is turned, times a random zoom.
+    # The largest crop that is inside the photograph after rotation, times a random zoom.
     angle = rng.uniform(-20, 20)
     tilt = math.radians(abs(angle))
     w, h = WIDTH * math.cos(tilt) + HEIGHT * math.sin(tilt), WIDTH * math.sin(tilt) + HEIGHT * math.cos(tilt)
@@ -81,7 +82,7 @@ def images(cache: Path, count: int, held_out: int) -> Path:
 
 
 def weights(cache: Path, name: str) -> Path:
-    """The file of timm's architecture `name`; written on first use."""
+    """The weights file of timm's architecture `name`; written on first use."""
     path = cache / f"{name}.safetensors"
     if path.is_file():
         return path
@@ -101,12 +102,12 @@ def weights(cache: Path, name: str) -> Path:
 
 
 def _pretrain(model: Any) -> None:
-    """Views of the photographs are drawn as one `grid_sample` from a strip that holds all of them side by side."""
+    """Train on views of the photographs. A batch is one `grid_sample` from a strip of all photographs."""
     import torch
     from torch.nn import functional as F
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same sums on any number of cores
+    torch.set_num_threads(1)  # the same sums for any number of cores
     side = 384
     strip = np.concatenate([np.asarray(Image.fromarray(p).resize((side, side))) for p in photographs()], axis=1)
     atlas = torch.from_numpy(strip).permute(2, 0, 1)[None].float()
@@ -119,14 +120,15 @@ def _pretrain(model: Any) -> None:
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=_STEPS)
-    began, right = time.perf_counter(), 0
+    began, correct = time.perf_counter(), 0
     for step in range(_STEPS):
         photo = torch.randint(number, (_BATCH,), generator=draws)
         quarter = torch.randint(4, (_BATCH,), generator=draws)
         hue = torch.randint(6, (_BATCH,), generator=draws)
         spread = torch.rand(_BATCH, 4, generator=draws)
         angle = quarter * (math.pi / 2) + (spread[:, 0] - 0.5) * 0.6
-        half = (0.1 + 0.25 * spread[:, 1]) * side  # of the view, in pixels of the strip; its corners reach 1.41 times
+        # Half the side of the view, in pixels of the strip; its corners are 1.41 times as far from the centre.
+        half = (0.1 + 0.25 * spread[:, 1]) * side
         cos, sin = torch.cos(angle) * half, torch.sin(angle) * half
         turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
         centre = 1.42 * half[:, None] + spread[:, 2:] * (side - 2.84 * half[:, None]).clamp(min=0)
@@ -136,7 +138,7 @@ def _pretrain(model: Any) -> None:
         seen = seen[0].view(3, _BATCH, _SIDE, _SIDE).permute(1, 2, 3, 0)
         seen = torch.einsum("nhwc,ndc->nhwd", seen, hues[hue])
         seen = (seen + 6 * torch.randn((*seen.shape[:3], 1), generator=draws)).clamp(0, 255)
-        batch = ((seen - mean) / std).permute(0, 3, 1, 2)  # channels last already
+        batch = ((seen - mean) / std).permute(0, 3, 1, 2)  # already channels last
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(batch)
         target = (photo * 4 + quarter) * 6 + hue
@@ -144,10 +146,11 @@ def _pretrain(model: Any) -> None:
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        right += int((logits.argmax(1) == target).sum())
+        correct += int((logits.argmax(1) == target).sum())
         if step % 50 == 49:
-            print(f"step {step + 1}: {2 * right / _BATCH:.1f} % right, {time.perf_counter() - began:.0f} s", flush=True)
-            right = 0
+            seconds = time.perf_counter() - began
+            print(f"step {step + 1}: accuracy {2 * correct / _BATCH:.1f} %, {seconds:.0f} s", flush=True)
+            correct = 0
     torch.set_num_threads(threads)
 
 
@@ -157,10 +160,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--models", nargs="*", default=["resnet34", "vit_small_patch16_224"])
-    asked = parser.parse_args()
-    print(images(asked.folder, asked.images, asked.held_out))
-    for name in asked.models:
-        print(weights(asked.folder, name))
+    args = parser.parse_args()
+    print(images(args.folder, args.images, args.held_out))
+    for name in args.models:
+        print(weights(args.folder, name))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A command as a whole process: seconds by the clock and of the processors, and the memory of it and its children."""
+"""Run a command as a whole process; measure wall time, CPU time, and the memory of it and its children."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAUSE = 0.1  # seconds between two looks at the memory
+_INTERVAL = 0.1  # seconds between two measurements of the memory
 
 
 @dataclass(frozen=True)
 class Measured:
-    """seconds: from the start of the process to its end. processor: of it and all that it waited for. largest: peak
-    resident MB of the largest one of its processes. tree: peak MB of all together, memory that they share counted once
-    (proportional set size); None where it was not watched, because watching costs time."""
+    """A finished process.
+
+    seconds:   wall time from its start to its end.
+    processor: CPU seconds, with child processes.
+    largest:   peak resident MB of the largest one of its processes.
+    tree:      peak MB of all its processes together, with shared memory counted once (proportional set size); None
+               without `watch`, because measuring it takes time.
+    """
 
     seconds: float
     processor: float
@@ -28,7 +33,7 @@ class Measured:
 
 
 class Failed(Exception):
-    """The command did not end well; the message has its last lines."""
+    """The command failed; the message has its last lines."""
 
 
 def run(command: list[str], *, folder: Path, env: dict[str, str] | None = None, watch: bool = False) -> Measured:
@@ -46,8 +51,8 @@ def run(command: list[str], *, folder: Path, env: dict[str, str] | None = None, 
         err.seek(0)
         stdout, stderr = out.read(), err.read()
     if process.returncode:
-        said = "\n".join((stdout + stderr).splitlines()[-12:])
-        raise Failed(f"{' '.join(command)}\nended with {process.returncode}:\n{said}")
+        last = "\n".join((stdout + stderr).splitlines()[-12:])
+        raise Failed(f"{' '.join(command)}\nexit code {process.returncode}:\n{last}")
     return Measured(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, tree, stdout, stderr)
 
 
@@ -60,7 +65,7 @@ class _Watcher(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._ended.wait(_PAUSE):
+        while not self._ended.wait(_INTERVAL):
             self._peak = max(self._peak, sum(_pss(pid) for pid in _tree(self._root)))
 
     def stop(self) -> float:
@@ -71,12 +76,12 @@ class _Watcher(threading.Thread):
 
 def _tree(root: int) -> list[int]:
     found = [root]
-    for pid in found:  # grows while it is walked
+    for pid in found:  # grows during the loop
         for file in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
                 found += map(int, file.read_text().split())
             except OSError:
-                continue  # it ended meanwhile
+                continue  # the process has ended
     return found
 
 

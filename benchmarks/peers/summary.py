@@ -1,4 +1,4 @@
-"""The rows of a measurement as a table for RESULTS.md."""
+"""Print the results as a table for RESULTS.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def show(rows: list[Row], peers: list[str]) -> None:
-    """Medians over the rounds; ratios are medians of the rounds' own."""
+    """Print medians over the rounds; ratios are medians of the ratios of the rounds."""
     print(f"{machine()}\n{versions()}\n")
     if not rows:
         print("nothing measured yet")
@@ -25,7 +25,7 @@ def show(rows: list[Row], peers: list[str]) -> None:
     first = rows[0]
     rounds = {row["round"] for row in rows}
     print(f"{first['scenario']}: {first['model']}, {first['images']:,} images, {first['epochs']} epochs,", end=" ")
-    print(f"{len(rounds)} rounds, load before {min(r['load_before'] for r in rows):.1f}", end=" to ")
+    print(f"{len(rounds)} rounds, load average before {min(r['load_before'] for r in rows):.1f}", end=" to ")
     print(f"{max(r['load_before'] for r in rows):.1f}\n")
     by_peer = {peer: {r["round"]: r for r in rows if r["peer"] == peer} for peer in peers}
     by_peer = {peer: found for peer, found in by_peer.items() if found}
@@ -35,8 +35,8 @@ def show(rows: list[Row], peers: list[str]) -> None:
 def _peers(by_peer: dict[str, dict[int, Row]]) -> None:
     watched = any(r["tree_mb"] is not None for found in by_peer.values() for r in found.values())
     bases = [peer for peer in ("zoo", "zoo-again") if peer in by_peer]
-    heads = ["who", "s, median", "least–most", "processor s", "top-1", "largest process, MB"]
-    heads += ["all processes, MB"] * watched + [f"× {'zoo' if b == 'zoo' else 'its second run'}" for b in bases]
+    heads = ["tool", "time, s", "min–max", "CPU time, s", "top-1", "largest process, MB"]
+    heads += ["all processes, MB"] * watched + [f"time / {'zoo' if b == 'zoo' else 'second run of zoo'}" for b in bases]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for peer, found in by_peer.items():
         seconds = [r["seconds"] for r in found.values()]
@@ -55,22 +55,22 @@ def _peers(by_peer: dict[str, dict[int, Row]]) -> None:
 
 
 def _first_step(by_peer: dict[str, dict[int, Row]]) -> None:
-    print("| who | s, median | least–most | × imports and model |\n|---|---|---|---|")
-    bare = by_peer.get("imports", {})
+    print("| tool | time, s | min–max | time / baseline |\n|---|---|---|---|")
+    baseline = by_peer.get("imports", {})
     for peer, found in by_peer.items():
         for key in ("seconds",) if peer == "imports" else ("begins", "ends"):
             values = [r[key] for r in found.values()]
-            said = {"begins": ": the first step begins", "ends": ": it is done"}.get(key, "")
-            shared = [r[key] / bare[n]["seconds"] for n, r in found.items() if n in bare]
+            event = {"begins": ", start of the first step", "ends": ", end of the first step"}.get(key, "")
+            shared = [r[key] / baseline[n]["seconds"] for n, r in found.items() if n in baseline]
             ratio = f"{median(shared):.2f}" if shared else "–"
-            print(f"| {TITLES[peer]}{said} | {median(values):.2f} | {min(values):.2f}–{max(values):.2f} | {ratio} |")
+            print(f"| {TITLES[peer]}{event} | {median(values):.2f} | {min(values):.2f}–{max(values):.2f} | {ratio} |")
 
 
 def _synthetic(by_peer: dict[str, dict[int, Row]]) -> None:
     for found in by_peer.values():
         shares = [r["top1"] for r in found.values()]
-        print(f"share of the synthetic limit: median {100 * median(shares):.1f} %", end=", ")
-        print("each " + " ".join(f"{100 * s:.1f}" for s in shares))
+        print(f"throughput relative to synthetic images: median {100 * median(shares):.1f} %", end=", ")
+        print("each round " + " ".join(f"{100 * s:.1f}" for s in shares))
 
 
 def _median(found: dict[int, Row], key: str) -> float:
