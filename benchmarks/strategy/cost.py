@@ -1,8 +1,8 @@
 """The cost of `zoo recommend`: python benchmarks/strategy/cost.py [--images 500] [--rounds 5] [--models resnet18 …]
 
-Measuring a model against two plain passes of the same images through it (torchvision's ImageFolder, a DataLoader with
-two workers, timm's model in evaluation mode, float32), interleaved, in one process each; and the closed-form scores
-alone for 5,000 images, 2,048 features and 100 classes. The weights are random, in a file.
+Measuring a model, compared with two forward passes of the same images (torchvision's ImageFolder, a DataLoader with two
+workers, timm's model in evaluation mode, float32), interleaved, in one process each; and the closed-form scores alone
+for 5,000 images, 2,048 features and 100 classes. The weights are random and stored in a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 
 def folder_of(root: Path, images: int) -> Path:
-    """JPEGs of 400x300 in ten classes: noise over a colour."""
+    """JPEGs of 400x300 in ten classes: a grey level for each class, plus noise."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def folder_of(root: Path, images: int) -> Path:
 
 
 def passes(model: str, data: Path, weights: Path) -> float:
-    """Seconds of two passes."""
+    """Seconds of two forward passes of all images."""
     import timm
     import torch
     from torch.utils.data import DataLoader
@@ -45,19 +45,19 @@ def passes(model: str, data: Path, weights: Path) -> float:
 
     network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, num_classes=0)
     network.eval()
-    fit = transforms.Compose(
+    preprocess = transforms.Compose(
         [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
          transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
     )  # fmt: skip
     start = time.perf_counter()
     for _ in range(2):
         with torch.inference_mode():
-            for images, _ in DataLoader(ImageFolder(str(data / "train"), fit), batch_size=32, num_workers=2):
+            for images, _ in DataLoader(ImageFolder(str(data / "train"), preprocess), batch_size=32, num_workers=2):
                 network(images)
     return time.perf_counter() - start
 
 
-def measuring(model: str, data: Path, weights: Path) -> float:
+def measure(model: str, data: Path, weights: Path) -> float:
     import zoo
 
     with tempfile.TemporaryDirectory() as cache:
@@ -70,7 +70,8 @@ def measuring(model: str, data: Path, weights: Path) -> float:
 
 
 def closed_forms() -> float:
-    from zoo.strategy.scores import Targets, held_out, learning_curve, measure
+    from zoo.strategy.scores import Targets, held_out, learning_curve
+    from zoo.strategy.scores import measure as measure_scores
 
     rng = np.random.default_rng(0)
     labels = np.arange(5000) % 100
@@ -78,12 +79,12 @@ def closed_forms() -> float:
     features[np.arange(5000), labels] += 3
     targets = Targets.of(labels, "single-label", balanced=True)
     start = time.perf_counter()
-    scores = measure(features, targets)
-    alone = time.perf_counter() - start
+    scores = measure_scores(features, targets)
+    scores_alone = time.perf_counter() - start
     learning_curve(features, targets, scores.ridge.outcome)
     held_out(features, targets)
     print(f"  with the learning curve and the cross-validation {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    return alone
+    return scores_alone
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.one:
         what, model, data, weights = args.one
-        function = {"passes": passes, "measuring": measuring}.get(what)
+        function = {"passes": passes, "measure": measure}.get(what)
         print(json.dumps(function(model, Path(data), Path(weights)) if function else closed_forms()))
         return
 
@@ -107,7 +108,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         data = folder_of(Path(name) / "data", args.images)
-        print("| model | two passes, s | zoo recommend, s | ratio, median | min–max |\n|---|---|---|---|---|")
+        print("| model | two forward passes, s | zoo recommend, s | ratio, median | min–max |\n|---|---|---|---|---|")
         for model in args.models:
             weights = Path(name) / f"{model}.safetensors"
             code = (
@@ -116,7 +117,7 @@ def main() -> None:
             )
             subprocess.run([sys.executable, "-c", code, model, str(weights)], check=True)
             pairs = [
-                (once("passes", model, str(data), str(weights)), once("measuring", model, str(data), str(weights)))
+                (once("passes", model, str(data), str(weights)), once("measure", model, str(data), str(weights)))
                 for _ in range(args.rounds)
             ]
             ratios = [ours / theirs for theirs, ours in pairs]
@@ -125,8 +126,9 @@ def main() -> None:
                 f"**{median(ratios):.2f}** | {min(ratios):.2f}–{max(ratios):.2f} |",
                 flush=True,
             )
-    forms = [once("forms", "-", "-", "-") for _ in range(args.rounds)]
-    print(f"\nclosed forms, N = 5,000, D = 2,048, C = 100: {median(forms):.1f} s ({min(forms):.1f}–{max(forms):.1f})")
+    seconds = [once("scores", "-", "-", "-") for _ in range(args.rounds)]
+    summary = f"{median(seconds):.1f} s ({min(seconds):.1f}–{max(seconds):.1f})"
+    print(f"\nclosed-form scores, N = 5,000, D = 2,048, C = 100: {summary}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Generated and real small images for the study of strategies: 32x32 RGB, seeded, labelled.
+"""Generated and real images for the study of strategies: 32x32 RGB, seeded, with labels.
 
-Every maker takes a numpy generator and labels (n,) and gives (n, 32, 32, 3) uint8.
+A `Maker` takes a numpy generator and labels (n,) and returns images (n, 32, 32, 3) uint8.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Maker = Callable[[np.random.Generator, Labels], Pixels]
 
 @dataclass(frozen=True)
 class Family:
-    """classes: how many there are. most: images that exist, None if they are generated without end."""
+    """classes: number of classes. most: number of images that exist, None if any number can be generated."""
 
     classes: int
     make: Maker
     most: int | None = None
 
 
-# --- strokes: what zoo_tiny was pretrained on, other classes of it ---
+# --- strokes: like the pretraining data of zoo_tiny, but other classes ---
 
 
 @cache
@@ -47,7 +47,7 @@ def _formulas(seed: int, classes: int) -> object:
 def _strokes(seed: int, classes: int) -> Maker:
     def make(rng: np.random.Generator, labels: Labels) -> Pixels:
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 31)))
-        # One at a time: what render draws for a batch as a whole would tell the first images from the last.
+        # One image at a time: `render` degrades each part of a batch in one way, so parts would differ from each other.
         each = torch.from_numpy(labels).split(1)
         images = torch.cat([render(_formulas(seed, classes), label, generator) for label in each])  # type: ignore[arg-type]
         return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -55,11 +55,11 @@ def _strokes(seed: int, classes: int) -> Maker:
     return make
 
 
-# --- shapes: filled polygons and discs, colours at random ---
+# --- shapes: filled polygons and discs, random colours ---
 
 
 def _polygon(rng: np.random.Generator, corners: int, inner: float) -> list[tuple[float, float]]:
-    """A star with `corners`, regular if inner is 1; turned, moved and sized at random."""
+    """A star with `corners`, a regular polygon if inner is 1; random rotation, position and size."""
     centre = 64 + rng.uniform(-18, 18, 2)
     radius, turn = rng.uniform(28, 52), rng.uniform(0, 2 * np.pi)
     points = []
@@ -97,7 +97,7 @@ def _shapes(kinds: list[tuple[int, float]], *, outline: bool = False) -> Maker:
 
 
 def _gratings(rng: np.random.Generator, labels: Labels) -> Pixels:
-    """Eight directions of a wave of any frequency, phase and pair of colours."""
+    """Waves in eight directions, with random frequency, phase and colours."""
     y, x = np.mgrid[:SIDE, :SIDE]
     out = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
     for i, label in enumerate(labels):
@@ -110,7 +110,7 @@ def _gratings(rng: np.random.Generator, labels: Labels) -> Pixels:
 
 
 def _grains(rng: np.random.Generator, labels: Labels) -> Pixels:
-    """Six sizes of grain: noise, blurred, brought back to its contrast."""
+    """Six sizes of grain: blurred noise, normalized to the same contrast."""
     out = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
     for i, label in enumerate(labels):
         noise = Image.fromarray(rng.integers(0, 256, (64, 64), np.uint8)).filter(
@@ -140,7 +140,7 @@ def _photographs() -> list[NDArray[np.uint8]]:
 
 
 def _patches(rng: np.random.Generator, labels: Labels) -> Pixels:
-    """Which photograph a patch is from."""
+    """The class is the photograph that a patch is from."""
     photographs = _photographs()
     out = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
     for i, label in enumerate(labels):
@@ -156,7 +156,7 @@ def _patches(rng: np.random.Generator, labels: Labels) -> Pixels:
 
 
 def _dots(rng: np.random.Generator, labels: Labels) -> Pixels:
-    """How many dots, one to eight, of any size and colour."""
+    """The class is the number of dots, one to eight, of random size and colour."""
     out = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
     for i, label in enumerate(labels):
         back = tuple(map(int, rng.integers(0, 100, 3)))
@@ -172,7 +172,7 @@ def _dots(rng: np.random.Generator, labels: Labels) -> Pixels:
 
 
 def _hues(rng: np.random.Generator, labels: Labels) -> Pixels:
-    """Six hues of strokes whose shape says nothing."""
+    """Strokes in six hues; their shape does not depend on the class."""
     ink = _strokes(77, 50)(rng, rng.integers(0, 50, len(labels))).mean(3, keepdims=True) / 255
     hue = (labels / 6 + rng.uniform(-0.05, 0.05, len(labels))) % 1
     colour = np.stack([np.clip(np.abs(((hue + k / 3) % 1) * 6 - 3) - 1, 0, 1) for k in range(3)], 1)
@@ -189,7 +189,7 @@ def _digit_images() -> tuple[Pixels, Labels]:
 
 
 def _digits(first: int, last: int) -> Maker:
-    """Real ones, each at most once in a draw as long as they last."""
+    """Real digits, without repetition in a draw until all are used."""
 
     def make(rng: np.random.Generator, labels: Labels) -> Pixels:
         images, targets = _digit_images()
@@ -246,8 +246,10 @@ SHIFTS: dict[str, Callable[[np.random.Generator, Pixels], Pixels]] = {
 def draw(
     family: str, shift: str, parts: tuple[int, ...], seed: int, *, permuted: bool = False
 ) -> list[tuple[Pixels, Labels]]:
-    """For each of `parts`, numbers of images n: (n, 32, 32, 3) and (n,), classes as equal as n allows, in random order;
-    no real image is in two parts. permuted: labels say nothing."""
+    """Images (n, 32, 32, 3) and labels (n,) for each number of images n in `parts`.
+
+    Classes are as balanced as n allows, in random order; no real image is in two parts. permuted: with permuted labels.
+    """
     rng = np.random.default_rng([seed, *family.encode(), *shift.encode()])
     found = FAMILIES[family]
     labels = np.concatenate([rng.permutation(np.arange(n) % found.classes) for n in parts]).astype(np.int64)

@@ -5,9 +5,9 @@
     python benchmarks/strategy/ranking.py table /tmp/study
 
 Ten pairs of pretraining data and architecture. On each target every pair is measured as in `zoo recommend` and
-fine-tuned (recipe full, LP-FT, with the learning rates for related data). The order by our score is compared with the
-order of the accuracies, and so are those by linear probe, k-NN, LogME and a prior alone: weighted Kendall tau, 1 for
-equal orders, 0 for unrelated ones. The pairs have no published accuracy; the prior is the mean accuracy of a pair
+fine-tuned (recipe full, LP-FT, with the learning rates for related data). The ranking by the score of zoo is compared
+with the ranking by accuracy, and so are those by linear probe, k-NN, LogME and a prior alone: weighted Kendall tau, 1
+for equal rankings, 0 for unrelated ones. The pairs have no published accuracy; the prior is the mean accuracy of a pair
 after fine-tuning on the other targets.
 """
 
@@ -33,7 +33,7 @@ TARGETS = (
     "strokes", "shapes, others", "outlines", "gratings", "grains", "dots", "hues", "digits", "strokes noise .2",
     "shapes blur 2",
 )  # fmt: skip
-# Targets whose images change their class when flipped.
+# Targets on which a flip changes the class.
 NO_FLIPS = ("gratings", "digits")
 
 
@@ -87,7 +87,7 @@ def table(root: Path) -> None:
     from scipy.stats import weightedtau
 
     rows = read(root)
-    names = ("ours", "ours with the prior", "probe", "k-NN", "LogME", "prior")
+    names = ("zoo", "zoo with prior", "linear probe", "k-NN", "LogME", "prior")
     print("| target | N | best, worst after fine-tuning | " + " | ".join(names) + " |")
     print("|---|---|---|" + "---|" * len(names))
     taus: list[list[float]] = []
@@ -101,7 +101,7 @@ def table(root: Path) -> None:
         prior = np.mean(others, 0) if others else np.full(len(some), np.nan)
         probe, knn = ([np.array(r[key]) for r in some] for key in ("probe", "knn"))
         scores = [
-            _ours(probe, knn, [None] * len(some)), _ours(probe, knn, prior.tolist()),
+            _zoo_score(probe, knn, [None] * len(some)), _zoo_score(probe, knn, prior.tolist()),
             np.array([p.mean() for p in probe]), np.array([k.mean() for k in knn]),
             np.array([r["logme"] for r in some]), prior,
         ]  # fmt: skip
@@ -110,14 +110,16 @@ def table(root: Path) -> None:
         shown = " | ".join(f"{tau:.2f}" for tau in taus[-1])
         print(f"| {target} | {n} | {100 * accuracy.max():.1f}, {100 * accuracy.min():.1f} | {shown} |")
     print("| **mean τ** | | | " + " | ".join(f"**{t:.2f}**" for t in np.mean(taus, 0)) + " |")
-    print("| regret of the first, points | | | " + " | ".join(f"{r:.1f}" for r in np.mean(regrets, 0)) + " |")
+    print(
+        "| regret of the top-ranked model, points | | | " + " | ".join(f"{r:.1f}" for r in np.mean(regrets, 0)) + " |"
+    )
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, str]:
     return row["architecture"], row["source"]
 
 
-def _ours(probe: list[Any], knn: list[Any], priors: list[float | None]) -> Any:
+def _zoo_score(probe: list[Any], knn: list[Any], priors: list[float | None]) -> Any:
     from zoo.strategy.ranking import Candidate, rank_models
 
     candidates = [Candidate(p, k, prior) for p, k, prior in zip(probe, knn, priors, strict=True)]

@@ -1,4 +1,4 @@
-"""A picture of the images of the study: `python benchmarks/strategy/show.py out.png`."""
+"""Write a picture with examples of all images of the study: `python benchmarks/strategy/show.py out.png`."""
 
 from __future__ import annotations
 

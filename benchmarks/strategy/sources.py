@@ -1,6 +1,6 @@
 """The pretrained models of the studies: zoo_tiny's architecture and three others.
 
-python benchmarks/strategy/sources.py FOLDER      # 15 minutes on one core; existing files are kept
+python benchmarks/strategy/sources.py FOLDER      # 15 minutes on one core; existing files are not trained again
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zoo.models.builtin import BUILTIN
 sys.path.insert(0, str(Path(__file__).parents[1] / "zoo_tiny"))
 from pretrain import build
 
-# Source → families whose classes it is trained on, all together. strokes: zoo_tiny as shipped.
+# Source → families whose classes it is trained on together. strokes: zoo_tiny as shipped.
 FAMILIES_OF = {"shapes": ("shapes", "outlines"), "textures": ("gratings", "grains"), "digits 0-4": ("digits 0-4",)}
 STEPS = {"shapes": 2500, "textures": 1500, "digits 0-4": 600}
 # Other architectures, with 0.3 to 0.5 million parameters, and their sources: for the ranking study.
@@ -32,7 +32,7 @@ BATCH = 128
 
 
 def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
-    """AdamW 2e-3 with warm-up and cosine decay; inversion and shifts for the few digits."""
+    """AdamW 2e-3 with warm-up and cosine decay; the digits are also inverted and shifted, because there are few."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     if name == "digits 0-4":
@@ -42,13 +42,13 @@ def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
     else:
         makers = [(FAMILIES[f].classes, FAMILIES[f].make) for f in FAMILIES_OF[name]]
     total = sum(classes for classes, _ in makers)
-    own = architecture == "zoo_tiny"
-    model = (build(architecture, total) if own else timm.create_model(architecture, num_classes=total)).train()
-    cfg = BUILTIN[architecture].pretrained_cfg if own else model.pretrained_cfg
+    is_builtin = architecture == "zoo_tiny"
+    model = (build(architecture, total) if is_builtin else timm.create_model(architecture, num_classes=total)).train()
+    cfg = BUILTIN[architecture].pretrained_cfg if is_builtin else model.pretrained_cfg
     mean, std = (torch.tensor(cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    steps = STEPS[name] if own else min(STEPS[name], OTHERS_STEPS)
-    right, start = 0.0, time.perf_counter()
+    steps = STEPS[name] if is_builtin else min(STEPS[name], OTHERS_STEPS)
+    accuracy, start = 0.0, time.perf_counter()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -67,14 +67,12 @@ def train(name: str, path: Path, architecture: str = "zoo_tiny") -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        right = 0.98 * right + 0.02 * float((logits.argmax(1) == target).float().mean())
+        accuracy = 0.98 * accuracy + 0.02 * float((logits.argmax(1) == target).float().mean())
         if (step + 1) % 250 == 0:
-            print(
-                f"{architecture}, {name}: step {step + 1}, accuracy {right:.3f}, {time.perf_counter() - start:.0f} s",
-                flush=True,
-            )
+            seconds = time.perf_counter() - start
+            print(f"{architecture}, {name}: step {step + 1}, accuracy {accuracy:.3f}, {seconds:.0f} s", flush=True)
     head = model.pretrained_cfg["classifier"] + "."
-    state = {k: v.contiguous() for k, v in model.state_dict().items() if not (own and k.startswith(head))}
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if not (is_builtin and k.startswith(head))}
     save_file(state, path)
 
 

@@ -1,17 +1,17 @@
 """How well the measurements of `zoo recommend` predict the result of training, and the regret of its rules.
 
-    python benchmarks/strategy/sources.py /tmp/study/sources python benchmarks/strategy/study.py run /tmp/study
-    [--sizes 64,256,1024] [--seeds 0] [--part 0/2] python benchmarks/strategy/study.py run /tmp/study --seeds 100
-    --targets "dots;grains" --strategies "lp-ft;lp-ft-2e-3" python benchmarks/strategy/study.py table /tmp/study
-    [--seeds 0] [--strategies …]
+    python benchmarks/strategy/sources.py /tmp/study/sources
+    python benchmarks/strategy/study.py run /tmp/study [--sizes 64,256,1024] [--seeds 0] [--part 0/2]
+    python benchmarks/strategy/study.py run /tmp/study --seeds 100 --targets "dots;grains" --strategies "lp-ft;views"
+    python benchmarks/strategy/study.py table /tmp/study [--seeds 0] [--strategies …]
 
 A cell is a source model, a target, a number of training images and a seed. In each cell the similarity is measured as
 in `zoo recommend`, and these strategies are trained: head only, the second half of the layers and the head (partial),
 all layers after the head (lp-ft), all layers from the start (full), all layers from random weights (scratch), and the
-choice of the rules (auto). The result is the last epoch's accuracy on fresh images, never the best one. Every result
-is appended to a JSONL file under the settings of the training: the study can be interrupted and resumed, parts run in
-parallel, and after a change of the rules only their new choices are trained. Thresholds and rules are calibrated on
-seeds from 100 with --strategies of EXPLORED, and evaluated on seeds from 0.
+choice of the rules (auto). The result is the accuracy of the last epoch on fresh images, never that of the best epoch.
+Every result is appended to a JSONL file, with the settings of the training as its key: the study can be interrupted and
+resumed, parts can run in parallel, and after a change of the rules only their new choices are trained. Thresholds and
+rules are calibrated on seeds from 100 with --strategies of EXPLORED, and evaluated on seeds from 0.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ TARGETS: dict[str, tuple[str, str, bool]] = {
     "strokes permuted": ("strokes", "", True),
     "shapes permuted": ("shapes", "", True),
 }
-# Number of fresh test images; half of it for real images, of which there are fewer.
+# Number of fresh test images; half as many for real images, because there are fewer.
 TEST = 1000
-# Images → epochs, the same for every strategy: 120 to 512 steps with 32 images.
+# Training images → epochs, the same for every strategy: 120 to 512 steps of 32 images.
 EPOCHS = {64: 60, 256: 24, 1024: 10, 4096: 4}
 Strategy = dict[str, Any]  # arguments of zoo.finetune
 
 
-def _rates(lr: float, head_lr: float) -> Strategy:
+def _learning_rates(lr: float, head_lr: float) -> Strategy:
     return {"optimizer.lr": lr, "optimizer.head_lr": head_lr}
 
 
@@ -60,14 +60,14 @@ STRATEGIES: dict[str, Strategy] = {
     "lp-ft": {"recipe": "full", "settings": {"transfer.start": "lp-ft"}},
     "full": {"recipe": "full", "settings": {"transfer.start": "plain"}},
     # The learning rate of the pretraining: at lower ones the accuracy stays near chance.
-    "scratch": {"recipe": "full", "weights": "none", "settings": {"data.norm": "model", **_rates(2e-3, 2e-3)}},
+    "scratch": {"recipe": "full", "weights": "none", "settings": {"data.norm": "model", **_learning_rates(2e-3, 2e-3)}},
 }
-# For the calibration of the rules.
+# Strategies for the calibration of the rules.
 EXPLORED: dict[str, Strategy] = {
-    "lp-ft-1e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(1e-3, 3e-3)}},
-    "lp-ft-2e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_rates(2e-3, 2e-3)}},
+    "lp-ft-1e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_learning_rates(1e-3, 3e-3)}},
+    "lp-ft-2e-3": {"recipe": "full", "settings": {"transfer.start": "lp-ft", **_learning_rates(2e-3, 2e-3)}},
     "no-flips-1e-3": {
-        "recipe": "full", "settings": {"transfer.start": "lp-ft", "augment.flips": "off", **_rates(1e-3, 3e-3)}
+        "recipe": "full", "settings": {"transfer.start": "lp-ft", "augment.flips": "off", **_learning_rates(1e-3, 3e-3)}
     },
     "views": {"recipe": "small-similar"},
     "stem-frozen": {"recipe": "small-different", "settings": {"transfer.bn_reestimate": True}},
@@ -77,16 +77,16 @@ EXPLORED: dict[str, Strategy] = {
     },
     "rgn-2e-3": {
         "recipe": "full",
-        "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True, **_rates(2e-3, 2e-3)},
+        "settings": {"transfer.auto_rgn": True, "transfer.bn_reestimate": True, **_learning_rates(2e-3, 2e-3)},
     },
 }  # fmt: skip
-# Recipes whose head is fitted in closed form: setting epochs would train it in steps.
+# Recipes that fit a linear probe: with a number of epochs they would use gradient steps.
 CLOSED_FORM = ("head-only", "small-similar")
 Cell = tuple[str, str, int, int]  # source, target, images, seed
 
 
 def folder_of(root: Path, target: str, n: int, seed: int) -> Path:
-    """train/ and val/ with class folders of PNGs, made once."""
+    """train/ and val/ with class folders of PNGs, written once."""
     path = root / "data" / f"{target.replace(' ', '_').replace(',', '')}-{n}-{seed}"
     if (path / "done").exists():
         return path
@@ -155,7 +155,7 @@ class Results:
 def training_key(cell: Cell, strategy: Strategy) -> str:
     source, *images = cell
     if strategy.get("weights") == "none":
-        source = ""  # the same whatever the source
+        source = ""  # the same for every source
     return json.dumps([source, *images, strategy], sort_keys=True)
 
 
@@ -189,7 +189,7 @@ def train(root: Path, cell: Cell, strategy: Strategy) -> float:
 
 
 def measure(root: Path, cell: Cell) -> dict[str, Any]:
-    """The inputs of the rules, the scores, and the same on fresh images."""
+    """The inputs of the rules, the scores, and the accuracy and similarity on fresh images."""
     from zoo.workflows.recommend.measure import measure_models
 
     source, target, n, seed = cell
@@ -207,7 +207,7 @@ def measure(root: Path, cell: Cell) -> dict[str, Any]:
 
 
 def _on_fresh_images(given: dict[str, Any]) -> list[float]:
-    """Accuracy on val/ of the ridge heads of train/, on the pretrained features and on those of a random network."""
+    """Accuracy on val/ of ridge heads fitted on train/, with pretrained features and with those of a random network."""
     import torch
 
     from zoo.strategy.scores import Targets, decompose, ridge_head, ridge_loo
@@ -237,7 +237,7 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
 
 
 def chosen_strategy(found: dict[str, Any]) -> tuple[str, Strategy]:
-    """The rule of the current table for these measurements, and its strategy in the notation of STRATEGIES."""
+    """The rule of the decision table for these measurements, and its strategy in the format of STRATEGIES."""
     from zoo.strategy.decision_table import Measurements, decide
     from zoo.strategy.scores import FlipInvariance, Interval, NormShift, Similarity
     from zoo.strategy.scores.similarity import verdict
@@ -342,15 +342,15 @@ def _print_similarity(rows: list[dict[str, Any]], rank_correlation: Any) -> None
         print(f"  of S with the gain relative to the error of scratch: {relative:.2f}")
     permuted = [r["evidence"]["similarity"]["value"] for r in rows if "permuted" in r["cell"][1]]
     if permuted:
-        print(f"permuted labels: S {np.mean(permuted):.3f} on average, {max(permuted):.3f} at most")
+        print(f"permuted labels: mean of S {np.mean(permuted):.3f}, maximum {max(permuted):.3f}")
     for name, evaluated in (
         ("S", [_evaluated_similarity(r) for r in rows]),
-        ("held-out accuracy", [*_evaluated_accuracy(rows)]),
+        ("the held-out accuracy", [*_evaluated_accuracy(rows)]),
     ):
         alone = np.mean([abs(t - v) <= half for v, half, t, _ in evaluated])
         both = np.mean([abs(t - v) <= np.hypot(half, 1.645 * error) for v, half, t, error in evaluated])
         print(
-            f"90 % interval of {name} contains the value on fresh images: {100 * alone:.0f} % of {len(evaluated)}; "
+            f"coverage of the 90 % interval of {name}: {100 * alone:.0f} % of {len(evaluated)} cells; "
             f"with the uncertainty of the fresh images, {100 * both:.0f} %"
         )
 
@@ -388,12 +388,13 @@ def _print_regret(rows: list[dict[str, Any]], own: list[str], strategies: list[s
         lost = best - accuracy[:, column]
         error = lost.std() / np.sqrt(len(lost))
         print(f"regret of always {strategy}: {100 * lost.mean():.2f} points (standard error {100 * error:.2f})")
+    print("mean regret in points by rule (number of cells):")
     for rule in sorted({r["rule"] for r in rows}):
-        holdout = np.array([r["rule"] == rule for r in rows])
+        with_rule = np.array([r["rule"] == rule for r in rows])
         shown = ", ".join(
-            f"{strategy} {100 * (best - accuracy[:, k])[holdout].mean():.1f}" for k, strategy in enumerate(strategies)
+            f"{strategy} {100 * (best - accuracy[:, k])[with_rule].mean():.1f}" for k, strategy in enumerate(strategies)
         )
-        print(f"  rule {rule!r} ({holdout.sum()}): {shown}")
+        print(f"- {rule!r} ({with_rule.sum()}): {shown}")
 
 
 def main() -> None:
