@@ -1,4 +1,4 @@
-"""Loading images from the image cache (`data.image_cache: on`) against decoding them in every epoch.
+"""Loading images from the image cache (`data.image_cache: on`) compared with decoding them in every epoch.
 
     python benchmarks/image_cache.py [--rounds 5] [--workers 0,2] [--only 500x375,2000x1500,4000x3000]
 
@@ -7,9 +7,8 @@ JPEGs as in benchmarks/loader.py, 224 px, batches of 32. Training uses `light`; 
 medians, and each ratio is the median of the rounds' ratios. The files are in the page cache in both cases. torch has
 one thread, as in worker processes.
 
-Then: disk space per image; the time to decode once against that of the first epoch; and the loss of quality of the
-views. Training views, from the cache and decoded, are compared with the same crop of the image decoded at full size
-and resized by Pillow.
+Then: disk space and time per image for filling the cache; and the loss of quality of the views. Training views, from
+the cache and decoded, are compared with the same crop of the image decoded at full size and resized by Pillow.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ def batches(source: Any, train: bool, workers: int) -> Iterable[Any]:
     )  # fmt: skip
 
 
-def once(source: Any, name: str, train: bool) -> tuple[CachedDataset, float, float]:
-    """The cached source, the seconds that decoding all images once took, and the bytes of one."""
+def fill_cache(source: Any, name: str, train: bool) -> tuple[CachedDataset, float, float]:
+    """The cached dataset, the seconds for filling the cache, and the mean bytes per image."""
     view = cache_view(PREPROCESS, LIGHT if train else None)
     keys = image_keys(source, view)
     store = open_image_store(f"{name} {train}", name)
@@ -60,42 +59,43 @@ def once(source: Any, name: str, train: bool) -> tuple[CachedDataset, float, flo
     return CachedDataset(source, view, store.find(keys)), time.perf_counter() - began, written / len(source)
 
 
-def compare(title: str, anew: Any, kept: Any, train: bool, workers: int, rounds: int) -> None:
-    loaders = [batches(source, train, workers) for source in (anew, kept)]
+def compare(title: str, decoded: Any, cached: Any, train: bool, workers: int, rounds: int) -> None:
+    loaders = [batches(source, train, workers) for source in (decoded, cached)]
     runs: list[list[tuple[float, float]]] = [[], []]
     for turn in range(rounds + 1):
         for measured, loader in zip(runs, loaders, strict=True):
             result = run(loader)
-            if turn:  # the first starts workers
+            if turn:  # the first round starts workers
                 measured.append(result)
-    faster = median(b / a for (a, _), (b, _) in zip(*runs, strict=True))
-    leaner = median(a / b for (_, a), (_, b) in zip(*runs, strict=True))
+    speedup = median(b / a for (a, _), (b, _) in zip(*runs, strict=True))
+    cpu_speedup = median(a / b for (_, a), (_, b) in zip(*runs, strict=True))
     speeds = [median(speed for speed, _ in measured) for measured in runs]
     costs = [median(cost for _, cost in measured) for measured in runs]
     print(
-        f"| {title} | {workers} | {speeds[0]:.0f} | {speeds[1]:.0f} | {faster:.1f} | "
-        f"{costs[0]:.2f} | {costs[1]:.2f} | {leaner:.1f} |",
+        f"| {title} | {workers} | {speeds[0]:.0f} | {speeds[1]:.0f} | {speedup:.1f} | "
+        f"{costs[0]:.2f} | {costs[1]:.2f} | {cpu_speedup:.1f} |",
         flush=True,
     )
 
 
 def quality(title: str, files: list[Path]) -> None:
-    rule, kept, anew = Reduced(PREPROCESS, LIGHT.pipeline.crops), [], []
+    reduction, cached, decoded = Reduced(PREPROCESS, LIGHT.pipeline.crops), [], []
     for number, path in enumerate(files):
         with Image.open(path) as image:
             whole = np.asarray(image.convert("RGB"))
         height, width = whole.shape[:2]
-        small = read_image(str(path), 3, lambda h, w: rule)
+        small = read_image(str(path), 3, lambda h, w: reduction)
         y, x = height / small.shape[0], width / small.shape[1]
         for sample_view in range(4):
             seed = 4 * number + sample_view
             view = LIGHT.pipeline.sample_view(*small.shape[:2], np.random.default_rng(seed))
             left, top, right, bottom = view.box
             same = replace(view, box=(left * x, top * y, right * x, bottom * y))
-            kept.append(psnr(view.apply(small), same.apply(whole)))
+            cached.append(psnr(view.apply(small), same.apply(whole)))
             view = LIGHT.pipeline.sample_view(height, width, np.random.default_rng(seed))
-            anew.append(psnr(read_image(str(path), 3, lambda h, w, view=view: view), view.apply(whole)))
-    print(f"| {title} | {np.mean(kept):.1f} | {min(kept):.1f} | {np.mean(anew):.1f} | {min(anew):.1f} |", flush=True)
+            decoded.append(psnr(read_image(str(path), 3, lambda h, w, view=view: view), view.apply(whole)))
+    psnrs = " | ".join(f"{np.mean(values):.1f} | {min(values):.1f}" for values in (cached, decoded))
+    print(f"| {title} | {psnrs} |", flush=True)
 
 
 def main() -> None:
@@ -109,8 +109,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZOO_CACHE"] = str(Path(folder, "cache"))
         files: dict[str, list[Path]] = {}
-        notes = []
-        print("| JPEGs of | workers | images/s, anew | kept | × | processors, ms an image, anew | kept | × |")
+        sizes = []
+        print("| JPEGs | workers | images/s, decoded | cached | ratio | CPU ms per image, decoded | cached | ratio |")
         print("|---|---|---|---|---|---|---|---|")
         for name in args.only.split(","):
             size, count, grain = SETS[name]
@@ -121,19 +121,19 @@ def main() -> None:
                 data_config(str(root), val_fraction=0.5), task="single-label"
             ).train.source  # all of the images
             for train in (True, False):
-                what = f"{name}, {'training' if train else 'evaluation'}"
-                kept, seconds, each = once(source, name, train)
+                title = f"{name}, {'training `light`' if train else 'evaluation'}"
+                cached, seconds, each = fill_cache(source, name, train)
                 for workers in map(int, args.workers.split(",")):
-                    compare(what, source, kept, train, workers, args.rounds)
-                notes.append(f"| {what} | {stored:.0f} | {each / 1000:.0f} | {1000 * seconds / count:.1f} |")
-        print("\n| JPEGs of | kB in the file | kB kept | ms an image to decode and keep |\n|---|---|---|---|")
-        print("\n".join(notes))
+                    compare(title, source, cached, train, workers, args.rounds)
+                sizes.append(f"| {title} | {stored:.0f} | {each / 1000:.0f} | {1000 * seconds / count:.1f} |")
+        print("\n| JPEGs | file, kB | cached, kB | ms per image to fill the cache |\n|---|---|---|---|")
+        print("\n".join(sizes))
         sharp = Path(folder, "sharp")
         sharp.mkdir()
         for number, photo in enumerate(photographs()):
             Image.fromarray(photo).save(sharp / f"{number}.jpg", quality=90)
-        files["sharp photographs as they are"] = sorted(sharp.iterdir())
-        print("\n| views of `light`, JPEGs of | kept: mean dB | worst | decoded anew: mean dB | worst |")
+        files["original photographs (sharp)"] = sorted(sharp.iterdir())
+        print("\n| views of `light`, JPEGs | cached: mean PSNR, dB | worst | decoded: mean PSNR, dB | worst |")
         print("|---|---|---|---|---|")
         for name, paths in files.items():
             quality(name, paths[:32])

@@ -1,12 +1,13 @@
-"""A linear probe on cached features: fitted in closed form against ten epochs of SGD steps, in accuracy and time.
+"""A linear probe on cached features: fitted with L-BFGS or ridge, compared with ten epochs of gradient steps.
 
     python benchmarks/linear_probe.py [--seeds 5] [--large]
 
-The steps are those of the recipe `head-only`: AdamW, learning rate 1e-2 with cosine decay, weight decay 1e-4, batches
-of 32, ten epochs, on unscaled and on standardised features. Sources: features of `zoo_tiny` (built-in weights) on
-scikit-learn's digits; and Gaussian features relu(Ax) around class means, with variances that fall as 1/i. noise:
-share of random labels. Test images (360 digits, 4,000 Gaussians) are separate. Figures are means over the seeds of
-top-1 (labels: per label; numbers: R²) and log-loss (numbers: squared error), and CPU seconds with one thread.
+The gradient steps are those of the recipe `head-only`: AdamW, learning rate 1e-2 with cosine decay, weight decay 1e-4,
+batches of 32, ten epochs, on the features and on standardized features. Features: of `zoo_tiny` (built-in weights) on
+scikit-learn's digits; and Gaussian features relu(Ax) around class means, with variances that fall as 1/i. noise: share
+of random labels (more noise in the targets of the other tasks). Test images (360 digits, 4,000 Gaussians) are separate.
+Each cell has means over the seeds: top-1 accuracy (multi-label: per label; regression: R²), log-loss (regression:
+squared error), and CPU seconds of fitting with one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from zoo.models import build
 from zoo.training.features.linear_probe import fit_linear_probe
 from zoo.training.inference import Normalize
 
-EPOCHS, BATCH, RATE, DECAY = 10, 32, 1e-2, 1e-4
+EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 10, 32, 1e-2, 1e-4
 Loss = Callable[[Tensor, Tensor], Tensor]
 Layer = tuple[Tensor, Tensor]
 
@@ -40,14 +41,14 @@ class Case:
     outputs: int
 
 
-def steps(case: Case, loss: Loss, seed: int, *, standardised: bool) -> Layer:
+def gradient_steps(case: Case, loss: Loss, seed: int, *, standardize: bool) -> Layer:
     x = case.features
-    mean, std = (x.mean(0), x.std(0, correction=0).clamp_min(1e-6)) if standardised else (0.0, 1.0)
+    mean, std = (x.mean(0), x.std(0, correction=0).clamp_min(1e-6)) if standardize else (0.0, 1.0)
     x = (x - mean) / std
     torch.manual_seed(seed)
     layer = nn.Linear(x.shape[1], case.outputs)
-    groups = [{"params": [layer.weight], "weight_decay": DECAY}, {"params": [layer.bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE)
+    groups = [{"params": [layer.weight], "weight_decay": WEIGHT_DECAY}, {"params": [layer.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * -(-len(x) // BATCH))
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(x)).split(BATCH):
@@ -70,14 +71,14 @@ def ridge(features: Tensor, targets: Tensor) -> Layer:
     return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
 
 
-def direct(case: Case, loss: Loss, seed: int) -> Layer:
+def linear_probe(case: Case, loss: Loss, seed: int) -> Layer:
     if loss is F.mse_loss:
         return ridge(case.features, case.targets)
-    found = fit_linear_probe(case.features, case.targets, loss, outputs=case.outputs, seed=seed)
-    return found.weight, found.bias
+    probe = fit_linear_probe(case.features, case.targets, loss, outputs=case.outputs, seed=seed)
+    return probe.weight, probe.bias
 
 
-def judged(case: Case, layer: Layer, loss: Loss) -> tuple[float, float]:
+def evaluate(case: Case, layer: Layer, loss: Loss) -> tuple[float, float]:
     features, targets = case.test
     outputs = F.linear(features, *layer)
     if loss is F.mse_loss:
@@ -94,22 +95,23 @@ def digits(per_class: int | None, seed: int) -> Case:
     model = build("zoo_tiny", classes=10)
     module, normalize = model.module.eval(), Normalize(model.preprocess)
     size = model.preprocess.with_size(data.useful_size, data.useful_size)
-    taken: list[Tensor] = []
-    module.get_submodule(model.head[0]).register_forward_pre_hook(lambda _, args: taken.append(args[0]))
+    head_inputs: list[Tensor] = []
+    module.get_submodule(model.head[0]).register_forward_pre_hook(lambda _, args: head_inputs.append(args[0]))
 
     def features(source: object) -> tuple[Tensor, Tensor]:
-        taken.clear()
+        head_inputs.clear()
         loader = make_loader(source, preprocess=size, batch_size=256, train=False, augment=None, seed=0, workers=0)
         with torch.no_grad():
             targets = torch.cat([t for images, t in loader if module(normalize(images)) is not None])
-        return torch.cat(taken), targets
+        return torch.cat(head_inputs), targets
 
     x, y = features(data.train)
     if per_class is not None:
         order = np.random.default_rng(seed).permutation(len(y))
-        kept = torch.from_numpy(np.concatenate([order[y[order] == k][:per_class] for k in range(10)]))
-        x, y = x[kept], y[kept]
-    return Case(f"digits, {per_class or 'all'} a class", x, y, features(data.val), 10)
+        chosen = torch.from_numpy(np.concatenate([order[y[order] == k][:per_class] for k in range(10)]))
+        x, y = x[chosen], y[chosen]
+    name = f"`zoo_tiny` on digits, {f'{per_class} images per class' if per_class else 'all images'}"
+    return Case(name, x, y, features(data.val), 10)
 
 
 def gaussians(n: int, d: int, k: int, noise: float, seed: int, task: str = "single-label") -> Case:
@@ -118,55 +120,56 @@ def gaussians(n: int, d: int, k: int, noise: float, seed: int, task: str = "sing
     means = torch.randn(k, d, generator=g) * 0.3
     y = torch.randint(0, k, (n + 4000,), generator=g)
     x = ((torch.randn(n + 4000, d, generator=g) + means[y]) @ mixing.T / 3).relu()
-    redrawn = torch.rand(len(y), generator=g) < noise
-    y = torch.where(redrawn & (torch.arange(len(y)) < n), torch.randint(0, k, (len(y),), generator=g), y)
+    random = torch.rand(len(y), generator=g) < noise
+    y = torch.where(random & (torch.arange(len(y)) < n), torch.randint(0, k, (len(y),), generator=g), y)
     targets = y
     if task != "single-label":
         numbers = (x - x.mean(0)) / x.std(0).clamp_min(1e-6) @ torch.randn(d, k, generator=g) / d**0.5
         numbers = numbers + (0.3 + 2 * noise) * torch.randn(numbers.shape, generator=g)
         targets = numbers if task == "regression" else (numbers > 0.5).float()
-    name = f"{task}, {n:,} x {d:,}, {k} outputs" + (f", noise {noise:g}" if noise else "")
+    name = f"{task}, {n:,} × {d:,}, {k} outputs" + (f", noise {noise:g}" if noise else "")
     return Case(name, x[:n], targets[:n], (x[n:], targets[n:]), k)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--large", action="store_true", help="20,000 x 2,048 features of 100 classes, too")
+    parser.add_argument("--large", action="store_true", help="also 20,000 images with 2,048 features in 100 classes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    torch.optim.SGD([torch.zeros(1)])  # imports what torch leaves for later
-    makers: list[Callable[[int], Case]] = [lambda s, p=p: digits(p, s) for p in (10, 30, None)]
+    torch.optim.SGD([torch.zeros(1)])  # triggers the lazy imports of torch
+    cases: list[Callable[[int], Case]] = [lambda s, p=p: digits(p, s) for p in (10, 30, None)]
     shapes = [(200, 512, 10), (1000, 512, 10), (4000, 512, 20), (200, 2048, 10), (2000, 2048, 10)]
-    makers += [lambda s, a=a, e=e: gaussians(*a, e, s) for a in shapes for e in (0.0, 0.3)]
+    cases += [lambda s, a=a, e=e: gaussians(*a, e, s) for a in shapes for e in (0.0, 0.3)]
     for task in ("multi-label", "regression"):
-        makers += [lambda s, a=a, t=task: gaussians(*a, 0.3, s, t) for a in ((200, 512, 10), (2000, 512, 10))]
-    print(f"{'':44}{'direct':>22}{'steps':>24}{'steps, standardised':>24}")
-    for maker in makers:
-        report(maker, args.seeds)
+        cases += [lambda s, a=a, t=task: gaussians(*a, 0.3, s, t) for a in ((200, 512, 10), (2000, 512, 10))]
+    print("| features | linear probe, fitted | gradient steps | gradient steps, standardized features |")
+    print("|---|---|---|---|")
+    for make_case in cases:
+        report(make_case, args.seeds)
     if args.large:
         report(lambda s: gaussians(20_000, 2048, 100, 0.1, s), 1)
 
 
-def report(maker: Callable[[int], Case], seeds: int) -> None:
+def report(make_case: Callable[[int], Case], seeds: int) -> None:
     found: dict[str, list[tuple[float, float, float]]] = {}
     name = ""
     for seed in range(seeds):
-        case = maker(seed)
+        case = make_case(seed)
         name = case.name
         labels = case.targets.is_floating_point()
         loss = F.mse_loss if "regression" in name else F.binary_cross_entropy_with_logits if labels else F.cross_entropy
-        for way, solve in (
-            ("direct", direct),
-            ("steps", lambda c, f, s: steps(c, f, s, standardised=False)),
-            ("scaled", lambda c, f, s: steps(c, f, s, standardised=True)),
+        for method, fit in (
+            ("linear probe", linear_probe),
+            ("steps", lambda c, f, s: gradient_steps(c, f, s, standardize=False)),
+            ("standardized", lambda c, f, s: gradient_steps(c, f, s, standardize=True)),
         ):
-            begun = time.process_time()
-            layer = solve(case, loss, seed)
-            seconds = time.process_time() - begun
-            found.setdefault(way, []).append((*judged(case, layer, loss), seconds))
+            start = time.process_time()
+            layer = fit(case, loss, seed)
+            seconds = time.process_time() - start
+            found.setdefault(method, []).append((*evaluate(case, layer, loss), seconds))
     cells = [np.mean(values, axis=0) for values in found.values()]
-    print(f"{name:44}" + "".join(f"  {s:7.4f} {v:7.3f} {t:5.2f}s" for s, v, t in cells), flush=True)
+    print(f"| {name} | " + " | ".join(f"{s:.4f} {v:.3f} {t:.2f}" for s, v, t in cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@
 
 Same files, 224 px, batches of 32, same number of workers. Every round runs each loader once, and ratios are medians
 of the rounds' ratios, because the machine is shared; the CPU time (main process and workers) is the more stable
-figure. Workers are started before and persist.
+figure. Workers are started in a warm-up round and persist.
 
 The images are crops of scikit-learn's two photographs and six of scikit-image's samples, resized and saved by Pillow as
 JPEG of quality 90 (4:2:0). Enlarged photographs are smoother than real ones of their size, so one set has camera noise
 (standard deviation 2): larger files take longer to parse, which reduced-size decoding cannot avoid.
 
-Training with equal settings: a random crop of 8 to 100 % of the area, flipped half of the time. torchvision: as in
-its references. timm: `create_loader` with its prefetcher on the CPU, no colour jitter, bilinear. Ours: `light`
+Training with equal settings: a random crop of 8 to 100 % of the area, flipped horizontally with probability 0.5.
+torchvision: as in its reference scripts. timm: `create_loader` on the CPU, no colour jitter, bilinear. zoo: `light`
 without colour changes. Also with default settings (50 to 100 %, with colour changes) against timm's train.py defaults
 (colour jitter .4, bilinear or bicubic at random). Evaluation: short side to 256, centre crop of 224.
 
@@ -62,8 +62,8 @@ SETS = {  # name → (width, height), images, format, mode, grain
     "64x64 png": ((64, 64), 384, "png", "RGB", 0),
     "32x32 png": ((32, 32), 384, "png", "RGB", 0),
 }
-NORMALISE = [v1.PILToTensor(), v1.ConvertImageDtype(torch.float), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-PLAIN = {"scale": (0.08, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+NORMALIZE = [v1.PILToTensor(), v1.ConvertImageDtype(torch.float), v1.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+EQUAL_SETTINGS = {"scale": (0.08, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 
 def photographs() -> list[np.ndarray]:
@@ -75,7 +75,7 @@ def photographs() -> list[np.ndarray]:
 
 
 def write(root: Path, size: tuple[int, int], images: int, ending: str, mode: str, grain: int) -> float:
-    """Mean size of an image in kilobytes."""
+    """Write the images into class folders; returns their mean file size in kilobytes."""
     photos, rng, (width, height) = photographs(), np.random.default_rng(0), size
     for c in range(4):
         (root / f"class{c}").mkdir(parents=True)
@@ -95,31 +95,32 @@ def write(root: Path, size: tuple[int, int], images: int, ending: str, mode: str
 
 
 def by_torchvision(root: Path, train: bool, workers: int) -> DataLoader[Any]:
-    seen = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
-    files = ImageFolder(str(root), v1.Compose([*seen, *NORMALISE]))
+    view = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
+    files = ImageFolder(str(root), v1.Compose([*view, *NORMALIZE]))
     return DataLoader(files, BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
 
 
-def by_timm(root: Path, train: bool, workers: int, *, usual: bool = False) -> Iterable[Any]:
-    """usual: with the colour jitter and the random filters that timm's train.py has by default."""
+def by_timm(root: Path, train: bool, workers: int, *, default_settings: bool = False) -> Iterable[Any]:
+    """default_settings: with colour jitter and random interpolation, the defaults of timm's train.py."""
     files = timm.data.ImageDataset(str(root), reader=ReaderImageFolder(str(root)))
-    jitter, filters = (0.4, "random") if usual else (None, "bilinear")
+    jitter, interpolation = (0.4, "random") if default_settings else (None, "bilinear")
     return timm.data.create_loader(
-        files, (3, 224, 224), BATCH, is_training=train, color_jitter=jitter, interpolation=filters, crop_pct=0.875,
-        num_workers=workers, persistent_workers=workers > 0, device=torch.device("cpu"), pin_memory=False,
+        files, (3, 224, 224), BATCH, is_training=train, color_jitter=jitter, interpolation=interpolation,
+        crop_pct=0.875, num_workers=workers, persistent_workers=workers > 0, device=torch.device("cpu"),
+        pin_memory=False,
     )  # fmt: skip
 
 
 class Digits(Dataset[Any]):
-    """scikit-learn's digits in memory with torchvision's transforms, as one would write it."""
+    """scikit-learn's digits in memory with torchvision's transforms, as a user would write it."""
 
     def __init__(self, train: bool) -> None:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         self.images, self.targets = (digits.images * (255 / 16)).astype(np.uint8), digits.target
-        seen = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
-        self.transform = v1.Compose([v1.Grayscale(3), *seen, *NORMALISE])
+        view = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip()] if train else [v1.Resize(256), v1.CenterCrop(224)]
+        self.transform = v1.Compose([v1.Grayscale(3), *view, *NORMALIZE])
 
     def __len__(self) -> int:
         return 512
@@ -137,14 +138,14 @@ def ours(source: Any, train: bool, workers: int, params: dict[str, Any] | None) 
 
 def run(loader: Iterable[Any]) -> tuple[float, float]:
     """Images per second of wall time, and CPU milliseconds per image, workers included."""
-    images, began, used = 0, time.perf_counter(), processors()
+    images, began, used = 0, time.perf_counter(), cpu_seconds()
     for _, targets in loader:
         images += len(targets)
-    return images / (time.perf_counter() - began), 1000 * (processors() - used) / images
+    return images / (time.perf_counter() - began), 1000 * (cpu_seconds() - used) / images
 
 
-def processors() -> float:
-    """Seconds that this process and its workers have used so far (/proc, Linux)."""
+def cpu_seconds() -> float:
+    """CPU seconds of this process and its workers so far (/proc, Linux)."""
     ticks = 0
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -153,32 +154,35 @@ def processors() -> float:
 
 
 def compare(title: str, loaders: dict[str, Iterable[Any]], rounds: int) -> None:
-    """The first of `loaders` is the one whose ratio to each is printed."""
+    """Print the speedup of the first of `loaders` over each of them."""
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
     for turn in range(rounds + 1):
         for name, loader in loaders.items():
-            measured = run(loader)
-            if turn:  # the first starts workers and fills the system's cache of files
-                runs[name].append(measured)
+            result = run(loader)
+            if turn:  # the first round starts workers and fills the page cache
+                runs[name].append(result)
     ours = next(iter(runs.values()))
     for name, theirs in runs.items():
-        faster = median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
-        leaner = median(b / a for (_, a), (_, b) in zip(ours, theirs, strict=True))
+        speedup = median(a / b for (a, _), (b, _) in zip(ours, theirs, strict=True))
+        cpu_speedup = median(b / a for (_, a), (_, b) in zip(ours, theirs, strict=True))
         speed, cost = median(r for r, _ in theirs), median(c for _, c in theirs)
-        print(f"| {title} | {name} | {speed:.0f} | {faster:.2f} | {cost:.2f} | {leaner:.2f} |", flush=True)
+        print(f"| {title} | {name} | {speed:.0f} | {speedup:.2f} | {cost:.2f} | {cpu_speedup:.2f} |", flush=True)
 
 
 def measure(name: str, root: Path, workers: int, rounds: int) -> None:
     source = open_data(data_config(str(root), val_fraction=0.5), task="single-label").train.source  # all of the images
     for train in (True, False):
-        loaders: dict[str, Iterable[Any]] = {"**zoo**": ours(source, train, workers, PLAIN)}
+        loaders: dict[str, Iterable[Any]] = {"**zoo**": ours(source, train, workers, EQUAL_SETTINGS)}
         if train:
-            loaders["zoo, `light` as it comes"] = ours(source, train, workers, None)
+            loaders["zoo, `light` with default settings"] = ours(source, train, workers, None)
         loaders["torchvision"] = by_torchvision(root, train, workers)
         loaders["timm"] = by_timm(root, train, workers)
         compare(f"{name}, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
-    comes = {"**zoo, `light`**": ours(source, True, workers, None), "timm": by_timm(root, True, workers, usual=True)}
-    compare(f"{name}, {workers} workers, training as it comes", comes, rounds)
+    defaults = {
+        "**zoo, `light`**": ours(source, True, workers, None),
+        "timm": by_timm(root, True, workers, default_settings=True),
+    }
+    compare(f"{name}, {workers} workers, training with default settings", defaults, rounds)
 
 
 def measure_digits(workers: int, rounds: int) -> None:
@@ -187,7 +191,7 @@ def measure_digits(workers: int, rounds: int) -> None:
     source = Subset(open_data(data_config("digits")).train, np.arange(512))
     for train in (True, False):
         plain = DataLoader(Digits(train), BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0)
-        loaders = {"**zoo**": ours(source, train, workers, PLAIN), "torchvision": plain}
+        loaders = {"**zoo**": ours(source, train, workers, EQUAL_SETTINGS), "torchvision": plain}
         compare(f"digits, {workers} workers, {'training' if train else 'evaluation'}", loaders, rounds)
 
 
@@ -211,19 +215,19 @@ def qualities(folders: dict[str, Path]) -> None:
         rng = np.random.default_rng(i)
         return lambda h, w: random_view(h, w, rng, preprocess=PREPROCESS, scale=(0.08, 1), ratio=RATIO)
 
-    print("\n| JPEGs of | mean dB | worst |\n|---|---|---|")
+    print("\n| JPEGs | mean, dB | worst, dB |\n|---|---|---|")
     for name, root in folders.items():
         files = sorted(root.glob("*/*.jpg"))
         if files and "grey" not in name:
             quality(f"{name}, training", files, crop)
             quality(f"{name}, evaluation", files, lambda i: lambda h, w: EvalView(PREPROCESS))
-    hardest()
+    sharp_photographs()
 
 
-def hardest() -> None:
-    """The photographs as they are, sharper than enlarged ones, at the sizes where the reduction is felt most: the crop
-    of training just not enlarged, the image of evaluation just not kept larger."""
-    for name, spare in (("training", 1.0), ("evaluation", 1.45)):
+def sharp_photographs() -> None:
+    """PSNR of the original photographs, sharper than enlarged ones, at the sizes where decoding at reduced size loses
+    most: a training crop that is just not enlarged, an evaluation image that is just large enough to be reduced."""
+    for name, margin in (("training", 1.0), ("evaluation", 1.45)):
         values = []
         for photo in photographs():
             height, width = (side // 8 * 8 for side in photo.shape[:2])
@@ -231,13 +235,13 @@ def hardest() -> None:
             Image.fromarray(photo[:height, :width]).save(file, "JPEG", quality=90)
             whole = read_bytes(file.getvalue(), "photograph", 3)
             for factor in (2, 4):
-                h, w = int(height / factor / spare), int(width / factor / spare)
+                h, w = int(height / factor / margin), int(width / factor / margin)
                 view: View = Crop((0, 0, width, height), (h, w), Image.Resampling.BILINEAR)
                 if name == "evaluation":
                     view = EvalView(Preprocess((3, h, w), IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0, "squash"))
-                seen = read_bytes(file.getvalue(), "photograph", 3, lambda h, w, view=view: view)
-                values.append(psnr(seen, view.apply(whole)))
-        print(f"| sharp photographs, {name} at its furthest | {np.mean(values):.1f} | {min(values):.1f} |")
+                reduced = read_bytes(file.getvalue(), "photograph", 3, lambda h, w, view=view: view)
+                values.append(psnr(reduced, view.apply(whole)))
+        print(f"| original photographs (sharp), worst size, {name} | {np.mean(values):.1f} | {min(values):.1f} |")
 
 
 def main() -> None:
@@ -255,7 +259,7 @@ def main() -> None:
         for name in [n for n in SETS if n in names]:
             folders[name] = Path(folder, name.replace(" ", "-"))
             print(f"{name}: {SETS[name][1]} images of {write(folders[name], *SETS[name]):.0f} kB")
-        print("\n| what | loader | images/s | zoo ×, clock | processors, ms an image | zoo ×, processors |")
+        print("\n| images, workers | loader | images/s | speedup, wall time | CPU ms per image | speedup, CPU time |")
         print("|---|---|---|---|---|---|")
         for workers in map(int, args.workers.split(",")):
             for name, root in folders.items():
