@@ -2,10 +2,10 @@
 
     python benchmarks/before_after.py BEFORE AFTER [--rounds 7] [--only list,help]
 
-BEFORE and AFTER are folders that hold the package `zoo`. Each command runs once unmeasured in either, then alternately,
-with a cache of its own for each checkout: the head-only run finds the features that the unmeasured one has cached.
-Prints medians of wall and processor time, the latter with all child processes, and the median of the rounds' own
-ratios: above 1, AFTER is slower. The processor's ratio is the fair one on a shared machine.
+BEFORE and AFTER are folders that contain the package `zoo`. Each command runs once as a warm-up in both checkouts, then
+alternately. Each checkout has its own cache, so the head-only run uses the features cached by its warm-up. Prints the
+medians of wall time and CPU time (with all child processes), and the median of the ratios of the rounds: above 1, AFTER
+is slower. On a shared machine the ratio of CPU times is the more reliable one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ COMMANDS = {
     "demo": ["demo", "--output-dir", OUTPUT],
     "head-only": ["finetune", "zoo_tiny", "--data", "digits", "--freeze", "backbone", "--output-dir", OUTPUT],
 }
-Seconds = tuple[float, float]  # wall, processor
+Seconds = tuple[float, float]  # wall time, CPU time
 
 
 def timed(checkout: Path, arguments: list[str], cache: Path) -> Seconds:
-    """Wall and processor seconds of `zoo` with `arguments`. Raises SystemExit if it fails."""
+    """Wall time and CPU time of `zoo` with `arguments`, seconds. Raises SystemExit if it fails."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "ZOO_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         filled = [str(Path(folder, "run")) if argument == OUTPUT else argument for argument in arguments]
@@ -50,7 +50,7 @@ def timed(checkout: Path, arguments: list[str], cache: Path) -> Seconds:
 
 
 def measure(arguments: list[str], checkouts: list[Path], caches: list[Path], rounds: int) -> list[list[Seconds]]:
-    """For BEFORE and AFTER the seconds of each round; either goes first in every other round."""
+    """The seconds of each round for BEFORE and for AFTER; they take turns to run first."""
     for checkout, cache in zip(checkouts, caches, strict=True):
         timed(checkout, arguments, cache)
     times: list[list[Seconds]] = [[], []]
@@ -82,9 +82,9 @@ def main() -> None:
     checkouts = [options.before.resolve(), options.after.resolve()]
     for checkout in checkouts:
         if not (checkout / "zoo" / "__init__.py").is_file():
-            parser.error(f"{checkout} holds no package zoo")
-    print(f"{options.rounds} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the beginning\n")
-    print("| command | wall s, before | after | ratio | processor s, before | after | ratio |")
+            parser.error(f"{checkout} does not contain the package zoo")
+    print(f"{options.rounds} rounds, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start\n")
+    print("| command | wall time before, s | after, s | ratio | CPU time before, s | after, s | ratio |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         caches = [Path(folder, which) for which in ("before", "after")]

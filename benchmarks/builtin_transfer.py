@@ -3,10 +3,11 @@
     python benchmarks/builtin_transfer.py [--shots 10] [--seeds 5] [--require 94]
 
 scikit-learn's 1,797 digits (8 x 8, 0..16) are converted to 8-bit grey, enlarged to 32 x 32 with Pillow's bilinear
-filter, repeated to RGB and normalised for the backbone. For each seed, `shots` images per class are used for training
-and all others for the test. Features are standardised with the mean and standard deviation of the training images;
+filter, repeated to RGB and normalized for the backbone. For each seed, `shots` images per class are used for training
+and all others for the test. Features are standardized with the mean and standard deviation of the training images;
 the head is scikit-learn's multinomial logistic regression (L2, C = 0.1 in all rows; raw pixels are the 64 original
-ones). Exits with 1 if `zoo_tiny` is below `--require` percent.
+ones). Exits with 1 if the accuracy of `zoo_tiny` is below
+`--require` percent.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Ints = NDArray[np.int64]
 
 
 def digit_images() -> tuple[torch.Tensor, Ints, Floats]:
-    """The digits: normalised RGB `(1797, 3, 32, 32)`, labels `(1797,)`, original pixels `(1797, 64)`."""
+    """The digits: normalized RGB `(1797, 3, 32, 32)`, labels `(1797,)`, original pixels `(1797, 64)`."""
     digits = load_digits()
     cfg = BUILTIN[NAME].pretrained_cfg
     size = cfg["input_size"][1:]
@@ -61,7 +62,7 @@ def features(model: nn.Module, images: torch.Tensor) -> Floats:
 
 
 def few_shot_accuracy(inputs: Floats, labels: Ints, shots: int, seed: int) -> float:
-    """Accuracy in [0, 1] on the images not drawn; inputs `(N, D)`, labels `(N,)`."""
+    """Accuracy in [0, 1] on the images that are not used for training; inputs `(N, D)`, labels `(N,)`."""
     rng = np.random.default_rng(seed)
     train = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:shots] for c in np.unique(labels)])
     test = np.setdiff1d(np.arange(len(labels)), train)
@@ -74,7 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Few-shot transfer of zoo_tiny to scikit-learn's digits.")
     parser.add_argument("--shots", type=int, default=10, help="labelled images per class")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--require", type=float, default=94.0, help="least mean accuracy of zoo_tiny, percent")
+    parser.add_argument("--require", type=float, default=94.0, help="minimum mean accuracy of zoo_tiny, percent")
     options = parser.parse_args()
     torch.set_num_threads(2)
     images, labels, pixels = digit_images()
@@ -82,15 +83,15 @@ def main() -> int:
     pretrained = features(backbone(pretrained=True), images)
     rows = {
         "raw pixels": [few_shot_accuracy(pixels, labels, options.shots, s) for s in seeds],
-        "random init": [
+        "same architecture, random weights": [
             few_shot_accuracy(features(backbone(False, s), images), labels, options.shots, s) for s in seeds
         ],
-        f"{NAME} pretrained": [few_shot_accuracy(pretrained, labels, options.shots, s) for s in seeds],
+        NAME: [few_shot_accuracy(pretrained, labels, options.shots, s) for s in seeds],
     }
-    print(f"{options.shots} digits per class, {options.seeds} seeds   mean %   std   each")
+    print(f"{options.shots} digits per class, {options.seeds} seeds: mean accuracy (%), standard deviation, each seed")
     for name, accuracies in rows.items():
         percent = 100 * np.array(accuracies)
-        print(f"{name:32s} {percent.mean():6.2f} {percent.std():5.2f}   {' '.join(f'{a:.1f}' for a in percent)}")
+        print(f"{name:34s} {percent.mean():6.2f} {percent.std():5.2f}   {' '.join(f'{a:.1f}' for a in percent)}")
     if percent.mean() < options.require:
         print(f"{NAME} is below the required {options.require} %", file=sys.stderr)
         return 1

@@ -4,11 +4,11 @@
 
 The images are JPEG crops of scikit-learn's two photographs, `--different` of them, each under several names (hard
 links), in ten class folders of a temporary folder. Prints wall time, CPU time, images per second, and the peak memory
-of all processes (proportional shares, /proc, Linux). The loop opens, decodes and hashes each file in one process and
-finds equal files only; it runs over a tenth of the images. CPU time is the fair comparison on a shared machine. Exits
-with 1 if the memory reaches 1 GB or the second run is not five times as fast.
+of all processes (proportional set size, /proc, Linux). The loop opens, decodes and hashes each file in one process and
+finds equal files only; it runs on a tenth of the images, and its time is multiplied by ten. On a shared machine,
+compare CPU times. Exits with 1 if the memory reaches 1 GB or the second run is not five times as fast.
 
-Also measures the search for near-duplicates alone, on as many random hashes.
+Also measures the search for near-duplicates alone, on the same number of random hashes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 LIMIT_MB = 1000
-FASTER = 5.0
+MIN_SPEEDUP = 5.0
 
 
 def make(root: Path, images: int, different: int, width: int = 240, height: int = 180) -> None:
@@ -50,7 +50,7 @@ def make(root: Path, images: int, different: int, width: int = 240, height: int 
 
 
 class Memory(threading.Thread):
-    """Peak memory of a process: its own resident size, and the proportional shares of it and its children, in MB."""
+    """Peak memory in MB: resident set size of a process, and proportional set size of it and its children together."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -75,7 +75,7 @@ def field(pid: int, file: str, name: str) -> float:
 
 
 def check(root: Path, cache: Path) -> tuple[float, float, float, float]:
-    """(seconds, seconds of the processors, MB of the process, MB of all)."""
+    """(wall time in s, CPU time in s, peak MB of the process, peak MB of all processes)."""
     began, used = time.perf_counter(), children()
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo", "check", root],
@@ -93,13 +93,13 @@ def check(root: Path, cache: Path) -> tuple[float, float, float, float]:
 
 
 def children() -> float:
-    """Seconds that the processes which have ended took of the processors."""
+    """CPU seconds of the child processes that have ended."""
     spent = os.times()
     return spent.children_user + spent.children_system
 
 
 def loop(root: Path, every: int) -> tuple[float, float]:
-    """Wall and CPU seconds per image."""
+    """Wall time and CPU time per image, seconds."""
     paths = sorted(root.glob("*/*.jpg"))[::every]
     began, used = time.perf_counter(), time.process_time()
     seen: dict[str, Path] = {}
@@ -131,23 +131,23 @@ def main() -> int:
         make(root, args.images, args.different, width, height)
         naive, naive_cpu = (seconds * args.images for seconds in loop(root, 10))
         print(f"{args.images:,} images of {args.size}, {args.different:,} different, {os.cpu_count()} cores")
-        rate = f"{naive:7.1f} s  {args.images / naive:8,.0f} images/s  processors {naive_cpu:6.1f} s"
-        print(f"loop of Pillow and md5   {rate}  (one process)")
+        line = f"{naive:7.1f} s  {args.images / naive:8,.0f} images/s  CPU time {naive_cpu:6.1f} s"
+        print(f"loop of Pillow and md5   {line}  (one process)")
         peaks, times, spent = [], [], []
-        for name in ("zoo check, first", "zoo check, again"):
+        for name in ("zoo check, first run", "zoo check, second run"):
             seconds, used, own, together = check(root, cache)
             spent.append(used)
             peaks.append(max(own, together))
             times.append(seconds)
-            rate = f"{seconds:7.1f} s  {args.images / seconds:8,.0f} images/s  processors {used:6.1f} s"
-            print(f"{name}         {rate}  {own:,.0f} MB, with its workers {together:,.0f} MB")
+            line = f"{seconds:7.1f} s  {args.images / seconds:8,.0f} images/s  CPU time {used:6.1f} s"
+            print(f"{name:25}{line}  {own:,.0f} MB, with its workers {together:,.0f} MB")
         size = sum(f.stat().st_size for f in cache.rglob("*") if f.is_file())
         print(f"cache                    {size / 2**20:7.1f} MB")
-    print(f"speed against the loop   {naive / times[0]:7.2f} x first, {naive / times[1]:.1f} x again")
-    print(f"of the processors' time  {naive_cpu / spent[0]:7.2f} x first, {naive_cpu / spent[1]:.1f} x again")
+    print(f"speedup by wall time     {naive / times[0]:7.2f} x first run, {naive / times[1]:.1f} x second run")
+    print(f"speedup by CPU time      {naive_cpu / spent[0]:7.2f} x first run, {naive_cpu / spent[1]:.1f} x second run")
     seconds, pairs = search(args.images)
     print(f"near-duplicate search    {seconds:7.1f} s  {args.images:,} random hashes, {pairs:,} pairs")
-    return 0 if max(peaks) < LIMIT_MB and times[0] / times[1] >= FASTER else 1
+    return 0 if max(peaks) < LIMIT_MB and times[0] / times[1] >= MIN_SPEEDUP else 1
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/execution.py [--models resnet34,vit_small_patch16_224] [--rounds 5] [--no-compile]
 
-Batches of 32 images of the model's size, random weights, AdamW's step included. Every round runs each setting once, and
-the figures are medians over the rounds (the machine is shared). `features` is a forward pass without gradients in
-evaluation mode. The baseline has contiguous images and filters, as in a loop without settings.
+Batches of 32 images of the model's input size, random weights; the step of AdamW is included. Every round runs each
+setting once, and the figures are medians over the rounds (the machine is shared). `features` is a forward pass without
+gradients in evaluation mode. The baseline is fp32 with contiguous images and weights, the defaults of PyTorch.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def measure(name: str, rounds: int, compiles: bool) -> None:
         set_memory_format(module, normalize, chosen.memory_format)
         step(chosen.precision, compiled)
         print(f"{name}: compiled in {timed(partial(step, chosen.precision, compiled)):.0f} s", flush=True)
-    for number in range(rounds + 1):  # the first makes the kernels
+    for number in range(rounds + 1):  # the first round is a warm-up
         for form, dtype in SETTINGS:
             set_memory_format(module, normalize, form)
             took = {"train": timed(partial(step, dtype))}
@@ -95,7 +95,7 @@ def measure(name: str, rounds: int, compiles: bool) -> None:
         dtype = dtype or f"{chosen.precision}, {chosen.memory_format}"
         print(
             f"  {what:8}  {form:13}  {dtype:19}  {BATCH / median(values):7.1f}  [{BATCH / max(values):.1f}, "
-            f"{BATCH / min(values):.1f}]  {plain[what] / median(values):.2f}x of fp32 contiguous{mark}",
+            f"{BATCH / min(values):.1f}]  {plain[what] / median(values):.2f}x as fast as fp32 contiguous{mark}",
             flush=True,
         )
 

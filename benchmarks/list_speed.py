@@ -1,11 +1,11 @@
-"""`zoo list "*densenet*"` against timm's one-liner for the same question, as whole processes, alternating; and the time
-of a shell completion.
+"""`zoo list "*densenet*"` against the same search with timm, as whole processes, alternating; and the time of a shell
+completion.
 
     python benchmarks/list_speed.py [--rounds 7]
 
 Prints the median wall times and their ratio, and exits with 1 if zoo is not at least 15 times faster, does not list
 every name that timm lists, or takes more than 300 ms to complete a model's name. All run with warm file caches (one
-unmeasured round) and their output in a pipe.
+warm-up round), with their output in a pipe.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import subprocess
 import sys
 import time
 
-WANTED = 15.0
-WANTED_COMPLETION = 0.3  # seconds
+TARGET = 15.0
+COMPLETION_TARGET = 0.3  # seconds
 PATTERN = "*densenet*"
 ZOO = [sys.executable, "-m", "zoo", "list", PATTERN]
 TIMM = [sys.executable, "-c", f"import timm; print(timm.list_models({PATTERN!r}))"]
-# The shell runs the program itself, the cursor behind the last word.
+# The shell runs the program itself, with the cursor after the last word.
 TAB = [sys.executable, "-m", "zoo"]
 BASH = {"_ZOO_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
 MODEL, RECIPE = {"COMP_WORDS": "zoo inspect resnet3"}, {"COMP_WORDS": "zoo finetune --recipe small", "COMP_CWORD": "3"}
@@ -59,15 +59,15 @@ def main() -> int:
 
     print(f"zoo list    {zoo * 1000:7.0f} ms  (fastest {min(zoo_times) * 1000:.0f}), {len(ours)} names")
     print(f"timm        {timm * 1000:7.0f} ms  (fastest {min(timm_times) * 1000:.0f}), {len(theirs)} names")
-    print(f"ratio       {timm / zoo:7.1f} x   wanted: {WANTED:.0f} x, median of {rounds} rounds")
+    print(f"ratio       {timm / zoo:7.1f} x   target: {TARGET:.0f} x, median of {rounds} rounds")
     for what, times in (("model", model_times), ("recipe", recipe_times)):
         median, fastest = statistics.median(times) * 1000, min(times) * 1000
-        print(f"Tab, {what:6} {median:6.0f} ms  (fastest {fastest:.0f}), wanted: {WANTED_COMPLETION * 1000:.0f} ms")
+        print(f"Tab, {what:6} {median:6.0f} ms  (fastest {fastest:.0f}), target: {COMPLETION_TARGET * 1000:.0f} ms")
     if not offered:
-        print("completion offers nothing")
+        print("completion returns no name")
     if missing:
         print(f"names that zoo does not list: {', '.join(missing)}")
-    return 0 if timm / zoo >= WANTED and not missing and offered and tab <= WANTED_COMPLETION else 1
+    return 0 if timm / zoo >= TARGET and not missing and offered and tab <= COMPLETION_TARGET else 1
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""LoRA of this project against peft's: trainable parameters, step time, memory, accuracy.
+"""LoRA of zoo compared with LoRA of peft: trainable parameters, step time, accuracy.
 
     pip install --target DIR --no-deps peft transformers tokenizers regex psutil
     PYTHONPATH=DIR python benchmarks/lora.py [--rounds 7]
 
-The same network with the same weights is trained in three ways: all parameters, our LoRA, peft's LoraConfig on the
+The same model with the same weights is trained in three ways: full fine-tuning, LoRA of zoo, peft's LoraConfig on the
 same layers (qkv and proj of each attention; rank 8, alpha 8). Step times are medians of interleaved rounds on one
 thread. The accuracy is the top-1 on held-out digits of scikit-learn: `test_vit` is first trained on the digits 0-4
-and then tuned to 5-9, 40 images each, with the same AdamW over three seeds. peft is not a dependency: without it,
-only the other two are measured.
+and then fine-tuned on 5-9, 40 images per class, with the same AdamW and three seeds. peft is not a dependency:
+without it, only the other two are measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RANK = 8
 Make = Callable[[nn.Module], nn.Module]
 
 
-def everything(net: nn.Module) -> nn.Module:
+def full(net: nn.Module) -> nn.Module:
     return net
 
 
@@ -54,7 +54,7 @@ def theirs(net: nn.Module) -> nn.Module:
     return model
 
 
-WAYS: dict[str, Make] = {"everything": everything, "zoo": ours, **({"peft": theirs} if peft is not None else {})}
+METHODS: dict[str, Make] = {"full": full, "zoo": ours, **({"peft": theirs} if peft is not None else {})}
 
 
 def trainable(net: nn.Module) -> list[nn.Parameter]:
@@ -69,22 +69,22 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, targe
 
 def times(name: str, batch: int, side: int, rounds: int) -> None:
     """Milliseconds per step."""
-    nets = {way: make(timm.create_model(name, num_classes=10)) for way, make in WAYS.items()}
-    optimizers = {way: torch.optim.AdamW(trainable(net), 1e-3) for way, net in nets.items()}
+    nets = {method: make(timm.create_model(name, num_classes=10)) for method, make in METHODS.items()}
+    optimizers = {method: torch.optim.AdamW(trainable(net), 1e-3) for method, net in nets.items()}
     images, targets = torch.randn(batch, 3, side, side), torch.randint(10, (batch,))
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
     for number in range(rounds + 1):
-        for way, net in nets.items():
+        for method, net in nets.items():
             start = time.perf_counter()
-            step(net, optimizers[way], images, targets)
-            if number:  # the first warms up
-                found[way].append(time.perf_counter() - start)
-    total = sum(p.numel() for p in nets["everything"].parameters())
-    for way, seconds in found.items():
-        count = sum(p.numel() for p in trainable(nets[way]))
+            step(net, optimizers[method], images, targets)
+            if number:  # the first round is a warm-up
+                found[method].append(time.perf_counter() - start)
+    total = sum(p.numel() for p in nets["full"].parameters())
+    for method, seconds in found.items():
+        count = sum(p.numel() for p in trainable(nets[method]))
         print(
-            f"{name:24} {way:12} {statistics.median(seconds) * 1000:8.1f} ms per step of {batch}"
-            f"   learning {count:>10,} ({count / total:.1%})"
+            f"{name:24} {method:12} {statistics.median(seconds) * 1000:8.1f} ms per step of {batch}"
+            f"   trainable {count:>10,} ({count / total:.1%})"
         )
 
 
@@ -110,13 +110,13 @@ def top1(net: nn.Module, images: Tensor, targets: Tensor) -> float:
     return float((net(images).argmax(1) == targets).float().mean())
 
 
-def outcomes(seeds: int) -> None:
+def accuracies(seeds: int) -> None:
     side = 64
     torch.manual_seed(0)
-    start = timm.create_model("test_vit", img_size=side, num_classes=5)
-    fit(start, *digits(range(5), side), epochs=12, lr=1e-3, seed=0)
+    pretrained = timm.create_model("test_vit", img_size=side, num_classes=5)
+    fit(pretrained, *digits(range(5), side), epochs=12, lr=1e-3, seed=0)
     images, targets = digits(range(5, 10), side)
-    for way, make in WAYS.items():
+    for method, make in METHODS.items():
         scores = []
         for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(images))
@@ -124,29 +124,29 @@ def outcomes(seeds: int) -> None:
             rest = np.setdiff1d(order, rows)
             torch.manual_seed(seed)
             net = timm.create_model("test_vit", img_size=side, num_classes=5)
-            net.load_state_dict(start.state_dict())
+            net.load_state_dict(pretrained.state_dict())
             net.reset_classifier(5)
             net = make(net)
-            fit(net, images[rows], targets[rows], epochs=15, lr=1e-3 if way == "everything" else 5e-3, seed=seed)
+            fit(net, images[rows], targets[rows], epochs=15, lr=1e-3 if method == "full" else 5e-3, seed=seed)
             scores.append(100 * top1(net, images[rest], targets[rest]))
         each = ", ".join(f"{score:.1f}" for score in scores)
-        print(f"{'test_vit, digits 5-9':24} {way:12} {statistics.mean(scores):6.2f} % ({each})")
+        print(f"{'test_vit, digits 5-9':24} {method:12} {statistics.mean(scores):6.2f} % ({each})")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="only the smallest network's times")
+    parser.add_argument("--quick", action="store_true", help="only the step times of the smallest model")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"peft {peft.__version__}" if peft is not None else "peft is not installed: only ours is measured")
+    print(f"peft {peft.__version__}" if peft is not None else "peft is not installed: measuring the other two")
     times("test_vit", 32, 160, options.rounds)
     if options.quick:
         return
     times("vit_tiny_patch16_224", 8, 224, options.rounds)
     times("vit_small_patch16_224", 8, 224, options.rounds)
-    outcomes(options.seeds)
+    accuracies(options.seeds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""LP-FT (head first, then all layers) against plain fine-tuning: whole runs of `zoo` on few digits.
+"""LP-FT (linear probing, then fine-tuning) compared with plain fine-tuning: whole runs of `zoo` on few digits.
 
     python benchmarks/lp_ft.py [--shots 10 30] [--seeds 5] [--epochs 10]
 
@@ -26,7 +26,7 @@ _HELD_OUT = 60
 
 
 def write_folders(root: Path, shots: int, seed: int) -> None:
-    """root/train and root/val with a folder a digit."""
+    """root/train and root/val with one folder per digit."""
     digits = load_digits()
     rng = np.random.default_rng(seed)
     for label in range(10):
@@ -58,23 +58,23 @@ def top1(root: Path, start: str, epochs: int, seed: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="LP-FT against plain fine-tuning on few digits.")
+    parser = argparse.ArgumentParser(description="LP-FT compared with plain fine-tuning on few digits.")
     parser.add_argument("--shots", type=int, nargs="+", default=[10, 30], help="training images per class")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    print("digits per class  start   mean %    std   each")
+    print("training images per class  start   mean %    std   each seed")
     for shots in options.shots:
         found: dict[str, list[float]] = {start: [] for start in STARTS}
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as folder:
                 write_folders(Path(folder), shots, seed)
-                for start in STARTS:  # in turn, on the same images
+                for start in STARTS:  # on the same images
                     found[start].append(top1(Path(folder), start, options.epochs, seed))
         for start, values in found.items():
             each = " ".join(f"{v:.1f}" for v in values)
-            print(f"{shots:14d}  {start:6s} {statistics.mean(values):7.2f} {statistics.pstdev(values):6.2f}   {each}")
+            print(f"{shots:25d}  {start:6s} {statistics.mean(values):7.2f} {statistics.pstdev(values):6.2f}   {each}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""A data set of a million images: time and peak memory from a path to the first batch, against torchvision.
+"""A data set of a million images: time and peak memory from the path to the first batch, compared with torchvision.
 
     python benchmarks/million_images.py [--entries 1000000] [--folder DIR]
 
 Class folders of hard links to a few JPEGs of 500x375 pixels, a CSV table of the same paths, and a tar of all of them.
 Each row is a new process without workers: index, split, first batch of 64 at 224 pixels, augmented by a random crop
-and flip. The file caches are warm. "memory" is the peak resident set minus that after the imports, "CPU" the CPU time
-of the process, more stable on a shared machine. torchvision's ImageFolder does not check files; "checks" is the part
-of zoo's time for that.
+and flip. The page cache is warm. "memory" is the peak resident set size in addition to that after the imports. "CPU" is
+the CPU time of the process, more stable on a shared machine. "checks" is the part of zoo's time for checking files,
+which torchvision's ImageFolder does not do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSES, PHOTOS, BATCH = 1000, 25, 64  # ext4 allows 65,000 links of a file
 
 
 def make(folder: Path, entries: int) -> None:
-    """ROOT/images/<class>/<n>.jpg, ROOT/table.csv, ROOT/images.tar; existing files are kept."""
+    """Write FOLDER/images/<class>/<n>.jpg, FOLDER/table.csv and FOLDER/images.tar, unless they exist."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -51,7 +51,7 @@ def make(folder: Path, entries: int) -> None:
                 name = f"images/c{c:04d}/{i:06d}.jpg"
                 os.link(sources[(c * per_class + i) % PHOTOS], folder / name)
                 table.write(f"{name},c{c:04d}\n")
-    # A photograph of 25 KB a million times would be 25 GB: the tar holds one of 2 KB.
+    # A million photographs of 25 KB would be 25 GB: the tar has a photograph of 2 KB.
     buffer = io.BytesIO()
     photos[0].resize((96, 72)).save(buffer, "JPEG", quality=60)
     data = buffer.getvalue()
@@ -92,7 +92,7 @@ def torchvision_first_batch(path: str) -> dict[str, float]:
 
 
 def zoo_first_batch(path: str) -> dict[str, float]:
-    import torchvision.io  # noqa: F401  (which decodes; loaded by the first image otherwise)
+    import torchvision.io  # noqa: F401  (otherwise imported with the first image)
 
     from zoo.augment import make_augment
     from zoo.data import data_config, make_loader, open_data
@@ -128,7 +128,7 @@ def zoo_first_batch(path: str) -> dict[str, float]:
 
 
 def measure(kind: str, path: Path, cache: str) -> dict[str, float]:
-    """In a process of its own."""
+    """Measure in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, "--measure", kind, str(path)],
         capture_output=True,
@@ -158,18 +158,18 @@ def main() -> None:
         for _ in os.walk(folder):  # warms the file cache
             pass
         with tempfile.TemporaryDirectory() as cache:
-            print(f"{args.entries:,} entries".ljust(32) + "open    checks  total   CPU     memory")
+            print(f"{args.entries:,} entries".ljust(34) + "open    checks  total   CPU     memory")
             for label, kind, name in (
                 ("torchvision, folders", "torchvision", "images"),
                 ("zoo, folders", "zoo", "images"),
                 ("zoo, CSV table", "zoo", "table.csv"),
-                ("zoo, tar, first time", "zoo", "images.tar"),
-                ("zoo, tar, listed before", "zoo", "images.tar"),
+                ("zoo, tar, first run", "zoo", "images.tar"),
+                ("zoo, tar, cached list of files", "zoo", "images.tar"),
             ):
                 found = measure(kind, folder / name, cache)
                 checks = f"{found['checks']:5.1f} s" if "checks" in found else "      -"
                 times = f"{found['open']:5.1f} s {checks} {found['total']:5.1f} s {found['processor']:5.1f} s"
-                print(f"{label:<30}{times} {found['memory'] / 1e6:5.0f} MB", flush=True)
+                print(f"{label:<32}{times} {found['memory'] / 1e6:5.0f} MB", flush=True)
     finally:
         if args.folder is None:
             shutil.rmtree(folder, ignore_errors=True)

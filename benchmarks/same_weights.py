@@ -1,11 +1,11 @@
-"""Do two checkouts train the same weights, bit for bit? Small recorded runs, each trained once by either checkout.
+"""Do two checkouts train the same weights, bit for bit? Small runs, each trained once with each checkout.
 
     python benchmarks/same_weights.py BEFORE AFTER [--only full-cnn,lp-ft]
     python benchmarks/same_weights.py BEFORE --record before.json      # then: same_weights.py before.json AFTER
 
-BEFORE and AFTER are folders that hold the package `zoo`, or files of --record made by this machine. Every run is a
-process of its own, `python -m zoo finetune`, with one thread, an empty cache and no network; nothing is measured, so
-precision, memory format and caches are set. The images are drawn here from a fixed seed. Compared are the tensors of
+BEFORE and AFTER are folders that contain the package `zoo`, or files of --record from the same machine. Every run is a
+separate process, `python -m zoo finetune`, with one thread, an empty cache and no network. Precision, memory format and
+caches are set, so nothing depends on timings. The images are generated with a fixed seed. Compared are the tensors of
 model.safetensors (names, types, shapes, bytes) and the losses, metrics and learning rates of metrics.jsonl.
 
 RUNS uses the current option names. A checkout whose recipe does not know one gets the name in OLD_NAMES instead.
@@ -49,7 +49,7 @@ OLD_NAMES: dict[str, tuple[str, dict[str, str]]] = {
     "optimizer.lr_base_size": ("optimizer.lr_batch", {}),
 }
 
-# Whatever would be measured, or depend on the machine, is fixed.
+# Settings that zoo would choose by timing, or that depend on the machine.
 FIXED: Settings = {
     "data.batch_size": 16,
     "data.workers": 0,
@@ -68,7 +68,7 @@ FIXED: Settings = {
 
 @dataclass(frozen=True)
 class Run:
-    """One recorded run. interrupted: stopped after its first epoch, then resumed. processes: training together."""
+    """One run. interrupted: stopped after its first epoch, then resumed. processes: number of training processes."""
 
     model: Settings
     recipe: str
@@ -77,7 +77,7 @@ class Run:
     interrupted: bool = False
     processes: int = 1
 
-    def chosen(self, images: Path) -> Settings:
+    def all_settings(self, images: Path) -> Settings:
         source = self.data if self.data == "digits" else str(images / self.data)
         return FIXED | self.model | {"data.source": source} | self.settings
 
@@ -97,7 +97,7 @@ RUNS: dict[str, Run] = {
     "small-different-vit": Run(VIT, "small-different"),
     "large-similar-cnn": Run(CNN, "large-similar", {"data.batch_size": 8}),
     "large-different-vit": Run(VIT, "large-different", {"schedule.warmup_epochs": 1}),
-    # how a run goes on
+    # resuming, early stopping, micro-batches, processes
     "resume-cnn": Run(CNN, "full", {"train.epochs": 3, "model.drop": 0.2, "train.model_ema": True}, interrupted=True),
     "resume-vit": Run(VIT, "full", {"train.epochs": 3, "model.drop_path": 0.2}, interrupted=True),
     "early-stopping": Run(
@@ -105,7 +105,7 @@ RUNS: dict[str, Run] = {
     ),
     "micro-batches": Run(VIT, "full", {"loss.name": "same_weights:scarce_memory"}),
     "two-processes": Run(CNN, "full", {"data.batch_size": 8}, processes=2),
-    # from pretrained weights to new ones
+    # transfer learning
     "lp-ft": Run(
         PRETRAINED, "full", {"transfer.start": "lp-ft", "transfer.probe_epochs": 5, "transfer.probe_lr": 5e-3}
     ),
@@ -176,13 +176,13 @@ RUNS: dict[str, Run] = {
         {"data.intensity_range": 4095, "data.norm": "data", "data.fit": "pad", "model.in_chans": 1},
         data="deep",
     ),
-    # so few images are trained in batches of 8, without measuring
+    # with so few images, auto is a batch size of 8, without timing
     "batch-size-auto": Run(VIT, "full", {"data.batch_size": "auto", "optimizer.lr_base_size": 16}),
 }
 
 
 def scarce_memory(output: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy that trains on 6 images at most: more are answered as a full device does."""
+    """Cross entropy that raises an out-of-memory error for more than 6 images in training."""
     if output.requires_grad and len(output) > 6:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return F.cross_entropy(output, target)
@@ -192,7 +192,7 @@ def scarce_memory(output: Tensor, target: Tensor) -> Tensor:
 
 
 def write_images(folder: Path) -> None:
-    """Photos in class folders, three tables that name them, and a folder of 16-bit images."""
+    """Images in class folders, three tables with their paths, and a folder of 16-bit images."""
     rng = np.random.default_rng(14)
     rows = []
     for kind in range(4):
@@ -217,7 +217,7 @@ def write_images(folder: Path) -> None:
 
 
 def picture(rng: np.random.Generator, kind: int, x: float, size: float) -> NDArray[np.uint8]:
-    """A noisy disc around column x (a share of the width) on stripes whose direction is that of the kind."""
+    """A noisy disc at column x (as a share of the width) on stripes whose direction depends on the class."""
     height, width = (int(n) for n in rng.integers(56, 100, 2))
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     stripes = np.sin((rows * np.cos(kind * np.pi / 4) + columns * np.sin(kind * np.pi / 4)) * 0.6)
@@ -226,9 +226,9 @@ def picture(rng: np.random.Generator, kind: int, x: float, size: float) -> NDArr
     return np.clip(image + rng.normal(0, 20, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
-def write_table(path: Path, head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def write_table(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as f:
-        csv.writer(f).writerows([head, *rows])
+        csv.writer(f).writerows([header, *rows])
 
 
 # --- a checkout ---
@@ -254,7 +254,7 @@ sys.exit("the run was not interrupted")
 
 
 class Failed(Exception):
-    """A process ended with an error; the message holds the end of its stderr."""
+    """A process ended with an error; the message has the end of its stderr."""
 
 
 def trained_by(checkout: Path, names: list[str], images: Path, scratch: Path) -> dict[str, dict[str, Any]]:
@@ -278,15 +278,15 @@ def trained_by(checkout: Path, names: list[str], images: Path, scratch: Path) ->
 
 
 def recipe_fields(checkout: Path) -> dict[str, str]:
-    """Each key of the checkout's recipe, with its type as a text."""
+    """Each key of the checkout's recipe, with its type as text."""
     answer = json.loads(run_python(checkout, Path(tempfile.gettempdir()), ["-c", FIELDS]))
     if not Path(answer["file"]).resolve().is_relative_to(checkout):
-        raise SystemExit(f"{checkout} holds no package zoo: {answer['file']} was imported")
+        raise SystemExit(f"{checkout} does not contain the package zoo: {answer['file']} was imported")
     return dict(answer["fields"])
 
 
 def named_for(settings: Settings, fields: Mapping[str, str]) -> Settings:
-    """The settings as a recipe with these fields calls them."""
+    """The settings with the names that a recipe with these fields has for them."""
     named: Settings = {}
     for key, value in settings.items():
         old, values = OLD_NAMES.get(key, (key, {}))
@@ -296,10 +296,10 @@ def named_for(settings: Settings, fields: Mapping[str, str]) -> Settings:
 
 
 def train(checkout: Path, run: Run, fields: Mapping[str, str], images: Path, scratch: Path) -> Path:
-    """Train `run` in an empty folder; the run's directory."""
+    """Train `run` in an empty folder; returns the run directory."""
     scratch.mkdir(parents=True)
     output = scratch / "run"
-    settings = named_for(run.chosen(images), fields)
+    settings = named_for(run.all_settings(images), fields)
     if run.interrupted:
         options = {"recipe": run.recipe, "output_dir": str(output), "settings": settings}
         run_python(checkout, scratch, ["-c", INTERRUPTED, json.dumps(options)])
@@ -315,7 +315,7 @@ def train(checkout: Path, run: Run, fields: Mapping[str, str], images: Path, scr
 
 
 def run_python(checkout: Path, folder: Path, arguments: list[str]) -> str:
-    """Standard output of Python in `folder`, with the checkout's package, this script's folder and nothing measured."""
+    """Standard output of Python in `folder`, with the checkout's package and the folder of this script on the path."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(checkout), str(Path(__file__).resolve().parent))),
         "ZOO_CACHE": str(folder / "cache"),
@@ -350,19 +350,19 @@ def recorded_metrics(path: Path) -> list[dict[str, Any]]:
 # --- both ---
 
 
-def results_of(place: str, names: list[str], images: Path, scratch: Path) -> dict[str, dict[str, Any]]:
-    """The results of a checkout, trained now, or of a file of --record."""
-    path = Path(place).resolve()
+def results_of(source: str, names: list[str], images: Path, scratch: Path) -> dict[str, dict[str, Any]]:
+    """The results of a checkout, trained now, or from a file of --record."""
+    path = Path(source).resolve()
     if path.is_file():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     print(f"{path}", file=sys.stderr)
     results = trained_by(path, names, images, scratch)
-    print(f"  {sum(r['seconds'] for r in results.values()):.0f} s in all", file=sys.stderr)
+    print(f"  {sum(r['seconds'] for r in results.values()):.0f} s in total", file=sys.stderr)
     return results
 
 
 def compare(names: list[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> int:
-    """Print the table; the number of runs that differ or failed."""
+    """Print the table; returns the number of runs that differ or failed."""
     different = 0
     print(f"{'run':24}  {'weights before':16}  {'weights after':16}  weights    metrics")
     for name in names:
@@ -383,7 +383,7 @@ def main() -> int:
     parser.add_argument("before", help="a checkout, or a file of --record")
     parser.add_argument("after", nargs="?", help="the other checkout; with --record it may be left out")
     parser.add_argument("--only", help="names of runs, separated by commas (default: all)")
-    parser.add_argument("--record", type=Path, help="write what BEFORE has trained to this file, to compare with later")
+    parser.add_argument("--record", type=Path, help="write the results of BEFORE to this file, for a later comparison")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else list(RUNS)
     if unknown := sorted(set(names) - set(RUNS)):

@@ -2,7 +2,7 @@
 
     python benchmarks/zoo_tiny/pretrain.py --out zoo_tiny.safetensors
 
-Every step draws new images (`strokes.render`); the task is to classify them. The file has an exponential moving
+Every step generates new images (`strokes.render`); the task is to classify them. The file has an exponential moving
 average of the weights, in float16, without the classifier. The same seed, versions and thread count on the same machine
 give the same file.
 
@@ -10,8 +10,8 @@ The defaults were chosen with 12 runs of 90 to 300 seconds on 2 shared CPU cores
 other depths, widths and output strides, bottlenecks, densenet), optimizer (AdamW, SGD), learning rate, batch size,
 number of classes (250, 1000), label smoothing (0, 0.1) and two settings of the generator. Each was evaluated on
 ten-way ten-shot tasks from 200 held-out stroke classes and on digits; for the 11 runs with the same generator both
-rankings agree (Spearman 0.95). So digits were never trained on, but they were used for this choice, and they alone
-decided for the second generator (stronger jitter, fuller canvas, more grey), whose held-out tasks are harder and not
+rankings agree (Spearman 0.95). So digits were never used for training, but for this choice. The second generator
+(stronger jitter, fuller canvas, more grey) was chosen on digits alone, because its held-out tasks are harder and not
 comparable. The final run (500 classes, 5,000 steps, seed 0, one thread, 842 s on a busy machine) was not compared with
 others.
 """
@@ -48,7 +48,7 @@ class PretrainConfig:
     lr:              peak learning rate of AdamW: linear warm-up over 3 % of the steps, then cosine decay to 0.
     weight_decay:    of AdamW, on tensors of two or more dimensions only.
     label_smoothing: probability mass spread over all classes.
-    ema_decay:       of the averaged weights, once warmed up.
+    ema_decay:       of the averaged weights, after a warm-up.
     """
 
     seed: int = 0
@@ -94,7 +94,7 @@ def _learning_rate(step: int, config: PretrainConfig) -> float:
 
 @torch.no_grad()
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move `ema` a step of (1 - decay) towards `model`; batch-norm statistics too."""
+    """Move `ema` towards `model` by the factor (1 - decay), with the batch-norm statistics."""
     for mine, theirs in zip(ema.state_dict().values(), model.state_dict().values(), strict=True):
         if mine.is_floating_point():
             mine.lerp_(theirs, 1 - decay)

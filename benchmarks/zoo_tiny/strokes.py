@@ -6,8 +6,8 @@ points, and an image is one rendering of it. No file is read, and no digit is us
 - A **class** is a trajectory of at most `MAX_STROKES` cubic Bezier strokes. A stroke starts at the end of the previous
   one or elsewhere; some are arcs of an ellipse.
 - An **image** jitters the control points, applies a random slant, rotation, aspect ratio, size and stroke width, and
-  degradations of small real images: area averaging down to a few pixels, coarse grey levels, noise, and random
-  foreground and background colours.
+  degradations that are typical of small real images: area averaging down to a few pixels, few grey values, noise, and
+  random foreground and background colours.
 
 Drawing is a batched matrix product: every point p of the curve adds a separable Gaussian, `canvas[y, x] = sum_p w_p *
 gy[p, y] * gx[p, x]`, where `w_p` is the length of the curve at the point. This is about 1 on the centre line of a wide
