@@ -123,6 +123,6 @@ def test_only_public_functions_have_many_parameters() -> None:
     assert {name for name in many if not name.startswith("zoo.cli.")} - public - set_by_recipes == set()
 
 
-def test_folders_of_tests_mirror_the_package() -> None:
+def test_every_folder_of_tests_is_a_folder_of_the_package() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert [str(f) for f in folders if not (ZOO / f).is_dir()] == []

@@ -1,4 +1,4 @@
-"""imgaug 0.4.0 beside the installed NumPy."""
+"""imgaug 0.4.0 with the installed NumPy."""
 
 from __future__ import annotations
 

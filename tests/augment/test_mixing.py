@@ -1,4 +1,4 @@
-"""MixUp, CutMix and random erasing, beside torchvision's where it has the same."""
+"""MixUp, CutMix and random erasing, compared with torchvision where it has the same."""
 
 from __future__ import annotations
 

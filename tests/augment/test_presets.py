@@ -73,7 +73,7 @@ def test_policies_are_torchvisions_and_leave_its_generator_alone(photo, preproce
         state = torch.get_rng_state()
         found = augment(square, rng(seed))
         assert torch.equal(torch.get_rng_state(), state)
-        # The draws of the crop and the mirror come first, then the seed for torchvision.
+        # The draws for the crop and the flip come first, then the seed for torchvision.
         ours = rng(seed)
         cropped = augment.pipeline.crop_and_flip.transform_view(
             augment.pipeline.sample_view(48, 48, ours).apply(square), ours
@@ -117,8 +117,8 @@ def test_flips_half_of_the_images_or_none(preprocess, name):
     ramp = np.tile(np.arange(0, 240, 5, dtype=np.uint8)[None, :, None], (48, 1, 3))
     for flips, low, high in ((True, 60, 140), (False, 0, 0)):
         augment = make_augment(name, preprocess=preprocess, flips=flips, params=still)
-        mirrored = sum(bool(augment(ramp, rng(s))[0, 0, 0] > 120) for s in range(200))
-        assert low <= mirrored <= high
+        flipped = sum(bool(augment(ramp, rng(s))[0, 0, 0] > 120) for s in range(200))
+        assert low <= flipped <= high
 
 
 def test_crops_keep_the_share_and_the_ratio_that_were_asked_for():

@@ -16,14 +16,14 @@ def test_no_crop_has_to_be_enlarged_and_some_nearly_are(mode: str, size: tuple[i
     light = make_augment("light", preprocess=preprocess, flips=True).pipeline
     assert light.crops == CropRange(0.5, (3 / 4, 4 / 3))
     rule = Reduced(preprocess, light.crops)
-    kept = rule.size(*size)
-    assert kept[0] < size[0]
-    assert kept[1] < size[1]
+    reduced = rule.size(*size)
+    assert reduced[0] < size[0]
+    assert reduced[1] < size[1]
     needed = np.array([light.sample_view(*size, np.random.default_rng(i)).min_size(*size) for i in range(500)])
-    assert (needed.max(0) <= np.array(kept) + 1).all()
+    assert (needed.max(0) <= np.array(reduced) + 1).all()
     if mode == "center":  # the closest: of one side at least
-        assert (needed.max(0) * RESIZE_MARGIN > 0.9 * np.array(kept)).any()
-        assert kept[0] / kept[1] == pytest.approx(size[0] / size[1], rel=0.02)
+        assert (needed.max(0) * RESIZE_MARGIN > 0.9 * np.array(reduced)).any()
+        assert reduced[0] / reduced[1] == pytest.approx(size[0] / size[1], rel=0.02)
 
 
 def test_small_images_are_unchanged() -> None:

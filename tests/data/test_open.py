@@ -140,8 +140,8 @@ def test_unreadable_files_are_skipped_before_the_split_and_recorded(make_folder,
     hostile.make_hostile(root / "hostile")
     data = open_data(data_config(str(root), unreadable="skip"))
     assert {Path(p.path).name for p in data.problems} == {*hostile.UNREADABLE, *hostile.LINKS}
-    kept = sorted(Path(n).name for n in names(data.train) + names(data.val) if "hostile" in n)
-    assert kept == sorted(hostile.READABLE)
+    readable = sorted(Path(n).name for n in names(data.train) + names(data.val) if "hostile" in n)
+    assert readable == sorted(hostile.READABLE)
     for part in (data.train, data.val):
         for i in range(len(part)):
             assert part.read(i).shape[2] == 3

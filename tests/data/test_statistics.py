@@ -20,7 +20,7 @@ def folder(root: Path, make, images: int = 6) -> str:
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
-def test_mean_and_deviation_are_numpys_for_any_number_of_threads(photo_folder, mode):
+def test_mean_and_standard_deviation_equal_numpy_for_any_number_of_threads(photo_folder, mode):
     source = open_data(data_config(str(photo_folder))).train
     preprocess = Preprocess((3, 24, 32), (0.5,) * 3, (0.5,) * 3, crop_pct=1.0, crop_mode=mode)
     seen = preprocess.with_fit("squash") if mode == "border" else preprocess  # the border is no image
@@ -50,7 +50,7 @@ def test_a_sample_is_drawn_by_its_seed_and_a_constant_channel_is_not_divided_by_
     [(255, np.int64, 255), (700, np.uint16, 1023), (4095, np.uint16, 4095), (9000, np.int32, 16383),
      (60000, np.uint16, 65535)],
 )  # fmt: skip
-def test_white_is_that_of_the_bits_that_hold_all_levels(tmp_path, high, dtype, white):
+def test_the_range_is_the_smallest_bit_depth_that_holds_all_values(tmp_path, high, dtype, white):
     def make(rng):
         return np.append(rng.integers(0, high, 15), high).reshape(4, 4).astype(dtype)
 
@@ -62,7 +62,7 @@ def test_white_is_that_of_the_bits_that_hold_all_levels(tmp_path, high, dtype, w
     assert read.max() == round(255 * high / white)
 
 
-def test_each_of_four_channels_has_a_white_of_its_own_and_three_have_one(tmp_path):
+def test_four_channels_have_a_range_each_and_three_share_one(tmp_path):
     tops = np.array([300, 1000, 4095, 50000])
     make = lambda rng: (rng.random((16, 16, 4)) * tops).astype(np.uint16)
     data = open_data(data_config(folder(tmp_path / "d", make)), channels=4)
@@ -76,7 +76,7 @@ def test_each_of_four_channels_has_a_white_of_its_own_and_three_have_one(tmp_pat
     assert measure_intensity_range(colours.train, colours.val)[0].integers == (65535,)
 
 
-def test_floats_and_integers_are_measured_each_for_themselves(tmp_path):
+def test_floats_and_integers_are_measured_separately(tmp_path):
     def make(rng):
         return rng.random((4, 4)).astype(np.float32) if rng.random() < 0.5 else rng.integers(0, 4000, (4, 4))
 
@@ -86,7 +86,7 @@ def test_floats_and_integers_are_measured_each_for_themselves(tmp_path):
     assert measure_intensity_range(counts.train, counts.val)[0] == IntensityRange((65535,), (4095.0,))
 
 
-def test_a_hot_pixel_does_not_take_the_levels_in_silence(tmp_path):
+def test_a_hot_pixel_that_reduces_the_grey_values_is_reported(tmp_path):
     def make(rng):
         image = rng.integers(0, 4000, (64, 64)).astype(np.uint16)
         image[0, 0] = 65535
@@ -98,7 +98,7 @@ def test_a_hot_pixel_does_not_take_the_levels_in_silence(tmp_path):
     assert "on 16 of 256 grey levels: --set data.intensity_range=[" in said
 
 
-def test_pictures_of_eight_bits_have_no_levels_to_measure(photo_folder):
+def test_8_bit_images_have_no_range_to_measure(photo_folder):
     data = open_data(data_config(str(photo_folder)))
     assert measure_intensity_range(data.train, data.val) == (IntensityRange(), "")
     assert open_data(data_config("digits")).with_intensity_range(IntensityRange((4095,))).train.read(0).max() > 100

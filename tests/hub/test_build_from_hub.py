@@ -33,7 +33,7 @@ def test_the_default_weights_come_from_the_hub_and_are_reported(hub, commit):
     assert (report.missing, report.unexpected) == ((), ())
 
 
-def test_the_published_head_is_kept_without_classes(hub):
+def test_the_published_head_is_loaded_without_classes(hub):
     published = timm.create_model("test_vit").state_dict()
     hub.add("timm/test_vit.r160_in1k", "model.safetensors", save(published))
     model = build("test_vit")

@@ -125,16 +125,16 @@ def test_thirty_steps_lower_the_loss_and_improve_the_measure(
     steps = optimizer(model.parameters(), lr=0.5 if optimizer is torch.optim.SGD and task != "regression" else 0.1)
     measure = TASKS[task].monitor
 
-    def judge() -> tuple[float, float]:
+    def evaluate() -> tuple[float, float]:
         with torch.no_grad():
             output = model(x)
             return float(loss(output, target)), compute([measure], output, target, task=task)[measure]
 
-    before = judge()
+    before = evaluate()
     for _ in range(30):
         steps.zero_grad()
         loss(model(x), target).backward()
         steps.step()
-    after = judge()
+    after = evaluate()
     assert after[0] < 0.95 * before[0]
     assert better(measure, after[1], before[1])

@@ -118,7 +118,7 @@ def test_pretraining_is_rerunnable(tmp_path) -> None:
 
 
 def _few_shot(features: np.ndarray, labels: np.ndarray, seed: int) -> float:
-    """Accuracy of a logistic head on 10 images a class; benchmarks/builtin_transfer.py measures in full."""
+    """Accuracy of logistic regression with 10 images per class; in full: benchmarks/builtin_transfer.py."""
     rng = np.random.default_rng(seed)
     train = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:10] for c in range(10)])
     test = np.setdiff1d(np.arange(len(labels)), train)

@@ -10,7 +10,7 @@ import torch
 from zoo.catalog.index import load_index
 from zoo.models import build_on_meta
 
-# Families that differ in how their groups are found: own rules, corrected rules, no rules, norms and necks behind the
+# Families that differ in how their groups are found: own rules, corrected rules, no rules, norms and necks after the
 # last stage, several heads, shared modules.
 FAMILIES = [
     "test_resnet",

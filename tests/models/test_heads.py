@@ -50,7 +50,7 @@ def test_the_auxiliary_loss_trains_the_heads_and_a_frozen_head_gives_none():
     (cross_entropy(logits, target) + model.auxiliary * sum(cross_entropy(o, target) for o in others)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.module.aux1.fc2.parameters())
     assert all(p.grad is not None for p in model.module.parameters())
-    # stage5 is inception4b: aux1 branches before it, aux2 behind.
+    # stage5 is inception4b: aux1 branches before it, aux2 after it.
     set_train_mode(model.module, resolve_plan("stage5", model.groups, model.module))
     assert len(model.module(images)[1]) == 1
     set_train_mode(model.module, resolve_plan("backbone", model.groups, model.module))
@@ -95,7 +95,7 @@ def test_a_model_without_auxiliary_heads_is_exported_as_it_is():
     assert without_auxiliary(model) is model
 
 
-def test_weights_bring_their_auxiliary_heads_or_leave_them_random(tmp_path):
+def test_auxiliary_heads_are_loaded_or_stay_random(tmp_path):
     torch.manual_seed(0)
     published = torchvision.models.googlenet(num_classes=4, init_weights=False).state_dict()
     save_file(published, tmp_path / "with.safetensors")
@@ -112,7 +112,7 @@ def test_weights_bring_their_auxiliary_heads_or_leave_them_random(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "torchvision/inception_v3"])
-def test_small_images_leave_no_room_for_inceptions_auxiliary_head(name):
+def test_small_images_have_no_auxiliary_head_in_inception(name):
     small = build_on_meta(name, classes=3, img_size=96)
     assert small.auxiliary is None
     assert small.module(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 3)
@@ -122,7 +122,7 @@ def test_small_images_leave_no_room_for_inceptions_auxiliary_head(name):
         build_on_meta(name, classes=3, img_size=74)
 
 
-def test_weights_with_auxiliary_heads_fit_a_model_that_has_no_room_for_them(tmp_path):
+def test_weights_with_auxiliary_heads_fit_a_model_without_them(tmp_path):
     torch.manual_seed(0)
     published = torchvision.models.inception_v3(num_classes=4, init_weights=False).state_dict()
     save_file(published, tmp_path / "w.safetensors")
@@ -169,7 +169,7 @@ def test_an_unsupported_head_is_an_error(name, options, message):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "levit_128s", "deit_tiny_distilled_patch16_224"])
-def test_a_new_head_may_start_at_zero_and_learns(name):
+def test_a_zero_initialized_head_is_trainable(name):
     model = build(name, classes=3, weights="none", head_init="zero")
     logits = model.module(torch.randn(2, *model.preprocess.input_size))
     assert logits.eq(0).all()
@@ -178,7 +178,7 @@ def test_a_new_head_may_start_at_zero_and_learns(name):
     assert any(p.grad.abs().sum() > 0 for p in head)
 
 
-def test_hidden_layers_of_a_head_do_not_start_at_zero():
+def test_hidden_layers_of_a_head_are_not_initialized_to_zero():
     model = build("caformer_s18", classes=3, weights="none", head_init="zero")
     logits = model.module(torch.randn(2, 3, 64, 64))
     assert logits.eq(0).all()
@@ -187,11 +187,11 @@ def test_hidden_layers_of_a_head_do_not_start_at_zero():
     assert last.weight.grad.abs().sum() > 0
 
 
-def test_a_head_that_the_weights_bring_is_kept(tmp_path):
+def test_a_pretrained_head_is_loaded(tmp_path):
     tuned = build("test_resnet", classes=3, weights="none").module.state_dict()
     save_file(tuned, tmp_path / "w.safetensors")
-    kept = build("test_resnet", classes=3, weights=str(tmp_path / "w.safetensors"), head_init="zero")
-    assert torch.equal(kept.module.fc.weight, tuned["fc.weight"])
+    loaded = build("test_resnet", classes=3, weights=str(tmp_path / "w.safetensors"), head_init="zero")
+    assert torch.equal(loaded.module.fc.weight, tuned["fc.weight"])
     new = build("test_resnet", classes=4, weights=str(tmp_path / "w.safetensors"), head_init="zero")
     assert new.module.fc.weight.eq(0).all()
     assert new.module.fc.bias.eq(0).all()

@@ -33,7 +33,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("sides", [(14, 21), (15, 9)])
-def test_a_table_becomes_the_same_picture_in_another_size(layout, sides):
+def test_position_embeddings_are_resampled(layout, sides):
     name, lay = LAYOUTS[layout]
     before, after = (lay(ramp(side)) for side in sides)
     found = resample_pos_embed(f"blocks.0.{name}", before, after)
@@ -43,7 +43,7 @@ def test_a_table_becomes_the_same_picture_in_another_size(layout, sides):
     assert (found - after).abs().mean() < 0.06
 
 
-def test_tokens_without_a_place_are_kept():
+def test_class_and_distillation_tokens_are_not_resampled():
     name, lay = LAYOUTS["with two tokens"]
     found = resample_pos_embed(name, lay(ramp(4)), lay(ramp(8)))
     assert found[0, :2].eq(99).all()
@@ -64,7 +64,7 @@ def test_half_precision_stays_half():
         ("pos_embed", (1, 16, 8), (1, 8, 8, 8)),
     ],
 )
-def test_what_is_no_table_of_that_kind_is_left_alone(name, before, after):
+def test_other_tensors_are_not_resampled(name, before, after):
     assert resample_pos_embed(name, torch.empty(before), torch.empty(after)) is None
 
 
@@ -93,7 +93,7 @@ def test_weights_fit_images_of_another_size(name, side, tables, tmp_path):
     assert model.preprocess.input_size == (3, side, side)
 
 
-def test_weights_that_mix_places_cannot_be_adapted(tmp_path):
+def test_weights_that_mix_positions_cannot_be_resampled(tmp_path):
     torch.save(build("gmlp_ti16_224", classes=2, weights="none").module.state_dict(), tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"cannot be adapted to images of 112 pixels.*\(196, 196\) -> \(49, 49\)") as e:
         build("gmlp_ti16_224", classes=2, img_size=112, weights=str(tmp_path / "w.pth"))
@@ -102,6 +102,6 @@ def test_weights_that_mix_places_cannot_be_adapted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["halonet_h1", "efficientformer_l1", "torchvision/maxvit_t"])
-def test_architectures_of_one_size_say_so(name):
+def test_architectures_of_a_fixed_image_size_raise(name):
     with pytest.raises(ModelError, match="120"):
         build(name, classes=2, img_size=120, weights="none")

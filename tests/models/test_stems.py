@@ -91,7 +91,7 @@ def test_weights_may_be_made_for_any_number_of_channels(rule, source):
 
 @pytest.mark.parametrize("rule", ["repeat", "mean", "zero", "sum"])
 def test_a_stem_that_folds_pixels_into_channels_is_adapted_pixel_by_pixel(rule):
-    folded = torch.randn(4, 4 * 3, 3, 3)  # squares of 2 x 2 pixels, the channels of each beside each other
+    folded = torch.randn(4, 4 * 3, 3, 3)  # squares of 2 x 2 pixels, the channels of each next to each other
     channels = 1 if rule == "sum" else 5
     adapted = adapt_kernel(folded, channels, rule, source=3)
     pixels = [adapt_kernel(folded[:, 3 * i : 3 * i + 3], channels, rule) for i in range(4)]

@@ -1,4 +1,4 @@
-"""A real training step of one model of every family: what learns moves, what is frozen does not by a bit."""
+"""A training step of one model of every family: trainable parameters change, frozen ones stay bit-identical."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from zoo.training.forward_pass import total_loss
 CHUNKS, RATE = 8, 0.1
 
 
-def test_eighty_families_are_stepped(small_models):
+def test_eighty_families_are_trained(small_models):
     assert len(small_models) >= 80
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_a_step_moves_what_learns_and_nothing_else(chunk, small_models, side_of):
+def test_a_step_changes_trainable_parameters_only(chunk, small_models, side_of):
     failures = {}
     for name in small_models[chunk::CHUNKS]:
         with warnings.catch_warnings():

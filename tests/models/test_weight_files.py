@@ -22,7 +22,7 @@ STATE = {"conv.weight": torch.arange(12.0).reshape(2, 6), "fc.bias": torch.ones(
 
 
 class Opens:
-    """Leaves a file behind when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -90,10 +90,10 @@ def _tar(path, content):
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".ckpt", ".tar"])
 @pytest.mark.parametrize("write", [lambda p, c: torch.save(c, p), _legacy, _plain_pickle, _tar])
-@pytest.mark.parametrize("where", ["alone", "beside tensors", "in the wrapping"])
+@pytest.mark.parametrize("where", ["alone", "next to tensors", "in the wrapping"])
 def test_code_in_a_pickle_never_runs(suffix, write, where, tmp_path):
     evil = Opens(tmp_path / "ran")
-    content = {"alone": evil, "beside tensors": {**STATE, "x": evil}, "in the wrapping": {"state_dict": evil}}[where]
+    content = {"alone": evil, "next to tensors": {**STATE, "x": evil}, "in the wrapping": {"state_dict": evil}}[where]
     path = tmp_path / f"w{suffix}"
     write(path, content)
     with pytest.raises(WeightsError) as e:

@@ -90,7 +90,7 @@ def test_weights_for_other_channels_than_three_are_a_start_too(tmp_path):
     assert torch.allclose(loaded["conv1.0.weight"], grey["conv1.0.weight"].repeat(1, 2, 1, 1) / 2)
 
 
-def test_the_head_of_a_file_is_kept_where_it_fits(tmp_path):
+def test_the_head_of_a_file_is_loaded_if_it_fits(tmp_path):
     path = tmp_path / "w.safetensors"
     tuned = timm.create_model("test_resnet", num_classes=6).state_dict()
     save_file(tuned, path)

@@ -46,13 +46,13 @@ def _settings(net: nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple[f
     return found
 
 
-def test_rates_decay_from_the_head_backwards() -> None:
+def test_learning_rates_decay_from_the_head_down() -> None:
     net, stages = _net()
     groups = parameter_groups(net, stages, lr=1.0, layer_decay=0.5, weight_decay=0.1)
     assert _rates(groups) == {"stem": 0.25, "stage1": 0.5, "head": 1.0}
 
 
-def test_the_head_has_a_rate_of_its_own() -> None:
+def test_the_head_has_its_own_learning_rate() -> None:
     net, stages = _net()
     assert _rates(parameter_groups(net, stages, lr=1.0, head_lr=10.0)) == {"stem": 1.0, "stage1": 1.0, "head": 10.0}
 
@@ -151,7 +151,7 @@ def test_a_long_table_is_folded() -> None:
     assert rows[4][0] == "g98 … g99"
 
 
-def test_rates_decay_and_overrides_against_a_plain_loop() -> None:
+def test_learning_rates_weight_decay_and_overrides_equal_a_plain_loop() -> None:
     """Layer decay 0.5, head at 0.2, no decay on vectors, and one conv at its own rate; three steps."""
     torch.manual_seed(1)
     images, targets = torch.randn(6, 1, 1, 1), torch.tensor([0, 1, 2, 0, 1, 2])

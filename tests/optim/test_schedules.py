@@ -208,7 +208,7 @@ def test_stopped_after_every_epoch_it_goes_on_exactly(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_warm_up_before_each(name: str) -> None:
-    """The factor rises in a line; what is stepped per epoch moves beneath it, the rest begins behind it."""
+    """The factor rises linearly; schedules per epoch run during the warm-up, the others start after it."""
     params, make, per = CASES[name]
     warm = [row[::2] for row in _ours(name, params, warmup=2)]
     rising = [(i + 1) / 10 for i in range(10)]

@@ -208,9 +208,9 @@ def test_frozen_tensors_stay_identical_and_trainable_ones_change(name, options, 
             assert all(torch.equal(before[b], after[b]) for b in group.buffers if b in before), group.name
     still = {b for g in model.groups if plan.frozen.issuperset(g.parameters) for b in g.buffers}
     moving = [b for g in model.groups for b in g.buffers if b.endswith("running_mean") and b not in still]
-    learns = [b for b in moving if b.replace("running_mean", "weight") not in plan.frozen]
-    assert all(not torch.equal(before[b], after[b]) for b in learns)
-    partly = [b for b in moving if b not in learns]
+    in_trainable_layers = [b for b in moving if b.replace("running_mean", "weight") not in plan.frozen]
+    assert all(not torch.equal(before[b], after[b]) for b in in_trainable_layers)
+    partly = [b for b in moving if b not in in_trainable_layers]
     assert all(torch.equal(before[b], after[b]) for b in partly)
 
 

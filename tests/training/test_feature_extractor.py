@@ -37,19 +37,19 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "plan", "end", "before"), CASES)
 def test_three_steps_on_features_equal_those_of_the_whole_network(name: str, plan: str, end: str, before: bool) -> None:
-    """Training mode, dropout and batch norm included: kept features give the same weights."""
+    """Training mode, dropout and batch norm included: cached features give the same weights."""
     module, feature_extractor, images = _frozen(name, plan)
     assert feature_extractor is not None
-    if said := feature_extractor.to_dict():  # what a later run is told
-        assert FeatureExtractor.from_dict(module, json.loads(json.dumps(said))) == feature_extractor
+    if saved := feature_extractor.to_dict():  # for a later run
+        assert FeatureExtractor.from_dict(module, json.loads(json.dumps(saved))) == feature_extractor
     assert (feature_extractor.end, feature_extractor.before) == (end, before)
     whole = copy.deepcopy(module)
     features = feature_extractor.features(images)
     assert features.shape[1:] == feature_extractor.shape
     target = torch.tensor([0, 1, 2, 3])
     for net in (module, whole):
-        learning = [p for p in net.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(learning, lr=0.05, momentum=0.9)
+        trainable = [p for p in net.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(trainable, lr=0.05, momentum=0.9)
         torch.manual_seed(3)
         for _ in range(3):
             output = net(images) if net is whole else feature_extractor.forward_head(features)
@@ -64,7 +64,7 @@ def test_three_steps_on_features_equal_those_of_the_whole_network(name: str, pla
     assert torch.allclose(feature_extractor.forward_head(features, whole.eval()), whole(images), atol=1e-4)
 
 
-def test_everything_comes_out_as_it_went_in() -> None:
+def test_finding_a_feature_extractor_changes_nothing() -> None:
     torch.manual_seed(0)
     model = build("resnet18", classes=5, weights="none", img_size=32)
     plan = resolve_plan("stage2", model.groups, model.module)
@@ -87,7 +87,7 @@ def test_everything_comes_out_as_it_went_in() -> None:
 
 
 class _Skips(nn.Module):
-    """What learns takes two things from the frozen part."""
+    """The trainable layers have two inputs from frozen layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _Skips(nn.Module):
 
 
 class _Drops(nn.Module):
-    """Dropout between the frozen part and what learns."""
+    """Dropout between the frozen and the trainable layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class _Drops(nn.Module):
 
 
 class _Twice(nn.Module):
-    """The frozen part stands behind something that learns, too."""
+    """A frozen layer is also called after a trainable one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,21 +121,21 @@ class _Twice(nn.Module):
         return torch.as_tensor(self.head(self.body(self.mix(self.body(x))).mean((2, 3))))
 
 
-def _prefix_of(module: nn.Module, *frozen: str) -> FeatureExtractor | None:
+def _feature_extractor_of(module: nn.Module, *frozen: str) -> FeatureExtractor | None:
     for path in frozen:
         module.get_submodule(path).eval().requires_grad_(False)
     return find_feature_extractor(module, frozen, torch.randn(4, 3, 8, 8))
 
 
 def test_two_inputs_of_the_trained_part() -> None:
-    """The classifier's input holds both."""
-    feature_extractor = _prefix_of(_Skips(), "one", "two")
+    """The input of the classifier contains both."""
+    feature_extractor = _feature_extractor_of(_Skips(), "one", "two")
     assert feature_extractor is not None
     assert (feature_extractor.end, feature_extractor.before, feature_extractor.shape) == ("head", True, (8,))
 
 
 def test_dropout_stays_outside() -> None:
-    feature_extractor = _prefix_of(_Drops(), "body")
+    feature_extractor = _feature_extractor_of(_Drops(), "body")
     assert feature_extractor is not None
     assert (feature_extractor.end, feature_extractor.before) == ("body", False)
     torch.manual_seed(0)
@@ -144,13 +144,13 @@ def test_dropout_stays_outside() -> None:
 
 
 def test_none_if_no_frozen_layer_comes_first() -> None:
-    assert _prefix_of(_Drops(), "head") is None
-    assert _prefix_of(_Skips(), "two") is None
+    assert _feature_extractor_of(_Drops(), "head") is None
+    assert _feature_extractor_of(_Skips(), "two") is None
 
 
-def test_a_module_that_is_called_on_both_sides_is_replaced_on_neither() -> None:
-    assert _prefix_of(_Twice(), "body") is None
+def test_none_if_a_frozen_module_is_also_called_after_trainable_ones() -> None:
+    assert _feature_extractor_of(_Twice(), "body") is None
 
 
-def test_branches_side_by_side_have_none() -> None:
+def test_none_with_parallel_branches() -> None:
     assert _frozen("hrnet_w18_small", "3")[1] is None

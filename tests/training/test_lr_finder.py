@@ -188,7 +188,7 @@ def test_a_curve_that_only_rises_gets_none() -> None:
     assert "without a clear decrease" in found.reason
 
 
-def test_a_late_and_faint_fall_is_found_and_answered_near_it() -> None:
+def test_a_late_and_small_decrease_gives_a_suggestion_near_it() -> None:
     """As after linear probing: flat and noisy up to 1e-4, down by half at 1e-2, then it breaks."""
     rates = lr_grid(1e-7, 10.0, 100)
     suggestions = []

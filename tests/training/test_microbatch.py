@@ -51,7 +51,7 @@ class Fixed:
 
 
 class _Backward(torch.autograd.Function):
-    """Refuses in the backward pass, when the layers behind it have their gradients already."""
+    """Out of memory in the backward pass, when later layers have their gradients already."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, room: Room) -> Tensor:
@@ -137,7 +137,7 @@ def test_the_same_weights_as_with_memory_enough(when: str, begin: int, steps: in
     assert _close(a, b)
     assert not _close(a, _net(wide))
     assert small.micro_batcher.limit == (3 if steps == 4 else 2)
-    assert tight.refused == (2 if steps == 4 else 3)  # found out once, and kept to since
+    assert tight.refused == (2 if steps == 4 else 3)  # the limit is found once and reused
 
 
 def test_the_penalty_counts_once_per_batch() -> None:
@@ -150,8 +150,8 @@ def test_the_penalty_counts_once_per_batch() -> None:
     assert _close(*nets)
 
 
-def test_batch_norm_statistics_and_random_numbers_of_a_failed_attempt_leave_no_trace() -> None:
-    """Cut from the start, or after an attempt that failed behind batch norm and dropout: the same to the last bit."""
+def test_a_failed_attempt_changes_no_batch_norm_statistics_and_no_random_numbers() -> None:
+    """Micro-batches from the start, or after an attempt that failed after batch norm and dropout: bit-identical."""
     batches = Fixed(32, 16)
     found, known = (_net(Room(8, when="backward"), dropout=0.3, norm=True) for _ in range(2))
     learned = _trainer(found, batches)
@@ -192,7 +192,7 @@ def test_a_resumed_run_keeps_the_micro_batch_size() -> None:
     assert (room.refused, set(room.met)) == (0, {4})
     assert all(torch.equal(p, q) for p, q in zip(whole.parameters(), resumed.parameters(), strict=True))
     older = {k: v for k, v in state[1].items() if k != "micro_batch_limits"}
-    second.load(state[0], older)  # a checkpoint from before this was kept
+    second.load(state[0], older)  # a checkpoint of a version that did not store this
     assert second.micro_batcher.limit is None
 
 

@@ -305,8 +305,8 @@ def test_auxiliary_heads_add_their_weighted_loss_and_vanish_in_evaluation(evalua
     assert evaluate(trainer, batches)[0].shape == (16, 4)
 
 
-def test_layer_decay_and_a_head_rate_equal_a_plain_loop() -> None:
-    """Three stages at lr · decay^distance, the head at its own rate, no decay of biases; beside groups set by hand."""
+def test_layer_decay_and_head_lr_equal_a_plain_loop() -> None:
+    """Three stages at lr · decay^distance, a separate rate for the head, no decay of biases; against groups by hand."""
     batches = Fixed(*_data(), batch=8)
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(128, 4))
@@ -359,9 +359,9 @@ def test_the_moving_average_is_evaluated(evaluate: Callable[..., Any]) -> None:
     assert _close(ours, plain)
     assert all(torch.allclose(t, average[k], atol=1e-6) for k, t in trainer.weights().items())
     logits, targets, loss = evaluate(trainer, batches)
-    judged = _net()
-    judged.load_state_dict(average)
-    expected, _ = forward_all(judged, batches, normalize, device=torch.device("cpu"))
+    averaged = _net()
+    averaged.load_state_dict(average)
+    expected, _ = forward_all(averaged, batches, normalize, device=torch.device("cpu"))
     assert torch.allclose(logits, expected, atol=1e-5)
     assert loss == pytest.approx(float(F.cross_entropy(expected, targets)), rel=1e-5)
 
@@ -405,9 +405,9 @@ def test_regression_targets_are_standardized_and_weights_rescaled(evaluate: Call
     outputs, targets, loss = evaluate(trainer, batches)
     assert torch.equal(targets.sum(), values.sum()) or torch.allclose(targets.sum(), values.sum())
     assert loss == pytest.approx(float(((outputs - targets) / scale.std).square().mean()), rel=1e-4)
-    kept = copy.deepcopy(net)
-    kept.load_state_dict(trainer.weights())
-    ours, _ = forward_all(kept, batches, Normalize(PREPROCESS), device=torch.device("cpu"))
+    rescaled = copy.deepcopy(net)
+    rescaled.load_state_dict(trainer.weights())
+    ours, _ = forward_all(rescaled, batches, Normalize(PREPROCESS), device=torch.device("cpu"))
     assert torch.allclose(ours, outputs, rtol=1e-4, atol=1e-3)
     with pytest.raises(ModelError, match="linear layer with a bias"):
         scale.layers(nn.Sequential(nn.Flatten(), nn.Linear(192, 2, bias=False)), ["1"])

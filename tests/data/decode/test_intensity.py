@@ -91,7 +91,7 @@ def test_channel_axis_is_detected(tmp_path, shape, channels, wanted, order):
     assert read_image(str(tmp_path / "a.npy"), channels).shape == wanted
 
 
-def test_levels_of_each_type_follow_the_range_of_the_type(tmp_path):
+def test_intensities_are_scaled_by_the_range_of_the_type(tmp_path):
     cases = [
         (np.array([[0, 255]], np.uint8), [0, 255]),
         (np.array([[0, 32768, 65535]], np.uint16), [0, 128, 255]),
@@ -107,15 +107,15 @@ def test_levels_of_each_type_follow_the_range_of_the_type(tmp_path):
         assert read_image(str(tmp_path / "a.npy"), 1)[0, :, 0].tolist() == expected, array.dtype
 
 
-def test_twelve_bits_keep_their_levels(tmp_path):
-    """By the type's range 16 levels would be left of 4096."""
+def test_a_range_of_12_bits_keeps_all_256_grey_values(tmp_path):
+    """With the range of the type, only 17 of 4096 values would remain distinct."""
     ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     np.save(tmp_path / "a.npy", ramp)
     path = str(tmp_path / "a.npy")
     assert len(np.unique(read_image(path, 1))) == 17
-    kept = read_image(path, 1, intensity_range=IntensityRange((4095,)))
-    assert len(np.unique(kept)) == 256
-    assert np.array_equal(kept[:, :, 0], np.rint(ramp / 4095 * 255))
+    scaled = read_image(path, 1, intensity_range=IntensityRange((4095,)))
+    assert len(np.unique(scaled)) == 256
+    assert np.array_equal(scaled[:, :, 0], np.rint(ramp / 4095 * 255))
     ramp[0, 0] = 5000
     np.save(tmp_path / "a.npy", ramp)
     with pytest.raises(UnreadableImage, match="4095 is white in the training images"):
@@ -123,7 +123,7 @@ def test_twelve_bits_keep_their_levels(tmp_path):
     assert read_image(path, 1, intensity_range=IntensityRange((4095,), clips=True))[0, 0, 0] == 255
 
 
-def test_each_channel_may_have_a_white_of_its_own(tmp_path):
+def test_each_channel_may_have_its_own_intensity_range(tmp_path):
     path = write(tmp_path / "a.npy", "npy last", FOUR // 16)
     levels = IntensityRange((4095, 4095, 2000, 1000), clips=True)
     expected = np.minimum(np.rint(FOUR // 16 * (255 / np.array(levels.integers))), 255)
@@ -205,7 +205,7 @@ def test_missing_channels_are_not_invented(tmp_path, mode, said):
         read_image(str(tmp_path / "a.jpg"), 4)
 
 
-def test_twelve_bit_colours_of_a_tiff_keep_their_levels(tmp_path):
+def test_a_12_bit_colour_tiff_is_scaled_by_its_range(tmp_path):
     image = RNG.integers(0, 4096, (40, 40, 3), dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
     pixels = read_image(str(tmp_path / "a.tif"), 3, intensity_range=IntensityRange((4095,)))

@@ -46,7 +46,7 @@ def large(china) -> np.ndarray:
 @pytest.mark.parametrize("resample", FILTERS)
 @pytest.mark.parametrize("shape", [(200, 300, 3), (40, 50, 3), (200, 300, 1)])
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.2, 0.1, 0.7, 0.9), (0.213, 0.107, 0.711, 0.909)])
-def test_resizing_equals_pillows_to_a_level_or_two(monkeypatch, fast, resample, shape, box):
+def test_resizing_equals_pillow_within_two_grey_values(monkeypatch, fast, resample, shape, box):
     monkeypatch.setattr(resizing, "_has_fast_torch", lambda: fast)
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     image.setflags(write=False)

@@ -55,7 +55,7 @@ def test_new_images_are_for_training_and_changes_are_counted(pets):
         add(pets / "cat" / f"new{i}.png")
     grown = open_data(data_config("pets", split=name))
     assert list(grown.val.names) == list(first.val.names)
-    assert set(open_data(data_config("pets"), seed=3).val.names) != set(first.val.names)  # drawn anew it would leak
+    assert set(open_data(data_config("pets"), seed=3).val.names) != set(first.val.names)  # a new split leaks
     assert "split split.txt: 5 images more than when it was made are for training" in grown.notes
     gone = first.val.names[0]
     os.remove(pets / gone)

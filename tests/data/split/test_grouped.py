@@ -50,7 +50,7 @@ def test_groups_stay_whole_and_the_classes_keep_their_share(groups, classes, n, 
 
 
 @pytest.mark.parametrize(("groups", "classes", "n"), [(60, 5, 2000), (200, 20, 5000), (25, 4, 1000)])
-def test_folds_of_groups_are_as_even_as_scikit_learns(groups, classes, n):
+def test_group_folds_are_as_balanced_as_those_of_scikit_learn(groups, classes, n):
     targets, group = patients(groups, classes, n)
     ours, theirs = [], []
     for seed in range(5):

@@ -17,14 +17,14 @@ def test_every_class_is_on_both_sides_in_proportion(fraction):
     targets = rng.permutation(np.repeat(np.arange(6), counts))
     train, val = stratified_split(targets, list("abcdef"), fraction=fraction, seed=0)
     assert sorted([*train, *val]) == list(range(len(targets)))
-    held, kept = np.bincount(targets[val], minlength=6), np.bincount(targets[train], minlength=6)
-    assert (held[:5] >= 1).all()
-    assert (kept[:5] >= 1).all()
-    assert held[5] == kept[5] == 0
-    assert np.abs(held[3:5] - np.array(counts[3:5]) * fraction).max() <= 1
+    in_val, in_train = np.bincount(targets[val], minlength=6), np.bincount(targets[train], minlength=6)
+    assert (in_val[:5] >= 1).all()
+    assert (in_train[:5] >= 1).all()
+    assert in_val[5] == in_train[5] == 0
+    assert np.abs(in_val[3:5] - np.array(counts[3:5]) * fraction).max() <= 1
 
 
-def test_the_sizes_equal_scikit_learns():
+def test_the_sizes_equal_those_of_scikit_learn():
     targets = np.repeat(np.arange(3), [50, 61, 72])
     train, val = stratified_split(targets, list("abc"), fraction=0.2, seed=0)
     reference = train_test_split(np.arange(len(targets)), test_size=0.2, stratify=targets)[1]
@@ -107,10 +107,10 @@ def test_every_label_of_two_images_is_on_both_sides():
         totals = positive.sum(0)
         for seed in range(5):
             _, val = iterative_split(positive, fraction=0.1, seed=seed)
-            held = positive[val].sum(0)
-            stuck = (totals > 1) & ((held == 0) | (held == totals))
+            in_val = positive[val].sum(0)
+            stuck = (totals > 1) & ((in_val == 0) | (in_val == totals))
             assert not stuck.any()
-            assert (held[totals == 1] == 0).all()
+            assert (in_val[totals == 1] == 0).all()
 
 
 def test_identical_labels_are_on_both_sides():

@@ -21,7 +21,7 @@ def one_by_one(features: np.ndarray, matrix: np.ndarray, weights: np.ndarray, k:
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_it_agrees_with_leaving_out_one_by_one(clusters, balanced, monkeypatch):
+def test_it_equals_leave_one_out(clusters, balanced, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 600)  # ten rows at a time
     features, labels = clusters(63, 12)
     labels[:20] = 0

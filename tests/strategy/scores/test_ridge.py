@@ -24,7 +24,7 @@ def targets_of(task: str, labels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("d", [20, 59, 200])
 @pytest.mark.parametrize("task", ["single-label", "balanced", "multi-label", "regression"])
-def test_leaving_out_is_as_refitting_n_times(clusters, task, d):
+def test_leave_one_out_equals_refitting_n_times(clusters, task, d):
     features, labels = clusters(60, d)
     labels[:20] = 0  # so that balancing changes something
     if task in ("single-label", "balanced"):
@@ -43,7 +43,7 @@ def test_leaving_out_is_as_refitting_n_times(clusters, task, d):
             np.testing.assert_allclose(found[i], expected, atol=1e-8)
 
 
-def test_the_penalty_has_the_least_loss_left_out(clusters):
+def test_the_penalty_has_the_lowest_leave_one_out_loss(clusters):
     features, labels = clusters(80, 300, apart=0.3)
     targets = Targets.of(labels, "single-label")
     found = ridge_loo(decompose(features), targets)

@@ -122,15 +122,17 @@ def test_measuring_changes_nothing() -> None:
 def test_benchmark_drops_slow_candidates() -> None:
     runs: dict[str, int] = {}
 
-    def arm(name: str, seconds: float) -> None:
+    def candidate(name: str, seconds: float) -> None:
         runs[name] = runs.get(name, 0) + 1
         time.sleep(seconds)
 
-    best = benchmark({n: partial(arm, n, s) for n, s in (("a", 0.26), ("b", 0.3), ("c", 0.6))}, seconds=1.3, rounds=2)
+    best = benchmark(
+        {n: partial(candidate, n, s) for n, s in (("a", 0.26), ("b", 0.3), ("c", 0.6))}, seconds=1.3, rounds=2
+    )
     assert min(best, key=lambda k: best[k]) == "a"
     assert runs == {"a": 2, "b": 2, "c": 1}
-    quick = benchmark({n: partial(arm, n + "'", s) for n, s in (("a", 0.01), ("b", 0.04))}, seconds=1.0, rounds=3)
-    assert runs["b'"] == 2, "a first short run says nothing of an arm"
+    quick = benchmark({n: partial(candidate, n + "'", s) for n, s in (("a", 0.01), ("b", 0.04))}, seconds=1.0, rounds=3)
+    assert runs["b'"] == 2, "a first short run does not decide about a candidate"
     assert 0.01 <= quick["a"] < quick["b"]
 
 

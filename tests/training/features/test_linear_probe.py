@@ -46,7 +46,7 @@ def test_same_minimum_as_scikit_learn(rows: int, columns: int) -> None:
     assert not found.weight[:, 0].any()  # of the constant column
 
 
-def test_both_sets_of_coordinates_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_parametrizations_give_the_same_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _clouds(200, 30, 3)
     one = fit_linear_probe(x, y, F.cross_entropy, outputs=3, seed=0)
     monkeypatch.setattr(linear_probe, "_MAX_EIGH_DIM", 0)
@@ -56,10 +56,10 @@ def test_both_sets_of_coordinates_give_the_same(monkeypatch: pytest.MonkeyPatch)
     assert torch.allclose(other.outputs, one.outputs, atol=0.02)
 
 
-def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
+def test_views_are_used_if_the_held_out_loss_is_lower() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
-    # The class, faintly, and something that is the image's own and that another view of it shows differently.
+    # One weak feature of the class, and 30 random ones that differ between the views of an image.
     class_of = rng.normal(size=(60, 1)) * 0.3 + y[:, None]
     own = [rng.normal(size=(60, 30)) * 3 for _ in range(9)]
     plain, *views = (torch.from_numpy(np.concatenate([class_of, some], 1)).float() for some in own)
@@ -69,7 +69,7 @@ def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
     assert alone.views == 1
     assert found.views == 9
     assert found.held_out_loss < 0.8 * alone.held_out_loss
-    assert found.outputs.shape == (60, 2)  # of the images as they are
+    assert found.outputs.shape == (60, 2)  # of the images without augmentation
     fresh = np.concatenate(
         [rng.normal(size=(500, 1)) * 0.3 + (np.arange(500) % 2)[:, None], rng.normal(size=(500, 30)) * 3], 1
     )
@@ -80,17 +80,17 @@ def test_views_are_fitted_where_they_foretell_images_left_out_better() -> None:
         for f in (alone, found)
     ]
     assert right[1] > right[0] + 0.03
-    # Views that take an image to where another class lies are left alone.
+    # Views that look like images of another class are not used.
     wrong = [view * torch.tensor([-1.0] + [1.0] * 30) + torch.tensor([1.0] + [0.0] * 30) for view in views]
-    kept = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
-    assert kept.views == 1
-    assert torch.equal(kept.weight, alone.weight)
+    without_views = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
+    assert without_views.views == 1
+    assert torch.equal(without_views.weight, alone.weight)
 
 
-def test_all_views_of_an_image_are_left_out_with_it() -> None:
+def test_all_views_of_an_image_are_held_out_together() -> None:
     x, y = _clouds(80, 40, 2, noise=0.4)
     alone = fit_linear_probe(x, y, F.cross_entropy, outputs=2, seed=0)
-    # The same three times is nothing new: were one of the three fitted while another judges, it would seem so.
+    # Three equal views add no information. If they were in different folds, the held-out loss would be lower.
     again = fit_linear_probe(x, y, F.cross_entropy, outputs=2, seed=0, views=[x, x])
     assert again.held_out_loss == pytest.approx(alone.held_out_loss, rel=1e-3)
 
@@ -104,7 +104,7 @@ def test_all_views_of_an_image_are_left_out_with_it() -> None:
         ("huber", {}, None),
     ],
 )
-def test_the_runs_own_loss_has_no_slope_left_at_the_answer(
+def test_the_gradient_of_the_loss_is_zero_at_the_solution(
     name: str, params: dict[str, float], weights: Tensor | None
 ) -> None:
     x, y = _clouds(300, 10, 3)
@@ -121,7 +121,7 @@ def test_the_runs_own_loss_has_no_slope_left_at_the_answer(
     assert found.held_out_loss < nothing
 
 
-def test_noise_asks_for_more_penalty_and_none_is_as_good_as_saying_nothing() -> None:
+def test_random_labels_get_a_strong_penalty_and_a_loss_at_chance_level() -> None:
     x, y = _clouds(200, 50, 4, noise=0.0)
     clear = fit_linear_probe(x, y, F.cross_entropy, outputs=4, seed=0)
     noisy = fit_linear_probe(
@@ -131,7 +131,7 @@ def test_noise_asks_for_more_penalty_and_none_is_as_good_as_saying_nothing() -> 
     assert noisy.held_out_loss == pytest.approx(math.log(4), abs=0.05)
 
 
-def test_classes_of_one_image_or_none_are_no_obstacle() -> None:
+def test_classes_with_one_image_or_none() -> None:
     x, y = _clouds(60, 10, 3)
     y[0] = 3  # the only one of its class
     found = fit_linear_probe(x, y, F.cross_entropy, outputs=6, seed=0)

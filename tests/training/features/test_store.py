@@ -28,10 +28,10 @@ def test_another_store_finds_the_rows(tmp_path: Path) -> None:
     assert second.missing(KEYS) == [6, 7, 8, 9]
     second.add(KEYS[6:], rows[6:])
     second.flush()
-    kept = _store(tmp_path / "s").rows(KEYS[::-1])
-    assert len(kept.shards) == 2
-    assert torch.equal(kept[range(10)], rows.flip(0))
-    assert torch.equal(kept[np.array([9, 0, 9])], rows[[0, 9, 0]])
+    cached = _store(tmp_path / "s").rows(KEYS[::-1])
+    assert len(cached.shards) == 2
+    assert torch.equal(cached[range(10)], rows.flip(0))
+    assert torch.equal(cached[np.array([9, 0, 9])], rows[[0, 9, 0]])
 
 
 def test_bfloat16_round_trip(tmp_path: Path) -> None:

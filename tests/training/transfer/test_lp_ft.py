@@ -124,7 +124,7 @@ def _frozen_copy(module: nn.Module, head: tuple[str, ...]) -> dict[str, Tensor]:
     return {k: v.clone() for k, v in module.state_dict().items() if not k.startswith(inside)}
 
 
-def test_only_the_head_moves_and_everything_comes_out_as_it_went_in() -> None:
+def test_only_the_head_changes_and_modes_are_restored() -> None:
     torch.manual_seed(0)
     model = build("test_resnet", classes=4, weights="none")
     module = model.module
@@ -166,7 +166,7 @@ def test_two_heads_go_through_the_frozen_model() -> None:
 def test_pooling_after_the_head() -> None:
     torch.manual_seed(0)
     model = build("torchvision/squeezenet1_0", classes=4, weights="none")
-    assert model.head == ("classifier.1",)  # a convolution, with a ReLU behind it
+    assert model.head == ("classifier.1",)  # a convolution, with a ReLU after it
     with torch.no_grad():  # random weights leave that ReLU dead
         model.module.classifier[1].weight.mul_(1e-2)
         model.module.classifier[1].bias.fill_(0.1)

@@ -127,8 +127,8 @@ def test_the_reason_against_a_linear_probe_is_printed_and_auto_uses_gradient_ste
     freeze = settings.get("freeze", "backbone")
     rest = {k: v for k, v in settings.items() if k != "freeze"}
 
-    def session(solver: str) -> Any:
-        values = {**rest, "train.linear_probe": solver}
+    def session(linear_probe: str) -> Any:
+        values = {**rest, "train.linear_probe": linear_probe}
         return build_session(
             make_recipe("zoo_tiny", data=small, recipe="head-only", freeze=freeze, amp=False, settings=values)
         )
