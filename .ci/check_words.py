@@ -1,4 +1,6 @@
-"""Report words that this project does not use (.ci/words.txt) in the package, the documentation and the recipes.
+"""Report words that this project does not use (.ci/words.txt) in the package, benchmarks, documentation and recipes.
+
+In files test_*.py only the names of the tests are checked.
 
 python .ci/check_words.py            # the repository
 python .ci/check_words.py FILE...    # these files
@@ -13,7 +15,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / ".ci" / "words.txt"
-CHECKED = ("*.md", "docs/**/*.md", "examples/*.py", "recipes/*.yaml", "zoo/**/*.py", "zoo/**/*.yaml")
+CHECKED = (
+    "*.md",
+    "benchmarks/**/*.md",
+    "benchmarks/**/*.py",
+    "docs/**/*.md",
+    "examples/*.py",
+    "recipes/*.yaml",
+    "tests/**/test_*.py",
+    "zoo/**/*.py",
+    "zoo/**/*.yaml",
+)
+TEST_NAME = re.compile(r"\s*(async )?def test_")
 
 
 def read_list(text: str) -> tuple[dict[re.Pattern[str], str], list[tuple[str, re.Pattern[str]]]]:
@@ -26,6 +39,7 @@ def read_list(text: str) -> tuple[dict[re.Pattern[str], str], list[tuple[str, re
             exceptions.append((files, re.compile(expression)))
         elif line and not line.startswith("#"):
             expression, replacement = line.split(" => ")
+            expression = expression.replace(" ", "[ _]")
             words[re.compile(rf"(?<![A-Za-z])(?:{expression})(?![A-Za-z])", re.IGNORECASE)] = replacement
     return words, exceptions
 
@@ -37,6 +51,8 @@ def find(paths: list[Path]) -> list[str]:
     for path in paths:
         name = path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else path.name
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if path.name.startswith("test_") and not TEST_NAME.match(line):
+                continue
             if any(fnmatch(name, files) and expression.search(line) for files, expression in exceptions):
                 continue
             for word, replacement in words.items():

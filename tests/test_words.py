@@ -32,6 +32,16 @@ def test_a_retired_word_is_found_with_its_line_and_replacement(tmp_path: Path, l
     assert result.stdout.startswith(f"planted.py:2: {word!r}: write ")
 
 
+def test_names_of_tests_are_checked_but_not_the_rest_of_their_files(tmp_path: Path) -> None:
+    file = tmp_path / "test_planted.py"
+    file.write_text("kept = 1\n\n\ndef test_it_is_kept():\n    def test_images_a_second():\n        assert 'lest'\n")
+    lines = check(file).stdout.splitlines()
+    assert [line.partition(": write ")[0] for line in lines] == [
+        "test_planted.py:4: 'kept'",
+        "test_planted.py:5: 'images_a_second'",
+    ]
+
+
 def test_words_that_only_contain_a_retired_word_pass(tmp_path: Path) -> None:
     file = tmp_path / "planted.py"
     file.write_text("recommend = molest = charm = 'journalist'\n")
