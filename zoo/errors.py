@@ -121,6 +121,12 @@ def nearest(name: str, known: Iterable[str], *, n: int = 3, cutoff: float = 0.5)
     return (close + sorted(inside, key=len))[:n]
 
 
+def did_you_mean(close: Iterable[str], otherwise: str = "", *, more: str = "") -> str:
+    """A hint with the names `close`, or `otherwise` if there are none; `more` follows in both cases."""
+    names = " or ".join(close)
+    return f"{f'did you mean {names}?' if names else otherwise} {more}".strip()
+
+
 def first_line(error: BaseException, length: int = 160) -> str:
     """The first line of the message, at most `length` characters; the name of the class if there is no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:length]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,8 @@ def import_object(path: str, kind: str = "object") -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             close = nearest(part, [n for n in dir(found) if not n.startswith("_")])
-            raise UsageError(
-                f"{kind} {path!r}: {module_name} has no {part!r}",
-                f"did you mean {', '.join(close)}?" if close else f"see dir({module_name})",
-            )
+            hint = did_you_mean(close, f"see dir({module_name})")
+            raise UsageError(f"{kind} {path!r}: {module_name} has no {part!r}", hint)
         found = getattr(found, part)
     return found
 
@@ -73,13 +71,8 @@ def resolve(name: str, table: Mapping[str, RegistryEntry], kind: str) -> Any:
         return import_object(name, kind)
     entry = table.get(name)
     if entry is None:
-        close = nearest(name, table)
-        raise UsageError(
-            f"no {kind} named {name!r}",
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else f"known: {', '.join(sorted(table))}; or your own as module:attribute",
-        )
+        known = f"known: {', '.join(sorted(table))}; or your own as module:attribute"
+        raise UsageError(f"no {kind} named {name!r}", did_you_mean(nearest(name, table), known))
     return entry.load()
 
 
@@ -101,8 +94,7 @@ def check_params(factory: Any, params: Mapping[str, Any], *, given: Iterable[str
         if name in given:
             problems.append(f"{label}.{name} is set by zoo itself")
         elif name not in known and not accepts_any:
-            close = nearest(name, known, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+            advice = did_you_mean(nearest(name, known, n=1), f"known: {', '.join(known) or 'none'}")
             problems.append(f"{label}.{name} is unknown; {advice}")
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in params and name not in given:

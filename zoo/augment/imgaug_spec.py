@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from zoo.augment.imgaug_compat import load_imagecorruptions, load_imgaug
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.registry import check_params
 
 # Parameters that contain steps.
@@ -168,7 +168,7 @@ class PipelineParser:
             own = ", ".join(CHILD_PARAMETERS)
             return self._problem(where, f"wrong nesting: {name} is an augmenter, this is no place for one ({own} are)")
         close = nearest(key, [*distributions(), *literals(), *_KEYS], n=2)
-        advice = f"did you mean {' or '.join(close)}?" if close else "for example {normal: [0, 10]}"
+        advice = did_you_mean(close, "for example {normal: [0, 10]}")
         return self._problem(where, f"{{{', '.join(map(str, spec))}}} is no distribution; {advice}")
 
 
@@ -207,9 +207,7 @@ def _unknown(name: str) -> str:
     if name.lower() in distributions() and not nearest(name, augmenters(), cutoff=0.9):
         return f"{name} is a distribution: use it as the value of a parameter, not as an augmenter"
     close = nearest(name, augmenters()) or [n for n in augmenters() if n.lower() == name.lower()]
-    return f"imgaug has no augmenter {name!r}; " + (
-        f"did you mean {' or '.join(close)}?" if close else "its documentation lists them"
-    )
+    return f"imgaug has no augmenter {name!r}; {did_you_mean(close, 'its documentation lists them')}"
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 from zoo.arrays import Pixels
 from zoo.augment.presets import Light, RandomCrop, check_integer
 from zoo.augment.view import to_array, to_pil
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 
 # torchvision's default is nearest, which makes rotated edges jagged; its training recipes pass bilinear.
 _INTERPOLATION = InterpolationMode.BILINEAR
@@ -108,10 +108,9 @@ class AutoAugment(_Policy):
 
     def _transform(self) -> v2.Transform:
         if self.policy not in _POLICIES:
-            close = nearest(str(self.policy), _POLICIES, n=1)
             raise UsageError(
                 f"policy must be one of {', '.join(_POLICIES)}, not {self.policy!r}",
-                f"did you mean {close[0]}?" if close else "",
+                did_you_mean(nearest(str(self.policy), _POLICIES, n=1)),
             )
         return v2.AutoAugment(_POLICIES[self.policy], interpolation=_INTERPOLATION)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from zoo.cache import kind_folder
 from zoo.catalog.entries import SOURCES, ModelEntry, from_record
-from zoo.errors import ModelError, nearest
+from zoo.errors import ModelError, did_you_mean, nearest
 from zoo.version import __version__
 
 FORMAT = 1
@@ -215,4 +215,4 @@ def _suggest(plain: str, index: Index) -> str:
         close = [f"{source}/{n}" for n in similar]
     else:
         close = nearest(rest or source, index.plain_names())
-    return (f"did you mean {', '.join(close)}? " if close else "") + "zoo list shows every model"
+    return did_you_mean(close, more="zoo list shows every model")

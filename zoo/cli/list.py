@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from zoo import console
 from zoo.cli.completion import complete_model
 from zoo.cli.options import Json, takes
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.options import Filters
 
 if TYPE_CHECKING:
@@ -137,10 +137,8 @@ def _no_match(pattern: str | None, filters: Filters, tags: bool) -> UsageError:
         )
     if pattern.lower() in SOURCES:
         hint = f"to list all models of {pattern.lower()}: zoo list --source {pattern.lower()}"
-    elif near := nearest_models(pattern):
-        hint = f"did you mean {', '.join(near)}?"
     else:
-        hint = "zoo list shows every model"
+        hint = did_you_mean(nearest_models(pattern), "zoo list shows every model")
     return UsageError(f"no model matches {pattern!r}", hint)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.tasks import TaskName, get_task
 
 KINDS = ("none", "balanced", "effective")
@@ -91,12 +91,9 @@ def _effective(counts: _Counts) -> _Counts:
 def _from_file(name: str, classes: Sequence[str]) -> list[float]:
     path = Path(name)
     if not path.is_file():
-        close = nearest(name, KINDS)
         raise UsageError(
             f"class weights {name!r} are not {', '.join(KINDS)} or a file",
-            f"did you mean {close[0]}?"
-            if close
-            else "a file is a .json mapping, or a .csv or .tsv of class and weight",
+            did_you_mean(nearest(name, KINDS, n=1), "a file is a .json mapping, or a .csv or .tsv of class and weight"),
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -148,8 +145,8 @@ def _checked(pairs: list[tuple[str, Any]], path: Path, classes: Sequence[str]) -
     for name, given in pairs:
         value = _number(given)
         if name not in classes:
-            close = nearest(name, classes, n=1)
-            problems.append(f"no class {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            hint = did_you_mean(map(repr, nearest(name, classes, n=1)))
+            problems.append(f"no class {name!r}" + (hint and f"; {hint}"))
         elif name in weights:
             problems.append(f"{name!r} is given twice")
         elif value is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.registry import import_object
 from zoo.tasks import TASKS, TaskName
 
@@ -107,10 +107,8 @@ def get_metric(name: str) -> Metric:
         return METRICS[name]
     if found := _TOP.fullmatch(name):
         return Metric(f"fraction of images with the correct class among the {found[1]} most probable", _SINGLE)
-    hint = f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute"
-    if close := nearest(name, METRICS):
-        hint = f"did you mean {' or '.join(close)}?"
-    raise UsageError(f"no metric named {name!r}", hint)
+    known = f"known: {', '.join(sorted(METRICS))}, top<k>; or your own as module:attribute"
+    raise UsageError(f"no metric named {name!r}", did_you_mean(nearest(name, METRICS), known))
 
 
 def metric_of_task(name: str, task: TaskName) -> Metric:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from zoo.errors import RecipeError, UsageError, nearest
+from zoo.errors import RecipeError, UsageError, did_you_mean, nearest
 from zoo.optim.optimizer_names import OPTIMIZERS, find_optimizer
 
 NO_DECAY = ", no decay"  # after the stage's name
@@ -107,10 +107,8 @@ def group_problems(names: Sequence[str], overrides: Sequence[GroupOverride]) -> 
                 text = glob.strip("*?.")
                 parts = dict.fromkeys(".".join(name.split(".")[: glob.count(".") + 1]) for name in names)
                 close = nearest(text, [*parts, *names]) if text else []
-                advice = (
-                    f"; did you mean {' or '.join(close)}?" if close else f"; names are like {', '.join(names[:3])}"
-                )
-                found.append(f"optimizer.groups[{i}].match: {glob!r} matches no parameter{advice}")
+                advice = did_you_mean(close, f"names are like {', '.join(names[:3])}")
+                found.append(f"optimizer.groups[{i}].match: {glob!r} matches no parameter; {advice}")
     return found
 
 

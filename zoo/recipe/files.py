@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RecipeError, UsageError, nearest
+from zoo.errors import RecipeError, UsageError, did_you_mean, nearest
 from zoo.recipe.recipe import Recipe
 
 
@@ -74,10 +74,9 @@ def recipe_path(name: str | os.PathLike[str]) -> Path:
         return path / "recipe.yaml"
     if path.is_file():
         return path
-    close = nearest(str(name), known)
     raise UsageError(
         f"no recipe {str(name)!r}: it is neither a shipped recipe nor a file",
-        (f"did you mean {' or '.join(close)}? " if close else "") + f"shipped: {', '.join(known)}",
+        did_you_mean(nearest(str(name), known), more=f"shipped: {', '.join(known)}"),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from zoo.errors import RecipeError, UsageError, nearest
+from zoo.errors import RecipeError, UsageError, did_you_mean, nearest
 from zoo.recipe.files import parse_yaml
 from zoo.recipe.recipe import Recipe
 
@@ -110,16 +110,13 @@ def _format_error(error: Any) -> str:
     """One line for one pydantic error."""
     key = ".".join(str(p) for p in error["loc"] if p not in ("int", "literal['auto']"))
     if error["type"] == "extra_forbidden":
+        *section, name = map(str, error["loc"])
         known = _keys_at(error["loc"][:-1])
-        close = nearest(str(error["loc"][-1]), known, n=1)
-        in_other_sections = [k for k in _all_keys() if k.rsplit(".", 1)[-1] == str(error["loc"][-1])]
-        if key in _RENAMED_KEYS:
-            return f"unknown key {key}; did you mean {_RENAMED_KEYS[key]}?"
-        if in_other_sections:
-            return f"unknown key {key}; did you mean {in_other_sections[0]}?"
-        if close:
-            return f"unknown key {key}; did you mean {'.'.join([*map(str, error['loc'][:-1]), close[0]])}?"
-        return f"unknown key {key}; known here: {', '.join(known)}"
+        close = [_RENAMED_KEYS[key]] if key in _RENAMED_KEYS else []
+        close += [k for k in _all_keys() if k.rsplit(".", 1)[-1] == name]
+        close += [".".join([*section, k]) for k in nearest(name, known, n=1)]
+        hint = did_you_mean(close[:1], f"known here: {', '.join(known)}")
+        return f"unknown key {key}; {hint}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     renamed = _RENAMED_VALUES.get(key, {}).get(str(error["input"]))

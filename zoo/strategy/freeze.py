@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from zoo.errors import ModelError, nearest
+from zoo.errors import ModelError, did_you_mean, nearest
 from zoo.models.model import Group
 
 _SYNTAX = "a plan is none, backbone, norm, N or N% of the groups, a group or module, or globs, with ! to unfreeze"
@@ -156,7 +156,7 @@ def _matching(item: str, plan: str, groups: Sequence[Group], module: nn.Module) 
         close = nearest(item, _known_names(groups, module))
         raise ModelError(
             f"freezing plan {plan!r}: {item!r} matches nothing",
-            (f"did you mean {' or '.join(close)}? " if close else "") + f"{_SYNTAX}; {_describe_groups(groups)}",
+            did_you_mean(close, more=f"{_SYNTAX}; {_describe_groups(groups)}"),
         )
     return found
 

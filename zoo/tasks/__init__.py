@@ -16,7 +16,7 @@ file here, one line in TASKS, one module of metrics. Importing this package impo
 
 from __future__ import annotations
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.tasks.base import Prediction, TargetKind, Task, TaskName
 from zoo.tasks.multi_label import MultiLabel
 from zoo.tasks.regression import Regression
@@ -37,9 +37,8 @@ def get_task(name: str) -> Task:
         UsageError: there is no such task.
     """
     if name not in TASKS:
-        close = nearest(name, TASKS)
-        guess = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"no task named {name!r}", f"{guess}known: {', '.join(TASKS)}")
+        hint = did_you_mean(nearest(name, TASKS, n=1), more=f"known: {', '.join(TASKS)}")
+        raise UsageError(f"no task named {name!r}", hint)
     return TASKS[name]
 
 

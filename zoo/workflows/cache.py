@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo.cache import CACHES, CacheEntry, clear, list_entries
 from zoo.data.sources.torchvision_sets import SETS
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 
 
 def list_cache(*kinds: str) -> list[CacheEntry]:
@@ -40,6 +40,5 @@ def clear_cache(*kinds: str, max_bytes: int = 0) -> int:
 def _check(kinds: tuple[str, ...]) -> None:
     for kind in kinds:
         if kind not in CACHES:
-            close = nearest(kind, CACHES, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"kinds: {', '.join(CACHES)}"
+            hint = did_you_mean(nearest(kind, CACHES, n=1), f"kinds: {', '.join(CACHES)}")
             raise UsageError(f"no kind of cache is called {kind!r}", hint)

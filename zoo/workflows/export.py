@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.console import note
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.formats import FORMATS
 from zoo.formats.folder import ExportResult, check_target, write_folder
 from zoo.formats.spec import ExportSpec
@@ -36,9 +36,8 @@ def export(run: RunLike, format: str = "safetensors", output_dir: str | os.PathL
         ExportError: the files cannot be written, or give other logits.
     """
     if format not in FORMATS:
-        close = nearest(format, FORMATS, n=1)
-        advice = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"no export format named {format!r}", f"{advice}known: {', '.join(FORMATS)}")
+        hint = did_you_mean(nearest(format, FORMATS, n=1), more=f"known: {', '.join(FORMATS)}")
+        raise UsageError(f"no export format named {format!r}", hint)
     write = FORMATS[format].load()
     opened = open_run(run)
     target = Path(output_dir) if output_dir is not None else opened.path / "export" / format

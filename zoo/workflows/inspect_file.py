@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.errors import DataError, ModelError, WeightsError, nearest
+from zoo.errors import DataError, ModelError, WeightsError, did_you_mean, nearest
 from zoo.hub.hashes import sha256_of
 from zoo.models.architectures import ArchitectureMatch, architectures_for
 from zoo.models.contents import read_contents
@@ -270,8 +270,5 @@ def select_tensors(tensors: Mapping[str, Tensor], path: str, modules: Sequence[s
     top = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
     if path in modules:
         raise ModelError(f"module {path!r} has no tensors", f"modules with tensors: {top}")
-    close = nearest(path, modules)
-    raise ModelError(
-        f"no module or tensor {path!r} in the {where}",
-        (f"did you mean {' or '.join(close)}? " if close else "") + f"its modules: {top}",
-    )
+    hint = did_you_mean(nearest(path, modules), more=f"its modules: {top}")
+    raise ModelError(f"no module or tensor {path!r} in the {where}", hint)

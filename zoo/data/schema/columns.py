@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zoo.data.dataset import SPLIT_NAMES
 from zoo.data.schema.column_stats import ColumnStats
 from zoo.data.schema.labels import format_list
-from zoo.errors import DataError, UsageError, nearest
+from zoo.errors import DataError, UsageError, did_you_mean, nearest
 from zoo.tasks import target_kind
 
 _FILE = ("file", "filename", "file_name", "filepath", "file_path", "path")
@@ -90,11 +90,8 @@ def infer_columns(
     named = [n for n in (columns.image, *columns.labels, columns.split, columns.group) if n is not None]
     for name in named:
         if name not in index:
-            close = nearest(name, index)
-            known = ", ".join(map(repr, index))
-            raise UsageError(
-                f"{table} has no column {name!r}", f"did you mean {close[0]!r}?" if close else f"it has {known}"
-            )
+            hint = did_you_mean(map(repr, nearest(name, index, n=1)), f"it has {', '.join(map(repr, index))}")
+            raise UsageError(f"{table} has no column {name!r}", hint)
         if named.count(name) > 1:
             raise UsageError(f"column {name!r} of {table} is given two roles", "give each column one role")
         if column_stats[index[name]].nested:

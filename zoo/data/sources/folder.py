@@ -19,7 +19,7 @@ from zoo.data.sources.scan import DiskFolder, Scan, Tree, encode_labels, scan_cl
 from zoo.data.sources.source import EvalImages, OpenOptions, Source, SourceSplits, describe_given_splits, require_path
 from zoo.data.sources.table_folder import is_table_name
 from zoo.data.validate import raise_if_any, verify_dataset
-from zoo.errors import DataError, nearest
+from zoo.errors import DataError, did_you_mean, nearest
 from zoo.tasks import TaskName, get_task
 
 
@@ -289,12 +289,11 @@ def _require_two_classes(source: FileDataset, root: Tree) -> None:
     if len(source.classes) > 1:
         return
     only = source.classes[0]
-    inside = next((f for f in root.folders() if os.path.basename(f.path) == only), None)
+    inside = [f for f in root.folders() if os.path.basename(f.path) == only][:1]
+    close = [printable(f.path) for f in inside if len(f.folders()) > 1]
     raise DataError(
         f"only one class in {printable(root.path)}: {printable(only)}",
-        f"did you mean {printable(inside.path)}?"
-        if inside is not None and len(inside.folders()) > 1
-        else "a classifier needs two or more",
+        did_you_mean(close, "a classifier needs two or more"),
     )
 
 

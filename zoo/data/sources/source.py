@@ -15,7 +15,7 @@ from zoo.data.listing import ListedSplit, Listing
 from zoo.data.schema.columns import UNNAMED, Columns
 from zoo.data.schema.labels import format_list
 from zoo.data.sources.registry import SOURCES, describe_sources
-from zoo.errors import DataError, UsageError, nearest
+from zoo.errors import DataError, UsageError, did_you_mean, nearest
 from zoo.tasks import DEFAULT_TASK, TaskName, get_task
 
 _REMOTE = re.compile(r"^(pipe|[a-z][a-z0-9+.-]+:/)[/:]")
@@ -175,8 +175,7 @@ def require_path(path: str) -> str:
     close = [printable(str(Path(path).parent / c)) for c in nearest(Path(expanded).name, names)]
     if os.path.basename(path) == path:
         close = nearest(path, ["digits"]) + close
-    hint = f"did you mean {' or '.join(close)}?" if close else f"give {describe_sources()}"
-    raise DataError(f"no such path: {printable(path)}", hint)
+    raise DataError(f"no such path: {printable(path)}", did_you_mean(close, f"give {describe_sources()}"))
 
 
 def describe_given_splits(train: ImageDataset, train_where: str, val: ImageDataset, val_where: str) -> str:

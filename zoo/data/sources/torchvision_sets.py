@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 
 _PREFIX = "torchvision:"
 
@@ -85,11 +85,9 @@ def find_set(source: str) -> tuple[str, TorchvisionSet, Mapping[str, Any]]:
     given, _, chosen = source.removeprefix(_PREFIX).partition(":")
     name = next((n for n in SETS if n.lower() == given.lower()), None)
     if name is None:
-        close = [n for c in nearest(given, [n.lower() for n in SETS], n=1) for n in SETS if n.lower() == c]
-        raise UsageError(
-            f"{source}: torchvision has no classification data set {given!r}",
-            f"did you mean {_PREFIX}{close[0]}?" if close else f"known: {', '.join(SETS)}",
-        )
+        close = [_PREFIX + n for c in nearest(given, [n.lower() for n in SETS], n=1) for n in SETS if n.lower() == c]
+        hint = did_you_mean(close, f"known: {', '.join(SETS)}")
+        raise UsageError(f"{source}: torchvision has no classification data set {given!r}", hint)
     found = SETS[name]
     extra = dict(found.fixed)
     if found.variant is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import Unpack
 
 from zoo.data.config import DataConfig
-from zoo.errors import UsageError, nearest
+from zoo.errors import UsageError, did_you_mean, nearest
 from zoo.options import OPTIONS, RECIPE_KEYS, Options
 from zoo.recipe import Recipe, build, load_values
 
@@ -34,10 +34,8 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
         RecipeError: every problem of the recipe.
     """
     if unknown := [name for name in options if name not in OPTIONS]:
-        close = nearest(unknown[0], OPTIONS)
-        raise UsageError(
-            f"no option {unknown[0]!r}", f"did you mean {' or '.join(close)}?" if close else "see zoo.Options"
-        )
+        hint = did_you_mean(nearest(unknown[0], OPTIONS), "see zoo.Options")
+        raise UsageError(f"no option {unknown[0]!r}", hint)
     chosen = {key: options.get(name) for name, key in RECIPE_KEYS.items() if options.get(name) is not None}
     if isinstance(channels_last := chosen.get("execution.memory_format"), bool):
         chosen["execution.memory_format"] = "channels_last" if channels_last else "contiguous"

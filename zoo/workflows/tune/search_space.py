@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RecipeError, UsageError, nearest
+from zoo.errors import RecipeError, UsageError, did_you_mean, nearest
 from zoo.recipe import Recipe
 from zoo.recipe.files import parse_yaml
 from zoo.tasks import TASKS
@@ -121,7 +121,7 @@ def _entry(key: str, entry: Any) -> Range | Choices | str:
         return f"neither low and high nor choices; for fields of a section use dotted keys: {key}.{unknown[0]}"
     if unknown:
         close = nearest(unknown[0], [*_RANGE_KEYS, "choices"], n=1)
-        return f"unknown {unknown[0]!r}; " + (f"did you mean {close[0]}?" if close else "known: low, high, choices …")
+        return f"unknown {unknown[0]!r}; {did_you_mean(close, 'known: low, high, choices …')}"
     if "choices" in entry:
         if len(entry) > 1:
             return "choices cannot be combined with low, high, step, log or int"
