@@ -14,11 +14,11 @@ def needs_array_input(preprocess: Preprocess) -> bool:
 
 def intensity_range_line(preprocess: Preprocess) -> dict[str, str]:
     """A line for the model card with the intensity range of images of more than 8 bits."""
-    levels = preprocess.intensity_range
-    if levels == IntensityRange():
+    limits = preprocess.intensity_range
+    if limits == IntensityRange():
         return {}
-    floats = "" if levels.floats is None else f"; floating point: {', '.join(f'{v:g}' for v in levels.floats)}"
-    return {"white value of images of more than 8 bits": f"{', '.join(map(str, levels.integers))}{floats}"}
+    floats = "" if limits.floats is None else f"; floating point: {', '.join(f'{v:g}' for v in limits.floats)}"
+    return {"white value of images of more than 8 bits": f"{', '.join(map(str, limits.integers))}{floats}"}
 
 
 def resize_code(preprocess: Preprocess) -> str:
@@ -44,8 +44,8 @@ def array_input_code(preprocess: Preprocess) -> str:
         size = f"({height}, {width})"
     else:
         size = str(height)
-    levels = preprocess.intensity_range
-    floats = "[1]" if levels.floats is None else list(levels.floats)
+    limits = preprocess.intensity_range
+    floats = "[1]" if limits.floats is None else list(limits.floats)
     return f"""transform = v2.Compose([
     v2.Resize({size}, interpolation=v2.InterpolationMode.{mode}),
     v2.Normalize({list(preprocess.mean)}, {list(preprocess.std)}),
@@ -53,7 +53,7 @@ def array_input_code(preprocess: Preprocess) -> str:
 ])
 
 array = np.load("image.npy")  # (channels, height, width)
-white = [255] if array.dtype == np.uint8 else {floats} if array.dtype.kind == "f" else {list(levels.integers)}
+white = [255] if array.dtype == np.uint8 else {floats} if array.dtype.kind == "f" else {list(limits.integers)}
 image = torch.from_numpy(array.astype(np.float32) / np.array(white, np.float32)[:, None, None])
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))"""

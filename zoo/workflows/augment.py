@@ -158,9 +158,9 @@ def _read_and_fit(recipe: Recipe, data: Data) -> tuple[Data, Preprocess]:
     side = recipe.model.img_size or data.useful_size or _SIZE
     channels = data.train.channels
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    data, levels, _ = preprocessing.with_intensity_range(recipe, data)
+    data, intensity_range, _ = preprocessing.with_intensity_range(recipe, data)
     return data, replace(
-        Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), intensity_range=levels
+        Preprocess((channels, side, side), mean, std).with_fit(recipe.data.fit), intensity_range=intensity_range
     )
 
 

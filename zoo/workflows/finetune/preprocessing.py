@@ -30,11 +30,11 @@ def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedP
     Raises UnreadableImage if an image that is measured cannot be read.
     """
     own, size_note = validate.choose_input_size(recipe, model, data)
-    data, levels, levels_note = with_intensity_range(recipe, data)
-    preprocess = replace(own.with_fit(recipe.data.fit), intensity_range=levels)
+    data, intensity_range, range_note = with_intensity_range(recipe, data)
+    preprocess = replace(own.with_fit(recipe.data.fit), intensity_range=intensity_range)
     norm, why = _choose_norm(recipe, model)
     if norm == "model":
-        return ResolvedPreprocessing(data, preprocess, norm, (size_note, levels_note))
+        return ResolvedPreprocessing(data, preprocess, norm, (size_note, range_note))
     mean, std = channel_statistics(data.train, preprocess, seed=recipe.train.seed)
     values = ", ".join(f"{m:.3f}±{s:.3f}" for m, s in zip(mean[:8], std[:8], strict=True))
     norm_note = (
@@ -43,7 +43,7 @@ def resolve_preprocessing(recipe: Recipe, model: Model, data: Data) -> ResolvedP
         f"{', …' if len(mean) > 8 else ''}{why}"
     )
     return ResolvedPreprocessing(
-        data, replace(preprocess, mean=mean, std=std), norm, (size_note, levels_note, norm_note)
+        data, replace(preprocess, mean=mean, std=std), norm, (size_note, range_note, norm_note)
     )
 
 
@@ -51,7 +51,7 @@ def with_intensity_range(recipe: Recipe, data: Data) -> tuple[Data, IntensityRan
     """`data`, read with the intensity range of `recipe`; that range, and a sentence if it was measured."""
     setting = recipe.data.intensity_range
     if setting == "auto":
-        levels, message = measure_intensity_range(data.train, data.val)
+        intensity_range, message = measure_intensity_range(data.train, data.val)
     else:
         max_values = (setting,) if isinstance(setting, int) else setting
         if len(max_values) not in (1, recipe.model.in_chans):
@@ -60,8 +60,8 @@ def with_intensity_range(recipe: Recipe, data: Data) -> tuple[Data, IntensityRan
                 "channels"
             )
             raise UsageError(text, "give one number, or one per channel")
-        levels, message = IntensityRange(max_values, tuple(map(float, max_values)), clips=True), ""
-    return data.with_intensity_range(levels), levels, message
+        intensity_range, message = IntensityRange(max_values, tuple(map(float, max_values)), clips=True), ""
+    return data.with_intensity_range(intensity_range), intensity_range, message
 
 
 def _choose_norm(recipe: Recipe, model: Model) -> tuple[Literal["model", "data"], str]:
