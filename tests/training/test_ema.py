@@ -56,9 +56,6 @@ def test_the_copy_evaluates_and_the_module_is_untouched() -> None:
     assert not any(p.requires_grad for p in ema.module.parameters())
     assert all(p.requires_grad for p in net.parameters())
     assert net.training
-    ema.reset(net)
-    assert ema.num_updates == 0
-    assert all(torch.equal(v, net.state_dict()[k]) for k, v in ema.module.state_dict().items())
     assert not torch.equal(net[0].weight, before["0.weight"])
 
 

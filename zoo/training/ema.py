@@ -47,15 +47,6 @@ class ExponentialMovingAverage:
                 average.copy_(current)
         torch._foreach_lerp_(averages, currents, weight)
 
-    @torch.no_grad()
-    def reset(self, module: nn.Module) -> None:
-        """Start again from the weights of `module`."""
-        self.num_updates = 0
-        for average, current in zip(self.module.parameters(), module.parameters(), strict=True):
-            average.copy_(current)
-        for buffer, value in zip(self.module.buffers(), module.buffers(), strict=True):
-            buffer.copy_(value)
-
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint: "module.NAME" and the number of updates, int64 ()."""
         found = {_PREFIX + name: tensor for name, tensor in self.module.state_dict().items()}
