@@ -40,7 +40,7 @@ def _state(optimizer: Optimizer) -> list[float]:
 
 
 def _ours(name: str, params: dict[str, Any], warmup: float = 0.0, resume: bool = False) -> list[list[float]]:
-    """Rate and momentum of each group at each of the 50 updates. resume: a new process after every epoch."""
+    """Rate and momentum of each group at each of the 50 steps. resume: a new process after every epoch."""
     optimizer, schedule, state, seen = _sgd(), None, "", []
     for epoch in range(EPOCHS):
         if schedule is None or resume:
@@ -67,7 +67,7 @@ def _plain(make: Make, per: str) -> list[list[float]]:
         for update in range(UPDATES):
             seen.append(_state(optimizer))
             optimizer.step()
-            if per == "update":
+            if per == "step":
                 scheduler.step()
             elif per == "timm" and hasattr(scheduler, "step_update"):
                 scheduler.step_update(epoch * UPDATES + update + 1)
@@ -93,17 +93,17 @@ def _timm(name: str, **params: Any) -> Make:
 HERE = f"{__name__}:falling"
 CASES: dict[str, tuple[dict[str, Any], Make, str]] = {
     "constant": ({}, lambda o: lrs.LambdaLR(o, lambda e: 1.0), "epoch"),
-    "cosine": ({"eta_min": 0.01}, lambda o: lrs.CosineAnnealingLR(o, TOTAL, eta_min=0.01), "update"),
+    "cosine": ({"eta_min": 0.01}, lambda o: lrs.CosineAnnealingLR(o, TOTAL, eta_min=0.01), "step"),
     "exponential": ({"gamma": 0.8}, lambda o: lrs.ExponentialLR(o, 0.8), "epoch"),
-    "linear": ({}, lambda o: lrs.LambdaLR(o, lambda u: 1 - u / TOTAL), "update"),
+    "linear": ({}, lambda o: lrs.LambdaLR(o, lambda u: 1 - u / TOTAL), "step"),
     "multistep": ({"milestones": [3, 6], "gamma": 0.1}, lambda o: lrs.MultiStepLR(o, [3, 6], 0.1), "epoch"),
-    "onecycle": ({}, lambda o: lrs.OneCycleLR(o, max_lr=[0.1, 1.0], total_steps=TOTAL), "update"),
+    "onecycle": ({}, lambda o: lrs.OneCycleLR(o, max_lr=[0.1, 1.0], total_steps=TOTAL), "step"),
     "plateau": (
         {"patience": 1, "factor": 0.5},
         lambda o: lrs.ReduceLROnPlateau(o, "max", factor=0.5, patience=1),
         "metric",
     ),
-    "polynomial": ({"power": 2.0}, lambda o: lrs.PolynomialLR(o, TOTAL, 2.0), "update"),
+    "polynomial": ({"power": 2.0}, lambda o: lrs.PolynomialLR(o, TOTAL, 2.0), "step"),
     "step": ({"step_size": 3}, lambda o: lrs.StepLR(o, 3), "epoch"),
     "ChainedScheduler": (
         {
@@ -125,14 +125,14 @@ CASES: dict[str, tuple[dict[str, Any], Make, str]] = {
     "CyclicLR": (
         {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 4, "mode": "triangular2"},
         lambda o: lrs.CyclicLR(o, 0.01, 0.2, step_size_up=4, mode="triangular2"),
-        "update",
+        "step",
     ),
     "ExponentialLR": ({"gamma": 0.7}, lambda o: lrs.ExponentialLR(o, 0.7), "epoch"),
     "LambdaLR": ({"lr_lambda": HERE}, lambda o: lrs.LambdaLR(o, falling), "epoch"),
     "LinearLR": ({"start_factor": 0.2, "total_iters": 6}, lambda o: lrs.LinearLR(o, 0.2, total_iters=6), "epoch"),
     "MultiStepLR": ({"milestones": [2, 2, 7]}, lambda o: lrs.MultiStepLR(o, [2, 2, 7]), "epoch"),
     "MultiplicativeLR": ({"lr_lambda": HERE}, lambda o: lrs.MultiplicativeLR(o, falling), "epoch"),
-    "OneCycleLR": ({"max_lr": 0.3}, lambda o: lrs.OneCycleLR(o, max_lr=0.3, total_steps=TOTAL), "update"),
+    "OneCycleLR": ({"max_lr": 0.3}, lambda o: lrs.OneCycleLR(o, max_lr=0.3, total_steps=TOTAL), "step"),
     "PolynomialLR": ({}, lambda o: lrs.PolynomialLR(o, EPOCHS), "epoch"),
     "ReduceLROnPlateau": ({"patience": 2}, lambda o: lrs.ReduceLROnPlateau(o, "max", patience=2), "metric"),
     "SequentialLR": (
@@ -212,11 +212,11 @@ def test_warm_up_before_each(name: str) -> None:
     params, make, per = CASES[name]
     warm = [row[::2] for row in _ours(name, params, warmup=2)]
     rising = [(i + 1) / 10 for i in range(10)]
-    if per == "update" or params.get("t_in_epochs") is False:
+    if per == "step" or params.get("t_in_epochs") is False:
         start = _ours(name, params)[0][::2]
         assert warm[:10] == [pytest.approx([f * lr for lr in start]) for f in rising]
         assert warm[10] == pytest.approx(start)
-        if not {"step_size_up"} & params.keys():  # a length of the run's: the end is where it was, 10 updates shorter
+        if not {"step_size_up"} & params.keys():  # a length of the run's: the end is where it was, 10 steps shorter
             assert warm[-1][0] < 0.15 * max(row[0] for row in warm)
     else:
         with warnings.catch_warnings():
@@ -251,7 +251,7 @@ def test_lengths_come_from_the_run_and_are_noted() -> None:
     sequence = {"schedulers": [{"name": "ConstantLR"}, {"name": "OneCycleLR"}], "milestones": [20]}
     assert "total_iters=20" in notes("SequentialLR", **sequence)
     assert "total_steps=25" in notes("SequentialLR", **sequence)
-    assert "exceed the 45 updates" in notes("SequentialLR", **{**sequence, "milestones": [60]})
+    assert "exceed the 45 steps" in notes("SequentialLR", **{**sequence, "milestones": [60]})
 
 
 def test_cyclic_fills_its_ends_from_the_groups() -> None:

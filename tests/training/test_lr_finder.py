@@ -97,7 +97,7 @@ def test_the_losses_are_those_of_a_plain_loop(accumulate: int) -> None:
     trainer = trainer_of(module, groups_of(module), grad_accum_steps=accumulate, clip_grad=0.5)
     test = range_test(trainer, Batches(5), rates, base=0.01)
     assert test.ended == "steps"
-    assert test.rates == tuple(rates)
+    assert test.lrs == tuple(rates)
     assert test.losses == pytest.approx(plain_losses(Batches(5), rates, accumulate, 0.5), rel=1e-5)
 
 
@@ -129,10 +129,10 @@ def test_a_quadratic_breaks_where_theory_says() -> None:
     trainer = trainer_of(module, [{"params": list(module.parameters()), "lr": 1.0, "name": "all"}], momentum=0.0)
     test = range_test(trainer, Same(), lr_grid(1e-4, 1e3, 200), base=1.0)
     # The curvature is 2·|x|² = 8 along x = (1, 1, 1, 1): stable below a rate of 2 / 8.
-    rising = [r for r, (a, b) in zip(test.rates[:-1], pairwise(test.losses), strict=True) if b > a > 0]
+    rising = [r for r, (a, b) in zip(test.lrs[:-1], pairwise(test.losses), strict=True) if b > a > 0]
     assert rising[0] == pytest.approx(0.25, rel=0.09)  # a step of the rates is 8.4 %
     assert test.ended in ("diverged", "not finite")
-    assert len(test.rates) < 200
+    assert len(test.lrs) < 200
 
 
 def test_a_loss_that_is_not_finite_ends_the_test() -> None:
@@ -168,23 +168,23 @@ def test_a_clear_curve_gets_a_suggestion_before_its_lowest_point() -> None:
     x = np.linspace(-7, 1, 100)
     losses = 2.3 - 2 / (1 + np.exp(-4 * (x + 3))) + np.where(x > -0.5, (x + 0.5) * 8, 0)
     found = suggest(curve(losses + np.random.default_rng(0).normal(0, 0.05, 100), "diverged"))
-    assert found.rate is not None
+    assert found.lr is not None
     assert found.steepest is not None
     assert found.lowest is not None
-    assert found.rate == min(found.steepest, found.lowest / 10)
-    assert 1e-4 < found.rate < 10**-0.5 / 2
+    assert found.lr == min(found.steepest, found.lowest / 10)
+    assert 1e-4 < found.lr < 10**-0.5 / 2
 
 
 @pytest.mark.parametrize("kind", ["normal", "exponential"])
 def test_noise_without_a_fall_gets_none(kind: str) -> None:
     rng = np.random.default_rng(0)
-    found = [suggest(curve(getattr(rng, kind)(size=100) + 1)).rate for _ in range(300)]
+    found = [suggest(curve(getattr(rng, kind)(size=100) + 1)).lr for _ in range(300)]
     assert sum(rate is not None for rate in found) <= 6
 
 
 def test_a_curve_that_only_rises_gets_none() -> None:
     found = suggest(curve(np.linspace(1, 4, 60) ** 2, "diverged"))
-    assert found.rate is None
+    assert found.lr is None
     assert "without a clear decrease" in found.reason
 
 
@@ -198,7 +198,7 @@ def test_a_late_and_small_decrease_gives_a_suggestion_near_it() -> None:
         broken = [max(math.log10(rate / 1e-2), 0.0) * 2 for rate in rates]
         losses = [0.5 * (1 - f) + n * (1 - f) + b for f, n, b in zip(fall, noise, broken, strict=True)]
         test = RangeTest(tuple(rates), tuple(losses), tuple(smooth(losses)), "diverged")
-        found = suggest(test).rate
+        found = suggest(test).lr
         if found is not None:
             suggestions.append(found)
     assert len(suggestions) >= 3

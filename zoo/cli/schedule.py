@@ -12,7 +12,7 @@ from zoo.cli.options import RECIPE_ARGUMENT, Json, ModelOption, PlotFile, takes
 if TYPE_CHECKING:
     from zoo.workflows.schedule import ScheduleCurves
 
-_COLUMNS = 8  # of learning rates on a terminal; groups with the same rates share one
+_COLUMNS = 8  # of learning rates on a terminal; groups with the same ones share a column
 _ROWS = 24
 
 
@@ -58,7 +58,7 @@ def _show(result: ScheduleCurves) -> None:
     epochs = list(range(0, result.epochs, math.ceil(result.epochs / _ROWS)))
     epochs += [result.epochs - 1] if epochs[-1] != result.epochs - 1 else []
     rows = [
-        (epoch + 1, *("…" if rates is None else f"{rates[epoch * result.steps_per_epoch]:.3g}" for _, rates in visible))
+        (epoch + 1, *("…" if lrs is None else f"{lrs[epoch * result.steps_per_epoch]:.3g}" for _, lrs in visible))
         for epoch in epochs
     ]
     title = f"{result.name}: {result.epochs} epochs of {result.steps_per_epoch:,} steps"

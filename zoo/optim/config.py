@@ -14,7 +14,7 @@ class ParamGroupConfig(Config):
 
     match: tuple[str, ...] = Field(description="one or several globs over parameter names, such as layer4.*")
     lr: float | None = Field(None, gt=0, description="learning rate")
-    lr_scale: float | None = Field(None, gt=0, description="factor on the learning rate, instead of lr")
+    lr_scale: float | None = Field(None, gt=0, description="learning-rate factor, instead of lr")
     weight_decay: float | None = Field(None, ge=0, description="weight decay")
 
     @field_validator("match", mode="before")

@@ -1,6 +1,6 @@
 """Schedules that are the user's own functions.
 
-    def half(epoch):                                  # factor on all learning rates; epochs from 0
+    def half(epoch):                                  # learning-rate factor of all groups; epochs from 0
         return 0.5 ** epoch
 
     def adjust_learning_rate(optimizer, epoch):       # sets the learning rates
@@ -30,7 +30,7 @@ _ROUNDING = 1e-12
 
 
 def missing_parameters(function: Callable[..., Any], params: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters without default or value: one for a factor function, two for one that sets rates.
+    """Names of the parameters without default or value: one (epoch) for a factor, two to set learning rates.
 
     Raises UsageError if `function` has no signature.
     """
@@ -101,8 +101,8 @@ def call_adjust_function(
         raise UsageError(f"{name}(optimizer, {epoch}) failed: {type(e).__name__}: {e}", "correct the function") from e
     if len(optimizer.param_groups) != before:
         raise UsageError(f"{name}(optimizer, {epoch}) changed the number of parameter groups", "set only lr")
-    for group, rate in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
-        group["lr"] = rate
+    for group, lr in zip(optimizer.param_groups, check_lrs(optimizer, f"{name}(optimizer, {epoch})"), strict=True):
+        group["lr"] = lr
 
 
 def check_lrs(optimizer: Optimizer, who: str) -> list[float]:

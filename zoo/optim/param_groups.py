@@ -21,7 +21,7 @@ NO_DECAY = ", no decay"  # after the stage's name
 class GroupOverride:
     """Settings for the parameters whose full names match one of the globs `match`; None: unchanged.
 
-    lr: learning rate. lr_scale: factor on the learning rate, instead of lr. weight_decay: also of biases and norms.
+    lr: learning rate. lr_scale: learning-rate factor, instead of lr. weight_decay: also of biases and norms.
     """
 
     match: tuple[str, ...]
@@ -71,14 +71,14 @@ def parameter_groups(
             if parameter is None:
                 continue
             no_decay = parameter.ndim <= 1 or name.endswith(".bias") or name in exempt
-            rate, decay, label = stage_lr, 0.0 if no_decay else weight_decay, stage
+            group_lr, decay, label = stage_lr, 0.0 if no_decay else weight_decay, stage
             matching = [o for o in overrides if _matches(name, o.match)]
             if matching:
-                rate, override_decay = _overridden(stage_lr, matching)
+                group_lr, override_decay = _overridden(stage_lr, matching)
                 label += f" ({'; '.join('|'.join(o.match) for o in matching)})"
                 decay, no_decay = (decay, no_decay) if override_decay is None else (override_decay, False)
             key = name if per_tensor else label + (NO_DECAY if no_decay else "")
-            group = {"params": [], "lr": rate, "weight_decay": decay, "name": key}
+            group = {"params": [], "lr": group_lr, "weight_decay": decay, "name": key}
             stage_groups.setdefault(key, group)["params"].append(parameter)
         # Parameters with weight decay first.
         ordered = stage_groups if per_tensor else sorted(stage_groups, key=lambda k: k.endswith(NO_DECAY))
@@ -86,14 +86,14 @@ def parameter_groups(
     return list(groups.values())
 
 
-def _overridden(rate: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
+def _overridden(lr: float, overrides: Iterable[GroupOverride]) -> tuple[float, float | None]:
     """The learning rate and the weight decay (None: unchanged) after all `overrides`."""
-    result, decay = rate, None
+    result, decay = lr, None
     for override in overrides:
         if override.lr is not None:
             result = override.lr
         elif override.lr_scale is not None:
-            result = rate * override.lr_scale
+            result = lr * override.lr_scale
         decay = decay if override.weight_decay is None else override.weight_decay
     return result, decay
 
@@ -140,15 +140,15 @@ def describe_groups(groups: Sequence[Mapping[str, Any]], *, max_rows: int = 16) 
 
 def _settings(group: Mapping[str, Any]) -> tuple[float, float]:
     # torch's schedulers store the initial value of "lr" under these names.
-    rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
-    return float(rate), float(group.get("weight_decay", 0.0))
+    lr = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    return float(lr), float(group.get("weight_decay", 0.0))
 
 
 def _row(groups: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str, str]:
     name = groups[0]["name"] if len(groups) == 1 else f"{groups[0]['name']} … {groups[-1]['name']}"
     tensors = [p for g in groups for p in g["params"]]
-    rates, decays = zip(*(_settings(g) for g in groups), strict=True)
-    return str(name), f"{len(tensors):,}", f"{sum(p.numel() for p in tensors):,}", _span(rates), _span(decays)
+    lrs, decays = zip(*(_settings(g) for g in groups), strict=True)
+    return str(name), f"{len(tensors):,}", f"{sum(p.numel() for p in tensors):,}", _span(lrs), _span(decays)
 
 
 def _span(values: Sequence[float]) -> str:
@@ -169,10 +169,10 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], params: Mapping[str,
     entry = OPTIMIZERS.get(name)
     settings = {**(entry.defaults if entry is not None else {}), **params}
     # timm's corrected weight decay is relative to this, the highest learning rate of the run.
-    rate = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
+    lr = {"lr": max(g["lr"] for g in groups)} if _takes_lr(factory) else {}
     given = [dict(g) for g in groups]  # the optimizer writes into them
     try:
-        optimizer = factory(given, **rate, **settings)
+        optimizer = factory(given, **lr, **settings)
     except (AssertionError, TypeError, ValueError) as e:
         raise UsageError(f"optimizer {name!r} cannot be built: {e}", "correct optimizer.params") from e
     if not isinstance(optimizer, Optimizer):

@@ -39,19 +39,19 @@ class RunLength:
     warmup: int = 0
 
     @property
-    def updates(self) -> int:
+    def optimizer_steps(self) -> int:
         return self.epochs * self.steps_per_epoch
 
     def steps(self, interval: StepInterval) -> int:
-        return self.epochs if interval == "epoch" else self.updates - self.warmup
+        return self.epochs if interval == "epoch" else self.optimizer_steps - self.warmup
 
 
 @dataclass
 class _Builder:
-    """rates: initial learning rates of the groups."""
+    """lrs: initial learning rates of the groups."""
 
     optimizer: Optimizer
-    rates: list[float]
+    lrs: list[float]
     steps_per_epoch: int
     higher_is_better: bool
     notes: list[str]
@@ -66,7 +66,7 @@ class _Builder:
         if entry is not None and entry.length is not None:
             self._fill_length(name, library, entry.length, settings, steps)
         if library in ("OneCycleLR", "CyclicLR"):
-            settings.setdefault("max_lr", self.rates)
+            settings.setdefault("max_lr", self.lrs)
             if library == "CyclicLR" and "base_lr" not in settings:
                 tops = settings["max_lr"]
                 settings["base_lr"] = (
@@ -131,9 +131,9 @@ def build_adapter(
         if len(missing_parameters(found, params)) == 1:
             return FactorAdapter(optimizer, found, params, name, span.epochs), notes
         return AdjustAdapter(optimizer, found, params, name), notes
-    rates = [float(g["lr"]) for g in optimizer.param_groups]
-    builder = _Builder(optimizer, rates, span.steps_per_epoch, higher_is_better, notes)
-    interval: StepInterval = "epoch" if kind == "timm" and params.get("t_in_epochs", True) else "update"
+    lrs = [float(g["lr"]) for g in optimizer.param_groups]
+    builder = _Builder(optimizer, lrs, span.steps_per_epoch, higher_is_better, notes)
+    interval: StepInterval = "epoch" if kind == "timm" and params.get("t_in_epochs", True) else "step"
     interval = interval if kind == "timm" else _step_interval(name, found, params)
     try:
         scheduler = builder.torch(name, found, params, interval, span.steps(interval))
@@ -157,7 +157,7 @@ def _step_interval(name: str, found: Any, params: Mapping[str, Any]) -> StepInte
         items = [
             (i["name"], resolve(i["name"], SCHEDULES, "schedule"), i.get("params") or {}) for i in params["schedulers"]
         ]
-        return "update" if any(_step_interval(*item) == "update" for item in items) else "epoch"
+        return "step" if any(_step_interval(*item) == "step" for item in items) else "epoch"
     if entry is not None:
         return entry.interval
-    return "update" if issubclass(found, CyclicLR | OneCycleLR) else "epoch"
+    return "step" if issubclass(found, CyclicLR | OneCycleLR) else "epoch"

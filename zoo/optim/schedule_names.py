@@ -10,9 +10,9 @@ from zoo.registry import RegistryEntry
 
 @dataclass(frozen=True)
 class ScheduleComponent(RegistryEntry):
-    """interval: a step of the schedule. length: the parameter with its number of steps, by default the run's."""
+    """interval: when it is stepped. length: the parameter with its number of steps, by default the run's."""
 
-    interval: Literal["update", "epoch"] = "epoch"
+    interval: Literal["step", "epoch"] = "epoch"
     length: str | None = None
 
 
@@ -22,7 +22,7 @@ _SHORT: dict[str, ScheduleComponent] = {
     "cosine": ScheduleComponent(
         _LR + "CosineAnnealingLR",
         "half a cosine to eta_min (Loshchilov and Hutter 2017)",
-        interval="update",
+        interval="step",
         length="T_max",
     ),
     "exponential": ScheduleComponent(_LR + "ExponentialLR", "times gamma every epoch", {"gamma": 0.9}),
@@ -30,22 +30,22 @@ _SHORT: dict[str, ScheduleComponent] = {
         _LR + "LinearLR",
         "a straight line to 0",
         {"start_factor": 1.0, "end_factor": 0.0},
-        interval="update",
+        interval="step",
         length="total_iters",
     ),
     "multistep": ScheduleComponent(_LR + "MultiStepLR", "times gamma at the epochs in milestones"),
     "onecycle": ScheduleComponent(
-        _LR + "OneCycleLR", "up, then down (Smith 2018)", interval="update", length="total_steps"
+        _LR + "OneCycleLR", "up, then down (Smith 2018)", interval="step", length="total_steps"
     ),
     "plateau": ScheduleComponent(_LR + "ReduceLROnPlateau", "times factor when schedule.monitor stops improving"),
-    "polynomial": ScheduleComponent(_LR + "PolynomialLR", "(1 - t)^power", interval="update", length="total_iters"),
+    "polynomial": ScheduleComponent(_LR + "PolynomialLR", "(1 - t)^power", interval="step", length="total_iters"),
     "step": ScheduleComponent(_LR + "StepLR", "times gamma every step_size epochs"),
 }
 
 # torch's class names: stepped per epoch as in torch's examples, except the two cyclical ones.
-_PER_UPDATE = ("CyclicLR", "OneCycleLR")
+_PER_STEP = ("CyclicLR", "OneCycleLR")
 _TORCH: dict[str, ScheduleComponent] = {
-    name: ScheduleComponent(_LR + name, text, interval="update" if name in _PER_UPDATE else "epoch", length=length)
+    name: ScheduleComponent(_LR + name, text, interval="step" if name in _PER_STEP else "epoch", length=length)
     for name, text, length in (
         ("ChainedScheduler", "all of the schedulers in a list at once", None),
         ("ConstantLR", "times factor until total_iters", "total_iters"),

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from zoo.optim.custom_schedules import call_adjust_function, check_factor
 from zoo.optim.state_dict import from_json, to_json
 
-StepInterval = Literal["update", "epoch"]
+StepInterval = Literal["step", "epoch"]
 
 
 class SchedulerAdapter(Protocol):
@@ -59,7 +59,7 @@ class TimmAdapter:
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
-        self.interval: StepInterval = "epoch" if scheduler.t_in_epochs else "update"
+        self.interval: StepInterval = "epoch" if scheduler.t_in_epochs else "step"
         self._plateau = getattr(scheduler, "lr_scheduler", None)
 
     def step(self, count: int, metric: float | None) -> None:
@@ -71,7 +71,7 @@ class TimmAdapter:
     def state(self) -> Any:
         if self._plateau is None:
             return None
-        # timm's state_dict leaves out the epochs without improvement and the rate without noise
+        # timm's state_dict leaves out the epochs without improvement and the learning rate without noise
         state = {"plateau": self._plateau.state_dict(), "restore_lr": self.scheduler.restore_lr}
         return to_json(state, type(self.scheduler).__name__)
 

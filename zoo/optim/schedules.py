@@ -56,17 +56,17 @@ class Schedule:
         self.adapter = adapter
         self.warmup = span.warmup
         self.notes = tuple(notes)
-        self.updates = 0
+        self.optimizer_steps = 0
         self.epochs = 0
         self._steps = span.steps(adapter.interval)
-        self._base_lrs = self._rates()
+        self._base_lrs = self._current_lrs()
         self._lr_scales = [1.0] * len(self._base_lrs)
         self._apply()
 
     def after_step(self) -> None:
-        self.updates += 1
-        if self.adapter.interval == "update":
-            self._step(self.updates - self.warmup, None)
+        self.optimizer_steps += 1
+        if self.adapter.interval == "step":
+            self._step(self.optimizer_steps - self.warmup, None)
         self._apply()
 
     def after_epoch(self, metric: float) -> None:
@@ -96,20 +96,20 @@ class Schedule:
                 f"schedule {self.name!r} failed after {self.adapter.interval} {count}: {type(e).__name__}: {e}",
                 "correct it, or schedule.params",
             ) from e
-        self._base_lrs = self._rates()
+        self._base_lrs = self._current_lrs()
 
-    def _rates(self) -> list[float]:
+    def _current_lrs(self) -> list[float]:
         return check_lrs(self.optimizer, f"schedule {self.name!r}")
 
     def _apply(self) -> None:
-        factor = min(1.0, (self.updates + 1) / self.warmup) if self.warmup else 1.0
+        factor = min(1.0, (self.optimizer_steps + 1) / self.warmup) if self.warmup else 1.0
         for group, lr, scale in zip(self.optimizer.param_groups, self._base_lrs, self._lr_scales, strict=True):
             group["lr"] = lr * factor * scale
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able and exact, for a schedule built in the same way."""
         return {
-            "updates": self.updates,
+            "updates": self.optimizer_steps,
             "epochs": self.epochs,
             "base_lrs": list(self._base_lrs),
             "scales": list(self._lr_scales),
@@ -118,13 +118,13 @@ class Schedule:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.updates = int(state["updates"])
+        self.optimizer_steps = int(state["updates"])
         self.epochs = int(state["epochs"])
         self._base_lrs = [float(v) for v in state["base_lrs"]]
         self._lr_scales = [float(v) for v in state["scales"]]
         for group, settings in zip(self.optimizer.param_groups, state["groups"], strict=True):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-        count = self.epochs if self.adapter.interval == "epoch" else max(self.updates - self.warmup, 0)
+        count = self.epochs if self.adapter.interval == "epoch" else max(self.optimizer_steps - self.warmup, 0)
         self.adapter.load(state["adapter"], count)
         self._apply()
 
@@ -148,7 +148,7 @@ def make_schedule(
     if found:
         raise RecipeError(found, "see docs/optimizers.md")
     span = RunLength(epochs, steps_per_epoch, round(warmup_epochs * steps_per_epoch))
-    if span.warmup >= span.updates:
+    if span.warmup >= span.optimizer_steps:
         raise UsageError(
             f"schedule.warmup_epochs={warmup_epochs:g} is not shorter than the run of {epochs} epochs",
             "lower schedule.warmup_epochs or raise --epochs",
@@ -164,14 +164,14 @@ def _build(
 ) -> Schedule:
     before = {float(g["lr"]) for g in optimizer.param_groups}
     adapter, notes = build_adapter(name, optimizer, params, span, higher_is_better)
-    rates = check_lrs(optimizer, f"schedule {name!r}")
+    lrs = check_lrs(optimizer, f"schedule {name!r}")
     try:
         adapter.state()
     except TypeError as e:
         raise UsageError(
             f"schedule {name!r} could not be resumed: {e}, which JSON cannot hold", "leave it out of state_dict()"
         ) from e
-    if len(before) > 1 and len(set(rates)) == 1:
+    if len(before) > 1 and len(set(lrs)) == 1:
         notes.append(f"{name} gives all groups the same learning rate: head_lr, layer_decay and groups have no effect")
     return Schedule(optimizer, adapter, span, name=name, notes=notes)
 

@@ -68,9 +68,9 @@ def schedule_plot(
         name, curve = curves[i]
         color = BLUE if len(curves) == 1 else shades(0.9 * i / (len(curves) - 1))
         # a learning rate holds until the next step
-        epochs, rates = np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1])
+        epochs, lrs = np.append(sampled, count) / steps_per_epoch, np.append(curve[sampled], curve[-1])
         label = name if i in named else "_"
-        axes.plot(epochs, rates, color=color, linewidth=1.8, drawstyle="steps-post", label=label)
+        axes.plot(epochs, lrs, color=color, linewidth=1.8, drawstyle="steps-post", label=label)
     peaks = [float(curve.max()) for _, curve in curves if curve.max() > 0]
     if peaks and max(peaks) > _LOG_SPREAD * min(peaks):
         axes.set_yscale("log")

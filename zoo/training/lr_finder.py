@@ -33,7 +33,7 @@ class RangeTest:
     minimum) or "not finite" (the last loss is nan).
     """
 
-    rates: tuple[float, ...]
+    lrs: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     ended: str
@@ -47,14 +47,14 @@ def lr_grid(low: float, high: float, steps: int) -> list[float]:
 def range_test(
     trainer: Trainer,
     batches: Batches,
-    rates: Sequence[float],
+    lrs: Sequence[float],
     *,
     base: float,
     watch: Callable[[range], Iterable[int]] = iter,
 ) -> RangeTest:
-    """Train on `batches`, repeatedly, with one step at each of `rates`.
+    """Train on `batches`, repeatedly, with one step at each of `lrs`.
 
-    base: the learning rate that the optimizer's groups refer to; at a rate r each group uses its own times r / base.
+    base: the learning rate that the optimizer's groups refer to. At r, each group uses its own times r / base.
     The trainer's accumulation, clipping and penalty apply; its schedule does not. watch: iterates over the step
     numbers, to show progress. The trainer and the CPU's random state are restored. Raises TrainingError if there are no
     images.
@@ -65,10 +65,10 @@ def range_test(
     smoothed: list[float] = []
     ended = "steps"
     with _preserve_trainer(trainer), closing(_cycle(batches)) as stream:
-        for number in watch(range(len(rates))):
+        for number in watch(range(len(lrs))):
             step_batches = _StepBatches(list(islice(stream, trainer.grad_accum_steps)))
             for group, lr in zip(groups, group_lrs, strict=True):
-                group["lr"] = lr * rates[number] / base
+                group["lr"] = lr * lrs[number] / base
             try:
                 # An epoch of one step; its number seeds dropout.
                 losses.append(trainer.train_epoch(step_batches, number).loss)
@@ -80,7 +80,7 @@ def range_test(
                 ended = "diverged"
             if ended != "steps":
                 break
-    return RangeTest(tuple(rates[: len(losses)]), tuple(losses), tuple(smoothed), ended)
+    return RangeTest(tuple(lrs[: len(losses)]), tuple(losses), tuple(smoothed), ended)
 
 
 def smooth(losses: Sequence[float]) -> list[float]:
@@ -116,14 +116,14 @@ def _cycle(batches: Batches) -> Generator[tuple[Tensor, Tensor], None, None]:
 def _preserve_trainer(trainer: Trainer) -> Iterator[None]:
     tensors = {name: tensor.detach().clone() for name, tensor in trainer.tensors().items()}
     values = trainer.values()
-    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    lrs = [group["lr"] for group in trainer.optimizer.param_groups]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             trainer.load(tensors, values)
             trainer.optimizer.zero_grad(set_to_none=True)
-            for group, lr in zip(trainer.optimizer.param_groups, rates, strict=True):
+            for group, lr in zip(trainer.optimizer.param_groups, lrs, strict=True):
                 group["lr"] = lr
 
 
@@ -137,10 +137,10 @@ _MIN_STEPS = 12  # fewer leave no start to compare the minimum with
 
 @dataclass(frozen=True)
 class Suggestion:
-    """rate: the suggestion; None if there is none, for the `reason`. steepest: where the loss decreases fastest over
+    """lr: the suggestion; None if there is none, for the `reason`. steepest: where the loss decreases fastest over
     the logarithm of the learning rate; lowest: its minimum; lowest / 10 and steepest are fastai's rules."""
 
-    rate: float | None
+    lr: float | None
     steepest: float | None
     lowest: float | None
     reason: str = ""
@@ -148,7 +148,7 @@ class Suggestion:
 
 def suggest(test: RangeTest) -> Suggestion:
     """The learning rate that the curve of `test` suggests, or why there is none."""
-    rates, smoothed = test.rates, test.smoothed
+    lrs, smoothed = test.lrs, test.smoothed
     finite = sum(map(math.isfinite, test.losses))
     if finite < _MIN_STEPS:
         return Suggestion(None, None, None, f"the loss diverged after {finite} steps: start at a lower learning rate")
@@ -164,25 +164,25 @@ def suggest(test: RangeTest) -> Suggestion:
     error = noise * math.sqrt(1 / half + 1 / quarter)
     if half + quarter > lowest + 1 or fall <= _SIGNIFICANT * error:
         return Suggestion(None, None, None, _no_suggestion_reason(test, before, fall, error))
-    steepest = _steepest(rates, test.losses, lowest, width=half)
+    steepest = _steepest(lrs, test.losses, lowest, width=half)
     # With a small decrease, the steepest part may be anywhere in the flat start.
-    floor = rates[lowest] / 100 if fall <= 2 * _SIGNIFICANT * error else 0.0
-    found = min(rates[lowest] / 10, max(rates[steepest], floor))
-    return Suggestion(found, rates[steepest], rates[lowest])
+    floor = lrs[lowest] / 100 if fall <= 2 * _SIGNIFICANT * error else 0.0
+    found = min(lrs[lowest] / 10, max(lrs[steepest], floor))
+    return Suggestion(found, lrs[steepest], lrs[lowest])
 
 
 def _no_suggestion_reason(test: RangeTest, before: float, fall: float, error: float) -> str:
     numbers = f"it decreased from {before:.2g} by {max(fall, 0.0):.2g}, with a standard error of {error:.2g}"
     if test.ended == "steps":
         return f"the curve is flat: {numbers}"
-    return f"the loss diverged at a learning rate of {test.rates[-1]:.1g} without a clear decrease before: {numbers}"
+    return f"the loss diverged at a learning rate of {test.lrs[-1]:.1g} without a clear decrease before: {numbers}"
 
 
-def _steepest(rates: Sequence[float], losses: Sequence[float], last: int, *, width: int) -> int:
-    """The middle of the `width` steps, up to `last`, with the steepest regression line over log(rate)."""
+def _steepest(lrs: Sequence[float], losses: Sequence[float], last: int, *, width: int) -> int:
+    """The middle of the `width` steps, up to `last`, with the steepest regression line over log(lr)."""
 
     def slope(begin: int) -> float:
-        xs = [math.log(rate) for rate in rates[begin : begin + width]]
+        xs = [math.log(lr) for lr in lrs[begin : begin + width]]
         ys = losses[begin : begin + width]
         middle, mean = sum(xs) / width, sum(ys) / width
         return sum((x - middle) * (y - mean) for x, y in zip(xs, ys, strict=True)) / sum((x - middle) ** 2 for x in xs)

@@ -290,15 +290,15 @@ class Trainer:
         state = full_tensors(merged_state(self.module if self.ema is None else self.ema.module))
         return state if self.scale is None else self.scale.fold_into_state(state, self.scaled_layers)
 
-    def rates(self) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         """The current learning rate of each stage."""
         return {g["name"].removesuffix(NO_DECAY): g["lr"] for g in self.optimizer.param_groups}
 
     def _check_finite(self, loss_sum: Tensor, epoch: int, batch: int) -> None:
         if any_rank(not bool(torch.isfinite(loss_sum))):
-            rates = ", ".join(f"{lr:.2g}" for lr in sorted({g["lr"] for g in self.optimizer.param_groups}))
+            lrs = ", ".join(f"{lr:.2g}" for lr in sorted({g["lr"] for g in self.optimizer.param_groups}))
             raise TrainingError(
-                f"the loss became {float(loss_sum)} in epoch {epoch + 1}, batch {batch + 1} (learning rate {rates})",
+                f"the loss became {float(loss_sum)} in epoch {epoch + 1}, batch {batch + 1} (learning rate {lrs})",
                 "the best weights so far are saved; try a lower --lr, --set train.clip_grad=1 or --no-amp",
             )
 

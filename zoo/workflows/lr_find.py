@@ -86,9 +86,9 @@ def lr_find(
     _check(low, high, steps)
     picture = None if plot is None else check_output_path(Path(plot), "lr.png")
     recipe = model if isinstance(model, Recipe) else make_recipe(model, **options)
-    own_rates = any(g.lr is not None for g in recipe.optimizer.groups)
+    own_lrs = any(g.lr is not None for g in recipe.optimizer.groups)
     session = build_session(_range_test_recipe(recipe), progress=False)
-    size, rate = int(session.recipe.data.batch_size), session.recipe.optimizer.lr
+    size, lr = int(session.recipe.data.batch_size), session.recipe.optimizer.lr
     trainer, data = session.trainer, session.data
     log = TrainingProgress(0, quiet=not progress).log
     trainable = sum(g.trainable for g in session.plan.groups)
@@ -105,24 +105,24 @@ def lr_find(
         transfer.begin(Run(Path(folder)), session, log)
         session = apply_feature_cache(session, log)
         transfer.before_epoch(session)
-        test = range_test(trainer, session.train, lr_grid(low, high, steps), base=rate, watch=watch)
+        test = range_test(trainer, session.train, lr_grid(low, high, steps), base=lr, watch=watch)
     advice, head_lr = suggest(test), session.recipe.optimizer.head_lr
     if picture is not None:
         from zoo.reports.lr_pictures import lr_curve
 
-        lr_curve(test.rates, test.losses, test.smoothed, picture, suggestion=advice.rate)
+        lr_curve(test.lrs, test.losses, test.smoothed, picture, suggestion=advice.lr)
     return LrFindResult(
-        lrs=test.rates,
+        lrs=test.lrs,
         losses=test.losses,
         smoothed=test.smoothed,
-        suggestion=advice.rate,
-        head_lr=None if advice.rate is None or head_lr is None else advice.rate * head_lr / rate,
+        suggestion=advice.lr,
+        head_lr=None if advice.lr is None or head_lr is None else advice.lr * head_lr / lr,
         steepest=advice.steepest,
         lowest=advice.lowest,
         reason=advice.reason,
         ended=test.ended,
         plot=picture,
-        notes=tuple(_notes(recipe, test, advice, high, len(session.train), own_rates)),
+        notes=tuple(_notes(recipe, test, advice, high, len(session.train), own_lrs)),
     )
 
 
@@ -142,19 +142,17 @@ def _range_test_recipe(recipe: Recipe) -> Recipe:
     return build(recipe.model_dump(), changes)
 
 
-def _notes(
-    recipe: Recipe, test: RangeTest, advice: Suggestion, high: float, batches: int, own_rates: bool
-) -> list[str]:
+def _notes(recipe: Recipe, test: RangeTest, advice: Suggestion, high: float, batches: int, own_lrs: bool) -> list[str]:
     notes = []
     steps_per_epoch = math.ceil(batches / recipe.train.grad_accum_steps)
-    if len(test.rates) > 3 * steps_per_epoch:
+    if len(test.lrs) > 3 * steps_per_epoch:
         notes.append(
-            f"the {len(test.rates)} steps are {len(test.rates) / steps_per_epoch:.0f} epochs: the loss falls in part "
+            f"the {len(test.lrs)} steps are {len(test.lrs) / steps_per_epoch:.0f} epochs: the loss falls in part "
             "because the model has seen the images before"
         )
-    if advice.rate is not None and test.ended == "steps" and advice.lowest == test.rates[-1]:
+    if advice.lr is not None and test.ended == "steps" and advice.lowest == test.lrs[-1]:
         notes.append(f"the loss was still falling at {high:g}: a higher --max may give a higher learning rate")
-    if own_rates:
+    if own_lrs:
         notes.append("optimizer.groups with their own lr were scaled in proportion: change them by the same factor")
     if recipe.transfer.unfreeze_every is not None:
         notes.append("transfer.unfreeze_every was turned off: all groups that are unfrozen at some time were trained")

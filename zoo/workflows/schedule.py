@@ -142,14 +142,14 @@ def _steps_per_epoch(session: TrainingSession) -> int:
 def _simulate(session: TrainingSession, progress: bool) -> NDArray[np.float64]:
     """(groups, steps): the learning rates of the schedule, stepped as in training."""
     trainer, epochs, steps_per_epoch = session.trainer, session.recipe.train.epochs, _steps_per_epoch(session)
-    found = np.empty((epochs * steps_per_epoch, len(trainer.rates())))
+    found = np.empty((epochs * steps_per_epoch, len(trainer.learning_rates())))
     numbers = range(epochs)
     with warnings.catch_warnings():
         # torch's schedulers warn because the optimizer takes no steps here
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
         for epoch in track(numbers, "epochs") if progress else numbers:
             for step in range(steps_per_epoch):
-                found[epoch * steps_per_epoch + step] = list(trainer.rates().values())
+                found[epoch * steps_per_epoch + step] = list(trainer.learning_rates().values())
                 trainer.schedule.after_step()
             trainer.schedule.after_epoch(0.0)  # a constant metric: no epoch is better than the first
     return np.ascontiguousarray(found.T)

@@ -149,7 +149,7 @@ def test_learning_rates_set_by_the_user_are_not_scaled(
         )
         assert session.recipe.data.batch_size == 8
         assert max(len(x) for x, _ in session.train) == 8
-        rates = session.trainer.rates()
+        rates = session.trainer.learning_rates()
         assert rates["head"] == (session.recipe.optimizer.head_lr or session.recipe.optimizer.lr)
         return session.recipe.optimizer.lr, session.recipe.optimizer.head_lr
 

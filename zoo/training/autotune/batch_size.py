@@ -103,7 +103,7 @@ def _floor_power_of_two(number: int) -> int:
 
 
 def lr_factor(optimizer: str, ratio: float) -> tuple[float, str]:
-    """Factor on the learning rate if a step has `ratio` times as many images, and the name of the rule.
+    """The learning-rate factor if a step has `ratio` times as many images, and the name of the rule.
 
     SGD: linear (Goyal et al. 2017, 1706.02677; Krizhevsky 2014, 1404.5997, section 5). Adaptive optimizers: square root
     (Malladi et al. 2022, 2205.10287, for Adam and RMSprop). A user's own: square root, the smaller change.

@@ -141,7 +141,7 @@ def _run_epoch(
     if session.fits_linear_probe:
         lrs, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
     else:
-        lrs, stats = trainer.rates(), trainer.train_epoch(session.train, epoch, display.batch)
+        lrs, stats = trainer.learning_rates(), trainer.train_epoch(session.train, epoch, display.batch)
     accumulator = transfer.validation_accumulator(session)
     outcome = transfer.compute_metrics(accumulator, trainer.evaluate(session.val, accumulator))
     row = broadcast_object(_row(epoch, stats, outcome.values, lrs))
