@@ -1,13 +1,15 @@
 """The images of one epoch: which, how often, and in which order.
 
-With balance `none`, every image once. Otherwise class c is drawn in proportion to n_c^q, n_c its number of images (Kang
-et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, equation 1): `oversample` is
-q = 0, every class equally often; `sqrt` is q = 1/2. The length of an epoch does not change. With several labels, the
-rarest label of an image counts, as in repeat factor sampling (Gupta, Dollár and Girshick, "LVIS", CVPR 2019, section
-5.2), with the frequency of the most frequent label as the threshold t. Images without a label count as that label.
+With balance `none`, every image once. Otherwise a class of n images is drawn in proportion to n^q (Kang et al.,
+"Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, equation 1): with `oversample` q is
+0, so that all classes are equally frequent; with `sqrt` it is 1/2. The length of an epoch does not change.
 
-The number of repeats of an image is its expectation, rounded down or up by systematic sampling (Madow, "On the Theory
-of Systematic Sampling, II", Annals of Mathematical Statistics 20, 1949): one random offset for all, so that the total
+An image with several labels is drawn as one of its rarest label, an image without labels as one of the most frequent
+label. This is repeat factor sampling (Gupta, Dollár and Girshick, "LVIS", CVPR 2019, section 5.2), with the frequency
+of the most frequent label as the threshold t.
+
+How often an image is used is its expected number, rounded down or up by systematic sampling (Madow, "On the Theory of
+Systematic Sampling, II", Annals of Mathematical Statistics 20, 1949). All images share one random offset, so the total
 is exact, and that of each class up to one image. Drawing with replacement would omit a third of a class per epoch.
 """
 
@@ -27,7 +29,7 @@ BALANCES: tuple[Balance, ...] = get_args(Balance)
 
 _EXPONENT: dict[str, float] = {"none": 1.0, "sqrt": 0.5, "oversample": 0.0}
 
-# Shards and images shuffled together, at least: that much of an archive stays in the file system cache.
+# At least so many shards and images are shuffled together: that much of an archive stays in the file system cache.
 _MIN_SHARDS = 8
 _MIN_IMAGES = 8192
 
@@ -39,8 +41,8 @@ def epoch_order(
 ) -> Indices:
     """(n,) indices of the images of an epoch in their order; the same for the same state of `rng`.
 
-    targets: (n,) int64, or (n, K) of 0 and 1. shards: (n,) the shard of each image; shards come in random order, and
-    as few are shuffled together as hold 8,192 images, 8 at least. None: all images are shuffled together.
+    targets: (n,) int64, or (n, K) of 0 and 1. shards: (n,) the shard of each image. The shards come in random order,
+    and the images of at least 8 shards, and at least 8,192 images, are shuffled together. None: all images are.
     """
     images = np.arange(n)
     if balance != "none":
@@ -62,7 +64,7 @@ def cumulative_count(order: Indices) -> Indices:
 
 
 def expected_counts(targets: Targets, balance: Balance) -> NDArray[np.float64]:
-    """(n,) how often an epoch of n images shows each, on average; they sum to n."""
+    """(n,) how often an epoch of n images shows each of them, on average; the sum is n."""
     n = len(targets)
     power = 1 - _EXPONENT[balance]
     if targets.ndim == 1:
@@ -101,7 +103,7 @@ def describe_balance(targets: Targets, classes: Sequence[str], balance: Balance)
 
 
 def _draw_counts(wanted: NDArray[np.float64], targets: Targets, rng: np.random.Generator) -> Indices:
-    """How often each image is used: `wanted` rounded down or up, n in all, by systematic sampling along the classes."""
+    """(n,) how often each image is used: `wanted`, rounded by systematic sampling class by class; the sum is n."""
     n = len(wanted)
     shuffled = rng.permutation(n)
     keys = targets if targets.ndim == 1 else wanted
@@ -115,7 +117,7 @@ def _draw_counts(wanted: NDArray[np.float64], targets: Targets, rng: np.random.G
 
 
 def _windows(shards: Indices, rng: np.random.Generator) -> Indices:
-    """(n,) the window of the shard of each image; the shards are in random order."""
+    """(n,) the window of each image. A window is the shards, in random order, that are shuffled together."""
     _, shard, images = np.unique(shards, return_inverse=True, return_counts=True)
     window = np.empty(len(images), np.int64)
     number = held = together = 0

@@ -1,11 +1,13 @@
 """Stratified splits and folds that keep groups of images whole.
 
-A greedy rule like scikit-learn's StratifiedGroupKFold: each group in turn goes to the part where the class shares stay
-most even. scikit-learn minimises the mean standard deviation of the class shares over the folds; here it is the sum of
-their variances, so that only the classes of the current group are evaluated (5 to 12 times as fast) and parts may be of
-unequal size. For parts with shares s_p that hold x_pk of the T_k images of class k, the variance of x_pk / (s_p T_k)
-grows by (2 x_pk c + c²) / (s_p T_k²) when c images go to part p. Groups with the largest share of a class are assigned
-first, as they leave the least choice. The total number of images counts as one more class.
+Groups are assigned one after the other, each to the part where the class shares stay most even: a greedy rule, like
+scikit-learn's StratifiedGroupKFold. Groups with the largest share of a class come first, as they leave the least
+choice. The total number of images counts as one more class.
+
+scikit-learn minimises the mean standard deviation of the class shares over the folds. Here it is the sum of their
+variances. It changes only for the classes of the current group, so only these are evaluated (5 to 12 times as fast),
+and the parts may be of unequal size. Let s_p be the share of part p, which has x_pk of the T_k images of class k so
+far. If it gets c more of them, the variance of x_pk / (s_p T_k) grows by (2 x_pk c + c²) / (s_p T_k²).
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ _HINT = "give the validation images with --val PATH, or leave --group-column out
 class Strata:
     """The strata of each image: none, one or several of K classes, labels or target bins.
 
-    rows, columns: the pairs of image and stratum. count: K. both_sides: whether each stratum needs an image in both
-    parts.
+    rows, columns: an image and one of its strata, pair by pair. count: K. both_sides: whether each stratum needs an
+    image in both parts.
     """
 
     rows: Indices
@@ -56,18 +58,18 @@ class Strata:
 
 
 def rank_bins(values: NDArray[np.float32], ranges: int) -> Indices:
-    """(N,) the bin of each of the values (N,): equally large bins by rank."""
+    """(N,) the bin of each value (N,), by rank, so that the bins are equally large."""
     n = len(values)
-    place = np.empty(n, dtype=np.int64)
-    place[np.argsort(values, kind="stable")] = np.arange(n) * ranges // n
-    return place
+    bins = np.empty(n, dtype=np.int64)
+    bins[np.argsort(values, kind="stable")] = np.arange(n) * ranges // n
+    return bins
 
 
 def group_holdout_split(groups: Indices, strata: Strata, *, fraction: float, seed: int) -> NDArray[np.bool_]:
     """(N,) whether each image is held out: about `fraction` of each class, whole groups (N,) only.
 
-    A class in two or more groups is in both parts, where that does not remove another class from one; a class in a
-    single group stays in training. Raises DataError if there are fewer than two groups, or none can be held out.
+    A class in two or more groups is in both parts, unless that would remove another class from one. A class in a single
+    group stays in training. Raises DataError if there are fewer than two groups, or none can be held out.
     """
     table = _GroupCounts(groups, strata)
     _require_groups(table, 2)
@@ -100,7 +102,7 @@ def group_folds(groups: Indices, strata: Strata, *, folds: int, seed: int) -> In
 
 
 class _GroupCounts:
-    """Sparse matrix of image counts, groups by K + 1 classes; the last column is the total."""
+    """Sparse matrix of image counts: a row per group, a column per class, and the total of the group as last column."""
 
     def __init__(self, groups: Indices, strata: Strata) -> None:
         _, of_image, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -142,7 +144,7 @@ class _GroupCounts:
 
 
 def _fix_missing_classes(table: _GroupCounts, part: Indices) -> None:
-    """Move single groups so that classes in two or more groups are in both parts, without removing another class."""
+    """Move groups so that each class in two or more groups is in both parts. No move removes a class from a part."""
     with_class = [np.bincount(table.column[part[table.group] == p], minlength=table.columns) for p in (0, 1)]
     for side in (1, 0):  # classes missing from validation first
         missing = np.flatnonzero((table.groups_with > 1) & (with_class[side] == 0))
