@@ -36,7 +36,7 @@ def main(folder: Path | None = None) -> None:
     print(f"{folder}: {'no errors' if report.ok else 'errors found, see `zoo check`'}")
 
     run = zoo.finetune("zoo_tiny", data=str(folder), freeze="backbone")
-    print(f"top-1 {zoo.evaluate(run).evaluation.top1:.1%}")
+    print(f"top-1 {zoo.evaluate(run).evaluation.summary()['top1']:.1%}")
 
     paths = [str(path) for path in sorted(folder.rglob("*.png"))[:3]]
     for prediction in zoo.predict(run, paths):

@@ -23,7 +23,7 @@ def main() -> None:
     except zoo.Interrupted as error:
         print(error)
     run = zoo.resume("runs/resumed")
-    print(f"{len(run.metrics())} epochs, top-1 {zoo.evaluate(run).evaluation.top1:.1%}")
+    print(f"{len(run.metrics())} epochs, top-1 {zoo.evaluate(run).evaluation.summary()['top1']:.1%}")
 
     exported = zoo.export(run, "safetensors")
     model = timm.create_model(f"local-dir:{exported.folder}", pretrained=True).eval()  # without zoo

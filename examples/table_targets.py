@@ -41,11 +41,11 @@ def main() -> None:
     images = [str(folder / "00.png"), str(folder / "01.png")]
 
     run = zoo.finetune("zoo_tiny", data=str(folder / "labels.csv"), label_separator="|", freeze="backbone")
-    print(f"multi-label: average precision {zoo.evaluate(run).evaluation.average_precision:.2f}")
+    print(f"multi-label: average precision {zoo.evaluate(run).evaluation.summary()['average_precision']:.2f}")
     print([prediction.labels for prediction in zoo.predict(run, images)])
 
     run = zoo.finetune("zoo_tiny", data=str(folder / "heights.csv"), task="regression", freeze="backbone")
-    print(f"regression: mean absolute error {zoo.evaluate(run).evaluation.mae:.2f}")
+    print(f"regression: mean absolute error {zoo.evaluate(run).evaluation.summary()['mae']:.2f}")
     print([prediction.values for prediction in zoo.predict(run, images)])
 
 

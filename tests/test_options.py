@@ -71,6 +71,10 @@ def test_every_public_name_is_documented() -> None:
     assert missing == []
 
 
+def test_public_names_are_those_of_the_table_of_imports() -> None:
+    assert sorted(api.__all__) == sorted(["__version__", *(name for names in api._EXPORTS.values() for name in names)])
+
+
 def test_an_option_is_the_same_as_a_keyword_as_a_flag_and_as_a_setting(zoo: Any) -> None:
     """One option of each type: text, a number, a number or auto, a switch, several values."""
     options = {

@@ -79,7 +79,14 @@ _EXPORTS = {
     ),
 }  # fmt: skip
 
-__all__ = ["__version__", *(name for names in _EXPORTS.values() for name in names)]  # noqa: PLE0604 - names of the table
+# For type checkers, in full; a test compares it with the table.
+__all__ = [
+    "DataError", "ExportError", "Interrupted", "ModelError", "Options", "Recipe", "RecipeError", "Run",
+    "TrainingError", "UsageError", "WeightsError", "ZooError", "__version__", "augment_grid", "bench",
+    "build_session", "check", "clear_cache", "evaluate", "export", "fetch", "finetune", "inspect", "inspect_file",
+    "list_cache", "list_models", "lr_find", "make_recipe", "measure_models", "predict", "recommend", "resume",
+    "schedule", "search_models", "search_tags", "tune",
+]  # fmt: skip
 
 __getattr__ = lazy_exports(__name__, _EXPORTS)
 
