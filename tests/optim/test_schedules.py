@@ -331,3 +331,7 @@ def test_invalid_schedules_are_refused() -> None:
         _ours("LinearLR", {"start_factor": 3.0})
     with pytest.raises(UsageError, match="cannot be built"):
         _ours("CosineLRScheduler", {"t_initial": 0})
+    with pytest.raises(
+        UsageError, match="cannot be built: float division by zero"
+    ):  # the rise ends with the first step
+        make_schedule("onecycle", _sgd(), {"pct_start": 0.2}, steps_per_epoch=1, epochs=5)

@@ -137,7 +137,7 @@ def build_adapter(
     interval = interval if kind == "timm" else _step_interval(name, found, params)
     try:
         scheduler = builder.torch(name, found, params, interval, span.steps(interval))
-    except (AssertionError, KeyError, TypeError, ValueError) as e:
+    except (ArithmeticError, AssertionError, KeyError, TypeError, ValueError) as e:
         raise UsageError(f"schedule {name!r} cannot be built: {e}", "correct schedule.params") from e
     if kind == "timm":
         return TimmAdapter(scheduler), notes
