@@ -57,7 +57,7 @@ def parameter_groups(
     """
     problems = group_problems([n for n, _ in module.named_parameters()], overrides)
     if problems:
-        raise RecipeError(problems, "`zoo inspect MODEL --groups` shows the names")
+        raise RecipeError(problems, "`zoo inspect MODEL --params MODULE` shows the names")
     named = {n: p for n, p in module.named_parameters() if p.requires_grad}
     without_decay = getattr(module, "no_weight_decay", None)
     exempt = set(without_decay()) if callable(without_decay) else set()

@@ -72,7 +72,7 @@ def check_param_groups(recipe: Recipe, model: Model) -> None:
     names = [name for name, _ in model.module.named_parameters()]
     problems = group_problems(names, group_overrides(recipe))
     if problems:
-        raise RecipeError(problems, "`zoo inspect MODEL --groups` shows the names")
+        raise RecipeError(problems, "`zoo inspect MODEL --params MODULE` shows the names")
 
 
 def group_overrides(recipe: Recipe) -> list[GroupOverride]:
