@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.cache import CACHES, UNKNOWN, CacheFile, CacheKind, cache_folder, kind_folder, list_entries, save_file
+from zoo.cache import (
+    CACHES,
+    UNKNOWN,
+    CacheFile,
+    CacheKind,
+    cache_folder,
+    kind_folder,
+    list_entries,
+    save_file,
+    save_info,
+)
 from zoo.catalog.index import INDEX
 from zoo.catalog.refresh import _cache_index
 from zoo.data.cache.cached_dataset import open_image_store
@@ -44,6 +54,7 @@ def _write_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MIN_CACHED_BYTES", 0)
     archive.list_members(ArchiveFile.of(plain))
     download_folder("MNIST").mkdir(parents=True)
+    save_info(kind_folder("weights") / "m.tag", {"model": "m.tag"})
     RecordCache(str(tmp_path)).save(np.ones(2, RECORD), {})
     save_verified(str(tmp_path), 3, np.ones(2, np.uint64))
     save_timing("step", {"model": "m"}, {"precision": "bf16"})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import zoo
+from zoo.catalog.packages import PACKAGES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,8 +21,8 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 NAMES = {"PIL": "pillow", "cv2": "opencv-python", "ruamel": "ruamel-yaml", "sklearn": "scikit-learn"}
 # Not maintained: zoo says how to install it where an augmentation needs it.
 UNDECLARED = {"imagecorruptions"}
-# torch imports it, and does not declare it.
-NOT_IMPORTED = {"setuptools"}
+# torch imports setuptools and does not declare it; of packages of weights only a file is read.
+NOT_IMPORTED = {"setuptools", *(package.distribution for package in PACKAGES.values())}
 
 
 def normalized(name: str) -> str:

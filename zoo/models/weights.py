@@ -15,7 +15,7 @@ from zoo.hub import FetchResult, fetch_hub_file, parse_hub_name, sha256_of
 from zoo.models.hub_config import MAX_CONFIG_BYTES, HubConfig, read_config
 from zoo.models.load_weights import MIN_MATCHING_SHARE, LoadResult
 from zoo.models.model import WeightsReport
-from zoo.models.pretrained import HUB_FILES, fetch_pretrained, refetch_pretrained
+from zoo.models.pretrained import HUB_FILES, default_tag, fetch_pretrained, refetch_pretrained
 from zoo.models.weight_files import SUFFIXES, read_weights
 from zoo.run import Run
 
@@ -84,7 +84,7 @@ def choose(entry: ModelEntry, named: str | None, weights: str) -> WeightsChoice:
 
     Raises WeightsError if `weights` is unknown, unavailable or for another architecture, or if there is no default.
     """
-    default = named or entry.default_tag
+    default = named or default_tag(entry)
     if weights == "none":
         return WeightsChoice(default, load=False)
     if weights == "default":
@@ -171,16 +171,17 @@ def read(entry: ModelEntry, choice: WeightsChoice) -> LoadedWeights | None:
 def _read_pretrained(entry: ModelEntry, tag: str | None) -> LoadedWeights:
     fetched = fetch_pretrained(entry, tag)
     try:
-        return _read_file(fetched.path, fetched)
+        return _read_file(fetched.path, fetched, tag)
     except WeightsError:
         again = refetch_pretrained(entry, tag, fetched)
         if again is None:
             raise
-        return _read_file(again.path, again)
+        return _read_file(again.path, again, tag)
 
 
-def _read_file(path: Path, fetched: FetchResult | None) -> LoadedWeights:
+def _read_file(path: Path, fetched: FetchResult | None, tag: str | None = None) -> LoadedWeights:
+    """tag: of published weights; None for those of the user."""
     content = read_weights(path)
     origin = fetched or FetchResult(path, str(path), None, sha256_of(path))
-    report = WeightsReport(origin.source, origin.revision, origin.sha256, part=content.part)
+    report = WeightsReport(origin.source, origin.revision, origin.sha256, part=content.part, tag=tag)
     return LoadedWeights(content.named, report)

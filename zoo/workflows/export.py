@@ -70,6 +70,6 @@ def _export_spec(loaded: LoadedRun) -> ExportSpec:
 
 def _license(source: str, model_config: dict[str, Any]) -> str | None:
     """The license of the pretrained weights, if the training started from them."""
-    published = source.startswith(("hf-hub:", "builtin:", "http://", "https://"))
+    published = source.startswith(("hf-hub:", "builtin:", "pypi:", "http://", "https://"))
     value = model_config.get("license")
     return str(value) if published and value else None

@@ -24,8 +24,8 @@ class ModelSummary:
 
     Args:
         tags: tags of all published weights of the architecture, the default first.
-        tag, hub_id, url, license, num_classes: of the pretrained weights that define the preprocessing, loaded or not;
-            None if there are none.
+        tag, hub_id, url, package, license, num_classes: of the pretrained weights that define the preprocessing, loaded
+            or not; None if there are none.
         classes: number of logits; 0 for a model that outputs features.
         pool_size: (height, width) of the last feature map.
         params: number of parameters.
@@ -42,6 +42,7 @@ class ModelSummary:
     tag: str | None
     hub_id: str | None
     url: str | None
+    package: str | None
     license: str | None
     num_classes: int
     classes: int
@@ -127,6 +128,7 @@ def inspect(
         tag=cfg.get("tag"),
         hub_id=published.hub_id if published else None,
         url=published.url if published else None,
+        package=published.package if published else None,
         license=published.license if published else cfg.get("license"),
         num_classes=int(cfg["num_classes"]),
         classes=model.classes,
