@@ -1,10 +1,18 @@
-"""Image files for `zoo demo`: digits of the validation split."""
+"""What `zoo demo` needs: image files of the digits, and an installed package of weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.errors import translate_write_errors
+from zoo.catalog.packages import INSTALL_HINT, PACKAGES
+from zoo.errors import WeightsError, translate_write_errors
+
+
+def require_package(model: str) -> None:
+    """Raises WeightsError if the package with the weights `model`, a name in PACKAGES, is not installed."""
+    package = PACKAGES[model]
+    if package.find_file() is None:
+        raise WeightsError(f"the package {package.distribution} is not installed", INSTALL_HINT)
 
 
 def write_images(folder: Path, count: int, *, seed: int = 0) -> list[str]:
