@@ -27,12 +27,23 @@ def test_the_better_probe_comes_first_and_equal_ones_tie() -> None:
     assert all(r.interval.low <= r.score <= r.interval.high for r in ranked)
 
 
-def test_the_prior_orders_equal_models_and_a_missing_one_is_neutral() -> None:
+def test_the_prior_orders_equal_models_and_a_missing_one_is_the_lowest() -> None:
     same = (right(0.8), right(0.7))
     ranked = rank_models([Candidate(*same, 0.65), Candidate(*same, None), Candidate(*same, 0.85)], np.ones(400))
-    assert [r.index for r in ranked] == [2, 1, 0]
-    assert ranked[1].score == pytest.approx(0)
-    assert ranked[0].score == pytest.approx(-ranked[2].score)
+    assert ranked[0].index == 2
+    assert ranked[1].score == pytest.approx(ranked[2].score)
+    assert sum(r.score for r in ranked) == pytest.approx(0)
+
+
+def test_a_missing_prior_lifts_no_model_above_another() -> None:
+    """Whatever the others have published, a model without a prior is never ahead of one with the same scores."""
+    same = (right(0.6), right(0.5))
+    for others in ([0.72], [0.72, 0.73, 0.85], [0.85, 0.4]):
+        ranked = rank_models([Candidate(*same, None), *(Candidate(*same, p) for p in others)], np.ones(400))
+        scores = {r.index: r.score for r in ranked}
+        assert scores[0] == pytest.approx(min(scores.values()))
+    unknown = rank_models([Candidate(*same, None), Candidate(right(0.7), right(0.6), None)], np.ones(400))
+    assert [r.index for r in unknown] == [1, 0]
 
 
 def test_the_order_of_candidates_and_of_images_does_not_matter() -> None:

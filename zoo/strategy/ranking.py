@@ -1,10 +1,11 @@
 """Ranking of pretrained models by their scores on the data and their published accuracy.
 
-The score of a model is the mean of up to three log-odds, each minus its mean over the models that have it:
+The score of a model is the mean of three log-odds, each minus its mean over the models:
 
     probe    leave-one-out accuracy of a linear probe (ridge) on its features
     knn      leave-one-out k-NN accuracy by cosine similarity
-    prior    published top-1 accuracy on ImageNet-1k (prior.csv); neutral if unknown
+    prior    published top-1 accuracy on ImageNet-1k (prior.csv); if unknown, the lowest of the other models, so that a
+             missing one is no advantage
 
 Why three: no estimator wins everywhere (Agostinelli et al. 2022, arXiv 2204.01403); k-NN was better than 23 others in
 42,000 experiments (arXiv 2503.18528); a prior combined with a probe beats each alone (arXiv 2010.06402); computed from
@@ -104,12 +105,13 @@ def rank_models(
 
 
 def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:
-    """(M,) log-odds of the priors minus their mean; 0 for a model without one, and for all if scores are unbounded."""
-    known = np.array([c.prior is not None for c in candidates])
-    if not bounded or not known.any():
+    """(M,) log-odds of the priors minus their mean; a missing one is the lowest of the others. 0 for all models if no
+    prior is known or scores are unbounded."""
+    known = [c.prior for c in candidates if c.prior is not None]
+    if not bounded or not known:
         return np.zeros(len(candidates))
-    odds = np.array([_log_odds(np.array(c.prior), 50_000) if c.prior is not None else 0.0 for c in candidates])
-    return np.asarray(np.where(known, odds - odds[known].mean(), 0.0), np.float64)
+    odds = _log_odds(np.array([min(known) if c.prior is None else c.prior for c in candidates]), 50_000)
+    return np.asarray(odds - odds.mean(), np.float64)
 
 
 def _log_odds(share: Floats, images: int) -> Floats:
