@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo import console
-from zoo.cli.completion import complete_model
+from zoo.cli.completion import complete_model, complete_model_or_file
 from zoo.cli.options import DataArgument, Json, output_dir_option, takes
 from zoo.errors import UsageError
 from zoo.imports import gc_paused
@@ -19,6 +19,7 @@ from zoo.options import Options, to_flags
 
 if TYPE_CHECKING:
     from zoo.strategy.decision_table import Decision
+    from zoo.workflows.recommend.candidates import CandidateModel
     from zoo.workflows.recommend.result import Recommendation
 
 _DATA_OPTIONS = ("val", "task", "in_chans", "img_size", "weights", "seed", "device")
@@ -30,7 +31,10 @@ def recommend(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="candidate models (default: ten common models)", autocompletion=complete_model
+            metavar="[MODEL]...",
+            help="candidates: model names from `zoo list`, MODEL=FILE for other weights, runs or exports (default: ten "
+            "common models)",
+            autocompletion=complete_model_or_file,
         ),
     ] = None,
     budget: Annotated[
@@ -158,9 +162,12 @@ def _print_notes(result: Recommendation, options: Options) -> None:
         console.note(result.pilots.reason)
     for text in result.warnings:
         console.warn(text)
-    console.note(f"next: {_finetune_command(*result.choice, options)}")
+    name, decision = result.choice
+    console.note(f"next: {_finetune_command(result.candidate(name), decision, options)}")
 
 
-def _finetune_command(model: str, decision: Decision, options: Options) -> str:
+def _finetune_command(candidate: CandidateModel, decision: Decision, options: Options) -> str:
     chosen: Options = {**options, "recipe": decision.recipe, "settings": decision.changes}
-    return shlex.join(["zoo", "finetune", model, *to_flags(chosen)])
+    if candidate.weights is not None:
+        chosen["weights"] = candidate.weights
+    return shlex.join(["zoo", "finetune", candidate.model, *to_flags(chosen)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from torch import nn
 from typing_extensions import Unpack
 
 from zoo.arrays import Indices
-from zoo.catalog.entries import ModelEntry
 from zoo.catalog.index import find_weights
 from zoo.data import Data, ImageDataset
 from zoo.errors import DataError, ModelError, WeightsError
@@ -49,22 +49,18 @@ from zoo.workflows.finetune import preprocessing, validate
 from zoo.workflows.finetune.autotune import AutotuneContext, choose
 from zoo.workflows.finetune.inputs import create_model, open_dataset, per_process_batch_size
 from zoo.workflows.finetune.options import make_recipe
+from zoo.workflows.recommend.candidates import CandidateModel, parse_candidates
 from zoo.workflows.recommend.features import ExtractionSettings, extract_features
 from zoo.workflows.recommend.result import ModelResult, Recommendation, SkippedModel
 from zoo.workflows.recommend.sample import Sample, draw_sample, sample_targets
 
-# Candidates if the user names none: several families and kinds of pretraining, small enough for a CPU (ours).
-DEFAULT_MODELS = (
-    "resnet18", "resnet50", "mobilenetv3_large_100", "efficientnet_b0", "convnext_tiny", "convnextv2_nano",
-    "vit_small_patch16_224", "deit3_small_patch16_224", "swin_tiny_patch4_window7_224", "zoo_tiny",
-)  # fmt: skip
 # Fraction of the images, with minimum and maximum, whose flipped version is also evaluated with the best model (ours:
 # this must not cost more than 1.3 times two passes over all images).
 _FLIPPED_SHARE, _MIN_FLIPPED, _MAX_FLIPPED = 0.25, 100, 1000
 
 
 def measure_models(
-    models: Sequence[str] = (),
+    models: Sequence[str | Path] = (),
     *,
     budget: float | None = None,
     max_params: float | None = None,
@@ -74,7 +70,7 @@ def measure_models(
     """Evaluate models on the training images of `options`, without training.
 
     Args:
-        models: Names from `zoo list`; empty for DEFAULT_MODELS.
+        models: Candidates as for `recommend`; empty for ten common models.
         budget: Time limit in seconds; a model that would exceed it is skipped, except the first one.
         max_params: Largest number of parameters (with the default head, from the catalog).
         progress: Print progress to stderr.
@@ -87,25 +83,25 @@ def measure_models(
     """
     start = time.perf_counter()
     log = TrainingProgress(0, quiet=not progress).log
-    names = list(models or DEFAULT_MODELS)
-    base = make_recipe(names[0], **options)
+    candidates = parse_candidates(models)
+    base = make_recipe(candidates[0].model, **options)
     data = open_dataset(base)
     sample = draw_sample(data, base.train.seed)
     _log_data(data, sample, log)
     results: list[ModelResult] = []
     skipped_models: list[SkippedModel] = []
-    for name in _candidate_names(names, max_params, skipped_models):
+    for candidate in _within_max_params(candidates, max_params, skipped_models):
         seconds_left = None if budget is None else budget - (time.perf_counter() - start)
         try:
-            results.append(_measure_model(name, base, data, sample, seconds_left if results else None, log))
+            results.append(_measure_model(candidate, base, data, sample, seconds_left if results else None, log))
             continue
         except _OverBudget as e:
-            skipped_models.append(SkippedModel(name, str(e)))
+            skipped_models.append(SkippedModel(candidate.name, str(e)))
         except (WeightsError, ModelError) as e:
-            if len(names) == 1:
+            if len(candidates) == 1:
                 raise
-            skipped_models.append(SkippedModel(name, e.message))
-        log(f"{name}: skipped: {skipped_models[-1].reason}")
+            skipped_models.append(SkippedModel(candidate.name, e.message))
+        log(f"{candidate.name}: skipped: {skipped_models[-1].reason}")
     if not results:
         raise WeightsError(
             "no candidate model could be evaluated: " + "; ".join(f"{m.name}: {m.reason}" for m in skipped_models[:3]),
@@ -118,7 +114,7 @@ def measure_models(
         bounds=targets.bounds,
     )
     ordered = [results[r.index] for r in ranked]
-    flips = _flip_invariance(ordered[0].name, base, data, sample, log)
+    flips = _flip_invariance(ordered[0].candidate, base, data, sample, log)
     ordered = [replace(m, evidence=replace(m.evidence, flip_invariance=flips)) for m in ordered]
     return Recommendation(
         data=data.name,
@@ -153,22 +149,27 @@ def _log_data(data: Data, sample: Sample, log: Callable[[str], None]) -> None:
     log(f"images: {sample.width}x{sample.height} pixels (median), {sample.colours}{counts}")
 
 
-def _candidate_names(
-    models: Sequence[str], max_params: float | None, skipped_models: list[SkippedModel]
-) -> Iterator[str]:
-    for name in dict.fromkeys(models):
-        entry, _ = find_weights(name)
+def _within_max_params(
+    candidates: Sequence[CandidateModel], max_params: float | None, skipped_models: list[SkippedModel]
+) -> Iterator[CandidateModel]:
+    for candidate in candidates:
+        entry, _ = find_weights(candidate.model)
         if max_params is not None and entry.params is not None and entry.params > max_params:
-            skipped_models.append(SkippedModel(name, f"{entry.params / 1e6:.1f} M parameters"))
+            skipped_models.append(SkippedModel(candidate.name, f"{entry.params / 1e6:.1f} M parameters"))
             continue
-        yield name
+        yield candidate
 
 
 def _measure_model(
-    name: str, base: Recipe, data: Data, sample: Sample, seconds_left: float | None, log: Callable[[str], None]
+    candidate: CandidateModel,
+    base: Recipe,
+    data: Data,
+    sample: Sample,
+    seconds_left: float | None,
+    log: Callable[[str], None],
 ) -> ModelResult:
-    recipe = _recipe_of(name, base)
-    entry, tag = find_weights(name)
+    recipe = candidate.recipe(base)
+    entry, _ = find_weights(candidate.model)
     model, train, settings = load_candidate(recipe, data)
     if seconds_left is not None:
         trial = extract_features(model, train, sample.indices[:8], settings)
@@ -200,27 +201,24 @@ def _measure_model(
     size = size_class(len(data.train), np.array(sample.counts), curve)
     shift = pretrained.shift
     log(
-        f"{name}: linear probe {scores.ridge.outcome.score:.1%}, k-NN {scores.knn.outcome.score:.1%}, "
+        f"{candidate.name}: linear probe {scores.ridge.outcome.score:.1%}, k-NN {scores.knn.outcome.score:.1%}, "
         f"similarity {similar.value:.2f} ({similar.verdict})"
         + (f", batch-norm shift {shift.value:.2g} ({shift.verdict})" if shift else "")
     )
     return ModelResult(
-        name=name,
+        candidate=candidate,
         evidence=Measurements(size, similar, shift, architecture),
         scores=scores,
         holdout=holdout,
         curve=curve,
-        prior=_prior(entry, tag),
+        # The weights may be those of another training: only published ones have a published accuracy.
+        prior=prior_for(f"{entry.name}.{model.weights.tag}") if model.weights.tag else None,
         params=sum(p.numel() for p in model.module.parameters()),
         features=pretrained.features.shape[1],
         gmacs=entry.gmacs,
         seconds=pretrained.seconds,
         computed=pretrained.computed + random.computed,
     )
-
-
-def _recipe_of(name: str, base: Recipe) -> Recipe:
-    return base.model_copy(update={"model": base.model.model_copy(update={"name": name})})
 
 
 def load_candidate(recipe: Recipe, data: Data) -> tuple[Model, ImageDataset, ExtractionSettings]:
@@ -264,13 +262,13 @@ def _precision(
 
 
 def _flip_invariance(
-    name: str, base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
+    candidate: CandidateModel, base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
 ) -> FlipInvariance | None:
-    """Accuracy of the model `name` on flipped images; None if the recipe or the data set decides about flips, or if
+    """Accuracy of the model on flipped images; None if the recipe or the data set decides about flips, or if
     there are too few images."""
     if base.augment.flips != "auto" or not data.flips_ok:
         return None
-    model, train, settings = load_candidate(_recipe_of(name, base), data)
+    model, train, settings = load_candidate(candidate.recipe(base), data)
     images = len(sample.indices)
     number = min(max(int(_FLIPPED_SHARE * images), _MIN_FLIPPED), _MAX_FLIPPED, images)
     evaluated = np.linspace(0, images - 1, number).astype(np.int64)
@@ -289,11 +287,6 @@ def _flip_invariance(
             "flips are turned off"
         )
     return found
-
-
-def _prior(entry: ModelEntry, tag: str | None) -> float | None:
-    name = tag or entry.default_tag
-    return None if name is None else prior_for(f"{entry.name}.{name}")
 
 
 def _architecture(module: nn.Module) -> Architecture:

@@ -9,6 +9,7 @@ training all layers takes time. Each candidate is one run, interrupted and resum
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from zoo.recipe import build, load_values
 from zoo.run import Run
 from zoo.strategy.decision_table import Decision, epochs_for
 from zoo.workflows.finetune.run import finetune, resume
+from zoo.workflows.recommend.candidates import CandidateModel
 from zoo.workflows.recommend.result import Pilot, Pilots, Recommendation
 
 # Strategy → recipe and changed keys; learning rates and flips come from the rule (see `_strategy_recipe`).
@@ -70,7 +72,14 @@ def run_pilots(
                 break
             strategy_recipe = _strategy_recipe(recommendation, model, strategy)
             pilot, monitor = _train(
-                model, strategy, strategy_recipe, (rung, epochs), options, folder, monitor, previous
+                recommendation.candidate(model),
+                strategy,
+                strategy_recipe,
+                (rung, epochs),
+                options,
+                folder,
+                monitor,
+                previous,
             )
             if pilot is not None:
                 completed[model, strategy] = pilot
@@ -100,7 +109,7 @@ def _strategy_recipe(recommendation: Recommendation, model: str, strategy: str) 
 
 
 def _train(
-    model: str,
+    candidate: CandidateModel,
     strategy: str,
     strategy_recipe: tuple[str, dict[str, Any]],
     until: tuple[int, int],
@@ -110,7 +119,7 @@ def _train(
     previous: Pilot | None,
 ) -> tuple[Pilot | None, str]:
     """(Result, metric name) of training a strategy to epoch `until[0]` of `until[1]`; None if the training fails."""
-    path = folder / f"{model}-{strategy}".replace("/", "_")
+    path = folder / re.sub(r"[^\w.-]", "_", f"{candidate.name}-{strategy}")
     (recipe, changes), (rung, end) = strategy_recipe, until
     if previous is not None and Run(path).info()["status"] == "finished":
         return replace(previous, epochs=rung), monitor
@@ -132,7 +141,9 @@ def _train(
             if strategy != "head":  # the head is fitted in closed form if possible
                 given["epochs"] = end
             given["settings"] = {**changes, **(options.get("settings") or {}), **STRATEGIES[strategy][1]}
-            run = finetune(model, output_dir=path, progress=False, on_epoch=stop, **given)
+            if candidate.weights is not None:
+                given["weights"] = candidate.weights
+            run = finetune(candidate.model, output_dir=path, progress=False, on_epoch=stop, **given)
     except _StopPilot:
         run = Run(path)
     except ZooError as e:
@@ -145,7 +156,7 @@ def _train(
     seconds = time.perf_counter() - start + (previous.seconds if previous is not None else 0.0)
     if run.info()["status"] == "finished":
         last_epoch = rung
-    return Pilot(model, strategy, last_epoch, float(best["value"]), seconds), str(best["monitor"])
+    return Pilot(candidate.name, strategy, last_epoch, float(best["value"]), seconds), str(best["monitor"])
 
 
 def _verdict(

@@ -15,6 +15,7 @@ from zoo.strategy.scores import HoldoutScore, LearningCurve, RankedCandidate, Sc
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR
 from zoo.strategy.scores.size import LARGE_FROM, MEDIUM_FROM
 from zoo.tasks import get_task
+from zoo.workflows.recommend.candidates import CandidateModel
 from zoo.workflows.recommend.sample import Sample
 
 
@@ -67,12 +68,12 @@ class ModelResult:
     """Measurements of one candidate model.
 
     Args:
-        name: Name of the model.
+        candidate: Model and weights.
         evidence: Inputs of the decision table.
         scores: Linear-probe, k-NN and LogME scores.
         holdout: Cross-validated linear-probe score; None with too few images.
         curve: Learning curve; None with too few images.
-        prior: Published ImageNet-1k accuracy, from 0 to 1; None if unknown.
+        prior: Published ImageNet-1k accuracy of these weights, from 0 to 1; None if unknown.
         params: Number of parameters.
         features: Number of features per image.
         gmacs: Multiply-accumulates of the catalog, in 10⁹; None if unknown.
@@ -80,7 +81,7 @@ class ModelResult:
         computed: Number of images whose features were computed and not read from the cache, for both networks.
     """
 
-    name: str
+    candidate: CandidateModel
     evidence: Measurements
     scores: Scores
     holdout: HoldoutScore | None
@@ -92,10 +93,17 @@ class ModelResult:
     seconds: float
     computed: int
 
+    @property
+    def name(self) -> str:
+        """The candidate as the user wrote it."""
+        return self.candidate.name
+
     def to_dict(self) -> dict[str, Any]:
         shift, flips = self.evidence.shift, self.evidence.flip_invariance
         return {
             "model": self.name,
+            "catalog_name": self.candidate.model,
+            "weights": self.candidate.weights,
             "linear_probe_score": self.scores.ridge.outcome.score,
             "knn_score": self.scores.knn.outcome.score,
             "logme": self.scores.logme.value,
@@ -163,7 +171,7 @@ class Recommendation:
 
     @property
     def choice(self) -> tuple[str, Decision]:
-        """The recommended model and how to train it: the best pilot if it replaces the rule, else the rule."""
+        """The recommended candidate and how to train it: the best pilot if it replaces the rule, else the rule."""
         if self.pilots is not None and self.pilots.chosen is not None:
             return self.pilots.chosen
         return self.best.name, self.decisions[0]
@@ -171,6 +179,10 @@ class Recommendation:
     @property
     def best(self) -> ModelResult:
         return self.results[0]
+
+    def candidate(self, name: str) -> CandidateModel:
+        """Model and weights of a measured candidate."""
+        return next(m.candidate for m in self.results if m.name == name)
 
     def summary(self) -> list[str]:
         """Three sentences: the size of the data, the similarity to the pretraining data, the recommendation."""

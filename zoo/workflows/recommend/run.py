@@ -16,7 +16,7 @@ from zoo.workflows.recommend.result import Recommendation, create_output_folder,
 
 
 def recommend(
-    models: Sequence[str] = (),
+    models: Sequence[str | Path] = (),
     *,
     budget: float | None = None,
     max_params: float | None = None,
@@ -29,7 +29,9 @@ def recommend(
     Nothing is trained without `budget`: the models are ranked by closed-form scores of their frozen features.
 
     Args:
-        models: Names from `zoo list`; empty for ten common models.
+        models: Names from `zoo list`; "MODEL=WEIGHTS" for a weights file or any other value of `weights`; run
+            directories and exports. Empty for ten common models, and tf_efficientnet_lite0 if zoo[weights] is
+            installed.
         budget: Time limit in seconds. Models that would exceed it are skipped; the remaining time is used for short
             trainings of the best two models, whose result can replace that of the rules.
         max_params: Largest number of parameters of a candidate (with the default head, from the catalog).
