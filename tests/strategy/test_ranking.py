@@ -46,6 +46,22 @@ def test_a_missing_prior_lifts_no_model_above_another() -> None:
     assert [r.index for r in unknown] == [1, 0]
 
 
+def test_a_model_of_which_nothing_shows_that_its_pretraining_is_of_use_comes_last() -> None:
+    good, fair = (right(0.8), right(0.7)), (right(0.5), right(0.4))
+    candidates = [
+        Candidate(*good, None, dissimilar=True),
+        Candidate(*fair, 0.7, dissimilar=True),  # published
+        Candidate(*fair, None),  # similar
+        Candidate(*fair, None, dissimilar=True),
+    ]
+    ranked = rank_models(candidates, np.ones(400))
+    assert [(r.index, r.rank, r.tied) for r in ranked] == [
+        (1, 1, True), (2, 1, True), (0, 3, False), (3, 4, False)
+    ]  # fmt: skip
+    alone = rank_models(candidates[::3], np.ones(400))
+    assert [(r.index, r.rank) for r in alone] == [(0, 1), (1, 2)]
+
+
 def test_the_order_of_candidates_and_of_images_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     candidates = [Candidate(right(p), right(p - 0.1), None) for p in (0.7, 0.9, 0.5)]

@@ -7,6 +7,10 @@ The score of a model is the mean of three log-odds, each minus its mean over the
     prior    published top-1 accuracy on ImageNet-1k (prior.csv); if unknown, the lowest of the other models, so that a
              missing one is no advantage
 
+A model without a prior whose features are dissimilar (`zoo.strategy.scores.similarity`) is ranked after all others:
+neither a publication nor these images show that its pretraining is of use, and random features of the same network
+score as well. Small networks at the size of the images often do, above all by k-NN on near-duplicates.
+
 Why three: no estimator wins everywhere (Agostinelli et al. 2022, arXiv 2204.01403); k-NN was better than 23 others in
 42,000 experiments (arXiv 2503.18528); a prior combined with a probe beats each alone (arXiv 2010.06402); computed from
 the table of SFDA (Shao et al. 2022, arXiv 2207.03036), a static prior has a weighted τ of .83 with the accuracies
@@ -18,7 +22,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -44,11 +48,18 @@ class Candidate:
         probe: (N,) leave-one-out score of each image (`Outcome.values`) with a linear probe.
         knn: (N,) the same with k-NN.
         prior: Published accuracy from 0 to 1; None if unknown.
+        dissimilar: Whether the pretrained features are hardly better than random ones.
     """
 
     probe: Floats
     knn: Floats
     prior: float | None
+    dissimilar: bool = False
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing shows that the pretraining is of use."""
+        return self.prior is None and self.dissimilar
 
 
 @cache
@@ -101,7 +112,16 @@ def rank_models(
     measured = transform(means).sum(1)
     scores = (measured - measured.mean() + prior) / 3
     centre = float(measured.mean()) / 3
-    return rank_with_ties(scores.tolist(), score_difference, lambda i: Interval.of(resampled(i)[:, 0] - centre, level))
+    ranked: list[RankedCandidate] = []
+    for unproven in (False, True):
+        group = [i for i, candidate in enumerate(candidates) if candidate.unproven is unproven]
+        own = rank_with_ties(
+            [float(scores[i]) for i in group],
+            lambda i, j, group=group: score_difference(group[i], group[j]),  # type: ignore[misc]
+            lambda i, group=group: Interval.of(resampled(group[i])[:, 0] - centre, level),  # type: ignore[misc]
+        )
+        ranked += [replace(r, index=group[r.index], rank=r.rank + len(ranked)) for r in own]
+    return ranked
 
 
 def _prior(candidates: Sequence[Candidate], *, bounded: bool) -> Floats:

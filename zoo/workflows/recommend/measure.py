@@ -109,7 +109,7 @@ def measure_models(
         )
     targets = sample_targets(data, sample)
     ranked = rank_models(
-        [Candidate(m.scores.ridge.outcome.values, m.scores.knn.outcome.values, m.prior) for m in results],
+        [_candidate_of(m) for m in results],
         targets.score_weights,
         bounds=targets.bounds,
     )
@@ -259,6 +259,11 @@ def _precision(
         callback=lambda step: choose(context, step, normalize, images),
     )  # fmt: skip
     return step.dtype
+
+
+def _candidate_of(m: ModelResult) -> Candidate:
+    dissimilar = m.evidence.similarity.verdict == "dissimilar"
+    return Candidate(m.scores.ridge.outcome.values, m.scores.knn.outcome.values, m.prior, dissimilar)
 
 
 def _flip_invariance(
