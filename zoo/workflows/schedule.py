@@ -169,8 +169,8 @@ def _notes(recipe: Recipe, session: TrainingSession) -> list[str]:
         )
     if transfer.start != "plain" and recipe.model.weights != "none" and _backbone_is_trained(session):
         found.append(
-            "not drawn: the linear-probing phase of LP-FT, if the run has one, before the first epoch: "
-            f"{transfer.probe_epochs} epochs at learning rate {transfer.probe_lr:g}"
+            "not drawn: the linear-probing phase of LP-FT before the first epoch, if the run has one and its head is "
+            f"not linear: {transfer.probe_epochs} epochs at learning rate {transfer.probe_lr:g}"
         )
     if recipe.train.patience is not None:
         found.append(f"train.patience={recipe.train.patience} may stop the run before its last epoch")

@@ -105,6 +105,31 @@ def test_cached_features_give_what_whole_passes_give(name: str, side: int) -> No
         assert torch.allclose(ours, theirs, atol=2e-4), key
 
 
+@pytest.mark.parametrize(("name", "side"), MODELS)
+def test_a_linear_head_is_fitted_and_any_other_is_stepped(name: str, side: int) -> None:
+    torch.manual_seed(0)
+    model = build(name, classes=4, weights="none")
+    layer = model.module.get_submodule(model.head[0])
+    asked: list[tuple[int, ...]] = []
+
+    def fit(layer: nn.Linear, features: Tensor, targets: Tensor) -> float:
+        asked.append(tuple(features.shape))
+        with torch.no_grad():
+            layer.bias.copy_(torch.tensor([3.0, 2.0, 1.0, 0.0]))
+        return 0.25
+
+    options = ProbingOptions(epochs=3, lr=1e-2, weight_decay=0.1, batch_size=8, seed=5)
+    forward = ForwardPass(model.module, NORMALIZE, CPU, None)
+    found = run_probing_phase(forward, model.head, _data(side=side), F.cross_entropy, options, fit=fit)
+    assert asked == [(20, layer.in_features)]
+    assert layer.bias.tolist() == [3, 2, 1, 0]
+    assert (found.epochs, found.last_loss, found.cached, found.images) == (0, 0.25, True, 20)
+    layer.bias.requires_grad_(False)  # no longer the whole layer
+    asked.clear()
+    again = run_probing_phase(forward, model.head, _data(side=side), F.cross_entropy, options, fit=fit)
+    assert (again.epochs, asked) == (3, [])
+
+
 def test_a_head_of_several_layers_is_trained_without_dropout() -> None:
     from torchvision.models.vgg import VGG, make_layers
 

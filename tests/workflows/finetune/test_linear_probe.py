@@ -41,15 +41,19 @@ def test_head_only_fits_a_linear_probe_as_good_as_ten_epochs(small: Path) -> Non
         resume("direct")
 
 
-def test_the_recipe_of_the_run_gives_the_same_weights_and_lr_turns_the_linear_probe_off(small: Path) -> None:
+def test_the_same_weights_from_the_recipe_of_the_run_and_whatever_the_epochs(small: Path) -> None:
     one = _run(small, "one")
     again = finetune(build(load_values(one.path), {}), output_dir="two", progress=False)
     for name, value in one.weights().items():
         assert torch.equal(again.weights()[name], value), name
     for given in ({"lr": 0.1}, {"epochs": 3}, {"sched": "constant"}, {"settings": {"train.clip_grad": 1.0}}):
-        assert make_recipe("zoo_tiny", data=small, freeze="backbone", **given).train.linear_probe == "off"
-    both = make_recipe("zoo_tiny", data=small, freeze="backbone", lr=0.1, linear_probe="on")
-    assert build_session(both).fits_linear_probe
+        assert build_session(make_recipe("zoo_tiny", data=small, freeze="backbone", **given)).fits_linear_probe
+    few = _run(small, "few", epochs=3, lr=1e-4)
+    for name, value in one.weights().items():
+        assert torch.equal(few.weights()[name], value), name
+    steps = build_session(make_recipe("zoo_tiny", data=small, freeze="backbone", linear_probe="off"))
+    assert not steps.fits_linear_probe
+    assert any("takes longer and rarely" in note for note in steps.notes)
 
 
 def test_random_views_are_used_only_if_the_held_out_loss_is_lower(small: Path) -> None:
@@ -69,7 +73,7 @@ def test_random_views_are_used_only_if_the_held_out_loss_is_lower(small: Path) -
     assert corner.info()["linear_probe"]["views"] == 1
     for name, value in corner.weights().items():
         assert torch.equal(value, plain.weights()[name]), name
-    steps = _run(small, "steps", recipe="small-similar", epochs=2)
+    steps = _run(small, "steps", recipe="small-similar", epochs=2, linear_probe="off")
     assert "linear_probe" not in steps.info()
     assert len(steps.metrics()) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,47 @@ def test_a_pretrained_backbone_starts_with_linear_probing(small: Path) -> None:
     led = _run(small, "led", epochs=1)
     plain = _run(small, "plain", epochs=1, settings={"transfer.start": "plain"})
     head = led.info()["start"]["head"]
+    assert head["first_loss"] == pytest.approx(math.log(4))  # of zero weights
     assert head["last_loss"] < head["first_loss"]
-    assert head["images"] == 96
+    assert (head["images"], head["epochs"], head["method"]) == (96, 0, "l-bfgs")
     assert led.metrics()[0]["train_loss"] < plain.metrics()[0]["train_loss"]
     assert "start" not in plain.info()
     assert load_values(led.path)["transfer"]["start"] == "lp-ft"
     assert load_values(plain.path)["transfer"]["start"] == "plain"
+
+
+def test_the_probing_phase_fits_the_head_that_head_only_fits(small: Path) -> None:
+    tuned = _run(small, "tuned", epochs=1, settings={"transfer.wise_ft": True})
+    probe = finetune("zoo_tiny", data=small, freeze="backbone", amp=False, progress=False, output_dir="probe")
+    start, (row,) = tuned.info()["start"]["head"], probe.metrics()
+    assert start["penalty"] == probe.info()["linear_probe"]["penalty"]
+    assert start["last_loss"] == pytest.approx(row["train_loss"], rel=1e-4)
+    assert start["val_loss"] == pytest.approx(row["val_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"loss.name": "focal"}, {"data.balance": "oversample"}, {"loss.name": "focal", "freeze": "backbone"}]
+)
+def test_a_head_that_is_trained_by_steps_starts_from_zero(
+    small: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    """An initialisation as wide as that of timm's EfficientNets must not show."""
+    seen: list[float] = []
+
+    def zeroed(self: Trainer, *args: Any, **more: Any) -> Any:
+        seen.append(float(self.module.fc.weight.detach().abs().max()))
+        return train_epoch(self, *args, **more)
+
+    train_epoch = Trainer.train_epoch
+    monkeypatch.setattr(Trainer, "train_epoch", zeroed)
+    run = _run(small, "r", epochs=1, settings=settings)
+    if "freeze" in settings:
+        assert seen == [0]
+    else:
+        head = run.info()["start"]["head"]
+        assert head["epochs"] == 20
+        assert "method" not in head
+        assert head["last_loss"] < head["first_loss"] < math.log(4)
 
 
 def test_runs_without_a_probing_phase(small: Path, vit: Path) -> None:
@@ -153,7 +189,9 @@ def test_lora_trains_a_tenth_and_the_run_has_merged_weights(small: Path, vit: Pa
     total = sum(p.numel() for p in build("test_vit", classes=4, weights="none", img_size=32).module.parameters())
     assert trainable < 0.1 * total
     assert session.plan.trainable == trainable
-    run = _run(small, "r", name="test_vit", weights=vit, img_size=32, lr=0.01, settings=settings)
+    run = _run(
+        small, "r", name="test_vit", weights=vit, img_size=32, lr=0.01, settings={**settings, "transfer.start": "plain"}
+    )
     plain = build("test_vit", classes=4, weights="none", img_size=32).module.state_dict()
     assert run.weights().keys() == plain.keys()
     old, new = load_file(vit), run.weights()
@@ -223,8 +261,9 @@ def test_relative_gradient_norms_set_the_learning_rates(small: Path) -> None:
 
 def test_early_stopping(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetune(
-        "zoo_tiny", data=small, epochs=30, patience=2, freeze="backbone", amp=False, output_dir="r", progress=True
-    )
+        "zoo_tiny", data=small, epochs=30, patience=2, freeze="backbone", linear_probe="off", amp=False, output_dir="r",
+        progress=True,
+    )  # fmt: skip
     rows, info = run.metrics(), run.info()
     assert info["status"] == "finished"
     assert info["stopped_early"] is True

@@ -27,7 +27,9 @@ class TransferConfig(Config):
         description="lp-ft: train the head on frozen features first, then fine-tune; auto: lp-ft if pretrained layers "
         "are trained",
     )
-    probe_epochs: int = Field(20, ge=1, description="epochs of the linear-probing phase of lp-ft")
+    probe_epochs: int = Field(
+        20, ge=1, description="epochs of the linear-probing phase of lp-ft, for heads that are not linear"
+    )
     probe_lr: float = Field(3e-3, gt=0, description="learning rate of the linear-probing phase")
     unfreeze_every: int | None = Field(
         None, ge=1, description="epochs after which one more layer group is unfrozen, from the head down"

@@ -1,8 +1,8 @@
 """The linear-probing phase of LP-FT: the head is trained on the frozen backbone's features before fine-tuning.
 
 Kumar et al. 2022 (2202.10054): the first gradients through a random head distort pretrained features; a head that
-already fits them distorts less. The backbone is frozen meanwhile, so its features are computed once, and every epoch
-after that is a pass of a single layer over features in memory.
+already fits them distorts less. The backbone is frozen in this phase, so its features are computed once. A linear head
+is then fitted directly; another head is trained by gradient steps on the features in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ MAX_FEATURE_BYTES = 512 << 20
 FALLBACK_EPOCHS = 3
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+# Fits a linear layer to features (n, D) and targets, sets its weights, and returns the training loss.
+Fit = Callable[[nn.Linear, Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class ProbingOptions:
 
 @dataclass(frozen=True)
 class ProbingPhase:
-    """What the phase did. first_loss, last_loss: training loss of the first and the last epoch. cached: whether the
-    epochs ran on cached features instead of the whole model."""
+    """What the phase did. epochs: of gradient steps, 0 if the head was fitted directly. first_loss, last_loss: training
+    loss of the first and the last epoch, or before and after fitting. cached: whether cached features were used instead
+    of the whole model."""
 
     images: int
     epochs: int
@@ -74,6 +78,7 @@ def run_probing_phase(
     options: ProbingOptions,
     *,
     cached: tuple[Tensor, Tensor] | None = None,
+    fit: Fit | None = None,
 ) -> ProbingPhase:
     """Train the trainable parameters under `head`, and nothing else.
 
@@ -90,6 +95,7 @@ def run_probing_phase(
         loss: outputs (n, K) and targets of `batches` → scalar.
         options: length, optimizer and seed.
         cached: inputs (n, …) of the head for the first images of `batches`, and their targets, if already known.
+        fit: used instead of gradient steps if features are cached and the head is a linear layer.
 
     Raises:
         ModelError: if no parameter under `head` is trainable.
@@ -125,7 +131,13 @@ def run_probing_phase(
             )
         if cached is not None:
             layer, epochs = module.get_submodule(head[0]), options.epochs
-            data = _feature_data(layer, cached[0].to(device), cached[1].to(device), options)
+            features, targets = cached[0].to(device), cached[1].to(device)
+            if fit is not None and _is_linear(layer, features):
+                with torch.no_grad():
+                    first_loss = float(loss(layer(features.float()), targets))
+                last_loss = fit(layer, features, targets)
+                return ProbingPhase(len(features), 0, time.perf_counter() - start, first_loss, last_loss, True)
+            data = _feature_data(layer, features, targets, options)
         else:
             epochs = min(options.epochs, FALLBACK_EPOCHS)
             data = _HeadData(limited_batches, forward, lambda size: min(len(batches), math.ceil(MAX_IMAGES / size)))
@@ -134,6 +146,12 @@ def run_probing_phase(
         scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         images, losses = _train(data, parameters, loss, options, epochs=epochs, scaler=scaler)
     return ProbingPhase(images, len(losses), time.perf_counter() - start, losses[0], losses[-1], cached is not None)
+
+
+def _is_linear(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linear]:
+    """Whether `layer` is a linear layer that is trained as a whole, with one row of features per image."""
+    trainable = all(p.requires_grad for p in layer.parameters())
+    return type(layer) is nn.Linear and layer.bias is not None and trainable and features.ndim == 2
 
 
 def _feature_data(layer: nn.Module, features: Tensor, targets: Tensor, options: ProbingOptions) -> _HeadData:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo import dist_env, losses
 from zoo.errors import RecipeError
@@ -18,7 +19,7 @@ from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.svd import decompose
 from zoo.strategy.scores.targets import Targets
 from zoo.training.features.dataset import FeatureBatches, FeatureCachePolicy
-from zoo.training.features.linear_probe import CONVEX_LOSSES, MAX_BYTES, fit_linear_probe, why_not_linear
+from zoo.training.features.linear_probe import CONVEX_LOSSES, MAX_BYTES, Loss, fit_linear_probe, why_not_linear
 from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune.session import TrainingSession
 
@@ -35,16 +36,17 @@ def choose_linear_probe(
     images: number of training images. outputs: of the head. Raises RecipeError if it is requested and not possible.
     """
     setting = recipe.train.linear_probe
-    if setting == "off":
-        return False, ""
     why = next(_why_not_fitted(recipe, feature_cache, images=images), "")
-    if setting == "auto" and not why and feature_cache is not None:
-        numbers = feature_cache.feature_extractor.numbers
-        if float(images) * feature_cache.rows_per_image * numbers * outputs > _MAX_WORK:
-            why = (
-                f"{images:,} images with {numbers:,} features and {outputs:,} outputs take long; --linear-probe on "
-                "forces it"
-            )
+    if setting != "on" and not why and feature_cache is not None:
+        rows = images * feature_cache.rows_per_image
+        if takes_long(rows, feature_cache.feature_extractor.numbers, outputs):
+            numbers = f"{feature_cache.feature_extractor.numbers:,} features and {outputs:,} outputs"
+            why = f"{images:,} images with {numbers} take long; --linear-probe on forces it"
+    if setting == "off":
+        return False, "" if why else (
+            "linear probe off: the head is trained by gradient steps from zero weights, which takes longer and rarely "
+            "gives a lower loss than fitting it"
+        )
     if not why:
         return True, (
             "linear probe: the head is fitted directly, with a penalty chosen on the training images; epochs, learning "
@@ -55,22 +57,38 @@ def choose_linear_probe(
     return False, f"linear probe off, the head is trained by gradient steps: {why}" if feature_cache is not None else ""
 
 
+def takes_long(rows: int, features: int, outputs: int) -> bool:
+    """Whether fitting takes longer than gradient steps."""
+    return float(rows) * features * outputs > _MAX_WORK
+
+
+def fit_bytes(recipe: Recipe, rows: int, features: int) -> int:
+    """Memory of fitting; ridge regression holds several copies of the features in float64."""
+    return (16 if losses.table_name(recipe.loss.name) == "mse" else 4) * rows * features
+
+
+def why_no_convex_fit(recipe: Recipe, device: torch.device) -> Iterator[str]:
+    """The reasons of loss, sampling and device against fitting a linear head directly."""
+    if device.type == "mps":
+        yield "MPS has no float64"
+    if losses.table_name(recipe.loss.name) not in (*CONVEX_LOSSES, "mse") or (
+        recipe.loss.params.get("reduction", "mean") != "mean"
+    ):
+        yield f"the loss {recipe.loss.name} is not known to be smooth and convex with reduction mean"
+    if recipe.data.balance != "none":
+        yield f"data.balance={recipe.data.balance} draws other images in each epoch; loss.class_weights works"
+
+
 def _why_not_fitted(recipe: Recipe, feature_cache: FeatureCachePolicy | None, *, images: int) -> Iterator[str]:
     if feature_cache is None:
         yield "it needs cached features of a frozen backbone"
         return
-    extractor, loss = feature_cache.feature_extractor, recipe.loss.name
+    extractor = feature_cache.feature_extractor
     if dist_env.world_size() > 1:
         yield "it runs in one process"
-    if next(extractor.module.parameters()).device.type == "mps":
-        yield "MPS has no float64"
     if why := why_not_linear(extractor):
         yield why
-    known = losses.table_name(loss)
-    if known not in (*CONVEX_LOSSES, "mse") or recipe.loss.params.get("reduction", "mean") != "mean":
-        yield f"the loss {loss} is not known to be smooth and convex with reduction mean"
-    if recipe.data.balance != "none":
-        yield f"data.balance={recipe.data.balance} draws other images in each epoch; loss.class_weights works"
+    yield from why_no_convex_fit(recipe, next(extractor.module.parameters()).device)
     for key, given in (
         ("train.model_ema", recipe.train.model_ema),
         ("transfer.l2_sp", recipe.transfer.l2_sp is not None),
@@ -78,13 +96,52 @@ def _why_not_fitted(recipe: Recipe, feature_cache: FeatureCachePolicy | None, *,
     ):
         if given:
             yield f"{key} needs gradient steps"
-    # Ridge regression holds several copies of the features in float64.
-    copies = 16 if known == "mse" else 4
-    memory = copies * images * feature_cache.rows_per_image * extractor.numbers
+    memory = fit_bytes(recipe, images * feature_cache.rows_per_image, extractor.numbers)
     if memory > MAX_BYTES:
         yield f"it holds all features in memory, {memory / 2**30:.1f} GiB for {images:,} images"
-    if known == "mse" and feature_cache.views > 1:
+    if losses.table_name(recipe.loss.name) == "mse" and feature_cache.views > 1:
         yield f"there are {feature_cache.views} views of each image, and ridge regression fits one"
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that was fitted directly. logits (N, K), loss: on the training images without augmentation. details: the
+    method, its penalty and the held-out loss, for run.json."""
+
+    logits: Tensor
+    loss: float
+    details: dict[str, Any]
+
+
+def fit_head(
+    recipe: Recipe, loss: Loss, layer: nn.Linear, features: Tensor, targets: Tensor, views: Sequence[Tensor] = ()
+) -> FittedHead:
+    """Fit the linear layer to features (N, D) and set its weight and bias.
+
+    targets: as `loss` takes them, on the layer's device. views: features (N, D) of random views of the same images.
+    Raises TrainingError if features or loss are not finite.
+    """
+    device = layer.weight.device
+    if losses.table_name(recipe.loss.name) == "mse" and bool((targets != targets[0]).any()):
+        (weight, bias), details = _fit_ridge(features, targets)
+    else:
+        probe = fit_linear_probe(
+            features.to(device), targets, loss, outputs=layer.out_features, seed=recipe.train.seed,
+            views=[view.to(device) for view in views],
+        )  # fmt: skip
+        weight, bias = probe.weight, probe.bias
+        details = {
+            "method": "l-bfgs",
+            "penalty": probe.penalty,
+            "held_out_loss": probe.held_out_loss,
+            **({"views": probe.views} if views else {}),
+            "passes": probe.passes,
+        }
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+        logits = features.to(device).float() @ weight.T.to(device) + bias.to(device)
+        return FittedHead(logits, float(loss(logits, targets)), details)
 
 
 def run_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], None]) -> EpochStats:
@@ -97,44 +154,24 @@ def run_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], No
         raise TypeError("a linear probe needs cached features")
     start = time.perf_counter()
     (features, *views), on_host = batches.all()
-    device = trainer.accelerator.device
-    targets = trainer.scale_for_loss(on_host.to(device))
-    outputs = len(session.data.classes)
-    if losses.table_name(session.recipe.loss.name) == "mse" and bool((targets != targets[0]).any()):
-        found, details = _fit_ridge(features, targets)
-    else:
-        linear_probe = fit_linear_probe(
-            features.to(device), targets, trainer.loss, outputs=outputs, seed=session.recipe.train.seed,
-            views=[view.to(device) for view in views],
-        )  # fmt: skip
-        found = linear_probe.weight, linear_probe.bias
-        details = {
-            "method": "l-bfgs",
-            "penalty": linear_probe.penalty,
-            "held_out_loss": linear_probe.held_out_loss,
-            **({"views": linear_probe.views} if views else {}),
-            "passes": linear_probe.passes,
-        }
-    weight, bias = found
-    with torch.no_grad():
-        layer = feature_extractor.module.get_submodule(feature_extractor.end)
-        for name, value in (("weight", weight), ("bias", bias)):
-            layer.get_parameter(name).copy_(value)
-        logits = features.to(device).float() @ weight.T.to(device) + bias.to(device)
-        loss = float(trainer.loss(logits, targets))
+    targets = trainer.scale_for_loss(on_host.to(trainer.accelerator.device))
+    layer = feature_extractor.module.get_submodule(feature_extractor.end)
+    assert isinstance(layer, nn.Linear)
+    fitted = fit_head(session.recipe, trainer.loss, layer, features, targets, views)
     one_class = not targets.is_floating_point()
-    top1 = float((logits.argmax(1) == targets).float().mean()) if one_class else None
+    top1 = float((fitted.logits.argmax(1) == targets).float().mean()) if one_class else None
     seconds = time.perf_counter() - start
+    details = fitted.details
     run.update(linear_probe={**details, "seconds": round(seconds, 3)})
-    fitted = details.get("views", 1)
-    used_views = f" and {fitted - 1} random views of each" if fitted > 1 else ""
-    unused = f"; {len(views)} random views of each do not lower the held-out loss" if len(views) >= fitted else ""
+    used = details.get("views", 1)
+    used_views = f" and {used - 1} random views of each" if used > 1 else ""
+    unused = f"; {len(views)} random views of each do not lower the held-out loss" if len(views) >= used else ""
     log(
         f"linear probe fitted on the features of {len(features):,} images{used_views} in {duration(seconds)}: "
-        f"penalty {details['penalty']:.2g}, training loss {loss:.3g}, held-out loss {details['held_out_loss']:.3g}"
-        f"{unused}"
+        f"penalty {details['penalty']:.2g}, training loss {fitted.loss:.3g}, held-out loss "
+        f"{details['held_out_loss']:.3g}{unused}"
     )
-    return EpochStats(loss, top1, len(features), seconds)
+    return EpochStats(fitted.loss, top1, len(features), seconds)
 
 
 def _fit_ridge(features: Tensor, targets: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:

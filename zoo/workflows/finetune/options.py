@@ -56,28 +56,12 @@ def make_recipe(model: str | None = None, **options: Unpack[Options]) -> Recipe:
         if given is not None and isinstance(section_values, dict) and section_values.get("name") != given:
             section_values.pop("params", None)  # parameters of the recipe's own loss, optimizer, …
     recipe = _with_lr_base_size(build(values, overrides, where=f"recipe {name}"), values, overrides)
-    if (
-        recipe.train.linear_probe == "auto"
-        and "train.linear_probe" not in overrides
-        and any(map(_needs_gradient_training, overrides))
-    ):
-        recipe = build(recipe.model_dump(), {"train.linear_probe": "off"})
     if not recipe.model.name:
         raise UsageError(
             "no model named",
             "give one, as in `zoo finetune resnet34` or `zoo tune full --model resnet34`; `zoo list` shows them all",
         )
     return recipe
-
-
-# Settings that only gradient steps use: a user who gives one of them does not want a linear probe.
-_GRADIENT_TRAINING_KEYS = ("epochs", "patience", "grad_accum_steps", "clip_grad", "model_ema", "model_ema_decay")
-
-
-def _needs_gradient_training(key: str) -> bool:
-    return key.split(".", maxsplit=1)[0] in ("optimizer", "schedule") or key in [
-        f"train.{name}" for name in _GRADIENT_TRAINING_KEYS
-    ]
 
 
 _LR_KEYS = ("optimizer", "optimizer.lr", "optimizer.head_lr", "optimizer.groups")

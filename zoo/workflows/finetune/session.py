@@ -96,6 +96,12 @@ class TrainingSession:
         return self.recipe.train.linear_probe == "on"
 
     @property
+    def trains_head_only(self) -> bool:
+        """Whether the backbone is frozen in every epoch."""
+        head = set(self.model.groups[-1].parameters)
+        return {name for name, _ in self.model.module.named_parameters()} - self.plan.frozen <= head
+
+    @property
     def epochs(self) -> int:
         return 1 if self.fits_linear_probe else self.recipe.train.epochs
 

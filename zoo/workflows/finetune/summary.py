@@ -40,10 +40,7 @@ def print_summary(session: TrainingSession, log: Callable[[str], None]) -> None:
     for text in session.notes:
         log(text)
     if session.uses_lp_ft:
-        log(
-            f"start: linear probing for {recipe.transfer.probe_epochs} epochs on frozen features (LP-FT); "
-            "--set transfer.start=plain turns it off"
-        )
+        log("start: linear probing on frozen features (LP-FT); --set transfer.start=plain turns it off")
     if session.fits_linear_probe:
         log(f"{recipe.loss.name}, augment {recipe.augment.name}")
         return

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo import metrics
 from zoo.data import Loader
@@ -23,6 +23,7 @@ from zoo.training.distributed import broadcast_object, broadcast_tensors, sync_m
 from zoo.training.ema import ExponentialMovingAverage
 from zoo.training.feature_extractor import FeatureExtractor
 from zoo.training.features.dataset import FeatureBatches
+from zoo.training.features.linear_probe import MAX_BYTES
 from zoo.training.lora import add_lora, base_name, choose_layers
 from zoo.training.transfer.auto_rgn import relative_gradient_norms
 from zoo.training.transfer.bn_adapt import update_bn_stats
@@ -30,6 +31,7 @@ from zoo.training.transfer.l2_sp import L2SP
 from zoo.training.transfer.lp_ft import (
     MAX_FEATURE_BYTES,
     MAX_IMAGES,
+    Fit,
     ProbingOptions,
     run_probing_phase,
     train_only,
@@ -42,6 +44,7 @@ from zoo.workflows.finetune.feature_cache import (
     profile_extractor,
     speedup_justifies_cache,
 )
+from zoo.workflows.finetune.linear_probe import fit_bytes, fit_head, takes_long, why_no_convex_fit
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
 # Of the probing phase: just enough to keep the head finite; as in the recipe `head-only`.
@@ -132,6 +135,8 @@ def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> Val
     outcome = None
     if session.uses_lp_ft:
         steps["head"], outcome = _run_linear_probing(session, log)
+    elif session.trains_head_only and session.model.weights.source != "none":
+        zero_new_head(session)
     sync_module_states(trainer.module)
     if recipe.transfer.l2_sp is not None or recipe.transfer.wise_ft:
         run.save_start(trainer.weights())
@@ -173,7 +178,8 @@ def cache_head_inputs(session: TrainingSession, log: Callable[[str], None]) -> C
         shuffled = session.unaugmented_loader()
         shuffled.set_epoch(0)
         limit = min(MAX_IMAGES, max(MAX_FEATURE_BYTES // row_bytes, 1))
-        indices = list(islice(chain.from_iterable(shuffled.indices()), limit))
+        # In the order in which a run with a frozen backbone caches them, so that the same head is fitted.
+        indices = sorted(islice(chain.from_iterable(shuffled.indices()), limit))
         if not speedup_justifies_cache(profile.seconds, row_bytes):
             return None
         if row_bytes * (len(indices) + len(data.val)) > free_cache_bytes():
@@ -196,6 +202,8 @@ def _run_linear_probing(
     head_inputs = cache_head_inputs(session, log)
     transfer = recipe.transfer
     options = ProbingOptions(transfer.probe_epochs, transfer.probe_lr, _PROBE_WEIGHT_DECAY, recipe.train.seed)
+    details: dict[str, Any] = {}
+    zero_new_head(session)
     found = run_probing_phase(
         trainer.forward_pass,
         session.model.head,
@@ -203,11 +211,13 @@ def _run_linear_probing(
         trainer.scaled_loss,
         options,
         cached=None if head_inputs is None else head_inputs.train,
+        fit=_head_fit(session, details),
     )
     outcome = evaluate_weights(session, trainer.weights(), head_inputs)
     value = outcome.values[recipe.train.monitor]
+    method = f"{found.epochs} epochs on" if found.epochs else "head fitted on"
     log(
-        f"linear probing: {found.epochs} epochs on the frozen features of {found.images:,} images, "
+        f"linear probing: {method} the frozen features of {found.images:,} images, "
         f"loss {found.first_loss:.3g} -> {found.last_loss:.3g}, val {recipe.train.monitor} {value:.4g}"
     )
     steps = {
@@ -216,9 +226,45 @@ def _run_linear_probing(
         "seconds": round(found.seconds, 3),
         "first_loss": found.first_loss,
         "last_loss": found.last_loss,
+        **details,
         **{f"val_{name}": number for name, number in outcome.values.items()},
     }
     return steps, outcome
+
+
+def _head_fit(session: TrainingSession, details: dict[str, Any]) -> Fit | None:
+    """How the probing phase fits a linear head, and where it puts the details; None if it takes gradient steps."""
+    recipe, trainer, model = session.recipe, session.trainer, session.model
+    layer, rows = trainer.module.get_submodule(model.head[0]), min(len(session.data.train), MAX_IMAGES)
+    if not isinstance(layer, nn.Linear) or any(why_no_convex_fit(recipe, trainer.accelerator.device)):
+        return None
+    if takes_long(rows, layer.in_features, layer.out_features):
+        return None
+    if fit_bytes(recipe, rows, layer.in_features) > MAX_BYTES:
+        return None
+
+    def fit(layer: nn.Linear, features: Tensor, targets: Tensor) -> float:
+        fitted = fit_head(recipe, trainer.loss, layer, features, trainer.scale_for_loss(targets))
+        details.update(fitted.details)
+        return fitted.loss
+
+    return fit
+
+
+def zero_new_head(session: TrainingSession) -> None:
+    """Set new linear heads to zero, before gradient steps on frozen features.
+
+    The libraries' own initialisation can be too large for these steps to undo: timm gives EfficientNets a classifier
+    with a standard deviation of 1/√(3·classes).
+    """
+    if not session.model.weights.head_is_new:
+        return
+    for path in session.model.head:
+        layer = session.trainer.module.get_submodule(path)
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def attach_start_weights(run: Run, session: TrainingSession) -> None:
