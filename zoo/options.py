@@ -156,6 +156,9 @@ class TrainingOptions(TypedDict, total=False):
         "train.linear_probe", "fit a linear head on cached features directly (L-BFGS or ridge), without steps: on, off "
         "or auto (where possible)", metavar="auto|on|off",
     )]
+    refit: Annotated[bool | None, Option(
+        "train.refit", "after validation, fit the linear probe once more on all images, validation images included"
+    )]
     views: Annotated[int | None, Option(
         "train.views", "number of augmented views per training image in the feature cache, used in turn",
         metavar="N",

@@ -24,6 +24,7 @@ class TrainConfig(Config):
     feature_cache: Annotated[Literal["auto", "on", "off"], YamlSwitch] = "auto"
     views: int | None = Field(None, ge=1)
     linear_probe: Annotated[Literal["auto", "on", "off"], YamlSwitch] = "off"
+    refit: bool = False
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
 

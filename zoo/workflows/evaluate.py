@@ -197,14 +197,16 @@ def _run_images(loaded: LoadedRun) -> _Images:
         expected_classes=loaded.classes,
         task=loaded.task,
     ).with_intensity_range(loaded.preprocess.intensity_range)
+    refit = "the weights were also fitted on these images (--refit): the metrics of the run are from before"
+    fitted = (refit,) if loaded.run.info().get("refit") else ()
     if run_data.fingerprint in (None, data.fingerprint()):
-        return _Images(name, data.val, run_data.rule or data.rule, (), data.problems)
+        return _Images(name, data.val, run_data.rule or data.rule, fitted, data.problems)
     # With the run's list of held-out images, no training image is evaluated, even if the data have grown.
     risk = "the evaluation may include training images"
     if loaded.run.split_file.is_file() and data.was_split:
         risk = "evaluating on the held-out images that remain"
     changed = f"the images of {name} have changed since the run: {risk}"
-    notes = (changed, *(n for n in data.notes if n.startswith("split ")))
+    notes = (changed, *fitted, *(n for n in data.notes if n.startswith("split ")))
     return _Images(name, data.val, data.rule, notes, data.problems)
 
 

@@ -78,6 +78,22 @@ def test_random_views_are_used_only_if_the_held_out_loss_is_lower(small: Path) -
     assert len(steps.metrics()) == 2
 
 
+def test_refit_uses_all_images_and_keeps_the_metrics_from_before(small: Path) -> None:
+    plain, run = _run(small, "plain"), _run(small, "refit", refit=True)
+    assert run.metrics()[0]["val_loss"] == plain.metrics()[0]["val_loss"]
+    assert run.info()["best"] == plain.info()["best"]
+    assert run.info()["refit"]["images"] == sum(run.info()["data"][key] for key in ("train_images", "val_images"))
+    before, after = plain.weights(), run.weights()
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {"fc.weight", "fc.bias"}
+    result = evaluate(run.path)
+    assert any("--refit" in note for note in result.notes)
+    assert not evaluate(plain.path).notes
+    # As a run whose training images are all of them.
+    assert float(result.evaluation.loss) < plain.metrics()[0]["val_loss"]
+    with pytest.raises(RecipeError, match=r"train\.refit: only a linear probe"):
+        _run(small, "tuned", freeze="none", refit=True)
+
+
 @pytest.mark.parametrize("task", ["regression", "multi-label"])
 def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     lines = ["image,label" if task == "multi-label" else "image,a,b"]

@@ -42,6 +42,9 @@ def choose_linear_probe(
         if takes_long(rows, feature_cache.feature_extractor.numbers, outputs):
             numbers = f"{feature_cache.feature_extractor.numbers:,} features and {outputs:,} outputs"
             why = f"{images:,} images with {numbers} take long; --linear-probe on forces it"
+    if recipe.train.refit and (why or setting == "off"):
+        why = why or "train.linear_probe is off"
+        raise RecipeError([f"train.refit: only a linear probe is fitted again: {why}"], "leave out --refit")
     if setting == "off":
         return False, "" if why else (
             "linear probe off: the head is trained by gradient steps from zero weights, which takes longer and rarely "
@@ -172,6 +175,29 @@ def run_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], No
         f"{details['held_out_loss']:.3g}{unused}"
     )
     return EpochStats(fitted.loss, top1, len(features), seconds)
+
+
+def refit_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], None]) -> None:
+    """Fit the head on the training and validation images and save it; the metrics of the run are not changed.
+
+    Raises TrainingError if the features are not finite, or the disk refuses.
+    """
+    trainer, feature_extractor = session.trainer, session.trainer.feature_extractor
+    assert feature_extractor is not None
+    assert isinstance(session.train, FeatureBatches)
+    assert isinstance(session.val, FeatureBatches)
+    ((train, *_), targets), ((val, *_), val_targets) = session.train.all(), session.val.all()
+    layer = feature_extractor.module.get_submodule(feature_extractor.end)
+    assert isinstance(layer, nn.Linear)
+    on_device = torch.cat([targets, val_targets]).to(trainer.accelerator.device)
+    features = torch.cat([train, val])
+    fitted = fit_head(session.recipe, trainer.loss, layer, features, trainer.scale_for_loss(on_device))
+    run.save_weights(trainer.weights())
+    run.update(refit={**fitted.details, "images": len(features)})
+    log(
+        f"refitted on all {len(features):,} images, the {len(val):,} validation images included; the metrics are those "
+        "from before"
+    )
 
 
 def _fit_ridge(features: Tensor, targets: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:

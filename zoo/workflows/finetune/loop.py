@@ -87,6 +87,8 @@ def train(
                 checkpoints.flush()
             if state.best is not None:
                 state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, display.log)
+            if recipe.train.refit:
+                linear_probe.refit_linear_probe(run, session, display.log)
             seconds = time.perf_counter() - start
             record.draw(run, session, state.rows, state.outcome)
             record.finish(run, seconds=seconds)
