@@ -26,6 +26,20 @@ def test_activation() -> None:
     assert torch.allclose(half.sum(1), torch.ones(2))
 
 
+def test_image_losses_have_the_mean_of_the_default_loss() -> None:
+    g = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, 3, generator=g)
+    one, many = torch.randint(0, 3, (9,), generator=g), torch.randint(0, 2, (9, 3), generator=g).float()
+    losses = get_task("single-label").image_losses(outputs, one)
+    assert losses.shape == (9,)
+    assert torch.isclose(losses.mean(), torch.nn.functional.cross_entropy(outputs, one))
+    losses = get_task("multi-label").image_losses(outputs, many)
+    assert torch.isclose(losses.mean(), torch.nn.functional.binary_cross_entropy_with_logits(outputs, many))
+    values = torch.randn(9, 3, generator=g) * torch.tensor([1.0, 10.0, 100.0])
+    losses = get_task("regression").image_losses(values.mean(0).expand(9, 3), values)
+    assert torch.isclose(losses.mean(), torch.tensor(1.0))  # predicting the mean: one variance
+
+
 def test_unknown_task_suggests_the_nearest() -> None:
     with pytest.raises(UsageError) as e:
         get_task("regresion")

@@ -41,14 +41,16 @@ class MetricAccumulator:
         }
 
     @classmethod
-    def of(cls, names: Iterable[str], task: TaskName) -> MetricAccumulator:
-        """The metrics `names` of a task, and the statistics that its evaluation and picture need.
+    def of(cls, names: Iterable[str], task: TaskName, *, collect: bool = False) -> MetricAccumulator:
+        """The metrics `names` of a task, and the statistics that its evaluation and picture need. collect: keep all
+        outputs.
 
         Raises:
             UsageError: an unknown name, or a metric of another task.
         """
         owner = get_task(task)
         extra = (Collected,) if owner.collects_outputs else import_module(owner.metrics_module).EVALUATION.STATISTICS
+        extra = (*extra, Collected) if collect and Collected not in extra else extra
         return cls({name: _function(name, task) for name in names}, extra)
 
     @property

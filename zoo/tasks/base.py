@@ -127,6 +127,10 @@ class Task(ABC):
         """A model's outputs (N, K) → probabilities or values (N, K) float32."""
 
     @abstractmethod
+    def image_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each image (N,) float32: of outputs (N, K) and targets as the data have them."""
+
+    @abstractmethod
     def target_text(self, target: Any, classes: Sequence[str]) -> str:
         """The target of one image, an index or a row (K,), as text."""
 

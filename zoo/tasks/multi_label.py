@@ -46,6 +46,12 @@ class MultiLabel(Task):
     def activate(self, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()
 
+    def image_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over the labels."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        return binary_cross_entropy_with_logits(outputs.float(), targets, reduction="none").mean(1)
+
     def target_text(self, target: Any, classes: Sequence[str]) -> str:
         return ", ".join(name for name, value in zip(classes, target, strict=True) if value) or "no label"
 

@@ -48,6 +48,11 @@ class Regression(Task):
     def activate(self, outputs: Tensor) -> Tensor:
         return outputs.float()
 
+    def image_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared error in units of each target's variance, the mean over the targets."""
+        variance = targets.var(0, correction=0).clamp_min(1e-12)
+        return ((outputs.float() - targets).square() / variance).mean(1)
+
     def target_text(self, target: Any, classes: Sequence[str]) -> str:
         return ", ".join(f"{name} {value:g}" for name, value in zip(classes, target, strict=True))
 

@@ -43,6 +43,10 @@ class SingleLabel(Task):
     def activate(self, outputs: Tensor) -> Tensor:
         return outputs.float().softmax(1)
 
+    def image_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return -outputs.float().log_softmax(1).gather(1, targets[:, None])[:, 0]
+
     def target_text(self, target: Any, classes: Sequence[str]) -> str:
         return classes[int(target)]
 

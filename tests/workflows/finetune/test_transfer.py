@@ -112,7 +112,7 @@ def test_a_run_killed_during_linear_probing_starts_again(small: Path, monkeypatc
 
     whole = _run(small, "whole", epochs=1)
     with monkeypatch.context() as m:
-        m.setattr("zoo.workflows.finetune.transfer.run_probing_phase", killed)
+        m.setattr("zoo.workflows.finetune.linear_probing.phase.run_probing_phase", killed)
         with pytest.raises(Interrupted):
             _run(small, "early", epochs=1)
     assert not Run(Path("early")).checkpoint_file.exists()

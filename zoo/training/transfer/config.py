@@ -46,3 +46,8 @@ class TransferConfig(Config):
     wise_ft: bool = Field(
         False, description="average initial and final weights at the end if that validates better (WiSE-FT)"
     )
+    compare_probe: bool = Field(
+        False,
+        description="with lp-ft: use the fine-tuned weights only if their loss on the held-out images is lower than "
+        "that of the linear probe by more than one standard error",
+    )

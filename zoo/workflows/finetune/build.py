@@ -33,7 +33,7 @@ from zoo.workflows.finetune import autotune, preprocessing, summary, transfer, v
 from zoo.workflows.finetune.feature_cache import choose_feature_cache
 from zoo.workflows.finetune.image_cache import choose_image_cache
 from zoo.workflows.finetune.inputs import Loaders, OpenedInputs, make_loaders, open_inputs, per_process_batch_size
-from zoo.workflows.finetune.linear_probe import choose_linear_probe
+from zoo.workflows.finetune.linear_probing.fit import choose_linear_probe
 from zoo.workflows.finetune.session import BuiltModel, SampleBatch, TrainingSession
 
 

@@ -14,11 +14,13 @@ from zoo.progress import TrainingProgress, duration
 from zoo.run import Run
 from zoo.training.distributed import broadcast_object, gather_object, lost_process_error
 from zoo.training.trainer import EpochStats
-from zoo.workflows.finetune import linear_probe, oom, record, transfer
+from zoo.workflows.finetune import evaluation, oom, record, transfer
 from zoo.workflows.finetune.checkpoint import CheckpointWriter
 from zoo.workflows.finetune.early_stopping import best_entry, best_epoch_text, is_better, out_of_patience
 from zoo.workflows.finetune.feature_cache import apply_feature_cache
 from zoo.workflows.finetune.image_cache import apply_image_cache
+from zoo.workflows.finetune.linear_probing import fit
+from zoo.workflows.finetune.linear_probing.compare import choose_probe_or_tuned
 from zoo.workflows.finetune.session import TrainingSession, ValidationResult
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -87,8 +89,12 @@ def train(
                 checkpoints.flush()
             if state.best is not None:
                 state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, display.log)
+                if recipe.transfer.compare_probe:
+                    state.best, state.outcome = choose_probe_or_tuned(
+                        run, session, state.best, state.outcome, display.log
+                    )
             if recipe.train.refit:
-                linear_probe.refit_linear_probe(run, session, display.log)
+                fit.refit_linear_probe(run, session, display.log)
             seconds = time.perf_counter() - start
             record.draw(run, session, state.rows, state.outcome)
             record.finish(run, seconds=seconds)
@@ -141,11 +147,11 @@ def _run_epoch(
     monitor = recipe.train.monitor
     transfer.before_epoch(session)
     if session.fits_linear_probe:
-        lrs, stats = {}, linear_probe.run_linear_probe(run, session, display.log)
+        lrs, stats = {}, fit.run_linear_probe(run, session, display.log)
     else:
         lrs, stats = trainer.learning_rates(), trainer.train_epoch(session.train, epoch, display.batch)
-    accumulator = transfer.validation_accumulator(session)
-    outcome = transfer.compute_metrics(accumulator, trainer.evaluate(session.val, accumulator))
+    accumulator = evaluation.validation_accumulator(session)
+    outcome = evaluation.compute_metrics(accumulator, trainer.evaluate(session.val, accumulator))
     row = broadcast_object(_row(epoch, stats, outcome.values, lrs))
     _check_finite(row)
     trainer.schedule.after_epoch(row[f"val_{recipe.schedule.monitor or monitor}"])
