@@ -203,6 +203,15 @@ def test_lora_trains_a_tenth_and_the_run_has_merged_weights(small: Path, vit: Pa
         build_session(make_recipe("zoo_tiny", data=small, settings=settings))
 
 
+def test_a_size_below_that_of_the_pretraining_is_mentioned(small: Path, vit: Path) -> None:
+    def notes(**options: Any) -> str:
+        return "\n".join(build_session(make_recipe("test_vit", data=small, **options)).notes)
+
+    assert "32x32: the model was trained at 160x160" in notes(weights=vit, img_size=32)
+    assert "was trained at" not in notes(weights=vit, img_size=160)
+    assert "was trained at" not in notes(weights="none", img_size=32)
+
+
 def test_l2_sp_keeps_the_backbone_near_its_initial_weights(small: Path) -> None:
     free = _run(small, "free", lr=0.003)
     held = _run(small, "held", lr=0.003, settings={"transfer.l2_sp": 3.0})

@@ -158,19 +158,36 @@ def resolve_loss(recipe: Recipe, task: Task) -> tuple[str, dict[str, Any], str]:
     return task.loss, accepted, f"loss.params: {task.loss} takes no {dropped}, which is ignored" if dropped else ""
 
 
+# Below it, measured on up to 1,500 images, a smaller input costs accuracy: 11 to 27 points from 224 to 64 pixels.
+_FEW_IMAGES = 2_000
+
+
 def choose_input_size(recipe: Recipe, model: Model, data: Data) -> tuple[Preprocess, str]:
     """The preprocessing of the run, and a sentence if its size is not the model's default.
 
-    Enlarging images that are far smaller than the model's input gains nothing and costs time. Data with a known useful
-    size are used at that size, if the architecture takes any size and the user has not chosen one.
+    Small images are enlarged to the size of the pretraining. Only data with a known useful size are used at that size,
+    to save time, if the architecture takes any size and the user has not chosen one.
     """
     own, useful = model.preprocess, data.useful_size
     fixed = bool(model.pretrained_cfg.get("fixed_input_size", False))
+    if recipe.model.img_size is not None and useful is None:
+        return own, _small_size_note(recipe.model.img_size, model, len(data.train))
     if recipe.model.img_size is not None or useful is None or fixed or min(own.height, own.width) <= useful:
         return own, ""
     return own.with_size(useful, useful), (
         f"input size {useful}x{useful}, enough for {data.name}, instead of the model's {own.height}x{own.width}; "
         "--img-size changes it"
+    )
+
+
+def _small_size_note(size: int, model: Model, images: int) -> str:
+    """A warning if the input is much smaller than that of the pretraining and there are few images to adapt to it."""
+    trained = model.pretrained_cfg.get("input_size")
+    if model.weights.source == "none" or trained is None or size > 0.75 * trained[-1] or images >= _FEW_IMAGES:
+        return ""
+    return (
+        f"input size {size}x{size}: the model was trained at {trained[-2]}x{trained[-1]}, and with few images that size "
+        "is usually more accurate, also for smaller images; leave out --img-size"
     )
 
 
