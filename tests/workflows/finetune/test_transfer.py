@@ -203,6 +203,16 @@ def test_lora_trains_a_tenth_and_the_run_has_merged_weights(small: Path, vit: Pa
         build_session(make_recipe("zoo_tiny", data=small, settings=settings))
 
 
+def test_fixed_batch_norm_statistics_do_not_change(small: Path) -> None:
+    run = _run(small, "r", epochs=1, lr=0.01, settings={"transfer.fixed_bn_stats": True, "transfer.start": "plain"})
+    pretrained = build("zoo_tiny", classes=4).module.state_dict()
+    statistics = [name for name in pretrained if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(run.weights()[name], pretrained[name]) for name in statistics)
+    scale = next(name for name in statistics).replace("running_mean", "weight")
+    assert not torch.equal(run.weights()[scale], pretrained[scale])
+
+
 def test_a_size_below_that_of_the_pretraining_is_mentioned(small: Path, vit: Path) -> None:
     def notes(**options: Any) -> str:
         return "\n".join(build_session(make_recipe("test_vit", data=small, **options)).notes)

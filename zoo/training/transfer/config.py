@@ -39,6 +39,10 @@ class TransferConfig(Config):
     bn_reestimate: bool = Field(
         False, description="re-estimate batch-norm statistics on the training images before the first epoch"
     )
+    fixed_bn_stats: bool = Field(
+        False,
+        description="normalize with the running statistics of batch norm in training, too, and do not update them",
+    )
     auto_rgn: bool = Field(
         False, description="learning rate of each tensor in proportion to its relative gradient norm (Auto-RGN)"
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from zoo import metrics
 from zoo.errors import RecipeError
 from zoo.models import Group, Model
@@ -86,6 +88,10 @@ def train_mode_setter(recipe: Recipe, model: Model, plan: FreezePlan) -> Callabl
             current = unfreeze_plan(plan, model.groups, model.module, groups_unfrozen(epoch, every))
             current.apply(model.module)
         set_train_mode(model.module, current)
+        if recipe.transfer.fixed_bn_stats:
+            for module in model.module.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     return set_mode
 

@@ -186,8 +186,8 @@ def _small_size_note(size: int, model: Model, images: int) -> str:
     if model.weights.source == "none" or trained is None or size > 0.75 * trained[-1] or images >= _FEW_IMAGES:
         return ""
     return (
-        f"input size {size}x{size}: the model was trained at {trained[-2]}x{trained[-1]}, and with few images that size "
-        "is usually more accurate, also for smaller images; leave out --img-size"
+        f"input size {size}x{size}: the model was trained at {trained[-2]}x{trained[-1]}, and with few images that "
+        "size is usually more accurate, also for smaller images; leave out --img-size"
     )
 
 
