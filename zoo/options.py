@@ -157,7 +157,7 @@ class TrainingOptions(TypedDict, total=False):
         "or auto (where possible)", metavar="auto|on|off",
     )]
     refit: Annotated[bool | None, Option(
-        "train.refit", "after validation, fit the linear probe once more on all images, validation images included"
+        "train.refit", "after validation, fit the linear probe again on all images, validation images included"
     )]
     views: Annotated[int | None, Option(
         "train.views", "number of augmented views per training image in the feature cache, used in turn",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from zoo.config import Config
+from zoo.config import Config, YamlSwitch
 
 
 class LoraConfig(Config):
@@ -50,8 +50,8 @@ class TransferConfig(Config):
     wise_ft: bool = Field(
         False, description="average initial and final weights at the end if that validates better (WiSE-FT)"
     )
-    compare_probe: bool = Field(
-        False,
-        description="with lp-ft: use the fine-tuned weights only if their loss on the held-out images is lower than "
-        "that of the linear probe by more than one standard error",
+    compare_probe: Annotated[Literal["auto", "on", "off"], YamlSwitch] = Field(
+        "off",
+        description="use the fine-tuned weights only if their loss on the held-out images is lower than that of the "
+        "linear probe by more than one standard error; auto: if the run starts with lp-ft",
     )

@@ -94,7 +94,7 @@ def build_model(recipe: Recipe, inputs: OpenedInputs) -> tuple[Recipe, BuiltMode
     on the way, and sentences about it."""
     task, device, scale = inputs.task, inputs.device, inputs.scale
     join(device)
-    start = "lp-ft" if transfer.uses_lp_ft(recipe, inputs.model, inputs.plan) else "plain"
+    lp_ft = transfer.uses_lp_ft(recipe, inputs.model, inputs.plan)
     model, plan = transfer.add_adapters(recipe, inputs.model, inputs.plan)
     plan.apply(model.module)
     model = replace(model, module=_convert_sync_batch_norm(recipe, model.module).to(device))
@@ -124,7 +124,13 @@ def build_model(recipe: Recipe, inputs: OpenedInputs) -> tuple[Recipe, BuiltMode
     built = BuiltModel(
         task, data, model, plan, preprocess, device, loss, normalize, scale, mixing, set_train_mode, sample
     )
-    changes = {"loss.name": loss_name, "loss.params": loss_params, "data.norm": pixels.norm, "transfer.start": start}
+    changes = {
+        "loss.name": loss_name,
+        "loss.params": loss_params,
+        "data.norm": pixels.norm,
+        "transfer.start": "lp-ft" if lp_ft else "plain",
+        "transfer.compare_probe": "on" if lp_ft and recipe.transfer.compare_probe != "off" else "off",
+    }
     return build(recipe.model_dump(), changes), built, notes
 
 
@@ -318,9 +324,11 @@ def build_caches(recipe: Recipe, built: BuiltModel, runtime: Runtime, trainer: T
         uses_feature_cache=features is not None,
         key=context.key(precision=runtime.precision.precision, memory_format=runtime.precision.memory_format),
     )  # fmt: skip
+    may_refit = fits_probe and data.was_split
     changes = {
         "train.amp_dtype": execution.precision,
         "train.linear_probe": "on" if fits_probe else "off",
+        "train.refit": "on" if recipe.train.refit == "on" or (recipe.train.refit == "auto" and may_refit) else "off",
         "data.workers": execution.workers,
         "data.image_cache": "on" if uses_image_cache else "off",
         "execution.memory_format": execution.memory_format,

@@ -89,11 +89,11 @@ def train(
                 checkpoints.flush()
             if state.best is not None:
                 state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, display.log)
-                if recipe.transfer.compare_probe:
+                if recipe.transfer.compare_probe == "on":
                     state.best, state.outcome = choose_probe_or_tuned(
                         run, session, state.best, state.outcome, display.log
                     )
-            if recipe.train.refit:
+            if recipe.train.refit == "on":
                 fit.refit_linear_probe(run, session, display.log)
             seconds = time.perf_counter() - start
             record.draw(run, session, state.rows, state.outcome)

@@ -45,8 +45,8 @@ def uses_lp_ft(recipe: Recipe, model: Model, plan: FreezePlan) -> bool:
     if start == "lp-ft" and not possible:
         problems.append("transfer.start: lp-ft needs a pretrained backbone, and that backbone and head are trained")
     chosen = start == "lp-ft" or (start == "auto" and possible and model.weights.head_is_new)
-    for key in ("wise_ft", "compare_probe"):
-        if getattr(recipe.transfer, key) and not chosen:
+    for key, given in (("wise_ft", recipe.transfer.wise_ft), ("compare_probe", recipe.transfer.compare_probe == "on")):
+        if given and not chosen:
             problems.append(f"transfer.{key}: it needs the probing phase of lp-ft, and this run has none")
     if problems:
         raise RecipeError(problems, "leave it out, or start from pretrained weights")
@@ -119,7 +119,7 @@ def begin(run: Run, session: TrainingSession, log: Callable[[str], None]) -> Val
         zero_new_head(session)
     sync_module_states(trainer.module)
     transfer = recipe.transfer
-    if transfer.l2_sp is not None or transfer.wise_ft or transfer.compare_probe:
+    if transfer.l2_sp is not None or transfer.wise_ft or transfer.compare_probe == "on":
         run.save_start(trainer.weights())
     if steps:
         run.update(start=steps)

@@ -55,3 +55,5 @@ def test_a_clear_gain_is_taken_and_recorded(
 def test_it_needs_the_probing_phase(small: Path) -> None:
     with pytest.raises(RecipeError, match=r"transfer\.compare_probe"):
         _run(small, "r", epochs=1, settings={"transfer.start": "plain"})
+    plain = {"transfer.start": "plain", "transfer.compare_probe": "auto"}
+    assert "probe_comparison" not in _run(small, "plain", epochs=1, settings=plain).info()

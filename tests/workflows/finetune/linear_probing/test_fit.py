@@ -92,6 +92,9 @@ def test_refit_uses_all_images_and_keeps_the_metrics_from_before(small: Path) ->
     assert float(result.evaluation.loss) < plain.metrics()[0]["val_loss"]
     with pytest.raises(RecipeError, match=r"train\.refit: only a linear probe"):
         _run(small, "tuned", freeze="none", refit=True)
+    for freeze, expected in (("backbone", "on"), ("none", "off")):
+        auto = make_recipe("zoo_tiny", data=small, freeze=freeze, recipe="head-only", settings={"train.refit": "auto"})
+        assert build_session(auto).recipe.train.refit == expected
 
 
 @pytest.mark.parametrize("task", ["regression", "multi-label"])

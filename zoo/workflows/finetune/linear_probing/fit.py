@@ -42,7 +42,7 @@ def choose_linear_probe(
         if takes_long(rows, feature_cache.feature_extractor.numbers, outputs):
             numbers = f"{feature_cache.feature_extractor.numbers:,} features and {outputs:,} outputs"
             why = f"{images:,} images with {numbers} take long; --linear-probe on forces it"
-    if recipe.train.refit and (why or setting == "off"):
+    if recipe.train.refit == "on" and (why or setting == "off"):
         why = why or "train.linear_probe is off"
         raise RecipeError([f"train.refit: only a linear probe is fitted again: {why}"], "leave out --refit")
     if setting == "off":
