@@ -179,3 +179,17 @@ def test_constant_features_predict_the_mean():
     found = ridge_loo(decompose(np.ones((5, 3), np.float32)), targets)
     np.testing.assert_allclose(found.predictions[0], [0.5, 0.5])
     np.testing.assert_allclose(found.predictions[3], [0.75, 0.25])
+
+
+def test_shares_are_factors_of_the_standardised_features(clusters):
+    features, labels = clusters(60, 20)
+    targets = Targets.of(labels, "single-label")
+    shares = np.linspace(0.2, 2, 20)
+    svd = decompose(features, shares=shares)
+    scaled = (features - features.mean(0)) / features.std(0) * shares
+    assert np.allclose(svd.rows, scaled)
+    tried = ridge_loo(svd, targets)
+    head = ridge_head(svd, targets, tried.chosen)
+    penalty = tried.chosen * (scaled**2).sum(1).mean()
+    expected = refit(scaled, targets.matrix, np.ones(60), penalty, scaled[3])
+    assert np.allclose(head.predict(features[3:4])[0], expected)

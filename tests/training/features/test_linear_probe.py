@@ -46,6 +46,41 @@ def test_same_minimum_as_scikit_learn(rows: int, columns: int) -> None:
     assert not found.weight[:, 0].any()  # of the constant column
 
 
+@pytest.mark.parametrize("signal", ["small", "all"])
+def test_shares_of_groups_are_those_of_a_brute_force_search(signal: str) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    groups = [slice(0, 4), slice(4, 204), slice(204, 210)]
+    x = rng.normal(size=(90, 210)) * 10 ** rng.uniform(-2, 2, 210) + 1
+    informative = slice(0, 4) if signal == "small" else slice(0, 210)
+    centers = rng.normal(size=(3, 210))[y][:, informative]
+    x[:, informative] += centers * x.std(0)[informative] * (0.12 if signal == "all" else 1.3)
+    found = fit_linear_probe(
+        torch.from_numpy(x).float(), torch.from_numpy(y), F.cross_entropy, outputs=3, seed=0, columns=groups
+    )
+    scaled = StandardScaler().fit_transform(x)
+    folds = linear_probe._make_folds(y, 0, rounds=5)
+
+    def fit(weighted: np.ndarray, rows: np.ndarray, penalty: float) -> LogisticRegression:
+        return LogisticRegression(C=1 / (penalty * len(rows)), tol=1e-7, max_iter=10_000).fit(weighted[rows], y[rows])
+
+    losses, predictions = {}, {}
+    for exponent in (0.25, 0.5):
+        share = np.concatenate([np.full(g.stop - g.start, (g.stop - g.start) ** -exponent) for g in groups])
+        weighted = scaled * share / np.sqrt((share**2).mean())
+        for penalty in 10.0 ** np.arange(-3, 2.5, 0.5):
+            fits = [(fit(weighted, rows, penalty), out) for rows, out in folds]
+            chances = [-np.log(f.predict_proba(weighted[out])[np.arange(len(out)), y[out]]).sum() for f, out in fits]
+            losses[exponent, penalty] = sum(chances) / 90
+        predictions[exponent] = fit(weighted, np.arange(90), found.penalty).predict_proba(weighted)
+    best = min(losses, key=losses.__getitem__)
+    assert found.held_out_loss == pytest.approx(losses[best], rel=0.05)
+    own = F.linear(torch.from_numpy(x).float(), found.weight, found.bias).softmax(1).numpy()
+    distance = {e: float(np.abs(own - p).max()) for e, p in predictions.items()}
+    assert min(distance, key=distance.__getitem__) == best[0]
+    assert distance[best[0]] < 5e-3
+
+
 def test_both_parametrizations_give_the_same_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = _clouds(200, 30, 3)
     one = fit_linear_probe(x, y, F.cross_entropy, outputs=3, seed=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,17 +75,20 @@ class FeatureSVD:
         return np.sqrt(self.weights)[:, None] * (matrix - mean), mean
 
 
-def decompose(features: NDArray[np.generic], weights: Floats | None = None) -> FeatureSVD:
+def decompose(features: NDArray[np.generic], weights: Floats | None = None, shares: Floats | None = None) -> FeatureSVD:
     """Decompose features (N, D) by the eigenvectors of the smaller of X̃X̃ᵀ and X̃ᵀX̃, in float64 on the CPU.
 
     Args:
         features: (N, D) features of the images.
         weights: (N,) weight of each image; None for equal weights.
+        shares: (D,) factor of each standardised feature; None for 1.
 
     Raises:
         DataError: A feature is not finite.
     """
     scaling = Scaling.of(features)
+    if shares is not None:
+        scaling = replace(scaling, std=scaling.std / shares[scaling.nonconstant])
     rows = scaling.apply(features)
     n, d = rows.shape
     weights = np.ones(n) if weights is None else weights

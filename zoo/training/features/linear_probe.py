@@ -6,8 +6,8 @@ where c is the curvature of the loss in a logit if all classes are equally likel
 Inst. Statist. Math. 44). This takes a third to half of the passes over the data that L-BFGS takes on W (measured).
 
 λ is chosen by the loss on held-out training images: five-fold cross-validation where that is cheap, else one fold. The
-search goes from strong to weak, each fit starting from the one before. Random views of the images are fitted too if
-that lowers the held-out loss, which is always computed on the images without augmentation.
+search goes from strong to weak, each fit starting from the one before. The same loss chooses the shares of groups of
+columns, and whether random views of the images are fitted too; it is always computed on images without augmentation.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from zoo.arrays import Indices
 from zoo.errors import TrainingError
 from zoo.training.autotune.workers import SINGLE_THREAD_OPS, preserve_num_threads, threads
 from zoo.training.feature_extractor import FeatureExtractor
+from zoo.training.features.standardize import column_shares, standardize
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,8 +51,6 @@ _FOLDS = 5
 _MAX_EIGH_DIM, _RANK_TOLERANCE = 2048, 1e-10
 # Convergence, relative to the loss of zero logits: while penalties are compared, and for the final fit.
 _SEARCH_TOLERANCE, _FINAL_TOLERANCE = 1e-4, 1e-7
-# Relative to the root mean square of a column: the rounding error of a constant in float32.
-_CONSTANT_TOLERANCE = 1e-6
 # Without it, the bias of a class without images goes to minus infinity.
 _BIAS_PENALTY = 1e-4
 
@@ -100,24 +99,45 @@ def why_not_linear(feature_extractor: FeatureExtractor) -> str:
 @preserve_num_threads()
 @torch.no_grad()
 def fit_linear_probe(
-    features: Tensor, targets: Tensor, loss: Loss, *, outputs: int, seed: int, views: Sequence[Tensor] = ()
+    features: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    *,
+    outputs: int,
+    seed: int,
+    views: Sequence[Tensor] = (),
+    columns: Sequence[slice] = (),
 ) -> LinearProbe:
     """The linear layer for features (N, D) with the least loss plus penalty.
 
     targets: (N,) int64 or (N, K) float32, on the features' device. loss: a mean over images, convex in the logits.
-    outputs: K. seed: of the held-out images. views: features (N, D) of random views of the same images. Raises
-    TrainingError if features or loss are not finite.
+    outputs: K. seed: of the held-out images. views: features (N, D) of random views of the same images. columns: groups
+    of columns whose shares are chosen; none: all columns are equal. Raises TrainingError if features or loss are not
+    finite.
     """
     # The same images are held out with and without views.
     cross_validate = (1 + len(views)) * features.numel() * outputs <= _MAX_CROSS_VALIDATION_OPS
     rounds = _FOLDS if cross_validate else 1
     fit = partial(_fit, targets=targets, loss=loss, outputs=outputs, rounds=rounds, seed=seed)
-    tried = [fit([features]), *([fit([features, *views])] if views else [])]
+    shares = column_shares(columns) if columns else (None,)
+    tried = [fit([features], share=share) for share in shares]
     best = min(tried, key=lambda found: found.held_out_loss)
+    if views:
+        tried.append(fit([features, *views], share=shares[tried.index(best)]))
+        best = min(best, tried[-1], key=lambda found: found.held_out_loss)
     return replace(best, passes=sum(t.passes for t in tried))
 
 
-def _fit(views: Sequence[Tensor], *, targets: Tensor, loss: Loss, outputs: int, rounds: int, seed: int) -> LinearProbe:
+def _fit(
+    views: Sequence[Tensor],
+    *,
+    targets: Tensor,
+    loss: Loss,
+    outputs: int,
+    rounds: int,
+    seed: int,
+    share: Tensor | None,
+) -> LinearProbe:
     images, columns = views[0].shape
     features = torch.cat(list(views)) if len(views) > 1 else views[0]
     all_targets = targets.repeat(len(views), *[1] * (targets.ndim - 1))
@@ -125,7 +145,7 @@ def _fit(views: Sequence[Tensor], *, targets: Tensor, loss: Loss, outputs: int, 
     if rows * columns * outputs <= SINGLE_THREAD_OPS:
         threads(1)
     dtype = torch.float64 if rows * columns <= _MAX_FLOAT64_VALUES else torch.float32
-    scaled, scaling = _standardize(features, dtype)
+    scaled, scaling = standardize(features, dtype, share)
     shape = _SecondMoments.of(scaled)
     x = shape.rotate(scaled)
     del scaled
@@ -174,40 +194,6 @@ def _choose(
     for between in (best * 10**-0.5, best * 10**0.5):
         held_out_loss(between)
     return tried, folds[0].weight
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """nonconstant (D,): which columns are not constant; mean, std (D′,): of these."""
-
-    nonconstant: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """weight (D′, K) and bias (K,) for standardized features → (K, D), (K,) for the features themselves."""
-        inside = weight.double() / self.std[:, None]
-        whole = inside.new_zeros(len(bias), len(self.nonconstant))
-        whole[:, self.nonconstant] = inside.T
-        return whole.float(), (bias.double() - self.mean @ inside).float()
-
-
-def _standardize(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, _Scaling]:
-    """(N, D′) of `dtype` with mean 0 and variance 1, without the constant columns."""
-    parts = torch.split(features, 4096)
-    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(features)
-    var = torch.stack([(part.double() - mean).square().sum(0) for part in parts]).sum(0) / len(features)
-    if not bool((mean.isfinite() & var.isfinite()).all()):
-        bad = int((~features.isfinite().all(1)).sum())
-        raise TrainingError(
-            f"the features of {bad} of {len(features)} images are not finite",
-            "the weights may be damaged, or half precision overflows: try --no-amp",
-        )
-    std = var.sqrt()
-    nonconstant = std > _CONSTANT_TOLERANCE * torch.hypot(mean, std)
-    scaling = _Scaling(nonconstant, mean[nonconstant], std[nonconstant])
-    scaled = torch.cat([((part[:, nonconstant].double() - scaling.mean) / scaling.std).to(dtype) for part in parts])
-    return scaled, scaling
 
 
 @dataclass(frozen=True)
