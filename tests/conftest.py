@@ -97,6 +97,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         task: str = "single-label",
         in_chans: int = 3,
         img_size: int | None = None,
+        head: str = "linear",
         data: dict[str, Any] | None = None,
         status: str = "finished",
         where: str = "run",
@@ -110,7 +111,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         from zoo.tasks import TASKS
 
         torch.manual_seed(0)
-        built = build(model, classes=len(classes), in_chans=in_chans, img_size=img_size, weights="none")
+        built = build(model, classes=len(classes), in_chans=in_chans, img_size=img_size, weights="none", head=head)
         run = Run(tmp_path / where)
         run.path.mkdir(parents=True)
         run.write_model(

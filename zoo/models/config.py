@@ -25,6 +25,11 @@ class ModelConfig(Config):
         description="how pretrained input filters are adapted to another number of channels; auto: sum for 1 channel, "
         "else repeat",
     )
+    head: Literal["linear", "multi-depth"] = Field(
+        "linear",
+        description="the classifier: the architecture's own, or multi-depth, a linear layer on the pooled outputs of "
+        "all stages",
+    )
     head_init: Literal["default", "zero"] = Field(
         "default", description="initialization of a new head: the library's default, or zeros"
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zoo.errors import ModelError, first_line
-from zoo.models.heads import HEAD_INITS
+from zoo.models.heads import HEAD_INITS, HEADS
 from zoo.models.stems import resolve_stem_rule
 
 
@@ -27,6 +27,7 @@ class BuildOptions:
     drop_path: float | None = None
     pool: str | None = None
     stem: str = "auto"
+    head: str = "linear"
     head_init: str = "default"
 
     def __post_init__(self) -> None:
@@ -41,6 +42,10 @@ class BuildOptions:
                 raise ModelError(f"{label} is {value}", "give a probability from 0 to below 1")
         if self.pool == "":
             raise ModelError("pool is empty", "give a pooling, such as avg or max, or leave it out")
+        if self.head not in HEADS:
+            raise ModelError(f"no head {self.head!r}", f"give {' or '.join(HEADS)}")
+        if self.head == "multi-depth" and self.drop is not None:
+            raise ModelError("the multi-depth head has no dropout", "leave out model.drop")
         if self.head_init not in HEAD_INITS:
             raise ModelError(f"no head initialisation {self.head_init!r}", f"give {' or '.join(HEAD_INITS)}")
         resolve_stem_rule(self.stem, 1 if self.in_chans == 3 else self.in_chans)

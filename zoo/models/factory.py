@@ -21,7 +21,8 @@ from zoo.models.groups import partition
 from zoo.models.heads import AUXILIARY_HEADS, attach_auxiliary_heads, zero_init_head
 from zoo.models.hub_config import HubConfig
 from zoo.models.load_weights import LoadResult, load_strict
-from zoo.models.model import Model, WeightsReport
+from zoo.models.model import Depths, Model, WeightsReport
+from zoo.models.multi_depth import HEAD, load_head, replace_head
 from zoo.models.pretrained import default_tag
 from zoo.preprocess import Preprocess
 
@@ -37,6 +38,7 @@ def build(
     drop_path: float | None = None,
     pool: str | None = None,
     stem: str = "auto",
+    head: str = "linear",
     head_init: str = "default",
 ) -> Model:
     """Build a model of the catalog on the CPU.
@@ -52,13 +54,14 @@ def build(
         drop_path: Probability of stochastic depth in the last block.
         pool: Pooling before the head, timm's `global_pool` (avg, max, avgmax, catavgmax, token, map …).
         stem: Rule to adapt the first convolution to `in_chans`, see `zoo.models.stems`.
+        head: "linear", the classifier of the architecture, or "multi-depth", see `zoo.models.multi_depth`.
         head_init: "default", or "zero" for a new head of zeros.
 
     Raises:
         ModelError: There is no such model, or it does not support an option.
         WeightsError: The weights cannot be loaded or do not fit.
     """
-    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head_init)
+    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, stem, head, head_init)
     entry, tag = find_weights(name)
     return _build(entry, tag, weights, options)
 
@@ -93,9 +96,10 @@ def build_on_meta(
     drop: float | None = None,
     drop_path: float | None = None,
     pool: str | None = None,
+    head: str = "linear",
 ) -> Model:
     """As `build` with weights "none", but on the meta device: shapes, names and groups without memory."""
-    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool)
+    options = BuildOptions(classes, in_chans, img_size, drop, drop_path, pool, head=head)
     entry, tag = find_weights(name)
     spec = _make_spec(entry, tag or default_tag(entry), options)
     with on_meta_device() if spec.on_meta else nullcontext():
@@ -116,6 +120,7 @@ def record(model: Model) -> dict[str, Any]:
         "preprocess": model.preprocess.to_dict(),
         "pretrained_cfg": model.pretrained_cfg,
         "weights": model.weights.to_dict(),
+        **({"depths": model.depths.to_dict()} if model.depths is not None else {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
@@ -135,6 +140,8 @@ def rebuild(values: Mapping[str, Any]) -> Model:
             cfg=dict(values["pretrained_cfg"]),
             args=dict(values["args"]),
             preprocess=Preprocess.from_dict(values["preprocess"]),
+            multi_depth="depths" in values,
+            depths=Depths.from_dict(values["depths"]) if "depths" in values else None,
         )
         report = WeightsReport.from_dict(values["weights"])
     except (KeyError, TypeError, ValueError) as e:
@@ -164,7 +171,7 @@ def without_auxiliary(model: Model) -> Model:
 
 @dataclass(frozen=True)
 class _ModelSpec:
-    """The arguments to construct a module."""
+    """The arguments to construct a module. depths: input of the multi-depth head, if it is known already."""
 
     name: str
     source: str
@@ -172,6 +179,8 @@ class _ModelSpec:
     cfg: dict[str, Any]
     args: dict[str, Any]
     preprocess: Preprocess
+    multi_depth: bool = False
+    depths: Depths | None = None
 
     @property
     def on_meta(self) -> bool:
@@ -195,19 +204,31 @@ class _ModelSpec:
         auxiliary = AUXILIARY_HEADS.get((self.source, self.architecture)) if self.args.get("aux_logits") else None
         if auxiliary is not None:
             attach_auxiliary_heads(module, auxiliary)
+        classes = int(self.args.get("num_classes", self.cfg["num_classes"])) if head else 0
+        depths = None
+        if self.multi_depth:
+            groups = partition(module, head, self.source)
+            depths = replace_head(
+                module, head, groups, name=self.name, classes=classes, input_size=self.preprocess.input_size,
+                depths=self.depths,
+            )  # fmt: skip
+            if load_result is not None and tensors is not None:
+                load_result = load_head(module, tensors, load_result, head)
+            head = (HEAD,)
         model = Model(
             module=module,
             name=self.name,
             source=self.source,
             architecture=self.architecture,
             args=self.args,
-            classes=int(self.args.get("num_classes", self.cfg["num_classes"])) if head else 0,
+            classes=classes,
             preprocess=self.preprocess,
             groups=partition(module, head, self.source),
             head=head,
             pretrained_cfg=self.cfg,
             weights=WeightsReport("none"),
             auxiliary=auxiliary.weight if auxiliary is not None else None,
+            depths=depths,
         )
         return model, load_result
 
@@ -235,7 +256,10 @@ def _make_spec(
         cfg |= overrides[0]
         args = builtin_args | overrides[1] | timm_source.arguments(cfg, options)
     preprocess = timm_source.preprocess_of(cfg, options.in_chans, options.img_size, options.stem)
-    return _ModelSpec(entry.name, entry.source, entry.architecture, cfg, args, preprocess)
+    multi_depth = options.head == "multi-depth"
+    if multi_depth and "aux_logits" in args:
+        args["aux_logits"] = False
+    return _ModelSpec(entry.name, entry.source, entry.architecture, cfg, args, preprocess, multi_depth)
 
 
 def _classes_in(tensors: Mapping[str, Tensor], entry: ModelEntry) -> int | None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from zoo.errors import ModelError
 
+HEADS = ("linear", "multi-depth")
 HEAD_INITS = ("default", "zero")
 
 

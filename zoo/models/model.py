@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -122,6 +123,58 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """The output of a stage that a multi-depth head takes.
+
+    Args:
+        path: Path of the module.
+        leaf: Number of the tensor among those that the module returns.
+        channel_dim: Dimension of the channels: 1 in (N, C, H, W), 2 in (N, tokens, C), 3 in (N, H, W, C).
+        channels: Number of channels.
+        prefix_tokens: Number of class and register tokens, which come first and are left out.
+        means: Whether the means are used, or the standard deviations only.
+    """
+
+    path: str
+    leaf: int
+    channel_dim: int
+    channels: int
+    prefix_tokens: int = 0
+    means: bool = True
+
+    @property
+    def columns(self) -> int:
+        return self.channels * (1 + self.means)
+
+
+@dataclass(frozen=True)
+class Depths:
+    """The input of a multi-depth head.
+
+    Args:
+        taps: Outputs of the stages, in the order of the forward pass.
+        features: Number of last features, the input of a linear head.
+    """
+
+    taps: tuple[Tap, ...]
+    features: int
+
+    @property
+    def columns(self) -> tuple[slice, ...]:
+        """The columns of each output in the input of the linear layer; the last features are the last."""
+        stops = list(accumulate([*(tap.columns for tap in self.taps), self.features]))
+        return tuple(slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"taps": [vars(tap) for tap in self.taps], "features": self.features}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Depths:
+        """From `to_dict`. Raises KeyError, TypeError or ValueError."""
+        return cls(tuple(Tap(**tap) for tap in values["taps"]), int(values["features"]))
+
+
+@dataclass(frozen=True)
 class Model:
     """A module with everything that training and inference need to know about it.
 
@@ -140,6 +193,7 @@ class Model:
         weights: What was loaded.
         auxiliary: Weight of the losses of auxiliary heads; the module then returns `(logits, [auxiliary logits, …])` in
             training mode. None without auxiliary heads.
+        depths: Input of the multi-depth head; None with the architecture's own classifier.
     """
 
     module: nn.Module
@@ -154,3 +208,4 @@ class Model:
     pretrained_cfg: dict[str, Any]
     weights: WeightsReport = WeightsReport("none")
     auxiliary: float | None = None
+    depths: Depths | None = None

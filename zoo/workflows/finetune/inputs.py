@@ -102,6 +102,7 @@ def create_model(recipe: Recipe, data: Data | None, *, with_weights: bool) -> Mo
         drop_path=recipe.model.drop_path,
         pool=recipe.model.pool,
         stem=recipe.model.stem,
+        head=recipe.model.head,
         head_init=recipe.model.head_init,
     )
 

@@ -36,7 +36,7 @@ def test_a_clear_gain_is_taken_and_recorded(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A probe that knows nothing: every weight zero.
-    def fit_nothing(recipe: Any, loss: Any, layer: torch.nn.Linear, features: Any, targets: Any) -> Any:
+    def fit_nothing(session: Any, layer: torch.nn.Linear, features: Any, targets: Any) -> Any:
         from zoo.workflows.finetune.linear_probing.fit import FittedHead
 
         return FittedHead(torch.zeros(len(features), layer.out_features), math.log(layer.out_features), {})

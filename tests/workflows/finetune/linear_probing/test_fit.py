@@ -15,6 +15,7 @@ from zoo.workflows.evaluate import evaluate
 from zoo.workflows.finetune.build import build_session
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.finetune.run import finetune, resume
+from zoo.workflows.load_run import load_run
 
 
 def _run(data: Path, where: str, /, **options: Any) -> Run:
@@ -97,8 +98,9 @@ def test_refit_uses_all_images_and_keeps_the_metrics_from_before(small: Path) ->
         assert build_session(auto).recipe.train.refit == expected
 
 
+@pytest.mark.parametrize("head", ["linear", "multi-depth"])
 @pytest.mark.parametrize("task", ["regression", "multi-label"])
-def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
+def test_numbers_and_labels(small: Path, tmp_path: Path, task: str, head: str) -> None:
     lines = ["image,label" if task == "multi-label" else "image,a,b"]
     for n, path in enumerate(sorted(small.rglob("*.png"))):
         digit = int(path.parent.name)
@@ -107,7 +109,7 @@ def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     table = tmp_path / "table.csv"
     table.write_text("\n".join(lines) + "\n")
     columns = ["label"] if task == "multi-label" else ["a", "b"]
-    options: dict[str, Any] = {"task": task, "label_column": columns}
+    options: dict[str, Any] = {"task": task, "label_column": columns, "settings": {"model.head": head}}
     if task == "multi-label":
         options["label_separator"] = ";"
     run = _run(table, "direct", **options)
@@ -117,6 +119,30 @@ def test_numbers_and_labels(small: Path, tmp_path: Path, task: str) -> None:
     measured = evaluate(run.path).evaluation
     name = "r2" if task == "regression" else "micro_f1"
     assert getattr(measured, name) == pytest.approx(run.metrics()[0][f"val_{name}"], abs=0.01)
+
+
+def test_a_multi_depth_head_is_fitted_saved_resumed_and_trained_further(small: Path) -> None:
+    settings = {"model.head": "multi-depth"}
+    run = _run(small, "fitted", settings=settings)
+    assert run.info()["linear_probe"]["method"] == "l-bfgs"
+    (row,) = run.metrics()
+    measured = evaluate(run.path).evaluation
+    assert measured.top1 == pytest.approx(row["val_top1"])
+    assert measured.loss == pytest.approx(row["val_loss"], abs=1e-4)
+    restored = load_run(run.path).model
+    assert run.weights()["multi_depth.fc.weight"].shape == (4, restored.depths.columns[-1].stop)
+
+    def stop(row: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    tuned = _run(small, "tuned", freeze="none", epochs=2, settings=settings)
+    assert tuned.info()["start"]["head"]["val_top1"] > 0.5
+    with pytest.raises(Interrupted):
+        _run(small, "broken", freeze="none", epochs=2, settings=settings, on_epoch=stop)
+    for name, value in resume("broken", progress=False).weights().items():
+        assert torch.equal(value, tuned.weights()[name]), name
+    steps = _run(small, "steps", linear_probe="off", epochs=2, settings=settings)
+    assert len(steps.metrics()) == 2
 
 
 def test_a_run_stopped_after_linear_probing_can_be_resumed(small: Path) -> None:

@@ -19,7 +19,8 @@ from zoo.strategy.scores.ridge import ridge_head, ridge_loo
 from zoo.strategy.scores.svd import decompose
 from zoo.strategy.scores.targets import Targets
 from zoo.training.features.dataset import FeatureBatches, FeatureCachePolicy
-from zoo.training.features.linear_probe import CONVEX_LOSSES, MAX_BYTES, Loss, fit_linear_probe, why_not_linear
+from zoo.training.features.linear_probe import CONVEX_LOSSES, MAX_BYTES, fit_linear_probe, why_not_linear
+from zoo.training.features.standardize import column_shares
 from zoo.training.trainer import EpochStats
 from zoo.workflows.finetune.session import TrainingSession
 
@@ -117,20 +118,22 @@ class FittedHead:
 
 
 def fit_head(
-    recipe: Recipe, loss: Loss, layer: nn.Linear, features: Tensor, targets: Tensor, views: Sequence[Tensor] = ()
+    session: TrainingSession, layer: nn.Linear, features: Tensor, targets: Tensor, views: Sequence[Tensor] = ()
 ) -> FittedHead:
     """Fit the linear layer to features (N, D) and set its weight and bias.
 
-    targets: as `loss` takes them, on the layer's device. views: features (N, D) of random views of the same images.
-    Raises TrainingError if features or loss are not finite.
+    targets: in the data's units. views: features (N, D) of random views of the same images. Raises TrainingError if
+    features or loss are not finite.
     """
-    device = layer.weight.device
+    recipe, trainer, device = session.recipe, session.trainer, layer.weight.device
+    loss, targets = trainer.loss, trainer.scale_for_loss(targets.to(device))
+    columns = session.model.depths.columns if session.model.depths is not None else ()
     if losses.table_name(recipe.loss.name) == "mse" and bool((targets != targets[0]).any()):
-        (weight, bias), details = _fit_ridge(features, targets)
+        (weight, bias), details = _fit_ridge(features, targets, columns)
     else:
         probe = fit_linear_probe(
             features.to(device), targets, loss, outputs=layer.out_features, seed=recipe.train.seed,
-            views=[view.to(device) for view in views],
+            views=[view.to(device) for view in views], columns=columns,
         )  # fmt: skip
         weight, bias = probe.weight, probe.bias
         details = {
@@ -152,17 +155,16 @@ def run_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], No
 
     Raises TrainingError if features or loss are not finite.
     """
-    trainer, feature_extractor, batches = session.trainer, session.trainer.feature_extractor, session.train
+    feature_extractor, batches = session.trainer.feature_extractor, session.train
     if feature_extractor is None or not isinstance(batches, FeatureBatches):
         raise TypeError("a linear probe needs cached features")
     start = time.perf_counter()
-    (features, *views), on_host = batches.all()
-    targets = trainer.scale_for_loss(on_host.to(trainer.accelerator.device))
+    (features, *views), targets = batches.all()
     layer = feature_extractor.module.get_submodule(feature_extractor.end)
     assert isinstance(layer, nn.Linear)
-    fitted = fit_head(session.recipe, trainer.loss, layer, features, targets, views)
+    fitted = fit_head(session, layer, features, targets, views)
     one_class = not targets.is_floating_point()
-    top1 = float((fitted.logits.argmax(1) == targets).float().mean()) if one_class else None
+    top1 = float((fitted.logits.argmax(1).cpu() == targets).float().mean()) if one_class else None
     seconds = time.perf_counter() - start
     details = fitted.details
     run.update(linear_probe={**details, "seconds": round(seconds, 3)})
@@ -189,9 +191,8 @@ def refit_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], 
     ((train, *_), targets), ((val, *_), val_targets) = session.train.all(), session.val.all()
     layer = feature_extractor.module.get_submodule(feature_extractor.end)
     assert isinstance(layer, nn.Linear)
-    on_device = torch.cat([targets, val_targets]).to(trainer.accelerator.device)
     features = torch.cat([train, val])
-    fitted = fit_head(session.recipe, trainer.loss, layer, features, trainer.scale_for_loss(on_device))
+    fitted = fit_head(session, layer, features, torch.cat([targets, val_targets]))
     run.save_weights(trainer.weights())
     run.update(refit={**fitted.details, "images": len(features)})
     log(
@@ -200,11 +201,14 @@ def refit_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], 
     )
 
 
-def _fit_ridge(features: Tensor, targets: Tensor) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
-    """In closed form; the penalty is chosen by leave-one-out."""
-    svd = decompose(features.float().numpy())
+def _fit_ridge(
+    features: Tensor, targets: Tensor, columns: Sequence[slice]
+) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+    """In closed form; penalty and shares of the groups `columns` are chosen by leave-one-out."""
     ridge_targets = Targets.of(targets.cpu().numpy(), "regression")
-    tried = ridge_loo(svd, ridge_targets)
+    shares = [share.numpy() for share in column_shares(columns)] if columns else [None]
+    svds = (decompose(features.float().numpy(), shares=share) for share in shares)
+    svd, tried = min(((svd, ridge_loo(svd, ridge_targets)) for svd in svds), key=lambda pair: min(pair[1].losses))
     head = ridge_head(svd, ridge_targets, tried.chosen)
     # `Targets` standardizes the targets a second time, which changes only rounding errors.
     weight = torch.from_numpy(head.weight * ridge_targets.scale[:, None]).float()

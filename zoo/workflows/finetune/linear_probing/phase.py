@@ -122,7 +122,7 @@ def _head_fit(session: TrainingSession, details: dict[str, Any]) -> Fit | None:
         return None
 
     def fit(layer: nn.Linear, features: Tensor, targets: Tensor) -> float:
-        fitted = fit_head(recipe, trainer.loss, layer, features, trainer.scale_for_loss(targets))
+        fitted = fit_head(session, layer, features, targets)
         details.update(fitted.details)
         return fitted.loss
 
