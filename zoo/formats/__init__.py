@@ -14,5 +14,6 @@ __all__ = ["FORMATS"]
 
 # Name, as for `zoo export --format` → function.
 FORMATS: dict[str, RegistryEntry] = {
-    "safetensors": RegistryEntry("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)")
+    "safetensors": RegistryEntry("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)"),
+    "torch-export": RegistryEntry("zoo.formats.torch_export:write", "the traced model in one file, for torch alone"),
 }

@@ -1,10 +1,12 @@
-"""`zoo.augment.fit` as torchvision code for the model card of an export."""
+"""Prediction code for the model card of an export, with `zoo.augment.fit` as torchvision code."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from zoo.preprocess import IntensityRange, Preprocess
+from zoo.tasks import TaskName, get_task
 
 
 def needs_array_input(preprocess: Preprocess) -> bool:
@@ -57,6 +59,41 @@ white = [255] if array.dtype == np.uint8 else {floats} if array.dtype.kind == "f
 image = torch.from_numpy(array.astype(np.float32) / np.array(white, np.float32)[:, None, None])
 with torch.inference_mode():
     outputs = model(transform(image).unsqueeze(0))"""
+
+
+def prediction_code(preprocess: Preprocess, task: TaskName, *, imports: Sequence[str], build: str) -> str:
+    """Code that prints the prediction for image.jpg (or image.npy) with torch and torchvision.
+
+    imports: import statements of `build`. build: code that sets `model`, in evaluation mode.
+    """
+    arrays = needs_array_input(preprocess)
+    needed = ["import numpy as np"] if arrays else ["from PIL import Image, ImageOps"]
+    lines = ["import torch", "from torchvision.transforms import v2", *needed, *imports]
+    lines.sort(key=lambda line: (line.startswith("from"), line.lower()))
+    head = "\n".join(lines)
+    if arrays:
+        outputs = array_input_code(preprocess)
+    else:
+        mode = "L" if preprocess.channels == 1 else "RGB"
+        outputs = f"""transform = v2.Compose([
+    {resize_code(preprocess)},
+    v2.CenterCrop(({preprocess.height}, {preprocess.width})),
+    v2.PILToTensor(),
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize({list(preprocess.mean)}, {list(preprocess.std)}),
+])
+
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
+with torch.inference_mode():
+    outputs = model(transform(image).unsqueeze(0))"""
+    return f"""
+{head}
+
+{build}
+{outputs}
+names = open("labels.txt", encoding="utf-8").read().splitlines()
+{get_task(task).output_code("names")}
+"""
 
 
 def _target(preprocess: Preprocess) -> tuple[int, int]:

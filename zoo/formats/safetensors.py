@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.atomic_io import save_tensors, write_json
 from zoo.errors import ExportError, first_line
-from zoo.formats.preprocess_code import array_input_code, needs_array_input, resize_code
+from zoo.formats.preprocess_code import array_input_code, needs_array_input, prediction_code
 from zoo.formats.spec import ExportSpec, Usage, check_logits
 from zoo.tasks import get_task
 
@@ -30,8 +30,14 @@ _REPORT_HINT = "the run is not affected; please report it"
 def write(spec: ExportSpec, folder: Path) -> Usage:
     """Write model.safetensors and config.json, and check them with the library alone.
 
-    Raises ExportError if the files cannot be written, or if the loaded model gives other logits.
+    Raises ExportError if the files cannot be written, if the library has no class for the model, or if the loaded model
+    gives other logits.
     """
+    if spec.model.depths is not None:
+        library = "torchvision" if spec.model.source == "torchvision" else "timm"
+        raise ExportError(
+            f"the format safetensors is loaded by {library}, which has no multi-depth head", "use --format torch-export"
+        )
     state = spec.model.module.state_dict()
     save_tensors(folder / "model.safetensors", state, {"format": "pt"}, ExportError)
     if spec.model.source == "torchvision":
@@ -201,43 +207,10 @@ def _torchvision_usage(spec: ExportSpec) -> Usage:
     build = "\n".join([*make, *here])
     imports = ["import torch, torchvision", "from safetensors.torch import load_file"]
     load = "; ".join([*imports, *make, *there])
-    if needs_array_input(preprocess):
-        code = f"""
-import numpy as np
-import torch
-import torchvision
-from safetensors.torch import load_file
-from torchvision.transforms import v2
-
-{build}
-model.eval()
-{array_input_code(preprocess)}
-names = open("labels.txt", encoding="utf-8").read().splitlines()
-{get_task(spec.task).output_code("names")}
-"""
-        return Usage("torchvision", code, load)
-    mode = "L" if preprocess.channels == 1 else "RGB"
-    code = f"""
-import torch
-import torchvision
-from PIL import Image, ImageOps
-from safetensors.torch import load_file
-from torchvision.transforms import v2
-
-{build}
-model.eval()
-transform = v2.Compose([
-    {resize_code(preprocess)},
-    v2.CenterCrop(({preprocess.height}, {preprocess.width})),
-    v2.PILToTensor(),
-    v2.ToDtype(torch.float32, scale=True),
-    v2.Normalize({list(preprocess.mean)}, {list(preprocess.std)}),
-])
-
-image = ImageOps.exif_transpose(Image.open("image.jpg")).convert("{mode}")
-with torch.inference_mode():
-    outputs = model(transform(image).unsqueeze(0))
-names = open("labels.txt", encoding="utf-8").read().splitlines()
-{get_task(spec.task).output_code("names")}
-"""
+    code = prediction_code(
+        preprocess,
+        spec.task,
+        imports=["import torchvision", "from safetensors.torch import load_file"],
+        build=f"{build}\nmodel.eval()",
+    )
     return Usage("torchvision", code, load)
