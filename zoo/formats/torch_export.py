@@ -21,11 +21,11 @@ def write(spec: ExportSpec, folder: Path) -> Usage:
 
     Raises ExportError if torch cannot trace the model, if the file cannot be written, or if it gives other logits.
     """
-    batch = {0: torch.export.Dim("batch")}
+    images = sample_batch(spec.preprocess)
+    # torch 2.7 refuses a named dimension for vision transformers of timm.
+    batch = {0: torch.export.Dim.DYNAMIC}
     try:
-        program = torch.export.export(
-            spec.model.module, (sample_batch(spec.preprocess),), dynamic_shapes=(batch,), strict=False
-        )
+        program = torch.export.export(spec.model.module, (images,), dynamic_shapes=(batch,), strict=False)
     except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
         raise ExportError(
             f"torch cannot trace {spec.model.name}: {first_line(e)}", "export it with --format safetensors"
