@@ -73,7 +73,7 @@ def _print_strategies(
 def _print_ahead(found: Found, others: list[str]) -> None:
     """In the cells of each pair."""
     print(f"\n{CHOICE} against each other strategy, in all cells that have both\n")
-    print("| other | cells | ahead % | equal % | behind % | mean difference |\n|---|---|---|---|---|---|")
+    print("| other | cells | better % | equal % | worse % | mean difference |\n|---|---|---|---|---|---|")
     for other in others:
         differences = {
             cell: 100 * (of[CHOICE]["top1"] - of[other]["top1"])

@@ -4,7 +4,7 @@
     python benchmarks/real/study.py run FOLDER [--half calibrate] [--jobs 2] [--fastai PYTHON]
     python benchmarks/real/study.py report FOLDER [--half calibrate]
 
-split.yaml says which sets are for calibration and which for judging, and has the defaults of --backbones, --sizes,
+split.yaml says which sets are for calibration and which for evaluation, and has the defaults of --backbones, --sizes,
 --seeds and --img-size. Each strategy is trained on a part of FOLDER/data/SET/train and measured by its top-1 accuracy
 on FOLDER/data/SET/test, of which it sees nothing before. Results are lines of FOLDER/results.jsonl: what is there is
 not trained again, so a run can be interrupted, and a later run adds to it. With --threads 1 (the default) and --jobs 2,
@@ -29,8 +29,7 @@ from report import print_report
 from ruamel.yaml import YAML
 from strategies import STRATEGIES
 
-SPLIT = Path(__file__).with_name("split.yaml")
-HALVES = ("calibrate", "judge")
+SPLIT = YAML(typ="safe").load(Path(__file__).with_name("split.yaml"))
 
 
 def run_cell(root: Path, cell: Cell, names: list[str], results: Results, options: argparse.Namespace) -> None:
@@ -89,16 +88,15 @@ def run(root: Path, cells: list[Cell], options: argparse.Namespace) -> None:
 
 
 def cells_of(root: Path, options: argparse.Namespace) -> Iterator[Cell]:
-    split = YAML(typ="safe").load(SPLIT)
-    halves = HALVES if options.half is None else (options.half,)
-    sets = options.sets or [name for half in halves for names in split[half].values() for name in names]
+    halves = [*SPLIT["halves"]] if options.half is None else [options.half]
+    sets = options.sets or [name for half in halves for names in SPLIT["halves"][half].values() for name in names]
     return make_cells(
         root / "data",
         sets,
-        options.backbones or split["backbones"],
-        options.sizes or split["sizes"],
-        split["seeds"] if options.seeds is None else options.seeds,
-        options.img_size or split["img_size"],
+        options.backbones or SPLIT["backbones"],
+        options.sizes or SPLIT["sizes"],
+        SPLIT["seeds"] if options.seeds is None else options.seeds,
+        options.img_size or SPLIT["img_size"],
     )
 
 
@@ -106,7 +104,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("folder", type=Path, help="folder that build.py has filled")
-    parser.add_argument("--half", choices=HALVES, help="only the sets of this half of split.yaml")
+    parser.add_argument("--half", choices=[*SPLIT["halves"]], help="only the sets of this half of split.yaml")
     parser.add_argument("--sets", nargs="+", metavar="SET")
     parser.add_argument("--backbones", nargs="+", metavar="MODEL", help="timm models with a file in FOLDER/weights")
     parser.add_argument("--sizes", nargs="+", type=int, metavar="N", help="numbers of training images")
