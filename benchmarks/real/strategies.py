@@ -34,12 +34,21 @@ STRATEGIES: dict[str, Strategy] = {
     "head": Strategy(options={"recipe": "head-only"}),
     "views": Strategy(options={"recipe": "small-similar"}),
     "multi-depth": Strategy(options={"recipe": "head-only", "settings": {"model.head": "multi-depth"}}),
+    "multi-depth-refit": Strategy(
+        options={"recipe": "head-only", "refit": True, "settings": {"model.head": "multi-depth"}}
+    ),
+    "multi-depth-views": Strategy(options={"recipe": "small-similar", "settings": {"model.head": "multi-depth"}}),
     "logistic": Strategy("logistic"),
     # The second half of the layers and the head.
     "partial": Strategy(options={"recipe": "full", "freeze": "50%"}),
     # The head is fitted before, so it has the learning rate of the other layers.
     **{f"lp-ft-{lr:.0e}".replace("e-0", "e-"): Strategy(options=_full(lr, lr, **{"transfer.start": "lp-ft"}))
        for lr in (1e-4, 3e-4, 1e-3)},
+    # A few epochs from each probe, with fixed batch-norm statistics or not.
+    **{f"{name}-{lr:.0e}{'-bn' if fixed else ''}".replace("e-0", "e-"): Strategy(
+           options={**_full(lr, head_lr, **{"model.head": head, "transfer.fixed_bn_stats": fixed}), "epochs": 6})
+       for name, head, head_lr in (("short", "linear", 3e-4), ("depths", "multi-depth", 3e-5))
+       for lr in (1e-4, 3e-4) for fixed in (True, False)},
     "full": Strategy(options={"recipe": "full", "settings": {"transfer.start": "plain"}}),
     # 2e-3 is the learning rate of zoo_tiny's pretraining; twice the epochs of `full`.
     "scratch": Strategy(options={"weights": "none", "epochs": 20, **_full(2e-3, 2e-3, **{"data.norm": "model"})}),
