@@ -214,7 +214,7 @@ def _on_fresh_images(given: dict[str, Any]) -> list[float]:
     from zoo.workflows.finetune.inputs import create_model, open_dataset
     from zoo.workflows.finetune.options import make_recipe
     from zoo.workflows.recommend.features import extract_features
-    from zoo.workflows.recommend.measure import load_candidate
+    from zoo.workflows.recommend.open_candidate import load_candidate
 
     recipe = make_recipe("zoo_tiny", **given)
     opened = open_dataset(recipe)

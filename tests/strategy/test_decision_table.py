@@ -103,6 +103,15 @@ def test_mixup_is_used_from_twenty_thousand_images() -> None:
     assert "augment.mixup" not in decide(evidence("medium", "similar", "none", "cnn", images=19_999)).changes
 
 
+def test_the_better_head_is_used_and_few_images_prefer_the_probe() -> None:
+    case = evidence("small", "similar", "none", "cnn")
+    assert "model.head" not in decide(case).changes
+    assert decide(replace(case, head="multi-depth")).changes["model.head"] == "multi-depth"
+    for size, expected in (("few-shot", "auto"), ("small", "auto"), ("medium", None), ("large", None)):
+        changes = decide(evidence(size, "medium", "none", "cnn")).changes
+        assert (changes.get("train.refit"), changes.get("transfer.compare_probe")) == (expected, expected)
+
+
 def test_flips_are_off_if_the_accuracy_drops_on_flipped_images() -> None:
     case = evidence("small", "similar", "none", "cnn")
     harmful = FlipInvariance(0.9, 0.5, Interval(0.3, 0.5))

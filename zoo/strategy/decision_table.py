@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from zoo.strategy.scores.flip_invariance import FlipInvariance
+from zoo.strategy.scores.measure import HeadName
 from zoo.strategy.scores.norm_shift import MILD, STRONG, NormShift
 from zoo.strategy.scores.similarity import DISSIMILAR, SIMILAR, Similarity
 from zoo.strategy.scores.size import FEW_SHOT_BELOW, LARGE_FROM, MEDIUM_FROM, DataSize
@@ -32,6 +33,7 @@ class Measurements:
         shift: Batch-norm shift; None for a model without batch norm.
         architecture: "transformer" if the backbone has attention blocks, else "cnn".
         flip_invariance: Effect of horizontal flips on the accuracy; None if not measured.
+        head: The head whose linear probe predicts held-out images better.
     """
 
     size: DataSize
@@ -39,6 +41,7 @@ class Measurements:
     shift: NormShift | None
     architecture: Architecture
     flip_invariance: FlipInvariance | None = None
+    head: HeadName = "linear"
 
     def conditions(self) -> Values:
         return {
@@ -49,6 +52,7 @@ class Measurements:
             "images": self.size.images,
             "images_per_class": self.size.images_per_class,
             "horizontal_flip": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
+            "head": self.head,
         }
 
 

@@ -43,6 +43,9 @@ def test_measurements_of_a_model_pretrained_on_similar_data(
     assert best.features == 192
     assert best.computed == 2 * 96
     assert found.decisions[0].recipe in {"small-similar", "full", "small-different"}
+    assert best.scores.depths is not None
+    assert found.to_dict()["models"][0]["multi_depth_score"] == best.scores.depths.outcome.score
+    assert found.decisions[0].changes.get("model.head", "linear") == best.scores.head
     assert len(found.summary()) == 3
     assert "96 training images in 4 classes" in found.summary()[0]
     again = measure_models(["zoo_tiny"], data=small, progress=False)
@@ -55,7 +58,8 @@ def test_training_a_head_reuses_the_cached_features(
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     measure_models(["zoo_tiny"], data=small, progress=False)
-    api.finetune("zoo_tiny", data=small, freeze="backbone", epochs=1, output_dir="run")
+    settings = {"model.head": "multi-depth"}
+    api.finetune("zoo_tiny", data=small, freeze="backbone", settings=settings, output_dir="run")
     assert "feature cache: 24 computed, 96 found" in capsys.readouterr().err  # validation is new
 
 

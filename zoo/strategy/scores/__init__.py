@@ -20,7 +20,7 @@ from zoo.strategy.scores.holdout import HoldoutScore, held_out
 from zoo.strategy.scores.knn import knn_loo
 from zoo.strategy.scores.learning_curve import LearningCurve, learning_curve
 from zoo.strategy.scores.logme import Evidence, logme
-from zoo.strategy.scores.measure import Scores, measure
+from zoo.strategy.scores.measure import HeadName, Scores, measure
 from zoo.strategy.scores.norm_shift import LayerMoments, NormShift, norm_shift
 from zoo.strategy.scores.ridge import LeaveOneOut, LinearHead, ridge_head, ridge_loo
 from zoo.strategy.scores.similarity import Similarity, similarity
@@ -33,6 +33,7 @@ __all__ = [
     "Evidence",
     "FeatureSVD",
     "FlipInvariance",
+    "HeadName",
     "HoldoutScore",
     "Interval",
     "LayerMoments",

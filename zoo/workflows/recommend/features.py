@@ -63,13 +63,15 @@ class ExtractedFeatures:
     """Features of some images.
 
     Args:
-        features: (N, D) input of the head for each image.
+        features: (N, D) input of the usual head for each image.
+        depths: (N, D′) input of the multi-depth head, with `features` as its last columns; None for another head.
         shift: Batch-norm shift; None without batch norm or for a random network.
         seconds: Time of a forward pass per image.
         computed: Number of images whose features were computed; the others were cached.
     """
 
     features: NDArray[np.float32]
+    depths: NDArray[np.float32] | None
     shift: NormShift | None
     seconds: float
     computed: int
@@ -125,7 +127,7 @@ def extract_features(
             start = time.perf_counter()
             features = _capture_head_inputs(model, batches(indices), normalize, len(indices), device, amp_dtype)
             seconds = (time.perf_counter() - start) / len(indices)
-        return ExtractedFeatures(features, monitor.shift(), seconds, len(indices))
+        return ExtractedFeatures(*_split(model, features), monitor.shift(), seconds, len(indices))
 
     seconds, example = seconds_per_image(feature_extractor, normalize(sample_batch.to(device)), amp_dtype)
     store = open_store(model, plan, feature_extractor, preprocess, amp_dtype, example.dtype, data=settings.data)
@@ -141,7 +143,14 @@ def extract_features(
             _forward_all(feature_extractor, batches(indices[:_SHIFT_IMAGES]), normalize, monitor, device, amp_dtype)
     rows = store.rows(keys)
     pooled = [_pool_features(rows[list(range(i, min(i + 256, len(keys))))]) for i in range(0, len(keys), 256)]
-    return ExtractedFeatures(torch.cat(pooled).numpy(), monitor.shift(), seconds, len(missing))
+    return ExtractedFeatures(*_split(model, torch.cat(pooled).numpy()), monitor.shift(), seconds, len(missing))
+
+
+def _split(model: Model, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Inputs of the head → inputs of the usual head, and those of the multi-depth head if the model has one."""
+    if model.depths is None:
+        return inputs, None
+    return np.ascontiguousarray(inputs[:, model.depths.columns[-1]]), inputs
 
 
 class _FlippedNormalize(Normalize):

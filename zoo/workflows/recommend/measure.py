@@ -14,21 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from typing_extensions import Unpack
 
 from zoo.arrays import Indices
 from zoo.catalog.index import find_weights
-from zoo.data import Data, ImageDataset
+from zoo.data import Data
 from zoo.errors import DataError, ModelError, WeightsError
-from zoo.losses import make_loss
-from zoo.models import Model
 from zoo.options import Options
-from zoo.preprocess import Preprocess
 from zoo.progress import TrainingProgress
-from zoo.recipe import Recipe, build
-from zoo.strategy.decision_table import Architecture, Measurements, decide
-from zoo.strategy.freeze import resolve_plan, set_train_mode
+from zoo.recipe import Recipe
+from zoo.strategy.decision_table import Measurements, decide
 from zoo.strategy.ranking import Candidate, prior_for, rank_models
 from zoo.strategy.scores import (  # fmt: skip
     FlipInvariance,
@@ -42,15 +37,11 @@ from zoo.strategy.scores import (  # fmt: skip
     size_class,
 )
 from zoo.tasks import get_task
-from zoo.training.device import pick_device
-from zoo.training.inference import Normalize
-from zoo.training.sanity_check import check_step
-from zoo.workflows.finetune import preprocessing, validate
-from zoo.workflows.finetune.autotune import AutotuneContext, choose
-from zoo.workflows.finetune.inputs import create_model, open_dataset, per_process_batch_size
+from zoo.workflows.finetune.inputs import create_model, open_dataset
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.recommend.candidates import CandidateModel, parse_candidates
-from zoo.workflows.recommend.features import ExtractionSettings, extract_features
+from zoo.workflows.recommend.features import extract_features
+from zoo.workflows.recommend.open_candidate import architecture, load_candidate
 from zoo.workflows.recommend.result import ModelResult, Recommendation, SkippedModel
 from zoo.workflows.recommend.sample import Sample, draw_sample, sample_targets
 
@@ -177,14 +168,14 @@ def _measure_model(
         if expected > seconds_left:
             raise _OverBudget(f"it would take {expected:.0f} s, {max(seconds_left, 0):.0f} s of the budget are left")
     pretrained = extract_features(model, train, sample.indices, settings)
-    architecture = _architecture(model.module)
+    kind = architecture(model.module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         random_model = create_model(recipe, data, with_weights=False)
         random = extract_features(random_model, train, sample.indices, settings, random=True)
 
     targets = sample_targets(data, sample)
-    scores = measure(pretrained.features, targets)
+    scores = measure(pretrained.features, targets, pretrained.depths)
     baseline = ridge_loo(decompose(random.features, targets.weights), targets)
     similar = similarity(
         scores.ridge.outcome.values,
@@ -201,13 +192,15 @@ def _measure_model(
     size = size_class(len(data.train), np.array(sample.counts), curve)
     shift = pretrained.shift
     log(
-        f"{candidate.name}: linear probe {scores.ridge.outcome.score:.1%}, k-NN {scores.knn.outcome.score:.1%}, "
+        f"{candidate.name}: linear probe {scores.ridge.outcome.score:.1%}"
+        + (f" ({scores.depths.outcome.score:.1%} with the outputs of all stages)" if scores.depths else "")
+        + f", k-NN {scores.knn.outcome.score:.1%}, "
         f"similarity {similar.value:.2f} ({similar.verdict})"
         + (f", batch-norm shift {shift.value:.2g} ({shift.verdict})" if shift else "")
     )
     return ModelResult(
         candidate=candidate,
-        evidence=Measurements(size, similar, shift, architecture),
+        evidence=Measurements(size, similar, shift, kind, head=scores.head),
         scores=scores,
         holdout=holdout,
         curve=curve,
@@ -219,46 +212,6 @@ def _measure_model(
         seconds=pretrained.seconds,
         computed=pretrained.computed + random.computed,
     )
-
-
-def load_candidate(recipe: Recipe, data: Data) -> tuple[Model, ImageDataset, ExtractionSettings]:
-    """The pretrained model, the training images with its preprocessing, and the settings to extract features."""
-    model = create_model(recipe, data, with_weights=True)
-    if model.weights.source == "none":
-        raise WeightsError(f"{recipe.model.name} has no pretrained weights", "leave it out")
-    resolved = preprocessing.resolve_preprocessing(recipe, model, data)
-    device = pick_device(recipe.train.device)
-    settings = ExtractionSettings(
-        preprocess=resolved.preprocess,
-        device=device,
-        amp_dtype=_precision(recipe, model, resolved.data, resolved.preprocess, device),
-        workers=validate.resolve_workers(recipe.data.workers, data),
-        data=data.name,
-    )
-    return model, resolved.data.train, settings
-
-
-def _precision(
-    recipe: Recipe, model: Model, data: Data, preprocess: Preprocess, device: torch.device
-) -> torch.dtype | None:
-    """The precision of a run that trains the head only, so that it can reuse the cached features."""
-    module = model.module.to(device)
-    plan = resolve_plan("backbone", model.groups, module)
-    plan.apply(module)
-    set_train_mode(module, plan)
-    normalize = Normalize(preprocess).to(device)
-    name, params, _ = validate.resolve_loss(recipe, get_task(data.task))
-    loss = make_loss(name, params)
-    images, targets = validate.sample_batch(data, preprocess, device)
-    if isinstance(loss, nn.Module):
-        loss.to(device)
-    recipe = build(recipe.model_dump(), {"loss.name": name})  # as a run resolves it: the key of the timing cache
-    context = AutotuneContext(recipe, model, plan, preprocess, device, batch=per_process_batch_size(recipe, data))
-    step = check_step(
-        module, normalize, loss, images, targets, auxiliary=model.auxiliary or 0.0,
-        callback=lambda step: choose(context, step, normalize, images),
-    )  # fmt: skip
-    return step.dtype
 
 
 def _candidate_of(m: ModelResult) -> Candidate:
@@ -292,15 +245,6 @@ def _flip_invariance(
             "flips are turned off"
         )
     return found
-
-
-def _architecture(module: nn.Module) -> Architecture:
-    """ "transformer" if more than one block has attention, else "cnn"."""
-    num_attention = sum(
-        isinstance(part, nn.MultiheadAttention) or (hasattr(part, "qkv") and isinstance(part.qkv, nn.Module))
-        for part in module.modules()
-    )
-    return "transformer" if num_attention > 1 else "cnn"
 
 
 def _warnings(data: Data, sample: Sample, best: ModelResult) -> list[str]:

@@ -105,6 +105,7 @@ class ModelResult:
             "catalog_name": self.candidate.model,
             "weights": self.candidate.weights,
             "linear_probe_score": self.scores.ridge.outcome.score,
+            "multi_depth_score": None if self.scores.depths is None else self.scores.depths.outcome.score,
             "knn_score": self.scores.knn.outcome.score,
             "logme": self.scores.logme.value,
             "held_out": None
