@@ -41,6 +41,8 @@ def evaluate(
     of the CSV.
     """
     with gc_paused():
+        from zoo.formats import suggested_format
+        from zoo.run import Run
         from zoo.workflows.evaluate import evaluate as run_evaluate
 
     data = options.pop("data", None)
@@ -62,7 +64,7 @@ def evaluate(
     files = result.save()
     console.note(f"wrote {', '.join(f.name for f in files)} to {result.folder}")
     if data is None:
-        console.note(f"next: zoo export {run} --format safetensors")
+        console.note(f"next: zoo export {run} --format {suggested_format(Run(result.folder).model_record()['model'])}")
 
 
 def _print_for_pipe(result: Evaluation) -> None:

@@ -47,6 +47,7 @@ def finetune(
             raise typer.Exit(launch(sys.argv[1:], processes))
 
     with gc_paused():
+        from zoo.formats import suggested_format
         from zoo.recipe import dump
         from zoo.workflows.finetune.build import build_session
         from zoo.workflows.finetune.run import finetune as run_finetune
@@ -83,5 +84,5 @@ def finetune(
         console.print_lines([str(run.path)])
         console.note(
             f"next: zoo evaluate {run.path}    zoo predict {run.path} IMAGE    "
-            f"zoo export {run.path} --format safetensors"
+            f"zoo export {run.path} --format {suggested_format(run.model_record()['model'])}"
         )

@@ -8,12 +8,20 @@ format, write such a function and add its name to FORMATS; `zoo export --format`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from zoo.registry import RegistryEntry
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "suggested_format"]
 
 # Name, as for `zoo export --format` → function.
 FORMATS: dict[str, RegistryEntry] = {
     "safetensors": RegistryEntry("zoo.formats.safetensors:write", "weights and config.json, for timm (or torchvision)"),
     "torch-export": RegistryEntry("zoo.formats.torch_export:write", "the traced model in one file, for torch alone"),
 }
+
+
+def suggested_format(model: Mapping[str, Any]) -> str:
+    """The first format that can hold the model. model: its record in model.json."""
+    return "torch-export" if "depths" in model else "safetensors"
