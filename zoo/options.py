@@ -157,7 +157,8 @@ class TrainingOptions(TypedDict, total=False):
         "or auto (where possible)", metavar="auto|on|off",
     )]
     refit: Annotated[bool | None, Option(
-        "train.refit", "after validation, fit the linear probe again on all images, validation images included"
+        "train.refit", "after validation, fit the linear probe again on all images, validation images included (in a "
+        "recipe also auto: if there is a linear probe and zoo split off the validation images)"
     )]
     views: Annotated[int | None, Option(
         "train.views", "number of augmented views per training image in the feature cache, used in turn",

@@ -24,11 +24,7 @@ class TrainConfig(Config):
     feature_cache: Annotated[Literal["auto", "on", "off"], YamlSwitch] = "auto"
     views: int | None = Field(None, ge=1)
     linear_probe: Annotated[Literal["auto", "on", "off"], YamlSwitch] = "off"
-    refit: Annotated[Literal["auto", "on", "off"], YamlSwitch] = Field(
-        "off",
-        description="after validation, fit the linear probe again on all images; auto: if the run has a linear probe and "
-        "zoo split off the validation images",
-    )
+    refit: Annotated[Literal["auto", "on", "off"], YamlSwitch] = "off"
     seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
 

@@ -87,14 +87,7 @@ def train(
                         on_epoch(row)
             finally:
                 checkpoints.flush()
-            if state.best is not None:
-                state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, display.log)
-                if recipe.transfer.compare_probe == "on":
-                    state.best, state.outcome = choose_probe_or_tuned(
-                        run, session, state.best, state.outcome, display.log
-                    )
-            if recipe.train.refit == "on":
-                fit.refit_linear_probe(run, session, display.log)
+            _after_last_epoch(run, session, state, display.log)
             seconds = time.perf_counter() - start
             record.draw(run, session, state.rows, state.outcome)
             record.finish(run, seconds=seconds)
@@ -132,6 +125,16 @@ def _before_first_epoch(
         state.outcome = outcome
     # Fitting a linear probe takes seconds and is repeated after an interruption, so it needs no checkpoint.
     checkpoints.start(state.best, weights=state.best is not None, checkpoint=not session.fits_linear_probe)
+
+
+def _after_last_epoch(run: Run, session: TrainingSession, state: _TrainingState, log: Callable[[str], None]) -> None:
+    """Choose the final weights, and fit a linear probe again if the recipe asks for it."""
+    if state.best is not None:
+        state.best, state.outcome = transfer.finish(run, session, state.best, state.outcome, log)
+        if session.recipe.transfer.compare_probe == "on":
+            state.best, state.outcome = choose_probe_or_tuned(run, session, state.best, state.outcome, log)
+    if session.recipe.train.refit == "on":
+        fit.refit_linear_probe(run, session, log)
 
 
 def _run_epoch(

@@ -188,11 +188,12 @@ def refit_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], 
     assert feature_extractor is not None
     assert isinstance(session.train, FeatureBatches)
     assert isinstance(session.val, FeatureBatches)
-    ((train, *_), targets), ((val, *_), val_targets) = session.train.all(), session.val.all()
+    (views, targets), ((val,), val_targets) = session.train.all(), session.val.all()
     layer = feature_extractor.module.get_submodule(feature_extractor.end)
     assert isinstance(layer, nn.Linear)
-    features = torch.cat([train, val])
-    fitted = fit_head(session, layer, features, torch.cat([targets, val_targets]))
+    # There are no random views of the validation images: each is repeated, to weigh as much as a training image.
+    features, *augmented = (torch.cat([view, val]) for view in views)
+    fitted = fit_head(session, layer, features, torch.cat([targets, val_targets]), augmented)
     run.save_weights(trainer.weights())
     run.update(refit={**fitted.details, "images": len(features)})
     log(
