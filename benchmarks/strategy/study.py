@@ -250,7 +250,9 @@ def chosen_strategy(found: dict[str, Any]) -> tuple[str, Strategy]:
     flips = of["flip_invariance"] and FlipInvariance(
         **{**of["flip_invariance"], "interval": Interval(**of["flip_invariance"]["interval"])}
     )
-    decision = decide(Measurements(DataSize(**of["size"]), similar, shift, of["architecture"], flips))
+    decision = decide(
+        Measurements(DataSize(**of["size"]), similar, shift, of["architecture"], flips, parameters=1_000_000)
+    )
     settings = {k: v for k, v in decision.changes.items() if k != "train.epochs"}
     if decision.recipe == "full" and "transfer.lora" not in settings:
         settings.setdefault("transfer.start", "lp-ft")  # the default of a run

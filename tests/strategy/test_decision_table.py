@@ -27,13 +27,17 @@ def evidence(size: str, similar: str, shift: str | None, architecture: str, **ch
         similarity=Similarity(value, Interval(value, value), similar, 0.9, 0.5, "random", False),  # type: ignore[arg-type]
         shift=None if shift is None else NormShift(SHIFTS[shift], (SHIFTS[shift],), None, shift),  # type: ignore[arg-type]
         architecture=architecture,  # type: ignore[arg-type]
+        parameters=changes.get("parameters", 1_000_000),
     )
 
 
 CASES = [
     evidence(size, similar, shift, architecture)
     for size, similar, shift, architecture in product(SIZES, SIMILARITIES, (*SHIFTS, None), ("cnn", "transformer"))
-] + [evidence("small", "similar", "none", "cnn", images_per_class=80.0)]
+] + [
+    evidence("small", "similar", "none", "cnn", images_per_class=80.0),
+    *(evidence("small", "medium", "none", "cnn", parameters=5_000_000, images=n) for n in (600, 6000)),
+]
 
 
 def test_every_case_has_a_rule_and_every_rule_a_case() -> None:
@@ -101,6 +105,17 @@ def test_epochs_follow_from_the_steps_of_the_rule(images: int, epochs: int) -> N
 def test_mixup_is_used_from_twenty_thousand_images() -> None:
     assert decide(evidence("medium", "similar", "none", "cnn", images=20_000)).changes["augment.mixup"] == 0.1
     assert "augment.mixup" not in decide(evidence("medium", "similar", "none", "cnn", images=19_999)).changes
+
+
+@pytest.mark.parametrize("similar", SIMILARITIES)
+def test_networks_of_usual_size_are_fine_tuned_only_from_a_thousand_images(similar: str) -> None:
+    for images, rule in ((60, "few images"), (999, "few images"), (1000, "some thousand images")):
+        size = "few-shot" if images == 60 else "small"
+        assert decide(evidence(size, similar, "none", "cnn", parameters=2_000_000, images=images)).rule == rule
+    assert decide(evidence("small", similar, "none", "cnn", parameters=1_999_999)).rule != "few images"
+    assert decide(evidence("small", similar, None, "transformer", parameters=5_000_000)).rule.endswith(
+        "transformer"
+    ) or (similar == "similar")
 
 
 def test_the_better_head_is_used_and_few_images_prefer_the_probe() -> None:

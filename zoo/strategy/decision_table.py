@@ -34,6 +34,7 @@ class Measurements:
         architecture: "transformer" if the backbone has attention blocks, else "cnn".
         flip_invariance: Effect of horizontal flips on the accuracy; None if not measured.
         head: The head whose linear probe predicts held-out images better.
+        parameters: Number of parameters of the model.
     """
 
     size: DataSize
@@ -42,6 +43,7 @@ class Measurements:
     architecture: Architecture
     flip_invariance: FlipInvariance | None = None
     head: HeadName = "linear"
+    parameters: int = 25_000_000
 
     def conditions(self) -> Values:
         return {
@@ -53,6 +55,7 @@ class Measurements:
             "images_per_class": self.size.images_per_class,
             "horizontal_flip": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
             "head": self.head,
+            "parameters": self.parameters,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_views_are_used_if_the_held_out_loss_is_lower() -> None:
     without_views = fit_linear_probe(plain, targets, F.cross_entropy, outputs=2, seed=0, views=wrong)
     assert without_views.views == 1
     assert torch.equal(without_views.weight, alone.weight)
+
+
+def test_views_are_fitted_with_shares_of_columns_too() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    centers = rng.normal(size=(3, 104))
+    views = [torch.from_numpy(centers[y] + rng.normal(size=(60, 104))).float() for _ in range(5)]
+    columns, targets = [slice(0, 4), slice(4, 104)], torch.from_numpy(y)
+    fit = partial(fit_linear_probe, views[0], targets, F.cross_entropy, outputs=3, seed=0, columns=columns)
+    alone, found = fit(), fit(views=views[1:])
+    assert found.views == 5
+    assert found.held_out_loss < alone.held_out_loss
 
 
 def test_all_views_of_an_image_are_held_out_together() -> None:

@@ -121,11 +121,11 @@ def fit_linear_probe(
     fit = partial(_fit, targets=targets, loss=loss, outputs=outputs, rounds=rounds, seed=seed)
     shares = column_shares(columns) if columns else (None,)
     tried = [fit([features], share=share) for share in shares]
-    best = min(tried, key=lambda found: found.held_out_loss)
+    best = min(range(len(tried)), key=lambda i: tried[i].held_out_loss)
     if views:
-        tried.append(fit([features, *views], share=shares[tried.index(best)]))
-        best = min(best, tried[-1], key=lambda found: found.held_out_loss)
-    return replace(best, passes=sum(t.passes for t in tried))
+        tried.append(fit([features, *views], share=shares[best]))
+        best = min(best, len(tried) - 1, key=lambda i: tried[i].held_out_loss)
+    return replace(tried[best], passes=sum(t.passes for t in tried))
 
 
 def _fit(

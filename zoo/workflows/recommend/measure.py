@@ -191,6 +191,7 @@ def _measure_model(
         holdout = None  # too few images
     size = size_class(len(data.train), np.array(sample.counts), curve)
     shift = pretrained.shift
+    parameters = sum(p.numel() for p in model.module.parameters())
     log(
         f"{candidate.name}: linear probe {scores.ridge.outcome.score:.1%}"
         + (f" ({scores.depths.outcome.score:.1%} with the outputs of all stages)" if scores.depths else "")
@@ -200,13 +201,13 @@ def _measure_model(
     )
     return ModelResult(
         candidate=candidate,
-        evidence=Measurements(size, similar, shift, kind, head=scores.head),
+        evidence=Measurements(size, similar, shift, kind, head=scores.head, parameters=parameters),
         scores=scores,
         holdout=holdout,
         curve=curve,
         # The weights may be those of another training: only published ones have a published accuracy.
         prior=prior_for(f"{entry.name}.{model.weights.tag}") if model.weights.tag else None,
-        params=sum(p.numel() for p in model.module.parameters()),
+        params=parameters,
         features=pretrained.features.shape[1],
         gmacs=entry.gmacs,
         seconds=pretrained.seconds,
