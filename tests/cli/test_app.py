@@ -123,7 +123,8 @@ def _begin(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:
     """A long training in another process, past its first epoch."""
     run = tmp_path / "r"
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", "finetune", "zoo_tiny", "--freeze", "backbone", "--epochs", "500", "-o", "r"],
+        [sys.executable, "-m", "zoo", "finetune", "zoo_tiny", "--freeze", "backbone", "--linear-probe", "off",
+         "--epochs", "500", "-o", "r"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
     deadline = time.monotonic() + 120

@@ -22,7 +22,7 @@ from zoo.workflows.lr_find import lr_find
 
 
 def _run(data: Path, where: str, /, name: str = "zoo_tiny", epochs: int = 3, **options: Any) -> Run:
-    settings = {"augment.name": "none", **options.pop("settings", {})}
+    settings = {"augment.name": "none", "train.linear_probe": "off", **options.pop("settings", {})}
     return finetune(
         name, data=data, epochs=epochs, amp=False, progress=False, output_dir=where, settings=settings, **options
     )

@@ -23,10 +23,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "accumulated": {**VIT, "batch_size": 5, "grad_accum_steps": 2, "model_ema": True, "settings": PLAIN},
     "fsdp": {**VIT, "opt": "adamw", "lr": 1e-4, "batch_size": 7, "settings": {**PLAIN, "execution.parallel": "fsdp"}},
     "unfrozen": {**VIT, "batch_size": 7, "settings": {**PLAIN, "transfer.unfreeze_every": 1}},
-    "cached features": {"model": "zoo_tiny", "freeze": "backbone", "epochs": 2, "batch_size": 7, **SGD},
+    "cached features": {
+        "model": "zoo_tiny", "freeze": "backbone", "linear_probe": "off", "epochs": 2, "batch_size": 7, **SGD,
+    },
     "lp-ft": {
         "model": "zoo_tiny", "freeze": "backbone,!layer[34].*conv*", "epochs": 1, "batch_size": 8, **SGD,
-        "settings": {"augment.name": "none", "transfer.probe_epochs": 3, "transfer.wise_ft": True},
+        # A loss with which the head takes gradient steps: fitting it chooses a penalty, which last bits can change.
+        "settings": {
+            "augment.name": "none", "loss.name": "focal", "transfer.probe_epochs": 3, "transfer.wise_ft": True,
+        },
     },
 }  # fmt: skip
 

@@ -110,11 +110,14 @@ def tune(
         raise UsageError("two recipes", "the first argument is the recipe of every trial")
     settings = dict(options.get("settings") or {})
 
+    space, problems = read_space(search)
+    # A linear probe that is fitted directly has no learning rate: trials that differ in it take gradient steps.
+    steps = {"train.linear_probe": "off"} if any(map(_is_of_steps, space)) else {}
+
     def make(values: Mapping[str, Any]) -> Recipe:
-        given: Options = {**options, "recipe": recipe, "settings": {**settings, **values}}
+        given: Options = {**options, "recipe": recipe, "settings": {**steps, **settings, **values}}
         return make_recipe(model, **given)
 
-    space, problems = read_space(search)
     problems += [f"{key}: it is also given by --set; leave one of them out" for key in space if key in settings]
     problems += check_space(space, make)
     where = "search" if isinstance(search, Mapping) else str(search)
@@ -169,6 +172,11 @@ def _fixed_settings(base: Recipe, space: Space, where: str) -> tuple[str, dict[s
 
 def _searched(key: str, space: Space) -> bool:
     return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in space)
+
+
+def _is_of_steps(key: str) -> bool:
+    """Whether only gradient steps use the setting."""
+    return key.startswith(("optimizer.", "schedule.")) or key in ("train.epochs", "train.clip_grad", "data.batch_size")
 
 
 def _warnings(space: Space) -> list[str]:
