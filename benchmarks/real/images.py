@@ -14,8 +14,7 @@ from PIL import Image
 
 LONGEST_SIDE = 256  # pixels; the largest input size of the study is 260
 THUMBNAIL = 16  # pixels
-# Both were chosen by eye on the pairs found: flipped and recoloured drawings above the first, the same drawing
-# saved twice below the second.
+# First values: with these, components of near-copies among the icons have a plausible size. Pairs were not inspected.
 SAME_SHAPE = 0.96  # correlation of grey thumbnails
 SAME_PICTURE = 4.0  # mean absolute difference of RGB thumbnails, of 255
 

@@ -111,7 +111,6 @@ def tune(
     settings = dict(options.get("settings") or {})
 
     space, problems = read_space(search)
-    # A linear probe that is fitted directly has no learning rate: trials that differ in it take gradient steps.
     steps = {"train.linear_probe": "off"} if any(map(_is_of_steps, space)) else {}
 
     def make(values: Mapping[str, Any]) -> Recipe:
@@ -175,7 +174,7 @@ def _searched(key: str, space: Space) -> bool:
 
 
 def _is_of_steps(key: str) -> bool:
-    """Whether only gradient steps use the setting."""
+    """Whether only gradient steps use the setting. A linear probe that is fitted directly has no learning rate."""
     return key.startswith(("optimizer.", "schedule.")) or key in ("train.epochs", "train.clip_grad", "data.batch_size")
 
 
