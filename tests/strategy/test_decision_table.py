@@ -127,6 +127,12 @@ def test_the_better_head_is_used_and_few_images_prefer_the_probe() -> None:
         assert (changes.get("train.refit"), changes.get("transfer.compare_probe")) == (expected, expected)
 
 
+def test_images_are_squashed_if_that_is_better() -> None:
+    case = evidence("small", "medium", "none", "cnn")
+    assert "data.fit" not in decide(case).changes
+    assert decide(replace(case, fit="squash")).changes["data.fit"] == "squash"
+
+
 def test_flips_are_off_if_the_accuracy_drops_on_flipped_images() -> None:
     case = evidence("small", "similar", "none", "cnn")
     harmful = FlipInvariance(0.9, 0.5, Interval(0.3, 0.5))

@@ -35,6 +35,7 @@ class Measurements:
         flip_invariance: Effect of horizontal flips on the accuracy; None if not measured.
         head: The head whose linear probe predicts held-out images better.
         parameters: Number of parameters of the model.
+        fit: "squash" if squashed images are predicted better than those that the model's preprocessing crops.
     """
 
     size: DataSize
@@ -44,6 +45,7 @@ class Measurements:
     flip_invariance: FlipInvariance | None = None
     head: HeadName = "linear"
     parameters: int = 25_000_000
+    fit: Literal["auto", "squash"] = "auto"
 
     def conditions(self) -> Values:
         return {
@@ -56,6 +58,7 @@ class Measurements:
             "horizontal_flip": "unknown" if self.flip_invariance is None else self.flip_invariance.verdict,
             "head": self.head,
             "parameters": self.parameters,
+            "fit": self.fit,
         }
 
 

@@ -183,6 +183,29 @@ def test_flips_that_change_the_class_are_turned_off(tmp_path: Path) -> None:
     assert "augment.flips" not in upright.decisions[0].changes
 
 
+@pytest.mark.parametrize("side", ["border", "center"])
+def test_images_are_squashed_if_the_crop_cuts_off_what_tells_classes_apart(tmp_path: Path, side: str) -> None:
+    """Wide images, with a digit-like mark at the left border or in the center."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        image = rng.integers(100, 140, (32, 96, 3)).astype(np.uint8)
+        column = 0 if side == "border" else 40
+        mark = image[4:28, column : column + 16]
+        mark[:] = 255
+        mark[8 * (number % 2) : 8 * (number % 2) + 14, 3:13] = 0
+        if side == "center":  # squashing hides it between the noise of both sides
+            image[:, :32] = rng.integers(0, 255, (32, 32, 3))
+            image[:, 64:] = rng.integers(0, 255, (32, 32, 3))
+        path = tmp_path / "data" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    found = measure_models(["zoo_tiny"], data=tmp_path / "data", progress=False)
+    changes = found.decisions[0].changes
+    assert changes.get("data.fit", "auto") == ("squash" if side == "border" else "auto")
+    explicit = measure_models(["zoo_tiny"], data=tmp_path / "data", fit="pad", progress=False)
+    assert "data.fit" not in explicit.decisions[0].changes
+
+
 def test_freeze_auto_takes_the_plan_only(small: Path) -> None:
     decision = measure_models(["zoo_tiny"], data=small, progress=False).decisions[0]
     plan = build(load_values(decision.recipe), decision.changes).freeze

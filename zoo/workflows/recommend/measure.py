@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ from zoo.workflows.recommend.open_candidate import architecture, load_candidate
 from zoo.workflows.recommend.result import ModelResult, Recommendation, SkippedModel
 from zoo.workflows.recommend.sample import Sample, draw_sample, sample_targets
 
+# Number of images on which cropping and squashing are compared, which costs a forward pass of each.
+_MAX_FIT_IMAGES = 1000
 # Fraction of the images, with minimum and maximum, whose flipped version is also evaluated with the best model (ours:
 # this must not cost more than 1.3 times two passes over all images).
 _FLIPPED_SHARE, _MIN_FLIPPED, _MAX_FLIPPED = 0.25, 100, 1000
@@ -106,7 +109,8 @@ def measure_models(
     )
     ordered = [results[r.index] for r in ranked]
     flips = _flip_invariance(ordered[0].candidate, base, data, sample, log)
-    ordered = [replace(m, evidence=replace(m.evidence, flip_invariance=flips)) for m in ordered]
+    fit = _choose_fit(ordered[0], base, data, sample, log)
+    ordered = [replace(m, evidence=replace(m.evidence, flip_invariance=flips, fit=fit)) for m in ordered]
     return Recommendation(
         data=data.name,
         images=len(data.train),
@@ -246,6 +250,35 @@ def _flip_invariance(
             "flips are turned off"
         )
     return found
+
+
+def _choose_fit(
+    best: ModelResult, base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
+) -> Literal["auto", "squash"]:
+    """ "squash" if a linear probe on squashed images has a lower leave-one-out squared error than on those that the
+    model's own preprocessing crops; "auto" if the recipe decides, or if nothing is cropped."""
+    if base.data.fit != "auto":
+        return "auto"
+    model, train, settings = load_candidate(best.candidate.recipe(base), data)
+    whole = settings.preprocess.crop_pct == 1 and sample.width == sample.height
+    if settings.preprocess.crop_mode != "center" or whole:
+        return "auto"
+    number = min(len(sample.indices), _MAX_FIT_IMAGES)
+    indices = sample.indices[np.linspace(0, len(sample.indices) - 1, number).astype(np.int64)]
+    targets = sample_targets(data, replace(sample, indices=indices))
+    squashed = replace(settings, preprocess=settings.preprocess.with_fit("squash"))
+    losses = []
+    for one in (settings, squashed):
+        found = extract_features(model, train, indices, one, measure_shift=False)
+        features = found.features if found.depths is None or best.scores.head == "linear" else found.depths
+        losses.append(min(ridge_loo(decompose(features, targets.weights), targets).losses))
+    if losses[1] >= losses[0]:
+        return "auto"
+    log(
+        f"images are squashed to the input size: the leave-one-out error of a linear probe is {losses[1]:.3g}, and "
+        f"{losses[0]:.3g} where they are cropped to the center"
+    )
+    return "squash"
 
 
 def _warnings(data: Data, sample: Sample, best: ModelResult) -> list[str]:

@@ -104,7 +104,7 @@ def _strategy_recipe(recommendation: Recommendation, model: str, strategy: str) 
     decision = next(d for m, d in zip(recommendation.results, recommendation.decisions, strict=True) if m.name == model)
     recipe, changes = STRATEGIES[strategy]
     same = decision.recipe == recipe and "transfer.lora" not in decision.changes
-    prefixes = ("augment.flips", "model.head", *(["optimizer."] if same else []))
+    prefixes = ("augment.flips", "data.fit", "model.head", *(["optimizer."] if same else []))
     return recipe, {**{k: v for k, v in decision.changes.items() if k.startswith(prefixes)}, **changes}
 
 
