@@ -56,8 +56,7 @@ def cache_head_inputs(session: TrainingSession, log: Callable[[str], None]) -> C
             return None
         extractor, row_bytes = profile.feature_extractor, profile.row_bytes
         limit = min(MAX_IMAGES, max(MAX_FEATURE_BYTES // row_bytes, 1))
-        # In the order in which a run with a frozen backbone caches them, so that the same head is fitted.
-        indices = sorted(_first_images(session, limit))
+        indices = _first_images(session, limit)
         if not speedup_justifies_cache(profile.seconds, row_bytes):
             return None
         if row_bytes * (len(indices) + len(data.val)) > free_cache_bytes():
@@ -94,7 +93,7 @@ def run_linear_probing(session: TrainingSession, log: Callable[[str], None]) -> 
         trainer.scaled_loss,
         options,
         cached=None if head_inputs is None else head_inputs.train,
-        fit=_head_fit(session, details, is_sorted=head_inputs is not None),
+        fit=_head_fit(session, details),
     )
     outcome = evaluate_weights(session, trainer.weights(), head_inputs)
     value = outcome.values[recipe.train.monitor]
@@ -115,11 +114,8 @@ def run_linear_probing(session: TrainingSession, log: Callable[[str], None]) -> 
     return steps, outcome
 
 
-def _head_fit(session: TrainingSession, details: dict[str, Any], *, is_sorted: bool) -> Fit | None:
-    """How the probing phase fits a linear head, and where it puts the details; None if it takes gradient steps.
-
-    is_sorted: the features are in the order of the data set, not in that of the unaugmented loader.
-    """
+def _head_fit(session: TrainingSession, details: dict[str, Any]) -> Fit | None:
+    """How the probing phase fits a linear head, and where it puts the details; None if it takes gradient steps."""
     recipe, trainer, model = session.recipe, session.trainer, session.model
     layer, rows = trainer.module.get_submodule(model.head[0]), min(len(session.data.train), MAX_IMAGES)
     if not isinstance(layer, nn.Linear) or any(why_no_convex_fit(recipe, trainer.accelerator.device)):
@@ -130,10 +126,9 @@ def _head_fit(session: TrainingSession, details: dict[str, Any], *, is_sorted: b
         return None
 
     def fit(layer: nn.Linear, features: Tensor, targets: Tensor) -> float:
-        if not is_sorted:
-            order = torch.tensor(_first_images(session, len(features))).argsort()
-            features, targets = features[order], targets[order]
-        fitted = fit_head(session, layer, features, targets)
+        # In the order of the data set, as a run with a frozen backbone fits the head: then the folds are the same.
+        order = torch.tensor(_first_images(session, len(features))).argsort()
+        fitted = fit_head(session, layer, features[order], targets[order])
         details.update(fitted.details)
         return fitted.loss
 
