@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ from zoo.strategy.decision_table import Measurements, decide
 from zoo.strategy.ranking import Candidate, prior_for, rank_models
 from zoo.strategy.scores import (  # fmt: skip
     FlipInvariance,
+    HeadName,
     decompose,
     flip_invariance,
     held_out,
@@ -42,7 +44,7 @@ from zoo.workflows.finetune.inputs import create_model, open_dataset
 from zoo.workflows.finetune.options import make_recipe
 from zoo.workflows.recommend.candidates import CandidateModel, parse_candidates
 from zoo.workflows.recommend.features import extract_features
-from zoo.workflows.recommend.open_candidate import architecture, load_candidate
+from zoo.workflows.recommend.open_candidate import OpenCandidate, architecture, load_candidate
 from zoo.workflows.recommend.result import ModelResult, Recommendation, SkippedModel
 from zoo.workflows.recommend.sample import Sample, draw_sample, sample_targets
 
@@ -108,8 +110,9 @@ def measure_models(
         bounds=targets.bounds,
     )
     ordered = [results[r.index] for r in ranked]
-    flips = _flip_invariance(ordered[0].candidate, base, data, sample, log)
-    fit = _choose_fit(ordered[0], base, data, sample, log)
+    open_best = cache(partial(load_candidate, ordered[0].candidate.recipe(base), data))  # by the first that needs it
+    flips = _flip_invariance(open_best, base, data, sample, log)
+    fit = _choose_fit(open_best, ordered[0].scores.head, base, data, sample, log)
     ordered = [replace(m, evidence=replace(m.evidence, flip_invariance=flips, fit=fit)) for m in ordered]
     return Recommendation(
         data=data.name,
@@ -225,13 +228,13 @@ def _candidate_of(m: ModelResult) -> Candidate:
 
 
 def _flip_invariance(
-    candidate: CandidateModel, base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
+    open_best: Callable[[], OpenCandidate], base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
 ) -> FlipInvariance | None:
-    """Accuracy of the model on flipped images; None if the recipe or the data set decides about flips, or if
+    """Accuracy of the best model on flipped images; None if the recipe or the data set decides about flips, or if
     there are too few images."""
     if base.augment.flips != "auto" or not data.flips_ok:
         return None
-    model, train, settings = load_candidate(candidate.recipe(base), data)
+    model, train, settings = open_best()
     images = len(sample.indices)
     number = min(max(int(_FLIPPED_SHARE * images), _MIN_FLIPPED), _MAX_FLIPPED, images)
     evaluated = np.linspace(0, images - 1, number).astype(np.int64)
@@ -253,13 +256,18 @@ def _flip_invariance(
 
 
 def _choose_fit(
-    best: ModelResult, base: Recipe, data: Data, sample: Sample, log: Callable[[str], None]
+    open_best: Callable[[], OpenCandidate],
+    head: HeadName,
+    base: Recipe,
+    data: Data,
+    sample: Sample,
+    log: Callable[[str], None],
 ) -> Literal["auto", "squash"]:
     """ "squash" if a linear probe on squashed images has a lower leave-one-out squared error than on those that the
     model's own preprocessing crops; "auto" if the recipe decides, or if nothing is cropped."""
     if base.data.fit != "auto":
         return "auto"
-    model, train, settings = load_candidate(best.candidate.recipe(base), data)
+    model, train, settings = open_best()
     whole = settings.preprocess.crop_pct == 1 and sample.width == sample.height
     if settings.preprocess.crop_mode != "center" or whole:
         return "auto"
@@ -270,7 +278,7 @@ def _choose_fit(
     losses = []
     for one in (settings, squashed):
         found = extract_features(model, train, indices, one, measure_shift=False)
-        features = found.features if found.depths is None or best.scores.head == "linear" else found.depths
+        features = found.features if found.depths is None or head == "linear" else found.depths
         losses.append(min(ridge_loo(decompose(features, targets.weights), targets).losses))
     if losses[1] >= losses[0]:
         return "auto"

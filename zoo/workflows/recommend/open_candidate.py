@@ -22,8 +22,11 @@ from zoo.workflows.finetune.autotune import AutotuneContext, choose
 from zoo.workflows.finetune.inputs import create_model, per_process_batch_size
 from zoo.workflows.recommend.features import ExtractionSettings
 
+# The model, the training images with its preprocessing, and the settings to extract features.
+OpenCandidate = tuple[Model, ImageDataset, ExtractionSettings]
 
-def load_candidate(recipe: Recipe, data: Data) -> tuple[Model, ImageDataset, ExtractionSettings]:
+
+def load_candidate(recipe: Recipe, data: Data) -> OpenCandidate:
     """The pretrained model, the training images with its preprocessing, and the settings to extract features.
 
     The model has a multi-depth head, whose inputs include those of the usual head, if its stages have outputs to pool.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import dist_env, losses
+from zoo.data import Loader
 from zoo.errors import RecipeError
 from zoo.progress import duration
 from zoo.recipe import Recipe
@@ -155,14 +156,9 @@ def run_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], No
 
     Raises TrainingError if features or loss are not finite.
     """
-    feature_extractor, batches = session.trainer.feature_extractor, session.train
-    if feature_extractor is None or not isinstance(batches, FeatureBatches):
-        raise TypeError("a linear probe needs cached features")
     start = time.perf_counter()
-    (features, *views), targets = batches.all()
-    layer = feature_extractor.module.get_submodule(feature_extractor.end)
-    assert isinstance(layer, nn.Linear)
-    fitted = fit_head(session, layer, features, targets, views)
+    (features, *views), targets = _cached(session.train)
+    fitted = fit_head(session, _layer(session), features, targets, views)
     one_class = not targets.is_floating_point()
     top1 = float((fitted.logits.argmax(1).cpu() == targets).float().mean()) if one_class else None
     seconds = time.perf_counter() - start
@@ -184,22 +180,33 @@ def refit_linear_probe(run: Run, session: TrainingSession, log: Callable[[str], 
 
     Raises TrainingError if the features are not finite, or the disk refuses.
     """
-    trainer, feature_extractor = session.trainer, session.trainer.feature_extractor
-    assert feature_extractor is not None
-    assert isinstance(session.train, FeatureBatches)
-    assert isinstance(session.val, FeatureBatches)
-    (views, targets), ((val,), val_targets) = session.train.all(), session.val.all()
-    layer = feature_extractor.module.get_submodule(feature_extractor.end)
-    assert isinstance(layer, nn.Linear)
+    (views, targets), ((val,), val_targets) = _cached(session.train), _cached(session.val)
     # There are no random views of the validation images: each is repeated, to weigh as much as a training image.
     features, *augmented = (torch.cat([view, val]) for view in views)
-    fitted = fit_head(session, layer, features, torch.cat([targets, val_targets]), augmented)
-    run.save_weights(trainer.weights())
+    fitted = fit_head(session, _layer(session), features, torch.cat([targets, val_targets]), augmented)
+    run.save_weights(session.trainer.weights())
     run.update(refit={**fitted.details, "images": len(features)})
     log(
         f"refitted on all {len(features):,} images, the {len(val):,} validation images included; the metrics are those "
         "from before"
     )
+
+
+def _cached(batches: Loader | FeatureBatches) -> tuple[list[Tensor], Tensor]:
+    """The features of each view, and the targets."""
+    if not isinstance(batches, FeatureBatches):
+        raise TypeError("a linear probe needs cached features")
+    return batches.all()
+
+
+def _layer(session: TrainingSession) -> nn.Linear:
+    """The layer that the cached features are the input of."""
+    extractor = session.trainer.feature_extractor
+    if extractor is None:
+        raise TypeError("a linear probe needs cached features")
+    layer = extractor.module.get_submodule(extractor.end)
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def _fit_ridge(

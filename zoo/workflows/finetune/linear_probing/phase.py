@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.data import Loader
+from zoo.models.heads import zero_init_head
 from zoo.strategy.freeze import resolve_plan
 from zoo.training.features.dataset import FeatureBatches
 from zoo.training.features.linear_probe import MAX_BYTES
@@ -141,11 +142,7 @@ def zero_new_head(session: TrainingSession) -> None:
     The libraries' own initialisation can be too large for these steps to undo: timm gives EfficientNets a classifier
     with a standard deviation of 1/√(3·classes).
     """
-    if not session.model.weights.head_is_new:
-        return
-    for path in session.model.head:
-        layer = session.trainer.module.get_submodule(path)
-        if isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    model, module = session.model, session.trainer.module
+    linear = [path for path in model.head if isinstance(module.get_submodule(path), nn.Linear)]
+    if linear and model.weights.head_is_new:
+        zero_init_head(module, linear, len(session.data.classes), loaded=())
