@@ -197,8 +197,7 @@ def _run_images(loaded: LoadedRun) -> _Images:
         expected_classes=loaded.classes,
         task=loaded.task,
     ).with_intensity_range(loaded.preprocess.intensity_range)
-    refit = "the weights were also fitted on these images (--refit): the metrics of the run are from before"
-    fitted = (refit,) if loaded.run.info().get("refit") else ()
+    fitted = _refit_notes(loaded.run)
     if run_data.fingerprint in (None, data.fingerprint()):
         return _Images(name, data.val, run_data.rule or data.rule, fitted, data.problems)
     # With the run's list of held-out images, no training image is evaluated, even if the data have grown.
@@ -208,6 +207,13 @@ def _run_images(loaded: LoadedRun) -> _Images:
     changed = f"the images of {name} have changed since the run: {risk}"
     notes = (changed, *fitted, *(n for n in data.notes if n.startswith("split ")))
     return _Images(name, data.val, data.rule, notes, data.problems)
+
+
+def _refit_notes(run: Run) -> tuple[str, ...]:
+    """A warning if the held-out images were used to fit the final weights."""
+    if not run.info().get("refit"):
+        return ()
+    return ("the weights were also fitted on these images (--refit): the metrics of the run are from before",)
 
 
 def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Columns) -> _Images:
@@ -232,7 +238,9 @@ def _other_images(loaded: LoadedRun, name: str, split: str | None, columns: Colu
     )
     source = source.with_intensity_range(loaded.preprocess.intensity_range)
     if isinstance(source, Subset):
-        return _Images(name, source, f"the {len(source):,} held-out images of {name}", (), problems)
+        return _Images(
+            name, source, f"the {len(source):,} held-out images of {name}", _refit_notes(loaded.run), problems
+        )
     path = Path(name).resolve()
     display_name = str(path) if path.exists() else name
     rule = f"all {len(source):,} images found" if split is None else f"the {len(source):,} images of {split}"

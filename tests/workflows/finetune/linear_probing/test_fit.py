@@ -18,7 +18,7 @@ from zoo.workflows.finetune.run import finetune, resume
 from zoo.workflows.load_run import load_run
 
 
-def _run(data: Path, where: str, /, **options: Any) -> Run:
+def _run(data: Path | str, where: str, /, **options: Any) -> Run:
     options = {"freeze": "backbone", "amp": False, **options}
     return finetune("zoo_tiny", data=data, progress=False, output_dir=where, **options)
 
@@ -89,6 +89,11 @@ def test_refit_uses_all_images_and_keeps_the_metrics_from_before(small: Path) ->
     result = evaluate(run.path)
     assert any("--refit" in note for note in result.notes)
     assert not evaluate(plain.path).notes
+    # The same held-out images, by the name of the data set.
+    digits = _run("digits", "digits", refit=True)
+    named = evaluate(digits.path, "digits", save=False)
+    assert named.evaluation.images == digits.info()["data"]["val_images"]
+    assert any("--refit" in note for note in named.notes)
     # As a run whose training images are all of them.
     assert float(result.evaluation.loss) < plain.metrics()[0]["val_loss"]
     with pytest.raises(RecipeError, match=r"train\.refit: only a linear probe"):
